@@ -1,0 +1,3 @@
+//! Longest-prefix match and anycast selection: one writer, any number of wait-free readers.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]

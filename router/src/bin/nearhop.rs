@@ -1,0 +1,3 @@
+//! The `nearhop` command.
+#![forbid(unsafe_code)]
+fn main() {}

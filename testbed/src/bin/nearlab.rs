@@ -1,0 +1,3 @@
+//! The `nearlab` command.
+#![forbid(unsafe_code)]
+fn main() {}

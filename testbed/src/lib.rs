@@ -1,0 +1,1 @@
+//! Anycast networks out of Linux network namespaces.
