@@ -33,8 +33,11 @@ impl NetNs {
     /// opens (sockets, devices) stays in that namespace and works from anywhere.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
         let Self::Path(path) = self else { return Ok(work()) };
-        let file = File::open(path)
-            .map_err(|source| NetNsError { netns: self.clone(), step: "open", source })?;
+        let file = File::open(path).map_err(|source| NetNsError {
+            netns: self.clone(),
+            step: "open",
+            source,
+        })?;
         let joined = thread::scope(|scope| {
             let helper = scope.spawn(move || {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;

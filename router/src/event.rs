@@ -1,0 +1,187 @@
+//! Everything that happens, as one typed stream: logs, `watch`, reports and tests read the same.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+/// The schema name every event line carries.
+pub const SCHEMA: &str = "nearhop.event.v1";
+
+/// One line of `nearhop watch`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Event {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// When it happened, CLOCK_MONOTONIC nanoseconds.
+    pub t_ns: u64,
+    /// Counts up by one for each event of a router since it started; a gap means lines were lost.
+    pub seq: u64,
+    /// The router's name.
+    pub node: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A port's carrier came or went.
+    Carrier {
+        /// Port name.
+        port: String,
+        /// Whether it is there now.
+        up: bool,
+    },
+    /// A flapping leg is held down although its checks pass.
+    Damped {
+        /// Service name.
+        service: String,
+        /// Site name.
+        site: String,
+        /// Address family.
+        family: Family,
+        /// How long it has to be well before it is used again.
+        hold_ms: u64,
+    },
+    /// An operator drained a site, or took that back.
+    Drain {
+        /// Site name.
+        site: String,
+        /// Whether it takes no new flows now.
+        drained: bool,
+    },
+    /// The first packet that left by this leg since something last changed.
+    FirstPacket {
+        /// Service name.
+        service: String,
+        /// Site name.
+        site: String,
+        /// Address family.
+        family: Family,
+        /// Which worker sent it.
+        worker: u16,
+    },
+    /// A neighbour router came or went.
+    Neighbor {
+        /// Its address or name.
+        neighbor: String,
+        /// Whether it is there now.
+        up: bool,
+        /// Why.
+        reason: String,
+    },
+    /// A group or route became visible to the workers.
+    Publish {
+        /// How many groups were made or replaced.
+        groups: u64,
+        /// How many prefixes were added, changed or removed.
+        prefixes: u64,
+        /// How long the control thread took, from start to the last store.
+        took_us: u64,
+    },
+    /// A worker holds back structural updates.
+    ReaderStalled {
+        /// Which worker.
+        worker: u16,
+        /// For how long it has not finished a batch.
+        stalled_ms: u64,
+    },
+    /// Ports are open, routes installed, every site's first verdict is known.
+    Ready,
+    /// A new configuration is in force.
+    Reload {
+        /// What changed, one line each.
+        changes: Vec<String>,
+    },
+    /// Which site a service's packets go to first changed.
+    Select {
+        /// Service name.
+        service: String,
+        /// Address family.
+        family: Family,
+        /// The sites of the cheapest living tier before.
+        from: Vec<String>,
+        /// The sites of the cheapest living tier now.
+        to: Vec<String>,
+        /// Why flows may have moved.
+        cause: MoveCause,
+        /// The member that caused it.
+        member: String,
+    },
+    /// One leg of a site (a service, a family, a link) went up or down.
+    Site {
+        /// Service name.
+        service: String,
+        /// Site name.
+        site: String,
+        /// Address family.
+        family: Family,
+        /// The port it is reached by.
+        port: String,
+        /// Whether packets go there now.
+        up: bool,
+        /// What decided it: `carrier`, `probe`, `health`, ...
+        reason: String,
+        /// When the byte that workers read was stored; `t_ns` is when the news came.
+        stored_ns: u64,
+    },
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// The causes for which a flow may move to another site.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoveCause {
+    /// The share of flows that a site takes changed.
+    Accept,
+    /// A cheaper member came up.
+    CheaperUp,
+    /// The configuration changed.
+    Configuration,
+    /// Its own member died.
+    MemberDied,
+    /// An operator's action.
+    Operator,
+}
+
+impl Family {
+    /// `"ipv4"` or `"ipv6"`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_flat_and_reads_back() {
+        let event = Event {
+            schema: SCHEMA.into(),
+            t_ns: 5,
+            seq: 1,
+            node: "r1".into(),
+            kind: EventKind::Carrier { port: "fra".into(), up: false },
+        };
+        let line = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            line,
+            r#"{"schema":"nearhop.event.v1","t_ns":5,"seq":1,"node":"r1","kind":"carrier","port":"fra","up":false}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+}
