@@ -5,7 +5,9 @@
 extern crate alloc;
 
 mod addr;
+mod flow;
 mod prefix;
 
 pub use addr::Addr;
+pub use flow::FlowKey;
 pub use prefix::{IpPrefix, Prefix, PrefixError};
