@@ -1,0 +1,265 @@
+//! The whole: two tables, the groups, the liveness of paths; one [`Writer`], many [`Reader`]s.
+//!
+//! Order of publication: path and adjacency, then group, then FIB entry. A reader that looks up
+//! first and reads groups afterwards never holds an id newer than what it can see.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Deref;
+
+use crate::flow::FlowHash;
+use crate::group::{Group, GroupId, Groups};
+use crate::lpm::Table;
+use crate::qsbr::Qsbr;
+use crate::select::{Selected, select};
+use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
+use crate::sync::{Arc, Ordering};
+use crate::writer::Writer;
+
+/// What readers see. Reached through [`Online`].
+pub struct Fib {
+    pub(crate) v4: Table<Ipv4Addr>,
+    pub(crate) v6: Table<Ipv6Addr>,
+    pub(crate) groups: Groups,
+    pub(crate) liveness: Liveness,
+    pub(crate) qsbr: Qsbr,
+}
+
+/// Makes an empty FIB for at most `readers_max` readers at a time.
+///
+/// ```
+/// use nearhop_fib::{ACCEPT_ALL, FlowKey, Group, Member, Reason, Selected, WhenDead, fib, name_key};
+///
+/// let (mut writer, handle) = fib(4);
+/// let port = writer.add_adjacency(1, name_key("tun-fra"))?;
+/// let path = writer.add_path(name_key("fra"), ACCEPT_ALL)?;
+/// let members = vec![Member { path, adjacency: port, tier: 0, weight: 1 }];
+/// let group = writer.add_group(&Group::Forward { members, when_dead: WhenDead::Unreachable })?;
+/// writer.insert("198.51.100.0/24".parse()?, group)?;
+///
+/// let mut reader = handle.reader().expect("a slot is free");
+/// let online = reader.online();
+/// let found = online.lookup("198.51.100.7".parse()?);
+/// let flow = FlowKey { dst: 7, ..FlowKey::default() }.hash(0);
+/// assert_eq!(online.select(found, flow), Selected::Member { path, adjacency: port });
+///
+/// handle.set_path_down(path, Reason::Probe); // one byte moves every prefix
+/// assert_eq!(online.select(found, flow), Selected::AllDead { answer: true });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn fib(readers_max: usize) -> (Writer, Handle) {
+    let shared = Arc::new(Fib {
+        v4: Table::new(),
+        v6: Table::new(),
+        groups: Groups::new(),
+        liveness: Liveness::new(),
+        qsbr: Qsbr::new(readers_max),
+    });
+    let handle = Handle { shared: Arc::clone(&shared) };
+    (Writer::new(shared), handle)
+}
+
+impl Fib {
+    /// The group of the longest prefix that covers `addr`, or [`GroupId::NONE`].
+    #[inline]
+    pub fn lookup(&self, addr: IpAddr) -> GroupId {
+        match addr {
+            IpAddr::V4(addr) => self.v4.lookup(addr),
+            IpAddr::V6(addr) => self.v6.lookup(addr),
+        }
+    }
+
+    /// As [`Self::lookup`] for each address, into the slot of the same index; stops at the end of
+    /// the shorter slice.
+    pub fn lookup_batch(&self, addrs: &[IpAddr], found: &mut [GroupId]) {
+        for (addr, slot) in addrs.iter().zip(found) {
+            *slot = self.lookup(*addr);
+        }
+    }
+
+    /// Chooses the member of `group` that a flow goes to now.
+    #[inline]
+    pub fn select(&self, group: GroupId, flow: FlowHash) -> Selected {
+        select(&self.groups, &self.liveness, group, flow)
+    }
+
+    /// A copy of a group, as [`Writer::add_group`] stored it: members in the order of `select`.
+    pub fn group(&self, id: GroupId) -> Option<Group> {
+        self.groups.get(id).map(crate::group::GroupRef::to_group)
+    }
+
+    /// The ports of every member of a group, dead ones included (for reverse-path checks).
+    pub fn ports(&self, id: GroupId) -> impl Iterator<Item = u16> + '_ {
+        let group = self.groups.get(id);
+        let members = group.map_or(0, |group| group.header.count);
+        (0..members)
+            .filter_map(move |index| group?.member(index))
+            .filter_map(|member| self.port(member.adjacency))
+    }
+
+    /// The port an adjacency leaves by.
+    #[inline]
+    pub fn port(&self, id: AdjacencyId) -> Option<u16> {
+        Some(self.liveness.adjacencies.get(id.0)?.port.load(Ordering::Relaxed))
+    }
+
+    /// Why an adjacency is down; none is alive.
+    pub fn adjacency_reasons(&self, id: AdjacencyId) -> Reasons {
+        self.liveness.adjacency_reasons(id)
+    }
+
+    /// Why a path is down; none is alive.
+    pub fn path_reasons(&self, id: PathId) -> Reasons {
+        self.liveness.path_reasons(id)
+    }
+
+    /// The share of flows a path's site takes, in 65,535ths.
+    pub fn accept(&self, id: PathId) -> Option<u16> {
+        Some(self.liveness.paths.get(id.0)?.accept.load(Ordering::Relaxed))
+    }
+
+    /// How often a path has come back. A flow stored under another epoch counts as new.
+    pub fn epoch(&self, id: PathId) -> Option<u32> {
+        Some(self.liveness.paths.get(id.0)?.epoch.load(Ordering::Relaxed))
+    }
+}
+
+/// Makes readers, and changes liveness from any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Fib>,
+}
+
+impl Handle {
+    /// A new reader, or `None` if as many as were allowed exist.
+    pub fn reader(&self) -> Option<Reader> {
+        let slot = self.shared.qsbr.register()?;
+        Some(Reader { shared: Arc::clone(&self.shared), slot })
+    }
+
+    /// Sets a reason on an adjacency. Takes effect on every reader's next selection; O(1). Returns
+    /// whether it was clear before. Ids that do not exist are ignored.
+    pub fn set_adjacency_down(&self, id: AdjacencyId, reason: Reason) -> bool {
+        let state = self.shared.liveness.adjacencies.get(id.0);
+        state.is_some_and(|state| Liveness::set(&state.reasons, reason))
+    }
+
+    /// Clears a reason on an adjacency; returns whether it was set.
+    pub fn clear_adjacency_down(&self, id: AdjacencyId, reason: Reason) -> bool {
+        let state = self.shared.liveness.adjacencies.get(id.0);
+        state.is_some_and(|state| Liveness::clear(&state.reasons, reason))
+    }
+
+    /// Sets a reason on a path; as [`Self::set_adjacency_down`].
+    pub fn set_path_down(&self, id: PathId, reason: Reason) -> bool {
+        let state = self.shared.liveness.paths.get(id.0);
+        state.is_some_and(|state| Liveness::set(&state.reasons, reason))
+    }
+
+    /// Clears a reason on a path; returns whether it was set. A path that comes back by this has
+    /// its epoch raised first.
+    pub fn clear_path_down(&self, id: PathId, reason: Reason) -> bool {
+        let Some(state) = self.shared.liveness.paths.get(id.0) else { return false };
+        if self.path_reasons(id) == Reasons::from(reason) {
+            state.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        Liveness::clear(&state.reasons, reason)
+    }
+
+    /// Sets the share of flows that a path's site takes, in 65,535ths.
+    pub fn set_accept(&self, id: PathId, accept: u16) {
+        if let Some(state) = self.shared.liveness.paths.get(id.0) {
+            state.accept.store(accept, Ordering::Release);
+        }
+    }
+
+    /// Why a path is down.
+    pub fn path_reasons(&self, id: PathId) -> Reasons {
+        self.shared.path_reasons(id)
+    }
+
+    /// Why an adjacency is down.
+    pub fn adjacency_reasons(&self, id: AdjacencyId) -> Reasons {
+        self.shared.adjacency_reasons(id)
+    }
+}
+
+/// One reader's place. A worker owns it and is [`Self::online`] while it has packets.
+pub struct Reader {
+    shared: Arc<Fib>,
+    slot: usize,
+}
+
+impl Reader {
+    /// Goes online: from here until the guard is dropped, what is looked up stays valid between two
+    /// calls of [`Online::quiescent`]. A reader that stays online without quiescent points holds
+    /// back the reuse of ids, and nothing else.
+    pub fn online(&mut self) -> Online<'_> {
+        self.shared.qsbr.online(self.slot);
+        Online { reader: self }
+    }
+
+    /// The number by which [`Writer::slowest_reader`] names this reader.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.qsbr.unregister(self.slot);
+    }
+}
+
+/// An online reader: dereferences to the FIB.
+pub struct Online<'a> {
+    reader: &'a mut Reader,
+}
+
+impl Online<'_> {
+    /// Says that no id found before is used any more. Takes `&mut` so that nothing borrowed from
+    /// the FIB outlives it; ids are plain numbers, and letting go of them is the caller's duty.
+    #[inline]
+    pub fn quiescent(&mut self) {
+        self.reader.shared.qsbr.quiescent(self.reader.slot);
+    }
+}
+
+impl Deref for Online<'_> {
+    type Target = Fib;
+
+    #[inline]
+    fn deref(&self) -> &Fib {
+        &self.reader.shared
+    }
+}
+
+impl Drop for Online<'_> {
+    fn drop(&mut self) {
+        self.reader.shared.qsbr.offline(self.reader.slot);
+    }
+}
+
+/// Bytes of memory by what they hold.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Memory {
+    /// The IPv4 table that readers see.
+    pub v4: usize,
+    /// The IPv6 table that readers see.
+    pub v6: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Adjacencies and paths.
+    pub liveness: usize,
+}
+
+impl Fib {
+    /// Bytes of what readers see, by part.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            v4: self.v4.bytes(),
+            v6: self.v6.bytes(),
+            groups: self.groups.bytes(),
+            liveness: self.liveness.paths.bytes() + self.liveness.adjacencies.bytes(),
+        }
+    }
+}

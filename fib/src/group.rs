@@ -1,0 +1,375 @@
+//! Groups: what a set of prefixes shares. A group never changes; it is replaced.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::segments::Segments;
+use crate::state::{AdjacencyId, PathId};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// What a lookup finds: the number of a group.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct GroupId(pub u32);
+
+impl GroupId {
+    /// What a lookup finds where no prefix covers the address.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+/// One way to reach what a group stands for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Member {
+    /// The path: its site, its liveness, how much it accepts.
+    pub path: PathId,
+    /// The way out.
+    pub adjacency: AdjacencyId,
+    /// Rank of its cost: 0 is the cheapest, at most [`TIER_MAX`].
+    pub tier: u8,
+    /// Share among members of the same tier, at least 1. A site weighs as much as all its links,
+    /// dead ones included, so that losing a link moves no flow to another site.
+    pub weight: u16,
+}
+
+/// What becomes of packets when every member is down.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum WhenDead {
+    /// Dropped, and answered with unreachable.
+    #[default]
+    Unreachable,
+    /// Dropped silently.
+    Drop,
+    /// Sent to the member that would be chosen if all were alive.
+    FailOpen,
+    /// Treated by this group, that of the next shorter prefix.
+    Covering(GroupId),
+}
+
+/// What a group does with packets.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Group {
+    /// Sends them to one of its members.
+    Forward {
+        /// At most [`MEMBERS_MAX`], in any order.
+        members: Vec<Member>,
+        /// What happens when all are down.
+        when_dead: WhenDead,
+    },
+    /// Hands them to the router itself.
+    Local,
+    /// Drops them silently.
+    Blackhole,
+    /// Drops them and answers with unreachable.
+    Unreachable,
+    /// Drops them and answers with administratively prohibited.
+    Prohibit,
+}
+
+/// Members a group may have.
+pub const MEMBERS_MAX: usize = 64;
+
+/// The highest tier.
+pub const TIER_MAX: u8 = 63;
+
+/// The highest adjacency id a member may name.
+pub const ADJACENCY_MAX: u32 = (1 << ADJACENCY_BITS) - 1;
+
+/// The highest path id a member may name.
+pub const PATH_MAX: u32 = (1 << PATH_BITS) - 1;
+
+/// Why a group cannot be stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GroupError {
+    /// An id beyond what a member's word holds.
+    IdTooLarge,
+    /// More members than [`MEMBERS_MAX`].
+    TooManyMembers(usize),
+    /// A tier above [`TIER_MAX`].
+    TierTooHigh(u8),
+    /// A member that weighs nothing.
+    ZeroWeight,
+}
+
+impl fmt::Display for GroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IdTooLarge => f.write_str("a path or adjacency id is larger than a member holds"),
+            Self::TooManyMembers(n) => {
+                write!(f, "{n} members in a group that holds at most {MEMBERS_MAX}")
+            }
+            Self::TierTooHigh(tier) => write!(f, "tier {tier} is above {TIER_MAX}"),
+            Self::ZeroWeight => f.write_str("a member's weight must be at least 1"),
+        }
+    }
+}
+
+impl core::error::Error for GroupError {}
+
+impl Group {
+    /// Checks what a member's word can hold.
+    pub(crate) fn validate(&self) -> Result<(), GroupError> {
+        let Self::Forward { members, .. } = self else { return Ok(()) };
+        if members.len() > MEMBERS_MAX {
+            return Err(GroupError::TooManyMembers(members.len()));
+        }
+        for member in members {
+            if member.tier > TIER_MAX {
+                return Err(GroupError::TierTooHigh(member.tier));
+            }
+            if member.weight == 0 {
+                return Err(GroupError::ZeroWeight);
+            }
+            if member.path.0 > PATH_MAX || member.adjacency.0 > ADJACENCY_MAX {
+                return Err(GroupError::IdTooLarge);
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Header {
+        let (kind, when_dead, count) = match self {
+            Self::Forward { members, when_dead } => (Kind::Forward, *when_dead, members.len()),
+            Self::Local => (Kind::Local, WhenDead::Drop, 0),
+            Self::Blackhole => (Kind::Blackhole, WhenDead::Drop, 0),
+            Self::Unreachable => (Kind::Unreachable, WhenDead::Drop, 0),
+            Self::Prohibit => (Kind::Prohibit, WhenDead::Drop, 0),
+        };
+        Header { kind, when_dead, count }
+    }
+}
+
+/// What the first word of a group says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) when_dead: WhenDead,
+    pub(crate) count: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Forward,
+    Local,
+    Blackhole,
+    Unreachable,
+    Prohibit,
+}
+
+/// One cache line: a header and seven members, or eight members more of the same group.
+#[derive(Default)]
+#[cfg_attr(not(loom), repr(align(64)))]
+pub(crate) struct Line([AtomicU64; WORDS]);
+
+/// Where groups live: group id → first line → lines that never change while they are linked.
+pub(crate) struct Groups {
+    /// For each id, 1 + the index of its first line; 0 is no group. Written by the writer
+    /// (release, after the lines), read by readers (acquire).
+    first_lines: Segments<AtomicU32>,
+    /// Written before they are linked; read relaxed, under the acquire of `first_lines`.
+    lines: Segments<Line>,
+}
+
+impl Groups {
+    pub(crate) fn new() -> Self {
+        Self { first_lines: Segments::new(FIRST_GROUPS), lines: Segments::new(FIRST_LINES) }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: GroupId) -> Option<GroupRef<'_>> {
+        let first = self.first_lines.get(id.0)?.load(Ordering::Acquire).checked_sub(1)?;
+        let head = self.lines.get(first)?;
+        let header = Header::unpack(head.0[0].load(Ordering::Relaxed));
+        Some(GroupRef { lines: &self.lines, first, head, header })
+    }
+
+    /// Writes a group into lines that no reader can reach.
+    pub(crate) fn write(&self, first: u32, group: &Group) {
+        let members: &[Member] = match group {
+            Group::Forward { members, .. } => members,
+            _ => &[],
+        };
+        self.lines.grow_to(first).0[0].store(group.header().pack(), Ordering::Relaxed);
+        for (index, member) in members.iter().enumerate() {
+            let (line, word) = place(index);
+            self.lines.grow_to(first + line).0[word].store(member.pack(), Ordering::Relaxed);
+        }
+    }
+
+    /// Links lines to an id; gives back the first line that was linked before.
+    pub(crate) fn link(&self, id: GroupId, first: Option<u32>) -> Option<u32> {
+        let slot = self.first_lines.grow_to(id.0);
+        slot.swap(first.map_or(0, |line| line + 1), Ordering::AcqRel).checked_sub(1)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.first_lines.bytes() + self.lines.bytes()
+    }
+
+    /// How many lines a group of `members` takes.
+    pub(crate) fn lines_for(members: usize) -> usize {
+        (members + 1).div_ceil(WORDS)
+    }
+}
+
+/// A group as a reader sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupRef<'a> {
+    lines: &'a Segments<Line>,
+    first: u32,
+    head: &'a Line,
+    pub(crate) header: Header,
+}
+
+impl GroupRef<'_> {
+    /// Member `index`, in the order they were written; `None` past the last.
+    #[inline]
+    pub(crate) fn member(&self, index: usize) -> Option<Member> {
+        if index >= self.header.count {
+            return None;
+        }
+        let (line, word) = place(index);
+        let line = if line == 0 { self.head } else { self.lines.get(self.first + line)? };
+        Some(Member::unpack(line.0[word].load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn to_group(self) -> Group {
+        match self.header.kind {
+            Kind::Forward => Group::Forward {
+                members: (0..self.header.count).filter_map(|index| self.member(index)).collect(),
+                when_dead: self.header.when_dead,
+            },
+            Kind::Local => Group::Local,
+            Kind::Blackhole => Group::Blackhole,
+            Kind::Unreachable => Group::Unreachable,
+            Kind::Prohibit => Group::Prohibit,
+        }
+    }
+}
+
+impl Header {
+    fn pack(self) -> u64 {
+        let (when_dead, covering) = match self.when_dead {
+            WhenDead::Unreachable => (0, 0),
+            WhenDead::Drop => (1, 0),
+            WhenDead::FailOpen => (2, 0),
+            WhenDead::Covering(group) => (3, group.0),
+        };
+        self.count as u64 | (self.kind as u64) << 8 | when_dead << 12 | u64::from(covering) << 32
+    }
+
+    #[inline]
+    fn unpack(word: u64) -> Self {
+        let kind = match (word >> 8) & 0xf {
+            0 => Kind::Forward,
+            1 => Kind::Local,
+            2 => Kind::Blackhole,
+            3 => Kind::Unreachable,
+            _ => Kind::Prohibit,
+        };
+        let when_dead = match (word >> 12) & 0xf {
+            0 => WhenDead::Unreachable,
+            1 => WhenDead::Drop,
+            2 => WhenDead::FailOpen,
+            _ => WhenDead::Covering(GroupId((word >> 32) as u32)),
+        };
+        Self { kind, when_dead, count: (word & 0xff) as usize }
+    }
+}
+
+impl Member {
+    fn pack(self) -> u64 {
+        u64::from(self.path.0)
+            | u64::from(self.adjacency.0) << PATH_BITS
+            | u64::from(self.tier) << (PATH_BITS + ADJACENCY_BITS)
+            | u64::from(self.weight) << (PATH_BITS + ADJACENCY_BITS + TIER_BITS)
+    }
+
+    #[inline]
+    fn unpack(word: u64) -> Self {
+        Self {
+            path: PathId(word as u32 & PATH_MAX),
+            adjacency: AdjacencyId((word >> PATH_BITS) as u32 & ADJACENCY_MAX),
+            tier: (word >> (PATH_BITS + ADJACENCY_BITS)) as u8 & TIER_MAX,
+            weight: (word >> (PATH_BITS + ADJACENCY_BITS + TIER_BITS)) as u16,
+        }
+    }
+}
+
+/// Line and word of member `index`: word 0 of the first line is the header.
+#[inline]
+fn place(index: usize) -> (u32, usize) {
+    (((index + 1) / WORDS) as u32, (index + 1) % WORDS)
+}
+
+/// 8-byte words in a line.
+const WORDS: usize = 8;
+
+const PATH_BITS: u32 = 24;
+const ADJACENCY_BITS: u32 = 18;
+const TIER_BITS: u32 = 6;
+
+/// log₂ of the ids and lines in the first segments.
+#[cfg(not(loom))]
+const FIRST_GROUPS: u32 = 6;
+#[cfg(not(loom))]
+const FIRST_LINES: u32 = 6;
+#[cfg(loom)]
+const FIRST_GROUPS: u32 = 0;
+#[cfg(loom)]
+const FIRST_LINES: u32 = 0;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn member(n: u32) -> Member {
+        Member {
+            path: PathId(PATH_MAX - n),
+            adjacency: AdjacencyId(ADJACENCY_MAX - n),
+            tier: (n % 64) as u8,
+            weight: u16::MAX - n as u16,
+        }
+    }
+
+    #[test]
+    fn a_group_of_any_size_reads_back_as_written() {
+        let groups = Groups::new();
+        for count in [0, 1, 6, 7, 8, 15, 16, 63, 64] {
+            let group = Group::Forward {
+                members: (0..count).map(member).collect(),
+                when_dead: WhenDead::Covering(GroupId(77)),
+            };
+            groups.write(100, &group);
+            assert_eq!(groups.link(GroupId(3), Some(100)).is_some(), count != 0);
+            assert_eq!(groups.get(GroupId(3)).unwrap().to_group(), group);
+        }
+        assert_eq!(Groups::lines_for(7), 1);
+        assert_eq!(Groups::lines_for(8), 2);
+        assert_eq!(Groups::lines_for(64), 9);
+        for group in [Group::Local, Group::Blackhole, Group::Unreachable, Group::Prohibit] {
+            groups.write(5, &group);
+            groups.link(GroupId(9), Some(5));
+            assert_eq!(groups.get(GroupId(9)).unwrap().to_group(), group);
+        }
+        groups.link(GroupId(9), None);
+        assert!(groups.get(GroupId(9)).is_none());
+        assert!(groups.get(GroupId::NONE).is_none());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let with = |change: fn(&mut Member)| {
+            let mut one = member(0);
+            change(&mut one);
+            Group::Forward { members: vec![one], when_dead: WhenDead::Drop }.validate()
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        assert_eq!(with(|m| m.tier = 64), Err(GroupError::TierTooHigh(64)));
+        assert_eq!(with(|m| m.weight = 0), Err(GroupError::ZeroWeight));
+        assert_eq!(with(|m| m.path.0 += 1), Err(GroupError::IdTooLarge));
+        assert_eq!(with(|m| m.adjacency.0 += 1), Err(GroupError::IdTooLarge));
+        let many = Group::Forward { members: vec![member(1); 65], when_dead: WhenDead::Drop };
+        assert_eq!(many.validate(), Err(GroupError::TooManyMembers(65)));
+    }
+}

@@ -1,0 +1,230 @@
+//! Which member of a group a flow goes to: the cheapest tier that lives, in it the site by
+//! weighted rendezvous hash, in the site the link by a second hash.
+//!
+//! Rendezvous hashing (Thaler and Ravishankar, 1998) ranks every site for every flow on its own,
+//! so that a site's death moves only its own flows. Weights follow the logarithm method
+//! (Schindelhauer and Schomaker, 2005): with u uniform, the least −log(u) / weight wins with
+//! probability proportional to weight.
+
+use crate::flow::{FlowHash, negative_log2};
+use crate::group::{GroupId, GroupRef, Groups, Kind, Member, WhenDead};
+use crate::state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, Liveness, PathId};
+use crate::sync::Ordering;
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Selected {
+    /// Send it this way.
+    Member {
+        /// The path: site and leg.
+        path: PathId,
+        /// The way out.
+        adjacency: AdjacencyId,
+    },
+    /// It is for the router itself.
+    Local,
+    /// No prefix covers it.
+    NoRoute,
+    /// A blackhole route.
+    Blackhole,
+    /// An unreachable route.
+    Unreachable,
+    /// A prohibit route.
+    Prohibit,
+    /// Every member is down.
+    AllDead {
+        /// Whether its sender is told.
+        answer: bool,
+    },
+    /// Covering groups refer to each other more than [`COVERING_MAX`] times.
+    CoveringLoop,
+}
+
+/// How often a dead group may pass a packet on to the covering one.
+pub const COVERING_MAX: usize = 8;
+
+/// Chooses for one flow. Bounded work: at most [`COVERING_MAX`] groups of 64 members, three times
+/// each where sites refuse flows.
+#[inline]
+pub(crate) fn select(
+    groups: &Groups,
+    liveness: &Liveness,
+    mut id: GroupId,
+    flow: FlowHash,
+) -> Selected {
+    for _ in 0..COVERING_MAX {
+        let Some(group) = groups.get(id) else { return Selected::NoRoute };
+        match group.header.kind {
+            Kind::Forward => {}
+            Kind::Local => return Selected::Local,
+            Kind::Blackhole => return Selected::Blackhole,
+            Kind::Unreachable => return Selected::Unreachable,
+            Kind::Prohibit => return Selected::Prohibit,
+        }
+        let choice = Choice { group, liveness, flow };
+        if let Some(member) = choice.living() {
+            return Selected::Member { path: member.path, adjacency: member.adjacency };
+        }
+        match group.header.when_dead {
+            WhenDead::Unreachable => return Selected::AllDead { answer: true },
+            WhenDead::Drop => return Selected::AllDead { answer: false },
+            WhenDead::FailOpen => {
+                return choice.any().map_or(Selected::AllDead { answer: true }, |member| {
+                    Selected::Member { path: member.path, adjacency: member.adjacency }
+                });
+            }
+            WhenDead::Covering(covering) => id = covering,
+        }
+    }
+    Selected::CoveringLoop
+}
+
+/// The members of one site in one tier: neighbours in the group, for the writer sorts them so.
+#[derive(Clone, Copy)]
+struct Site {
+    first: usize,
+    end: usize,
+    tier: u8,
+    key: u64,
+    /// Of all links, dead ones included.
+    weight: u64,
+    /// Bit i: member `first + i` was alive when the site was looked at. Looked at once: a link that
+    /// dies between two looks must not leave a site without any.
+    alive: u64,
+    accept: u16,
+}
+
+struct Choice<'a> {
+    group: GroupRef<'a>,
+    liveness: &'a Liveness,
+    flow: FlowHash,
+}
+
+impl Choice<'_> {
+    /// A living member: of a site that accepts the flow, else of one that is not drained, else of
+    /// any.
+    #[inline]
+    fn living(&self) -> Option<Member> {
+        let site = self
+            .best(|site| site.alive != 0 && self.accepts(site))
+            .or_else(|| self.best(|site| site.alive != 0 && site.accept != ACCEPT_NONE))
+            .or_else(|| self.best(|site| site.alive != 0))?;
+        self.link(&site, site.alive)
+    }
+
+    /// The member that would be chosen if all were alive.
+    fn any(&self) -> Option<Member> {
+        let site = self.best(|_| true)?;
+        self.link(&site, u64::MAX)
+    }
+
+    /// The best-ranked site that is eligible, in the first tier that has one.
+    #[inline]
+    fn best(&self, eligible: impl Fn(&Site) -> bool) -> Option<Site> {
+        let mut best: Option<(Site, Option<u64>)> = None;
+        let mut next = 0;
+        while let Some(site) = self.site_at(next) {
+            next = site.end;
+            if !eligible(&site) {
+                continue;
+            }
+            let Some((leader, score)) = &mut best else {
+                best = Some((site, None));
+                continue;
+            };
+            if site.tier != leader.tier {
+                break;
+            }
+            // Most tiers have one eligible site, and need no score at all.
+            let leading = *score.get_or_insert_with(|| self.score(leader.key));
+            let challenge = self.score(site.key);
+            if ahead((challenge, site.weight, site.key), (leading, leader.weight, leader.key)) {
+                best = Some((site, Some(challenge)));
+            }
+        }
+        best.map(|(site, _)| site)
+    }
+
+    /// The site whose members begin at `first`.
+    #[inline]
+    fn site_at(&self, first: usize) -> Option<Site> {
+        let head = self.group.member(first)?;
+        let state = self.liveness.paths.get(head.path.0);
+        let key = state.map_or(0, |state| state.site_key.load(Ordering::Relaxed));
+        let accept = state.map_or(ACCEPT_ALL, |state| state.accept.load(Ordering::Relaxed));
+        let mut site = Site {
+            first,
+            end: first + 1,
+            tier: head.tier,
+            key,
+            weight: u64::from(head.weight),
+            alive: u64::from(self.is_alive(head)),
+            accept,
+        };
+        while let Some(member) = self.group.member(site.end) {
+            if member.tier != site.tier || self.site_key(member) != key {
+                break;
+            }
+            site.alive |= u64::from(self.is_alive(member)) << (site.end - first);
+            site.end += 1;
+            site.weight += u64::from(member.weight);
+        }
+        Some(site)
+    }
+
+    /// The link inside a site, of those whose bit is set in `eligible`.
+    #[inline]
+    fn link(&self, site: &Site, eligible: u64) -> Option<Member> {
+        let mut best: Option<(Member, (u64, u64, u64))> = None;
+        for index in site.first..site.end {
+            let member = self.group.member(index)?;
+            if eligible >> (index - site.first) & 1 == 0 {
+                continue;
+            }
+            if site.end - site.first == 1 {
+                return Some(member);
+            }
+            let key = self.link_key(member);
+            let score = negative_log2(FlowHash::with_key(self.flow.link, key));
+            let rank = (score, u64::from(member.weight), key);
+            if best.as_ref().is_none_or(|(_, leading)| ahead(rank, *leading)) {
+                best = Some((member, rank));
+            }
+        }
+        best.map(|(member, _)| member)
+    }
+
+    #[inline]
+    fn score(&self, key: u64) -> u64 {
+        negative_log2(FlowHash::with_key(self.flow.site, key))
+    }
+
+    #[inline]
+    fn accepts(&self, site: &Site) -> bool {
+        site.accept == ACCEPT_ALL || self.flow.accept_hash(site.key) < site.accept
+    }
+
+    #[inline]
+    fn is_alive(&self, member: Member) -> bool {
+        self.liveness.path_reasons(member.path).is_alive()
+            && self.liveness.adjacency_reasons(member.adjacency).is_alive()
+    }
+
+    #[inline]
+    fn site_key(&self, member: Member) -> u64 {
+        self.liveness.paths.get(member.path.0).map_or(0, |s| s.site_key.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn link_key(&self, member: Member) -> u64 {
+        let state = self.liveness.adjacencies.get(member.adjacency.0);
+        state.map_or(0, |state| state.key.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether `(score, weight, key)` a ranks before b: the less score per weight, then the key.
+/// Scores are below 2⁴⁰ and weights at most 64 × 65,535, so the products fit.
+#[inline]
+fn ahead(a: (u64, u64, u64), b: (u64, u64, u64)) -> bool {
+    (a.0 * b.1, a.2) < (b.0 * a.1, b.2)
+}

@@ -1,0 +1,209 @@
+//! What the control plane changes in place: why an adjacency or a path is down, and how much a
+//! site takes. One byte stored here moves every prefix of every group at once.
+
+use crate::segments::Segments;
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// A way out of the router.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct AdjacencyId(pub u32);
+
+/// One use of an adjacency: one leg (service, site, family), or one route's next hop.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PathId(pub u32);
+
+/// Why an adjacency or a path is not used. Each reason has one owner, who alone sets and clears
+/// it: that the carrier is back never revives what BFD took down.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Reason {
+    /// The device has no carrier or is set down.
+    Carrier = 1,
+    /// BFD lost the neighbour.
+    Bfd = 1 << 1,
+    /// Probes go unanswered.
+    Probe = 1 << 2,
+    /// A health check of the service fails.
+    Health = 1 << 3,
+    /// The BGP session it was learned by is down.
+    Session = 1 << 4,
+    /// The next hop does not resolve.
+    Resolution = 1 << 5,
+    /// An operator disabled it.
+    Operator = 1 << 6,
+    /// It flapped, and has not been well for long enough since.
+    Damped = 1 << 7,
+}
+
+impl Reason {
+    /// Every reason, from the lowest bit.
+    pub const ALL: [Self; 8] = [
+        Self::Carrier,
+        Self::Bfd,
+        Self::Probe,
+        Self::Health,
+        Self::Session,
+        Self::Resolution,
+        Self::Operator,
+        Self::Damped,
+    ];
+
+    /// Its name for people and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Carrier => "carrier",
+            Self::Bfd => "bfd",
+            Self::Probe => "probe",
+            Self::Health => "health",
+            Self::Session => "session",
+            Self::Resolution => "resolution",
+            Self::Operator => "operator",
+            Self::Damped => "damped",
+        }
+    }
+}
+
+/// A set of reasons; empty is alive.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Reasons(u8);
+
+impl Reasons {
+    /// No reason: alive.
+    pub const NONE: Self = Self(0);
+
+    /// Whether there is no reason to be down.
+    pub const fn is_alive(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this reason is among them.
+    pub const fn has(self, reason: Reason) -> bool {
+        self.0 & reason as u8 != 0
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub const fn with(self, reason: Reason) -> Self {
+        Self(self.0 | reason as u8)
+    }
+
+    /// The reasons, from the lowest bit.
+    pub fn iter(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL.into_iter().filter(move |&reason| self.has(reason))
+    }
+}
+
+impl From<Reason> for Reasons {
+    fn from(reason: Reason) -> Self {
+        Self::NONE.with(reason)
+    }
+}
+
+/// All flows go there that its weight gives it.
+pub const ACCEPT_ALL: u16 = u16::MAX;
+
+/// Drained: no new flow goes there while another site can take it.
+pub const ACCEPT_NONE: u16 = 0;
+
+/// One adjacency, as the workers see it. 16 bytes.
+#[derive(Default)]
+pub(crate) struct AdjacencyState {
+    /// Down-reasons: written by their owners, read for each packet. Relaxed: the byte stands for
+    /// itself, and nothing else is published by it.
+    pub(crate) reasons: AtomicU8,
+    /// The port it leaves by. Written before the id is published, constant while it is in use.
+    pub(crate) port: AtomicU16,
+    /// What the link hash knows it by; as `port`.
+    pub(crate) key: AtomicU64,
+}
+
+/// One path, as the workers see it. 16 bytes: four share a cache line.
+#[derive(Default)]
+pub(crate) struct PathState {
+    /// As [`AdjacencyState::reasons`].
+    pub(crate) reasons: AtomicU8,
+    /// The share of flows its site takes now, in 65,535ths. Written by the control plane.
+    pub(crate) accept: AtomicU16,
+    /// Raised when the path comes back: a flow stored under an older epoch counts as new.
+    pub(crate) epoch: AtomicU32,
+    /// What the site hash knows its site by. Written before the id is published.
+    pub(crate) site_key: AtomicU64,
+}
+
+/// All adjacencies and paths: what `select` reads besides the group.
+pub(crate) struct Liveness {
+    pub(crate) adjacencies: Segments<AdjacencyState>,
+    pub(crate) paths: Segments<PathState>,
+}
+
+impl Liveness {
+    pub(crate) fn new() -> Self {
+        Self { adjacencies: Segments::new(FIRST_STATES), paths: Segments::new(FIRST_STATES) }
+    }
+
+    /// An id that was never handed out counts as down for want of resolution.
+    #[inline]
+    pub(crate) fn adjacency_reasons(&self, id: AdjacencyId) -> Reasons {
+        self.adjacencies.get(id.0).map_or(Reason::Resolution.into(), |state| {
+            Reasons(state.reasons.load(Ordering::Relaxed))
+        })
+    }
+
+    /// As [`Self::adjacency_reasons`].
+    #[inline]
+    pub(crate) fn path_reasons(&self, id: PathId) -> Reasons {
+        self.paths.get(id.0).map_or(Reason::Resolution.into(), |state| {
+            Reasons(state.reasons.load(Ordering::Relaxed))
+        })
+    }
+
+    pub(crate) fn set(byte: &AtomicU8, reason: Reason) -> bool {
+        byte.fetch_or(reason as u8, Ordering::AcqRel) & reason as u8 == 0
+    }
+
+    pub(crate) fn clear(byte: &AtomicU8, reason: Reason) -> bool {
+        byte.fetch_and(!(reason as u8), Ordering::AcqRel) & reason as u8 != 0
+    }
+
+    pub(crate) fn store(byte: &AtomicU8, reasons: Reasons) {
+        byte.store(reasons.0, Ordering::Release);
+    }
+}
+
+/// log₂ of the states in the first segment.
+#[cfg(not(loom))]
+const FIRST_STATES: u32 = 6;
+#[cfg(loom)]
+const FIRST_STATES: u32 = 1;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_bit_of_its_own() {
+        let mut all = Reasons::NONE;
+        for reason in Reason::ALL {
+            assert!(!all.has(reason));
+            all = all.with(reason);
+        }
+        assert_eq!(all.iter().collect::<Vec<_>>(), Reason::ALL);
+    }
+
+    #[test]
+    fn states_are_as_small_as_they_say() {
+        assert_eq!((size_of::<PathState>(), size_of::<AdjacencyState>()), (16, 16));
+    }
+
+    #[test]
+    fn setting_twice_or_clearing_what_is_not_set_changes_nothing() {
+        let byte = AtomicU8::new(0);
+        assert!(Liveness::set(&byte, Reason::Probe));
+        assert!(!Liveness::set(&byte, Reason::Probe));
+        assert!(!Liveness::clear(&byte, Reason::Carrier));
+        assert!(Liveness::clear(&byte, Reason::Probe));
+        assert_eq!(byte.load(Ordering::Relaxed), 0);
+    }
+}

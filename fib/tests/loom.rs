@@ -1,0 +1,174 @@
+//! Publication and reclamation under the model checker, on the real types:
+//! `RUSTFLAGS="--cfg loom" cargo test -p nearhop-fib --release --test loom`.
+#![cfg(loom)]
+
+use std::net::IpAddr;
+
+use loom::thread;
+use nearhop_fib::{
+    ACCEPT_ALL, AdjacencyId, FlowHash, Group, GroupId, Handle, IpPrefix, Member, Online, PathId,
+    Reason, Selected, WhenDead, Writer, fib,
+};
+
+const FLOW: FlowHash = FlowHash { site: 1, link: 2 };
+
+fn model(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(check);
+}
+
+fn leg(writer: &mut Writer, n: u16) -> (PathId, AdjacencyId) {
+    let adjacency = writer.add_adjacency(n, u64::from(n)).unwrap();
+    (writer.add_path(u64::from(n), ACCEPT_ALL).unwrap(), adjacency)
+}
+
+fn group_of(legs: &[(PathId, AdjacencyId)]) -> Group {
+    let members = legs
+        .iter()
+        .enumerate()
+        .map(|(tier, &(path, adjacency))| Member { path, adjacency, tier: tier as u8, weight: 1 })
+        .collect();
+    Group::Forward { members, when_dead: WhenDead::Drop }
+}
+
+fn prefix(text: &str) -> IpPrefix {
+    text.parse().unwrap()
+}
+
+fn addr(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Looks up and selects as a worker does: all lookups of the batch first.
+fn ask(online: &Online<'_>, addr: IpAddr) -> Selected {
+    let found = online.lookup(addr);
+    online.select(found, FLOW)
+}
+
+fn reader_thread(
+    handle: &Handle,
+    work: impl FnOnce(Online<'_>) + 'static,
+) -> thread::JoinHandle<()> {
+    let mut reader = handle.reader().unwrap();
+    thread::spawn(move || work(reader.online()))
+}
+
+/// A new leg, its group and its longer prefix appear: old or new, never anything else.
+#[test]
+fn a_new_route_is_seen_whole_or_not_at_all() {
+    model(|| {
+        let (mut writer, handle) = fib(1);
+        let old = leg(&mut writer, 1);
+        let covering = writer.add_group(&group_of(&[old])).unwrap();
+        writer.insert(prefix("192.0.0.0/2"), covering).unwrap();
+        let reader = reader_thread(&handle, move |online| {
+            let got = ask(&online, addr("208.0.0.0"));
+            let Selected::Member { path, adjacency } = got else { panic!("{got:?}") };
+            assert!((path, adjacency) == old || (path.0, adjacency.0) == (1, 1), "{got:?}");
+            assert_eq!(online.port(adjacency), Some(adjacency.0 as u16 + 1));
+        });
+        let new = leg(&mut writer, 2);
+        assert_eq!((new.0.0, new.1.0), (1, 1));
+        let longer = writer.add_group(&group_of(&[new])).unwrap();
+        writer.insert(prefix("208.0.0.0/4"), longer).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// A group is replaced and its old lines are used for another group: a reader never sees the other
+/// group's members under the first one's id.
+#[test]
+fn lines_are_not_reused_under_a_reader() {
+    model(|| {
+        let (mut writer, handle) = fib(1);
+        let (a, b, c) = (leg(&mut writer, 1), leg(&mut writer, 2), leg(&mut writer, 3));
+        let group = writer.add_group(&group_of(&[a])).unwrap();
+        writer.insert(prefix("192.0.0.0/2"), group).unwrap();
+        let reader = reader_thread(&handle, move |mut online| {
+            for _ in 0..2 {
+                let got = ask(&online, addr("192.0.0.0"));
+                let Selected::Member { path, adjacency } = got else { panic!("{got:?}") };
+                assert!((path, adjacency) == a || (path, adjacency) == b, "{got:?}");
+                online.quiescent();
+            }
+        });
+        writer.replace_group(group, &group_of(&[b])).unwrap();
+        writer.reclaim();
+        writer.add_group(&group_of(&[c])).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// A chunk is emptied, unlinked and used for another prefix: a reader that is inside it never sees
+/// the other prefix's answers.
+#[test]
+fn chunks_are_not_reused_under_a_reader() {
+    model(|| {
+        let (mut writer, handle) = fib(1);
+        let groups: Vec<GroupId> = [Group::Local, Group::Blackhole, Group::Prohibit]
+            .iter()
+            .map(|group| writer.add_group(group).unwrap())
+            .collect();
+        writer.insert(prefix("192.0.0.0/2"), groups[0]).unwrap();
+        writer.insert(prefix("192.0.0.0/4"), groups[1]).unwrap();
+        let reader = reader_thread(&handle, |online| {
+            let got = ask(&online, addr("192.0.0.0"));
+            assert!(matches!(got, Selected::Local | Selected::Blackhole), "{got:?}");
+        });
+        writer.remove(prefix("192.0.0.0/4")).unwrap();
+        writer.reclaim();
+        writer.insert(prefix("64.0.0.0/4"), groups[2]).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// A reader that goes offline and online again holds nothing, and misses nothing.
+#[test]
+fn going_online_sees_what_was_unlinked_before() {
+    model(|| {
+        let (mut writer, handle) = fib(1);
+        let (a, b) = (leg(&mut writer, 1), leg(&mut writer, 2));
+        let group = writer.add_group(&group_of(&[a])).unwrap();
+        writer.insert(prefix("192.0.0.0/2"), group).unwrap();
+        let mut reader = handle.reader().unwrap();
+        let worker = thread::spawn(move || {
+            for _ in 0..2 {
+                let online = reader.online();
+                let got = ask(&online, addr("192.0.0.0"));
+                let Selected::Member { path, .. } = got else { panic!("{got:?}") };
+                // A path id that was reused would be alive again under another site's key.
+                assert!(path == a.0 || path == b.0, "{got:?}");
+            }
+        });
+        writer.replace_group(group, &group_of(&[b])).unwrap();
+        writer.remove_path(a.0).unwrap();
+        if writer.reclaim() == 0 {
+            // Nobody holds `a` now: whoever looks from here on finds `b`.
+            writer.add_path(9, ACCEPT_ALL).unwrap();
+        }
+        worker.join().unwrap();
+    });
+}
+
+/// A down-reason stored by one thread while another selects: the member or its successor.
+#[test]
+fn a_down_reason_moves_to_the_next_member_and_to_nothing_else() {
+    model(|| {
+        let (mut writer, handle) = fib(1);
+        let (a, b) = (leg(&mut writer, 1), leg(&mut writer, 2));
+        let group = writer.add_group(&group_of(&[a, b])).unwrap();
+        let reader = reader_thread(&handle, move |online| {
+            let mut moved = false;
+            for _ in 0..2 {
+                let got = online.select(group, FLOW);
+                let Selected::Member { path, .. } = got else { panic!("{got:?}") };
+                assert!(path == b.0 || !moved, "moved back although nothing came up");
+                moved = path == b.0;
+            }
+        });
+        handle.set_path_down(a.0, Reason::Probe);
+        assert_eq!(writer.select(group, FLOW), Selected::Member { path: b.0, adjacency: b.1 });
+        reader.join().unwrap();
+    });
+}

@@ -1,0 +1,325 @@
+//! Selection: who gets which flow, and who loses none when another dies.
+
+#![cfg(not(loom))]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nearhop_fib::{
+    ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, FlowHash, FlowKey, Group, GroupId, Handle, Member,
+    PathId, Reader, Reason, Selected, WhenDead, Writer, fib, name_key,
+};
+use proptest::prelude::*;
+
+/// A group under test: sites by name, each with its links.
+struct World {
+    writer: Writer,
+    handle: Handle,
+    reader: Reader,
+    /// Site, link, ids.
+    legs: Vec<(&'static str, PathId, AdjacencyId)>,
+    members: Vec<Member>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (writer, handle) = fib(1);
+        let reader = handle.reader().unwrap();
+        Self { writer, handle, reader, legs: Vec::new(), members: Vec::new() }
+    }
+
+    fn link(&mut self, site: &'static str, port: u16, tier: u8, weight: u16) -> &mut Self {
+        let adjacency = self.writer.add_adjacency(port, name_key(&format!("port{port}"))).unwrap();
+        let path = self.writer.add_path(name_key(site), ACCEPT_ALL).unwrap();
+        self.legs.push((site, path, adjacency));
+        self.members.push(Member { path, adjacency, tier, weight });
+        self
+    }
+
+    fn group(&mut self, when_dead: WhenDead) -> GroupId {
+        let members = self.members.clone();
+        self.writer.add_group(&Group::Forward { members, when_dead }).unwrap()
+    }
+
+    fn site_of(&self, selected: Selected) -> &'static str {
+        let Selected::Member { path, .. } = selected else { return "nobody" };
+        self.legs.iter().find(|leg| leg.1 == path).unwrap().0
+    }
+
+    fn site(&mut self, group: GroupId, flow: FlowHash) -> &'static str {
+        let selected = self.reader.online().select(group, flow);
+        self.site_of(selected)
+    }
+
+    fn path(&self, site: &str) -> PathId {
+        self.legs.iter().find(|leg| leg.0 == site).unwrap().1
+    }
+}
+
+fn flow(n: u64) -> FlowHash {
+    FlowKey {
+        src: u128::from(n),
+        dst: 0xc633_6435,
+        protocol: 17,
+        src_port: n.wrapping_mul(7) as u16,
+        dst_port: 53,
+        label: 0,
+    }
+    .hash(42)
+}
+
+#[test]
+fn the_cheapest_living_tier_serves_and_the_dead_are_passed_over() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 1, 1).link("par", 3, 2, 1);
+    let group = world.group(WhenDead::Unreachable);
+    let (ams, fra, par) = (world.path("ams"), world.path("fra"), world.path("par"));
+    assert_eq!(world.site(group, flow(1)), "ams");
+    world.handle.set_path_down(ams, Reason::Probe);
+    assert_eq!(world.site(group, flow(1)), "fra");
+    let fra_link = world.legs[1].2;
+    world.handle.set_adjacency_down(fra_link, Reason::Carrier);
+    assert_eq!(world.site(group, flow(1)), "par");
+    world.handle.set_path_down(par, Reason::Health);
+    assert_eq!(world.reader.online().select(group, flow(1)), Selected::AllDead { answer: true });
+    world.handle.clear_adjacency_down(fra_link, Reason::Carrier);
+    assert_eq!(world.site(group, flow(1)), "fra");
+    // Another owner's reason does not revive it.
+    world.handle.set_path_down(fra, Reason::Operator);
+    world.handle.clear_path_down(fra, Reason::Probe);
+    assert_eq!(world.site(group, flow(1)), "nobody");
+}
+
+#[test]
+fn a_path_that_comes_back_has_a_new_epoch() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1);
+    let ams = world.path("ams");
+    let before = world.reader.online().epoch(ams).unwrap();
+    world.handle.set_path_down(ams, Reason::Probe);
+    world.handle.set_path_down(ams, Reason::Health);
+    world.handle.clear_path_down(ams, Reason::Probe);
+    assert_eq!(world.reader.online().epoch(ams), Some(before), "health still holds it down");
+    world.handle.clear_path_down(ams, Reason::Health);
+    assert_eq!(world.reader.online().epoch(ams), Some(before + 1));
+}
+
+#[test]
+fn when_all_are_dead_each_policy_does_what_it_says() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1);
+    let dead = world.path("ams");
+    let groups = [WhenDead::Unreachable, WhenDead::Drop, WhenDead::FailOpen]
+        .map(|when_dead| world.group(when_dead));
+    let local = world.writer.add_group(&Group::Local).unwrap();
+    let covered = world.group(WhenDead::Covering(local));
+    let circle = world.group(WhenDead::Drop);
+    let members = world.members.clone();
+    world
+        .writer
+        .replace_group(circle, &Group::Forward { members, when_dead: WhenDead::Covering(circle) })
+        .unwrap();
+    world.handle.set_path_down(dead, Reason::Probe);
+    let online = world.reader.online();
+    let got = groups.map(|group| online.select(group, flow(1)));
+    assert_eq!(got[0], Selected::AllDead { answer: true });
+    assert_eq!(got[1], Selected::AllDead { answer: false });
+    assert!(matches!(got[2], Selected::Member { .. }));
+    assert_eq!(online.select(covered, flow(1)), Selected::Local);
+    assert_eq!(online.select(circle, flow(1)), Selected::CoveringLoop);
+    assert_eq!(online.select(GroupId::NONE, flow(1)), Selected::NoRoute);
+}
+
+#[test]
+fn the_spread_follows_the_weights_within_one_percent() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 3).link("fra", 2, 0, 2).link("par", 3, 0, 4).link("par", 4, 0, 1);
+    let group = world.group(WhenDead::Drop);
+    let mut share: BTreeMap<&str, u32> = BTreeMap::new();
+    const FLOWS: u64 = 1_000_000;
+    for n in 0..FLOWS {
+        *share.entry(world.site(group, flow(n))).or_default() += 1;
+    }
+    for (site, want) in [("ams", 0.3), ("fra", 0.2), ("par", 0.5)] {
+        let got = f64::from(share[site]) / FLOWS as f64;
+        assert!((got - want).abs() < want * 0.01, "{site}: {got} instead of {want}");
+    }
+}
+
+#[test]
+fn a_site_death_moves_its_own_flows_and_a_link_death_none_to_another_site() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 0, 2).link("fra", 3, 0, 1).link("par", 4, 0, 2);
+    let group = world.group(WhenDead::Drop);
+    let before: Vec<_> = (0..20_000).map(|n| world.site(group, flow(n))).collect();
+    let lost_link = world.legs[1].2;
+    world.handle.set_adjacency_down(lost_link, Reason::Carrier);
+    for (n, &was) in before.iter().enumerate() {
+        assert_eq!(world.site(group, flow(n as u64)), was, "a link death moved flow {n}");
+    }
+    let par = world.path("par");
+    world.handle.set_path_down(par, Reason::Probe);
+    for (n, &was) in before.iter().enumerate() {
+        let now = world.site(group, flow(n as u64));
+        assert!(if was == "par" { now != "par" } else { now == was }, "flow {n}: {was} to {now}");
+    }
+    world.handle.clear_path_down(par, Reason::Probe);
+    for (n, &was) in before.iter().enumerate() {
+        assert_eq!(world.site(group, flow(n as u64)), was);
+    }
+}
+
+#[test]
+fn the_flow_label_moves_the_link_inside_a_site_only() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 0, 1).link("fra", 3, 0, 1);
+    let group = world.group(WhenDead::Drop);
+    let mut links = BTreeSet::new();
+    let mut sites = BTreeSet::new();
+    for label in 0..64 {
+        let key = FlowKey { src: 4, dst: 5, protocol: 6, src_port: 1, dst_port: 2, label };
+        let selected = world.reader.online().select(group, key.hash(1));
+        sites.insert(world.site_of(selected));
+        if let Selected::Member { adjacency, .. } = selected {
+            links.insert(adjacency);
+        }
+    }
+    assert_eq!(sites.len(), 1);
+    assert_eq!(links.len(), if sites.contains("fra") { 2 } else { 1 });
+}
+
+#[test]
+fn accept_spills_its_share_to_the_next_tier_and_drained_sites_are_the_last_resort() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 1, 1);
+    let group = world.group(WhenDead::Drop);
+    let (ams, fra) = (world.path("ams"), world.path("fra"));
+    world.handle.set_accept(ams, ACCEPT_ALL / 4);
+    let kept: BTreeSet<u64> =
+        (0..40_000).filter(|&n| world.site(group, flow(n)) == "ams").collect();
+    assert!((9_600..10_400).contains(&kept.len()), "{}", kept.len());
+    world.handle.set_accept(ams, ACCEPT_ALL / 8);
+    for n in 0..40_000 {
+        if world.site(group, flow(n)) == "ams" {
+            assert!(kept.contains(&n), "a smaller share drew a new flow");
+        }
+    }
+    // Nobody accepts this flow: the first alive that is not drained takes it.
+    world.handle.set_accept(fra, 1);
+    assert_eq!(world.site(group, flow(0)), "ams");
+    world.handle.set_accept(ams, ACCEPT_NONE);
+    assert_eq!(world.site(group, flow(0)), "fra");
+    world.handle.set_accept(fra, ACCEPT_NONE);
+    assert_eq!(world.site(group, flow(0)), "ams", "all drained: the first alive");
+    world.handle.set_path_down(ams, Reason::Probe);
+    assert_eq!(world.site(group, flow(0)), "fra");
+}
+
+#[test]
+fn one_byte_moves_every_group_and_replacing_a_group_moves_every_prefix() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 1, 1);
+    let groups: Vec<_> = (0..100).map(|_| world.group(WhenDead::Drop)).collect();
+    let prefixes: Vec<nearhop_fib::IpPrefix> =
+        (0..100).map(|n| format!("10.0.{n}.0/24").parse().unwrap()).collect();
+    for (prefix, group) in prefixes.iter().zip(&groups) {
+        world.writer.insert(*prefix, *group).unwrap();
+    }
+    let ams = world.path("ams");
+    world.handle.set_path_down(ams, Reason::Probe);
+    for group in &groups {
+        assert_eq!(world.site(*group, flow(3)), "fra");
+    }
+    for prefix in &prefixes {
+        world.writer.insert(*prefix, groups[0]).unwrap();
+    }
+    world.writer.replace_group(groups[0], &Group::Blackhole).unwrap();
+    let online = world.reader.online();
+    for prefix in &prefixes {
+        assert_eq!(online.select(online.lookup(prefix.addr()), flow(3)), Selected::Blackhole);
+    }
+}
+
+#[test]
+fn ids_wait_for_readers_and_a_stalled_reader_bounds_what_waits() {
+    let (mut writer, handle) = fib(2);
+    let mut reader = handle.reader().unwrap();
+    let path = writer.add_path(1, ACCEPT_ALL).unwrap();
+    let mut online = reader.online();
+    writer.remove_path(path).unwrap();
+    assert_ne!(writer.add_path(2, ACCEPT_ALL).unwrap(), path, "reused under a reader");
+    online.quiescent();
+    assert_eq!(writer.reclaim(), 0);
+    assert_eq!(writer.add_path(3, ACCEPT_ALL).unwrap(), path);
+
+    let group = writer.add_group(&Group::Local).unwrap();
+    let mut stalled = None;
+    for _ in 0..=nearhop_fib::RETIRED_MAX {
+        if let Err(error) = writer.replace_group(group, &Group::Blackhole) {
+            stalled = Some(error);
+            break;
+        }
+    }
+    let slot = writer.slowest_reader().unwrap();
+    assert_eq!(stalled, Some(nearhop_fib::WriteError::Stalled { reader: slot }));
+    assert!(handle.set_path_down(path, Reason::Probe), "liveness goes through all the same");
+    drop(online);
+    assert_eq!(slot, reader.slot());
+    writer.replace_group(group, &Group::Blackhole).unwrap();
+}
+
+/// The rules of the choice, written as slowly and plainly as can be.
+fn slow_choice(
+    world: &World,
+    accept: &BTreeMap<PathId, u16>,
+    dead: &BTreeSet<PathId>,
+    chosen: &str,
+) -> Result<(), String> {
+    let member = |site: &str| world.members.iter().find(|m| m.path == world.path(site)).copied();
+    let alive = |m: &&Member| !dead.contains(&m.path);
+    let takes_all = |m: &&Member| accept[&m.path] == ACCEPT_ALL;
+    let not_drained = |m: &&Member| accept[&m.path] != ACCEPT_NONE;
+    let living: Vec<&Member> = world.members.iter().filter(alive).collect();
+    let Some(got) = member(chosen) else {
+        return if living.is_empty() { Ok(()) } else { Err("nobody although some live".into()) };
+    };
+    if dead.contains(&got.path) {
+        return Err("a dead member".into());
+    }
+    let sure = living.iter().filter(|m| takes_all(m)).map(|m| m.tier).min();
+    if sure.is_some_and(|tier| got.tier > tier) {
+        return Err("passed over a cheaper site that takes all".into());
+    }
+    if accept[&got.path] == ACCEPT_NONE && living.iter().any(|m| not_drained(m)) {
+        return Err("a drained site although another is not".into());
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_choice_breaks_a_rule(
+        sites in prop::collection::vec((0..4_u8, 1..100_u16, 0..4_u8, any::<bool>()), 1..12),
+        flows in prop::collection::vec(any::<u64>(), 50),
+    ) {
+        const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+        let mut world = World::new();
+        let (mut accept, mut dead) = (BTreeMap::new(), BTreeSet::new());
+        for (index, &(tier, weight, share, down)) in sites.iter().enumerate() {
+            world.link(NAMES[index], index as u16, tier, weight);
+            let path = world.path(NAMES[index]);
+            let share = [ACCEPT_NONE, 1000, 60_000, ACCEPT_ALL][usize::from(share)];
+            world.handle.set_accept(path, share);
+            accept.insert(path, share);
+            if down {
+                world.handle.set_path_down(path, Reason::Probe);
+                dead.insert(path);
+            }
+        }
+        let group = world.group(WhenDead::Drop);
+        for n in flows {
+            let chosen = world.site(group, flow(n));
+            let verdict = slow_choice(&world, &accept, &dead, chosen);
+            prop_assert!(verdict.is_ok(), "{}: {}", chosen, verdict.unwrap_err());
+        }
+    }
+}
