@@ -1,5 +1,6 @@
 //! Publication and reclamation under the model checker, on the real types:
 //! `RUSTFLAGS="--cfg loom" cargo test -p nearhop-fib --release --test loom`.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(loom)]
 
 use std::net::IpAddr;

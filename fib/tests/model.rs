@@ -1,5 +1,6 @@
 //! The tables against a slow and obvious model: a list of prefixes, searched from end to end.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(not(loom))]
 
 use std::collections::BTreeMap;
