@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
 use crate::flow::FlowHash;
-use crate::group::{Group, GroupId, Groups};
+use crate::group::{Group, GroupId, Groups, Spread};
 use crate::lpm::Table;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select};
@@ -27,13 +27,19 @@ pub struct Fib {
 /// Makes an empty FIB for at most `readers_max` readers at a time.
 ///
 /// ```
-/// use nearhop_fib::{ACCEPT_ALL, FlowKey, Group, Member, Reason, Selected, WhenDead, fib, name_key};
+/// use nearhop_fib::{
+///     ACCEPT_ALL, FlowKey, Group, Member, Reason, Selected, Spread, WhenDead, fib, name_key,
+/// };
 ///
 /// let (mut writer, handle) = fib(4);
 /// let port = writer.add_adjacency(1, name_key("tun-fra"))?;
 /// let path = writer.add_path(name_key("fra"), ACCEPT_ALL)?;
 /// let members = vec![Member { path, adjacency: port, tier: 0, weight: 1 }];
-/// let group = writer.add_group(&Group::Forward { members, when_dead: WhenDead::Unreachable })?;
+/// let group = writer.add_group(&Group::Forward {
+///     members,
+///     when_dead: WhenDead::Unreachable,
+///     spread: Spread::Flow,
+/// })?;
 /// writer.insert("198.51.100.0/24".parse()?, group)?;
 ///
 /// let mut reader = handle.reader().expect("a slot is free");
@@ -80,6 +86,12 @@ impl Fib {
     #[inline]
     pub fn select(&self, group: GroupId, flow: FlowHash) -> Selected {
         select(&self.groups, &self.liveness, group, flow)
+    }
+
+    /// What the members of `group` are chosen by.
+    #[inline]
+    pub fn spread(&self, group: GroupId) -> Spread {
+        self.groups.get(group).map_or(Spread::Flow, |group| group.header.spread)
     }
 
     /// A copy of a group, as [`Writer::add_group`] stored it: members in the order of `select`.

@@ -44,6 +44,16 @@ pub enum WhenDead {
     Covering(GroupId),
 }
 
+/// What a group's members are chosen by, within a tier.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Spread {
+    /// By the flow: a flow stays where it is while its site lives.
+    #[default]
+    Flow,
+    /// Packet by packet.
+    Packet,
+}
+
 /// What a group does with packets.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Group {
@@ -53,6 +63,8 @@ pub enum Group {
         members: Vec<Member>,
         /// What happens when all are down.
         when_dead: WhenDead,
+        /// How packets are spread over members of a tier.
+        spread: Spread,
     },
     /// Hands them to the router itself.
     Local,
@@ -126,14 +138,17 @@ impl Group {
     }
 
     fn header(&self) -> Header {
-        let (kind, when_dead, count) = match self {
-            Self::Forward { members, when_dead } => (Kind::Forward, *when_dead, members.len()),
-            Self::Local => (Kind::Local, WhenDead::Drop, 0),
-            Self::Blackhole => (Kind::Blackhole, WhenDead::Drop, 0),
-            Self::Unreachable => (Kind::Unreachable, WhenDead::Drop, 0),
-            Self::Prohibit => (Kind::Prohibit, WhenDead::Drop, 0),
+        let kind = match self {
+            Self::Forward { members, when_dead, spread } => {
+                let (when_dead, spread) = (*when_dead, *spread);
+                return Header { kind: Kind::Forward, when_dead, spread, count: members.len() };
+            }
+            Self::Local => Kind::Local,
+            Self::Blackhole => Kind::Blackhole,
+            Self::Unreachable => Kind::Unreachable,
+            Self::Prohibit => Kind::Prohibit,
         };
-        Header { kind, when_dead, count }
+        Header { kind, when_dead: WhenDead::Drop, spread: Spread::Flow, count: 0 }
     }
 }
 
@@ -142,6 +157,7 @@ impl Group {
 pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) when_dead: WhenDead,
+    pub(crate) spread: Spread,
     pub(crate) count: usize,
 }
 
@@ -236,6 +252,7 @@ impl GroupRef<'_> {
             Kind::Forward => Group::Forward {
                 members: (0..self.header.count).filter_map(|index| self.member(index)).collect(),
                 when_dead: self.header.when_dead,
+                spread: self.header.spread,
             },
             Kind::Local => Group::Local,
             Kind::Blackhole => Group::Blackhole,
@@ -253,7 +270,11 @@ impl Header {
             WhenDead::FailOpen => (2, 0),
             WhenDead::Covering(group) => (3, group.0),
         };
-        self.count as u64 | (self.kind as u64) << 8 | when_dead << 12 | u64::from(covering) << 32
+        self.count as u64
+            | (self.kind as u64) << 8
+            | when_dead << 12
+            | u64::from(self.spread == Spread::Packet) << 16
+            | u64::from(covering) << 32
     }
 
     #[inline]
@@ -271,7 +292,8 @@ impl Header {
             2 => WhenDead::FailOpen,
             _ => WhenDead::Covering(GroupId((word >> 32) as u32)),
         };
-        Self { kind, when_dead, count: (word & 0xff) as usize }
+        let spread = if word >> 16 & 1 == 0 { Spread::Flow } else { Spread::Packet };
+        Self { kind, when_dead, spread, count: (word & 0xff) as usize }
     }
 }
 
@@ -339,6 +361,7 @@ mod tests {
             let group = Group::Forward {
                 members: (0..count).map(member).collect(),
                 when_dead: WhenDead::Covering(GroupId(77)),
+                spread: Spread::Packet,
             };
             groups.write(100, &group);
             assert_eq!(groups.link(GroupId(3), Some(100)).is_some(), count != 0);
@@ -362,14 +385,19 @@ mod tests {
         let with = |change: fn(&mut Member)| {
             let mut one = member(0);
             change(&mut one);
-            Group::Forward { members: vec![one], when_dead: WhenDead::Drop }.validate()
+            Group::Forward { members: vec![one], when_dead: WhenDead::Drop, spread: Spread::Flow }
+                .validate()
         };
         assert_eq!(with(|_| ()), Ok(()));
         assert_eq!(with(|m| m.tier = 64), Err(GroupError::TierTooHigh(64)));
         assert_eq!(with(|m| m.weight = 0), Err(GroupError::ZeroWeight));
         assert_eq!(with(|m| m.path.0 += 1), Err(GroupError::IdTooLarge));
         assert_eq!(with(|m| m.adjacency.0 += 1), Err(GroupError::IdTooLarge));
-        let many = Group::Forward { members: vec![member(1); 65], when_dead: WhenDead::Drop };
+        let many = Group::Forward {
+            members: vec![member(1); 65],
+            when_dead: WhenDead::Drop,
+            spread: Spread::Flow,
+        };
         assert_eq!(many.validate(), Err(GroupError::TooManyMembers(65)));
     }
 }

@@ -37,7 +37,8 @@ pub use addr::Addr;
 pub use fib::{Fib, Handle, Memory, Online, Reader, fib};
 pub use flow::{FlowHash, FlowKey, name_key};
 pub use group::{
-    ADJACENCY_MAX, Group, GroupError, GroupId, MEMBERS_MAX, Member, PATH_MAX, TIER_MAX, WhenDead,
+    ADJACENCY_MAX, Group, GroupError, GroupId, MEMBERS_MAX, Member, PATH_MAX, Spread, TIER_MAX,
+    WhenDead,
 };
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};

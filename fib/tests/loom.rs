@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use loom::thread;
 use nearhop_fib::{
     ACCEPT_ALL, AdjacencyId, FlowHash, Group, GroupId, Handle, IpPrefix, Member, Online, PathId,
-    Reason, Selected, WhenDead, Writer, fib,
+    Reason, Selected, Spread, WhenDead, Writer, fib,
 };
 
 const FLOW: FlowHash = FlowHash { site: 1, link: 2 };
@@ -30,7 +30,7 @@ fn group_of(legs: &[(PathId, AdjacencyId)]) -> Group {
         .enumerate()
         .map(|(tier, &(path, adjacency))| Member { path, adjacency, tier: tier as u8, weight: 1 })
         .collect();
-    Group::Forward { members, when_dead: WhenDead::Drop }
+    Group::Forward { members, when_dead: WhenDead::Drop, spread: Spread::Flow }
 }
 
 fn prefix(text: &str) -> IpPrefix {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nearhop_fib::{
     ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, FlowHash, FlowKey, Group, GroupId, Handle, Member,
-    PathId, Reader, Reason, Selected, WhenDead, Writer, fib, name_key,
+    PathId, Reader, Reason, Selected, Spread, WhenDead, Writer, fib, name_key,
 };
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ impl World {
 
     fn group(&mut self, when_dead: WhenDead) -> GroupId {
         let members = self.members.clone();
-        self.writer.add_group(&Group::Forward { members, when_dead }).unwrap()
+        self.writer.add_group(&Group::Forward { members, when_dead, spread: Spread::Flow }).unwrap()
     }
 
     fn site_of(&self, selected: Selected) -> &'static str {
@@ -117,7 +117,14 @@ fn when_all_are_dead_each_policy_does_what_it_says() {
     let members = world.members.clone();
     world
         .writer
-        .replace_group(circle, &Group::Forward { members, when_dead: WhenDead::Covering(circle) })
+        .replace_group(
+            circle,
+            &Group::Forward {
+                members,
+                when_dead: WhenDead::Covering(circle),
+                spread: Spread::Flow,
+            },
+        )
         .unwrap();
     world.handle.set_path_down(dead, Reason::Probe);
     let online = world.reader.online();
