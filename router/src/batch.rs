@@ -3,7 +3,10 @@
 //! A worker owns one batch and fills it anew in every round: nothing is allocated per packet.
 #![forbid(unsafe_code)]
 
+use nearhop_fib::PathId;
+
 use crate::port::PortId;
+use crate::verdict::Verdict;
 
 /// Packets received in one round at most.
 pub const BURST: usize = 64;
@@ -23,11 +26,42 @@ pub struct Slot {
     len: u32,
 }
 
-/// Up to [`BURST`] packets and their buffers.
+/// A packet that is to leave by a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmission {
+    /// The way out.
+    pub port: PortId,
+    /// The path it was chosen for; `None` for the router's own.
+    pub path: Option<PathId>,
+    /// How it is counted once the device has taken it.
+    pub verdict: Verdict,
+    place: Place,
+}
+
+/// A packet for the router itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Punt {
+    /// Which packet.
+    pub index: usize,
+    /// For whom, and how it is counted once it was handed over.
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Slot(u32),
+    Made { start: u32, len: u32 },
+}
+
+/// Up to [`BURST`] packets, their buffers, and what is to become of them.
 pub struct Batch {
     bytes: Box<[u8]>,
     slots: Vec<Slot>,
     port: PortId,
+    /// Packets made during the step: errors, fragments, the host stack's own.
+    made: Vec<u8>,
+    transmissions: Vec<Transmission>,
+    punts: Vec<Punt>,
 }
 
 impl Batch {
@@ -38,12 +72,18 @@ impl Batch {
             bytes: vec![0; BURST * STRIDE].into_boxed_slice(),
             slots: Vec::with_capacity(BURST),
             port: PortId::default(),
+            made: Vec::with_capacity(MADE_MAX),
+            transmissions: Vec::with_capacity(TRANSMISSIONS_MAX),
+            punts: Vec::with_capacity(BURST),
         }
     }
 
     /// Forgets all packets.
     pub fn clear(&mut self) {
         self.slots.clear();
+        self.made.clear();
+        self.transmissions.clear();
+        self.punts.clear();
     }
 
     /// Packets committed from here on came in by `port`.
@@ -112,6 +152,99 @@ impl Batch {
         let slot = self.slots[index];
         (slot, &mut self.bytes[slot.range()])
     }
+
+    /// Cuts packet `index` to its first `len` bytes.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Self::len`].
+    pub fn truncate(&mut self, index: usize, len: usize) {
+        let slot = &mut self.slots[index];
+        slot.len = slot.len.min(len as u32);
+    }
+
+    /// Packet `index` leaves by `port`.
+    pub fn transmit(&mut self, index: usize, port: PortId, path: Option<PathId>, verdict: Verdict) {
+        let place = Place::Slot(index as u32);
+        self.transmissions.push(Transmission { port, path, verdict, place });
+    }
+
+    /// A copy of `packet` leaves by `port`. `false` if there is no room for it.
+    #[must_use]
+    pub fn transmit_copy(
+        &mut self,
+        packet: &[u8],
+        port: PortId,
+        path: Option<PathId>,
+        verdict: Verdict,
+    ) -> bool {
+        let mut room = MadeRoom { made: &mut self.made, transmissions: &mut self.transmissions };
+        let fits = room.has(1, packet.len());
+        if fits {
+            room.put(packet, Transmission::template(port, path, verdict));
+        }
+        fits
+    }
+
+    /// Packet `index`, and the room for packets made of it.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Self::len`].
+    pub fn packet_and_room(&mut self, index: usize) -> (&[u8], MadeRoom<'_>) {
+        let packet = &self.bytes[self.slots[index].range()];
+        (packet, MadeRoom { made: &mut self.made, transmissions: &mut self.transmissions })
+    }
+
+    /// Packet `index` is for the router itself.
+    pub fn punt(&mut self, index: usize, verdict: Verdict) {
+        self.punts.push(Punt { index, verdict });
+    }
+
+    /// What is to be sent, in order, with the bytes.
+    pub fn transmissions(&self) -> impl Iterator<Item = (Transmission, &[u8])> {
+        self.transmissions.iter().map(|&transmission| {
+            let bytes = match transmission.place {
+                Place::Slot(index) => self.packet(index as usize).1,
+                Place::Made { start, len } => &self.made[start as usize..(start + len) as usize],
+            };
+            (transmission, bytes)
+        })
+    }
+
+    /// What is for the router itself, in order, with the port it came in by and the bytes.
+    pub fn punts(&self) -> impl Iterator<Item = (Punt, PortId, &[u8])> {
+        self.punts.iter().map(|&punt| {
+            let (slot, bytes) = self.packet(punt.index);
+            (punt, slot.port, bytes)
+        })
+    }
+}
+
+impl Transmission {
+    /// A transmission whose bytes are yet to be made.
+    pub fn template(port: PortId, path: Option<PathId>, verdict: Verdict) -> Self {
+        Self { port, path, verdict, place: Place::Slot(0) }
+    }
+}
+
+/// Room for packets that the step makes.
+pub struct MadeRoom<'a> {
+    made: &'a mut Vec<u8>,
+    transmissions: &'a mut Vec<Transmission>,
+}
+
+impl MadeRoom<'_> {
+    /// Whether `packets` more with `bytes` in all fit.
+    pub fn has(&self, packets: usize, bytes: usize) -> bool {
+        self.made.len() + bytes <= MADE_MAX
+            && self.transmissions.len() + packets + BURST <= TRANSMISSIONS_MAX
+    }
+
+    /// Adds one; the caller asked [`Self::has`] before.
+    pub fn put(&mut self, packet: &[u8], like: Transmission) {
+        let (start, len) = (self.made.len() as u32, packet.len() as u32);
+        self.made.extend_from_slice(packet);
+        self.transmissions.push(Transmission { place: Place::Made { start, len }, ..like });
+    }
 }
 
 impl Default for Batch {
@@ -129,6 +262,13 @@ impl Slot {
 /// Distance between two buffers. Not a multiple of the page: headers of a batch that lay at the
 /// same offset of 64 KiB would fight for the same few sets of the first-level cache.
 const STRIDE: usize = (HEADROOM + PACKET_MAX).next_multiple_of(64) + 64;
+
+/// Bytes of packets made in one round: two of the largest packets in small fragments, or an error
+/// about each packet received.
+const MADE_MAX: usize = 256 * 1024;
+
+/// Packets sent in one round at most: each received one, and what is made of them.
+const TRANSMISSIONS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {

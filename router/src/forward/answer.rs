@@ -1,0 +1,60 @@
+//! ICMP errors about packets that cannot be forwarded.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use nearhop_fib::Selected;
+
+use super::Step;
+use crate::batch::Batch;
+use crate::packet::error::{self, ErrorKind};
+use crate::packet::{Meta, error::ERROR_MAX};
+use crate::port::PortId;
+use crate::verdict::Verdict;
+
+impl Step<'_> {
+    /// Tells the sender of packet `index`, if the rules and the rate limits allow it. Too-big errors
+    /// have a bucket of their own: a flood of expiring TTLs must not make a path-MTU black hole.
+    pub(super) fn answer(&mut self, batch: &mut Batch, index: usize, meta: &Meta, kind: ErrorKind) {
+        if !error::may_answer(kind, batch.packet(index).1, meta) {
+            return;
+        }
+        let bucket = match kind {
+            ErrorKind::TooBig { .. } => &mut self.state.too_big_errors,
+            _ => &mut self.state.other_errors,
+        };
+        if !bucket.take(self.now) {
+            self.state.counters.errors_limited += 1;
+            return;
+        }
+        let Some((port, source)) = self.way_back(meta) else {
+            self.state.counters.errors_unroutable += 1;
+            return;
+        };
+        let mut buffer = [0; ERROR_MAX];
+        let Some(len) = error::build(kind, batch.packet(index).1, source, &mut buffer) else {
+            return;
+        };
+        self.state.counters.originated += 1;
+        if !batch.transmit_copy(&buffer[..len], port, None, Verdict::Originate) {
+            self.state.counters.count(Verdict::NoBuffer);
+        }
+    }
+
+    /// The port an error to the packet's sender leaves by, and the address it comes from: that
+    /// port's, else the router's own.
+    fn way_back(&mut self, meta: &Meta) -> Option<(PortId, IpAddr)> {
+        let group = self.fib.lookup(meta.src);
+        let mut back = *meta;
+        std::mem::swap(&mut back.flow.src, &mut back.flow.dst);
+        std::mem::swap(&mut back.flow.src_port, &mut back.flow.dst_port);
+        let Selected::Member { adjacency, .. } = self.choose(group, &back) else { return None };
+        let port = PortId(self.fib.port(adjacency)?);
+        let entry = self.snapshot.port(port)?;
+        let source = match meta.src {
+            IpAddr::V4(_) => entry.address_v4.or(self.snapshot.address_v4).map(IpAddr::V4),
+            IpAddr::V6(_) => entry.address_v6.or(self.snapshot.address_v6).map(IpAddr::V6),
+        };
+        Some((port, source?))
+    }
+}

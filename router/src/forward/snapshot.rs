@@ -1,0 +1,106 @@
+//! The part of the configuration that workers read: small, immutable, replaced whole.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::config::model::{Martians, ReversePath};
+use crate::port::{Port, PortId};
+
+/// What workers need to know besides the FIB.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Counts up by one with each snapshot.
+    pub generation: u64,
+    /// By [`PortId`]; `None` where a port was removed.
+    pub ports: Vec<Option<PortEntry>>,
+    /// Which addresses are refused.
+    pub martians: Martians,
+    /// Seed of the flow hash.
+    pub hash_seed: u64,
+    /// Source of ICMP errors that leave by a port without an address.
+    pub address_v4: Option<Ipv4Addr>,
+    /// As `address_v4`.
+    pub address_v6: Option<Ipv6Addr>,
+    /// The broadcast addresses of connected networks, sorted.
+    pub directed_broadcasts: Vec<Ipv4Addr>,
+    /// UDP ports that belong to the prober.
+    pub probe_ports: ProbePorts,
+}
+
+/// A port as workers see it.
+#[derive(Clone)]
+pub struct PortEntry {
+    /// Its name.
+    pub name: String,
+    /// Where packets come from and go.
+    pub device: Arc<dyn Port>,
+    /// Bytes of the largest IP packet it takes.
+    pub mtu: u16,
+    /// Its first IPv4 address.
+    pub address_v4: Option<Ipv4Addr>,
+    /// Its first IPv6 address that is not link-local.
+    pub address_v6: Option<Ipv6Addr>,
+    /// How sources are checked.
+    pub reverse_path: ReversePath,
+}
+
+/// A range of UDP ports, ends included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProbePorts {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl ProbePorts {
+    /// Whether `port` is one of them.
+    #[inline]
+    pub fn has(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl Snapshot {
+    /// The port with this id.
+    #[inline]
+    pub fn port(&self, id: PortId) -> Option<&PortEntry> {
+        self.ports.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// Whether `addr` is the broadcast address of a connected network.
+    #[inline]
+    pub fn is_directed_broadcast(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => self.directed_broadcasts.binary_search(&addr).is_ok(),
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    /// Every port and its id.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &PortEntry)> {
+        let indexed = self.ports.iter().enumerate();
+        indexed.filter_map(|(index, port)| Some((PortId(index as u16), port.as_ref()?)))
+    }
+}
+
+/// One worker's view of the newest snapshot: two loads and a comparison while nothing changes.
+pub struct Snapshots {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+}
+
+impl Snapshots {
+    /// Follows `published`.
+    pub fn new(published: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { cache: Cache::new(published) }
+    }
+
+    /// The newest snapshot.
+    #[inline]
+    pub fn load(&mut self) -> &Snapshot {
+        self.cache.load()
+    }
+}
