@@ -60,11 +60,11 @@ verdicts! {
 
     Truncated Drop "truncated" "shorter than its headers say";
     NotIp Drop "not-ip" "the version nibble is neither 4 nor 6";
-    BadHeaderLength Drop "bad-header-length" "an IPv4 header length below 20 bytes";
+    BadHeaderLength Drop "bad-header-length" "an IPv4 or TCP header length below 20 bytes";
     BadTotalLength Drop "bad-total-length" "a total or payload length below the header's, or above the packet";
     BadHeaderChecksum Drop "bad-header-checksum" "the IPv4 header checksum does not fit";
-    BadOption Drop "bad-option" "an IP option or extension header that overruns its header";
-    BadFragment Drop "bad-fragment" "a fragment that would end beyond 65,535 bytes, or an IPv6 fragment of a length not divisible by 8";
+    BadOption Drop "bad-option" "an IP option or extension header that overruns its header, or stands where it must not";
+    BadFragment Drop "bad-fragment" "a fragment that would end beyond 65,535 bytes, an IPv6 fragment of a length not divisible by 8, or one in another";
     SourceRoute Drop "source-route" "asks for source routing, which is refused (RFC 7126, RFC 5095)";
     TooManyExtensions Drop "too-many-extensions" "a longer chain of IPv6 extension headers than is followed";
     Jumbogram Drop "jumbogram" "an IPv6 jumbogram (RFC 2675), which no port here can carry";

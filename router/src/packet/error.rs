@@ -1,0 +1,182 @@
+//! ICMP and ICMPv6 errors: when one may be sent (RFC 1812 section 4.3.2, RFC 4443 section 2.4), and
+//! its bytes.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use super::envelope::Envelope;
+use super::ipv4::Ipv4;
+use super::ipv6::{self, Ipv6};
+use super::martian::source_verdict;
+use super::{Fragment, Meta, checksum::Sum, icmp, icmpv6, protocol};
+use crate::config::model::Martians;
+
+/// What is wrong with a packet, in either family.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ErrorKind {
+    /// Communication is administratively prohibited.
+    AdminProhibited,
+    /// A header field that nobody can make sense of, `pointer` bytes into the packet.
+    BadHeader {
+        /// Where in the packet, in bytes.
+        pointer: u32,
+    },
+    /// The destination is on a network that is here, but cannot be reached.
+    HostUnreachable,
+    /// There is no route to the destination.
+    NetUnreachable,
+    /// Nobody listens on the port.
+    PortUnreachable,
+    /// Nobody speaks the protocol that is named `pointer` bytes into the packet.
+    ProtocolUnreachable {
+        /// Where in the packet, in bytes; IPv4 does not tell.
+        pointer: u32,
+    },
+    /// TTL or hop limit ran out.
+    TimeExceeded,
+    /// Larger than the way out takes, and must not be fragmented here.
+    TooBig {
+        /// What it takes, in bytes of an IP packet.
+        mtu: u32,
+    },
+    /// An option that asks to be refused by those who do not know it, `pointer` bytes into the
+    /// packet.
+    UnknownOption {
+        /// Where in the packet, in bytes.
+        pointer: u32,
+    },
+}
+
+impl ErrorKind {
+    /// Type, code and the four bytes after the checksum, for each family.
+    ///
+    /// IPv4: RFC 792, RFC 1191 section 4, RFC 1812 section 5.2.7.1. IPv6: RFC 4443 section 3.
+    const fn table(self) -> [Row; 2] {
+        match self {
+            Self::NetUnreachable => [row(3, 0, 0), row(1, 0, 0)],
+            Self::AdminProhibited => [row(3, 13, 0), row(1, 1, 0)],
+            Self::HostUnreachable => [row(3, 1, 0), row(1, 3, 0)],
+            Self::PortUnreachable => [row(3, 3, 0), row(1, 4, 0)],
+            Self::ProtocolUnreachable { pointer } => [row(3, 2, 0), row(4, 1, pointer)],
+            Self::TooBig { mtu } => {
+                let mtu_v4 = if mtu > 0xffff { 0xffff } else { mtu };
+                [row(3, 4, mtu_v4), row(2, 0, mtu)]
+            }
+            Self::TimeExceeded => [row(11, 0, 0), row(3, 0, 0)],
+            Self::BadHeader { pointer } => [row(12, 0, pointer << 24), row(4, 0, pointer)],
+            Self::UnknownOption { pointer } => [row(12, 0, pointer << 24), row(4, 2, pointer)],
+        }
+    }
+
+    /// Whether senders to a multicast group are told too (RFC 4443 section 2.4 e.3): they need to
+    /// learn the path's MTU and which options it takes.
+    const fn is_for_multicast(self) -> bool {
+        matches!(self, Self::TooBig { .. } | Self::UnknownOption { .. })
+    }
+}
+
+/// Whether an error of this kind may be sent about `packet`, whose [`Meta`] is `meta`.
+///
+/// Never about ICMP errors and redirects (types not known count as errors), fragments but the
+/// first, sources that are no single host's (unspecified, loopback, multicast, broadcast, reserved
+/// and, since the answer would have to be routed, link-local), nor multicast and broadcast
+/// destinations, except that an IPv6 multicast may be too big or have an unknown option.
+/// Directed broadcasts, and rate limits, are the caller's.
+pub fn may_answer(kind: ErrorKind, packet: &[u8], meta: &Meta) -> bool {
+    meta.fragment != Fragment::Later
+        && source_verdict(meta.src, Martians::Default).is_none()
+        && may_answer_to_destination(kind, meta.dst)
+        && !is_icmp_error(packet, meta)
+}
+
+/// Writes the error about `offender` into `out` and returns its length. `source` is the address of
+/// the port it leaves by, of the offender's family.
+///
+/// It quotes as much of the offender as fits 576 bytes in IPv4 (RFC 1812 section 4.3.2.3), 1,280
+/// in IPv6 (RFC 4443 section 2.4 c), without link padding. TTL 64; in IPv4 with the precedence of
+/// internetwork control (RFC 1812 section 4.3.2.5) and, as fragments of it may be needed, an
+/// identification drawn from its contents.
+///
+/// `None` if the offender has no IP header, `source` is of the other family, or `out` too small:
+/// [`ERROR_MAX`] bytes always do.
+pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -> Option<usize> {
+    let [v4, v6] = kind.table();
+    let (sender, len) = sender_and_len(offender)?;
+    let (row, protocol, traffic_class, max) = match source {
+        IpAddr::V4(_) => (v4, protocol::ICMP, INTERNETWORK_CONTROL, ERROR_MAX_V4),
+        IpAddr::V6(_) => (v6, protocol::ICMPV6, 0, ERROR_MAX),
+    };
+    let mut envelope =
+        Envelope { src: source, dst: sender, protocol, ttl: TTL, traffic_class, ident: None };
+    let header = envelope.header_len();
+    let quote = offender.get(..len.min(max - header - icmp::HEADER_LEN))?;
+    let message_len = icmp::HEADER_LEN + quote.len();
+    let message = out.get_mut(header..header + message_len)?;
+    let (start, rest) = message.split_first_chunk_mut::<{ icmp::HEADER_LEN }>()?;
+    rest.copy_from_slice(quote);
+    *start = row.bytes();
+    let pseudo = if source.is_ipv4() { Sum::ZERO } else { envelope.pseudo(message_len) };
+    let sum = pseudo.bytes(start).bytes(rest).checksum();
+    start[2..4].copy_from_slice(&sum.to_be_bytes());
+    envelope.ident = Some(sum);
+    envelope.write(out, message_len)
+}
+
+/// Bytes of the largest error.
+pub const ERROR_MAX: usize = 1280;
+
+/// How an error looks in one family.
+#[derive(Clone, Copy)]
+struct Row {
+    kind: u8,
+    code: u8,
+    word: u32,
+}
+
+impl Row {
+    /// The message's header, its checksum zero.
+    const fn bytes(self) -> [u8; icmp::HEADER_LEN] {
+        let [a, b, c, d] = self.word.to_be_bytes();
+        [self.kind, self.code, 0, 0, a, b, c, d]
+    }
+}
+
+const fn row(kind: u8, code: u8, word: u32) -> Row {
+    Row { kind, code, word }
+}
+
+fn may_answer_to_destination(kind: ErrorKind, dst: IpAddr) -> bool {
+    match dst {
+        IpAddr::V4(dst) => !dst.is_multicast() && !dst.is_broadcast(),
+        IpAddr::V6(dst) => !dst.is_multicast() || kind.is_for_multicast(),
+    }
+}
+
+/// Whether a packet is an ICMP error or redirect. One too short to have a type counts as such.
+fn is_icmp_error(packet: &[u8], meta: &Meta) -> bool {
+    let is_error: fn(u8) -> bool = match (meta.src, meta.protocol) {
+        (IpAddr::V4(_), protocol::ICMP) => icmp::is_error,
+        (IpAddr::V6(_), protocol::ICMPV6) => icmpv6::is_error,
+        _ => return false,
+    };
+    match packet.get(meta.header_len..meta.len) {
+        Some([kind, ..]) => is_error(*kind),
+        _ => true,
+    }
+}
+
+/// Who sent a packet, and its length without link padding.
+fn sender_and_len(packet: &[u8]) -> Option<(IpAddr, usize)> {
+    if let Ok(view) = Ipv4::parse_quoted(packet) {
+        return Some((view.src().into(), view.header_len() + view.payload().len()));
+    }
+    let view = Ipv6::parse_quoted(packet).ok()?;
+    Some((view.src().into(), ipv6::HEADER_LEN + view.payload().len()))
+}
+
+const ERROR_MAX_V4: usize = 576;
+const TTL: u8 = 64;
+const INTERNETWORK_CONTROL: u8 = 0xc0;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! What forwarding needs to know of a packet, found in one pass, and what it changes in one.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use nearhop_fib::FlowKey;
+
+use super::checksum;
+use super::ipv4::{self, Ipv4};
+use super::ipv6::{self, Ipv6};
+use super::quote::Upper;
+use crate::verdict::Verdict;
+
+/// What forwarding needs to know of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Meta {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Bytes of the IP packet. What comes after them is link padding: cut it.
+    pub len: usize,
+    /// Bytes before the upper layer: IPv4 options and IPv6 extension headers included.
+    pub header_len: usize,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// Protocol of the upper layer. In a later IPv6 fragment, what its fragment header says; if
+    /// that is an extension header, the upper layer is in the first fragment only.
+    pub protocol: u8,
+    /// Which part of a datagram this is.
+    pub fragment: Fragment,
+    /// Whether routers must not fragment it: always, in IPv6.
+    pub dont_fragment: bool,
+    /// What its site is chosen by.
+    ///
+    /// Ports of TCP, UDP, UDP-Lite, SCTP and DCCP. An echo has its identifier as source port, in
+    /// request and reply. An ICMP error has the key of the packet it quotes, reversed, or its own
+    /// if that packet cannot be read; its label is 0. A fragment has no ports, and as protocol the
+    /// one that all fragments of the datagram name.
+    pub flow: FlowKey,
+}
+
+impl Meta {
+    /// Checks the IP headers and reads them. Works in bounded time: 40 bytes of options,
+    /// [`ipv6::EXTENSIONS_MAX`] extension headers, one quoted packet of as many.
+    ///
+    /// # Errors
+    /// What the packet is dropped for. Checks are in the order of RFC 1812 section 5.2.2.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Self, Verdict> {
+        match bytes.first().map(|byte| byte >> 4) {
+            Some(4) => Self::of_ipv4(bytes),
+            Some(6) => Self::of_ipv6(bytes),
+            Some(_) => Err(Verdict::NotIp),
+            None => Err(Verdict::Truncated),
+        }
+    }
+
+    #[inline]
+    fn of_ipv4(bytes: &[u8]) -> Result<Self, Verdict> {
+        let packet = Ipv4::parse(bytes)?;
+        let upper = Upper::of_ipv4(&packet);
+        Ok(Self {
+            src: packet.src().into(),
+            dst: packet.dst().into(),
+            len: usize::from(packet.total_len()),
+            header_len: packet.header_len(),
+            ttl: packet.ttl(),
+            protocol: packet.protocol(),
+            fragment: upper.fragment,
+            dont_fragment: packet.dont_fragment(),
+            flow: upper.flow(),
+        })
+    }
+
+    #[inline]
+    fn of_ipv6(bytes: &[u8]) -> Result<Self, Verdict> {
+        let packet = Ipv6::parse(bytes)?;
+        let extensions = packet.extensions()?;
+        if let Some(fragment) = &extensions.fragment {
+            fragment.check(packet.payload().len())?;
+        }
+        let upper = Upper::of_ipv6(&packet, &extensions);
+        Ok(Self {
+            src: packet.src().into(),
+            dst: packet.dst().into(),
+            len: ipv6::HEADER_LEN + packet.payload().len(),
+            header_len: ipv6::HEADER_LEN + extensions.len,
+            ttl: packet.hop_limit(),
+            protocol: extensions.protocol,
+            fragment: upper.fragment,
+            dont_fragment: true,
+            flow: upper.flow(),
+        })
+    }
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fragment {
+    /// All of it.
+    Whole,
+    /// Its beginning, with the upper layer's header.
+    First,
+    /// What comes later.
+    Later,
+}
+
+impl Fragment {
+    #[inline]
+    pub(super) const fn new(offset: usize, more: bool) -> Self {
+        match (offset, more) {
+            (0, false) => Self::Whole,
+            (0, true) => Self::First,
+            _ => Self::Later,
+        }
+    }
+}
+
+/// Takes one from the TTL or hop limit and patches the IPv4 checksum. `false`, with the packet
+/// unchanged, if that would leave none: the sender is owed a time-exceeded. Also `false` for bytes
+/// that [`Meta::parse`] refuses as no IP packet.
+#[inline]
+pub fn decrement_ttl(packet: &mut [u8]) -> bool {
+    match packet.first().map(|byte| byte >> 4) {
+        Some(4) => packet.first_chunk_mut().is_some_and(decrement_ipv4),
+        Some(6) => packet.first_chunk_mut().is_some_and(decrement_ipv6),
+        _ => false,
+    }
+}
+
+#[inline]
+fn decrement_ipv4(header: &mut [u8; ipv4::HEADER_LEN]) -> bool {
+    let [ttl, protocol] = [header[ipv4::TTL], header[ipv4::PROTOCOL]];
+    if ttl <= 1 {
+        return false;
+    }
+    let old = u16::from_be_bytes([ttl, protocol]);
+    let new = u16::from_be_bytes([ttl - 1, protocol]);
+    let sum = checksum::update(super::be16(header, ipv4::CHECKSUM), old, new);
+    header[ipv4::TTL] = ttl - 1;
+    header[ipv4::CHECKSUM..ipv4::SRC].copy_from_slice(&sum.to_be_bytes());
+    true
+}
+
+#[inline]
+fn decrement_ipv6(header: &mut [u8; ipv6::HEADER_LEN]) -> bool {
+    if header[ipv6::HOP_LIMIT] <= 1 {
+        return false;
+    }
+    header[ipv6::HOP_LIMIT] -= 1;
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! The upper layer's start, of a packet or of the packet that an ICMP error quotes: what names a
+//! flow, and what tells a prober which of its requests an error speaks of.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use nearhop_fib::FlowKey;
+
+use super::icmp::{self, Icmp};
+use super::icmpv6::{self, Icmpv6};
+use super::ipv4::Ipv4;
+use super::ipv6::{Extensions, Ipv6};
+use super::{Fragment, Meta, protocol};
+
+/// What an ICMP or ICMPv6 error says: of which packet, and what became of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Quoted {
+    /// Source of the quoted packet.
+    pub src: IpAddr,
+    /// Destination of the quoted packet.
+    pub dst: IpAddr,
+    /// Its upper layer's protocol.
+    pub protocol: u8,
+    /// Its source port; 0 if the protocol has none.
+    pub src_port: u16,
+    /// Its destination port; 0 if the protocol has none.
+    pub dst_port: u16,
+    /// Whether it is an echo request; only then are the next two more than 0.
+    pub echo_request: bool,
+    /// Its echo identifier.
+    pub icmp_ident: u16,
+    /// Its echo sequence number.
+    pub icmp_seq: u16,
+    /// Whether the error says that the destination, protocol or port cannot be reached (and not
+    /// that the packet was too big, too old or malformed).
+    pub unreachable: bool,
+    /// Type of the error, in the outer packet's family.
+    pub kind: u8,
+    /// Code of the error.
+    pub code: u8,
+    /// MTU of the next hop, if the error is that the packet was too big; 0 from routers that do
+    /// not tell (RFC 1191 section 5).
+    pub mtu: Option<u32>,
+}
+
+/// What `packet` says, if it is an ICMP or ICMPv6 error with a good checksum, whole, and quotes
+/// enough of a packet to match it with a request: as far as ports, or echo identifier and sequence
+/// number. `meta` is what [`Meta::parse`] found in `packet`.
+pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
+    if meta.fragment != Fragment::Whole {
+        return None;
+    }
+    let message = packet.get(meta.header_len..meta.len)?;
+    let error = match (meta.src, meta.dst, meta.protocol) {
+        (IpAddr::V4(_), _, protocol::ICMP) => Error::of_icmp(message)?,
+        (IpAddr::V6(src), IpAddr::V6(dst), protocol::ICMPV6) => {
+            Icmpv6::parse(message).ok().filter(|icmp| icmp.is_valid(src, dst))?;
+            Error::of_icmpv6(message)?
+        }
+        _ => return None,
+    };
+    let upper = Upper::of_quote(error.quote, meta.src.is_ipv6())?;
+    let [src_port, dst_port] = upper.ports_in_quote()?;
+    let [icmp_ident, icmp_seq] = upper.echo_in_quote()?;
+    Some(Quoted {
+        src: upper.src,
+        dst: upper.dst,
+        protocol: upper.protocol,
+        src_port,
+        dst_port,
+        echo_request: upper.is_echo_request(),
+        icmp_ident,
+        icmp_seq,
+        unreachable: error.unreachable,
+        kind: error.kind,
+        code: error.code,
+        mtu: error.mtu,
+    })
+}
+
+/// An error's own header, read.
+struct Error<'a> {
+    kind: u8,
+    code: u8,
+    unreachable: bool,
+    mtu: Option<u32>,
+    quote: &'a [u8],
+}
+
+impl<'a> Error<'a> {
+    fn of_icmp(message: &'a [u8]) -> Option<Self> {
+        let icmp = Icmp::parse(message).ok().filter(Icmp::is_valid)?;
+        if !icmp::has_quote(icmp.kind()) {
+            return None;
+        }
+        let unreachable = icmp.kind() == icmp::UNREACHABLE;
+        let too_big = unreachable && icmp.code() == icmp::FRAGMENTATION_NEEDED;
+        Some(Self {
+            kind: icmp.kind(),
+            code: icmp.code(),
+            unreachable: unreachable && !too_big,
+            mtu: too_big.then(|| u32::from(icmp.mtu())),
+            quote: icmp.data(),
+        })
+    }
+
+    fn of_icmpv6(message: &'a [u8]) -> Option<Self> {
+        let icmp = Icmpv6::parse(message).ok()?;
+        if !icmpv6::has_quote(icmp.kind()) {
+            return None;
+        }
+        let unknown_protocol =
+            icmp.kind() == icmpv6::PARAMETER_PROBLEM && icmp.code() == icmpv6::UNKNOWN_NEXT_HEADER;
+        Some(Self {
+            kind: icmp.kind(),
+            code: icmp.code(),
+            unreachable: icmp.kind() == icmpv6::UNREACHABLE || unknown_protocol,
+            mtu: (icmp.kind() == icmpv6::PACKET_TOO_BIG).then(|| icmp.mtu()),
+            quote: icmp.data(),
+        })
+    }
+}
+
+/// Addresses and the upper layer's first bytes, of either family.
+pub(super) struct Upper<'a> {
+    src: IpAddr,
+    dst: IpAddr,
+    label: u32,
+    pub(super) protocol: u8,
+    /// What every fragment of the datagram names as protocol.
+    flow_protocol: u8,
+    pub(super) fragment: Fragment,
+    bytes: &'a [u8],
+}
+
+impl<'a> Upper<'a> {
+    #[inline]
+    pub(super) fn of_ipv4(packet: &Ipv4<'a>) -> Self {
+        Self {
+            src: packet.src().into(),
+            dst: packet.dst().into(),
+            label: 0,
+            protocol: packet.protocol(),
+            flow_protocol: packet.protocol(),
+            fragment: packet.fragment(),
+            bytes: packet.payload(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn of_ipv6(packet: &Ipv6<'a>, extensions: &Extensions) -> Self {
+        let fragment = extensions.fragment.map_or(Fragment::Whole, |header| header.fragment());
+        let flow_protocol = match extensions.fragment {
+            Some(header) if fragment != Fragment::Whole => header.next_header,
+            _ => extensions.protocol,
+        };
+        Self {
+            src: packet.src().into(),
+            dst: packet.dst().into(),
+            label: packet.flow_label(),
+            protocol: extensions.protocol,
+            flow_protocol,
+            fragment,
+            bytes: packet.payload().get(extensions.len..).unwrap_or_default(),
+        }
+    }
+
+    /// The flow of a packet; see [`Meta::flow`].
+    #[inline]
+    pub(super) fn flow(&self) -> FlowKey {
+        if self.is_icmp()
+            && self.fragment == Fragment::Whole
+            && let Some(flow) = self.quoted_flow()
+        {
+            return flow;
+        }
+        let [src_port, dst_port] = self.selectors().unwrap_or_default();
+        self.key(src_port, dst_port)
+    }
+
+    /// The quoted packet's flow, seen from its destination. An echo's identifier is the
+    /// requester's, whichever way the quoted one went: it stays where a request has it.
+    #[cold]
+    fn quoted_flow(&self) -> Option<FlowKey> {
+        let has_quote = match self.src {
+            IpAddr::V4(_) => icmp::has_quote,
+            IpAddr::V6(_) => icmpv6::has_quote,
+        };
+        let (header, quote) = self.bytes.split_first_chunk::<{ icmp::HEADER_LEN }>()?;
+        if !has_quote(header[0]) {
+            return None;
+        }
+        let quoted = Upper::of_quote(quote, self.src.is_ipv6())?;
+        let [src_port, dst_port] = quoted.selectors()?;
+        let [src_port, dst_port] =
+            if quoted.is_icmp() { [src_port, dst_port] } else { [dst_port, src_port] };
+        let key = quoted.key(src_port, dst_port);
+        Some(FlowKey { src: key.dst, dst: key.src, label: 0, ..key })
+    }
+
+    fn of_quote(bytes: &'a [u8], ipv6: bool) -> Option<Self> {
+        if ipv6 {
+            let packet = Ipv6::parse_quoted(bytes).ok()?;
+            Some(Self::of_ipv6(&packet, &packet.extensions().ok()?))
+        } else {
+            Some(Self::of_ipv4(&Ipv4::parse_quoted(bytes).ok()?))
+        }
+    }
+
+    #[inline]
+    fn key(&self, src_port: u16, dst_port: u16) -> FlowKey {
+        FlowKey {
+            src: number(self.src),
+            dst: number(self.dst),
+            protocol: self.flow_protocol,
+            src_port,
+            dst_port,
+            label: self.label,
+        }
+    }
+
+    /// Ports as [`Meta::flow`] has them; `None` if the bytes end before.
+    #[inline]
+    fn selectors(&self) -> Option<[u16; 2]> {
+        if self.fragment != Fragment::Whole {
+            Some([0, 0])
+        } else if self.is_icmp() {
+            self.icmp_selectors()
+        } else {
+            self.ports()
+        }
+    }
+
+    /// Ports; zeros if the protocol has none, `None` if the bytes end before.
+    #[inline]
+    fn ports(&self) -> Option<[u16; 2]> {
+        use protocol::{DCCP, SCTP, TCP, UDP, UDP_LITE};
+        if !matches!(self.protocol, TCP | UDP | UDP_LITE | SCTP | DCCP) {
+            return Some([0, 0]);
+        }
+        let [a, b, c, d] = *self.bytes.first_chunk()?;
+        Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
+    }
+
+    fn icmp_selectors(&self) -> Option<[u16; 2]> {
+        let [kind, _, _, _, high, low] = *self.bytes.first_chunk()?;
+        let ident = if self.is_echo(kind) { u16::from_be_bytes([high, low]) } else { 0 };
+        Some([ident, 0])
+    }
+
+    /// As [`Self::ports`], from the fragment that has them.
+    fn ports_in_quote(&self) -> Option<[u16; 2]> {
+        if self.fragment == Fragment::Later { None } else { self.ports() }
+    }
+
+    /// Identifier and sequence number of an echo request; zeros if it is none, `None` if the bytes
+    /// end before.
+    fn echo_in_quote(&self) -> Option<[u16; 2]> {
+        if !self.is_echo_request() {
+            return Some([0, 0]);
+        }
+        let [_, _, _, _, a, b, c, d] = *self.bytes.first_chunk()?;
+        Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
+    }
+
+    #[inline]
+    fn is_icmp(&self) -> bool {
+        match self.src {
+            IpAddr::V4(_) => self.protocol == protocol::ICMP,
+            IpAddr::V6(_) => self.protocol == protocol::ICMPV6,
+        }
+    }
+
+    fn is_echo(&self, kind: u8) -> bool {
+        match self.src {
+            IpAddr::V4(_) => matches!(kind, icmp::ECHO_REQUEST | icmp::ECHO_REPLY),
+            IpAddr::V6(_) => matches!(kind, icmpv6::ECHO_REQUEST | icmpv6::ECHO_REPLY),
+        }
+    }
+
+    fn is_echo_request(&self) -> bool {
+        let request = if self.src.is_ipv4() { icmp::ECHO_REQUEST } else { icmpv6::ECHO_REQUEST };
+        self.is_icmp() && self.bytes.first() == Some(&request)
+    }
+}
+
+#[inline]
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

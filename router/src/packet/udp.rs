@@ -1,0 +1,69 @@
+//! UDP datagrams: RFC 768.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use super::checksum::Sum;
+use super::{be16, protocol};
+use crate::verdict::Verdict;
+
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 8;
+
+/// A UDP datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Udp<'a> {
+    header: &'a [u8; HEADER_LEN],
+    payload: &'a [u8],
+}
+
+impl<'a> Udp<'a> {
+    /// Takes the payload of an IP packet that is no fragment; bytes after the datagram's own
+    /// length are left out.
+    ///
+    /// # Errors
+    /// [`Verdict::Truncated`] below 8 bytes, [`Verdict::BadTotalLength`] if its length is below
+    /// 8 or above what is there.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Verdict> {
+        let (header, rest) = bytes.split_first_chunk().ok_or(Verdict::Truncated)?;
+        let payload = usize::from(be16(header, 4))
+            .checked_sub(HEADER_LEN)
+            .and_then(|len| rest.get(..len))
+            .ok_or(Verdict::BadTotalLength)?;
+        Ok(Self { header, payload })
+    }
+
+    /// Source port.
+    pub const fn src_port(&self) -> u16 {
+        be16(self.header, 0)
+    }
+
+    /// Destination port.
+    pub const fn dst_port(&self) -> u16 {
+        be16(self.header, 2)
+    }
+
+    /// Bytes of header and payload: 8 at least.
+    pub const fn datagram_len(&self) -> u16 {
+        be16(self.header, 4)
+    }
+
+    /// Checksum; 0 is none, which only IPv4 allows.
+    pub const fn checksum(&self) -> u16 {
+        be16(self.header, 6)
+    }
+
+    /// Whether the checksum fits, the datagram being between these addresses.
+    pub fn is_valid(&self, src: IpAddr, dst: IpAddr) -> bool {
+        if self.checksum() == 0 {
+            return src.is_ipv4();
+        }
+        let len = HEADER_LEN + self.payload.len();
+        Sum::pseudo(src, dst, protocol::UDP, len).bytes(self.header).bytes(self.payload).is_valid()
+    }
+
+    /// The data.
+    pub const fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+}
