@@ -1,11 +1,11 @@
 //! Carrier: hearing from the kernel at once when a device goes up, down or away.
 //!
 //! A TUN device that is set down wakes nobody who polls its descriptor; the namespace it lives in
-//! does send a notification. Setting a TUN down takes 25 to 60 µs from the request to the event
-//! in the poll of another thread, when a core is free for it, and 0.1 to 0.2 ms when both threads
-//! share one. (`tests/port_carrier.rs` measures and prints it.) A lost carrier below a device that stays set up, such
-//! as a veth whose far end was set down, may be told later, when the kernel's link watch comes
-//! round.
+//! does send a notification. From the request that sets a TUN down to the event in the poll of
+//! another thread it takes 50 to 90 µs (medians of fifty, on two cores with other work; the
+//! slowest of each fifty 0.1 to 0.5 ms); `tests/port_carrier.rs` measures and prints it. A carrier
+//! lost below a device that stays set up, such as a veth whose far end was set down, may be told
+//! later, when the kernel's link watch comes round.
 #![forbid(unsafe_code)]
 
 mod table;

@@ -107,6 +107,11 @@ impl NetNsError {
     fn hint(&self) -> String {
         match (self.source.raw_os_error(), self.netns.name()) {
             (Some(libc::ENOENT), Some(name)) => format!("; `ip netns add {name}` makes it"),
+            (Some(libc::ENOENT), None) => {
+                "; expected the file of a network namespace, as `ip netns add NAME` makes it at \
+                 /run/netns/NAME"
+                    .into()
+            }
             (Some(libc::EINVAL), _) if self.step == "enter" => {
                 "; the file is not a network namespace (a leftover of `ip netns` after a restart \
                  is an empty file: delete it and make the namespace anew)"

@@ -193,15 +193,15 @@ fn open_clone_device() -> Result<OwnedFd, TunError> {
 
 /// Whether what is there can be a port.
 fn usable(spec: &TunSpec, found: &LinkStatus) -> Result<TunStatus, TunError> {
-    let refused = |found: String| TunError::unusable(spec, found);
     let Some(tun) = found.tun else {
-        return Err(refused(match &found.kind {
-            Some(kind) => format!("a {kind} device"),
-            None => "a device that is not virtual".into(),
-        }));
+        return Err(match &found.kind {
+            Some(kind) => TunError::unusable(spec, format!("a {kind} device"), true),
+            None => TunError::unusable(spec, "a device that is not virtual".into(), false),
+        });
     };
     if tun.tap {
-        return Err(refused("a TAP device, which carries Ethernet frames".into()));
+        let found = "a TAP device, which carries Ethernet frames".into();
+        return Err(TunError::unusable(spec, found, true));
     }
     if tun.open_queues > 0 {
         return Err(TunError::busy(spec));

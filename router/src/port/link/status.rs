@@ -43,6 +43,7 @@ pub struct LinkStats {
 
 /// The mode of a TUN or TAP device.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags of the kernel's")]
 pub struct TunStatus {
     /// Carries Ethernet frames.
     pub tap: bool,

@@ -10,10 +10,10 @@ use crate::port::netns::{NetNs, NetNsError};
 /// Why a TUN device cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TunError {
-    /// Another process holds it.
+    /// A process holds it, maybe this one.
     #[error(
-        "TUN device {device} in network namespace {netns} is held by another process; end that \
-         process, or use another name (`{look}` shows the device)"
+        "TUN device {device} in network namespace {netns} is in use; end the process that holds \
+         it, or use another name (`{look}` shows the device)"
     )]
     Busy {
         /// Interface name.
@@ -24,12 +24,12 @@ pub enum TunError {
         look: String,
     },
     /// The name cannot be an interface name.
-    #[error("{name:?} cannot be the name of a TUN device: expected 1 to 15 bytes {expected}")]
+    #[error("{name:?} cannot be the name of a TUN device: expected 1 to 15 bytes{expected}")]
     BadName {
         /// The name.
         name: String,
-        /// What the kernel allows.
-        expected: &'static str,
+        /// What else the kernel asks of one, or how long it is.
+        expected: String,
     },
     /// More or fewer queues than a TUN device can have.
     #[error("TUN device {device} cannot have {queues} queues, expected 1 to {QUEUES_MAX}")]
@@ -81,8 +81,7 @@ pub enum TunError {
     NetNs(#[from] NetNsError),
     /// Something else bears the name.
     #[error(
-        "{device} in network namespace {netns} cannot be used as a TUN port: found {found}; \
-         delete it with `{fix}`, or use another name"
+        "{device} in network namespace {netns} cannot be used as a TUN port: found {found}; {fix}"
     )]
     Unusable {
         /// Interface name.
@@ -91,7 +90,7 @@ pub enum TunError {
         netns: NetNs,
         /// What is there.
         found: String,
-        /// The command that makes room.
+        /// What to do about it.
         fix: String,
     },
 }
@@ -105,13 +104,16 @@ impl TunError {
         }
     }
 
-    pub(super) fn unusable(spec: &TunSpec, found: String) -> Self {
-        Self::Unusable {
-            device: spec.name.clone(),
-            netns: spec.netns.clone(),
-            found,
-            fix: spec.netns.ip_command(&format!("link del {}", spec.name)),
-        }
+    /// `found` is there; only what somebody made can be deleted.
+    pub(super) fn unusable(spec: &TunSpec, found: String, deletable: bool) -> Self {
+        let (device, netns) = (spec.name.clone(), spec.netns.clone());
+        let fix = if deletable {
+            let delete = netns.ip_command(&format!("link del {device}"));
+            format!("delete it with `{delete}`, or use another name")
+        } else {
+            "use another name".into()
+        };
+        Self::Unusable { device, netns, found, fix }
     }
 
     /// What TUNSETIFF and the ioctls after it said.
@@ -135,12 +137,14 @@ impl TunError {
 /// number one with a `%`.
 pub(super) fn check(spec: &TunSpec) -> Result<(), TunError> {
     let bad_name = |expected| Err(TunError::BadName { name: spec.name.clone(), expected });
-    if spec.name.is_empty() || spec.name.len() >= libc::IFNAMSIZ {
-        return bad_name("in length");
+    let len = spec.name.len();
+    if len == 0 || len >= libc::IFNAMSIZ {
+        return bad_name(format!(", found {len}"));
     }
     let forbidden = |c: char| c.is_whitespace() || c.is_control() || "/:%".contains(c);
     if spec.name.contains(forbidden) || spec.name == "." || spec.name == ".." {
-        return bad_name("without blanks, `/`, `:` and `%`, and neither `.` nor `..`");
+        let rule = " without blanks, `/`, `:` and `%`, and neither `.` nor `..`";
+        return bad_name(rule.into());
     }
     if !(1..=QUEUES_MAX).contains(&spec.queues) {
         return Err(TunError::BadQueues { device: spec.name.clone(), queues: spec.queues });
