@@ -1,5 +1,5 @@
 //! The carrier monitor against real devices.
-#![allow(clippy::unwrap_used)] // in helpers of tests
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

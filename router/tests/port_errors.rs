@@ -1,5 +1,5 @@
 //! What people read when a port cannot be opened: what, where, and what to type.
-#![allow(clippy::unwrap_used)] // in helpers of tests
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The kernel's side of devices: made, addressed, routed, moved, read, deleted.
-#![allow(clippy::unwrap_used)] // in helpers of tests
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! TUN ports on real devices: packets, modes, states.
-#![allow(clippy::unwrap_used)] // in helpers of tests
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -335,7 +335,9 @@ fn a_port_can_be_used_by_several_threads() {
                 })
             })
             .collect();
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
         let mut counts = [0; 4];
         for _ in 0..40 {
             let mut byte = [0];
