@@ -3,7 +3,12 @@
 //! A port is one device with one or more queues. A worker reads one queue of every port and writes
 //! on its own queue; any thread may write on any queue, for the kernel allows that.
 
+pub mod carrier;
+pub mod link;
+pub mod memory;
+mod netlink;
 pub mod netns;
+pub mod tun;
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -32,12 +32,10 @@ impl NetNs {
     /// Runs `work` on a helper thread that has entered the namespace, and waits for it. What it
     /// opens (sockets, devices) stays in that namespace and works from anywhere.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
-        let Self::Path(path) = self else { return Ok(work()) };
-        let file = File::open(path).map_err(|source| NetNsError {
-            netns: self.clone(),
-            step: "open",
-            source,
-        })?;
+        if *self == Self::Here {
+            return Ok(work());
+        }
+        let file = self.open()?;
         let joined = thread::scope(|scope| {
             let helper = scope.spawn(move || {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -56,6 +54,33 @@ impl NetNs {
     }
 }
 
+impl NetNs {
+    /// The `ip` command line that does `arguments` in this namespace, for error texts.
+    pub fn ip_command(&self, arguments: &str) -> String {
+        let Self::Path(path) = self else { return format!("ip {arguments}") };
+        match self.name() {
+            Some(name) => format!("ip -n {name} {arguments}"),
+            None => format!("nsenter --net={} ip {arguments}", path.display()),
+        }
+    }
+
+    /// A descriptor that stands for the namespace, as `IFLA_NET_NS_FD` wants it.
+    pub(crate) fn open(&self) -> Result<File, NetNsError> {
+        let path = match self {
+            Self::Here => Path::new("/proc/thread-self/ns/net"),
+            Self::Path(path) => path,
+        };
+        File::open(path).map_err(|source| NetNsError { netns: self.clone(), step: "open", source })
+    }
+
+    /// The name `ip netns` knows it by, if it has one.
+    fn name(&self) -> Option<&str> {
+        let Self::Path(path) = self else { return None };
+        let name = path.strip_prefix("/run/netns").ok()?.to_str()?;
+        (!name.is_empty() && !name.contains('/')).then_some(name)
+    }
+}
+
 impl fmt::Display for NetNs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,7 +92,7 @@ impl fmt::Display for NetNs {
 
 /// A namespace that could not be opened or entered.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {step} network namespace {netns}: {source}")]
+#[error("cannot {step} network namespace {netns}: {source}{}", self.hint())]
 pub struct NetNsError {
     /// Which one.
     pub netns: NetNs,
@@ -75,4 +100,57 @@ pub struct NetNsError {
     pub step: &'static str,
     /// What the kernel said.
     pub source: io::Error,
+}
+
+impl NetNsError {
+    /// What to type, where that is known.
+    fn hint(&self) -> String {
+        match (self.source.raw_os_error(), self.netns.name()) {
+            (Some(libc::ENOENT), Some(name)) => format!("; `ip netns add {name}` makes it"),
+            (Some(libc::ENOENT), None) => {
+                "; expected the file of a network namespace, as `ip netns add NAME` makes it at \
+                 /run/netns/NAME"
+                    .into()
+            }
+            (Some(libc::EINVAL), _) if self.step == "enter" => {
+                "; the file is not a network namespace (a leftover of `ip netns` after a restart \
+                 is an empty file: delete it and make the namespace anew)"
+                    .into()
+            }
+            (Some(libc::EPERM), _) => {
+                "; this needs CAP_SYS_ADMIN over that namespace: run as root, or make the \
+                 namespace inside `unshare -Urnm` and run nearhop there"
+                    .into()
+            }
+            (Some(libc::EACCES), _) => "; the file's owner must allow reading it".into(),
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_for_a_namespace_is_one_that_can_be_typed() {
+        for (netns, want) in [
+            (NetNs::Here, "ip link del x"),
+            (NetNs::named("fra"), "ip -n fra link del x"),
+            (NetNs::named("/run/netns/fra"), "ip -n fra link del x"),
+            (NetNs::named("/proc/7/ns/net"), "nsenter --net=/proc/7/ns/net ip link del x"),
+        ] {
+            assert_eq!(netns.ip_command("link del x"), want);
+        }
+    }
+
+    #[test]
+    fn a_missing_namespace_names_the_file_and_the_command() {
+        let error = NetNs::named("nh-no-such-netns").within(|| ()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot open network namespace /run/netns/nh-no-such-netns: No such file or directory \
+             (os error 2); `ip netns add nh-no-such-netns` makes it"
+        );
+    }
 }

@@ -1,0 +1,240 @@
+//! A port without a device, for simulations and tests: two ends of a wire in memory.
+//!
+//! Nothing here reads a clock or makes a random choice: the same calls give the same packets.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Port, PortError};
+use crate::batch::{Batch, PACKET_MAX};
+
+/// One end of a wire. What one end sends the other receives, in order.
+#[derive(Debug)]
+pub struct MemoryPort {
+    wire: Arc<Mutex<Wire>>,
+    end: usize,
+}
+
+/// The state of a wire; both ends see the same.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LinkState {
+    /// Packets pass.
+    #[default]
+    Up,
+    /// Cut, and both ends are told: they get [`PortError::Down`].
+    Down,
+    /// Packets vanish both ways and nobody is told.
+    Silent,
+}
+
+impl MemoryPort {
+    /// Both ends of a new wire that holds up to `capacity` packets each way.
+    pub fn pair(capacity: usize) -> (Arc<Self>, Arc<Self>) {
+        let wire = Wire { capacity, ..Wire::default() };
+        let wire = Arc::new(Mutex::new(wire));
+        let end = |end| Arc::new(Self { wire: Arc::clone(&wire), end });
+        (end(0), end(1))
+    }
+
+    /// Lets this end receive a packet as if the other had sent it.
+    pub fn inject(&self, packet: &[u8]) -> Result<(), PortError> {
+        self.wire().send(self.end, packet)
+    }
+
+    /// Takes what this end sent and the other has not received yet, oldest first.
+    pub fn drain(&self) -> Vec<Vec<u8>> {
+        let end = self.other_end();
+        self.wire().queues[end].drain(..).collect()
+    }
+
+    /// Sets the state of the wire. Packets on it are lost unless it is [`LinkState::Up`].
+    pub fn set_link(&self, link: LinkState) {
+        self.wire().set_link(link);
+    }
+
+    /// How many packets the wire has swallowed while silent or when it was cut, both ways.
+    pub fn swallowed(&self) -> u64 {
+        self.wire().swallowed
+    }
+
+    fn other_end(&self) -> usize {
+        1 - self.end
+    }
+
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        // Nothing panics half-way through a change, so a poisoned wire is whole.
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Port for MemoryPort {
+    fn engine(&self) -> &'static str {
+        "memory"
+    }
+
+    fn queues(&self) -> usize {
+        1
+    }
+
+    fn rx(&self, _queue: usize, batch: &mut Batch) -> Result<usize, PortError> {
+        let mut wire = self.wire();
+        if wire.link == LinkState::Down {
+            return Err(PortError::Down);
+        }
+        let before = batch.len();
+        while batch.room() > 0
+            && let Some(packet) = wire.queues[self.end].pop_front()
+        {
+            batch.push(&packet);
+        }
+        Ok(batch.len() - before)
+    }
+
+    fn tx(&self, _queue: usize, packet: &[u8]) -> Result<(), PortError> {
+        self.wire().send(self.other_end(), packet)
+    }
+
+    fn fd(&self, _queue: usize) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// What both ends share.
+#[derive(Debug, Default)]
+struct Wire {
+    /// Packets on their way to end 0 and to end 1.
+    queues: [VecDeque<Vec<u8>>; 2],
+    capacity: usize,
+    link: LinkState,
+    swallowed: u64,
+}
+
+impl Wire {
+    fn send(&mut self, to: usize, packet: &[u8]) -> Result<(), PortError> {
+        let is_ip = matches!(packet.first().map(|first| first >> 4), Some(4 | 6));
+        if !is_ip || packet.len() > PACKET_MAX {
+            // As a TUN does.
+            return Err(PortError::Refused(io::Error::from_raw_os_error(libc::EINVAL)));
+        }
+        match self.link {
+            LinkState::Down => Err(PortError::Down),
+            LinkState::Silent => {
+                self.swallowed += 1;
+                Ok(())
+            }
+            LinkState::Up if self.queues[to].len() >= self.capacity => Err(PortError::Full),
+            LinkState::Up => {
+                self.queues[to].push_back(packet.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    fn set_link(&mut self, link: LinkState) {
+        self.link = link;
+        if link != LinkState::Up {
+            self.swallowed += self.queues.iter().map(|queue| queue.len() as u64).sum::<u64>();
+            self.queues.iter_mut().for_each(VecDeque::clear);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BURST;
+    use crate::port::PortId;
+
+    fn received(port: &MemoryPort) -> Vec<Vec<u8>> {
+        let mut batch = Batch::new();
+        port.rx(0, &mut batch).unwrap();
+        (0..batch.len()).map(|index| batch.packet(index).1.to_vec()).collect()
+    }
+
+    #[test]
+    fn what_one_end_sends_the_other_receives_in_order() {
+        let (a, b) = MemoryPort::pair(4);
+        a.tx(0, &[0x45, 1]).unwrap();
+        a.tx(0, &[0x60, 2]).unwrap();
+        b.tx(0, &[0x45, 3]).unwrap();
+        assert_eq!(received(&b), [[0x45, 1], [0x60, 2]]);
+        assert_eq!(received(&a), [[0x45, 3]]);
+        assert!(received(&a).is_empty());
+    }
+
+    #[test]
+    fn a_test_can_stand_at_either_end() {
+        let (a, _b) = MemoryPort::pair(4);
+        a.inject(&[0x45, 1]).unwrap();
+        assert_eq!(received(&a), [[0x45, 1]]);
+        a.tx(0, &[0x45, 2]).unwrap();
+        assert_eq!(a.drain(), [[0x45, 2]]);
+        assert!(a.drain().is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_keeps_what_it_has() {
+        let (a, b) = MemoryPort::pair(2);
+        a.tx(0, &[0x45, 1]).unwrap();
+        a.tx(0, &[0x45, 2]).unwrap();
+        assert!(matches!(a.tx(0, &[0x45, 3]), Err(PortError::Full)));
+        b.tx(0, &[0x45, 4]).unwrap();
+        assert_eq!(received(&b), [[0x45, 1], [0x45, 2]]);
+    }
+
+    #[test]
+    fn a_batch_takes_what_fits_and_names_the_port() {
+        let (a, b) = MemoryPort::pair(BURST + 1);
+        for _ in 0..=BURST {
+            a.tx(0, &[0x45]).unwrap();
+        }
+        let mut batch = Batch::new();
+        batch.from_port(PortId(3));
+        assert_eq!(b.rx(0, &mut batch).unwrap(), BURST);
+        assert_eq!(batch.packet(BURST - 1).0.port, PortId(3));
+        assert_eq!(b.rx(0, &mut batch).unwrap(), 0);
+        assert_eq!(received(&b).len(), 1);
+    }
+
+    #[test]
+    fn a_cut_wire_tells_both_ends_and_loses_what_was_on_it() {
+        let (a, b) = MemoryPort::pair(4);
+        a.tx(0, &[0x45, 1]).unwrap();
+        b.set_link(LinkState::Down);
+        for end in [&a, &b] {
+            assert!(matches!(end.tx(0, &[0x45]), Err(PortError::Down)));
+            assert!(matches!(end.rx(0, &mut Batch::new()), Err(PortError::Down)));
+        }
+        a.set_link(LinkState::Up);
+        assert!(received(&b).is_empty());
+        assert_eq!(a.swallowed(), 1);
+    }
+
+    #[test]
+    fn a_silent_wire_tells_nobody_and_counts() {
+        let (a, b) = MemoryPort::pair(1);
+        a.tx(0, &[0x45, 1]).unwrap();
+        a.set_link(LinkState::Silent);
+        for _ in 0..3 {
+            a.tx(0, &[0x45]).unwrap();
+            b.tx(0, &[0x45]).unwrap();
+        }
+        assert!(received(&a).is_empty() && received(&b).is_empty());
+        assert_eq!(b.swallowed(), 7);
+        b.set_link(LinkState::Up);
+        a.tx(0, &[0x45, 2]).unwrap();
+        assert_eq!(received(&b), [[0x45, 2]]);
+    }
+
+    #[test]
+    fn what_is_no_ip_packet_is_refused() {
+        let (a, b) = MemoryPort::pair(4);
+        for bad in [vec![], vec![0x50; 20], vec![0x45; PACKET_MAX + 1]] {
+            assert!(matches!(a.tx(0, &bad), Err(PortError::Refused(_))));
+        }
+        assert!(received(&b).is_empty());
+    }
+}

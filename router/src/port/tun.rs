@@ -1,0 +1,291 @@
+//! TUN devices: the kernel's side lives in a namespace, this side is a descriptor for each queue.
+//!
+//! A device that is there already is used in the mode it was made in, for the kernel would
+//! otherwise refuse it or change it silently; what cannot carry a port's packets is refused.
+#![deny(unsafe_code)] // not `forbid`: that would bind `sys`, the only file here that has any
+
+mod error;
+mod framing;
+mod sys;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use rustix::io::Errno;
+use tun_tap::{Iface, Mode};
+
+use super::link::{LinkError, LinkSetup, LinkStatus, TunStatus};
+use super::netns::NetNs;
+use super::{Port, PortError};
+use crate::batch::Batch;
+use framing::Framing;
+
+pub use error::TunError;
+
+/// A TUN device as it is wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TunSpec {
+    /// Interface name, 1 to 15 bytes.
+    pub name: String,
+    /// Where the kernel's side lives.
+    pub netns: NetNs,
+    /// How many queues, 1 to [`QUEUES_MAX`]. 1 makes a plain device.
+    pub queues: usize,
+    /// A device that is made stays when nobody holds it. One that is there already stays or goes
+    /// as whoever made it said.
+    pub persist: bool,
+    /// What may be passed through instead of being completed by the kernel.
+    pub offloads: Offloads,
+}
+
+/// Work on a packet that a port can leave to whoever takes the packet from it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Offloads {
+    /// None: every packet is whole, its checksums are right.
+    #[default]
+    None,
+}
+
+/// How the device is attached to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TunMode {
+    /// One queue, one descriptor.
+    Plain,
+    /// A descriptor for each queue.
+    MultiQueue,
+}
+
+/// A TUN device that was opened.
+pub struct OpenedTun {
+    /// Its packets.
+    pub port: Arc<dyn Port>,
+    /// Interface name.
+    pub name: String,
+    /// Where the kernel's side lives.
+    pub netns: NetNs,
+    /// Interface index in that namespace.
+    pub ifindex: u32,
+    /// How many queues there are: 1, whatever was wanted, for a plain device that was there.
+    pub queues: usize,
+    /// Whether it is a plain or a multi-queue device.
+    pub mode: TunMode,
+    /// It was not there before.
+    pub created: bool,
+}
+
+/// Opens the device, and makes it if it is not there. It is left set down; see
+/// [`OpenedTun::bring_up`]. On an error nothing stays behind.
+pub fn open(spec: &TunSpec) -> Result<OpenedTun, TunError> {
+    error::check(spec)?;
+    let mut links = LinkSetup::open(&spec.netns)?;
+    let found = links.find(&spec.name)?;
+    let plan = Plan::new(spec, found)?;
+    let queues = spec.netns.within(|| plan.open())??;
+    let port = TunPort::new(queues, &plan).map_err(|source| plan.failed(source))?;
+    let ifindex = links.status(&spec.name)?.ifindex;
+    if plan.created && spec.persist {
+        sys::set_persist(port.queues[0].as_fd(), true).map_err(|source| plan.failed(source))?;
+    }
+    Ok(OpenedTun {
+        name: spec.name.clone(),
+        netns: spec.netns.clone(),
+        ifindex,
+        queues: port.queues.len(),
+        mode: plan.mode,
+        created: plan.created,
+        port: Arc::new(port),
+    })
+}
+
+impl OpenedTun {
+    /// Sets the MTU in bytes, sets the device up, and puts `peer_addresses` on the kernel's side.
+    /// A device made by [`open`] gets no link-local address, and so solicits no routers.
+    pub fn bring_up(&self, mtu: u32, peer_addresses: &[IpNetwork]) -> Result<(), LinkError> {
+        let mut links = LinkSetup::open(&self.netns)?;
+        if self.created {
+            match links.keep_quiet(&self.name) {
+                // A kernel without IPv6 is quiet already.
+                Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) => {}
+                result => result?,
+            }
+        }
+        links.set_mtu(&self.name, mtu)?;
+        links.set_up(&self.name, true)?;
+        for address in peer_addresses {
+            links.replace_address(&self.name, *address)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a device is going to be opened, after a look at what is there.
+struct Plan<'a> {
+    spec: &'a TunSpec,
+    mode: TunMode,
+    queues: usize,
+    packet_info: bool,
+    vnet_hdr: bool,
+    created: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn new(spec: &'a TunSpec, found: Option<LinkStatus>) -> Result<Self, TunError> {
+        let wanted = if spec.queues == 1 { TunMode::Plain } else { TunMode::MultiQueue };
+        let Some(found) = found else {
+            return Ok(Self {
+                spec,
+                mode: wanted,
+                queues: spec.queues,
+                packet_info: false,
+                vnet_hdr: false,
+                created: true,
+            });
+        };
+        let tun = usable(spec, &found)?;
+        let mode = if tun.multi_queue { TunMode::MultiQueue } else { TunMode::Plain };
+        Ok(Self {
+            spec,
+            mode,
+            queues: if tun.multi_queue { spec.queues } else { 1 },
+            packet_info: tun.packet_info,
+            vnet_hdr: tun.vnet_hdr,
+            created: false,
+        })
+    }
+
+    /// Opens all queues, in the calling thread's namespace.
+    fn open(&self) -> Result<Vec<OwnedFd>, TunError> {
+        let first = open_clone_device()?;
+        if self.mode == TunMode::Plain && !self.packet_info && !self.vnet_hdr {
+            drop(first);
+            let iface = Iface::without_packet_info(&self.spec.name, Mode::Tun);
+            return Ok(vec![sys::into_fd(iface.map_err(|source| self.failed(source))?)]);
+        }
+        let mut queues = vec![first];
+        while queues.len() < self.queues {
+            queues.push(open_clone_device()?);
+        }
+        for queue in &queues {
+            sys::attach(queue, &self.spec.name, self.flags())
+                .map_err(|source| self.failed(source))?;
+        }
+        Ok(queues)
+    }
+
+    /// Flags that leave a device that is there as it was: attaching sets them anew.
+    fn flags(&self) -> i32 {
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        flag(!self.packet_info, libc::IFF_NO_PI)
+            | flag(self.vnet_hdr, libc::IFF_VNET_HDR)
+            | flag(self.mode == TunMode::MultiQueue, libc::IFF_MULTI_QUEUE)
+    }
+
+    fn failed(&self, source: io::Error) -> TunError {
+        TunError::from_open(self.spec, self.created, source)
+    }
+}
+
+fn open_clone_device() -> Result<OwnedFd, TunError> {
+    sys::open_clone_device().map_err(|source| TunError::CloneDevice { source })
+}
+
+/// Whether what is there can be a port.
+fn usable(spec: &TunSpec, found: &LinkStatus) -> Result<TunStatus, TunError> {
+    let Some(tun) = found.tun else {
+        return Err(match &found.kind {
+            Some(kind) => TunError::unusable(spec, format!("a {kind} device"), true),
+            None => TunError::unusable(spec, "a device that is not virtual".into(), false),
+        });
+    };
+    if tun.tap {
+        let found = "a TAP device, which carries Ethernet frames".into();
+        return Err(TunError::unusable(spec, found, true));
+    }
+    if tun.open_queues > 0 {
+        return Err(TunError::busy(spec));
+    }
+    Ok(tun)
+}
+
+/// The port that the rest of nearhop sees.
+struct TunPort {
+    queues: Vec<OwnedFd>,
+    mode: TunMode,
+    framing: Framing,
+}
+
+impl TunPort {
+    fn new(queues: Vec<OwnedFd>, plan: &Plan<'_>) -> io::Result<Self> {
+        for queue in &queues {
+            rustix::io::ioctl_fionbio(queue, true)?;
+        }
+        let vnet_hdr_len = if plan.vnet_hdr {
+            sys::clear_offloads(queues[0].as_fd())?;
+            sys::vnet_header_len(queues[0].as_fd())?
+        } else {
+            0
+        };
+        let framing = Framing::new(plan.packet_info, vnet_hdr_len)?;
+        Ok(Self { queues, mode: plan.mode, framing })
+    }
+
+    fn queue(&self, queue: usize) -> Result<&OwnedFd, PortError> {
+        self.queues.get(queue).ok_or_else(|| PortError::Refused(Errno::INVAL.into()))
+    }
+}
+
+impl Port for TunPort {
+    fn engine(&self) -> &'static str {
+        match self.mode {
+            TunMode::Plain => "tun",
+            TunMode::MultiQueue => "tun multi-queue",
+        }
+    }
+
+    fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The kernel says nothing here of a device that is set down: what it had queued can still be
+    /// read, then there is nothing. [`Self::tx`] and the carrier monitor tell.
+    fn rx(&self, queue: usize, batch: &mut Batch) -> Result<usize, PortError> {
+        let queue = self.queue(queue)?;
+        let mut received = 0;
+        while batch.room() > 0 {
+            match self.framing.read(queue, batch.next_buffer()) {
+                Ok(len) => batch.commit(len),
+                Err(Errno::AGAIN | Errno::INTR) => break,
+                // The device says so again next time: first hand over what came.
+                Err(_) if received > 0 => break,
+                Err(errno) => return Err(port_error(errno)),
+            }
+            received += 1;
+        }
+        Ok(received)
+    }
+
+    fn tx(&self, queue: usize, packet: &[u8]) -> Result<(), PortError> {
+        self.framing.write(self.queue(queue)?, packet).map(|_| ()).map_err(port_error)
+    }
+
+    fn fd(&self, queue: usize) -> Option<BorrowedFd<'_>> {
+        self.queues.get(queue).map(AsFd::as_fd)
+    }
+}
+
+fn port_error(errno: Errno) -> PortError {
+    match errno {
+        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => PortError::Full,
+        Errno::IO => PortError::Down,
+        Errno::BADFD | Errno::NODEV => PortError::Gone,
+        _ => PortError::Refused(errno.into()),
+    }
+}
+
+/// As many queues as the kernel lets a TUN device have (`MAX_TAP_QUEUES`).
+pub const QUEUES_MAX: usize = 256;
+
+/// The file every TUN descriptor starts as.
+const CLONE_DEVICE: &str = "/dev/net/tun";

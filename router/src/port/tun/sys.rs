@@ -1,0 +1,65 @@
+//! The ioctls of `<linux/if_tun.h>`.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_short};
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use tun_tap::Iface;
+
+/// Opens the device that every TUN descriptor starts as.
+pub(super) fn open_clone_device() -> io::Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open(super::CLONE_DEVICE)?.into())
+}
+
+/// Makes the TUN device `name`, or attaches to it; `flags` besides IFF_TUN. The name is 1 to 15
+/// bytes, as the caller checked.
+pub(super) fn attach(clone_device: &OwnedFd, name: &str, flags: c_int) -> io::Result<()> {
+    debug_assert!(!name.is_empty() && name.len() < libc::IFNAMSIZ);
+    // SAFETY: `ifreq` is plain old data, for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | flags) as c_short;
+    // SAFETY: the descriptor is open while it is borrowed. TUNSETIFF reads and writes one `ifreq`
+    // behind the pointer, which is to a whole one that nobody else refers to, and keeps no pointer.
+    check(unsafe { libc::ioctl(clone_device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+}
+
+/// Whether the device stays when nobody holds it.
+pub(super) fn set_persist(tun: BorrowedFd<'_>, persist: bool) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed. TUNSETPERSIST takes its argument by
+    // value.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST, c_int::from(persist)) })
+}
+
+/// Has the kernel complete checksums and split superframes before it hands them over.
+pub(super) fn clear_offloads(tun: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed. TUNSETOFFLOAD takes its argument by
+    // value.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, 0) })
+}
+
+/// Bytes of the `struct virtio_net_hdr` before each packet, if the device has one.
+pub(super) fn vnet_header_len(tun: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut len: c_int = 0;
+    // SAFETY: the descriptor is open while it is borrowed. TUNGETVNETHDRSZ writes one `int` behind
+    // the pointer, which is to one that nobody else refers to, and keeps no pointer.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNGETVNETHDRSZ, &raw mut len) })?;
+    Ok(usize::try_from(len).unwrap_or(0))
+}
+
+/// Takes the descriptor out of what the crate tun-tap opened.
+pub(super) fn into_fd(iface: Iface) -> OwnedFd {
+    let fd = iface.into_raw_fd();
+    // SAFETY: `Iface` owned the open descriptor and has given it up with `into_raw_fd`, so that
+    // nobody else closes it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
