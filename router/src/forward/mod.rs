@@ -78,7 +78,9 @@ pub fn originate(
     let mut step = Step { fib, snapshot: snapshots.load(), state, now };
     let verdict = match step.choose(group, &meta) {
         Selected::Member { path, adjacency } => match fib.port(adjacency).map(PortId) {
-            Some(port) if batch.transmit_copy(packet, port, Some(path), Verdict::Originate) => return,
+            Some(port) if batch.transmit_copy(packet, port, Some(path), Verdict::Originate) => {
+                return;
+            }
             Some(_) => Verdict::NoBuffer,
             None => Verdict::NoPort,
         },

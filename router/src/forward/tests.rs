@@ -1,0 +1,408 @@
+//! The forwarding step, packet by packet.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use nearhop_fib::{
+    ACCEPT_ALL, AdjacencyId, Group, Member, PathId, Reader, Reason, Spread, WhenDead, Writer, fib,
+    name_key,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::model::Martians;
+use crate::packet::build::{Datagram, Echo};
+use crate::port::memory::MemoryPort;
+use crate::verdict::Outcome;
+
+/// A router with a client on port 0, sites on ports 1 and 2, and nothing else.
+struct Rig {
+    writer: Writer,
+    reader: Reader,
+    handle: nearhop_fib::Handle,
+    published: Arc<ArcSwap<Snapshot>>,
+    state: WorkerState,
+    batch: Batch,
+    changes: Arc<AtomicU64>,
+    legs: Vec<(PathId, AdjacencyId)>,
+    now: Nanos,
+}
+
+/// What came out: port, verdict once sent, bytes.
+type Sent = (u16, Verdict, Vec<u8>);
+
+impl Rig {
+    fn new() -> Self {
+        let (mut writer, handle) = fib(1);
+        let legs: Vec<_> = (0..3_u16)
+            .map(|port| {
+                let adjacency = writer.add_adjacency(port, u64::from(port)).unwrap();
+                (writer.add_path(name_key(&format!("leg{port}")), ACCEPT_ALL).unwrap(), adjacency)
+            })
+            .collect();
+        let changes = Arc::new(AtomicU64::new(0));
+        let mut rig = Self {
+            reader: handle.reader().unwrap(),
+            handle,
+            writer,
+            published: Arc::new(ArcSwap::from_pointee(snapshot())),
+            state: WorkerState::new(0, 1, Arc::clone(&changes)),
+            batch: Batch::new(),
+            changes,
+            legs,
+            now: Nanos(10_000_000_000),
+        };
+        rig.route("10.0.0.0/24", &[0]).route("fd00::/64", &[0]);
+        rig.route("198.51.100.53/32", &[1, 2]).route("2001:db8:53::53/128", &[1, 2]);
+        rig.group("10.0.0.1/32", &Group::Local);
+        rig.group("fd00::1/128", &Group::Local);
+        rig
+    }
+
+    /// A route to these legs, each in a tier of its own.
+    fn route(&mut self, prefix: &str, legs: &[usize]) -> &mut Self {
+        let members = legs
+            .iter()
+            .enumerate()
+            .map(|(tier, &leg)| {
+                let (path, adjacency) = self.legs[leg];
+                Member { path, adjacency, tier: tier as u8, weight: 1 }
+            })
+            .collect();
+        let when_dead = WhenDead::Unreachable;
+        self.group(prefix, &Group::Forward { members, when_dead, spread: Spread::Flow })
+    }
+
+    fn group(&mut self, prefix: &str, group: &Group) -> &mut Self {
+        let group = self.writer.add_group(group).unwrap();
+        self.writer.insert(prefix.parse().unwrap(), group).unwrap();
+        self
+    }
+
+    fn with_snapshot(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = (**self.published.load()).clone();
+        change(&mut snapshot);
+        self.published.store(Arc::new(snapshot));
+    }
+
+    /// Runs one batch of packets that came in by `port`.
+    fn run(&mut self, port: u16, packets: &[Vec<u8>]) -> Vec<Sent> {
+        self.batch.clear();
+        self.batch.from_port(PortId(port));
+        for packet in packets {
+            assert!(self.batch.push(packet));
+        }
+        let mut snapshots = Snapshots::new(Arc::clone(&self.published));
+        let online = self.reader.online();
+        forward(&mut self.batch, &online, &mut snapshots, &mut self.state, self.now);
+        drop(online);
+        // As the worker's shell does once devices and channels have taken them.
+        for (transmission, _) in self.batch.transmissions() {
+            self.state.counters.count(transmission.verdict);
+        }
+        for (punt, _, _) in self.batch.punts() {
+            self.state.counters.count(punt.verdict);
+        }
+        self.assert_balance();
+        self.batch.transmissions().map(|(t, bytes)| (t.port.0, t.verdict, bytes.to_vec())).collect()
+    }
+
+    fn assert_balance(&self) {
+        let counters = &self.state.counters;
+        let ended: u64 = counters.verdicts.iter().sum();
+        assert_eq!(counters.received + counters.originated + counters.split, ended);
+    }
+
+    fn of(&self, verdict: Verdict) -> u64 {
+        self.state.counters.of(verdict)
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let entry = |name: &str, v4: [u8; 4], v6: &str, mtu| {
+        Some(PortEntry {
+            name: name.into(),
+            device: MemoryPort::pair(1).0,
+            mtu,
+            address_v4: Some(v4.into()),
+            address_v6: v6.parse().ok(),
+            reverse_path: ReversePath::Off,
+        })
+    };
+    Snapshot {
+        generation: 1,
+        ports: vec![
+            entry("client", [10, 0, 0, 1], "fd00::1", 1500),
+            entry("ams", [10, 1, 0, 1], "fd00:1::1", 1400),
+            entry("fra", [10, 2, 0, 1], "fd00:2::1", 1400),
+        ],
+        martians: Martians::Default,
+        hash_seed: 7,
+        address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        address_v6: None,
+        directed_broadcasts: vec![Ipv4Addr::new(10, 0, 0, 255)],
+        probe_ports: ProbePorts { first: 49_152, last: 65_535 },
+    }
+}
+
+fn udp(src: &str, dst: &str, payload: usize) -> Vec<u8> {
+    udp_ttl(src, dst, payload, 64)
+}
+
+fn udp_ttl(src: &str, dst: &str, payload: usize, ttl: u8) -> Vec<u8> {
+    let mut out = vec![0; 66_000];
+    let datagram = Datagram {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        ttl,
+        payload: &vec![0xa5; payload],
+    };
+    let len = datagram.write(&mut out).unwrap();
+    out.truncate(len);
+    out
+}
+
+/// Clears DF and mends the checksum.
+fn may_fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[6] &= !0x40;
+    packet[10..12].fill(0);
+    let sum = crate::packet::checksum::Sum::ZERO.bytes(&packet[..20]).checksum();
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+const CLIENT: &str = "10.0.0.2:4000";
+const CLIENT6: &str = "[fd00::2]:4000";
+const SERVICE: &str = "198.51.100.53:53";
+const SERVICE6: &str = "[2001:db8:53::53]:53";
+
+#[test]
+fn packets_go_to_the_cheapest_living_site_with_one_hop_less() {
+    let mut rig = Rig::new();
+    for (src, dst) in [(CLIENT, SERVICE), (CLIENT6, SERVICE6)] {
+        let packet = udp(src, dst, 30);
+        let sent = rig.run(0, std::slice::from_ref(&packet));
+        assert_eq!(sent, [(1, Verdict::Forward, udp_ttl(src, dst, 30, 63))]);
+        rig.handle.set_path_down(rig.legs[1].0, Reason::Probe);
+        assert_eq!(rig.run(0, std::slice::from_ref(&packet))[0].0, 2);
+        rig.handle.clear_path_down(rig.legs[1].0, Reason::Probe);
+    }
+    assert_eq!(rig.of(Verdict::Forward), 4);
+    assert_eq!(rig.state.counters.paths[rig.legs[2].0.0 as usize].packets, 2);
+}
+
+#[test]
+fn link_padding_is_cut() {
+    let mut rig = Rig::new();
+    let mut packet = udp(CLIENT, SERVICE, 1);
+    let len = packet.len();
+    packet.extend([0; 17]);
+    assert_eq!(rig.run(0, &[packet])[0].2.len(), len);
+}
+
+#[test]
+fn each_refusal_is_counted_and_answered_as_the_rules_say() {
+    let mut rig = Rig::new();
+    rig.group("10.10.0.0/16", &Group::Blackhole);
+    rig.group("10.11.0.0/16", &Group::Unreachable);
+    rig.group("10.12.0.0/16", &Group::Prohibit);
+    rig.handle.set_path_down(rig.legs[1].0, Reason::Probe);
+    rig.route("10.13.0.0/16", &[1]);
+    let ttl1 = udp_ttl(CLIENT, SERVICE, 5, 1);
+    for (packet, verdict, icmp) in [
+        (udp(CLIENT, "9.9.9.9:1", 5), Verdict::NoRoute, Some((3, 0))),
+        (udp(CLIENT, "10.10.0.1:1", 5), Verdict::Blackhole, None),
+        (udp(CLIENT, "10.11.0.1:1", 5), Verdict::Unreachable, Some((3, 1))),
+        (udp(CLIENT, "10.12.0.1:1", 5), Verdict::Prohibit, Some((3, 13))),
+        (udp(CLIENT, "10.13.0.1:1", 5), Verdict::AllDead, Some((3, 1))),
+        (ttl1, Verdict::TtlExpired, Some((11, 0))),
+        (udp(CLIENT, "127.0.0.1:1", 5), Verdict::MartianDestination, None),
+        (udp(CLIENT, "224.0.0.1:1", 5), Verdict::Multicast, None),
+        (udp(CLIENT, "255.255.255.255:1", 5), Verdict::Broadcast, None),
+        (udp(CLIENT, "10.0.0.255:1", 5), Verdict::Broadcast, None),
+        (udp("127.0.0.1:1", SERVICE, 5), Verdict::MartianSource, None),
+        (udp("10.0.0.255:1", SERVICE, 5), Verdict::MartianSource, None),
+        (vec![0x45, 0], Verdict::Truncated, None),
+        (vec![0x15; 40], Verdict::NotIp, None),
+    ] {
+        let before = rig.of(verdict);
+        let sent = rig.run(0, std::slice::from_ref(&packet));
+        assert_eq!(rig.of(verdict), before + 1, "{verdict:?}");
+        let got = sent.first().map(|(port, verdict, bytes)| {
+            assert_eq!((*port, *verdict), (0, Verdict::Originate));
+            let meta = Meta::parse(bytes).unwrap();
+            assert_eq!(meta.src, IpAddr::from([10, 0, 0, 1]), "from the port it leaves by");
+            (bytes[meta.header_len], bytes[meta.header_len + 1])
+        });
+        assert_eq!(got, icmp, "{verdict:?}");
+    }
+}
+
+#[test]
+fn packets_larger_than_the_way_out_are_told_its_mtu_or_cut() {
+    let mut rig = Rig::new();
+    let sent = rig.run(0, &[udp(CLIENT, SERVICE, 1400)]);
+    assert_eq!(sent[0].2[20..22], [3, 4]);
+    assert_eq!(sent[0].2[26..28], 1400_u16.to_be_bytes());
+    let sent = rig.run(0, &[udp(CLIENT6, SERVICE6, 1400)]);
+    assert_eq!(sent[0].2[40..42], [2, 0]);
+    assert_eq!(sent[0].2[44..48], 1400_u32.to_be_bytes());
+    assert_eq!(rig.of(Verdict::TooBig), 2);
+
+    let sent = rig.run(0, &[may_fragment(udp(CLIENT, SERVICE, 3000))]);
+    assert_eq!(sent.len(), 3);
+    let payload: usize = sent.iter().map(|(_, _, bytes)| bytes.len() - 20).sum();
+    assert_eq!(payload, 3008);
+    assert!(sent.iter().all(|(port, verdict, bytes)| {
+        (*port, *verdict) == (1, Verdict::FragmentSent) && bytes.len() <= 1400
+    }));
+    assert_eq!((rig.of(Verdict::Fragmented), rig.state.counters.split), (1, 3));
+}
+
+#[test]
+fn a_batch_of_giants_is_cut_as_far_as_buffers_reach_and_no_datagram_half() {
+    let mut rig = Rig::new();
+    rig.with_snapshot(|snapshot| snapshot.ports[1].as_mut().unwrap().mtu = 68);
+    let giant = may_fragment(udp(CLIENT, SERVICE, 60_000));
+    let sent = rig.run(0, &vec![giant.clone(); 8]);
+    let each = 60_008_usize.div_ceil(48);
+    assert_eq!(sent.len() % each, 0);
+    assert!(sent.len() >= each);
+    assert_eq!(rig.of(Verdict::Fragmented) + rig.of(Verdict::NoBuffer), 8);
+}
+
+#[test]
+fn errors_are_never_answered_and_floods_are_limited_without_starving_too_big() {
+    let mut rig = Rig::new();
+    let expired = udp_ttl(CLIENT, SERVICE, 5, 1);
+    let error = rig.run(0, std::slice::from_ref(&expired)).remove(0).2;
+    // The error comes back with its TTL spent.
+    let mut back = error;
+    back[8] = 1;
+    back[12..16].copy_from_slice(&[10, 0, 0, 2]);
+    back[16..20].copy_from_slice(&[198, 51, 100, 53]);
+    assert!(rig.run(0, &[may_fragment(back)]).is_empty());
+
+    for _ in 0..10 {
+        rig.run(0, &vec![expired.clone(); 64]);
+    }
+    assert!(rig.state.counters.errors_limited >= 500);
+    let sent = rig.run(0, &[udp(CLIENT, SERVICE, 1400)]);
+    assert_eq!(sent[0].2[20..22], [3, 4], "too big has a bucket of its own");
+}
+
+#[test]
+fn what_is_for_the_router_is_punted_to_the_part_it_is_for() {
+    let mut rig = Rig::new();
+    let mut buffer = vec![0; 100];
+    let mut echo = |reply| {
+        let (src, dst) = ([10, 0, 0, 2].into(), [10, 0, 0, 1].into());
+        let echo = Echo { src, dst, ttl: 64, reply, ident: 7, seq: 1, data: &[1; 8] };
+        let len = echo.write(&mut buffer).unwrap();
+        buffer[..len].to_vec()
+    };
+    let packets = [
+        echo(false),
+        echo(true),
+        udp(CLIENT, "10.0.0.1:179", 4),
+        udp(CLIENT, "10.0.0.1:50000", 4),
+        udp_ttl(CLIENT6, "[fd00::1]:179", 4, 1),
+    ];
+    assert!(rig.run(0, &packets).is_empty());
+    let punts: Vec<_> = rig.batch.punts().map(|(punt, port, _)| (punt.verdict, port.0)).collect();
+    let (host, prober) = ((Verdict::Local, 0), (Verdict::ProbeAnswer, 0));
+    assert_eq!(punts, [host, prober, host, prober, host]);
+}
+
+#[test]
+fn reverse_path_strict_takes_any_member_dead_or_alive_and_loose_any_route() {
+    let mut rig = Rig::new();
+    let answer = udp(SERVICE, CLIENT, 5);
+    let check = |rig: &mut Rig, mode, port: u16| {
+        rig.with_snapshot(|snapshot| {
+            snapshot.ports[usize::from(port)].as_mut().unwrap().reverse_path = mode;
+        });
+        !rig.run(port, std::slice::from_ref(&answer)).is_empty()
+    };
+    rig.handle.set_path_down(rig.legs[2].0, Reason::Probe);
+    assert!(check(&mut rig, ReversePath::Strict, 1));
+    assert!(check(&mut rig, ReversePath::Strict, 2), "a dead member's port is a feasible path");
+    assert!(!check(&mut rig, ReversePath::Strict, 0));
+    assert!(check(&mut rig, ReversePath::Loose, 0));
+    assert_eq!(rig.of(Verdict::ReversePath), 1);
+    rig.with_snapshot(|s| s.ports[0].as_mut().unwrap().reverse_path = ReversePath::Loose);
+    assert!(rig.run(0, &[udp("9.9.9.9:1", SERVICE, 5)]).is_empty());
+    assert_eq!(rig.of(Verdict::ReversePath), 2);
+}
+
+#[test]
+fn the_first_packet_after_a_change_is_noted_once_for_each_path() {
+    let mut rig = Rig::new();
+    let packet = udp(CLIENT, SERVICE, 5);
+    rig.run(0, &vec![packet.clone(); 5]);
+    assert_eq!(rig.state.first_packets, [FirstPacket { path: rig.legs[1].0, t: rig.now }]);
+    rig.state.first_packets.clear();
+    rig.run(0, std::slice::from_ref(&packet));
+    assert!(rig.state.first_packets.is_empty());
+    rig.handle.set_path_down(rig.legs[1].0, Reason::Probe);
+    rig.changes.fetch_add(1, Ordering::Release);
+    rig.run(0, &vec![packet; 5]);
+    assert_eq!(rig.state.first_packets, [FirstPacket { path: rig.legs[2].0, t: rig.now }]);
+}
+
+#[test]
+fn an_adjacency_whose_port_is_gone_is_a_counted_drop() {
+    let mut rig = Rig::new();
+    rig.with_snapshot(|snapshot| snapshot.ports[1] = None);
+    assert!(rig.run(0, &[udp(CLIENT, SERVICE, 5)]).is_empty());
+    assert_eq!(rig.of(Verdict::NoPort), 1);
+}
+
+#[test]
+fn spreading_by_packet_uses_every_member_of_the_tier() {
+    let mut rig = Rig::new();
+    let members = [1, 2].map(|leg| {
+        let (path, adjacency): (PathId, AdjacencyId) = rig.legs[leg];
+        Member { path, adjacency, tier: 0, weight: 1 }
+    });
+    let group = Group::Forward {
+        members: members.to_vec(),
+        when_dead: WhenDead::Drop,
+        spread: Spread::Packet,
+    };
+    rig.group("198.51.100.54/32", &group);
+    let sent = rig.run(0, &vec![udp(CLIENT, "198.51.100.54:53", 5); 64]);
+    let to_ams = sent.iter().filter(|sent| sent.0 == 1).count();
+    assert!((10..54).contains(&to_ams), "{to_ams}");
+}
+
+proptest! {
+    #[test]
+    fn junk_never_panics_and_always_balances(
+        junk in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..64),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        port in 0..4_u16,
+    ) {
+        let mut rig = Rig::new();
+        rig.run(port, &junk);
+        for template in [udp(CLIENT, SERVICE, 20), udp(CLIENT6, SERVICE6, 20)] {
+            let mut packet = template;
+            for (at, value) in &flips {
+                let at = at.index(packet.len());
+                packet[at] = *value;
+            }
+            rig.run(port, &[packet.clone(), may_fragment(packet)]);
+        }
+        let counters = &rig.state.counters;
+        let by = |outcome| -> u64 {
+            let of = Verdict::ALL.iter().filter(|v| v.outcome() == outcome);
+            of.map(|v| counters.of(*v)).sum()
+        };
+        prop_assert_eq!(
+            counters.received + counters.originated + counters.split,
+            by(Outcome::Tx) + by(Outcome::Punt) + by(Outcome::Drop)
+        );
+    }
+}
