@@ -1,1 +1,151 @@
-//! (module probe)
+//! Is the target there, and how far away is it?
+//!
+//! A [`Prober`] sends ICMP echo requests, UDP datagrams and DNS queries out of given ports and
+//! judges what comes back. It is sans-IO: bytes and `now` in, bytes and [`CheckEvent`]s out. One
+//! [`Liveness`] decides each check, whatever carries it; the TCP checks of
+//! [`crate::host::check`] use the same machine.
+//!
+//! The rules, once for all kinds:
+//!
+//! * A check is down before its first verdict, unless it is configured up.
+//! * It goes down exactly `interval × fall` after the last answered request was *sent*; a check
+//!   that never answered gets its first verdict `interval × fall` after its first request was due,
+//!   and one that answers without ever passing `rise`, after `interval × (fall + rise)`.
+//! * It comes up when `rise` requests in a row were answered, each within `interval × fall`.
+//! * An ICMP error (or TCP reset) that quotes an outstanding request takes it down at once.
+//! * A port without carrier takes its checks down at once; nothing is sent until it is back.
+#![forbid(unsafe_code)]
+
+pub mod check;
+mod dns;
+mod prober;
+mod rng;
+mod rtt;
+mod timers;
+mod wire;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+pub use check::{Answer, Liveness, Rule, Verdict};
+pub use dns::NameError;
+pub use prober::{AddError, MAX_CHECKS, Prober, ProberStats, Transmit};
+pub(crate) use rng::Rng;
+
+use crate::config::model::CheckKind;
+use crate::port::PortId;
+use crate::time::Nanos;
+
+/// Names a check of one [`Prober`] or TCP checker; not reused before thousands of others were.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CheckId(pub u32);
+
+/// What to check, by which way, how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckSpec {
+    /// What is sent and expected.
+    pub kind: CheckKind,
+    /// The port requests leave by; answers count only if they come in by it.
+    pub port: PortId,
+    /// Source address of the requests, one of the router's own.
+    pub source: IpAddr,
+    /// Whom to ask; of the same family as `source`.
+    pub target: IpAddr,
+    /// Between two requests.
+    pub interval: Duration,
+    /// Silent for `interval × fall` is down; below 2 is taken as 2 (see [`Rule::fall`]).
+    pub fall: u32,
+    /// As many answers in a row are up.
+    pub rise: u32,
+    /// Up before the first verdict.
+    pub initial_up: bool,
+}
+
+/// A check went up or down, or its first verdict is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CheckEvent {
+    /// Which check.
+    pub check: CheckId,
+    /// When it was noticed: the `now` of the call, or the time the deciding packet was received.
+    pub t: Nanos,
+    /// When it was due; earlier than `t` by as much as a timer was handled late.
+    pub due: Nanos,
+    /// Whether the target counts as there.
+    pub up: bool,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What decided a verdict.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// `rise` answers in a row.
+    Answered,
+    /// No answer for `interval × fall`, but bad ones (a DNS server that says SERVFAIL).
+    BadAnswer,
+    /// The port has no carrier.
+    Carrier,
+    /// Configured so until there is a verdict.
+    Initial,
+    /// An ICMP or ICMPv6 error about an outstanding request.
+    Refused {
+        /// ICMP type.
+        kind: u8,
+        /// ICMP code.
+        code: u8,
+    },
+    /// A TCP reset in answer to an outstanding request.
+    Reset,
+    /// No answer for `interval × fall`.
+    Silent,
+}
+
+impl Cause {
+    /// One word for events and tables: kebab-case, never renamed.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::BadAnswer => "bad-answer",
+            Self::Carrier => "carrier",
+            Self::Initial => "initial",
+            Self::Refused { .. } => "refused",
+            Self::Reset => "reset",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// What is known about one check.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CheckStats {
+    /// Round-trip time of the latest answer whose request is certain.
+    pub rtt_last: Option<Duration>,
+    /// Smoothed round-trip time, outliers left out.
+    pub rtt_ewma: Option<Duration>,
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests answered in time.
+    pub answered: u64,
+    /// Requests whose time ran out, or that were forgotten with the carrier or a refusal.
+    pub lost: u64,
+    /// Answers that came after their request's time had run out.
+    pub late: u64,
+    /// Answers to requests answered before.
+    pub duplicate: u64,
+    /// Answers that say the target does not work, and errors about requests.
+    pub bad: u64,
+    /// Whether the target counts as there.
+    pub up: bool,
+    /// Whether there was a verdict yet (`initial_up` is one).
+    pub known: bool,
+    /// Since when `up` is so.
+    pub since: Nanos,
+}
+
+/// UDP source ports of probes, one for each check: the dynamic ports of RFC 6335, section 6. The
+/// host stack's own sockets keep below them.
+pub const SOURCE_PORTS: RangeInclusive<u16> = 49_152..=65_535;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,579 @@
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Icmpv6DstUnreachable, Icmpv6Packet, Icmpv6Repr,
+    IpProtocol, IpRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr,
+};
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+const PORT: PortId = PortId(3);
+const OTHER: PortId = PortId(4);
+const SOURCE4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+const TARGET4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 53);
+const HOP4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+const SOURCE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1);
+const TARGET6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x53, 0, 0, 0, 0, 0x53);
+
+fn ms(ms: u64) -> Nanos {
+    Nanos(ms * MS)
+}
+
+fn spec(kind: CheckKind, ipv4: bool) -> CheckSpec {
+    let (source, target) =
+        if ipv4 { (SOURCE4.into(), TARGET4.into()) } else { (SOURCE6.into(), TARGET6.into()) };
+    let interval = Duration::from_millis(10);
+    CheckSpec { kind, port: PORT, source, target, interval, fall: 3, rise: 1, initial_up: false }
+}
+
+fn udp() -> CheckKind {
+    CheckKind::Udp { port: 7, payload: b"are you there".to_vec() }
+}
+
+fn dns() -> CheckKind {
+    CheckKind::Dns { port: 53, name: "id.example".into() }
+}
+
+fn kinds() -> [CheckKind; 3] {
+    [CheckKind::Icmp, udp(), dns()]
+}
+
+/// A prober, its clock, and what it sent.
+struct Rig {
+    prober: Prober,
+    now: Nanos,
+    sent: Vec<(Nanos, PortId, Vec<u8>)>,
+    events: Vec<CheckEvent>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { prober: Prober::new(7), now: Nanos::ZERO, sent: Vec::new(), events: Vec::new() }
+    }
+
+    fn with(spec: CheckSpec) -> (Self, CheckId) {
+        let mut rig = Self::new();
+        let id = rig.prober.add(Nanos::ZERO, spec).unwrap();
+        rig.run_until(Nanos::ZERO);
+        (rig, id)
+    }
+
+    fn drain(&mut self) {
+        while let Some(transmit) = self.prober.poll_transmit(self.now) {
+            let (port, packet) = (transmit.port, transmit.packet.to_vec());
+            self.sent.push((self.now, port, packet));
+        }
+        while let Some(event) = self.prober.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    /// Handles every timer when it is due, up to and including `end`.
+    fn run_until(&mut self, end: Nanos) {
+        self.drain();
+        while let Some(at) = self.prober.poll_timeout().filter(|&at| at <= end) {
+            self.now = self.now.max(at);
+            self.prober.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn give(&mut self, port: PortId, packet: &[u8]) -> bool {
+        let taken = self.prober.handle_packet(self.now, port, packet);
+        self.drain();
+        taken
+    }
+
+    fn last_sent(&self) -> Vec<u8> {
+        self.sent.last().unwrap().2.clone()
+    }
+
+    /// Answers each request `rtt` after it left, until `end`; requests that leave from `cut` on
+    /// vanish.
+    fn run_answered(&mut self, end: Nanos, rtt: Duration, cut: Nanos) {
+        let mut answered = self.sent.len().saturating_sub(1);
+        loop {
+            let due =
+                self.sent.get(answered).filter(|(at, ..)| *at < cut).map(|(at, ..)| *at + rtt);
+            let timer = self.prober.poll_timeout().unwrap_or(end);
+            match due.filter(|&due| due <= timer.min(end)) {
+                Some(due) => {
+                    self.run_until(due);
+                    let (_, port, packet) = self.sent[answered].clone();
+                    assert!(self.give(port, &answer(&packet)));
+                    answered += 1;
+                }
+                None if timer < end => self.run_until(timer),
+                None => return self.run_until(end),
+            }
+        }
+    }
+
+    fn verdicts(&self) -> Vec<(Nanos, bool, Cause)> {
+        self.events.iter().map(|event| (event.t, event.up, event.cause)).collect()
+    }
+}
+
+/// An IP packet made by smoltcp.
+fn ip(
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: IpProtocol,
+    len: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Vec<u8> {
+    let repr = IpRepr::new(src.into(), dst.into(), protocol, len, 61);
+    let mut packet = vec![0; repr.buffer_len()];
+    repr.emit(&mut packet[..], &ChecksumCapabilities::default());
+    fill(&mut packet[repr.header_len()..]);
+    packet
+}
+
+fn ends(packet: &[u8]) -> (IpAddr, IpAddr, IpProtocol, Vec<u8>) {
+    if packet[0] >> 4 == 4 {
+        let ip = Ipv4Packet::new_checked(packet).unwrap();
+        assert!(ip.verify_checksum());
+        (ip.src_addr().into(), ip.dst_addr().into(), ip.next_header(), ip.payload().to_vec())
+    } else {
+        let ip = Ipv6Packet::new_checked(packet).unwrap();
+        (ip.src_addr().into(), ip.dst_addr().into(), ip.next_header(), ip.payload().to_vec())
+    }
+}
+
+fn udp_packet(src: IpAddr, dst: IpAddr, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let repr = UdpRepr { src_port: from, dst_port: to };
+    ip(src, dst, IpProtocol::Udp, 8 + payload.len(), |bytes| {
+        repr.emit(
+            &mut UdpPacket::new_unchecked(bytes),
+            &src.into(),
+            &dst.into(),
+            payload.len(),
+            |at| at.copy_from_slice(payload),
+            &ChecksumCapabilities::default(),
+        );
+    })
+}
+
+fn echo_reply(src: IpAddr, dst: IpAddr, ident: u16, seq_no: u16, data: &[u8]) -> Vec<u8> {
+    let checksums = ChecksumCapabilities::default();
+    match (src, dst) {
+        (IpAddr::V6(src6), IpAddr::V6(dst6)) => {
+            let repr = Icmpv6Repr::EchoReply { ident, seq_no, data };
+            ip(src, dst, IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
+                repr.emit(&src6, &dst6, &mut Icmpv6Packet::new_unchecked(bytes), &checksums);
+            })
+        }
+        _ => {
+            let repr = Icmpv4Repr::EchoReply { ident, seq_no, data };
+            ip(src, dst, IpProtocol::Icmp, repr.buffer_len(), |bytes| {
+                repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums);
+            })
+        }
+    }
+}
+
+/// What a well target answers, by an implementation that is not ours.
+fn answer(request: &[u8]) -> Vec<u8> {
+    let (src, dst, protocol, body) = ends(request);
+    match protocol {
+        IpProtocol::Udp => {
+            let udp = UdpPacket::new_checked(&body[..]).unwrap();
+            assert!(udp.verify_checksum(&src.into(), &dst.into()));
+            let mut payload = udp.payload().to_vec();
+            if udp.dst_port() == 53 {
+                payload[2] |= 0x80;
+            }
+            udp_packet(dst, src, (udp.dst_port(), udp.src_port()), &payload)
+        }
+        IpProtocol::Icmp => {
+            let icmp = Icmpv4Packet::new_checked(&body[..]).unwrap();
+            assert!(icmp.verify_checksum());
+            echo_reply(dst, src, icmp.echo_ident(), icmp.echo_seq_no(), icmp.data())
+        }
+        _ => {
+            let icmp = Icmpv6Packet::new_checked(&body[..]).unwrap();
+            let (IpAddr::V6(src6), IpAddr::V6(dst6)) = (src, dst) else { panic!() };
+            assert!(icmp.verify_checksum(&src6, &dst6));
+            echo_reply(dst, src, icmp.echo_ident(), icmp.echo_seq_no(), icmp.payload())
+        }
+    }
+}
+
+/// Host unreachable (ICMPv6: address unreachable) about `request`, from a router on the way.
+fn unreachable(request: &[u8], keep: usize) -> Vec<u8> {
+    let checksums = ChecksumCapabilities::default();
+    let (src, dst, protocol, body) = ends(request);
+    let data = &body[..keep.min(body.len())];
+    match (src, dst) {
+        (IpAddr::V4(src4), IpAddr::V4(dst4)) => {
+            let header = Ipv4Repr {
+                src_addr: src4,
+                dst_addr: dst4,
+                next_header: protocol,
+                payload_len: body.len(),
+                hop_limit: 60,
+            };
+            let reason = Icmpv4DstUnreachable::HostUnreachable;
+            let repr = Icmpv4Repr::DstUnreachable { reason, header, data };
+            ip(HOP4.into(), src, IpProtocol::Icmp, repr.buffer_len(), |bytes| {
+                repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums);
+            })
+        }
+        (IpAddr::V6(src6), IpAddr::V6(dst6)) => {
+            let header = Ipv6Repr {
+                src_addr: src6,
+                dst_addr: dst6,
+                next_header: protocol,
+                payload_len: body.len(),
+                hop_limit: 60,
+            };
+            let reason = Icmpv6DstUnreachable::AddrUnreachable;
+            let repr = Icmpv6Repr::DstUnreachable { reason, header, data };
+            ip(dst, src, IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
+                repr.emit(&dst6, &src6, &mut Icmpv6Packet::new_unchecked(bytes), &checksums);
+            })
+        }
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn every_kind_in_both_families_goes_up_with_an_answer_and_down_without() {
+    for kind in kinds() {
+        for ipv4 in [true, false] {
+            let (mut rig, id) = Rig::with(spec(kind.clone(), ipv4));
+            let cut = ms(200);
+            rig.run_answered(ms(400), Duration::from_millis(2), cut);
+            let last = rig.sent.iter().map(|(at, ..)| *at).filter(|at| *at < cut).max().unwrap();
+            assert_eq!(
+                rig.verdicts(),
+                [
+                    (ms(2), true, Cause::Answered),
+                    (last + Duration::from_millis(30), false, Cause::Silent),
+                ],
+                "{kind:?}, IPv4 {ipv4}"
+            );
+            let stats = rig.prober.stats(id).unwrap();
+            assert_eq!(stats.rtt_ewma, Some(Duration::from_millis(2)), "{kind:?}");
+            assert_eq!((stats.up, stats.duplicate, stats.late), (false, 0, 0));
+            assert!(stats.lost > 15 && stats.sent == stats.answered + stats.lost + 3, "{stats:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_any_phase_is_detected_within_the_budget() {
+    for fault_us in (100_000..111_000).step_by(137) {
+        let (mut rig, _) = Rig::with(spec(CheckKind::Icmp, true));
+        let fault = Nanos(fault_us * 1_000);
+        rig.run_answered(ms(300), Duration::from_micros(300), fault);
+        let down = rig.events.last().unwrap();
+        assert!(!down.up);
+        assert!(down.t > fault + Duration::from_millis(20), "fault {fault}, down {}", down.t);
+        assert!(down.t <= fault + Duration::from_millis(30), "fault {fault}, down {}", down.t);
+    }
+}
+
+#[test]
+fn an_error_that_quotes_an_outstanding_request_is_bad_news_at_once() {
+    for kind in kinds() {
+        for ipv4 in [true, false] {
+            let (mut rig, id) = Rig::with(spec(kind.clone(), ipv4));
+            assert!(rig.give(PORT, &answer(&rig.last_sent())));
+            rig.run_until(ms(20));
+            let error = unreachable(&rig.last_sent(), usize::MAX);
+            assert!(!rig.prober.handle_packet(rig.now, PORT, &error[..error.len() - 60]));
+            assert!(rig.give(PORT, &error));
+            let cause =
+                Cause::Refused { kind: if ipv4 { 3 } else { 1 }, code: if ipv4 { 1 } else { 3 } };
+            assert_eq!(rig.verdicts()[1..], [(ms(20), false, cause)], "{kind:?}, IPv4 {ipv4}");
+            assert!(rig.give(PORT, &error), "ours, although it is no news any more");
+            assert_eq!(rig.prober.stats(id).unwrap().bad, 1);
+            assert_eq!(rig.prober.totals().stray, 1);
+        }
+    }
+}
+
+#[test]
+fn the_eight_bytes_that_must_be_quoted_are_enough() {
+    for kind in kinds() {
+        let (mut rig, _) = Rig::with(spec(kind.clone(), true));
+        assert!(rig.give(PORT, &unreachable(&rig.last_sent(), 8)), "{kind:?}");
+        assert_eq!(rig.events.len(), 1, "{kind:?}");
+    }
+}
+
+/// Changes 16 bits of a packet's IP payload at `at` and mends the ICMP checksum.
+fn patched(packet: &[u8], at: usize, value: u16) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet[20 + at..22 + at].copy_from_slice(&value.to_be_bytes());
+    let mut icmp = Icmpv4Packet::new_unchecked(&mut packet[20..]);
+    icmp.fill_checksum();
+    packet
+}
+
+#[test]
+fn errors_about_other_things_are_no_news() {
+    for (case, kind, at, value) in [
+        ("another identifier", CheckKind::Icmp, 8 + 20 + 4, 0xdead),
+        ("another sequence number", CheckKind::Icmp, 8 + 20 + 6, 0xdead),
+        ("an echo reply", CheckKind::Icmp, 8 + 20, 0),
+        ("another target", CheckKind::Icmp, 8 + 18, 0x0808),
+        ("another source", CheckKind::Icmp, 8 + 14, 0x0808),
+        ("another source port", udp(), 8 + 20, 50_000),
+        ("another destination port", udp(), 8 + 22, 8),
+        ("another query", dns(), 8 + 20 + 8, 0xdead),
+        ("a later fragment", CheckKind::Icmp, 8 + 6, 1),
+        ("fragmentation needed", CheckKind::Icmp, 0, 0x0304),
+        ("a redirect", CheckKind::Icmp, 0, 0x0501),
+    ] {
+        let (mut rig, _) = Rig::with(spec(kind, true));
+        rig.give(PORT, &answer(&rig.last_sent()));
+        rig.run_until(ms(10));
+        let error = unreachable(&rig.last_sent(), usize::MAX);
+        rig.give(PORT, &patched(&error, at, value));
+        assert_eq!(rig.events.len(), 1, "{case}");
+        rig.give(OTHER, &error);
+        assert_eq!(rig.events.len(), 1, "{case}: by another port");
+        rig.give(PORT, &error);
+        assert_eq!(rig.events.len(), 2, "{case}: the error itself counts");
+    }
+}
+
+#[test]
+fn forged_answers_do_not_count() {
+    let (src, dst) = (IpAddr::from(SOURCE4), IpAddr::from(TARGET4));
+    let stranger = IpAddr::from(HOP4);
+    for (case, kind, forge) in [
+        ("by another port", CheckKind::Icmp, None),
+        ("from another source", CheckKind::Icmp, Some((stranger, 0_u16, 0_u16))),
+        ("another identifier", CheckKind::Icmp, Some((dst, 1, 0))),
+        ("another sequence number", CheckKind::Icmp, Some((dst, 0, 1))),
+    ] {
+        let (mut rig, _) = Rig::with(spec(kind, true));
+        let request = rig.last_sent();
+        let Some((from, ident, seq)) = forge else {
+            rig.give(OTHER, &answer(&request));
+            assert!(rig.events.is_empty(), "{case}");
+            continue;
+        };
+        let icmp = Icmpv4Packet::new_checked(&request[20..]).unwrap();
+        let (ident, seq) = (icmp.echo_ident() ^ ident, icmp.echo_seq_no() ^ seq);
+        rig.give(PORT, &echo_reply(from, src, ident, seq, icmp.data()));
+        assert!(rig.events.is_empty(), "{case}");
+        rig.give(PORT, &echo_reply(dst, src, ident, seq, b"guessed!"));
+        assert!(rig.events.is_empty(), "{case}: another payload");
+        rig.give(PORT, &answer(&request));
+        assert_eq!(rig.events.len(), 1, "{case}: the right one");
+    }
+}
+
+#[test]
+fn forged_datagrams_do_not_count() {
+    let (me, target) = (IpAddr::from(SOURCE4), IpAddr::from(TARGET4));
+    for kind in [udp(), dns()] {
+        let (mut rig, _) = Rig::with(spec(kind, true));
+        let request = rig.last_sent();
+        let (_, _, _, body) = ends(&request);
+        let sent = UdpPacket::new_checked(&body[..]).unwrap();
+        let (mine, theirs) = (sent.src_port(), sent.dst_port());
+        let good = ends(&answer(&request)).3[8..].to_vec();
+        let mut wrong_id = good.clone();
+        wrong_id[0] ^= 1;
+        for (case, from, ports, payload, taken) in [
+            ("another address", HOP4.into(), (theirs, mine), &good, true),
+            ("another source port", target, (theirs + 1, mine), &good, true),
+            ("another destination port", target, (theirs, mine ^ 1), &good, false),
+            ("a port below the range", target, (theirs, 4_000), &good, false),
+        ] {
+            assert_eq!(rig.give(PORT, &udp_packet(from, me, ports, payload)), taken, "{case}");
+            assert!(rig.events.is_empty(), "{case}");
+        }
+        if theirs == 53 {
+            assert!(rig.give(PORT, &udp_packet(target, me, (theirs, mine), &wrong_id)));
+            assert!(rig.events.is_empty(), "another query's id");
+        }
+        let mut damaged = udp_packet(target, me, (theirs, mine), &good);
+        *damaged.last_mut().unwrap() ^= 0x55;
+        assert!(!rig.give(PORT, &damaged), "a wrong checksum");
+        assert!(rig.give(PORT, &udp_packet(target, me, (theirs, mine), &good)));
+        assert_eq!(rig.events.len(), 1);
+    }
+}
+
+#[test]
+fn a_dns_server_that_fails_is_down_when_the_budget_is_over() {
+    let (mut rig, id) = Rig::with(spec(dns(), true));
+    rig.give(PORT, &answer(&rig.last_sent()));
+    for _ in 0..8 {
+        let next = rig.prober.poll_timeout().unwrap();
+        rig.run_until(next);
+        let (_, _, _, body) = ends(&answer(&rig.last_sent()));
+        let udp = UdpPacket::new_checked(&body[..]).unwrap();
+        let mut payload = udp.payload().to_vec();
+        payload[3] = payload[3] & 0xf0 | 2;
+        let ports = (udp.src_port(), udp.dst_port());
+        rig.give(PORT, &udp_packet(TARGET4.into(), SOURCE4.into(), ports, &payload));
+    }
+    assert_eq!(rig.verdicts()[1..], [(ms(30), false, Cause::BadAnswer)]);
+    assert!(rig.prober.stats(id).unwrap().bad >= 3);
+}
+
+#[test]
+fn dns_ids_are_fresh_and_source_ports_lie_in_the_range() {
+    let (mut rig, _) = Rig::with(spec(dns(), true));
+    rig.run_until(ms(500));
+    let ids: HashSet<_> = rig.sent.iter().map(|(_, _, p)| [p[28], p[29]]).collect();
+    assert!(ids.len() + 1 >= rig.sent.len());
+    let ports: HashSet<_> =
+        rig.sent.iter().map(|(_, _, p)| u16::from_be_bytes([p[20], p[21]])).collect();
+    assert_eq!(ports.len(), 1);
+    assert!(ports.iter().all(|port| SOURCE_PORTS.contains(port)));
+}
+
+#[test]
+fn a_timer_handled_late_is_no_verdict_if_the_answer_came_in_time() {
+    let (mut rig, id) = Rig::with(spec(CheckKind::Icmp, true));
+    rig.give(PORT, &answer(&rig.last_sent()));
+    rig.run_until(ms(29));
+    let newest = rig.last_sent();
+    // The thread sleeps until 80 ms; the answer lay in the lane since 29.999 ms.
+    assert!(rig.prober.handle_packet(Nanos(30 * MS - 1), PORT, &answer(&newest)));
+    let due = rig.sent.last().unwrap().0 + Duration::from_millis(30);
+    rig.now = due - Duration::from_nanos(1);
+    rig.prober.handle_timeout(rig.now);
+    rig.drain();
+    assert_eq!(rig.events.len(), 1, "still up");
+    rig.now = ms(80);
+    rig.prober.handle_timeout(rig.now);
+    rig.drain();
+    let down = rig.events[1];
+    assert_eq!((down.up, down.due, down.t), (false, due, ms(80)));
+    assert_eq!(rig.prober.totals().lateness_max, ms(80).since(due));
+    assert!(!rig.prober.stats(id).unwrap().up);
+}
+
+#[test]
+fn a_port_without_carrier_is_silent_and_its_checks_are_down_at_once() {
+    let mut rig = Rig::new();
+    let first = rig.prober.add(rig.now, spec(CheckKind::Icmp, true)).unwrap();
+    let elsewhere = CheckSpec { port: OTHER, ..spec(CheckKind::Icmp, true) };
+    rig.prober.add(rig.now, elsewhere).unwrap();
+    rig.run_until(Nanos(10_000));
+    for (_, port, packet) in rig.sent.clone() {
+        rig.give(port, &answer(&packet));
+    }
+    assert_eq!(rig.events.len(), 2);
+    rig.now = ms(1);
+    rig.prober.set_carrier(rig.now, PORT, false);
+    rig.prober.set_carrier(rig.now, PORT, false);
+    rig.drain();
+    assert_eq!(rig.verdicts()[2..], [(ms(1), false, Cause::Carrier)]);
+    assert_eq!(rig.events[2].check, first);
+
+    let added = CheckSpec { initial_up: true, ..spec(udp(), false) };
+    rig.prober.add(rig.now, added).unwrap();
+    rig.drain();
+    assert_eq!(rig.verdicts()[3..], [(ms(1), false, Cause::Carrier)], "known at once");
+
+    let before = rig.sent.len();
+    rig.run_until(ms(100));
+    assert!(rig.sent[before..].iter().all(|(_, port, _)| *port == OTHER));
+    rig.events.clear();
+    rig.prober.set_carrier(ms(100), PORT, true);
+    let before = rig.sent.len();
+    rig.run_until(ms(100) + Duration::from_micros(10));
+    let (at, port, packet) = rig.sent[before].clone();
+    assert_eq!((at, port), (ms(100), PORT), "at once");
+    rig.give(PORT, &answer(&packet));
+    assert!(rig.events.iter().any(|event| event.check == first && event.up));
+}
+
+#[test]
+fn many_checks_neither_burst_nor_drift() {
+    let mut rig = Rig::new();
+    for n in 0..2_000_u32 {
+        let target = IpAddr::from(Ipv4Addr::from(0xc633_0000 + n));
+        let interval = Duration::from_millis(100);
+        rig.prober
+            .add(rig.now, CheckSpec { target, interval, ..spec(CheckKind::Icmp, true) })
+            .unwrap();
+    }
+    rig.run_until(ms(1_200));
+    let mut per_ms = vec![0; 1_200];
+    for (at, ..) in &rig.sent {
+        per_ms[((at.0 / MS) as usize).min(1_199)] += 1;
+    }
+    let steady = &per_ms[200..1_200];
+    let (least, most) = (steady.iter().min().unwrap(), steady.iter().max().unwrap());
+    assert!(*least >= 14 && *most <= 26, "20 a millisecond, spread: {least} to {most}");
+    assert_eq!(steady.iter().sum::<i32>(), 20_000);
+}
+
+#[test]
+fn removed_checks_are_forgotten_and_names_are_not_mistaken() {
+    let (mut rig, id) = Rig::with(spec(CheckKind::Icmp, true));
+    let request = rig.last_sent();
+    rig.prober.remove(id);
+    rig.prober.remove(id);
+    assert_eq!(rig.prober.stats(id), None);
+    assert!(!rig.give(PORT, &answer(&request)));
+    rig.run_until(ms(1_000));
+    assert_eq!((rig.sent.len(), rig.events.len()), (1, 0));
+    let mut seen = HashSet::from([id]);
+    for _ in 0..3 * MAX_CHECKS {
+        let next = rig.prober.add(rig.now, spec(CheckKind::Icmp, true)).unwrap();
+        assert!(seen.insert(next), "{next:?} twice");
+        rig.prober.remove(next);
+    }
+}
+
+#[test]
+fn what_cannot_be_checked_is_refused() {
+    let mut prober = Prober::new(1);
+    let long = CheckKind::Udp { port: 1, payload: vec![0; 1_233] };
+    let mixed = CheckSpec { target: TARGET6.into(), ..spec(CheckKind::Icmp, true) };
+    for (spec, want) in [
+        (mixed.clone(), AddError::Family { source_addr: mixed.source, target: mixed.target }),
+        (spec(long, true), AddError::Payload(1_233)),
+        (spec(CheckKind::Tcp { port: 80 }, true), AddError::WrongPlace),
+        (
+            spec(CheckKind::Dns { port: 53, name: "a..b".into() }, true),
+            AddError::Name(NameError::EmptyLabel),
+        ),
+    ] {
+        assert_eq!(prober.add(Nanos::ZERO, spec), Err(want));
+    }
+    for _ in 0..MAX_CHECKS {
+        prober.add(Nanos::ZERO, spec(CheckKind::Icmp, true)).unwrap();
+    }
+    assert_eq!(prober.add(Nanos::ZERO, spec(CheckKind::Icmp, true)), Err(AddError::Full));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_packet_makes_it_panic_or_come_up(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        cut in 0..100_usize,
+        flips in proptest::collection::vec((0..100_usize, 1..=255_u8), 1..4),
+        kind in 0..3_usize,
+    ) {
+        let (mut rig, id) = Rig::with(spec(kinds()[kind].clone(), cut % 2 == 0));
+        rig.give(PORT, &bytes);
+        for packet in [answer(&rig.last_sent()), unreachable(&rig.last_sent(), cut)] {
+            rig.give(PORT, &packet[..cut.min(packet.len())]);
+            let mut flipped = packet.clone();
+            for (at, bits) in &flips {
+                let at = at % flipped.len();
+                flipped[at] ^= bits;
+            }
+            rig.give(PORT, &flipped);
+        }
+        // A flipped hop limit or traffic class does no harm: the answer may still be right.
+        proptest::prop_assert!(rig.prober.stats(id).unwrap().answered <= 1);
+    }
+}
