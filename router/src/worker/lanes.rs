@@ -1,0 +1,163 @@
+//! The bounded ways out of a worker: packets for the prober and the host stack, and news.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::forward::FirstPacket;
+use crate::port::{PortError, PortId};
+use crate::time::Nanos;
+
+/// A packet for the router itself.
+#[derive(Clone, Debug)]
+pub struct LanePacket {
+    /// The port it came in by.
+    pub port: PortId,
+    /// When its batch was read.
+    pub received: Nanos,
+    /// The IP packet.
+    pub bytes: Box<[u8]>,
+}
+
+/// A port that answers with errors, seen by a worker before the kernel's notice came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PortTrouble {
+    /// Which port.
+    pub port: PortId,
+    /// The device was deleted, not only set down.
+    pub gone: bool,
+}
+
+/// Wakes a thread that polls the descriptor it was made with. Cheap to clone.
+#[derive(Clone)]
+pub struct Wake(Arc<OwnedFd>);
+
+impl Wake {
+    /// A new eventfd; the second is what to poll and read.
+    pub fn new() -> std::io::Result<(Self, OwnedFd)> {
+        let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let poll = fd.try_clone()?;
+        Ok((Self(Arc::new(fd)), poll))
+    }
+
+    /// Wakes it; a pending wake-up is enough.
+    pub fn wake(&self) {
+        // Fails only when the counter is full, and then a wake-up is pending already.
+        let _ = rustix::io::write(self.0.as_fd(), &1_u64.to_ne_bytes());
+    }
+}
+
+/// The sending end of a bounded channel whose reader sleeps on a descriptor.
+pub struct Lane<T> {
+    sender: Sender<T>,
+    wake: Wake,
+    pending: bool,
+}
+
+impl<T> Lane<T> {
+    /// A lane of `capacity`, and its reading end; `wake` wakes the reader.
+    pub fn new(capacity: usize, wake: Wake) -> (Self, Receiver<T>) {
+        let (sender, receiver) = bounded(capacity);
+        (Self { sender, wake, pending: false }, receiver)
+    }
+
+    /// Another sending end of the same channel.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { sender: self.sender.clone(), wake: self.wake.clone(), pending: false }
+    }
+
+    /// Puts one in; `false` if the lane is full. The reader is woken by [`Self::flush`], or at once
+    /// when the lane is full.
+    pub fn push(&mut self, item: T) -> bool {
+        match self.sender.try_send(item) {
+            Ok(()) => {
+                self.pending = true;
+                true
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.wake.wake();
+                false
+            }
+        }
+    }
+
+    /// Wakes the reader if something was put in since the last time.
+    pub fn flush(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            self.wake.wake();
+        }
+    }
+}
+
+/// A worker's ways out.
+pub struct Lanes {
+    /// To the heartbeat thread: answers to probes.
+    pub prober: Lane<LanePacket>,
+    /// To the heartbeat thread: ports in trouble.
+    pub trouble: Lane<PortTrouble>,
+    /// To the control thread: everything else for the router.
+    pub host: Lane<LanePacket>,
+    /// To the control thread: worker and first packet.
+    pub first_packets: Lane<(usize, FirstPacket)>,
+    reported: BTreeSet<PortId>,
+}
+
+impl Lanes {
+    /// Bundles a worker's lanes.
+    pub fn new(
+        prober: Lane<LanePacket>,
+        trouble: Lane<PortTrouble>,
+        host: Lane<LanePacket>,
+        first_packets: Lane<(usize, FirstPacket)>,
+    ) -> Self {
+        Self { prober, trouble, host, first_packets, reported: BTreeSet::new() }
+    }
+
+    /// Tells of a port that is down or gone, once in a wake-up.
+    pub(super) fn report_trouble(&mut self, port: PortId, error: &PortError) {
+        let gone = matches!(error, PortError::Gone);
+        if (gone || matches!(error, PortError::Down)) && self.reported.insert(port) {
+            self.trouble.push(PortTrouble { port, gone });
+        }
+    }
+
+    pub(super) fn report_first_packets(&mut self, worker: usize, seen: &mut Vec<FirstPacket>) {
+        for first in seen.drain(..) {
+            self.first_packets.push((worker, first));
+        }
+    }
+
+    /// Wakes whoever has something to read.
+    pub(super) fn flush(&mut self) {
+        self.reported.clear();
+        self.prober.flush();
+        self.trouble.flush();
+        self.host.flush();
+        self.first_packets.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_lane_refuses_and_wakes_its_reader() {
+        let (wake, fd) = Wake::new().unwrap();
+        let (mut lane, receiver) = Lane::new(2, wake);
+        assert!(lane.push(1) && lane.push(2));
+        assert!(rustix::io::read(&fd, &mut [0; 8]).is_err(), "not woken before the flush");
+        assert!(!lane.push(3));
+        assert!(rustix::io::read(&fd, &mut [0; 8]).is_ok());
+        lane.flush();
+        assert!(rustix::io::read(&fd, &mut [0; 8]).is_ok());
+        lane.flush();
+        assert!(rustix::io::read(&fd, &mut [0; 8]).is_err(), "nothing new");
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+}
