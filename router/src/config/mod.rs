@@ -1,5 +1,66 @@
 //! The configuration: what the file may say, checked whole before anything is touched.
+//!
+//! [`load`] and [`parse`] turn TOML into a [`Config`], or into every mistake at once, each with
+//! its place and what to write instead. [`diff`] says what a reload would change.
+#![forbid(unsafe_code)]
+
+mod check;
+mod diff;
+mod finding;
+mod raw;
+mod report;
+mod suggest;
+mod value;
+mod walk;
 
 pub mod model;
 
+use std::fs;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+pub use diff::diff;
+pub use finding::{ConfigErrors, Finding, Style};
 pub use model::Config;
+
+use raw::RawConfig;
+use report::Report;
+
+/// Reads and checks a file. On success the findings are its warnings.
+pub fn load(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
+    let name = path.display().to_string();
+    match fs::read(path) {
+        Ok(bytes) => parse_bytes(&name, &bytes),
+        Err(error) => {
+            let mistake = Finding::mistake(format!("cannot read {name}: {error}"));
+            Err(ConfigErrors::alone(mistake))
+        }
+    }
+}
+
+/// As [`parse`], for text that may not be UTF-8.
+pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<(Config, Vec<Finding>), ConfigErrors> {
+    str::from_utf8(bytes)
+        .map_err(|error| not_utf8(name, bytes, error.valid_up_to()))
+        .and_then(|text| parse(name, text))
+}
+
+/// Checks a text; `name` is what findings call it. On success the findings are its warnings.
+pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Finding>), ConfigErrors> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let report = Report::new(name, text, &errors);
+    let raw = RawConfig::read(&document, &report);
+    check::all(&raw, &report);
+    let warnings = report.finish()?;
+    Ok((raw.into_model(), warnings))
+}
+
+fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> ConfigErrors {
+    let text = String::from_utf8_lossy(bytes);
+    let source = std::sync::Arc::new(finding::Source::new(name, &text));
+    let mistake = Finding::mistake("the file is not UTF-8")
+        .at(valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(), "these bytes are no character")
+        .help("save it as UTF-8, as TOML asks");
+    ConfigErrors::alone(mistake.in_source(&source))
+}

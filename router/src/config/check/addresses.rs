@@ -1,0 +1,105 @@
+//! Addresses and MTU of ports.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnetwork::IpNetwork;
+use toml::Spanned;
+
+use super::{connected, is_link_local, is_v6, no_twins, own_addresses};
+use crate::config::finding::Finding;
+use crate::config::raw::{MTU_DEFAULT, RawConfig, RawPort};
+use crate::config::report::Report;
+
+pub(super) fn check(raw: &RawConfig, report: &Report) {
+    // An address of `[router]` may be a port's too, but no two links end in one address.
+    let of_router = raw.router.addresses.iter().map(placed);
+    no_twins(of_router, report, |addr| format!("the router has {addr} twice"));
+    let of_ports = raw.ports.iter().flat_map(|port| &port.addresses).map(placed);
+    let routable = of_ports.filter(|(addr, _)| !is_link_local(*addr));
+    no_twins(routable, report, |addr| format!("the router's ports have {addr} twice"));
+    one_port_for_each_network(raw, report);
+    for port in &raw.ports {
+        peers_differ(port, report);
+        mtu_carries_ipv6(port, report);
+    }
+    outside_services(raw, report);
+}
+
+/// Two ports with one connected prefix: half the hosts would be unreachable.
+fn one_port_for_each_network(raw: &RawConfig, report: &Report) {
+    let networks = raw.ports.iter().flat_map(|port| {
+        let mut seen = Vec::new();
+        let of_port = port.addresses.iter().filter_map(|address| {
+            let prefix = connected(*address.get_ref())?;
+            let again = seen.contains(&prefix) || is_link_local(prefix.addr());
+            seen.push(prefix);
+            (!again).then(|| (prefix, address.span()))
+        });
+        of_port.collect::<Vec<_>>()
+    });
+    no_twins(networks, report, |prefix| format!("{prefix} is connected through two ports"));
+}
+
+/// The two ends of a link have different addresses.
+fn peers_differ(port: &RawPort, report: &Report) {
+    for peer in &port.peer_addresses {
+        let same = |own: &&Spanned<_>| own_ip(own) == own_ip(peer);
+        if let Some(own) = port.addresses.iter().find(same) {
+            let finding = Finding::mistake(format!("both ends have {}", own_ip(peer)))
+                .at(peer.span(), "the kernel's side")
+                .at(own.span(), "the router's side");
+            report.add(finding);
+        }
+    }
+}
+
+fn own_ip(address: &Spanned<IpNetwork>) -> IpAddr {
+    address.get_ref().ip()
+}
+
+fn placed(address: &Spanned<IpNetwork>) -> (IpAddr, Range<usize>) {
+    (address.get_ref().ip(), address.span())
+}
+
+/// RFC 8200 section 5: a link that carries IPv6 takes 1,280 bytes.
+fn mtu_carries_ipv6(port: &RawPort, report: &Report) {
+    let (mtu, span) = match &port.mtu {
+        Some(mtu) => (*mtu.get_ref(), mtu.span()),
+        None => (MTU_DEFAULT, port.span.clone()),
+    };
+    let mut addresses = port.addresses.iter().chain(&port.peer_addresses);
+    if let Some(v6) = addresses.find(|address| address.get_ref().is_ipv6())
+        && mtu < MTU_MIN_IPV6
+    {
+        let finding = Finding::mistake(format!("an MTU of {mtu} is too small for IPv6"))
+            .at(span, format!("expected at least {MTU_MIN_IPV6} (RFC 8200 section 5)"))
+            .at(v6.span(), "because of this address");
+        report.add(finding);
+    }
+}
+
+/// An address cannot be the router's own and a service's at once.
+fn outside_services(raw: &RawConfig, report: &Report) {
+    for address in own_addresses(raw) {
+        let addr = address.get_ref().ip();
+        let prefixes = raw.services.iter().flat_map(|service| &service.prefixes);
+        for prefix in prefixes.filter(|prefix| prefix.get_ref().contains(addr)) {
+            let text = format!("{addr} is inside a service's prefix, {}", prefix.get_ref());
+            let finding = Finding::mistake(text)
+                .at(address.span(), "the router would answer for the service")
+                .at(prefix.span(), "the service's prefix")
+                .help("give the router an address of its own; sites bear the service's");
+            report.add(finding);
+        }
+    }
+}
+
+/// Whether an address of this family is among `port`'s own.
+pub(super) fn has_family(port: &RawPort, v6: bool) -> bool {
+    let prefixes = port.addresses.iter().filter_map(|address| connected(*address.get_ref()));
+    prefixes.into_iter().any(|prefix| is_v6(prefix) == v6)
+}
+
+const MTU_MIN_IPV6: u16 = 1280;

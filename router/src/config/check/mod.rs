@@ -1,0 +1,74 @@
+//! What no key can be judged by alone: names that must differ or exist, addresses that must not
+//! meet, and what is allowed but probably not meant.
+#![forbid(unsafe_code)]
+
+mod addresses;
+mod names;
+mod routes;
+mod services;
+mod warn;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnetwork::IpNetwork;
+use nearhop_fib::IpPrefix;
+use toml::Spanned;
+
+use super::finding::Finding;
+use super::raw::RawConfig;
+use super::report::Report;
+
+/// Every check that spans more than one key.
+pub(super) fn all(raw: &RawConfig, report: &Report) {
+    names::unique(raw, report);
+    names::resolved(raw, report);
+    addresses::check(raw, report);
+    routes::check(raw, report);
+    services::check(raw, report);
+    warn::check(raw, report);
+}
+
+/// Reports every item whose key was there before; `message` is made from the item's key.
+fn no_twins<K: Eq + Hash>(
+    items: impl Iterator<Item = (K, Range<usize>)>,
+    report: &Report,
+    message: impl Fn(&K) -> String,
+) {
+    let mut first: HashMap<K, Range<usize>> = HashMap::new();
+    for (key, span) in items {
+        if let Some(before) = first.get(&key) {
+            let finding = Finding::mistake(message(&key))
+                .at(span, "again here")
+                .at(before.clone(), "first here");
+            report.add(finding);
+        } else {
+            first.insert(key, span);
+        }
+    }
+}
+
+fn is_v6(prefix: IpPrefix) -> bool {
+    matches!(prefix, IpPrefix::V6(_))
+}
+
+fn family(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// The route that an interface address brings with it.
+fn connected(network: IpNetwork) -> Option<IpPrefix> {
+    IpPrefix::around(network.ip(), network.prefix())
+}
+
+/// Each address of the router with its place: its own, then its ports'.
+fn own_addresses(raw: &RawConfig) -> impl Iterator<Item = &Spanned<IpNetwork>> {
+    let ports = raw.ports.iter().flat_map(|port| &port.addresses);
+    raw.router.addresses.iter().chain(ports)
+}

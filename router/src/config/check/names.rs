@@ -1,0 +1,82 @@
+//! Names that must differ, and names that must exist.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+
+use toml::Spanned;
+
+use super::no_twins;
+use crate::config::finding::Finding;
+use crate::config::raw::{RawConfig, RawTarget, RawVia};
+use crate::config::report::{Report, list_of};
+use crate::config::suggest::did_you_mean;
+use crate::port::netns::NetNs;
+
+/// Names of ports, devices, services, and of sites within a service.
+pub(super) fn unique(raw: &RawConfig, report: &Report) {
+    let ports = raw.ports.iter().filter_map(|port| port.name.as_ref());
+    no_twins(ports.map(keyed), report, |name| format!("two ports are called {name:?}"));
+
+    let devices = raw.ports.iter().filter_map(|port| {
+        let tun = port.tun.as_ref()?;
+        let netns = port.netns.as_ref().map_or(&NetNs::Here, Spanned::get_ref);
+        Some(((netns, tun.get_ref()), tun.span()))
+    });
+    no_twins(devices, report, |(_, tun)| format!("two ports use the device {tun:?} in one netns"));
+
+    let services = raw.services.iter().filter_map(|service| service.name.as_ref());
+    no_twins(services.map(keyed), report, |name| format!("two services are called {name:?}"));
+
+    for service in &raw.services {
+        let sites = service.sites.iter().filter_map(|site| site.name.as_ref());
+        no_twins(sites.map(keyed), report, |name| {
+            format!("the service has two sites called {name:?}")
+        });
+    }
+}
+
+/// Every next hop is a port, and no list names one twice.
+pub(super) fn resolved(raw: &RawConfig, report: &Report) {
+    let known: BTreeSet<&str> =
+        raw.ports.iter().filter_map(|port| port.known_as.as_deref()).collect();
+    let known = Vec::from_iter(known);
+    let routes = raw.routes.iter().filter_map(|route| match &route.target {
+        RawTarget::Via(vias) => Some(vias),
+        RawTarget::Word(_) => None,
+    });
+    let sites = raw.services.iter().flat_map(|service| &service.sites).map(|site| &site.via);
+    for vias in routes.chain(sites) {
+        for via in vias {
+            if !known.contains(&via.get_ref().as_str()) {
+                unknown_port(raw, via, &known, report);
+            }
+        }
+        no_twins(vias.iter().map(keyed), report, |name| format!("via names {name:?} twice"));
+    }
+}
+
+fn unknown_port(raw: &RawConfig, via: &RawVia, known: &[&str], report: &Report) {
+    let name = via.get_ref();
+    let finding = Finding::mistake(format!("{name:?} is not a port"))
+        .at(via.span(), list_of("known ports", known))
+        .consequence();
+    let by_device = raw
+        .ports
+        .iter()
+        .find(|port| port.tun.as_ref().is_some_and(|tun| tun.get_ref() == name))
+        .and_then(|port| port.known_as.as_deref());
+    report.add(match by_device.or_else(|| did_you_mean(name, known)) {
+        Some(port) if by_device.is_some() => {
+            finding.help(format!("{name:?} is the device of port {port:?}: write {port:?}"))
+        }
+        Some(port) => finding.help(format!("did you mean {port:?}?")),
+        None if name.parse::<std::net::IpAddr>().is_ok() => {
+            finding.help("a next hop is the name of a port here, not an address")
+        }
+        None => finding,
+    });
+}
+
+fn keyed(name: &Spanned<String>) -> (&str, std::ops::Range<usize>) {
+    (name.get_ref(), name.span())
+}

@@ -1,0 +1,98 @@
+//! Prefixes: each has one owner, and can be forwarded at all.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use nearhop_fib::IpPrefix;
+
+use super::connected;
+use crate::config::finding::Finding;
+use crate::config::model::Martians;
+use crate::config::raw::{RawConfig, RawTarget};
+use crate::config::report::Report;
+
+pub(super) fn check(raw: &RawConfig, report: &Report) {
+    one_owner(raw, report);
+    for (prefix, span) in steered(raw) {
+        if let Some(kind) = never_forwarded(prefix, raw.router.martians) {
+            let finding = Finding::mistake(format!("{prefix} cannot be forwarded"))
+                .at(span, format!("{kind} addresses are never forwarded"));
+            report.add(finding);
+        }
+    }
+}
+
+/// Connected networks, static routes and services may not claim the same prefix.
+fn one_owner(raw: &RawConfig, report: &Report) {
+    let mut owners: HashMap<IpPrefix, (&str, Range<usize>)> = HashMap::new();
+    for (prefix, owner, span) in claims(raw) {
+        match owners.get(&prefix) {
+            // Two ports with one network, and a router inside a service, are reported with the
+            // addresses.
+            Some(("a port", _)) if owner != "a route" => {}
+            Some((before, first)) => {
+                let by = if *before == owner { "twice" } else { "by two owners" };
+                let finding = Finding::mistake(format!("{prefix} is claimed {by}"))
+                    .at(span, format!("here by {owner}"))
+                    .at(first.clone(), format!("here by {before}"));
+                report.add(finding);
+            }
+            None => {
+                owners.insert(prefix, (owner, span));
+            }
+        }
+    }
+}
+
+fn claims(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, &'static str, Range<usize>)> {
+    let ports = raw
+        .ports
+        .iter()
+        .flat_map(|port| &port.addresses)
+        .filter_map(|address| Some((connected(*address.get_ref())?, "a port", address.span())));
+    let routes = raw.routes.iter().filter_map(|route| route.prefix.as_ref());
+    let services = raw.services.iter().flat_map(|service| &service.prefixes);
+    ports
+        .chain(routes.map(|prefix| (*prefix.get_ref(), "a route", prefix.span())))
+        .chain(services.map(|prefix| (*prefix.get_ref(), "a service", prefix.span())))
+}
+
+/// Prefixes whose packets are to go somewhere.
+fn steered(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, Range<usize>)> {
+    let via = |target: &RawTarget| matches!(target, RawTarget::Via(_));
+    let routes =
+        raw.routes.iter().filter(move |r| via(&r.target)).filter_map(|route| route.prefix.as_ref());
+    let services = raw.services.iter().flat_map(|service| &service.prefixes);
+    routes.chain(services).map(|prefix| (*prefix.get_ref(), prefix.span()))
+}
+
+/// Why no address of `prefix` is forwarded. Multicast and link-local are not even with martians
+/// off.
+fn never_forwarded(prefix: IpPrefix, martians: Martians) -> Option<&'static str> {
+    let covered = |block: IpPrefix| block.len() <= prefix.len() && block.contains(prefix.addr());
+    let martian: &[_] = if martians == Martians::Off { &[] } else { &MARTIANS };
+    ALWAYS
+        .iter()
+        .chain(martian)
+        .find(|&&(addr, len, _)| IpPrefix::around(addr, len).is_some_and(covered))
+        .map(|&(_, _, kind)| kind)
+}
+
+const ALWAYS: [(IpAddr, u8, &str); 4] = [
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4, "multicast"),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16, "link-local"),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8, "multicast"),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10, "link-local"),
+];
+
+/// The default martian destinations besides.
+const MARTIANS: [(IpAddr, u8, &str); 6] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, "this-network"),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, "loopback"),
+    (IpAddr::V4(Ipv4Addr::new(240, 0, 0, 0)), 4, "reserved"),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, "unspecified"),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "loopback"),
+    (IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96, "IPv4-mapped"),
+];

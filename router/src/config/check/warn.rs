@@ -1,0 +1,189 @@
+//! What is allowed, but probably not meant.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use nearhop_fib::IpPrefix;
+use toml::Spanned;
+
+use super::addresses::has_family;
+use super::{connected, family, is_v6};
+use crate::config::finding::Finding;
+use crate::config::model::WhenAllDead;
+use crate::config::raw::{RawConfig, RawPort, RawService, RawSite, RawTarget, RawVia};
+use crate::config::report::Report;
+
+pub(super) fn check(raw: &RawConfig, report: &Report) {
+    if raw.ports.is_empty() {
+        let finding = Finding::warning("no [[port]]: nothing can come in or go out");
+        report.add(finding.at(0..0, "").consequence());
+    }
+    unused_ports(raw, report);
+    idle_queues(raw, report);
+    for service in &raw.services {
+        no_site(service, report);
+        families_reachable(raw, service, report);
+        shared_links(service, report);
+        covering_covers(raw, service, report);
+        for site in &service.sites {
+            checks(service, site, report);
+        }
+    }
+    public_api(raw, report);
+}
+
+/// A port that no route, no site and no address leads out of.
+fn unused_ports(raw: &RawConfig, report: &Report) {
+    let routes = raw.routes.iter().flat_map(|route| match &route.target {
+        RawTarget::Via(vias) => vias.as_slice(),
+        RawTarget::Word(_) => &[],
+    });
+    let sites = raw.services.iter().flat_map(|s| &s.sites).flat_map(|site| &site.via);
+    let used: HashSet<&str> = routes.chain(sites).map(|via| via.get_ref().as_str()).collect();
+    for port in &raw.ports {
+        let Some(name) = &port.name else { continue };
+        if port.addresses.is_empty() && !used.contains(name.get_ref().as_str()) {
+            let finding =
+                Finding::warning(format!("nothing leads out of port {:?}", name.get_ref()))
+                    .at(name.span(), "no address, no route, no site")
+                    .help("give it addresses, or name it in a via");
+            report.add(finding);
+        }
+    }
+}
+
+fn idle_queues(raw: &RawConfig, report: &Report) {
+    let Some(workers) = raw.router.workers else { return };
+    for queues in raw.ports.iter().filter_map(|port| port.queues.as_ref()) {
+        if *queues.get_ref() > workers {
+            let label = format!("a worker reads one queue of a port, and workers = {workers}");
+            let text = format!("{} queues, but fewer workers", queues.get_ref());
+            report.add(Finding::warning(text).at(queues.span(), label));
+        }
+    }
+}
+
+fn no_site(service: &RawService, report: &Report) {
+    let Some(name) = &service.name else { return };
+    if service.sites.is_empty() {
+        let finding = Finding::warning(format!("service {:?} has no site", name.get_ref()))
+            .at(name.span(), "all of its packets end as when-all-dead says")
+            .help("add a [[service.site]] below it");
+        report.add(finding);
+    }
+}
+
+/// A family of the service that some or all of its sites have no address for.
+fn families_reachable(raw: &RawConfig, service: &RawService, report: &Report) {
+    for v6 in [false, true] {
+        let mut prefixes = service.prefixes.iter();
+        let Some(prefix) = prefixes.find(|prefix| is_v6(*prefix.get_ref()) == v6) else { continue };
+        let (with, without): (Vec<_>, Vec<_>) = links(service)
+            .filter_map(|via| port_of(raw, via))
+            .partition(|port| has_family(port, v6));
+        let family = family(v6);
+        if with.is_empty() && !without.is_empty() {
+            let finding = Finding::warning(format!("no port of a site has an {family} address"))
+                .at(prefix.span(), format!("{family} checks and ICMP errors have no source there"))
+                .help("add one to the addresses of the ports that lead to sites");
+            report.add(finding);
+            continue;
+        }
+        let named = without.into_iter().filter_map(|port| port.name.as_ref());
+        for name in named.collect::<HashSet<_>>() {
+            let finding =
+                Finding::warning(format!("port {:?} has no {family} address", name.get_ref()))
+                    .at(name.span(), format!("it leads to a site that serves {}", prefix.get_ref()))
+                    .help(format!("without one, {family} checks through it have no source"));
+            report.add(finding);
+        }
+    }
+}
+
+/// Two sites behind one port are one site to the router: its checks cannot tell them apart.
+fn shared_links(service: &RawService, report: &Report) {
+    let mut first: HashMap<&str, (&RawVia, usize)> = HashMap::new();
+    for (index, site) in service.sites.iter().enumerate() {
+        for via in &site.via {
+            let (before, owner) = *first.entry(via.get_ref()).or_insert((via, index));
+            if owner != index {
+                let finding = Finding::warning(format!("two sites share port {:?}", via.get_ref()))
+                    .at(via.span(), "here too: checks cannot tell the two sites apart")
+                    .at(before.span(), "first here");
+                report.add(finding);
+            }
+        }
+    }
+}
+
+fn covering_covers(raw: &RawConfig, service: &RawService, report: &Report) {
+    let Some(choice) = &service.when_all_dead else { return };
+    if *choice.get_ref() != WhenAllDead::Covering {
+        return;
+    }
+    let routes = raw.routes.iter().filter_map(|route| route.prefix.as_ref()).map(Spanned::get_ref);
+    let services = raw.services.iter().flat_map(|s| &s.prefixes).map(Spanned::get_ref);
+    let ports = raw.ports.iter().flat_map(|port| &port.addresses);
+    let mut all: Vec<IpPrefix> = routes.chain(services).copied().collect();
+    all.extend(ports.filter_map(|address| connected(*address.get_ref())));
+    for prefix in &service.prefixes {
+        let prefix = prefix.get_ref();
+        let covers = |other: &IpPrefix| other.len() < prefix.len() && other.contains(prefix.addr());
+        if !all.iter().any(covers) {
+            let finding = Finding::warning(format!("no configured route covers {prefix}"))
+                .at(choice.span(), "then its packets are answered with unreachable");
+            report.add(finding);
+        }
+    }
+}
+
+fn checks(service: &RawService, site: &RawSite, report: &Report) {
+    for check in &site.health.checks {
+        if let Some(interval) = &check.interval
+            && *interval.get_ref() < INTERVAL_LEAST
+        {
+            let finding = Finding::warning("a check interval below 1 ms")
+                .at(interval.span(), "lost to scheduling jitter, it makes sites flap")
+                .help("10ms detects a silent loss in 30 ms with fall = 3");
+            report.add(finding);
+        }
+    }
+    for v6 in [false, true] {
+        unchecked_family(service, site, v6, report);
+    }
+}
+
+/// All checks of the site name a target, and none of them is of this family of the service.
+fn unchecked_family(service: &RawService, site: &RawSite, v6: bool, report: &Report) {
+    let served = service.prefixes.iter().any(|prefix| is_v6(*prefix.get_ref()) == v6);
+    let targets: Option<Vec<_>> =
+        site.health.checks.iter().map(|check| check.target.as_ref()).collect();
+    let Some(targets) = targets.filter(|targets| served && !targets.is_empty()) else { return };
+    let other = |target: &&Spanned<std::net::IpAddr>| target.get_ref().is_ipv6() != v6;
+    if targets.iter().all(other) {
+        let finding = Finding::warning(format!("{} of this site is not checked", family(v6)))
+            .at(targets[0].span(), format!("no check has an {} target", family(v6)))
+            .help("leave target out to check the service's own addresses, or add a check");
+        report.add(finding);
+    }
+}
+
+fn public_api(raw: &RawConfig, report: &Report) {
+    if let Some(http) = raw.api.http.as_ref().filter(|http| !http.get_ref().ip().is_loopback()) {
+        let finding = Finding::warning("the HTTP API is open to other machines")
+            .at(http.span(), "whoever reaches this address reads the router's state")
+            .help("\"127.0.0.1:7780\" keeps it to this machine");
+        report.add(finding);
+    }
+}
+
+fn links(service: &RawService) -> impl Iterator<Item = &RawVia> {
+    service.sites.iter().flat_map(|site| &site.via)
+}
+
+fn port_of<'r>(raw: &'r RawConfig, via: &RawVia) -> Option<&'r RawPort> {
+    raw.ports.iter().find(|port| port.known_as.as_ref() == Some(via.get_ref()))
+}
+
+const INTERVAL_LEAST: Duration = Duration::from_millis(1);

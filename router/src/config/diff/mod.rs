@@ -1,0 +1,124 @@
+//! What a reload would change, in words.
+#![forbid(unsafe_code)]
+
+mod show;
+
+use super::model::{Api, Config, Port, Route, Router, Service, Site};
+use show::{listed, or_default, port_text, route_text, site_text};
+
+/// The difference, one line each: `+` for what is new, `-` for what goes, else what changes from
+/// what to what. Empty when nothing does; the order of sections in the file means nothing.
+pub fn diff(old: &Config, new: &Config) -> Vec<String> {
+    let mut lines = Lines(Vec::new());
+    lines.fields("router", &old.router, &new.router, &ROUTER);
+    let name = |port: &Port| port.name.clone();
+    lines.each(&old.ports, &new.ports, "port", name, port_text, |lines, old, new| {
+        lines.fields(&format!("port {}", new.name), old, new, &PORT);
+    });
+    let prefix = |route: &Route| route.prefix.to_string();
+    lines.each(&old.routes, &new.routes, "route", prefix, route_text, |lines, old, new| {
+        lines.fields(&format!("route {}", new.prefix), old, new, &[("via", route_text)]);
+    });
+    let name = |service: &Service| service.name.clone();
+    let text = |service: &Service| listed(&service.prefixes);
+    lines.each(&old.services, &new.services, "service", name, text, Lines::service);
+    lines.fields("api", &old.api, &new.api, &API);
+    lines.0
+}
+
+struct Lines(Vec<String>);
+
+impl Lines {
+    /// Items of both lists by their key: gone, changed, new.
+    fn each<T: PartialEq>(
+        &mut self,
+        old: &[T],
+        new: &[T],
+        kind: &str,
+        key: impl Fn(&T) -> String,
+        text: impl Fn(&T) -> String,
+        changed: impl Fn(&mut Self, &T, &T),
+    ) {
+        for item in old {
+            let name = key(item);
+            match new.iter().find(|candidate| key(candidate) == name) {
+                None => self.0.push(format!("- {kind} {name}: {}", text(item))),
+                Some(next) if next != item => changed(self, item, next),
+                Some(_) => {}
+            }
+        }
+        for item in new {
+            let name = key(item);
+            if !old.iter().any(|candidate| key(candidate) == name) {
+                self.0.push(format!("+ {kind} {name}: {}", text(item)));
+            }
+        }
+    }
+
+    /// A line for each field that is not the same.
+    fn fields<T>(&mut self, owner: &str, old: &T, new: &T, fields: &[Field<T>]) {
+        for (name, text) in fields {
+            let (before, after) = (text(old), text(new));
+            if before != after {
+                self.0.push(format!("{owner}: {name} {before} -> {after}"));
+            }
+        }
+    }
+
+    fn service(&mut self, old: &Service, new: &Service) {
+        let owner = format!("service {}", new.name);
+        self.fields(&owner, old, new, &SERVICE);
+        let kind = format!("{owner} site");
+        let name = |site: &Site| site.name.clone();
+        self.each(&old.sites, &new.sites, &kind, name, site_text, |lines, old, new| {
+            lines.fields(&format!("{kind} {}", new.name), old, new, &SITE);
+        });
+    }
+}
+
+/// A field's key and how it is written.
+type Field<T> = (&'static str, fn(&T) -> String);
+
+const ROUTER: [Field<Router>; 7] = [
+    ("name", |r| r.name.clone()),
+    ("id", |r| or_default(r.id.as_ref())),
+    ("workers", |r| or_default(r.workers.as_ref())),
+    ("addresses", |r| listed(&r.addresses)),
+    ("martians", |r| show::martians(r.martians)),
+    ("hash-seed", |r| r.hash_seed.to_string()),
+    ("state-dir", |r| show::path(r.state_dir.as_ref())),
+];
+
+const PORT: [Field<Port>; 6] = [
+    ("device", |p| show::device(&p.device)),
+    ("netns", |p| p.netns.to_string()),
+    ("addresses", |p| listed(&p.addresses)),
+    ("peer-addresses", |p| listed(&p.peer_addresses)),
+    ("mtu", |p| p.mtu.to_string()),
+    ("reverse-path", |p| show::reverse_path(p.reverse_path)),
+];
+
+const SERVICE: [Field<Service>; 4] = [
+    ("prefixes", |s| listed(&s.prefixes)),
+    ("affinity", |s| show::affinity(s.affinity)),
+    ("when-all-dead", |s| show::when_all_dead(s.when_all_dead)),
+    ("latency-unit", |s| show::latency_unit(s.latency_unit)),
+];
+
+const SITE: [Field<Site>; 7] = [
+    ("via", |s| show::vias(&s.via)),
+    ("preference", |s| s.preference.to_string()),
+    ("cost", |s| s.cost.to_string()),
+    ("weight", |s| s.weight.to_string()),
+    ("capacity", |s| show::capacity(s.capacity)),
+    ("health", |s| show::health(&s.health)),
+    ("combine", |s| show::combine(s.combine)),
+];
+
+const API: [Field<Api>; 2] = [
+    ("socket", |a| show::path(a.socket.as_ref())),
+    ("http", |a| a.http.map_or("off".into(), |http| http.to_string())),
+];
+
+#[cfg(test)]
+mod tests;

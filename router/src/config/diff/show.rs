@@ -1,0 +1,127 @@
+//! Values of the model as the file would say them.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::model::{
+    Affinity, Capacity, Check, CheckKind, Combine, Device, Martians, Port, ReversePath, Route,
+    RouteTarget, Site, Via, WhenAllDead,
+};
+use crate::config::value::show_duration;
+
+pub(super) fn port_text(port: &Port) -> String {
+    device(&port.device)
+}
+
+pub(super) fn route_text(route: &Route) -> String {
+    match &route.target {
+        RouteTarget::Via(all) => vias(all),
+        RouteTarget::Blackhole => "blackhole".into(),
+        RouteTarget::Unreachable => "unreachable".into(),
+        RouteTarget::Prohibit => "prohibit".into(),
+    }
+}
+
+pub(super) fn site_text(site: &Site) -> String {
+    format!("via {}, cost {}", vias(&site.via), site.cost)
+}
+
+pub(super) fn vias(vias: &[Via]) -> String {
+    let names: Vec<_> = vias.iter().map(|Via::Port(name)| name).collect();
+    listed(&names)
+}
+
+pub(super) fn device(device: &Device) -> String {
+    let Device::Tun { name, persist, queues } = device;
+    let persist = if *persist { ", persistent" } else { "" };
+    let queues = queues.map_or(String::new(), |queues| format!(", {queues} queues"));
+    format!("tun {name}{queues}{persist}")
+}
+
+pub(super) fn health(checks: &[Check]) -> String {
+    let texts: Vec<_> = checks.iter().map(check).collect();
+    listed(&texts)
+}
+
+pub(super) fn martians(martians: Martians) -> String {
+    let word = match martians {
+        Martians::Default => "default",
+        Martians::Strict => "strict",
+        Martians::Off => "off",
+    };
+    word.into()
+}
+
+pub(super) fn reverse_path(check: ReversePath) -> String {
+    let word = match check {
+        ReversePath::Off => "off",
+        ReversePath::Loose => "loose",
+        ReversePath::Strict => "strict",
+    };
+    word.into()
+}
+
+pub(super) fn affinity(affinity: Affinity) -> String {
+    let word = match affinity {
+        Affinity::None => "none",
+        Affinity::Hash => "hash",
+    };
+    word.into()
+}
+
+pub(super) fn when_all_dead(choice: WhenAllDead) -> String {
+    let word = match choice {
+        WhenAllDead::Unreachable => "unreachable",
+        WhenAllDead::Drop => "drop",
+        WhenAllDead::FailOpen => "fail-open",
+        WhenAllDead::Covering => "covering",
+    };
+    word.into()
+}
+
+pub(super) fn combine(combine: Combine) -> String {
+    let word = match combine {
+        Combine::All => "all",
+        Combine::Any => "any",
+    };
+    word.into()
+}
+
+pub(super) fn latency_unit(unit: Option<Duration>) -> String {
+    unit.map_or("off".into(), show_duration)
+}
+
+pub(super) fn capacity(capacity: Option<Capacity>) -> String {
+    capacity.map_or("unlimited".into(), |c| format!("{} packets/s", c.packets_per_second))
+}
+
+pub(super) fn path(path: Option<&PathBuf>) -> String {
+    path.map_or("default".into(), |path| path.display().to_string())
+}
+
+pub(super) fn or_default<T: Display>(value: Option<&T>) -> String {
+    value.map_or("default".into(), ToString::to_string)
+}
+
+/// Items joined by commas, or `none`.
+pub(super) fn listed<T: Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".into();
+    }
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn check(check: &Check) -> String {
+    let kind = match &check.kind {
+        CheckKind::Icmp => "icmp".to_owned(),
+        CheckKind::Udp { port, payload } => format!("udp {port} \"{}\"", payload.escape_ascii()),
+        CheckKind::Dns { port, name } => format!("dns {port} {name}"),
+        CheckKind::Tcp { port } => format!("tcp {port}"),
+    };
+    let target = check.target.map_or(String::new(), |target| format!(" to {target}"));
+    let initial = if check.initial_up { " initial up" } else { "" };
+    let interval = show_duration(check.interval);
+    format!("{kind}{target} every {interval} fall {} rise {}{initial}", check.fall, check.rise)
+}

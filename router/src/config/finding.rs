@@ -1,0 +1,304 @@
+//! What is wrong with a file, where, and what to write instead.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError,
+    MietteSpanContents, Severity, SourceCode, SourceSpan, SpanContents, ThemeCharacters,
+    ThemeStyles,
+};
+
+/// One mistake or warning, with its place in the file.
+///
+/// `Display` is one line, `FILE:LINE:COLUMN: MESSAGE (HELP)`; [`Self::render`] draws the source.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    message: String,
+    labels: Vec<(Range<usize>, String)>,
+    help: Option<String>,
+    warning: bool,
+    consequence: bool,
+    source: Option<Arc<Source>>,
+}
+
+/// How findings are drawn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Style {
+    /// With ANSI colours.
+    pub color: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+/// Every mistake of a configuration, and what its warnings would have been. Never without a
+/// mistake.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct ConfigErrors {
+    /// In the order of the file.
+    pub mistakes: Vec<Finding>,
+    /// In the order of the file.
+    pub warnings: Vec<Finding>,
+}
+
+/// A text and where its lines begin.
+#[derive(Debug)]
+pub(super) struct Source {
+    name: String,
+    text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Finding {
+    pub(super) fn mistake(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            labels: Vec::new(),
+            help: None,
+            warning: false,
+            consequence: false,
+            source: None,
+        }
+    }
+
+    pub(super) fn warning(message: impl Into<String>) -> Self {
+        Self { warning: true, ..Self::mistake(message) }
+    }
+
+    /// Points at `span` (byte offsets), saying `label` there. The first place is the main one.
+    pub(super) fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.labels.push((span, label.into()));
+        self
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// May be nothing but the consequence of another mistake in the text, and is left out when
+    /// the text is not even TOML.
+    pub(super) fn consequence(mut self) -> Self {
+        self.consequence = true;
+        self
+    }
+
+    pub(super) fn is_consequence(&self) -> bool {
+        self.consequence
+    }
+
+    pub(super) fn in_source(mut self, source: &Arc<Source>) -> Self {
+        for (span, _) in &mut self.labels {
+            *span = source.clip(span);
+        }
+        self.source = Some(Arc::clone(source));
+        self
+    }
+
+    pub(super) fn offset(&self) -> usize {
+        self.labels.first().map_or(0, |(span, _)| span.start)
+    }
+
+    /// What is wrong, without place and help.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    pub fn help_text(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// Whether this is a warning only.
+    pub fn is_warning(&self) -> bool {
+        self.warning
+    }
+
+    /// The file's name as it was given.
+    pub fn file(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| source.name.as_str())
+    }
+
+    /// Line and column of the first character meant, both counted from 1; `None` when the file
+    /// could not even be read.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        let source = self.source.as_ref()?;
+        let (span, _) = self.labels.first()?;
+        Some(source.position(span.start))
+    }
+
+    /// The finding with the source line, for a terminal. Ends with a newline.
+    pub fn render(&self, style: Style) -> String {
+        let mut out = String::new();
+        let drawn = Drawn(self);
+        // Writing to a string fails only if the source cannot be read back, which `clip` rules
+        // out; the plain line is then still better than nothing.
+        if style.handler().render_report(&mut out, &drawn).is_err() {
+            return format!("{self}\n");
+        }
+        out.strip_prefix("  ").map(str::to_owned).unwrap_or(out)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(file), Some((line, column))) = (self.file(), self.position()) {
+            write!(f, "{file}:{line}:{column}: ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ConfigErrors {
+    pub(super) fn alone(mistake: Finding) -> Self {
+        Self { mistakes: vec![mistake], warnings: Vec::new() }
+    }
+
+    /// All mistakes, then all warnings, drawn with their source lines.
+    pub fn render(&self, style: Style) -> String {
+        let drawn: Vec<_> =
+            self.mistakes.iter().chain(&self.warnings).map(|f| f.render(style)).collect();
+        drawn.join("\n")
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    pub(super) fn new(name: &str, text: &str) -> Self {
+        let starts = text.match_indices('\n').map(|(at, _)| at + 1);
+        let line_starts = std::iter::once(0).chain(starts).collect();
+        Self { name: name.to_owned(), text: text.to_owned(), line_starts }
+    }
+
+    /// Line of a byte offset, counted from 0.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset) - 1
+    }
+
+    /// The part of `span` that lies in its first line, on character boundaries.
+    fn clip(&self, span: &Range<usize>) -> Range<usize> {
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end).max(start);
+        let line = &self.text[start..end];
+        let len = line.find(['\r', '\n']).unwrap_or(line.len());
+        start..start + len
+    }
+
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.line_of(offset);
+        (line + 1, self.column(line, offset) + 1)
+    }
+
+    fn column(&self, line: usize, offset: usize) -> usize {
+        self.text[self.line_starts[line]..offset].chars().count()
+    }
+
+    fn lines(&self, first: usize, last: usize) -> Range<usize> {
+        let end = self.line_starts.get(last + 1).copied().unwrap_or(self.text.len());
+        self.line_starts[first]..end
+    }
+}
+
+impl SourceCode for Source {
+    /// Without context the span itself (miette asks so for its place), else its whole lines and
+    /// no others.
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let (start, end) = (span.offset(), span.offset() + span.len());
+        if end > self.text.len() {
+            return Err(MietteError::OutOfBounds);
+        }
+        let (first, last) = (self.line_of(start), self.line_of(end));
+        let (range, column) = if before + after == 0 {
+            (start..end, self.column(first, start))
+        } else {
+            (self.lines(first, last), 0)
+        };
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            &self.text.as_bytes()[range.clone()],
+            (range.start, range.len()).into(),
+            first,
+            column,
+            last - first + 1,
+        )))
+    }
+}
+
+impl Style {
+    /// For text that is stored or compared: no colour, [`PLAIN_WIDTH`] columns.
+    pub const PLAIN: Self = Self { color: false, width: PLAIN_WIDTH };
+
+    fn handler(self) -> GraphicalReportHandler {
+        let characters = ThemeCharacters {
+            error: "error:".into(),
+            warning: "warning:".into(),
+            ..ThemeCharacters::unicode()
+        };
+        let styles = if self.color { ThemeStyles::ansi() } else { ThemeStyles::none() };
+        GraphicalReportHandler::new_themed(GraphicalTheme { characters, styles })
+            .with_width(self.width)
+            .with_links(false)
+            .with_context_lines(1)
+    }
+}
+
+/// A finding as miette sees it.
+#[derive(Debug)]
+struct Drawn<'a>(&'a Finding);
+
+impl fmt::Display for Drawn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Drawn<'_> {}
+
+impl Diagnostic for Drawn<'_> {
+    fn severity(&self) -> Option<Severity> {
+        Some(if self.0.warning { Severity::Warning } else { Severity::Error })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.source.as_deref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let labels = self.0.labels.iter().enumerate().map(|(index, (span, text))| {
+            let text = (!text.is_empty()).then(|| text.clone());
+            let place = (span.start, span.len());
+            if index == 0 {
+                LabeledSpan::new_primary_with_span(text, place)
+            } else {
+                LabeledSpan::new_with_span(text, place)
+            }
+        });
+        Some(Box::new(labels))
+    }
+}
+
+const PLAIN_WIDTH: usize = 100;

@@ -1,0 +1,199 @@
+//! What the file says, key by key, with the place of everything that later checks may have to
+//! point at. A value that was refused is already reported and stands here as its default.
+#![forbid(unsafe_code)]
+
+mod health;
+mod port;
+mod service;
+mod via;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use toml::Spanned;
+use toml::de::DeTable;
+
+pub(super) use port::{MTU_DEFAULT, RawPort};
+pub(super) use service::{RawService, RawSite};
+pub(super) use via::{RawRoute, RawTarget, RawVia};
+
+use super::model::{Api, Config, Martians, Router};
+use super::report::Report;
+use super::value::{self, one_of, text};
+use super::walk::Table;
+
+/// The whole file.
+pub(super) struct RawConfig {
+    pub(super) router: RawRouter,
+    pub(super) ports: Vec<RawPort>,
+    pub(super) routes: Vec<RawRoute>,
+    pub(super) services: Vec<RawService>,
+    pub(super) api: RawApi,
+}
+
+/// `[router]`.
+pub(super) struct RawRouter {
+    pub(super) name: String,
+    pub(super) id: Option<Ipv4Addr>,
+    pub(super) workers: Option<usize>,
+    pub(super) addresses: Vec<Spanned<IpNetwork>>,
+    pub(super) martians: Martians,
+    pub(super) hash_seed: u64,
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+/// `[api]`.
+#[derive(Default)]
+pub(super) struct RawApi {
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) http: Option<Spanned<SocketAddr>>,
+}
+
+impl RawConfig {
+    pub(super) fn read<'t>(document: &'t Spanned<DeTable<'t>>, report: &'t Report) -> Self {
+        let mut root = Table::new(document.get_ref(), 0..0, "the file", report);
+        let router = root.table("router", "[router]").map(RawRouter::read);
+        if !root.has("router") {
+            root.missing("[router]", "a [router] section with at least a name");
+        }
+        let ports = root.tables("port", "[[port]]").into_iter().map(RawPort::read).collect();
+        let routes = root.tables("route", "[[route]]").into_iter().map(RawRoute::read).collect();
+        let services =
+            root.tables("service", "[[service]]").into_iter().map(RawService::read).collect();
+        let api = root.table("api", "[api]").map(RawApi::read);
+        root.later("bgp", "BGP");
+        root.later("bfd", "BFD");
+        root.later("policer", "a policer");
+        root.finish();
+        Self {
+            router: router.unwrap_or_default(),
+            ports,
+            routes,
+            services,
+            api: api.unwrap_or_default(),
+        }
+    }
+
+    /// The model of a file in which nothing is wrong.
+    pub(super) fn into_model(self) -> Config {
+        Config {
+            router: self.router.into_model(),
+            ports: self.ports.into_iter().map(RawPort::into_model).collect(),
+            routes: self.routes.into_iter().map(RawRoute::into_model).collect(),
+            services: self.services.into_iter().map(RawService::into_model).collect(),
+            api: Api {
+                socket: self.api.socket.map(Spanned::into_inner),
+                http: self.api.http.map(Spanned::into_inner),
+            },
+        }
+    }
+}
+
+impl RawRouter {
+    fn read(mut table: Table<'_>) -> Self {
+        let martians = |word: &str| {
+            let words = [
+                ("default", Some(Martians::Default)),
+                ("strict", Some(Martians::Strict)),
+                ("off", Some(Martians::Off)),
+            ];
+            one_of(word, &words)
+        };
+        let raw = Self {
+            name: inner_or_default(table.need(
+                "name",
+                "name = \"r1\"",
+                text("a name", value::name),
+            )),
+            id: table.get("id", text("a dotted quad", router_id)).map(Spanned::into_inner),
+            workers: table.get("workers", value::integer(1..=WORKERS_MAX)).map(Spanned::into_inner),
+            addresses: table.list("addresses", text("an address", value::own_address)),
+            martians: inner_or_default(table.get("martians", text("a word", martians))),
+            hash_seed: inner_or_default(table.get("hash-seed", value::integer(0..=u64::MAX))),
+            state_dir: table
+                .get("state-dir", text("a path", value::absolute_path))
+                .map(Spanned::into_inner),
+        };
+        table.finish();
+        raw
+    }
+
+    fn into_model(self) -> Router {
+        Router {
+            name: self.name,
+            id: self.id,
+            workers: self.workers,
+            addresses: self.addresses.into_iter().map(Spanned::into_inner).collect(),
+            martians: self.martians,
+            hash_seed: self.hash_seed,
+            state_dir: self.state_dir,
+        }
+    }
+}
+
+impl Default for RawRouter {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            id: None,
+            workers: None,
+            addresses: Vec::new(),
+            martians: Martians::Default,
+            hash_seed: 0,
+            state_dir: None,
+        }
+    }
+}
+
+impl RawApi {
+    fn read(mut table: Table<'_>) -> Self {
+        let raw = Self {
+            socket: table.get("socket", text("a path", socket_path)),
+            http: table.get("http", text("an address and port", http_address)),
+        };
+        table.finish();
+        raw
+    }
+}
+
+pub(super) fn inner_or_default<T: Default>(value: Option<Spanned<T>>) -> T {
+    value.map(Spanned::into_inner).unwrap_or_default()
+}
+
+pub(super) fn inner_or<T>(value: Option<Spanned<T>>, default: T) -> T {
+    value.map_or(default, Spanned::into_inner)
+}
+
+fn router_id(text: &str) -> Result<Ipv4Addr, value::Fault> {
+    let id: Ipv4Addr = value::parsed("expected a dotted quad, such as \"192.0.2.1\"")(text)?;
+    if id.is_unspecified() {
+        return Err(value::Fault::new("expected a router id other than zero (RFC 6286)"));
+    }
+    Ok(id)
+}
+
+fn http_address(text: &str) -> Result<SocketAddr, value::Fault> {
+    let expected = "expected ADDRESS:PORT, such as \"127.0.0.1:7780\" or \"[::1]:7780\"";
+    value::parsed(expected)(text).map_err(|fault| match text.strip_prefix(':') {
+        Some(port) => fault.help(format!(
+            "write \"127.0.0.1:{port}\" for this machine alone, \"[::]:{port}\" for everyone"
+        )),
+        None => fault,
+    })
+}
+
+fn socket_path(text: &str) -> Result<PathBuf, value::Fault> {
+    let path = value::absolute_path(text)?;
+    if text.len() > SOCKET_PATH_MAX {
+        let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, this is {}", text.len());
+        return Err(value::Fault::new(expected).because("the path does not fit a socket address"));
+    }
+    Ok(path)
+}
+
+/// More than any machine has cores for.
+pub(super) const WORKERS_MAX: usize = 256;
+
+/// `sun_path` of unix(7), less its final zero.
+const SOCKET_PATH_MAX: usize = 107;

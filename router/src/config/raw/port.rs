@@ -1,0 +1,122 @@
+//! `[[port]]`.
+#![forbid(unsafe_code)]
+
+use ipnetwork::IpNetwork;
+use toml::Spanned;
+
+use super::{WORKERS_MAX, inner_or, inner_or_default};
+use crate::config::model::{Device, Port, ReversePath};
+use crate::config::value::{self, Fault, one_of, text};
+use crate::config::walk::Table;
+use crate::port::netns::NetNs;
+
+/// A port as written.
+pub(in crate::config) struct RawPort {
+    /// `None` when it is missing or no name.
+    pub(in crate::config) name: Option<Spanned<String>>,
+    /// What stands for its name, for what refers to it.
+    pub(in crate::config) known_as: Option<String>,
+    /// `None` when it is missing or no interface name.
+    pub(in crate::config) tun: Option<Spanned<String>>,
+    pub(in crate::config) netns: Option<Spanned<NetNs>>,
+    pub(in crate::config) addresses: Vec<Spanned<IpNetwork>>,
+    pub(in crate::config) peer_addresses: Vec<Spanned<IpNetwork>>,
+    pub(in crate::config) mtu: Option<Spanned<u16>>,
+    pub(in crate::config) queues: Option<Spanned<usize>>,
+    /// `[[port]]` itself.
+    pub(in crate::config) span: std::ops::Range<usize>,
+    persist: bool,
+    reverse_path: ReversePath,
+}
+
+impl RawPort {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let name = table.need("name", "name = \"fra\"", text("a name", port_name));
+        let ethernet = table.later("interface", "an Ethernet port (interface)");
+        if !ethernet && !table.has("tun") {
+            table.missing("tun", "tun = \"nh-fra\", the device that this port is");
+        }
+        let address = || text("an address", value::interface_address);
+        let raw = Self {
+            name,
+            known_as: table.as_written("name"),
+            tun: table.get("tun", text("an interface name", interface_name)),
+            netns: table.get("netns", text("a namespace", netns)),
+            addresses: table.list("addresses", address()),
+            peer_addresses: table.list("peer-addresses", address()),
+            mtu: table.get("mtu", value::integer(MTU_MIN..=u16::MAX)),
+            queues: table.get("queues", value::integer(1..=WORKERS_MAX)),
+            span: table.span(),
+            persist: inner_or_default(table.get("persist", value::boolean)),
+            reverse_path: inner_or_default(table.get("reverse-path", text("a word", reverse_path))),
+        };
+        table.later("policer", "a policer");
+        table.finish();
+        raw
+    }
+
+    pub(super) fn into_model(self) -> Port {
+        Port {
+            name: inner_or_default(self.name),
+            device: Device::Tun {
+                name: inner_or_default(self.tun),
+                persist: self.persist,
+                queues: self.queues.map(Spanned::into_inner),
+            },
+            netns: inner_or(self.netns, NetNs::Here),
+            addresses: self.addresses.into_iter().map(Spanned::into_inner).collect(),
+            peer_addresses: self.peer_addresses.into_iter().map(Spanned::into_inner).collect(),
+            mtu: inner_or(self.mtu, MTU_DEFAULT),
+            reverse_path: self.reverse_path,
+        }
+    }
+}
+
+fn port_name(text: &str) -> Result<String, Fault> {
+    if super::via::WORDS.contains(&text) {
+        return Err(Fault::new("a route's via uses this word")
+            .because(format!("no port may be called {text:?}")));
+    }
+    value::name(text)
+}
+
+/// By the kernel's rules, and without `%`, which it takes for a pattern.
+fn interface_name(text: &str) -> Result<String, Fault> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
+    if text.is_empty() || text.len() > INTERFACE_MAX {
+        return Err(Fault::new(format!("expected 1 to {INTERFACE_MAX} bytes"))
+            .because(format!("an interface name cannot have {} bytes", text.len())));
+    }
+    if text.contains(bad) || text == "." || text == ".." {
+        return Err(Fault::new("expected no space, '/', ':' or '%'")
+            .because(format!("{text:?} is not an interface name")));
+    }
+    Ok(text.to_owned())
+}
+
+fn netns(text: &str) -> Result<NetNs, Fault> {
+    let dots = text == "." || text == "..";
+    let relative = text.contains('/') && !text.starts_with('/');
+    if text.is_empty() || dots || relative || text.contains('\0') {
+        return Err(Fault::new("expected a name under /run/netns, or an absolute path")
+            .because(format!("{text:?} names no namespace")));
+    }
+    Ok(NetNs::named(text))
+}
+
+fn reverse_path(word: &str) -> Result<ReversePath, Fault> {
+    let words = [
+        ("off", Some(ReversePath::Off)),
+        ("loose", Some(ReversePath::Loose)),
+        ("strict", Some(ReversePath::Strict)),
+    ];
+    one_of(word, &words)
+}
+
+pub(in crate::config) const MTU_DEFAULT: u16 = 1500;
+
+/// Every internet module forwards 68 bytes unfragmented (RFC 791 3.2).
+const MTU_MIN: u16 = 68;
+
+/// `IFNAMSIZ`, less its final zero.
+const INTERFACE_MAX: usize = 15;

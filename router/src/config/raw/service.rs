@@ -1,0 +1,169 @@
+//! `[[service]]` and `[[service.site]]`.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+use std::time::Duration;
+
+use nearhop_fib::IpPrefix;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::health::RawHealth;
+use super::via::{RawVia, into_via, read_links};
+use super::{inner_or, inner_or_default};
+use crate::config::model::{Affinity, Combine, Service, Site, WhenAllDead};
+use crate::config::value::{self, Fault, one_of, text};
+use crate::config::walk::Table;
+
+/// A service as written.
+pub(in crate::config) struct RawService {
+    /// `None` when it is missing or no name.
+    pub(in crate::config) name: Option<Spanned<String>>,
+    pub(in crate::config) prefixes: Vec<Spanned<IpPrefix>>,
+    pub(in crate::config) when_all_dead: Option<Spanned<WhenAllDead>>,
+    pub(in crate::config) sites: Vec<RawSite>,
+    /// `[[service]]` itself.
+    pub(in crate::config) span: Range<usize>,
+    affinity: Affinity,
+    latency_unit: Option<Duration>,
+}
+
+/// A site as written.
+pub(in crate::config) struct RawSite {
+    /// `None` when it is missing or no name.
+    pub(in crate::config) name: Option<Spanned<String>>,
+    pub(in crate::config) via: Vec<RawVia>,
+    pub(in crate::config) health: RawHealth,
+    preference: u32,
+    cost: u32,
+    weight: u16,
+    combine: Combine,
+}
+
+impl RawService {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let name = table.need("name", "name = \"dns\"", text("a name", value::name));
+        let prefixes = table.list("prefixes", text("a prefix", value::prefix));
+        let empty = table.node("prefixes").and_then(|node| node.get_ref().as_array());
+        if !table.has("prefixes") || empty.is_some_and(|items| items.is_empty()) {
+            table.missing("prefixes", "prefixes = [\"198.51.100.53/32\"]");
+        }
+        let latency_unit = table.get("latency-unit", text("a span of time", latency_unit));
+        let raw = Self {
+            name,
+            prefixes,
+            when_all_dead: table.get("when-all-dead", text("a word", when_all_dead)),
+            sites: table
+                .tables("site", "[[service.site]]")
+                .into_iter()
+                .map(RawSite::read)
+                .collect(),
+            span: table.span(),
+            affinity: inner_or_default(table.get("affinity", text("a word", affinity))),
+            latency_unit: inner_or(latency_unit, Some(LATENCY_UNIT_DEFAULT)),
+        };
+        table.later("compare", "an order of rules (compare)");
+        table.later("policer", "a policer");
+        table.finish();
+        raw
+    }
+
+    pub(super) fn into_model(self) -> Service {
+        Service {
+            name: inner_or_default(self.name),
+            prefixes: self.prefixes.into_iter().map(Spanned::into_inner).collect(),
+            affinity: self.affinity,
+            when_all_dead: inner_or_default(self.when_all_dead),
+            latency_unit: self.latency_unit,
+            sites: self.sites.into_iter().map(RawSite::into_model).collect(),
+        }
+    }
+}
+
+impl RawSite {
+    fn read(mut table: Table<'_>) -> Self {
+        let name = table.need("name", "name = \"fra\"", text("a name", value::name));
+        let raw = Self {
+            name,
+            via: read_links(&mut table),
+            health: RawHealth::read(&mut table),
+            preference: inner_or(
+                table.get("preference", value::integer(0..=u32::MAX)),
+                PREFERENCE_DEFAULT,
+            ),
+            cost: inner_or(table.get("cost", value::integer(0..=COST_MAX)), COST_DEFAULT),
+            weight: inner_or(table.get("weight", weight), WEIGHT_DEFAULT),
+            combine: inner_or_default(table.get("combine", text("a word", combine))),
+        };
+        if table.get("capacity", text("a rate", value::capacity)).is_some() {
+            table.later("capacity", "spilling over when a capacity is reached (capacity)");
+        }
+        table.later("bfd", "BFD");
+        table.finish();
+        raw
+    }
+
+    fn into_model(self) -> Site {
+        Site {
+            name: inner_or_default(self.name),
+            via: self.via.into_iter().map(into_via).collect(),
+            preference: self.preference,
+            cost: self.cost,
+            weight: self.weight,
+            capacity: None,
+            health: self.health.into_model(),
+            combine: self.combine,
+        }
+    }
+}
+
+fn affinity(word: &str) -> Result<Affinity, Fault> {
+    let words = [("none", Some(Affinity::None)), ("hash", Some(Affinity::Hash)), ("flow", None)];
+    one_of(word, &words).map_err(|fault| match word {
+        "flow" => Fault::later("affinity \"flow\"").help("use \"hash\", or remove it"),
+        _ => fault,
+    })
+}
+
+fn when_all_dead(word: &str) -> Result<WhenAllDead, Fault> {
+    let words = [
+        ("unreachable", Some(WhenAllDead::Unreachable)),
+        ("drop", Some(WhenAllDead::Drop)),
+        ("fail-open", Some(WhenAllDead::FailOpen)),
+        ("covering", Some(WhenAllDead::Covering)),
+    ];
+    one_of(word, &words)
+}
+
+fn combine(word: &str) -> Result<Combine, Fault> {
+    one_of(word, &[("all", Some(Combine::All)), ("any", Some(Combine::Any))])
+}
+
+fn latency_unit(text: &str) -> Result<Option<Duration>, Fault> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let range = Duration::from_micros(1)..=Duration::from_secs(10);
+    match value::duration_in(range)(text) {
+        Ok(unit) => Ok(Some(unit)),
+        Err(fault) if text.starts_with('0') => {
+            Err(fault.help("write \"off\" to leave latency out of the cost"))
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+fn weight(value: &DeValue<'_>) -> Result<u16, Fault> {
+    let range = value::integer(1..=u16::MAX);
+    range(value).map_err(|fault| match value.as_integer().map(toml::de::DeInteger::as_str) {
+        Some("0") => fault.help("to take a site out of service, use `nearhop drain SITE`"),
+        _ => fault,
+    })
+}
+
+const COST_DEFAULT: u32 = 10;
+/// Leaves room above for latency, which is added.
+const COST_MAX: u32 = 1_000_000_000;
+const LATENCY_UNIT_DEFAULT: Duration = Duration::from_millis(1);
+const PREFERENCE_DEFAULT: u32 = 100;
+const WEIGHT_DEFAULT: u16 = 1;

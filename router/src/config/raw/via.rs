@@ -1,0 +1,125 @@
+//! `via`: a string, a table or a list of these; and `[[route]]`, which uses it.
+#![forbid(unsafe_code)]
+
+use nearhop_fib::IpPrefix;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::config::finding::Finding;
+use crate::config::model::{Route, RouteTarget, Via};
+use crate::config::report::Report;
+use crate::config::value::{self, text};
+use crate::config::walk::{Node, Table, article};
+
+/// A next hop as written: the name of a port.
+pub(in crate::config) type RawVia = Spanned<String>;
+
+/// A static route as written.
+pub(in crate::config) struct RawRoute {
+    /// `None` when it is missing or no prefix.
+    pub(in crate::config) prefix: Option<Spanned<IpPrefix>>,
+    pub(in crate::config) target: RawTarget,
+}
+
+/// Where a route leads, as written.
+pub(in crate::config) enum RawTarget {
+    Via(Vec<RawVia>),
+    Word(RouteTarget),
+}
+
+impl RawRoute {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let prefix =
+            table.need("prefix", "prefix = \"10.9.0.0/16\"", text("a prefix", value::prefix));
+        if !table.has("via") {
+            table.missing("via", "via = \"PORT\", or \"blackhole\", \"unreachable\", \"prohibit\"");
+        }
+        let report = table.report();
+        let target = match table.node("via") {
+            Some(node) => {
+                word(node).map_or_else(|| RawTarget::Via(read_list(node, report)), RawTarget::Word)
+            }
+            None => RawTarget::Via(Vec::new()),
+        };
+        table.finish();
+        Self { prefix, target }
+    }
+
+    pub(super) fn into_model(self) -> Route {
+        let target = match self.target {
+            RawTarget::Via(vias) => RouteTarget::Via(vias.into_iter().map(into_via).collect()),
+            RawTarget::Word(target) => target,
+        };
+        let everything = IpPrefix::host(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        Route { prefix: self.prefix.map_or(everything, Spanned::into_inner), target }
+    }
+}
+
+/// The next hops of a site.
+pub(super) fn read_links(table: &mut Table<'_>) -> Vec<RawVia> {
+    let report = table.report();
+    if let Some(node) = table.node("via") {
+        return read_list(node, report);
+    }
+    table.missing("via", "via = \"PORT\", the port that leads to it");
+    Vec::new()
+}
+
+pub(super) fn into_via(via: RawVia) -> Via {
+    Via::Port(via.into_inner())
+}
+
+/// Words that stand where a port's name could.
+pub(super) const WORDS: [&str; 3] = ["blackhole", "unreachable", "prohibit"];
+
+fn word(node: &Node<'_>) -> Option<RouteTarget> {
+    match node.get_ref().as_str()? {
+        "blackhole" => Some(RouteTarget::Blackhole),
+        "unreachable" => Some(RouteTarget::Unreachable),
+        "prohibit" => Some(RouteTarget::Prohibit),
+        _ => None,
+    }
+}
+
+fn read_list<'t>(node: &'t Node<'t>, report: &'t Report) -> Vec<RawVia> {
+    let DeValue::Array(items) = node.get_ref() else {
+        return read_one(node, report).into_iter().collect();
+    };
+    if items.is_empty() {
+        let finding = Finding::mistake("via is empty").at(node.span(), "expected a port at least");
+        report.add(finding);
+    }
+    items.iter().filter_map(|item| read_one(item, report)).collect()
+}
+
+fn read_one<'t>(node: &'t Node<'t>, report: &'t Report) -> Option<RawVia> {
+    match node.get_ref() {
+        DeValue::String(name) if WORDS.contains(&name.as_ref()) => {
+            let finding = Finding::mistake(format!("{name:?} is not a port"))
+                .at(node.span(), "this word stands alone, as the via of a [[route]]");
+            report.add(finding);
+            None
+        }
+        DeValue::String(name) => Some(Spanned::new(node.span(), name.as_ref().to_owned())),
+        DeValue::Table(entries) => read_table(Table::new(entries, node.span(), "this via", report)),
+        other => {
+            let found = article(other.type_str());
+            let finding = Finding::mistake("via is not valid")
+                .at(node.span(), format!("expected a port, a table or a list, found {found}"));
+            report.add(finding);
+            None
+        }
+    }
+}
+
+fn read_table(mut table: Table<'_>) -> Option<RawVia> {
+    let tunnel = table.later("encap", "a tunnel (encap)");
+    let gateway = table.later("gateway", "a next hop by its address (gateway)");
+    table.ignore("remote");
+    if !tunnel && !table.has("port") {
+        table.missing("port", "port = \"NAME\"");
+    }
+    let port = table.get("port", text("a port's name", |name| Ok(name.to_owned())));
+    table.finish();
+    port.filter(|_| !tunnel && !gateway)
+}

@@ -1,0 +1,241 @@
+//! Reading TOML tables key by key, with every mistake reported at its place.
+//!
+//! serde stops at the first mistake, so the tree is walked instead: a reader asks a [`Table`] for
+//! its keys, and [`Table::finish`] reports the keys that nobody asked for.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::finding::Finding;
+use super::report::{Report, list_of};
+use super::suggest::did_you_mean;
+use super::value::Fault;
+
+/// A TOML value with its place.
+pub(super) type Node<'t> = Spanned<DeValue<'t>>;
+
+/// A table being read.
+pub(super) struct Table<'t> {
+    entries: &'t DeTable<'t>,
+    span: Range<usize>,
+    what: &'t str,
+    known: Vec<&'static str>,
+    hidden: Vec<&'static str>,
+    report: &'t Report,
+}
+
+impl<'t> Table<'t> {
+    /// A table that messages call `what`.
+    pub(super) fn new(
+        entries: &'t DeTable<'t>,
+        span: Range<usize>,
+        what: &'t str,
+        report: &'t Report,
+    ) -> Self {
+        Self { entries, span, what, known: Vec::new(), hidden: Vec::new(), report }
+    }
+
+    /// The value of `key` if it is there and `read` takes it; what `read` refuses is reported.
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        self.know(key);
+        let node = self.entries.get(key)?;
+        self.read(key, node, read)
+    }
+
+    /// As [`Self::get`], and reports a missing key, with `example` as what to write.
+    pub(super) fn need<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        if !self.has(key) {
+            self.missing(key, example);
+        }
+        self.get(key, read)
+    }
+
+    /// The items of the list `key`, each read on its own; empty if there is none.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&DeValue<'t>) -> Result<T, Fault>,
+    ) -> Vec<Spanned<T>> {
+        self.know(key);
+        let Some(node) = self.entries.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = node.get_ref() else {
+            let found = node.get_ref().type_str();
+            let mut finding = Finding::mistake(format!("{key} must be a list"))
+                .at(node.span(), format!("expected a list, found {}", article(found)));
+            if let Some(text) = node.get_ref().as_str() {
+                finding = finding.help(format!("write {key} = [{text:?}]"));
+            }
+            self.report.add(finding);
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| self.read(key, item, &read)).collect()
+    }
+
+    /// The table `key`, from `[key]` or written in line.
+    pub(super) fn table(&mut self, key: &'static str, what: &'t str) -> Option<Table<'t>> {
+        self.know(key);
+        let node = self.entries.get(key)?;
+        match node.get_ref() {
+            DeValue::Table(entries) => Some(Table::new(entries, node.span(), what, self.report)),
+            other => {
+                let found = article(other.type_str());
+                let finding = Finding::mistake(format!("{key} must be a table"))
+                    .at(node.span(), format!("expected a table, found {found}"))
+                    .help(format!("write {what}"));
+                self.report.add(finding);
+                None
+            }
+        }
+    }
+
+    /// Every table of the list `key`, from `[[key]]` sections.
+    pub(super) fn tables(&mut self, key: &'static str, what: &'t str) -> Vec<Table<'t>> {
+        self.know(key);
+        let Some(node) = self.entries.get(key) else { return Vec::new() };
+        let nodes = match node.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            _ => vec![node],
+        };
+        let alone = !node.get_ref().is_array();
+        let mut tables = Vec::new();
+        for node in nodes {
+            match node.get_ref() {
+                DeValue::Table(entries) => {
+                    tables.push(Table::new(entries, node.span(), what, self.report));
+                }
+                other => self.not_a_table(key, node, other),
+            }
+            if alone && node.get_ref().is_table() {
+                let finding = Finding::mistake(format!("{key} must be a list of tables"))
+                    .at(node.span(), "this is one table")
+                    .help(format!("write {what}"));
+                self.report.add(finding);
+            }
+        }
+        tables
+    }
+
+    /// The value of `key` as it stands, for readers that accept several shapes.
+    pub(super) fn node(&mut self, key: &'static str) -> Option<&'t Node<'t>> {
+        self.know(key);
+        self.entries.get(key)
+    }
+
+    /// `key` is part of the contract, but nearhop cannot do it yet. Whether it was there.
+    pub(super) fn later(&mut self, key: &'static str, what: &str) -> bool {
+        self.hidden.push(key);
+        let Some((name, _)) = self.entries.get_key_value(key) else { return false };
+        self.report.add(not_available(what).at(name.span(), "refused for now"));
+        true
+    }
+
+    /// `key` goes with one that [`Self::later`] has reported.
+    pub(super) fn ignore(&mut self, key: &'static str) {
+        self.hidden.push(key);
+    }
+
+    /// Whether `key` is there at all.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// The place of `key`, or of the table if it is not there.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.entries.get_key_value(key).map_or(self.span.clone(), |(name, _)| name.span())
+    }
+
+    /// The table's header, or its braces.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The string of `key`, be it valid or not.
+    pub(super) fn as_written(&self, key: &str) -> Option<String> {
+        self.entries.get(key)?.get_ref().as_str().map(str::to_owned)
+    }
+
+    /// Where findings go.
+    pub(super) fn report(&self) -> &'t Report {
+        self.report
+    }
+
+    /// Reports that `key` is not there.
+    pub(super) fn missing(&self, key: &str, example: &str) {
+        let finding = Finding::mistake(format!("{} has no {key}", self.what))
+            .at(self.span.clone(), format!("{key} is missing"))
+            .help(format!("add {example}"))
+            .consequence();
+        self.report.add(finding);
+    }
+
+    /// Reports the keys that no reader asked for.
+    pub(super) fn finish(self) {
+        let known_to_parser = |key: &str| self.known.contains(&key) || self.hidden.contains(&key);
+        for (key, _) in self.entries {
+            let name = key.get_ref().as_ref();
+            if known_to_parser(name) {
+                continue;
+            }
+            let mut finding = Finding::mistake(format!("{} has no key {name:?}", self.what))
+                .at(key.span(), list_of("known keys", &self.known));
+            if let Some(best) = did_you_mean(name, &self.known) {
+                finding = finding.help(format!("did you mean {best}?"));
+            }
+            self.report.add(finding);
+        }
+    }
+
+    fn know(&mut self, key: &'static str) {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+    }
+
+    fn read<T>(
+        &self,
+        key: &str,
+        node: &Node<'t>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        match read(node.get_ref()) {
+            Ok(value) => Some(Spanned::new(node.span(), value)),
+            Err(fault) => {
+                self.report.add(fault.into_finding(key, node.span()));
+                None
+            }
+        }
+    }
+
+    fn not_a_table(&self, key: &str, node: &Node<'t>, value: &DeValue<'t>) {
+        let found = article(value.type_str());
+        let finding = Finding::mistake(format!("{key} must be a list of tables"))
+            .at(node.span(), format!("expected a table from [[{key}]], found {found}"));
+        self.report.add(finding);
+    }
+}
+
+/// The mistake of asking for what nearhop cannot do yet.
+pub(super) fn not_available(what: &str) -> Finding {
+    Finding::mistake(format!("{what} is not available yet"))
+        .help("this release refuses it rather than ignore it; remove it for now")
+}
+
+/// `type_name` with its article.
+pub(super) fn article(type_name: &str) -> String {
+    match type_name.chars().next() {
+        Some('a' | 'e' | 'i' | 'o' | 'u') => format!("an {type_name}"),
+        _ => format!("a {type_name}"),
+    }
+}

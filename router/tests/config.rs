@@ -1,0 +1,204 @@
+//! What an operator sees of a configuration: every mistake at once, at its place.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::path::{Path, PathBuf};
+
+use nearhop::config::model::{CheckKind, Via};
+use nearhop::config::{Config, ConfigErrors, Finding, Style, diff, load, parse, parse_bytes};
+use proptest::prelude::*;
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/config").join(name)
+}
+
+fn read(name: &str) -> Result<(Config, Vec<Finding>), ConfigErrors> {
+    parse(name, &std::fs::read_to_string(testdata(name)).unwrap())
+}
+
+#[test]
+fn every_mistake_of_a_broken_file_is_shown_at_once() {
+    let errors = read("broken.toml").unwrap_err();
+    assert!(errors.mistakes.len() >= 15);
+    insta::assert_snapshot!(errors.render(Style::PLAIN));
+}
+
+#[test]
+fn what_is_not_available_yet_is_refused_by_name() {
+    let errors = read("later.toml").unwrap_err();
+    assert!(errors.mistakes.iter().all(|m| m.message().ends_with("is not available yet")));
+    insta::assert_snapshot!(errors.to_string());
+}
+
+/// The example of the design: whatever this release cannot do is its only fault.
+#[test]
+fn the_contract_is_known_to_its_last_key() {
+    let errors = read("contract.toml").unwrap_err();
+    let available = |m: &&Finding| !m.message().ends_with("is not available yet");
+    assert_eq!(errors.mistakes.iter().find(available).map(ToString::to_string), None);
+}
+
+#[test]
+fn text_that_is_not_toml_hides_no_other_mistake_and_invents_none() {
+    insta::assert_snapshot!(read("syntax.toml").unwrap_err().to_string());
+}
+
+#[test]
+fn warnings_are_shown_but_refuse_nothing() {
+    let (_, warnings) = read("warnings.toml").unwrap();
+    let drawn: Vec<_> = warnings.iter().map(|w| w.render(Style::PLAIN)).collect();
+    insta::assert_snapshot!(drawn.join("\n"));
+}
+
+#[test]
+fn every_documented_key_is_accepted() {
+    let (config, warnings) = read("full.toml").unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    insta::assert_debug_snapshot!(config);
+}
+
+#[test]
+fn defaults_are_those_documented() {
+    let text = r#"
+        [router]
+        name = "r1"
+        [[port]]
+        name = "fra"
+        tun = "nh-fra"
+        addresses = ["10.1.0.1/24"]
+        [[service]]
+        name = "dns"
+        prefixes = ["198.51.100.53/32"]
+        [[service.site]]
+        name = "fra"
+        via = "fra"
+        health = [{ icmp = {} }, { udp = { port = 7 } }, { tcp = { port = 7 } }, { dns = { name = "." } }]
+    "#;
+    let (config, _) = parse("r1.toml", text).unwrap();
+    let service = &config.services[0];
+    let site = &service.sites[0];
+    assert_eq!(config.ports[0].mtu, 1500);
+    assert_eq!(service.latency_unit.unwrap().as_millis(), 1);
+    assert_eq!((site.cost, site.weight, site.preference), (10, 1, 100));
+    assert_eq!(site.via, [Via::Port("fra".into())]);
+    let intervals: Vec<_> = site.health.iter().map(|c| c.interval.as_millis()).collect();
+    assert_eq!(intervals, [10, 10, 100, 100]);
+    assert!(site.health.iter().all(|c| (c.fall, c.rise, c.initial_up) == (3, 5, false)));
+    let dns = CheckKind::Dns { port: 53, name: ".".into() };
+    assert_eq!(site.health[3].kind, dns);
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let missing = load(Path::new("/nonexistent/r1.toml")).unwrap_err().to_string();
+    assert!(missing.starts_with("cannot read /nonexistent/r1.toml: No such file"), "{missing}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r1.toml");
+    std::fs::write(&path, b"[router]\nname = \"\xff\"\n").unwrap();
+    let errors = load(&path).unwrap_err();
+    assert_eq!(errors.mistakes[0].position(), Some((2, 9)));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        exercise(&text);
+    }
+
+    #[test]
+    fn no_soup_of_toml_makes_the_reader_panic(words in prop::collection::vec(word(), 0..60)) {
+        exercise(&words.concat());
+    }
+
+    #[test]
+    fn no_edit_of_a_good_file_makes_the_reader_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, word()), 1..6),
+        file in prop::sample::select(vec!["full.toml", "broken.toml", "later.toml"]),
+    ) {
+        let mut text = std::fs::read_to_string(testdata(file)).unwrap();
+        for (at, len, word) in edits {
+            let start = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary(start + len).max(start);
+            text.replace_range(start..end, &word);
+        }
+        exercise(&text);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in any::<Vec<u8>>()) {
+        if let Err(errors) = parse_bytes("fuzz.toml", &bytes) {
+            errors.render(Style::PLAIN);
+        }
+    }
+}
+
+/// Reads, and draws all there is to draw, on a narrow terminal too.
+fn exercise(text: &str) {
+    let findings = match parse("fuzz.toml", text) {
+        Ok((config, warnings)) => {
+            assert_eq!(diff(&config, &config), Vec::<String>::new());
+            warnings
+        }
+        Err(errors) => {
+            assert!(!errors.mistakes.is_empty());
+            errors.mistakes.into_iter().chain(errors.warnings).collect()
+        }
+    };
+    for finding in findings {
+        let (line, _) = finding.position().unwrap();
+        assert!(line <= text.split('\n').count());
+        assert!(finding.render(Style { color: true, width: 0 }).contains("fuzz.toml"));
+    }
+}
+
+fn word() -> impl Strategy<Value = String> {
+    let words: Vec<String> = WORDS.iter().map(ToString::to_string).collect();
+    prop_oneof![
+        prop::sample::select(words),
+        "[a-z\"=\\[\\]{}., \n0-9é]{0,6}",
+        any::<i64>().prop_map(|n| n.to_string())
+    ]
+}
+
+const WORDS: [&str; 40] = [
+    "[router]\n",
+    "[[port]]\n",
+    "[[route]]\n",
+    "[[service]]\n",
+    "[[service.site]]\n",
+    "[api]\n",
+    "[bgp]\n",
+    "name = ",
+    "tun = ",
+    "netns = ",
+    "addresses = ",
+    "prefixes = ",
+    "prefix = ",
+    "via = ",
+    "health = ",
+    "icmp = ",
+    "udp = ",
+    "tcp = ",
+    "dns = ",
+    "port = ",
+    "interval = ",
+    "mtu = ",
+    "latency-unit = ",
+    "capacity = ",
+    "target = ",
+    "workers = ",
+    "\"fra\"",
+    "\"10.0.0.1/24\"",
+    "\"::/0\"",
+    "\"50ms\"",
+    "\"off\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\n",
+    "{}",
+    "\"\"",
+    "\r\n",
+];
