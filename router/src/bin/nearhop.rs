@@ -1,3 +1,8 @@
 //! The `nearhop` command.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nearhop::cli::main(std::env::args_os())
+}

@@ -1,1 +1,56 @@
-//! (module cli)
+//! The `nearhop` command, as a function: the binary calls it, and the lab, which carries the
+//! router inside itself, calls it too.
+//!
+//! The answer goes to standard output, everything else to standard error. Exit status: 0 for
+//! success, 1 for an expectation that failed, 2 for wrong usage or configuration, 3 when the
+//! environment cannot do it. A reader that closes standard output early ends the command quietly.
+#![forbid(unsafe_code)]
+
+mod args;
+mod check;
+mod client;
+mod lookup;
+mod manual;
+mod output;
+mod run;
+mod show;
+pub mod socket;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use output::Failure;
+
+pub use run::{RunError, RunOptions};
+
+/// Runs the command. `args` are those of a process: the first is its name.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. A closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { output::USAGE } else { 0 });
+        }
+    };
+    dispatch(&cli.command).unwrap_or_else(Failure::report)
+}
+
+fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Show(args) => client::show(args),
+        Command::Explain(args) => client::explain(args),
+        Command::Watch(args) => client::watch(args),
+        Command::Drain(args) => client::drain(args, "drain"),
+        Command::Undrain(args) => client::drain(args, "undrain"),
+        Command::Reload(args) => client::reload(args),
+        Command::Lookup(args) => lookup::run(args),
+        Command::Completions(args) => manual::completions(args.shell),
+        Command::Man(args) => manual::man(args.dir.as_deref()),
+    }
+}

@@ -156,6 +156,11 @@ impl fmt::Display for Finding {
 }
 
 impl ConfigErrors {
+    /// A file that could not be read at all.
+    pub(crate) fn unreadable(name: &str, error: &std::io::Error) -> Self {
+        Self::alone(Finding::mistake(format!("cannot read {name}: {error}")))
+    }
+
     pub(super) fn alone(mistake: Finding) -> Self {
         Self { mistakes: vec![mistake], warnings: Vec::new() }
     }

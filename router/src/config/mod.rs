@@ -32,10 +32,7 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     let name = path.display().to_string();
     match fs::read(path) {
         Ok(bytes) => parse_bytes(&name, &bytes),
-        Err(error) => {
-            let mistake = Finding::mistake(format!("cannot read {name}: {error}"));
-            Err(ConfigErrors::alone(mistake))
-        }
+        Err(error) => Err(ConfigErrors::unreadable(&name, &error)),
     }
 }
 

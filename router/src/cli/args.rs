@@ -1,0 +1,238 @@
+//! What can be typed.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A userspace router for anycast: one address, many sites, every packet to the nearest that works.
+#[derive(Debug, Parser)]
+#[command(name = "nearhop", version, infer_subcommands = true, disable_help_subcommand = true)]
+#[command(after_help = "Exit status: 0 success, 1 an expectation failed, 2 wrong usage or \
+    configuration, 3 the environment cannot do it.")]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a router in the foreground until SIGTERM; SIGHUP reloads its file.
+    Run(RunArgs),
+    /// Check a configuration file, and show every mistake in it.
+    Check(CheckArgs),
+    /// Show a running router's state.
+    Show(ShowArgs),
+    /// Explain where packets to an address go, and why not elsewhere.
+    Explain(ExplainArgs),
+    /// Follow a running router's events, one JSON object a line.
+    Watch(WatchArgs),
+    /// Let a site take no new flows, in every service.
+    Drain(DrainArgs),
+    /// Take a drained site back.
+    Undrain(DrainArgs),
+    /// Let a running router read its file again: all of it or nothing.
+    Reload(ReloadArgs),
+    /// Answer addresses from a file of routes, without a router.
+    #[command(long_about = LOOKUP)]
+    Lookup(LookupArgs),
+    /// Print the completion script of a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write a page for each command into a directory.
+    Man(ManArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// The configuration.
+    pub(super) file: PathBuf,
+    /// Written when the router is ready: ports open, routes installed, sites judged.
+    #[arg(long, value_name = "PATH")]
+    pub(super) ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// The configuration; - is standard input.
+    pub(super) file: PathBuf,
+    /// Print what was found as JSON, on standard output.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(infer_subcommands = true, disable_help_subcommand = true)]
+pub(super) struct ShowArgs {
+    #[command(subcommand)]
+    pub(super) noun: Noun,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Noun {
+    /// Services and their sites: what is up, at what cost, why.
+    Services,
+    /// What the workers look up: prefixes and their groups.
+    Fib,
+    /// Routes from every source, chosen or not.
+    Routes,
+    /// Ports, their devices and counters.
+    Ports,
+    /// Packets that went nowhere, by reason.
+    Drops,
+    /// Neighbours: sites and routers that are probed or spoken to.
+    Neighbors,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// Destination.
+    pub(super) address: IpAddr,
+    /// Source of a flow: then its site and link are shown too.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) from: Option<IpAddr>,
+    /// Its protocol: tcp, udp, icmp, icmpv6 or a number.
+    #[arg(long, value_parser = protocol)]
+    pub(super) proto: Option<u8>,
+    /// Its source port.
+    #[arg(long, value_name = "PORT")]
+    pub(super) sport: Option<u16>,
+    /// Its destination port.
+    #[arg(long, value_name = "PORT")]
+    pub(super) dport: Option<u16>,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WatchArgs {
+    #[command(flatten)]
+    pub(super) socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DrainArgs {
+    /// Its name.
+    pub(super) site: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LookupArgs {
+    /// Routes: lines of PREFIX NEXTHOP, plain, gzip or zstd; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) routes: PathBuf,
+    /// Addresses; without any, one a line on standard input.
+    #[arg(value_name = "ADDRESS")]
+    pub(super) addresses: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell.
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ManArgs {
+    /// Where to write them; made if absent.
+    pub(super) dir: Option<PathBuf>,
+}
+
+/// How to speak to a running router.
+#[derive(Args, Debug)]
+pub(super) struct ClientArgs {
+    /// Print the JSON document instead of a table.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) socket: SocketArgs,
+}
+
+/// Where the control socket is.
+#[derive(Args, Debug)]
+pub(super) struct SocketArgs {
+    /// The control socket; by default, for a client, the only one found.
+    #[arg(long, value_name = "PATH", env = "NEARHOP_SOCKET", global = true)]
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Noun {
+    /// As in `/v1/show/NOUN`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Fib => "fib",
+            Self::Routes => "routes",
+            Self::Ports => "ports",
+            Self::Drops => "drops",
+            Self::Neighbors => "neighbors",
+        }
+    }
+}
+
+/// IANA protocol numbers.
+fn protocol(text: &str) -> Result<u8, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "icmp" => Ok(1),
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        "icmpv6" => Ok(58),
+        number => number.parse().map_err(|_| {
+            "expected tcp, udp, icmp, icmpv6 or a number from 0 to 255".to_owned()
+        }),
+    }
+}
+
+const LOOKUP: &str = "Answer addresses from a file of routes, without a router.
+
+The file has lines PREFIX NEXTHOP, where NEXTHOP is any word; IPv4 and IPv6 mixed, # begins a \
+comment. Of a prefix given twice the last counts. A line that is wrong is an error, and nothing \
+is answered.
+
+Each address gets one line, in the order asked: ADDRESS PREFIX NEXTHOP, or ADDRESS - - where no \
+prefix covers it. What is no address is told on standard error, ADDRESS ! REASON; the rest is \
+answered, and the exit status is 2.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn unambiguous_prefixes_are_enough() {
+        for words in [
+            &["nearhop", "sh", "ser", "--json"][..],
+            &["nearhop", "show", "--json", "fib"],
+            &["nearhop", "dr", "fra"],
+            &["nearhop", "e", "198.51.100.53", "--proto", "UDP", "--dport", "53"],
+        ] {
+            assert!(Cli::try_parse_from(words).is_ok(), "{words:?}");
+        }
+        for words in [
+            &["nearhop", "r", "x.toml"][..],
+            &["nearhop", "show"],
+            &["nearhop", "explain", "dns"],
+            &["nearhop", "explain", "::", "--proto", "256"],
+        ] {
+            assert!(Cli::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `nearhop lookup`: longest-prefix match over a file of routes, without a router.
+#![forbid(unsafe_code)]
+
+mod input;
+mod routes;
+
+use std::io::{self, BufWriter, StderrLock, StdoutLock, Write};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::args::LookupArgs;
+use super::output::{Failure, USAGE};
+use input::Lines;
+use routes::Routes;
+
+pub(super) fn run(args: &LookupArgs) -> Result<ExitCode, Failure> {
+    let from_stdin = args.addresses.is_empty();
+    if from_stdin && args.routes == Path::new("-") {
+        return Err(Failure::usage("standard input cannot hold both the routes and the addresses")
+            .with_help("give the addresses as arguments, or the routes in a file"));
+    }
+    let routes = Routes::read(&args.routes)?;
+    let mut answers = Answers::new(&routes);
+    if from_stdin {
+        answers.answer_lines(&mut Lines::new(Box::new(io::stdin().lock())))?;
+    }
+    for address in &args.addresses {
+        answers.answer(address.as_bytes())?;
+    }
+    answers.finish()
+}
+
+/// Answers, written through buffers as large as a pipe's.
+struct Answers<'r> {
+    routes: &'r Routes,
+    out: BufWriter<StdoutLock<'static>>,
+    errors: BufWriter<StderrLock<'static>>,
+    bad: bool,
+}
+
+impl<'r> Answers<'r> {
+    fn new(routes: &'r Routes) -> Self {
+        Self {
+            routes,
+            out: BufWriter::with_capacity(BUFFER, io::stdout().lock()),
+            errors: BufWriter::with_capacity(BUFFER, io::stderr().lock()),
+            bad: false,
+        }
+    }
+
+    /// Answers each line that is not blank. Nobody waits for an answer that is buffered while the
+    /// next question is awaited.
+    fn answer_lines(&mut self, lines: &mut Lines) -> Result<(), Failure> {
+        loop {
+            if lines.would_wait() {
+                self.flush()?;
+            }
+            match lines.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some([])) => {}
+                Ok(Some(line)) => self.answer(line)?,
+                Err(error) => {
+                    self.flush()?;
+                    let at = lines.number();
+                    return Err(Failure::usage(format!("standard input, line {at}: {error}")));
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, asked: &[u8]) -> Result<(), Failure> {
+        let Some(addr) = str::from_utf8(asked).ok().and_then(|text| text.parse().ok()) else {
+            self.bad = true;
+            let told = self.errors.write_all(asked);
+            // With standard error closed there is nobody to tell, but answers go on.
+            let _ = told.and_then(|()| self.errors.write_all(b" ! not an IP address\n"));
+            return Ok(());
+        };
+        Ok(self.write(asked, addr)?)
+    }
+
+    fn write(&mut self, asked: &[u8], addr: IpAddr) -> io::Result<()> {
+        self.out.write_all(asked)?;
+        match self.routes.find(addr) {
+            Some((prefix, next_hop)) => {
+                write!(self.out, " {prefix} ")?;
+                self.out.write_all(next_hop)?;
+                self.out.write_all(b"\n")
+            }
+            None => self.out.write_all(b" - -\n"),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let _ = self.errors.flush();
+        Ok(self.out.flush()?)
+    }
+
+    fn finish(mut self) -> Result<ExitCode, Failure> {
+        self.flush()?;
+        Ok(ExitCode::from(if self.bad { USAGE } else { 0 }))
+    }
+}
+
+const BUFFER: usize = 64 * 1024;

@@ -1,0 +1,116 @@
+//! The two streams, and how a command ends.
+//!
+//! Nothing here uses `println!` or `eprintln!`: they panic when the reader has gone.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::config::{ConfigErrors, Finding, Style};
+
+/// Exit status for wrong usage or configuration.
+pub(super) const USAGE: u8 = 2;
+
+/// Exit status when the environment cannot do what was asked.
+pub(super) const ENVIRONMENT: u8 = 3;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody reads standard output any more.
+    Closed,
+    /// The configuration has mistakes.
+    Config(ConfigErrors),
+    /// The environment cannot do it: status 3.
+    Environment { message: String, help: Option<String> },
+    /// It was asked wrongly: status 2.
+    Usage { message: String, help: Option<String> },
+}
+
+impl Failure {
+    pub(super) fn environment(message: impl Into<String>) -> Self {
+        Self::Environment { message: message.into(), help: None }
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), help: None }
+    }
+
+    pub(super) fn with_help(mut self, text: impl Into<String>) -> Self {
+        if let Self::Environment { help, .. } | Self::Usage { help, .. } = &mut self {
+            *help = Some(text.into());
+        }
+        self
+    }
+
+    /// Tells standard error, and gives the exit status.
+    pub(super) fn report(self) -> ExitCode {
+        match self {
+            Self::Closed => ExitCode::SUCCESS,
+            Self::Config(errors) => {
+                let style = style();
+                complain(&errors.render(style));
+                let count = errors.mistakes.len();
+                complain(&format!("{count} {}\n", if count == 1 { "error" } else { "errors" }));
+                ExitCode::from(USAGE)
+            }
+            Self::Environment { message, help } => report(ENVIRONMENT, &message, help),
+            Self::Usage { message, help } => report(USAGE, &message, help),
+        }
+    }
+}
+
+/// Failing to write an answer: the only errors of I/O that convert by themselves.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::Closed
+        } else {
+            Self::environment(format!("cannot write the answer: {error}"))
+        }
+    }
+}
+
+/// Prints an answer, and a newline.
+pub(super) fn answer(text: impl Display) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Writes to standard error. Where that fails there is nobody to tell.
+pub(super) fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Draws warnings on standard error.
+pub(super) fn warn(warnings: &[Finding]) {
+    let style = style();
+    for warning in warnings {
+        complain(&warning.render(style));
+        complain("\n");
+    }
+}
+
+/// How to draw on standard error: in colour on a terminal, unless `NO_COLOR` is set (to anything
+/// but nothing).
+pub(super) fn style() -> Style {
+    let stderr = io::stderr();
+    if !stderr.is_terminal() {
+        return Style::PLAIN;
+    }
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let columns = rustix::termios::tcgetwinsize(&stderr).map_or(0, |size| size.ws_col);
+    let width = if columns == 0 { Style::PLAIN.width } else { usize::from(columns) };
+    Style { color: !set("NO_COLOR") && !dumb, width }
+}
+
+fn report(status: u8, message: &str, help: Option<String>) -> ExitCode {
+    complain(&format!("error: {message}\n"));
+    if let Some(help) = help {
+        complain(&format!("  help: {help}\n"));
+    }
+    ExitCode::from(status)
+}
