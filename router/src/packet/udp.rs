@@ -67,3 +67,17 @@ impl<'a> Udp<'a> {
         self.payload
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::samples::{CLIENT_V4, CLIENT_V6, SERVICE_V4, SERVICE_V6, ports};
+
+    #[test]
+    fn no_checksum_is_for_ipv4_only() {
+        let bytes = ports(4000, 53);
+        let datagram = Udp::parse(&bytes).unwrap();
+        assert!(datagram.is_valid(CLIENT_V4.into(), SERVICE_V4.into()));
+        assert!(!datagram.is_valid(CLIENT_V6.into(), SERVICE_V6.into()), "RFC 8200 section 8.1");
+    }
+}

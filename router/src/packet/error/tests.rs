@@ -80,6 +80,8 @@ fn errors_are_not_answered_but_other_messages_are() {
     }
     let empty = packet(CLIENT_V4, SERVICE_V4, ICMP, &[]);
     assert!(!may(ErrorKind::TimeExceeded, &empty));
+    let padded = [&empty[..], &[8; 26]].concat();
+    assert!(!may(ErrorKind::TimeExceeded, &padded), "link padding is no message");
     // ICMP's number means nothing in the other family.
     let foreign = packet(CLIENT_V6, SERVICE_V6, ICMP, &message(3, 0, 0, &[]));
     assert!(may(ErrorKind::TimeExceeded, &foreign));

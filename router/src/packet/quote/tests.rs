@@ -136,7 +136,9 @@ fn a_prober_learns_what_it_asked() {
         };
         let udp = ip(client, service, UDP, &ports(4000, 53));
         let want = Quoted { src_port: 4000, dst_port: 53, ..blank };
-        assert_eq!(said(&error(client, kind, 1, 0, &udp)), Some(want));
+        let about = error(client, kind, 1, 0, &udp);
+        assert_eq!(said(&about), Some(want));
+        assert_eq!(said(&[&about[..], &[0xee; 9]].concat()), Some(want), "link padding");
 
         let request = if client.is_ipv4() { 8 } else { 128 };
         let echo = ip(client, service, icmp_protocol, &icmp(request, 0, 0x1234_5678, &[]));
