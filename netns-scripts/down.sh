@@ -12,11 +12,13 @@ if ! [ -d "$state" ]; then
 fi
 
 # Which of the noted processes are still the ones we started? Numbers are used again, but a
-# stranger's process is not in our namespace.
+# stranger's process is not in our namespace. One that is just ending is in none any more, and is
+# waited for too.
 ours=''
 if [ -e "$state/processes" ]; then
     while read -r pid namespace; do
-        if [ "$(ip netns identify "$pid" 2>/dev/null)" = "$namespace" ]; then
+        if [ "$(ip netns identify "$pid" 2>/dev/null)" = "$namespace" ] ||
+            ! readlink "/proc/$pid/ns/net" >/dev/null; then
             ours="$ours $pid"
         fi
     done <"$state/processes"

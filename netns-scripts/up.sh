@@ -62,7 +62,7 @@ need_root
 need_program ip iproute2
 : "${NEARHOP:=$(program nearhop)}" "${NEARLAB:=$(program nearlab)}"
 if ! [ -x "$NEARHOP" ] || ! [ -x "$NEARLAB" ]; then
-    fail 3 "nearhop and nearlab are not built: cargo build --release --bins"
+    fail 1 "nearhop and nearlab are not built: cargo build --release --bins"
 fi
 
 # A namespace of these names that we did not make is somebody else's: leave it alone.
