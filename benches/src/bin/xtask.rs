@@ -1,3 +1,0 @@
-//! The project's tasks.
-#![forbid(unsafe_code)]
-fn main() {}

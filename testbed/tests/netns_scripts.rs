@@ -1,0 +1,214 @@
+//! The three-site lab by hand (`netns-scripts/`), end to end: it comes up, fails over both ways a
+//! link can die, heals, and goes without a trace.
+//!
+//! Everything happens in namespaces of the test's own (network, mounts with a fresh `/run`,
+//! processes; of users too, when not root), so runs never meet, and a run that is killed takes all
+//! of it along.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use nearhop::port::netns::NetNs;
+
+const NAME: &str = "the_lab_by_hand_fails_over_and_goes_without_a_trace";
+
+#[test]
+fn the_lab_by_hand_fails_over_and_goes_without_a_trace() {
+    if env::var_os(INSIDE).is_some() {
+        return whole_life();
+    }
+    if let Some(why) = cannot_run() {
+        return skip(&why);
+    }
+    let nearhop = build_nearhop();
+    let this = env::current_exe().unwrap();
+    let mut inside = own_namespaces();
+    inside.arg(this).args(["--exact", NAME, "--nocapture"]);
+    inside.env(INSIDE, "1").env("NEARHOP", nearhop).env("NEARLAB", env!("CARGO_BIN_EXE_nearlab"));
+    let status = inside.stdin(Stdio::null()).status().unwrap();
+    assert!(status.success(), "inside the namespaces: {status}");
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_is_touched() {
+    let cases: [(&str, &[&str], &str); 6] = [
+        ("kill-link.sh", &[], "usage: kill-link.sh SITE announced|silent"),
+        ("kill-link.sh", &["ams"], "usage: kill-link.sh SITE announced|silent"),
+        ("kill-link.sh", &["oslo", "silent"], "no site is named 'oslo'; there are: ams fra par"),
+        ("kill-link.sh", &["ams", "loud"], "dies 'announced' or 'silent', not 'loud'"),
+        ("heal-link.sh", &[], "usage: heal-link.sh SITE"),
+        ("watch.sh", &["often"], "usage: watch.sh [COUNT]"),
+    ];
+    for (script, args, expected) in cases {
+        let output = call(script, args);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{script} {args:?}: {told}");
+        assert!(told.contains(expected), "{script} {args:?}: {told}");
+    }
+}
+
+/// Runs in the namespaces that the test made for itself.
+fn whole_life() {
+    let up = call("up.sh", &[]);
+    if up.status.code() == Some(ENVIRONMENT) {
+        return skip(String::from_utf8_lossy(&up.stderr).trim());
+    }
+    assert!(up.status.success(), "up.sh: {up:?}");
+    served_by("ams");
+    assert_eq!(web_page("198.51.100.53"), "ams");
+    assert_eq!(web_page("2001:db8:53::53"), "ams");
+    assert_eq!(call("up.sh", &[]).status.code(), Some(1), "a second lab is refused");
+    served_by("ams");
+
+    for how in ["announced", "silent"] {
+        must("kill-link.sh", &["ams", how]);
+        served_by("fra");
+        assert_eq!(web_page("198.51.100.53"), "fra");
+        must("heal-link.sh", &["ams"]);
+        served_by("ams");
+    }
+    let processes = noted_processes();
+    assert_eq!(processes.len(), 4, "three sites and the router");
+    must("down.sh", &[]);
+    nothing_is_left(&processes);
+    must("down.sh", &[]);
+
+    must("up.sh", &[]);
+    let processes = noted_processes();
+    let kill = Command::new("kill").arg("-KILL").args(&processes).status().unwrap();
+    assert!(kill.success());
+    must("down.sh", &[]);
+    nothing_is_left(&processes);
+}
+
+/// Waits until both addresses are answered by this site, as `watch.sh` sees it.
+fn served_by(site: &str) {
+    let expected = format!("  ipv4 {site}  ipv6 {site}");
+    let mut seen = Vec::new();
+    for _ in 0..TRIES {
+        let line = must("watch.sh", &["1"]);
+        if line.trim_end().ends_with(&expected) {
+            return;
+        }
+        seen.push(line);
+    }
+    panic!("not served by {site}, but: {seen:#?}");
+}
+
+/// What the client gets at `/site`.
+fn web_page(address: &str) -> String {
+    let server = SocketAddr::new(address.parse::<IpAddr>().unwrap(), 80);
+    let request = format!("GET /site HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    let answer = NetNs::named("nh-client").within(|| {
+        let mut stream = TcpStream::connect_timeout(&server, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    body.trim().to_owned()
+}
+
+fn nothing_is_left(processes: &[String]) {
+    let namespaces = fs::read_dir("/run/netns").unwrap().count();
+    assert_eq!(namespaces, 0, "namespaces are left");
+    assert!(!Path::new(STATE).exists(), "{STATE} is left");
+    for pid in processes {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        assert!(status.is_empty() || status.contains("State:\tZ"), "left: {status}");
+    }
+}
+
+fn noted_processes() -> Vec<String> {
+    let notes = fs::read_to_string(Path::new(STATE).join("processes")).unwrap();
+    notes.lines().filter_map(|line| line.split(' ').next()).map(ToOwned::to_owned).collect()
+}
+
+fn must(script: &str, args: &[&str]) -> String {
+    let output = call(script, args);
+    assert!(output.status.success(), "{script} {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn call(script: &str, args: &[&str]) -> Output {
+    let script = repository().join("netns-scripts").join(script);
+    Command::new(script).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The router's command is another package's, so cargo does not build it for this test.
+fn build_nearhop() -> PathBuf {
+    let nearlab = Path::new(env!("CARGO_BIN_EXE_nearlab"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "nearhop", "--bin", "nearhop"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let folder = nearlab.parent().and_then(Path::parent).unwrap();
+    let status = cargo.arg("--target-dir").arg(folder).current_dir(repository()).status().unwrap();
+    assert!(status.success(), "nearhop does not build");
+    nearlab.with_file_name("nearhop")
+}
+
+/// What is missing here, if anything is: programs, or the right to make namespaces.
+fn cannot_run() -> Option<String> {
+    let missing: Vec<_> = PROGRAMS.into_iter().filter(|program| !exists(program)).collect();
+    if !missing.is_empty() {
+        return Some(format!("these programs are missing: {}", missing.join(", ")));
+    }
+    let tried = own_namespaces().arg("true").stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&tried.stderr);
+    (!tried.status.success()).then(|| format!("no namespaces may be made here: {}", told.trim()))
+}
+
+/// A command that runs what follows as root of namespaces of its own.
+fn own_namespaces() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(["sh", "-c", r#"mount -t tmpfs tmpfs /run && exec "$@""#, "sh"]);
+    command
+}
+
+fn exists(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())
+}
+
+/// Says that this test did not run, and why, where `cargo xtask test` collects such words.
+fn skip(why: &str) {
+    let line = format!("netns_scripts::{NAME}: {}", why.replace('\n', "; "));
+    eprintln!("SKIPPED {line}");
+    let required = env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!required, "NEARHOP_REQUIRE_ALL=1, and yet: {line}");
+    if let Some(log) = env::var_os("NEARHOP_SKIP_LOG") {
+        let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        writeln!(log, "{line}").unwrap();
+    }
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+const INSIDE: &str = "NEARHOP_TEST_INSIDE_NAMESPACES";
+const STATE: &str = "/run/nearhop-netns";
+const PROGRAMS: [&str; 4] = ["ip", "nft", "dig", "unshare"];
+/// How the commands say that this machine cannot do it.
+const ENVIRONMENT: i32 = 3;
+/// A try takes 0.2 s, or up to 2 s while nobody answers.
+const TRIES: u32 = 60;
+const PATIENCE: Duration = Duration::from_secs(10);
