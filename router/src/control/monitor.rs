@@ -1,0 +1,431 @@
+//! From news to down-reasons: carrier, checks and damping, for every adjacency and leg. Sans-IO.
+//!
+//! What is here stands between a fault and the byte that moves packets away from it: when a
+//! `handle_*` call returns, every byte that the news calls for is stored.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nearhop_fib::{AdjacencyId, Handle, PathId, Reason};
+
+use super::damping::Damping;
+use crate::config::model::{CheckKind, Combine};
+use crate::port::PortId;
+use crate::probe::{AddError, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
+use crate::time::Nanos;
+
+/// Watches ports and legs, and owns their reasons carrier, probe, health and damped.
+pub struct Monitor {
+    fib: Handle,
+    changes: Arc<AtomicU64>,
+    prober: Prober,
+    ports: BTreeMap<PortId, PortState>,
+    legs: BTreeMap<PathId, Leg>,
+    checks: HashMap<CheckId, (PathId, usize)>,
+    holds: BTreeSet<(Nanos, PathId)>,
+    events: VecDeque<MonitorEvent>,
+}
+
+/// One way to a site, as it is to be watched.
+#[derive(Clone, Debug)]
+pub struct LegSpec {
+    /// The path whose byte is kept.
+    pub path: PathId,
+    /// The port it leaves by.
+    pub port: PortId,
+    /// What has to be answered; empty: only the carrier counts.
+    pub checks: Vec<CheckSpec>,
+    /// How several checks make one verdict.
+    pub combine: Combine,
+}
+
+/// Something that happened; its bytes are stored already.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MonitorEvent {
+    /// When the news came.
+    pub t: Nanos,
+    /// What it was.
+    pub kind: MonitorEventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MonitorEventKind {
+    /// A port's carrier came or went.
+    Carrier {
+        /// Which port.
+        port: PortId,
+        /// Whether it is there now.
+        up: bool,
+    },
+    /// A leg's checks pass, but it flapped and has to wait.
+    Damped {
+        /// Which leg.
+        path: PathId,
+        /// For how long.
+        hold: Duration,
+    },
+    /// A leg went up or down.
+    Leg {
+        /// Which leg.
+        path: PathId,
+        /// Whether packets go there now.
+        up: bool,
+        /// What decided it.
+        reason: String,
+    },
+}
+
+struct PortState {
+    adjacency: AdjacencyId,
+    carrier: bool,
+}
+
+struct Leg {
+    port: PortId,
+    checks: Vec<Check>,
+    combine: Combine,
+    damping: Damping,
+    /// Waits until then, although it is well.
+    hold_until: Option<Nanos>,
+    /// As last told.
+    up: bool,
+    /// Whether it was told yet.
+    told: bool,
+}
+
+struct Check {
+    /// `None` for a TCP check, which the host stack does.
+    id: Option<CheckId>,
+    reason: Reason,
+    up: bool,
+    known: bool,
+}
+
+impl Monitor {
+    /// Watches nothing yet. Stores reasons through `fib` and raises `changes` after each.
+    pub fn new(fib: Handle, changes: Arc<AtomicU64>, seed: u64) -> Self {
+        Self {
+            fib,
+            changes,
+            prober: Prober::new(seed),
+            ports: BTreeMap::new(),
+            legs: BTreeMap::new(),
+            checks: HashMap::new(),
+            holds: BTreeSet::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Watches a port from now on; its adjacency is down until there is carrier.
+    pub fn add_port(&mut self, port: PortId, adjacency: AdjacencyId) {
+        self.fib.set_adjacency_down(adjacency, Reason::Carrier);
+        self.ports.insert(port, PortState { adjacency, carrier: false });
+        self.prober.set_carrier(Nanos::ZERO, port, false);
+        self.changed();
+    }
+
+    /// Forgets a port; its legs were removed before.
+    pub fn remove_port(&mut self, port: PortId) {
+        self.ports.remove(&port);
+    }
+
+    /// Watches a leg from now on. Its path was made down for what its checks have not shown yet
+    /// ([`initial_reasons`]).
+    ///
+    /// # Errors
+    /// A check that cannot be done. The leg is not watched then.
+    pub fn add_leg(&mut self, now: Nanos, spec: LegSpec) -> Result<(), AddError> {
+        let mut checks = Vec::with_capacity(spec.checks.len());
+        for check in spec.checks {
+            let (reason, up) = (reason_of(&check.kind), check.initial_up);
+            let id = match check.kind {
+                CheckKind::Tcp { .. } => None,
+                _ => Some(match self.prober.add(now, check) {
+                    Ok(id) => id,
+                    Err(error) => {
+                        self.forget_checks(&checks);
+                        return Err(error);
+                    }
+                }),
+            };
+            checks.push(Check { id, reason, up, known: up });
+        }
+        for (index, check) in checks.iter().enumerate() {
+            if let Some(id) = check.id {
+                self.checks.insert(id, (spec.path, index));
+            }
+        }
+        let (port, combine) = (spec.port, spec.combine);
+        let damping = Damping::default();
+        let leg = Leg { port, checks, combine, damping, hold_until: None, up: false, told: false };
+        self.legs.insert(spec.path, leg);
+        self.judge(now, spec.path, "initial");
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Forgets a leg; no group names its path any more.
+    pub fn remove_leg(&mut self, path: PathId) {
+        if let Some(leg) = self.legs.remove(&path) {
+            self.forget_checks(&leg.checks);
+            self.holds.retain(|&(_, held)| held != path);
+        }
+    }
+
+    /// A port's carrier is there or not. Repeating it does nothing.
+    pub fn handle_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
+        let Some(state) = self.ports.get_mut(&port).filter(|state| state.carrier != up) else {
+            return;
+        };
+        state.carrier = up;
+        let adjacency = state.adjacency;
+        if up {
+            self.hold_flapping(now, port);
+            self.fib.clear_adjacency_down(adjacency, Reason::Carrier);
+        } else {
+            self.fib.set_adjacency_down(adjacency, Reason::Carrier);
+        }
+        self.changed();
+        self.events.push_back(MonitorEvent { t: now, kind: MonitorEventKind::Carrier { port, up } });
+        self.prober.set_carrier(now, port, up);
+        let affected: Vec<PathId> =
+            self.legs.iter().filter(|(_, leg)| leg.port == port).map(|(&path, _)| path).collect();
+        for path in affected {
+            self.carrier_changed(now, path, up);
+        }
+        self.settle(now);
+    }
+
+    /// A packet that came in by `port` at `received`; `true` if it concerned one of the checks.
+    pub fn handle_packet(&mut self, received: Nanos, port: PortId, packet: &[u8]) -> bool {
+        let ours = self.prober.handle_packet(received, port, packet);
+        self.settle(received);
+        ours
+    }
+
+    /// The verdict of a TCP check: number `index` of the leg's checks.
+    pub fn handle_tcp_verdict(&mut self, path: PathId, index: usize, event: &CheckEvent) {
+        self.check_changed(path, index, event);
+        self.settle(event.t);
+    }
+
+    /// The clock moved. Early or repeated calls do nothing. Every packet received by now has been
+    /// handed in before.
+    pub fn handle_timeout(&mut self, now: Nanos) {
+        self.prober.handle_timeout(now);
+        self.settle(now);
+        while let Some(&(at, path)) = self.holds.first().filter(|&&(at, _)| at <= now) {
+            self.holds.remove(&(at, path));
+            if let Some(leg) = self.legs.get_mut(&path) {
+                leg.hold_until = None;
+                self.fib.clear_path_down(path, Reason::Damped);
+                self.changed();
+                self.tell(now, path, "damping over");
+            }
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        let hold = self.holds.first().map(|&(at, _)| at);
+        self.prober.poll_timeout().into_iter().chain(hold).min()
+    }
+
+    /// Takes a packet to be sent; call until `None` after every `handle_*`.
+    #[must_use]
+    pub fn poll_transmit(&mut self, now: Nanos) -> Option<Transmit<'_>> {
+        self.prober.poll_transmit(now)
+    }
+
+    /// Takes an event; call until `None` after every `handle_*`.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<MonitorEvent> {
+        self.events.pop_front()
+    }
+
+    /// An operator forgives every leg its flaps; those that wait only for that are used at once.
+    pub fn clear_damping(&mut self, now: Nanos) {
+        for leg in self.legs.values_mut() {
+            leg.damping.clear();
+        }
+        for (_, path) in std::mem::take(&mut self.holds) {
+            self.holds.insert((now, path));
+        }
+        self.handle_timeout(now);
+    }
+
+    /// How many legs have a check without a first verdict.
+    pub fn undecided(&self) -> usize {
+        let undecided = |leg: &&Leg| leg.checks.iter().any(|check| !check.known);
+        self.legs.values().filter(undecided).count()
+    }
+
+    /// What is known of the probes of a leg, in the order of its checks; TCP checks are left out.
+    pub fn stats(&self, path: PathId) -> Vec<CheckStats> {
+        let checks = self.legs.get(&path).map_or(&[][..], |leg| &leg.checks);
+        checks.iter().filter_map(|check| self.prober.stats(check.id?)).collect()
+    }
+
+    /// The smoothed round-trip time of each leg whose ICMP or UDP checks know one.
+    pub fn round_trips(&self) -> impl Iterator<Item = (PathId, Duration)> + '_ {
+        self.legs.iter().filter_map(|(&path, leg)| {
+            let probes = leg.checks.iter().filter(|check| check.reason == Reason::Probe);
+            let rtts = probes.filter_map(|check| self.prober.stats(check.id?)?.rtt_ewma);
+            Some((path, rtts.min()?))
+        })
+    }
+
+    /// Takes the prober's verdicts, as long as there are any.
+    fn settle(&mut self, _now: Nanos) {
+        while let Some(event) = self.prober.poll_event() {
+            if let Some(&(path, index)) = self.checks.get(&event.check) {
+                self.check_changed(path, index, &event);
+            }
+        }
+    }
+
+    fn check_changed(&mut self, path: PathId, index: usize, event: &CheckEvent) {
+        let Some(check) = self.legs.get_mut(&path).and_then(|leg| leg.checks.get_mut(index)) else {
+            return;
+        };
+        check.up = event.up;
+        check.known = true;
+        let reason = check.reason.label();
+        self.judge(event.t, path, &format!("{reason} {}", event.cause.label()));
+    }
+
+    fn carrier_changed(&mut self, now: Nanos, path: PathId, up: bool) {
+        let Some(leg) = self.legs.get_mut(&path) else { return };
+        if !up {
+            for check in &mut leg.checks {
+                check.up = false;
+                check.known = true;
+            }
+            if leg.up {
+                leg.damping.went_down(now);
+            }
+        }
+        self.judge(now, path, "carrier");
+    }
+
+    /// A leg of this port that flapped waits, from before its adjacency is up again.
+    fn hold_flapping(&mut self, now: Nanos, port: PortId) {
+        let flapping = self.legs.iter_mut().filter(|(_, leg)| leg.port == port && leg.is_well());
+        for (&path, leg) in flapping {
+            if !leg.damping.hold().is_zero() && leg.hold_until.is_none() {
+                let until = now + leg.damping.hold();
+                leg.hold_until = Some(until);
+                self.fib.set_path_down(path, Reason::Damped);
+                self.holds.insert((until, path));
+            }
+        }
+    }
+
+    /// Makes a path's byte say what its checks say: worse at once, better after the hold.
+    fn judge(&mut self, now: Nanos, path: PathId, why: &str) {
+        let Some(leg) = self.legs.get_mut(&path) else { return };
+        let well = leg.is_well();
+        for reason in [Reason::Probe, Reason::Health] {
+            let fails = leg.fails(reason);
+            if fails && !well {
+                self.fib.set_path_down(path, reason);
+            }
+        }
+        if well && leg.hold_until.is_none() {
+            let hold = leg.damping.hold();
+            if !hold.is_zero() && !leg.up {
+                let until = now + hold;
+                leg.hold_until = Some(until);
+                self.holds.insert((until, path));
+                self.fib.set_path_down(path, Reason::Damped);
+                let kind = MonitorEventKind::Damped { path, hold };
+                self.events.push_back(MonitorEvent { t: now, kind });
+            }
+        }
+        for reason in [Reason::Probe, Reason::Health] {
+            if well || !leg.fails(reason) {
+                self.fib.clear_path_down(path, reason);
+            }
+        }
+        if !well && let Some(until) = leg.hold_until.take() {
+            self.holds.remove(&(until, path));
+            self.fib.clear_path_down(path, Reason::Damped);
+        }
+        self.changed();
+        self.tell(now, path, why);
+    }
+
+    /// Tells whether packets go there, if that changed.
+    fn tell(&mut self, now: Nanos, path: PathId, why: &str) {
+        let Some(leg) = self.legs.get_mut(&path) else { return };
+        let carrier = self.ports.get(&leg.port).is_some_and(|port| port.carrier);
+        let up = carrier && self.fib.path_reasons(path).is_alive();
+        if leg.up == up && leg.told {
+            return;
+        }
+        match (leg.up, up) {
+            (true, false) if carrier => leg.damping.went_down(now),
+            (false, true) => leg.damping.came_up(now),
+            _ => {}
+        }
+        // Down from the start is no news, until there is a verdict.
+        let first_silence = !leg.told && !up && leg.checks.iter().any(|check| !check.known);
+        leg.up = up;
+        if !first_silence {
+            leg.told = true;
+            let kind = MonitorEventKind::Leg { path, up, reason: why.to_owned() };
+            self.events.push_back(MonitorEvent { t: now, kind });
+        }
+    }
+
+    fn forget_checks(&mut self, checks: &[Check]) {
+        for id in checks.iter().filter_map(|check| check.id) {
+            self.prober.remove(id);
+            self.checks.remove(&id);
+        }
+    }
+
+    /// Lets workers note the first packet on each path anew.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Leg {
+    fn is_well(&self) -> bool {
+        match self.combine {
+            Combine::All => self.checks.iter().all(|check| check.up),
+            Combine::Any => self.checks.is_empty() || self.checks.iter().any(|check| check.up),
+        }
+    }
+
+    fn fails(&self, reason: Reason) -> bool {
+        self.checks.iter().any(|check| check.reason == reason && !check.up)
+    }
+}
+
+/// The reason that a failing check of this kind sets.
+pub fn reason_of(kind: &CheckKind) -> Reason {
+    match kind {
+        CheckKind::Icmp | CheckKind::Udp { .. } => Reason::Probe,
+        CheckKind::Dns { .. } | CheckKind::Tcp { .. } => Reason::Health,
+    }
+}
+
+/// What a path is down for before its checks have said anything.
+pub fn initial_reasons(checks: &[CheckSpec], combine: Combine) -> nearhop_fib::Reasons {
+    let failing = checks.iter().filter(|check| !check.initial_up);
+    let well = match combine {
+        Combine::All => failing.clone().next().is_none(),
+        Combine::Any => checks.is_empty() || checks.iter().any(|check| check.initial_up),
+    };
+    if well {
+        return nearhop_fib::Reasons::NONE;
+    }
+    failing.fold(nearhop_fib::Reasons::NONE, |reasons, check| reasons.with(reason_of(&check.kind)))
+}
