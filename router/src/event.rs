@@ -1,6 +1,8 @@
 //! Everything that happens, as one typed stream: logs, `watch`, reports and tests read the same.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// The schema name every event line carries.
@@ -155,6 +157,14 @@ pub enum MoveCause {
 }
 
 impl Family {
+    /// The family of an address.
+    pub const fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
     /// `"ipv4"` or `"ipv6"`.
     pub const fn label(self) -> &'static str {
         match self {

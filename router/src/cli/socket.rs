@@ -88,7 +88,10 @@ mod tests {
         for (pairs, want) in [
             (&[][..], "/run/nearhop/r1.sock"),
             (&[("XDG_RUNTIME_DIR", "/run/user/7")], "/run/user/7/nearhop/r1.sock"),
-            (&[("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/x")], "/run/a/r1.sock"),
+            (
+                &[("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/x")],
+                "/run/a/r1.sock",
+            ),
             (&[("RUNTIME_DIRECTORY", "")], "/run/nearhop/r1.sock"),
         ] {
             assert_eq!(default_path("r1", env(pairs)), Path::new(want));

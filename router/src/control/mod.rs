@@ -8,6 +8,7 @@
 //! * [`views`]: what `show` and `explain` say.
 #![forbid(unsafe_code)]
 
+pub mod core;
 pub mod cost;
 pub mod damping;
 pub mod monitor;

@@ -190,7 +190,8 @@ impl Monitor {
             self.fib.set_adjacency_down(adjacency, Reason::Carrier);
         }
         self.changed();
-        self.events.push_back(MonitorEvent { t: now, kind: MonitorEventKind::Carrier { port, up } });
+        self.events
+            .push_back(MonitorEvent { t: now, kind: MonitorEventKind::Carrier { port, up } });
         self.prober.set_carrier(now, port, up);
         let affected: Vec<PathId> =
             self.legs.iter().filter(|(_, leg)| leg.port == port).map(|(&path, _)| path).collect();

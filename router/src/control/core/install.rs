@@ -1,0 +1,307 @@
+//! Groups and routes: what the configuration wants against what is installed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, TIER_MAX, WhenDead, WriteError};
+
+use super::super::cost::{Candidate, Ranked, rank};
+use super::Core;
+use crate::config::model::{Affinity, RouteTarget, Service, Via, WhenAllDead};
+use crate::event::Family;
+
+/// Where a route comes from. Where several give the same prefix, the first of these wins.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Source {
+    /// One of the router's own addresses.
+    Local,
+    /// A port's network.
+    Connected(String),
+    /// An anycast service.
+    Service(String),
+    /// A configured route.
+    Static,
+}
+
+impl Source {
+    /// One word for tables and JSON.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Connected(_) => "connected",
+            Self::Local => "local",
+            Self::Service(_) => "service",
+            Self::Static => "static",
+        }
+    }
+}
+
+/// What a group is known by: a service's is replaced when its order changes, any other is what its
+/// contents are.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum GroupKey {
+    /// Contents that no name stands for.
+    Content(Group),
+    /// A service in one family; the prefix tells groups apart that lead on to what covers them.
+    Service(String, Family, Option<IpPrefix>),
+}
+
+pub(super) struct GroupState {
+    pub(super) id: GroupId,
+    content: Group,
+}
+
+/// A route in the FIB.
+pub(super) struct Installed {
+    pub(super) source: Source,
+    pub(super) group: GroupId,
+}
+
+/// What one publication changed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Done {
+    pub(super) groups: u64,
+    pub(super) prefixes: u64,
+}
+
+type Desired = BTreeMap<IpPrefix, (Source, GroupKey)>;
+
+impl Core {
+    /// Brings groups and routes to what the configuration wants. May be called again after an
+    /// error, and goes on where it stopped.
+    pub(super) fn install(&mut self) -> Result<Done, WriteError> {
+        let desired = self.desired();
+        let mut done = Done::default();
+        let covering = |key: &GroupKey| matches!(key, GroupKey::Service(_, _, Some(_)));
+        for round in [false, true] {
+            // Groups that lead on to what covers them come last, when that is there.
+            for (&prefix, (source, key)) in &desired {
+                if covering(key) == round {
+                    let group = self.install_group(prefix, key, &mut done)?;
+                    self.install_route(prefix, source, group, &mut done)?;
+                }
+            }
+        }
+        let stale: Vec<IpPrefix> =
+            self.installed.keys().filter(|prefix| !desired.contains_key(prefix)).copied().collect();
+        for prefix in stale {
+            self.writer.remove(prefix)?;
+            self.installed.remove(&prefix);
+            done.prefixes += 1;
+        }
+        self.drop_unused_groups(&desired)?;
+        Ok(done)
+    }
+
+    fn install_group(
+        &mut self,
+        prefix: IpPrefix,
+        key: &GroupKey,
+        done: &mut Done,
+    ) -> Result<GroupId, WriteError> {
+        let content = match key {
+            GroupKey::Content(group) => match self.groups.get(key) {
+                Some(state) => return Ok(state.id),
+                None => group.clone(),
+            },
+            GroupKey::Service(service, family, _) => self.service_group(service, *family, prefix),
+        };
+        match self.groups.get_mut(key) {
+            Some(state) if state.content == content => Ok(state.id),
+            Some(state) => {
+                self.writer.replace_group(state.id, &content)?;
+                state.content = content;
+                done.groups += 1;
+                Ok(state.id)
+            }
+            None => {
+                let id = self.writer.add_group(&content)?;
+                self.groups.insert(key.clone(), GroupState { id, content });
+                done.groups += 1;
+                Ok(id)
+            }
+        }
+    }
+
+    fn install_route(
+        &mut self,
+        prefix: IpPrefix,
+        source: &Source,
+        group: GroupId,
+        done: &mut Done,
+    ) -> Result<(), WriteError> {
+        let same = |installed: &Installed| installed.group == group;
+        if !self.installed.get(&prefix).is_some_and(same) {
+            self.writer.insert(prefix, group)?;
+            done.prefixes += 1;
+        }
+        self.installed.insert(prefix, Installed { source: source.clone(), group });
+        Ok(())
+    }
+
+    fn drop_unused_groups(&mut self, desired: &Desired) -> Result<(), WriteError> {
+        let mut used: HashMap<&GroupKey, ()> = HashMap::with_capacity(self.groups.len());
+        used.extend(desired.values().map(|(_, key)| (key, ())));
+        let unused: Vec<GroupKey> =
+            self.groups.keys().filter(|key| !used.contains_key(key)).cloned().collect();
+        for key in unused {
+            if let Some(state) = self.groups.get(&key) {
+                self.writer.remove_group(state.id)?;
+                self.groups.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every route that the configuration wants.
+    fn desired(&self) -> Desired {
+        let mut desired = Desired::new();
+        let mut want = |prefix: IpPrefix, source: Source, key: GroupKey| match desired.get(&prefix)
+        {
+            Some((present, _)) if *present <= source => {}
+            _ => {
+                desired.insert(prefix, (source, key));
+            }
+        };
+        let own = self.config.ports.iter().flat_map(|port| &port.addresses);
+        for network in own.chain(&self.config.router.addresses) {
+            want(IpPrefix::host(network.ip()), Source::Local, GroupKey::Content(Group::Local));
+        }
+        for port in &self.config.ports {
+            let source = Source::Connected(port.name.clone());
+            let Some(group) = self.ports_group(std::slice::from_ref(&port.name)) else { continue };
+            for network in &port.addresses {
+                if let Some(prefix) = IpPrefix::around(network.ip(), network.prefix()) {
+                    want(prefix, source.clone(), GroupKey::Content(group.clone()));
+                }
+            }
+        }
+        for service in &self.config.services {
+            for &prefix in &service.prefixes {
+                let covering = service.when_all_dead == WhenAllDead::Covering;
+                let own = covering.then_some(prefix);
+                let family = Family::of(prefix.addr());
+                let key = GroupKey::Service(service.name.clone(), family, own);
+                want(prefix, Source::Service(service.name.clone()), key);
+            }
+        }
+        for route in &self.config.routes {
+            if let Some(group) = self.route_group(&route.target) {
+                want(route.prefix, Source::Static, GroupKey::Content(group));
+            }
+        }
+        desired
+    }
+
+    fn route_group(&self, target: &RouteTarget) -> Option<Group> {
+        Some(match target {
+            RouteTarget::Blackhole => Group::Blackhole,
+            RouteTarget::Unreachable => Group::Unreachable,
+            RouteTarget::Prohibit => Group::Prohibit,
+            RouteTarget::Via(vias) => {
+                let names: Vec<String> = vias.iter().map(|Via::Port(name)| name.clone()).collect();
+                return self.ports_group(&names);
+            }
+        })
+    }
+
+    /// A group that leaves by any of these ports.
+    fn ports_group(&self, names: &[String]) -> Option<Group> {
+        let members: Vec<Member> = names
+            .iter()
+            .filter_map(|name| self.ports.get(name))
+            .map(|port| Member { path: port.path, adjacency: port.adjacency, tier: 0, weight: 1 })
+            .collect();
+        let when_dead = WhenDead::Unreachable;
+        (!members.is_empty()).then_some(Group::Forward { members, when_dead, spread: Spread::Flow })
+    }
+
+    fn service_group(&self, name: &str, family: Family, prefix: IpPrefix) -> Group {
+        let Some(service) = self.service(name) else { return Group::Unreachable };
+        let when_dead = match service.when_all_dead {
+            WhenAllDead::Unreachable => WhenDead::Unreachable,
+            WhenAllDead::Drop => WhenDead::Drop,
+            WhenAllDead::FailOpen => WhenDead::FailOpen,
+            WhenAllDead::Covering => match self.writer.covering(prefix) {
+                Some((_, group)) => WhenDead::Covering(group),
+                None => WhenDead::Unreachable,
+            },
+        };
+        let spread = match service.affinity {
+            Affinity::None => Spread::Packet,
+            Affinity::Hash => Spread::Flow,
+        };
+        Group::Forward { members: self.members(service, family), when_dead, spread }
+    }
+
+    /// A service's members: every link of every site, in the tiers of the cost rules.
+    fn members(&self, service: &Service, family: Family) -> Vec<Member> {
+        let legs = |site: usize| self.site_legs(&service.name, family, &service.sites[site].name);
+        let ranked = self.ranking(service, family);
+        let links: Vec<usize> = (0..service.sites.len()).map(|site| legs(site).count()).collect();
+        let mut members = Vec::new();
+        for Ranked { index, tier, .. } in ranked {
+            let weight = link_weight(service.sites[index].weight, links[index], &links);
+            for (key, leg) in legs(index) {
+                let Some(port) = self.ports.get(&key.port) else { continue };
+                let (path, adjacency) = (leg.path, port.adjacency);
+                members.push(Member { path, adjacency, tier: tier.min(TIER_MAX), weight });
+            }
+        }
+        members
+    }
+
+    /// The service's sites from the best to the worst.
+    pub fn ranking(&self, service: &Service, family: Family) -> Vec<Ranked> {
+        let candidates: Vec<Candidate<'_>> = service
+            .sites
+            .iter()
+            .map(|site| Candidate {
+                name: &site.name,
+                preference: site.preference,
+                distance: self.distance(service, family, &site.name, site.cost),
+            })
+            .collect();
+        rank(&candidates)
+    }
+
+    /// Configured cost and latency of a site: that of its nearest link.
+    pub fn distance(&self, service: &Service, family: Family, site: &str, cost: u32) -> u64 {
+        let legs = self.site_legs(&service.name, family, site);
+        let nearest = legs.filter(|(_, leg)| leg.rtt.is_some() || leg.up);
+        nearest.map(|(_, leg)| leg.distance.total(cost)).min().unwrap_or(u64::from(cost))
+    }
+
+    /// The group a service's prefixes lead to.
+    pub fn group_id(&self, key: &GroupKey) -> Option<GroupId> {
+        Some(self.groups.get(key)?.id)
+    }
+}
+
+/// Splits a site's weight over its links so that sites with few links weigh as much as sites with
+/// many: everything is scaled by a number that all counts of links divide.
+fn link_weight(weight: u16, links: usize, all: &[usize]) -> u16 {
+    let scale = all.iter().filter(|&&count| count > 0).fold(1_u64, |lcm, &count| {
+        let count = count as u64;
+        if lcm > u64::from(u16::MAX) { lcm } else { lcm / gcd(lcm, count) * count }
+    });
+    let share = u64::from(weight) * scale / links.max(1) as u64;
+    u16::try_from(share).unwrap_or(u16::MAX).max(1)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_weighs_the_same_however_many_links_it_has() {
+        let links = [1, 2, 3];
+        let total = |weight, count| u32::from(link_weight(weight, count, &links)) * count as u32;
+        assert_eq!((total(1, 1), total(1, 2), total(1, 3)), (6, 6, 6));
+        assert_eq!((total(10, 1), total(20, 2)), (60, 120));
+        assert_eq!(link_weight(u16::MAX, 1, &[1, 7]), u16::MAX);
+        assert_eq!(link_weight(1, 0, &[0]), 1);
+    }
+}

@@ -1,0 +1,237 @@
+//! Legs: one way to one site of one service in one family.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
+
+use super::super::cost::Distance;
+use super::super::monitor::{LegSpec, initial_reasons};
+use super::{Core, MoveCause, Orders};
+use crate::config::model::{Check, Service, Site, Via};
+use crate::event::{EventKind, Family};
+use crate::port::PortId;
+use crate::probe::CheckSpec;
+use crate::time::Nanos;
+
+/// What a leg is known by over reloads.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LegKey {
+    /// Service name.
+    pub service: String,
+    /// Address family.
+    pub family: Family,
+    /// Site name.
+    pub site: String,
+    /// Name of the port it leaves by.
+    pub port: String,
+}
+
+/// A leg in use.
+#[derive(Clone, Debug)]
+pub struct LegState {
+    /// Its path in the FIB.
+    pub path: PathId,
+    /// The port it leaves by.
+    pub port: PortId,
+    /// Whether packets go there now.
+    pub up: bool,
+    /// Since when.
+    pub since: Nanos,
+    /// What decided it.
+    pub reason: String,
+    /// Latency as it counts for cost.
+    pub distance: Distance,
+    /// Smoothed round-trip time.
+    pub rtt: Option<Duration>,
+    pub(super) checks: Vec<CheckSpec>,
+}
+
+impl Core {
+    /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
+    /// ones whose checks changed keep their state until the new checks speak.
+    pub(super) fn plan_legs(&mut self, now: Nanos, orders: &mut Orders) -> Result<(), WriteError> {
+        let wanted = self.wanted_legs();
+        let gone: Vec<LegKey> =
+            self.legs.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
+        for key in gone {
+            if let Some(leg) = self.legs.remove(&key) {
+                self.by_path.remove(&leg.path);
+                self.stopping.legs.push(leg.path);
+            }
+        }
+        for (key, mut spec) in wanted {
+            if let Some(leg) = self.legs.get_mut(&key) {
+                if leg.checks != spec.checks {
+                    leg.checks.clone_from(&spec.checks);
+                    spec.path = leg.path;
+                    for check in &mut spec.checks {
+                        check.initial_up = leg.up;
+                    }
+                    orders.legs.push(spec);
+                }
+                continue;
+            }
+            self.add_leg(now, key, spec, orders)?;
+        }
+        Ok(())
+    }
+
+    fn add_leg(
+        &mut self,
+        now: Nanos,
+        key: LegKey,
+        mut spec: LegSpec,
+        orders: &mut Orders,
+    ) -> Result<(), WriteError> {
+        let accept = if self.drained.contains(&key.site) { ACCEPT_NONE } else { ACCEPT_ALL };
+        let reasons = initial_reasons(&spec.checks, spec.combine);
+        spec.path = self.writer.add_path_down(name_key(&key.site), accept, reasons)?;
+        let leg = LegState {
+            path: spec.path,
+            port: spec.port,
+            up: false,
+            since: now,
+            reason: "no verdict yet".into(),
+            distance: Distance::default(),
+            rtt: None,
+            checks: spec.checks.clone(),
+        };
+        self.by_path.insert(spec.path, key.clone());
+        self.legs.insert(key, leg);
+        orders.legs.push(spec);
+        Ok(())
+    }
+
+    /// A leg went up or down.
+    pub(super) fn leg_changed(
+        &mut self,
+        t: Nanos,
+        path: PathId,
+        up: bool,
+        reason: &str,
+        stored: Nanos,
+    ) {
+        let Some(key) = self.by_path.get(&path).cloned() else { return };
+        let Some(leg) = self.legs.get_mut(&key) else { return };
+        leg.up = up;
+        leg.since = t;
+        reason.clone_into(&mut leg.reason);
+        let kind = EventKind::Site {
+            service: key.service.clone(),
+            site: key.site.clone(),
+            family: key.family,
+            port: key.port.clone(),
+            up,
+            reason: reason.to_owned(),
+            stored_ns: stored.0,
+        };
+        self.events.push_back((t, kind));
+        let cause = if up { MoveCause::CheaperUp } else { MoveCause::MemberDied };
+        self.reselect_one(t, (key.service, key.family), cause, &key.site);
+    }
+
+    /// Takes smoothed round-trip times; groups whose order changes by them are published.
+    ///
+    /// # Errors
+    /// As [`Core::retry`].
+    pub fn handle_round_trips(
+        &mut self,
+        now: Nanos,
+        times: impl IntoIterator<Item = (PathId, Duration)>,
+    ) -> Result<(), WriteError> {
+        let mut moved = None;
+        for (path, rtt) in times {
+            let Some(key) = self.by_path.get(&path) else { continue };
+            let unit = self.service(&key.service).and_then(|service| service.latency_unit);
+            let site = key.site.clone();
+            let Some(leg) = self.legs.get_mut(key) else { continue };
+            leg.rtt = Some(rtt);
+            if unit.is_some_and(|unit| leg.distance.measured(rtt, unit)) {
+                moved = Some(site);
+            }
+        }
+        if let Some(site) = moved {
+            self.unpublished = true;
+            self.retry(now)?;
+            self.reselect(now, MoveCause::CheaperUp, &site);
+        }
+        Ok(())
+    }
+
+    pub(super) fn service(&self, name: &str) -> Option<&Service> {
+        self.config.services.get(*self.service_index.get(name)?)
+    }
+
+    /// The legs of one site of a service in one family, by port.
+    pub fn site_legs(
+        &self,
+        service: &str,
+        family: Family,
+        site: &str,
+    ) -> impl Iterator<Item = (&LegKey, &LegState)> + Clone {
+        let (service, site) = (service.to_owned(), site.to_owned());
+        let first = LegKey { service, family, site, port: String::new() };
+        self.legs.range(first.clone()..).take_while(move |(key, _)| {
+            (key.family, &key.service, &key.site) == (first.family, &first.service, &first.site)
+        })
+    }
+
+    /// Every leg that the configuration has and whose port is open.
+    fn wanted_legs(&self) -> BTreeMap<LegKey, LegSpec> {
+        let mut wanted = BTreeMap::new();
+        for service in &self.config.services {
+            for family in families(service) {
+                for site in &service.sites {
+                    for Via::Port(port) in &site.via {
+                        let (service, site_name) = (service.name.clone(), site.name.clone());
+                        let key = LegKey { service, family, site: site_name, port: port.clone() };
+                        if let Some(spec) = self.leg_spec(&key, site) {
+                            wanted.insert(key, spec);
+                        }
+                    }
+                }
+            }
+        }
+        wanted
+    }
+
+    fn leg_spec(&self, key: &LegKey, site: &Site) -> Option<LegSpec> {
+        let port = self.ports.get(&key.port)?;
+        let checks = site.health.iter().filter_map(|check| self.check_spec(key, check)).collect();
+        Some(LegSpec { path: PathId::default(), port: port.id, checks, combine: site.combine })
+    }
+
+    /// A check asks the service's own address, unless told otherwise, in each family on its own.
+    fn check_spec(&self, key: &LegKey, check: &Check) -> Option<CheckSpec> {
+        let port = self.ports.get(&key.port)?;
+        let of_family = |ip: &IpAddr| Family::of(*ip) == key.family;
+        let own = self.service(&key.service)?.prefixes.iter().map(|prefix| prefix.addr());
+        let target = match check.target {
+            Some(target) => Some(target).filter(of_family),
+            None => own.into_iter().find(of_family),
+        }?;
+        let addresses = port.config.addresses.iter().chain(&self.config.router.addresses);
+        let source = addresses.map(ipnetwork::IpNetwork::ip).find(of_family)?;
+        Some(CheckSpec {
+            kind: check.kind.clone(),
+            port: port.id,
+            source,
+            target,
+            interval: check.interval,
+            fall: check.fall,
+            rise: check.rise,
+            initial_up: check.initial_up,
+        })
+    }
+}
+
+/// The families that a service has prefixes of.
+pub(super) fn families(service: &Service) -> Vec<Family> {
+    let mut families: Vec<Family> =
+        service.prefixes.iter().map(|prefix| Family::of(prefix.addr())).collect();
+    families.sort_unstable();
+    families.dedup();
+    families
+}

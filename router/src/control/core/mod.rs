@@ -1,0 +1,317 @@
+//! Configuration and events to adjacencies, paths, groups and routes. No I/O: devices are handed
+//! in, what the heartbeat thread has to watch is handed out.
+//!
+//! Order of publication: adjacency, path and port, then group, then FIB entry; what goes away goes
+//! in the opposite order, and its numbers are reused only after every reader has let go of them.
+
+mod install;
+mod legs;
+mod ports;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Handle, PathId, WriteError, Writer};
+
+pub use self::install::{GroupKey, Source};
+use self::install::{GroupState, Installed};
+pub use self::legs::{LegKey, LegState};
+pub use self::ports::{PortChange, PortState};
+use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
+use crate::config::Config;
+use crate::event::{EventKind, Family, MoveCause};
+use crate::forward::{FirstPacket, ProbePorts, Snapshot};
+use crate::port::{Port, PortId};
+use crate::probe::SOURCE_PORTS;
+use crate::time::Nanos;
+
+/// The control plane's state. There is one; its thread owns it.
+pub struct Core {
+    writer: Writer,
+    handle: Handle,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changes: Arc<AtomicU64>,
+    config: Config,
+    service_index: HashMap<String, usize>,
+    clock: fn() -> Nanos,
+    ports: BTreeMap<String, PortState>,
+    next_port: u16,
+    legs: BTreeMap<LegKey, LegState>,
+    by_path: HashMap<PathId, LegKey>,
+    drained: BTreeSet<String>,
+    groups: HashMap<GroupKey, GroupState>,
+    installed: BTreeMap<nearhop_fib::IpPrefix, Installed>,
+    selected: BTreeMap<(String, Family), Vec<String>>,
+    stopping: Stopping,
+    unpublished: bool,
+    events: VecDeque<(Nanos, EventKind)>,
+}
+
+/// What the heartbeat thread has to do after a change of configuration.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Ports to watch, with their adjacencies.
+    pub ports: Vec<(PortId, nearhop_fib::AdjacencyId)>,
+    /// Legs to watch; one whose path is watched already is to be forgotten first.
+    pub legs: Vec<LegSpec>,
+    /// Legs and ports to forget. [`Core::release`] is called once they are.
+    pub stop: Stopping,
+}
+
+/// Legs and ports that no group leads to any more.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping {
+    /// Paths of legs.
+    pub legs: Vec<PathId>,
+    /// Ports, with what hangs on them.
+    pub ports: Vec<(PortId, nearhop_fib::AdjacencyId, PathId)>,
+}
+
+impl Core {
+    /// An empty router that publishes through these. `clock` says how long a publication took.
+    pub fn new(
+        writer: Writer,
+        handle: Handle,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        changes: Arc<AtomicU64>,
+        config: Config,
+        clock: fn() -> Nanos,
+    ) -> Self {
+        Self {
+            writer,
+            handle,
+            snapshot,
+            changes,
+            config: Config { ports: vec![], routes: vec![], services: vec![], ..config },
+            service_index: HashMap::new(),
+            clock,
+            ports: BTreeMap::new(),
+            next_port: 0,
+            legs: BTreeMap::new(),
+            by_path: HashMap::new(),
+            drained: BTreeSet::new(),
+            groups: HashMap::new(),
+            installed: BTreeMap::new(),
+            selected: BTreeMap::new(),
+            stopping: Stopping::default(),
+            unpublished: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// A snapshot of a router without ports, to begin with.
+    pub fn empty_snapshot() -> Snapshot {
+        Snapshot {
+            generation: 0,
+            ports: Vec::new(),
+            martians: crate::config::model::Martians::Default,
+            hash_seed: 0,
+            address_v4: None,
+            address_v6: None,
+            directed_broadcasts: Vec::new(),
+            probe_ports: ProbePorts { first: *SOURCE_PORTS.start(), last: *SOURCE_PORTS.end() },
+        }
+    }
+
+    /// Puts a configuration in force. `devices` has every port that [`Self::ports_to_open`] named.
+    /// What is the same as before keeps its state: a reload moves only what it changes.
+    ///
+    /// # Errors
+    /// As [`Self::retry`]; the configuration is in force all the same, and is published by a retry.
+    pub fn apply(
+        &mut self,
+        config: Config,
+        devices: BTreeMap<String, Arc<dyn Port>>,
+        now: Nanos,
+    ) -> Result<Orders, (Orders, WriteError)> {
+        let first = self.config.ports.is_empty() && self.config.services.is_empty();
+        self.config = config;
+        let names = self.config.services.iter().map(|service| service.name.clone());
+        self.service_index = names.enumerate().map(|(index, name)| (name, index)).collect();
+        let mut orders = Orders::default();
+        let mut outcome = self.add_ports(devices, &mut orders);
+        if outcome.is_ok() {
+            outcome = self.plan_legs(now, &mut orders);
+        }
+        self.publish_snapshot(false);
+        self.unpublished = true;
+        let outcome = outcome.and_then(|()| self.retry(now));
+        orders.stop = std::mem::take(&mut self.stopping);
+        let cause = MoveCause::Configuration;
+        self.reselect(now, cause, if first { "start" } else { "reload" });
+        match outcome {
+            Ok(()) => Ok(orders),
+            Err(error) => {
+                self.stopping = std::mem::take(&mut orders.stop);
+                Err((orders, error))
+            }
+        }
+    }
+
+    /// Publishes what could not be published before. Does nothing when all is published.
+    ///
+    /// # Errors
+    /// A reader stalls, so nothing more can be unlinked; to be called again later.
+    pub fn retry(&mut self, now: Nanos) -> Result<(), WriteError> {
+        if !self.unpublished {
+            return Ok(());
+        }
+        let started = (self.clock)();
+        let done = self.install()?;
+        self.unpublished = false;
+        self.publish_snapshot(true);
+        self.changed();
+        let took = (self.clock)().since(started);
+        if done.groups + done.prefixes > 0 {
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let kind = EventKind::Publish { groups: done.groups, prefixes: done.prefixes, took_us };
+            self.events.push_back((now, kind));
+        }
+        Ok(())
+    }
+
+    /// Whether something waits for [`Self::retry`].
+    pub fn is_unpublished(&self) -> bool {
+        self.unpublished
+    }
+
+    /// The heartbeat thread has forgotten these: their numbers may be reused after a grace period.
+    pub fn release(&mut self, stopped: &Stopping) {
+        // A full retire list leaves a number unused, which costs nothing but the number.
+        for &path in &stopped.legs {
+            let _ = self.writer.remove_path(path);
+        }
+        for &(_, adjacency, path) in &stopped.ports {
+            let _ = self.writer.remove_path(path);
+            let _ = self.writer.remove_adjacency(adjacency);
+        }
+        self.writer.reclaim();
+    }
+
+    /// Something happened to a port or a leg; its bytes were stored at `stored`.
+    pub fn handle_monitor(&mut self, event: &MonitorEvent, stored: Nanos) {
+        match &event.kind {
+            MonitorEventKind::Carrier { port, up } => {
+                if let Some(state) = self.ports.values_mut().find(|state| state.id == *port) {
+                    state.carrier = *up;
+                    let kind = EventKind::Carrier { port: state.name().to_owned(), up: *up };
+                    self.events.push_back((event.t, kind));
+                }
+            }
+            MonitorEventKind::Damped { path, hold } => {
+                if let Some(key) = self.by_path.get(path) {
+                    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+                    let (service, site) = (key.service.clone(), key.site.clone());
+                    let kind = EventKind::Damped { service, site, family: key.family, hold_ms };
+                    self.events.push_back((event.t, kind));
+                }
+            }
+            MonitorEventKind::Leg { path, up, reason } => {
+                self.leg_changed(event.t, *path, *up, reason, stored);
+            }
+        }
+    }
+
+    /// A worker sent the first packet by a path since something changed.
+    pub fn handle_first_packet(&mut self, worker: usize, first: FirstPacket) {
+        if let Some(key) = self.by_path.get(&first.path) {
+            let kind = EventKind::FirstPacket {
+                service: key.service.clone(),
+                site: key.site.clone(),
+                family: key.family,
+                worker: worker as u16,
+            };
+            self.events.push_back((first.t, kind));
+        }
+    }
+
+    /// Takes a site out of service for new flows, or back in; `false` if no service has it.
+    pub fn drain(&mut self, now: Nanos, site: &str, drained: bool) -> bool {
+        if !self.config.services.iter().any(|s| s.sites.iter().any(|s| s.name == site)) {
+            return false;
+        }
+        let changed =
+            if drained { self.drained.insert(site.to_owned()) } else { self.drained.remove(site) };
+        if changed {
+            self.store_accepts();
+            let kind = EventKind::Drain { site: site.to_owned(), drained };
+            self.events.push_back((now, kind));
+            self.reselect(now, MoveCause::Operator, site);
+        }
+        true
+    }
+
+    /// The sites that are drained.
+    pub fn drained(&self) -> &BTreeSet<String> {
+        &self.drained
+    }
+
+    /// Takes the oldest event: when it happened, and what.
+    pub fn poll_event(&mut self) -> Option<(Nanos, EventKind)> {
+        self.events.pop_front()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Every leg, in the order of its key.
+    pub fn legs(&self) -> impl Iterator<Item = (&LegKey, &LegState)> {
+        self.legs.iter()
+    }
+
+    /// Every port, by name.
+    pub fn ports(&self) -> impl Iterator<Item = &PortState> {
+        self.ports.values()
+    }
+
+    /// The FIB, to read.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The FIB's other handle, which makes readers.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Where a prefix's route comes from.
+    pub fn source(&self, prefix: nearhop_fib::IpPrefix) -> Option<&Source> {
+        Some(&self.installed.get(&prefix)?.source)
+    }
+
+    /// The leg that a path is, if it is one.
+    pub fn leg_of(&self, path: PathId) -> Option<(&LegKey, &LegState)> {
+        let key = self.by_path.get(&path)?;
+        Some((key, self.legs.get(key)?))
+    }
+
+    /// The port a path that is no leg leaves by.
+    pub fn port_of(&self, path: PathId) -> Option<&PortState> {
+        self.ports.values().find(|port| port.path == path)
+    }
+
+    fn store_accepts(&self) {
+        for (key, leg) in &self.legs {
+            let drained = self.drained.contains(&key.site);
+            self.handle.set_accept(leg.path, if drained { ACCEPT_NONE } else { ACCEPT_ALL });
+        }
+        self.changed();
+    }
+
+    /// Lets workers note the first packet on each path anew.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}

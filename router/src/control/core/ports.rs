@@ -1,0 +1,185 @@
+//! Ports: their numbers, adjacencies, and place in the snapshot.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, WriteError, name_key};
+
+use super::{Core, Orders};
+use crate::config::{Config, model};
+use crate::forward::{PortEntry, Snapshot};
+use crate::port::{Port, PortId};
+
+/// A port in use.
+pub struct PortState {
+    /// Its number.
+    pub id: PortId,
+    /// The way out by it.
+    pub adjacency: AdjacencyId,
+    /// The path of routes that leave by it, as opposed to the legs of services.
+    pub path: PathId,
+    /// What moves its packets.
+    pub device: Arc<dyn Port>,
+    /// What is configured.
+    pub config: model::Port,
+    /// Whether there is carrier.
+    pub carrier: bool,
+}
+
+impl PortState {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+}
+
+/// Why a configuration cannot follow the one in force.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PortChange {
+    /// A port keeps its name but is another device.
+    #[error(
+        "port {0:?} would become another device; give the new one another name, or restart nearhop"
+    )]
+    Device(String),
+    /// More workers or fewer need new threads and queues.
+    #[error("the number of workers cannot change while nearhop runs; restart it")]
+    Workers,
+}
+
+impl Core {
+    /// The ports of `config` that are not open yet.
+    ///
+    /// # Errors
+    /// What the configuration changes that only a restart can change. Nothing was changed.
+    pub fn ports_to_open<'a>(
+        &self,
+        config: &'a Config,
+    ) -> Result<Vec<&'a model::Port>, PortChange> {
+        let started = !self.ports.is_empty();
+        if started && config.router.workers != self.config.router.workers {
+            return Err(PortChange::Workers);
+        }
+        let mut open = Vec::new();
+        for port in &config.ports {
+            match self.ports.get(&port.name) {
+                None => open.push(port),
+                Some(state) => {
+                    let same = |a: &model::Port, b: &model::Port| {
+                        (&a.device, &a.netns) == (&b.device, &b.netns)
+                    };
+                    if !same(&state.config, port) {
+                        return Err(PortChange::Device(port.name.clone()));
+                    }
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    /// Takes new ports in and marks those that are gone.
+    pub(super) fn add_ports(
+        &mut self,
+        mut devices: BTreeMap<String, Arc<dyn Port>>,
+        orders: &mut Orders,
+    ) -> Result<(), WriteError> {
+        for config in self.config.ports.clone() {
+            if let Some(state) = self.ports.get_mut(&config.name) {
+                state.config = config;
+                continue;
+            }
+            let Some(device) = devices.remove(&config.name) else { continue };
+            let id = PortId(self.next_port);
+            let key = name_key(&config.name);
+            let adjacency = self.writer.add_adjacency(id.0, key)?;
+            let path = self.writer.add_path(key, ACCEPT_ALL)?;
+            self.next_port += 1;
+            orders.ports.push((id, adjacency));
+            let name = config.name.clone();
+            let state = PortState { id, adjacency, path, device, config, carrier: false };
+            self.ports.insert(name, state);
+        }
+        Ok(())
+    }
+
+    /// Publishes what workers read besides the FIB. Ports that are configured no more stay in it
+    /// until `final_`, for groups may still lead to them.
+    pub(super) fn publish_snapshot(&mut self, final_: bool) {
+        let configured: Vec<&str> = self.config.ports.iter().map(|port| &*port.name).collect();
+        if final_ {
+            let gone = |name: &String| !configured.contains(&name.as_str());
+            let names: Vec<String> = self.ports.keys().filter(|name| gone(name)).cloned().collect();
+            for name in names {
+                if let Some(port) = self.ports.remove(&name) {
+                    self.stopping.ports.push((port.id, port.adjacency, port.path));
+                }
+            }
+        }
+        let mut ports = vec![None; usize::from(self.next_port)];
+        for state in self.ports.values() {
+            ports[usize::from(state.id.0)] = Some(entry(state));
+        }
+        let router = &self.config.router;
+        let own = |network: &&IpNetwork| !is_link_local(network.ip());
+        let own: Vec<IpAddr> = router.addresses.iter().filter(own).map(IpNetwork::ip).collect();
+        self.snapshot.store(Arc::new(Snapshot {
+            generation: self.snapshot.load().generation + 1,
+            ports,
+            martians: router.martians,
+            hash_seed: router.hash_seed,
+            address_v4: own.iter().find_map(|&ip| v4(ip)),
+            address_v6: own.iter().find_map(|&ip| v6(ip)),
+            directed_broadcasts: directed_broadcasts(&self.config),
+            ..Self::empty_snapshot()
+        }));
+    }
+}
+
+fn entry(state: &PortState) -> PortEntry {
+    let addresses = &state.config.addresses;
+    let own = || addresses.iter().map(IpNetwork::ip).filter(|&ip| !is_link_local(ip));
+    PortEntry {
+        name: state.config.name.clone(),
+        device: Arc::clone(&state.device),
+        mtu: state.config.mtu,
+        address_v4: own().find_map(v4),
+        address_v6: own().find_map(v6),
+        reverse_path: state.config.reverse_path,
+    }
+}
+
+/// RFC 2644: not forwarded. Networks of two addresses or one have none (RFC 3021).
+fn directed_broadcasts(config: &Config) -> Vec<Ipv4Addr> {
+    let networks = config.ports.iter().flat_map(|port| &port.addresses);
+    let mut found: Vec<Ipv4Addr> = networks
+        .filter_map(|network| match network {
+            IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),
+            _ => None,
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v6(ip: IpAddr) -> Option<Ipv6Addr> {
+    match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some(ip),
+    }
+}
