@@ -31,6 +31,7 @@ use std::time::Duration;
 pub use check::{Answer, Liveness, Rule, Verdict};
 pub use dns::NameError;
 pub use prober::{AddError, MAX_CHECKS, Prober, ProberStats, Transmit};
+pub(crate) use prober::{phase_of, start_delay};
 pub(crate) use rng::Rng;
 
 use crate::config::model::CheckKind;

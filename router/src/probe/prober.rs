@@ -63,6 +63,9 @@ pub enum AddError {
     /// The DNS name cannot be asked for.
     #[error("the DNS name {0}")]
     Name(NameError),
+    /// The source is not one of the host's addresses (TCP checks).
+    #[error("the source {0} is not an address of this router")]
+    NotOurs(IpAddr),
     /// The payload does not fit.
     #[error("a payload of {0} bytes, but only {PAYLOAD_MAX} fit")]
     Payload(usize),
