@@ -151,7 +151,7 @@ fn quoted_segment(packet: &[u8], header: &Header) -> Option<(u8, u8, Ends, u32)>
             let len = usize::from(quoted.first()? & 0xf) * 4;
             let address =
                 |at: usize| quoted.get(at..at + 4)?.try_into().ok().map(|a: [u8; 4]| a.into());
-            let first = word(quoted, 6)? & 0x1fff == 0;
+            let first = word(quoted, 6)? & FRAGMENT_OFFSET == 0;
             (
                 address(12)?,
                 address(16)?,
@@ -173,5 +173,6 @@ fn quoted_segment(packet: &[u8], header: &Header) -> Option<(u8, u8, Ends, u32)>
     (protocol == TCP).then_some((kind, code, Ends { local, remote }, seq))
 }
 
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 const TCP_SYN: u8 = 2;
 const TCP_ACK: u8 = 16;

@@ -214,7 +214,7 @@ pub const DATAGRAMS_MAX: usize = 64;
 const PIECES_MAX: usize = 128;
 
 /// What RFC 1122, section 3.3.2, and RFC 8200, section 4.5, allow at most.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {

@@ -216,7 +216,6 @@ impl Host {
         match (header.protocol, header.src.is_ipv4()) {
             (ICMP, true) | (ICMPV6, false) => {
                 self.handle_icmp(received, port, packet, header);
-                return;
             }
             (TCP, _) => match self.flows.incoming(received, port, packet, header) {
                 Err(Barred::WrongPort) => self.stats.wrong_port += 1,

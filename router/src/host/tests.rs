@@ -191,6 +191,8 @@ fn closed_ports_are_refused() {
     }
 }
 
+type Case = (&'static str, Vec<u8>, fn(&HostStats) -> u64);
+
 #[test]
 fn what_is_not_for_us_or_from_nobody_is_counted_and_dropped() {
     let us = "10.0.0.1";
@@ -198,7 +200,7 @@ fn what_is_not_for_us_or_from_nobody_is_counted_and_dropped() {
     broken[25] ^= 1;
     let mut header = echo_request("10.0.0.2", us, 8);
     header[8] = 1;
-    let count: [(&str, Vec<u8>, fn(&HostStats) -> u64); 9] = [
+    let cases: [Case; 9] = [
         ("another address", echo_request("10.0.0.2", "10.0.0.3", 8), |s| s.not_ours),
         ("all systems", echo_request("10.0.0.2", "224.0.0.1", 8), |s| s.not_ours),
         ("broadcast", echo_request("10.0.0.2", "255.255.255.255", 8), |s| s.not_ours),
@@ -209,7 +211,7 @@ fn what_is_not_for_us_or_from_nobody_is_counted_and_dropped() {
         ("ICMP checksum", broken, |s| s.malformed),
         ("header checksum", header, |s| s.malformed),
     ];
-    for (case, packet, counter) in count {
+    for (case, packet, counter) in cases {
         let mut host = host(&[us]);
         assert!(exchange(&mut host, &packet).is_empty(), "{case}");
         assert_eq!(counter(&host.stats()), 1, "{case}");

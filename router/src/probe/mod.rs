@@ -21,6 +21,7 @@ mod dns;
 mod prober;
 mod rng;
 mod rtt;
+mod target;
 mod timers;
 mod wire;
 
