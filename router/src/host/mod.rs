@@ -1,1 +1,268 @@
-//! (module host)
+//! The router's own addresses: it answers ping, refuses closed ports, and has TCP and UDP sockets.
+//!
+//! A [`Host`] is one smoltcp interface that takes IP packets, without threads, clock or devices:
+//! punted packets go in by [`Host::handle_packet`], what it says comes out of
+//! [`Host::poll_transmit`] and re-enters the forwarding step as local origin, or leaves by the port
+//! its connection is pinned to.
+//!
+//! smoltcp itself holds few addresses and no routes: it is told to take any (`set_any_ip`), and the
+//! set of addresses is checked here, so that there may be as many as there are.
+//!
+//! Fragments are put together before smoltcp sees them, in both families: up to
+//! [`fragment::DATAGRAMS_MAX`] datagrams at a time of up to 65,535 bytes each. IPv6 packets with a
+//! hop-by-hop header are dropped and counted; other extension headers get a parameter problem.
+#![forbid(unsafe_code)]
+
+pub mod check;
+mod device;
+mod flows;
+pub mod fragment;
+mod header;
+mod icmp;
+mod sockets;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::time::Instant;
+use smoltcp::wire::HardwareAddress;
+
+pub use device::RX_MAX;
+pub use sockets::{HOST_PORTS, Progress, SocketError, SocketId, TcpOptions};
+
+use crate::port::PortId;
+use crate::probe::Rng;
+use crate::time::Nanos;
+use device::{Queues, Wire};
+use flows::{Barred, Flows};
+use fragment::Reassembler;
+use header::{Header, ICMP, ICMPV6, IPV6_HOP_BY_HOP, TCP};
+use sockets::Sockets;
+
+/// The router as a host.
+///
+/// After every call that takes `&mut self`, other than the polls: [`Self::poll`], then
+/// [`Self::poll_transmit`] until `None`, then wait until [`Self::poll_timeout`] or for a packet.
+pub struct Host {
+    addresses: HashSet<IpAddr>,
+    interface: Interface,
+    set: SocketSet<'static>,
+    queues: Queues,
+    flows: Flows,
+    sockets: Sockets,
+    reassembler: Reassembler,
+    rng: Rng,
+    mtu: usize,
+    next_id: u32,
+    stats: HostStats,
+}
+
+/// How a host is made.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The router's own addresses, any number.
+    pub addresses: Vec<IpAddr>,
+    /// Bytes of the largest packet it sends, and what its TCP segment size follows from: the
+    /// smallest MTU of the router's ports, at least 1,280 (smaller is taken as that).
+    pub mtu: u16,
+    /// Initial sequence numbers, source ports and identifiers follow from it: take it from the
+    /// operating system's random source.
+    pub seed: u64,
+}
+
+/// A packet of the router's own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outgoing {
+    /// The packet, IP header first.
+    pub packet: Vec<u8>,
+    /// The port it has to leave by, without a route lookup.
+    pub pin: Option<PortId>,
+}
+
+/// Counters.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HostStats {
+    /// Packets given to [`Host::handle_packet`].
+    pub received: u64,
+    /// Echo requests answered.
+    pub echo_replies: u64,
+    /// Damaged: lengths, header or ICMP checksum.
+    pub malformed: u64,
+    /// To an address that is not the router's.
+    pub not_ours: u64,
+    /// From an address nobody can have, or the router's own.
+    pub bad_source: u64,
+    /// IPv6 packets with a hop-by-hop header.
+    pub extension: u64,
+    /// The queue to the stack was full.
+    pub rx_full: u64,
+    /// An echo reply found the queue of outgoing packets full.
+    pub tx_full: u64,
+    /// By another port than the connection is pinned to.
+    pub wrong_port: u64,
+    /// A TTL below what the connection or listener asks for.
+    pub low_ttl: u64,
+    /// Datagrams whose fragments never came together.
+    pub fragments_given_up: u64,
+    /// ICMP errors and resets not sent, because there were too many.
+    pub limited: u64,
+}
+
+impl Host {
+    /// A host without sockets.
+    pub fn new(now: Nanos, config: HostConfig) -> Self {
+        let mtu = usize::from(config.mtu).max(MTU_MIN);
+        let mut rng = Rng::new(config.seed);
+        let mut queues = Queues::new(now, mtu);
+        let mut flows = Flows::default();
+        let mut smoltcp = Config::new(HardwareAddress::Ip);
+        smoltcp.random_seed = rng.next_u64();
+        let mut wire = Wire { queues: &mut queues, flows: &mut flows };
+        let mut interface = Interface::new(smoltcp, &mut wire, instant(now));
+        interface.set_any_ip(true);
+        Self {
+            addresses: config.addresses.into_iter().collect(),
+            interface,
+            set: SocketSet::new(Vec::new()),
+            queues,
+            flows,
+            sockets: Sockets::default(),
+            reassembler: Reassembler::default(),
+            next_id: rng.next_u64() as u32,
+            rng,
+            mtu,
+            stats: HostStats::default(),
+        }
+    }
+
+    /// Replaces the addresses. Sockets of addresses that are gone end without a word: nobody could
+    /// answer it. Listeners stay and work again when their address comes back.
+    pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.addresses = addresses.into_iter().collect();
+        self.end_homeless_sockets();
+    }
+
+    /// Whether this is one of the router's addresses.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// A packet to the router, when it was received and by which port. Bounded: at most one packet
+    /// is queued; [`HostStats`] says what became of it.
+    pub fn handle_packet(&mut self, received: Nanos, port: PortId, packet: &[u8]) {
+        self.stats.received += 1;
+        let Some(header) = Header::parse(packet) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if !self.has_address(header.dst) {
+            self.stats.not_ours += 1;
+        } else if !self.can_be_source(header.src) {
+            self.stats.bad_source += 1;
+        } else if header.src.is_ipv6() && header.protocol == IPV6_HOP_BY_HOP {
+            // smoltcp would look behind it, past our checks of pins and TTL.
+            self.stats.extension += 1;
+        } else if let Some(fragment) = header.fragment {
+            let whole = self.reassembler.add(received, port, packet, &header, fragment);
+            if let Some((whole, header)) = whole.and_then(|p| Header::parse(&p).map(|h| (p, h))) {
+                self.handle_whole(received, port, &whole, &header);
+            }
+        } else {
+            self.handle_whole(received, port, packet, &header);
+        }
+    }
+
+    /// Lets the stack work: at most 64 packets in, and as many out as the queue holds.
+    pub fn poll(&mut self, now: Nanos) {
+        self.queues.now = now;
+        self.queues.rx_budget = RX_PER_POLL;
+        self.reassembler.handle_timeout(now);
+        let mut wire = Wire { queues: &mut self.queues, flows: &mut self.flows };
+        self.interface.poll(instant(now), &mut wire, &mut self.set);
+        self.tend_sockets();
+    }
+
+    /// The next packet to send; call until `None` after [`Self::poll`].
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Outgoing> {
+        self.queues.poll_transmit()
+    }
+
+    /// When to call [`Self::poll`] next; not later than `now` while packets wait.
+    #[must_use]
+    pub fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
+        if self.queues.rx_len() > 0 {
+            return Some(now);
+        }
+        let stack = self.interface.poll_at(instant(now), &self.set);
+        let stack = stack.map(|at| Nanos(at.total_micros().unsigned_abs() * 1_000));
+        [stack, self.reassembler.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> HostStats {
+        let (given_up, limited) = (self.reassembler.given_up, self.queues.limited);
+        HostStats { fragments_given_up: given_up, limited, ..self.stats }
+    }
+
+    fn can_be_source(&self, address: IpAddr) -> bool {
+        let nobody = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+        let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+        !nobody && !broadcast && !self.has_address(address)
+    }
+
+    fn handle_whole(&mut self, received: Nanos, port: PortId, packet: &[u8], header: &Header) {
+        match (header.protocol, header.src.is_ipv4()) {
+            (ICMP, true) | (ICMPV6, false) => {
+                self.handle_icmp(received, port, packet, header);
+            }
+            (TCP, _) => match self.flows.incoming(received, port, packet, header) {
+                Err(Barred::WrongPort) => self.stats.wrong_port += 1,
+                Err(Barred::LowTtl) => self.stats.low_ttl += 1,
+                Ok(()) => self.enqueue(packet),
+            },
+            (IPV6_HOP_BY_HOP, false) => self.stats.extension += 1,
+            _ => self.enqueue(packet),
+        }
+    }
+
+    fn enqueue(&mut self, packet: &[u8]) {
+        if !self.queues.receive(packet) {
+            self.stats.rx_full += 1;
+        }
+    }
+
+    /// Echo requests are answered here, for smoltcp can send no more than an MTU; errors are
+    /// looked through for connections, which smoltcp does not do; the rest is of no concern.
+    fn handle_icmp(&mut self, received: Nanos, port: PortId, packet: &[u8], header: &Header) {
+        if !icmp::is_valid(packet, header) {
+            self.stats.malformed += 1;
+            return;
+        }
+        self.flows.icmp_error(received, port, packet, header);
+        self.next_id = self.next_id.wrapping_add(1);
+        let Some(reply) = icmp::echo_reply(packet, header, self.next_id as u16) else { return };
+        if !self.queues.has_room() {
+            self.stats.tx_full += 1;
+            return;
+        }
+        self.stats.echo_replies += 1;
+        for packet in fragment::split(reply, self.mtu, self.next_id) {
+            self.queues.send(Outgoing { packet, pin: None });
+        }
+    }
+}
+
+/// smoltcp counts microseconds; rounding down makes its timers late by less than one.
+fn instant(now: Nanos) -> Instant {
+    Instant::from_micros(i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX))
+}
+
+/// What every IPv6 link carries (RFC 8200, section 5).
+const MTU_MIN: usize = 1_280;
+
+const RX_PER_POLL: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -49,19 +49,13 @@ impl Question {
         Ok(Self(bytes.into()))
     }
 
-    /// Bytes of a query.
-    pub(super) fn query_len(&self) -> usize {
-        HEADER + self.0.len()
-    }
-
-    /// Writes a query: recursion desired, one question.
-    ///
-    /// # Panics
-    /// If `buffer` is not [`Self::query_len`] bytes long.
-    pub(super) fn write_query(&self, id: u16, buffer: &mut [u8]) {
-        buffer[..2].copy_from_slice(&id.to_be_bytes());
-        buffer[2..HEADER].copy_from_slice(&[RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-        buffer[HEADER..].copy_from_slice(&self.0);
+    /// Writes a query: recursion desired, one question. Returns the part of the buffer it takes.
+    pub(super) fn write_query<'a>(&self, id: u16, buffer: &'a mut [u8; QUERY_MAX]) -> &'a [u8] {
+        let query = &mut buffer[..HEADER + self.0.len()];
+        query[..2].copy_from_slice(&id.to_be_bytes());
+        query[2..HEADER].copy_from_slice(&[RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        query[HEADER..].copy_from_slice(&self.0);
+        query
     }
 
     /// The id of a response to this question and what it says; `None` for anything else.
@@ -80,6 +74,9 @@ impl Question {
         Some((u16::from_be_bytes([header[0], header[1]]), reply))
     }
 }
+
+/// Bytes of the longest query.
+pub(super) const QUERY_MAX: usize = HEADER + NAME_MAX + 4;
 
 const HEADER: usize = 12;
 const NAME_MAX: usize = 255;
@@ -100,9 +97,7 @@ mod tests {
 
     fn query(name: &str, id: u16) -> Vec<u8> {
         let question = Question::new(name).unwrap();
-        let mut bytes = vec![0; question.query_len()];
-        question.write_query(id, &mut bytes);
-        bytes
+        question.write_query(id, &mut [0; QUERY_MAX]).to_vec()
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod dns;
 mod prober;
 mod rng;
 mod rtt;
+mod target;
 mod timers;
 mod wire;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 pub use check::{Answer, Liveness, Rule, Verdict};
 pub use dns::NameError;
 pub use prober::{AddError, MAX_CHECKS, Prober, ProberStats, Transmit};
+pub(crate) use prober::{phase_of, start_delay};
 pub(crate) use rng::Rng;
 
 use crate::config::model::CheckKind;

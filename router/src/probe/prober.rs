@@ -5,13 +5,11 @@ use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::dns::{NameError, Question, Reply};
+use super::dns::NameError;
+use super::target::{Request, Target};
 use super::timers::Timers;
-use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX, PROBE_MAX, Quoted, QuotedBody};
-use super::{
-    Answer, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rng, Rule, SOURCE_PORTS,
-};
-use crate::config::model::CheckKind;
+use super::wire::{self, Body, Incoming, PAYLOAD_MAX, PROBE_MAX};
+use super::{CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rng, Rule, SOURCE_PORTS};
 use crate::port::PortId;
 use crate::time::Nanos;
 
@@ -63,6 +61,9 @@ pub enum AddError {
     /// The DNS name cannot be asked for.
     #[error("the DNS name {0}")]
     Name(NameError),
+    /// The source is not one of the host's addresses (TCP checks).
+    #[error("the source {0} is not an address of this router")]
+    NotOurs(IpAddr),
     /// The payload does not fit.
     #[error("a payload of {0} bytes, but only {PAYLOAD_MAX} fit")]
     Payload(usize),
@@ -90,28 +91,7 @@ pub const MAX_CHECKS: usize = 16_384;
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    check: Option<Box<Check>>,
-}
-
-#[derive(Debug)]
-struct Check {
-    port: PortId,
-    source: IpAddr,
-    target: IpAddr,
-    request: Request,
-    live: Liveness,
-    /// Whether it waits in [`Prober::ready`].
-    queued: bool,
-    /// Number of its next request.
-    next_tag: u16,
-    phase: Duration,
-}
-
-#[derive(Debug)]
-enum Request {
-    Echo { cookie: [u8; 8] },
-    Udp { port: u16, payload: Box<[u8]> },
-    Dns { port: u16, question: Question },
+    check: Option<Box<Target>>,
 }
 
 impl Prober {
@@ -150,8 +130,9 @@ impl Prober {
         let dead = self.dead_ports.contains(&port);
         let rule = Rule { interval, fall, rise, initial_up: initial_up && !dead };
         let live = Liveness::new(now, start, phase, rule);
-        let next_tag = self.rng.next_u16();
-        let check = Check { port, source, target, request, live, queued: false, next_tag, phase };
+        let tag = self.rng.next_u16();
+        let check =
+            Target { port, source, address: target, request, live, queued: false, tag, phase };
         self.slots[slot as usize].check = Some(Box::new(check));
         if dead {
             self.with(slot, |check| check.live.suspend(now));
@@ -306,14 +287,14 @@ impl Prober {
         self.timers.arm(slot, at);
     }
 
-    fn with(&mut self, slot: u32, act: impl FnOnce(&mut Check)) {
+    fn with(&mut self, slot: u32, act: impl FnOnce(&mut Target)) {
         if let Some(check) = self.check_mut(slot) {
             act(check);
             self.settle(slot);
         }
     }
 
-    fn check_mut(&mut self, slot: u32) -> Option<&mut Check> {
+    fn check_mut(&mut self, slot: u32) -> Option<&mut Target> {
         self.slots.get_mut(slot as usize)?.check.as_deref_mut()
     }
 
@@ -322,18 +303,17 @@ impl Prober {
         let (slot, source) = match incoming.body {
             Body::Echo { ident, .. } => (self.slot_of_ident(ident), incoming.dst),
             Body::Udp { to, .. } => (self.slot_of_port(to)?, incoming.dst),
-            Body::Error { quoted, .. } => match quoted.body {
-                QuotedBody::Echo { ident, .. } => (self.slot_of_ident(ident), quoted.src),
-                QuotedBody::Udp { from, .. } => (self.slot_of_port(from)?, quoted.src),
-            },
+            Body::Error(error) if error.is_about_udp() => {
+                (self.slot_of_port(error.quoted.src_port)?, error.quoted.src)
+            }
+            Body::Error(error) => (self.slot_of_ident(error.quoted.icmp_ident), error.quoted.src),
+        };
+        let about_udp = match incoming.body {
+            Body::Error(error) => error.is_about_udp(),
+            body => matches!(body, Body::Udp { .. }),
         };
         let check = self.slots.get(slot as usize)?.check.as_ref()?;
-        let of_udp = matches!(
-            incoming.body,
-            Body::Udp { .. }
-                | Body::Error { quoted: Quoted { body: QuotedBody::Udp { .. }, .. }, .. }
-        );
-        let kind_fits = of_udp != matches!(check.request, Request::Echo { .. });
+        let kind_fits = about_udp != matches!(check.request, Request::Echo { .. });
         (kind_fits && check.source == source && incoming.dst == source).then_some(slot)
     }
 
@@ -359,142 +339,6 @@ impl Prober {
         let slot = id.0 & (MAX_CHECKS as u32 - 1);
         let entry = self.slots.get(slot as usize)?;
         (entry.check.is_some() && self.id_of(slot) == id).then_some(slot)
-    }
-}
-
-impl Check {
-    /// Whether the packet matched, its identifier and own address having been found right.
-    fn handle(&mut self, received: Nanos, port: PortId, incoming: &Incoming<'_>) -> bool {
-        if port != self.port {
-            return false;
-        }
-        match incoming.body {
-            Body::Error { error, quoted } => {
-                plausible(incoming.src) && self.handle_error(received, error, &quoted)
-            }
-            _ if incoming.src != self.target => false,
-            Body::Echo { seq, data, .. } => self.handle_echo(received, seq, data),
-            Body::Udp { from, payload, .. } => self.handle_udp(received, from, payload),
-        }
-    }
-
-    fn handle_echo(&mut self, received: Nanos, seq: u16, data: &[u8]) -> bool {
-        match self.request {
-            Request::Echo { cookie } if cookie == data => self.handle_answer(received, seq),
-            _ => false,
-        }
-    }
-
-    fn handle_udp(&mut self, received: Nanos, from: u16, payload: &[u8]) -> bool {
-        match &self.request {
-            Request::Udp { port, .. } if *port == from => {
-                let certain = self.live.outstanding() == 1;
-                let sent = self.live.oldest_pending().and_then(|tag| self.live.sent_at(tag));
-                let answer = self.live.answered_any(received);
-                if let (true, Some(sent), Answer::Counted) = (certain, sent, answer) {
-                    self.live.measured(received.since(sent));
-                }
-                answer != Answer::Unknown
-            }
-            Request::Dns { port, question } if *port == from => {
-                match question.read_reply(payload) {
-                    Some((id, Reply::Good)) => self.handle_answer(received, id),
-                    Some((id, Reply::Bad)) => self.live.answered_badly(received, id),
-                    None => false,
-                }
-            }
-            _ => false,
-        }
-    }
-
-    fn handle_answer(&mut self, received: Nanos, tag: u16) -> bool {
-        let sent = self.live.sent_at(tag);
-        let answer = self.live.answered(received, tag);
-        if let (Some(sent), Answer::Counted) = (sent, answer) {
-            self.live.measured(received.since(sent));
-        }
-        answer != Answer::Unknown
-    }
-
-    fn handle_error(&mut self, now: Nanos, error: IcmpError, quoted: &Quoted<'_>) -> bool {
-        if quoted.dst != self.target {
-            return false;
-        }
-        let tag = match (&self.request, quoted.body) {
-            (Request::Echo { .. }, QuotedBody::Echo { seq, .. }) => Some(seq),
-            (Request::Udp { port, .. }, QuotedBody::Udp { to, .. }) if *port == to => {
-                self.live.oldest_pending()
-            }
-            (Request::Dns { port, .. }, QuotedBody::Udp { to, payload, .. }) if *port == to => {
-                match payload {
-                    [high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
-                    _ => self.live.oldest_pending(),
-                }
-            }
-            _ => None,
-        };
-        let cause = Cause::Refused { kind: error.kind, code: error.code };
-        match tag.filter(|&tag| self.live.sent_at(tag).is_some()) {
-            Some(tag) if error.fatal => self.live.refused(now, tag, cause),
-            Some(_) => true,
-            None => false,
-        }
-    }
-
-    /// The tag of the next request: counting up, except for DNS, whose ids should not be guessed.
-    fn take_tag(&mut self, fresh: u16) -> u16 {
-        if matches!(self.request, Request::Dns { .. }) {
-            self.next_tag = fresh;
-            while self.live.sent_at(self.next_tag).is_some() {
-                self.next_tag = self.next_tag.wrapping_add(1);
-            }
-            return self.next_tag;
-        }
-        self.next_tag = self.next_tag.wrapping_add(1);
-        self.next_tag
-    }
-
-    fn write(&self, buffer: &mut [u8], ident: u16, source_port: u16, tag: u16) -> usize {
-        let pair = (self.source, self.target);
-        match &self.request {
-            Request::Echo { cookie } => wire::write_echo(buffer, pair, (ident, tag), cookie),
-            Request::Udp { port, payload } => {
-                wire::write_udp(buffer, pair, (source_port, *port), payload.len(), |bytes| {
-                    bytes.copy_from_slice(payload);
-                })
-            }
-            Request::Dns { port, question } => {
-                let len = question.query_len();
-                wire::write_udp(buffer, pair, (source_port, *port), len, |bytes| {
-                    question.write_query(tag, bytes);
-                })
-            }
-        }
-    }
-}
-
-impl Request {
-    fn new(kind: CheckKind, rng: &mut Rng) -> Result<Self, AddError> {
-        match kind {
-            CheckKind::Icmp => Ok(Self::Echo { cookie: rng.next_u64().to_be_bytes() }),
-            CheckKind::Udp { payload, .. } if payload.len() > PAYLOAD_MAX => {
-                Err(AddError::Payload(payload.len()))
-            }
-            CheckKind::Udp { port, payload } => Ok(Self::Udp { port, payload: payload.into() }),
-            CheckKind::Dns { port, name } => {
-                let question = Question::new(&name).map_err(AddError::Name)?;
-                Ok(Self::Dns { port, question })
-            }
-            CheckKind::Tcp { .. } => Err(AddError::WrongPlace),
-        }
-    }
-}
-
-/// Whether a router on the way can have this address.
-fn plausible(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
-        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast()),
     }
 }
 

@@ -20,10 +20,9 @@ impl Rtt {
         let rtt = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX / 16).min(u64::MAX / 16);
         self.last = Some(rtt);
         match self.smooth {
-            None => self.restart(rtt),
             Some(smooth) if rtt <= self.limit(smooth) => self.blend(smooth, rtt),
             Some(_) if self.outliers + 1 < SHIFT => self.outliers += 1,
-            Some(_) => self.restart(rtt),
+            _ => self.restart(rtt),
         }
     }
 

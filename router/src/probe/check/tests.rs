@@ -52,6 +52,7 @@ fn play(live: &mut Liveness, steps: &[Step]) -> Vec<(Nanos, bool, Cause)> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn verdicts_by_the_nanosecond() {
     let up = |t| (t, true, Cause::Answered);
     let down = |t| (t, false, Cause::Silent);
@@ -321,6 +322,7 @@ fn rules_too_small_to_work_are_made_large_enough() {
 
 /// The rules again, slowly: the whole history is kept and everything is computed from it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "the obvious model")]
 struct Model {
     rule: Rule,
     requests: Vec<Sent>,
@@ -474,13 +476,12 @@ proptest! {
             now += Duration::from_nanos(wait);
             let step = match act {
                 Act::Send if live.send_due(now) => { tag += 1; Send(now, tag) }
-                Act::Send | Act::Tick => Tick(now),
                 Act::Answer(back) => Ans(now, tag.wrapping_sub(back)),
                 Act::Bad(back) => Bad(now, tag.wrapping_sub(back)),
                 Act::Refuse(back) => Refuse(now, tag.wrapping_sub(back)),
                 Act::Suspend => { suspended = true; Suspend(now) }
                 Act::Resume if suspended => { suspended = false; Resume(now) }
-                Act::Resume => Tick(now),
+                Act::Send | Act::Tick | Act::Resume => Tick(now),
             };
             got.extend(play(&mut live, &[step]));
             model.step(step, &mut want);

@@ -1,0 +1,190 @@
+//! The two bounded queues between the router and smoltcp.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+
+use super::Outgoing;
+use super::flows::Flows;
+use super::header::{Header, ICMP, ICMPV6, TCP};
+use crate::time::Nanos;
+
+/// Packets in, packets out. Buffers are used again.
+#[derive(Debug)]
+pub(super) struct Queues {
+    rx: VecDeque<Vec<u8>>,
+    tx: VecDeque<Outgoing>,
+    spare: Vec<Vec<u8>>,
+    mtu: usize,
+    /// How many packets smoltcp may still take in this poll.
+    pub(super) rx_budget: usize,
+    pub(super) now: Nanos,
+    bucket: Bucket,
+    pub(super) limited: u64,
+}
+
+/// Limits what strangers can make the router say: ICMP errors and resets (RFC 4443, section 2.4 f).
+#[derive(Debug)]
+struct Bucket {
+    tokens: u64,
+    filled: Nanos,
+}
+
+impl Queues {
+    pub(super) fn new(now: Nanos, mtu: usize) -> Self {
+        Self {
+            rx: VecDeque::with_capacity(RX_MAX),
+            tx: VecDeque::with_capacity(TX_MAX),
+            spare: Vec::new(),
+            mtu,
+            rx_budget: 0,
+            now,
+            bucket: Bucket { tokens: ERRORS_BURST * TOKEN, filled: now },
+            limited: 0,
+        }
+    }
+
+    /// `false` if the queue is full.
+    pub(super) fn receive(&mut self, packet: &[u8]) -> bool {
+        if self.rx.len() == RX_MAX {
+            return false;
+        }
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(packet);
+        self.rx.push_back(buffer);
+        true
+    }
+
+    pub(super) fn rx_len(&self) -> usize {
+        self.rx.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.tx.len() < TX_MAX
+    }
+
+    /// The caller has seen that there is room; fragments of one packet may exceed it.
+    pub(super) fn send(&mut self, outgoing: Outgoing) {
+        self.tx.push_back(outgoing);
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Outgoing> {
+        self.tx.pop_front()
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < RX_MAX && buffer.capacity() <= SPARE_MAX {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Whether the packet may go: errors and resets only within the limit.
+    fn admit(&mut self, packet: &[u8], header: &Header) -> bool {
+        let body = &packet[header.start..header.end];
+        let limited = match header.protocol {
+            ICMP => matches!(body.first(), Some(3 | 11 | 12)),
+            ICMPV6 => body.first().is_some_and(|kind| *kind < 128),
+            TCP => body.get(13).is_some_and(|flags| flags & TCP_RST != 0),
+            _ => false,
+        };
+        let allowed = !limited || self.bucket.take(self.now);
+        self.limited += u64::from(!allowed);
+        allowed
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, now: Nanos) -> bool {
+        let span = u64::try_from(now.since(self.filled).as_nanos()).unwrap_or(u64::MAX);
+        self.filled = self.filled.max(now);
+        let earned = span.saturating_mul(ERRORS_PER_SECOND);
+        self.tokens = self.tokens.saturating_add(earned).min(ERRORS_BURST * TOKEN);
+        let allowed = self.tokens >= TOKEN;
+        self.tokens -= if allowed { TOKEN } else { 0 };
+        allowed
+    }
+}
+
+/// What smoltcp sees for the length of a poll.
+pub(super) struct Wire<'a> {
+    pub(super) queues: &'a mut Queues,
+    pub(super) flows: &'a mut Flows,
+}
+
+pub(super) struct Rx(Vec<u8>);
+
+pub(super) struct Tx<'a> {
+    queues: &'a mut Queues,
+    flows: &'a mut Flows,
+}
+
+impl Device for Wire<'_> {
+    type RxToken<'a>
+        = Rx
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Tx<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
+        if self.queues.rx_budget == 0 || !self.queues.has_room() {
+            return None;
+        }
+        let packet = self.queues.rx.pop_front()?;
+        self.queues.rx_budget -= 1;
+        Some((Rx(packet), Tx { queues: self.queues, flows: self.flows }))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
+        self.queues.has_room().then_some(Tx { queues: self.queues, flows: self.flows })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.queues.mtu;
+        capabilities
+    }
+}
+
+impl RxToken for Rx {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Tx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut packet = self.queues.spare.pop().unwrap_or_default();
+        packet.clear();
+        packet.resize(len, 0);
+        let result = f(&mut packet);
+        let Some(header) = Header::parse(&packet) else { return result };
+        let flow = self.flows.outgoing(&packet, &header);
+        if flow.is_some() || self.queues.admit(&packet, &header) {
+            self.queues.send(Outgoing { packet, pin: flow.flatten() });
+        } else {
+            self.queues.recycle(packet);
+        }
+        result
+    }
+}
+
+/// Packets that wait for smoltcp at most.
+pub const RX_MAX: usize = 256;
+
+/// Packets that wait for [`super::Host::poll_transmit`] before smoltcp is held back.
+const TX_MAX: usize = 256;
+
+/// Buffers larger than this are not kept.
+const SPARE_MAX: usize = 2_048;
+
+const TCP_RST: u8 = 4;
+const ERRORS_PER_SECOND: u64 = 200;
+const ERRORS_BURST: u64 = 50;
+const TOKEN: u64 = 1_000_000_000;

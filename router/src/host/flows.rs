@@ -1,0 +1,178 @@
+//! What is known about the TCP connections of the router's own: which port they are pinned to, how
+//! far their packets may have come, and what the network said about them.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::header::{Header, ICMP, ICMPV6, TCP, word};
+use crate::port::PortId;
+use crate::time::Nanos;
+
+/// The two ends of a TCP connection.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Ends {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// A connection that the router opened or accepted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flow {
+    /// The port its packets leave and have to come in by.
+    pub(super) pin: Option<PortId>,
+    /// The least TTL its packets may have on arrival (GTSM, RFC 5082: 255).
+    pub(super) min_ttl: u8,
+    /// When its latest packet that was let in was received.
+    pub(super) last_rx: Nanos,
+    /// Sequence number of the SYN it sent.
+    syn: Option<u32>,
+    /// The ICMP type and code of an error that quoted its SYN, and when that came.
+    pub(super) refused: Option<(u8, u8, Nanos)>,
+}
+
+/// All of them, and what holds for connections to each listening TCP port.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    flows: HashMap<Ends, Flow>,
+    listeners: HashMap<(Option<IpAddr>, u16), Flow>,
+}
+
+/// Why a segment is not let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Barred {
+    /// It came by another port than its connection is pinned to.
+    WrongPort,
+    /// Its TTL is below what its connection or listener asks for.
+    LowTtl,
+}
+
+impl Flow {
+    pub(super) fn new(pin: Option<PortId>, min_ttl: u8) -> Self {
+        Self { pin, min_ttl, ..Self::default() }
+    }
+}
+
+impl Flows {
+    pub(super) fn insert(&mut self, ends: Ends, flow: Flow) {
+        self.flows.insert(ends, flow);
+    }
+
+    pub(super) fn remove(&mut self, ends: Ends) {
+        self.flows.remove(&ends);
+    }
+
+    pub(super) fn get(&self, ends: Ends) -> Option<&Flow> {
+        self.flows.get(&ends)
+    }
+
+    pub(super) fn listen(&mut self, local: Option<IpAddr>, port: u16, rule: Flow) {
+        self.listeners.insert((local, port), rule);
+    }
+
+    pub(super) fn unlisten(&mut self, local: Option<IpAddr>, port: u16) {
+        self.listeners.remove(&(local, port));
+    }
+
+    pub(super) fn is_listening(&self, local: Option<IpAddr>, port: u16) -> bool {
+        self.listeners.contains_key(&(local, port))
+    }
+
+    /// Whether a TCP segment that came in may go on to smoltcp.
+    pub(super) fn incoming(
+        &mut self,
+        received: Nanos,
+        port: PortId,
+        packet: &[u8],
+        header: &Header,
+    ) -> Result<(), Barred> {
+        let Some((from, to)) = header.ports(packet) else { return Ok(()) };
+        let remote = SocketAddr::new(header.src, from);
+        let local = SocketAddr::new(header.dst, to);
+        let Some(flow) = self.rule_mut(Ends { local, remote }) else { return Ok(()) };
+        if flow.pin.is_some_and(|pin| pin != port) {
+            return Err(Barred::WrongPort);
+        }
+        if header.ttl < flow.min_ttl {
+            return Err(Barred::LowTtl);
+        }
+        flow.last_rx = received;
+        Ok(())
+    }
+
+    /// Looks at an ICMP error: one that quotes the SYN of a connection that is being opened, and
+    /// came by its port, is remembered. Only unreachable and time-exceeded say that it fails.
+    pub(super) fn icmp_error(&mut self, now: Nanos, port: PortId, packet: &[u8], header: &Header) {
+        let Some((kind, code, ends, seq)) = quoted_segment(packet, header) else { return };
+        let Some(flow) = self.flows.get_mut(&ends) else { return };
+        let by_its_port = flow.pin.is_none_or(|pin| pin == port);
+        if header.dst == ends.local.ip() && by_its_port && flow.syn == Some(seq) {
+            flow.refused.get_or_insert((kind, code, now));
+        }
+    }
+
+    /// What is known about the connection an outgoing packet belongs to: its pin; `None` if it
+    /// belongs to none.
+    #[allow(clippy::option_option, reason = "known and unpinned is not unknown")]
+    pub(super) fn outgoing(&mut self, packet: &[u8], header: &Header) -> Option<Option<PortId>> {
+        if header.protocol != TCP {
+            return None;
+        }
+        let (from, to) = header.ports(packet)?;
+        let remote = SocketAddr::new(header.dst, to);
+        let flow = self.rule_mut(Ends { local: SocketAddr::new(header.src, from), remote })?;
+        let body = &packet[header.start..header.end];
+        if body.get(13).is_some_and(|flags| flags & (TCP_SYN | TCP_ACK) == TCP_SYN) {
+            flow.syn = Some(u32::from(word(body, 4)?) << 16 | u32::from(word(body, 6)?));
+        }
+        Some(flow.pin)
+    }
+
+    /// The connection, or else the listener it is for.
+    fn rule_mut(&mut self, ends: Ends) -> Option<&mut Flow> {
+        let Ends { local, .. } = ends;
+        if let Some(flow) = self.flows.get_mut(&ends) {
+            return Some(flow);
+        }
+        let exact = (Some(local.ip()), local.port());
+        let key = if self.listeners.contains_key(&exact) { exact } else { (None, local.port()) };
+        self.listeners.get_mut(&key)
+    }
+}
+
+/// Type, code, the quoted connection (seen from here) and the quoted sequence number.
+fn quoted_segment(packet: &[u8], header: &Header) -> Option<(u8, u8, Ends, u32)> {
+    let body = packet.get(header.start..header.end)?;
+    let (kind, code) = (*body.first()?, *body.get(1)?);
+    let quoted = body.get(8..)?;
+    let (src, dst, protocol, rest) = match (header.protocol, kind, code) {
+        (ICMP, 3, 4) => return None,
+        (ICMP, 3 | 11, _) => {
+            let len = usize::from(quoted.first()? & 0xf) * 4;
+            let address =
+                |at: usize| quoted.get(at..at + 4)?.try_into().ok().map(|a: [u8; 4]| a.into());
+            let first = word(quoted, 6)? & FRAGMENT_OFFSET == 0;
+            (
+                address(12)?,
+                address(16)?,
+                *quoted.get(9)?,
+                quoted.get(len..).filter(|_| first && len >= 20)?,
+            )
+        }
+        (ICMPV6, 1 | 3, _) => {
+            let address =
+                |at: usize| quoted.get(at..at + 16)?.try_into().ok().map(|a: [u8; 16]| a.into());
+            (address(8)?, address(24)?, *quoted.get(6)?, quoted.get(40..)?)
+        }
+        _ => return None,
+    };
+    let (src, dst): (IpAddr, IpAddr) = (src, dst);
+    let local = SocketAddr::new(src, word(rest, 0)?);
+    let remote = SocketAddr::new(dst, word(rest, 2)?);
+    let seq = u32::from(word(rest, 4)?) << 16 | u32::from(word(rest, 6)?);
+    (protocol == TCP).then_some((kind, code, Ends { local, remote }, seq))
+}
+
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+const TCP_SYN: u8 = 2;
+const TCP_ACK: u8 = 16;

@@ -1,0 +1,309 @@
+//! Fragments: datagrams to the router put together again, large ones of its own cut.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use smoltcp::wire::Ipv4Packet;
+
+use super::header::{FRAGMENT_HEADER, Fragment, Header, IPV6_FRAGMENT, IPV6_HEADER};
+use crate::batch::PACKET_MAX;
+use crate::port::PortId;
+use crate::time::Nanos;
+
+/// Puts up to [`DATAGRAMS_MAX`] datagrams together at a time, in both families. When another one
+/// begins, the oldest is given up; so is one whose fragments overlap (RFC 8200, section 4.5, and
+/// the same for IPv4), that would be longer than 65,535 bytes, or is not complete after
+/// [`TIMEOUT`]. No ICMP error is sent about those. Fragments that came in by different ports are
+/// never joined.
+#[derive(Debug, Default)]
+pub(super) struct Reassembler {
+    /// Oldest first.
+    datagrams: Vec<Datagram>,
+    pub(super) given_up: u64,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    key: Key,
+    began: Nanos,
+    /// The header that the first fragment had, up to the payload.
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    /// What is there, as (start, end), in order.
+    pieces: Vec<(usize, usize)>,
+    len: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Key {
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: u8,
+    id: u32,
+    port: PortId,
+}
+
+impl Reassembler {
+    /// Takes a fragment; returns the whole datagram, as one packet without a fragment header, when
+    /// it was the last one missing.
+    pub(super) fn add(
+        &mut self,
+        now: Nanos,
+        port: PortId,
+        packet: &[u8],
+        header: &Header,
+        fragment: Fragment,
+    ) -> Option<Vec<u8>> {
+        self.handle_timeout(now);
+        let Header { src, dst, protocol, .. } = *header;
+        let key = Key { src, dst, protocol, id: fragment.id, port };
+        let whole = fragment.offset == 0 && !fragment.more;
+        let found = self.datagrams.iter().position(|datagram| datagram.key == key && !whole);
+        let index = found.unwrap_or_else(|| self.begin(now, key));
+        if self.datagrams[index].take(packet, header, fragment).is_none() {
+            self.datagrams.remove(index);
+            self.given_up += 1;
+            return None;
+        }
+        self.datagrams[index].is_complete().then(|| self.datagrams.remove(index).join()).flatten()
+    }
+
+    /// Gives up what is not complete in time.
+    pub(super) fn handle_timeout(&mut self, now: Nanos) {
+        let before = self.datagrams.len();
+        self.datagrams.retain(|datagram| datagram.began + TIMEOUT > now);
+        self.given_up += (before - self.datagrams.len()) as u64;
+    }
+
+    /// When the oldest datagram is given up.
+    pub(super) fn poll_timeout(&self) -> Option<Nanos> {
+        self.datagrams.first().map(|oldest| oldest.began + TIMEOUT)
+    }
+
+    fn begin(&mut self, now: Nanos, key: Key) -> usize {
+        if self.datagrams.len() == DATAGRAMS_MAX {
+            self.datagrams.remove(0);
+            self.given_up += 1;
+        }
+        self.datagrams.push(Datagram {
+            key,
+            began: now,
+            header: Vec::new(),
+            payload: Vec::new(),
+            pieces: Vec::new(),
+            len: None,
+        });
+        self.datagrams.len() - 1
+    }
+}
+
+impl Datagram {
+    /// `None` if the datagram cannot be put together any more.
+    fn take(&mut self, packet: &[u8], header: &Header, fragment: Fragment) -> Option<()> {
+        let bytes = packet.get(header.start..header.end)?;
+        let (start, end) = (fragment.offset, fragment.offset + bytes.len());
+        let fits = end + IPV6_HEADER <= PACKET_MAX && !bytes.is_empty();
+        if !fits || (fragment.more && bytes.len() % 8 != 0) || self.pieces.len() >= PIECES_MAX {
+            return None;
+        }
+        if !fragment.more && self.len.replace(end).is_some_and(|len| len != end) {
+            return None;
+        }
+        let at = self.pieces.partition_point(|piece| piece.0 < start);
+        if self.pieces.get(at) == Some(&(start, end)) {
+            // RFC 8200, section 4.5: an exact duplicate may be ignored.
+            return (self.payload.get(start..end) == Some(bytes)).then_some(());
+        }
+        let after_previous = at == 0 || self.pieces[at - 1].1 <= start;
+        let before_next = self.pieces.get(at).is_none_or(|next| end <= next.0);
+        let inside = self.len.is_none_or(|len| end <= len && self.payload.len() <= len);
+        if !after_previous || !before_next || !inside {
+            return None;
+        }
+        self.pieces.insert(at, (start, end));
+        self.payload.resize(self.payload.len().max(end), 0);
+        self.payload[start..end].copy_from_slice(bytes);
+        if start == 0 {
+            let header_len = if header.src.is_ipv4() { header.start } else { IPV6_HEADER };
+            self.header = packet.get(..header_len)?.to_vec();
+        }
+        Some(())
+    }
+
+    fn is_complete(&self) -> bool {
+        let contiguous = self.pieces.windows(2).all(|pair| pair[0].1 == pair[1].0);
+        let first = self.pieces.first().is_some_and(|piece| piece.0 == 0);
+        first && contiguous && self.pieces.last().map(|piece| piece.1) == self.len
+    }
+
+    fn join(mut self) -> Option<Vec<u8>> {
+        let mut packet = self.header;
+        packet.append(&mut self.payload);
+        let len = packet.len();
+        if self.key.src.is_ipv4() {
+            let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
+            ip.set_total_len(u16::try_from(len).ok()?);
+            ip.clear_flags();
+            ip.set_frag_offset(0);
+            ip.fill_checksum();
+        } else {
+            packet[6] = self.key.protocol;
+            packet[4..6].copy_from_slice(&u16::try_from(len - IPV6_HEADER).ok()?.to_be_bytes());
+        }
+        Some(packet)
+    }
+}
+
+/// Cuts a packet of the router's own into fragments of at most `mtu` bytes, which get this id; a
+/// packet that fits stays whole.
+pub(super) fn split(packet: Vec<u8>, mtu: usize, id: u32) -> Vec<Vec<u8>> {
+    if packet.len() <= mtu {
+        return vec![packet];
+    }
+    let is_ipv4 = packet[0] >> 4 == 4;
+    let header_len = if is_ipv4 { usize::from(packet[0] & 0xf) * 4 } else { IPV6_HEADER };
+    let (header, payload) = packet.split_at(header_len);
+    let room = if is_ipv4 { mtu - header_len } else { mtu - header_len - FRAGMENT_HEADER };
+    let step = room / 8 * 8;
+    let chunks = payload.chunks(step).enumerate();
+    chunks
+        .map(|(index, chunk)| {
+            let offset = index * step;
+            let more = offset + chunk.len() < payload.len();
+            let fragment = Fragment { id, offset, more };
+            if is_ipv4 {
+                v4_piece(header, chunk, fragment)
+            } else {
+                v6_piece(header, chunk, fragment)
+            }
+        })
+        .collect()
+}
+
+fn v4_piece(header: &[u8], chunk: &[u8], fragment: Fragment) -> Vec<u8> {
+    let mut packet = [header, chunk].concat();
+    let len = packet.len() as u16;
+    let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
+    ip.set_total_len(len);
+    ip.clear_flags();
+    ip.set_ident(fragment.id as u16);
+    ip.set_more_frags(fragment.more);
+    ip.set_frag_offset(fragment.offset as u16);
+    ip.fill_checksum();
+    packet
+}
+
+fn v6_piece(header: &[u8], chunk: &[u8], fragment: Fragment) -> Vec<u8> {
+    let place = fragment.offset as u16 | u16::from(fragment.more);
+    let mut packet = header.to_vec();
+    packet.extend_from_slice(&[header[6], 0]);
+    packet.extend_from_slice(&place.to_be_bytes());
+    packet.extend_from_slice(&fragment.id.to_be_bytes());
+    packet.extend_from_slice(chunk);
+    packet[6] = IPV6_FRAGMENT;
+    let len = (packet.len() - IPV6_HEADER) as u16;
+    packet[4..6].copy_from_slice(&len.to_be_bytes());
+    packet
+}
+
+/// Datagrams put together at a time: at most 4 MiB.
+pub const DATAGRAMS_MAX: usize = 64;
+
+/// Fragments of one datagram at most.
+const PIECES_MAX: usize = 128;
+
+/// What RFC 1122, section 3.3.2, and RFC 8200, section 4.5, allow at most.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use smoltcp::wire::{IpAddress, IpProtocol, IpRepr};
+
+    use super::*;
+
+    fn packet(ipv4: bool, len: usize) -> Vec<u8> {
+        let ends = if ipv4 { ["192.0.2.1", "192.0.2.2"] } else { ["fd00::1", "fd00::2"] };
+        let [src, dst] = ends.map(|end| IpAddress::from(end.parse::<IpAddr>().unwrap()));
+        let repr = IpRepr::new(src, dst, IpProtocol::Udp, len, 64);
+        let mut packet = vec![0; repr.buffer_len()];
+        repr.emit(&mut packet[..], &smoltcp::phy::ChecksumCapabilities::default());
+        for (n, byte) in packet[repr.header_len()..].iter_mut().enumerate() {
+            *byte = (n * 7 % 251) as u8;
+        }
+        if ipv4 {
+            Ipv4Packet::new_unchecked(&mut packet[..]).clear_flags();
+            Ipv4Packet::new_unchecked(&mut packet[..]).set_ident(0x77);
+            Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+        }
+        packet
+    }
+
+    fn add(to: &mut Reassembler, now: Nanos, port: u16, packet: &[u8]) -> Option<Vec<u8>> {
+        let header = Header::parse(packet).unwrap();
+        to.add(now, PortId(port), packet, &header, header.fragment.unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_cut_comes_together_in_any_order(
+            ipv4 in any::<bool>(),
+            len in 1_400..9_000_usize,
+            mtu in 576..1_300_usize,
+            order in proptest::collection::vec(any::<u16>(), 0..20),
+        ) {
+            let whole = packet(ipv4, len);
+            let mut pieces = split(whole.clone(), mtu, 0x77);
+            for piece in &pieces {
+                prop_assert!(piece.len() <= mtu);
+                prop_assert!(Header::parse(piece).unwrap().fragment.is_some());
+            }
+            let count = pieces.len();
+            for (n, at) in order.iter().enumerate() {
+                pieces.swap(n % count, usize::from(*at) % count);
+            }
+            let mut reassembler = Reassembler::default();
+            let last = pieces.pop().unwrap();
+            for piece in &pieces {
+                prop_assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, piece), None);
+                prop_assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, piece), None, "a duplicate");
+            }
+            prop_assert_eq!(add(&mut reassembler, Nanos::ZERO, 2, &last), None, "by another port");
+            prop_assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, &last), Some(whole));
+        }
+    }
+
+    #[test]
+    fn overlapping_fragments_end_the_datagram() {
+        for ipv4 in [true, false] {
+            let pieces = split(packet(ipv4, 3_000), 1_280, 5);
+            let shifted = &split(packet(ipv4, 3_000), 1_000, 5)[1];
+            let mut reassembler = Reassembler::default();
+            add(&mut reassembler, Nanos::ZERO, 1, &pieces[0]);
+            assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, shifted), None);
+            assert_eq!(reassembler.given_up, 1);
+            add(&mut reassembler, Nanos::ZERO, 1, &pieces[1]);
+            assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, &pieces[2]), None);
+        }
+    }
+
+    #[test]
+    fn memory_and_time_are_bounded() {
+        let mut reassembler = Reassembler::default();
+        for id in 0..1_000 {
+            add(
+                &mut reassembler,
+                Nanos(u64::from(id)),
+                1,
+                &split(packet(false, 3_000), 1_280, id)[0],
+            );
+        }
+        assert_eq!(reassembler.datagrams.len(), DATAGRAMS_MAX);
+        assert_eq!(reassembler.given_up, 1_000 - DATAGRAMS_MAX as u64);
+        let first = reassembler.poll_timeout().unwrap();
+        assert_eq!(first, Nanos(936) + TIMEOUT);
+        reassembler.handle_timeout(Nanos(999) + TIMEOUT);
+        assert_eq!((reassembler.poll_timeout(), reassembler.given_up), (None, 1_000));
+    }
+}
