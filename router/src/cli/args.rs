@@ -189,9 +189,9 @@ fn protocol(text: &str) -> Result<u8, String> {
         "tcp" => Ok(6),
         "udp" => Ok(17),
         "icmpv6" => Ok(58),
-        number => number.parse().map_err(|_| {
-            "expected tcp, udp, icmp, icmpv6 or a number from 0 to 255".to_owned()
-        }),
+        number => number
+            .parse()
+            .map_err(|_| "expected tcp, udp, icmp, icmpv6 or a number from 0 to 255".to_owned()),
     }
 }
 

@@ -15,7 +15,9 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::args::{ClientArgs, DrainArgs, ExplainArgs, ReloadArgs, ShowArgs, SocketArgs, WatchArgs};
+use super::args::{
+    ClientArgs, DrainArgs, ExplainArgs, ReloadArgs, ShowArgs, SocketArgs, WatchArgs,
+};
 use super::output::{Failure, answer, complain};
 use super::{show, socket};
 use http::Client;

@@ -28,7 +28,8 @@ pub(super) fn man(dir: Option<&Path>) -> Result<ExitCode, Failure> {
         io::stdout().lock().write_all(&page)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let written = fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
+    let written =
+        fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
     if let Err(error) = written {
         let message = format!("cannot write manual pages to {}: {error}", dir.display());
         return Err(Failure::environment(message));

@@ -20,7 +20,8 @@ pub(super) fn document(noun: &str, document: &Value) -> String {
     if !items.is_empty() {
         parts.push(table(known_columns(noun), &items));
     }
-    if items.iter().any(|item| MARKS.iter().any(|mark| item.get(*mark) == Some(&Value::Bool(true)))) {
+    if items.iter().any(|item| MARKS.iter().any(|mark| item.get(*mark) == Some(&Value::Bool(true))))
+    {
         parts.push(LEGEND.to_owned());
     }
     parts.join("\n")
@@ -111,13 +112,44 @@ fn known_columns(noun: &str) -> &'static [&'static str] {
 }
 
 const COLUMNS: [(&str, &[&str]); 8] = [
-    ("services", &["service", "family", "prefix", "best", "site", "port", "state", "cost", "latency_us", "accept", "age_ms", "why"]),
+    (
+        "services",
+        &[
+            "service",
+            "family",
+            "prefix",
+            "best",
+            "site",
+            "port",
+            "state",
+            "cost",
+            "latency_us",
+            "accept",
+            "age_ms",
+            "why",
+        ],
+    ),
     ("fib", &["prefix", "best", "site", "port", "group", "tier", "weight", "source", "why"]),
     ("routes", &["prefix", "best", "source", "via", "cost", "state", "age_ms", "why"]),
-    ("ports", &["port", "device", "netns", "engine", "state", "mtu", "queues", "rx_packets", "tx_packets", "rx_bytes", "tx_bytes"]),
+    (
+        "ports",
+        &[
+            "port",
+            "device",
+            "netns",
+            "engine",
+            "state",
+            "mtu",
+            "queues",
+            "rx_packets",
+            "tx_packets",
+            "rx_bytes",
+            "tx_bytes",
+        ],
+    ),
     ("drops", &["reason", "packets", "text"]),
     ("neighbors", &["neighbor", "port", "kind", "state", "latency_us", "age_ms", "why"]),
-    ("explain", &["site", "best", "port", "cost", "state", "accept", "why"]),
+    ("explain", &["site", "chosen", "port", "cost", "state", "accept", "why"]),
     ("drain", &["site", "service", "drained"]),
 ];
 
@@ -156,7 +188,8 @@ mod tests {
 
     #[test]
     fn anything_a_server_might_say_is_shown_somehow() {
-        for odd in [json!(null), json!([1]), json!({ "items": {} }), json!({ "items": [1, null] })] {
+        for odd in [json!(null), json!([1]), json!({ "items": {} }), json!({ "items": [1, null] })]
+        {
             assert_eq!(document("fib", &odd).lines().count(), 0, "{odd}");
         }
         assert_eq!(document("x", &json!({ "items": [{}] })), "");

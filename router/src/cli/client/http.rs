@@ -101,12 +101,16 @@ impl Client {
 
     fn refused(&self, error: &io::Error) -> Failure {
         let socket = self.socket.display();
-        let failure = |text: String| Failure::environment(format!("no router answers at {socket}: {text}"));
+        let failure =
+            |text: String| Failure::environment(format!("no router answers at {socket}: {text}"));
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => failure("it was left behind by one that ended".into())
-                .with_help("start it with `nearhop run FILE`"),
-            io::ErrorKind::NotFound => failure("there is no such socket".into())
-                .with_help("start it with `nearhop run FILE`, or name its socket with --socket PATH"),
+            io::ErrorKind::ConnectionRefused => {
+                failure("it was left behind by one that ended".into())
+                    .with_help("start it with `nearhop run FILE`")
+            }
+            io::ErrorKind::NotFound => failure("there is no such socket".into()).with_help(
+                "start it with `nearhop run FILE`, or name its socket with --socket PATH",
+            ),
             io::ErrorKind::PermissionDenied => failure("permission denied".into())
                 .with_help("only the router's own user may speak to it"),
             _ => failure(error.to_string()),

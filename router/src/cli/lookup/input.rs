@@ -179,7 +179,11 @@ mod tests {
             ("gzip", gzip(&long), long.clone()),
             ("two members", [gzip("a"), gzip("b")].concat(), "ab".to_owned()),
             ("zstd", zstd(&long), long.clone()),
-            ("two frames", [zstd("a"), skippable.clone(), zstd(&long)].concat(), format!("a{long}")),
+            (
+                "two frames",
+                [zstd("a"), skippable.clone(), zstd(&long)].concat(),
+                format!("a{long}"),
+            ),
             ("skippable first", [skippable, zstd("a")].concat(), "a".to_owned()),
         ] {
             assert!(text_of(bytes).unwrap() == want, "{case}");

@@ -23,7 +23,8 @@ pub(super) struct Routes {
 impl Routes {
     /// Reads `path`, `-` for standard input. One wrong line refuses the file.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let name = if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
+        let name =
+            if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
         let unreadable =
             |error: std::io::Error| Failure::usage(format!("cannot read {name}: {error}"));
         let mut lines = Lines::open(path).map_err(unreadable)?;
@@ -66,7 +67,11 @@ impl Routes {
 
     fn insert(&mut self, prefix: IpPrefix) -> Result<(), WriteError> {
         let group = self.fib.add_group(&Group::Blackhole)?;
-        debug_assert_eq!(group.0 as usize, self.entries.len(), "ids count up while none is removed");
+        debug_assert_eq!(
+            group.0 as usize,
+            self.entries.len(),
+            "ids count up while none is removed"
+        );
         self.fib.insert(prefix, group).map(drop)
     }
 
@@ -121,7 +126,8 @@ mod tests {
             ("#", None),
         ] {
             let parsed = parse(line.as_bytes()).unwrap();
-            let parsed = parsed.map(|(p, n)| (p.to_string(), String::from_utf8_lossy(n).into_owned()));
+            let parsed =
+                parsed.map(|(p, n)| (p.to_string(), String::from_utf8_lossy(n).into_owned()));
             assert_eq!(parsed, want.map(|(p, n)| (p.into(), n.into())), "{line}");
         }
     }
