@@ -149,7 +149,7 @@ const COLUMNS: [(&str, &[&str]); 8] = [
     ),
     ("drops", &["reason", "packets", "text"]),
     ("neighbors", &["neighbor", "port", "kind", "state", "latency_us", "age_ms", "why"]),
-    ("explain", &["site", "best", "port", "cost", "state", "accept", "why"]),
+    ("explain", &["site", "chosen", "port", "cost", "state", "accept", "why"]),
     ("drain", &["site", "service", "drained"]),
 ];
 

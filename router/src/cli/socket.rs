@@ -42,17 +42,18 @@ pub(super) fn find(told: Option<&Path>, dirs: &[PathBuf]) -> Result<PathBuf, Fai
     }
 }
 
-/// Where sockets may be, the first being where this process would make its own. A client looks in
-/// all of them: it need not be started as its router was.
+/// Where sockets may be, the first being where this process would make its own. Under a service
+/// manager that is one place; elsewhere a client looks in the system's too, for it need not be
+/// started as its router was.
 pub(super) fn directories(env: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     // systemd joins several directories by colons; the first is the unit's main one.
     let runtime = set("RUNTIME_DIRECTORY").and_then(|dirs| std::env::split_paths(&dirs).next());
+    if let Some(dir) = runtime {
+        return vec![dir];
+    }
     let user = set("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("nearhop"));
-    let mut dirs: Vec<_> = runtime.into_iter().chain(user).collect();
-    dirs.push(PathBuf::from("/run/nearhop"));
-    dirs.dedup();
-    dirs
+    user.into_iter().chain([PathBuf::from("/run/nearhop")]).collect()
 }
 
 fn sockets(dir: &Path) -> Vec<PathBuf> {

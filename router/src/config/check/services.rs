@@ -1,7 +1,10 @@
 //! Services: size, and checks whose target has a family of the service.
 #![forbid(unsafe_code)]
 
-use super::{family, is_v6};
+use ipnetwork::IpNetwork;
+use toml::Spanned;
+
+use super::{family, is_v6, own_addresses};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawConfig, RawService};
 use crate::config::report::Report;
@@ -10,13 +13,14 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     for service in &raw.services {
         few_enough_links(service, report);
         targets_fit(service, report);
+        targets_are_elsewhere(raw, service, report);
     }
 }
 
 fn few_enough_links(service: &RawService, report: &Report) {
     let links: usize = service.sites.iter().map(|site| site.via.len()).sum();
     if links > LINKS_MAX {
-        let span = service.name.as_ref().map_or(service.span.clone(), toml::Spanned::span);
+        let span = service.name.as_ref().map_or(service.span.clone(), Spanned::span);
         let finding = Finding::mistake(format!("the service has {links} links to its sites"))
             .at(span, format!("expected at most {LINKS_MAX}, counted over all its sites"));
         report.add(finding);
@@ -32,6 +36,20 @@ fn targets_fit(service: &RawService, report: &Report) {
             let finding = Finding::mistake("the check would decide nothing")
                 .at(target.span(), format!("the service has no {} prefix", family(v6)))
                 .consequence();
+            report.add(finding);
+        }
+    }
+}
+
+/// The router answers for its own addresses, whatever became of the site.
+fn targets_are_elsewhere(raw: &RawConfig, service: &RawService, report: &Report) {
+    let checks = service.sites.iter().flat_map(|site| &site.health.checks);
+    for target in checks.filter_map(|check| check.target.as_ref()) {
+        let same = |own: &&Spanned<IpNetwork>| own.get_ref().ip() == *target.get_ref();
+        if let Some(own) = own_addresses(raw).find(same) {
+            let finding = Finding::mistake("the check would ask the router itself")
+                .at(target.span(), "expected an address of the site")
+                .at(own.span(), "this is the router's own");
             report.add(finding);
         }
     }

@@ -151,6 +151,23 @@ fn checks(service: &RawService, site: &RawSite, report: &Report) {
     }
     for v6 in [false, true] {
         unchecked_family(service, site, v6, report);
+        no_single_address(service, site, v6, report);
+    }
+}
+
+/// A check without target goes to the service's own address, but a network is not one.
+fn no_single_address(service: &RawService, site: &RawSite, v6: bool, report: &Report) {
+    let of_family = |prefix: &&Spanned<IpPrefix>| is_v6(*prefix.get_ref()) == v6;
+    let host = |prefix: &Spanned<IpPrefix>| prefix.get_ref().len() == if v6 { 128 } else { 32 };
+    let mut prefixes = service.prefixes.iter().filter(of_family).peekable();
+    let Some(&first) = prefixes.peek() else { return };
+    let checks = &site.health.checks;
+    if checks.iter().any(|check| check.target.is_none()) && !prefixes.any(host) {
+        let text = format!("{} is checked at its first address", first.get_ref());
+        let finding = Finding::warning(text)
+            .at(first.span(), "a check without target asks the service's own address")
+            .help("if sites answer at another one, add target = \"ADDRESS\" to the check");
+        report.add(finding);
     }
 }
 

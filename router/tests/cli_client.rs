@@ -1,0 +1,237 @@
+//! The client verbs against a small server that speaks as a router does.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+
+/// What the server was asked, in order.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A server on a socket of its own. Dropped, it breaks every connection off.
+struct Server {
+    dir: tempfile::TempDir,
+    asked: Asked,
+    _end: oneshot::Sender<()>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = Asked::default();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("r1.sock")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&asked));
+        let (end, ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = UnixListener::from_std(listener).unwrap();
+                tokio::select! {
+                    _ = axum::serve(listener, app).into_future() => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self { dir, asked, _end: end }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("r1.sock")
+    }
+
+    fn run(&self, args: &[&str]) -> (String, String, i32) {
+        run(nearhop(args).env("NEARHOP_SOCKET", self.socket()))
+    }
+}
+
+async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Response {
+    asked.lock().unwrap().push(format!("{method} {uri}"));
+    match uri.path() {
+        "/v1/show/services" => axum::Json(json!({
+            "schema": "nearhop.services.v1",
+            "items": [
+                { "service": "dns", "family": "ipv4", "best": true, "site": "fra", "cost": 10, "age_ms": 4_100 },
+                { "service": "dns", "family": "ipv4", "best": false, "site": "par", "cost": 120, "age_ms": null },
+            ],
+        }))
+        .into_response(),
+        "/v1/show/neighbors" => {
+            axum::Json(json!({ "schema": "nearhop.neighbors.v1", "items": [] })).into_response()
+        }
+        "/v1/show/drops" => "not JSON".into_response(),
+        "/v1/show/ports" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "/v1/explain" => axum::Json(json!({
+            "schema": "nearhop.explain.v1", "prefix": "198.51.100.53/32",
+            "items": [{ "site": "fra", "chosen": true, "why": "lowest cost" }],
+        }))
+        .into_response(),
+        "/v1/drain/fra" => {
+            axum::Json(json!({ "schema": "nearhop.drain.v1", "items": [{ "site": "fra", "drained": true }] }))
+                .into_response()
+        }
+        "/v1/reload" => axum::Json(json!({
+            "schema": "nearhop.reload.v1",
+            "items": [{ "change": "router: workers 1 -> 2" }, { "change": "- port ams: tun nh-ams" }],
+        }))
+        .into_response(),
+        "/v1/watch" => Body::new(Endless::default()).into_response(),
+        _ => {
+            let error = json!({ "error": "no site is called \"frs\"", "help": "did you mean \"fra\"?" });
+            (StatusCode::NOT_FOUND, axum::Json(error)).into_response()
+        }
+    }
+}
+
+/// Two events, then silence.
+#[derive(Default)]
+struct Endless(u8);
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>> {
+        if self.0 == 2 {
+            return std::task::Poll::Pending;
+        }
+        self.0 += 1;
+        let line = format!("{{\"schema\":\"nearhop.event.v1\",\"seq\":{}}}\n", self.0);
+        std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(line.into()))))
+    }
+}
+
+fn nearhop(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearhop"));
+    command.args(args).env_remove("NEARHOP_SOCKET").env_remove("RUNTIME_DIRECTORY");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(command: &mut Command) -> (String, String, i32) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+#[test]
+fn documents_are_tables_for_people_and_themselves_for_scripts() {
+    let server = Server::start();
+    let (table, err, status) = server.run(&["show", "services"]);
+    assert_eq!((err.as_str(), status), ("", 0));
+    insta::assert_snapshot!(table);
+    let (document, _, _) = server.run(&["show", "services", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["items"][1]["cost"], 120);
+    let (out, err, status) = server.run(&["show", "neighbors"]);
+    assert_eq!((out.as_str(), err.as_str(), status), ("", "nothing to show\n", 0));
+}
+
+#[test]
+fn verbs_ask_what_they_were_told() {
+    let server = Server::start();
+    assert_eq!(server.run(&["drain", "fra"]).0, "SITE  DRAINED\nfra   yes\n");
+    let (out, _, _) = server.run(&["reload"]);
+    assert_eq!(out, "router: workers 1 -> 2\n- port ams: tun nh-ams\n");
+    let flow = ["--from", "2001:db8::7", "--proto", "udp", "--sport", "5353", "--dport", "53"];
+    let (out, _, _) = server.run(&[&["explain", "2001:db8:53::53"][..], &flow].concat());
+    assert_eq!(
+        out,
+        "prefix: 198.51.100.53/32\nSITE     WHY\nfra   >  lowest cost\n> packets go there now\n"
+    );
+    server.run(&["explain", "198.51.100.53"]);
+    server.run(&["undrain", "a/b?c"]);
+    let asked = server.asked.lock().unwrap().clone();
+    assert_eq!(
+        asked,
+        [
+            "POST /v1/drain/fra",
+            "POST /v1/reload",
+            "GET /v1/explain?address=2001:db8:53::53&from=2001:db8::7&proto=17&sport=5353&dport=53",
+            "GET /v1/explain?address=198.51.100.53",
+            "POST /v1/undrain/a%2Fb%3Fc",
+        ]
+    );
+}
+
+#[test]
+fn what_the_router_refuses_is_said_in_its_words() {
+    let server = Server::start();
+    let want = "error: no site is called \"frs\"\n  help: did you mean \"fra\"?\n";
+    assert_eq!(server.run(&["drain", "frs"]), (String::new(), want.into(), 2));
+    let (_, err, status) = server.run(&["show", "ports"]);
+    assert_eq!(
+        (err.as_str(), status),
+        ("error: the router answered 500 Internal Server Error\n", 3)
+    );
+    let (_, err, status) = server.run(&["show", "drops"]);
+    assert_eq!((err.contains("is not JSON"), status), (true, 3), "{err}");
+}
+
+#[test]
+fn watch_gives_each_event_at_once_and_ends_with_its_reader() {
+    let server = Server::start();
+    let mut child =
+        nearhop(&["watch", "--socket", server.socket().to_str().unwrap()]).spawn().unwrap();
+    let mut events = BufReader::new(child.stdout.take().unwrap());
+    for seq in 1..3 {
+        let mut line = String::new();
+        events.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("{{\"schema\":\"nearhop.event.v1\",\"seq\":{seq}}}\n"));
+    }
+    // The server stays silent now: only the closed pipe can end it.
+    drop(events);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn watch_says_when_the_router_ends() {
+    let server = Server::start();
+    let mut child =
+        nearhop(&["watch", "--socket", server.socket().to_str().unwrap()]).spawn().unwrap();
+    let mut first = String::new();
+    let mut events = BufReader::new(child.stdout.take().unwrap());
+    events.read_line(&mut first).unwrap();
+    drop(server);
+    assert_eq!(child.wait().unwrap().code(), Some(3), "its connection broke in the middle");
+}
+
+#[test]
+fn no_router_is_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let told =
+        |path: &Path| run(&mut nearhop(&["show", "fib", "--socket", path.to_str().unwrap()]));
+    let (_, err, status) = told(&dir.path().join("absent.sock"));
+    assert_eq!((err.contains("there is no such socket"), status), (true, 3), "{err}");
+    let dead = dir.path().join("dead.sock");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let (_, err, status) = told(&dead);
+    assert_eq!(
+        (err.contains("left behind"), err.contains("nearhop run FILE"), status),
+        (true, true, 3),
+        "{err}"
+    );
+}
+
+#[test]
+fn the_only_router_of_the_runtime_directory_is_found() {
+    let server = Server::start();
+    let mut command = nearhop(&["show", "services"]);
+    let (out, err, status) = run(command.env("RUNTIME_DIRECTORY", server.dir.path()));
+    assert_eq!((out.contains("fra"), err.as_str(), status), (true, "", 0));
+}
