@@ -7,26 +7,26 @@
 //! * [`packet`]: checked views of bytes; [`verdict`]: every way a packet can end.
 //! * [`forward`]: the pure forwarding step; [`worker`]: the thread that runs it.
 //! * [`host`]: the router's own addresses; [`probe`]: is the site there, and how far.
-//! * [`control`]: from configuration and events to groups in the FIB.
-//! * [`config`], [`api`], [`telemetry`], [`cli`]: what people and scripts see.
+//! * [`control`]: from configuration and events to groups in the FIB; [`heartbeat`]: the thread
+//!   that hears of faults; [`run`]: the daemon and its control thread.
+//! * [`config`], [`event`], [`cli`]: what people and scripts see.
 //!
 //! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes and
 //! `now` and returns values, so that a whole network of routers runs in one deterministic test.
 #![deny(unsafe_code)]
 
-pub mod api;
 pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod event;
 pub mod forward;
+pub mod heartbeat;
 pub mod host;
 pub mod packet;
 pub mod port;
 pub mod probe;
 pub mod run;
-pub mod telemetry;
 pub mod time;
 pub mod verdict;
 pub mod worker;

@@ -24,7 +24,6 @@ use clap::Parser;
 use args::{Cli, Command};
 use output::Failure;
 
-pub use run::{RunError, RunOptions};
 
 /// Runs the command. `args` are those of a process: the first is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
 
 use crate::forward::FirstPacket;
 use crate::port::{PortError, PortId};
@@ -32,22 +33,32 @@ pub struct PortTrouble {
     pub gone: bool,
 }
 
-/// Wakes a thread that polls the descriptor it was made with. Cheap to clone.
+/// Wakes a thread. Cheap to clone.
 #[derive(Clone)]
-pub struct Wake(Arc<OwnedFd>);
+pub enum Wake {
+    /// One that polls this eventfd.
+    Descriptor(Arc<OwnedFd>),
+    /// One that awaits this.
+    Task(Arc<Notify>),
+}
 
 impl Wake {
     /// A new eventfd; the second is what to poll and read.
     pub fn new() -> std::io::Result<(Self, OwnedFd)> {
         let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let poll = fd.try_clone()?;
-        Ok((Self(Arc::new(fd)), poll))
+        Ok((Self::Descriptor(Arc::new(fd)), poll))
     }
 
-    /// Wakes it; a pending wake-up is enough.
+    /// Wakes it; one pending wake-up stands for many.
     pub fn wake(&self) {
-        // Fails only when the counter is full, and then a wake-up is pending already.
-        let _ = rustix::io::write(self.0.as_fd(), &1_u64.to_ne_bytes());
+        match self {
+            Self::Descriptor(fd) => {
+                // Fails only when the counter is full, and then a wake-up is pending already.
+                let _ = rustix::io::write(fd.as_fd(), &1_u64.to_ne_bytes());
+            }
+            Self::Task(notify) => notify.notify_one(),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Worker {
     state: WorkerState,
     batch: Batch,
     lanes: Lanes,
-    poller: Poller,
+    wake: OwnedFd,
     shared: Arc<WorkerShared>,
     ports: BTreeMap<PortId, PortCounters>,
     published_at: Nanos,
@@ -74,6 +74,18 @@ pub struct PortCounters {
     pub tx_dropped: u64,
 }
 
+impl PortCounters {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_batches += other.rx_batches;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+    }
+}
+
 /// What a worker is started with.
 pub struct WorkerParts {
     /// Its number, from 0.
@@ -95,29 +107,30 @@ pub struct WorkerParts {
 }
 
 impl Worker {
-    /// Prepares a worker; it forwards from the first [`Self::run`].
-    pub fn new(parts: WorkerParts) -> io::Result<Self> {
-        Ok(Self {
+    /// Prepares a worker; it forwards from [`Self::run`] on.
+    pub fn new(parts: WorkerParts) -> Self {
+        Self {
             index: parts.index,
             reader: parts.reader,
             snapshots: Snapshots::new(parts.snapshots),
             state: WorkerState::new(parts.index, parts.workers, parts.changes),
             batch: Batch::new(),
             lanes: parts.lanes,
-            poller: Poller::new(parts.wake)?,
+            wake: parts.wake,
             shared: parts.shared,
             ports: BTreeMap::new(),
             published_at: Nanos::ZERO,
-        })
+        }
     }
 
     /// Forwards until told to stop.
     pub fn run(mut self) -> io::Result<()> {
+        let mut poller = Poller::new(self.wake.try_clone()?)?;
         while !self.shared.stop.load(Ordering::Acquire) {
-            self.poller.follow(self.index, self.snapshots.load())?;
+            poller.follow(self.index, self.snapshots.load())?;
             let behind = !self.publish();
-            let ready = self.poller.wait(behind.then_some(PUBLISH_EVERY_MS))?;
-            self.forward_from(&ready);
+            let ready = poller.wait(behind.then_some(PUBLISH_EVERY_MS))?;
+            self.forward_from(&ready, &mut poller);
         }
         self.published_at = Nanos::ZERO;
         self.publish();
@@ -125,8 +138,8 @@ impl Worker {
     }
 
     /// Reads the ready ports in turn, a batch each, until a whole turn brings nothing.
-    fn forward_from(&mut self, ready: &Ready) {
-        let Self { reader, snapshots, state, batch, lanes, poller, ports, index, .. } = self;
+    fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) {
+        let Self { reader, snapshots, state, batch, lanes, ports, index, .. } = self;
         let mut online = reader.online();
         for _ in 0..ROUNDS_MAX {
             let mut any = false;

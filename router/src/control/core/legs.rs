@@ -37,6 +37,8 @@ pub struct LegState {
     pub port: PortId,
     /// Whether packets go there now.
     pub up: bool,
+    /// Whether there was a first verdict.
+    pub known: bool,
     /// Since when.
     pub since: Nanos,
     /// What decided it.
@@ -46,6 +48,13 @@ pub struct LegState {
     /// Smoothed round-trip time.
     pub rtt: Option<Duration>,
     pub(super) checks: Vec<CheckSpec>,
+}
+
+impl LegState {
+    /// What has to be answered for it to be up.
+    pub fn checks(&self) -> &[CheckSpec] {
+        &self.checks
+    }
 }
 
 impl Core {
@@ -92,6 +101,7 @@ impl Core {
             path: spec.path,
             port: spec.port,
             up: false,
+            known: false,
             since: now,
             reason: "no verdict yet".into(),
             distance: Distance::default(),
@@ -116,6 +126,7 @@ impl Core {
         let Some(key) = self.by_path.get(&path).cloned() else { return };
         let Some(leg) = self.legs.get_mut(&key) else { return };
         leg.up = up;
+        leg.known = true;
         leg.since = t;
         reason.clone_into(&mut leg.reason);
         let kind = EventKind::Site {

@@ -246,6 +246,21 @@ impl Core {
         true
     }
 
+    /// Sites that were drained before a restart; to be called before the first configuration.
+    pub fn restore_drains(&mut self, sites: impl IntoIterator<Item = String>) {
+        self.drained.extend(sites);
+    }
+
+    /// Makes reusable what readers have let go of.
+    pub fn reclaim(&mut self) {
+        self.writer.reclaim();
+    }
+
+    /// Where snapshots are published.
+    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.snapshot)
+    }
+
     /// The sites that are drained.
     pub fn drained(&self) -> &BTreeSet<String> {
         &self.drained

@@ -1,0 +1,318 @@
+//! The heartbeat thread: carrier, probes and their timers, and nothing else, so that nothing else
+//! stands between a fault and the byte that moves packets away from it.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use nearhop_fib::{AdjacencyId, PathId};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::control::core::Stopping;
+use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
+use crate::forward::Snapshots;
+use crate::port::PortId;
+use crate::port::carrier::{CarrierError, CarrierMonitor};
+use crate::port::netns::NetNs;
+use crate::probe::{CheckEvent, CheckStats};
+use crate::time::Nanos;
+use crate::worker::{Lane, LanePacket, PortTrouble};
+
+/// What the control thread asks of the heartbeat thread.
+pub enum Order {
+    /// Forgive every leg its flaps.
+    ClearDamping,
+    /// End the thread.
+    End,
+    /// Watch a leg; forget what was watched under its path before.
+    Leg(LegSpec),
+    /// Watch a port: a device of this index in this namespace.
+    Port {
+        /// Its number.
+        id: PortId,
+        /// Its adjacency.
+        adjacency: AdjacencyId,
+        /// Where the device lives.
+        netns: NetNs,
+        /// Its interface index there.
+        ifindex: u32,
+    },
+    /// Answer with what is known of every check and round trip.
+    Report(Sender<HeartbeatReport>),
+    /// Forget these, then answer.
+    Stop(Stopping, Sender<()>),
+    /// What the host stack found out by TCP: check `index` of a leg.
+    TcpVerdict(PathId, usize, CheckEvent),
+}
+
+/// What the heartbeat thread knows.
+#[derive(Clone, Debug, Default)]
+pub struct HeartbeatReport {
+    /// Probes of each leg, in the order of its checks.
+    pub checks: BTreeMap<PathId, Vec<CheckStats>>,
+    /// Smoothed round-trip time of each leg that has one.
+    pub round_trips: Vec<(PathId, Duration)>,
+    /// How late the latest timer was handled, at worst, since the last report.
+    pub lateness_max: Duration,
+    /// Probes that a device did not take.
+    pub unsent: u64,
+}
+
+/// What the thread is made of.
+pub struct HeartbeatParts {
+    /// The state machine that decides.
+    pub monitor: Monitor,
+    /// To find the devices.
+    pub snapshots: Snapshots,
+    /// Woken by orders and by the workers' lanes.
+    pub wake: OwnedFd,
+    /// Answers to probes, from the workers.
+    pub packets: Receiver<LanePacket>,
+    /// Ports in trouble, from the workers.
+    pub trouble: Receiver<PortTrouble>,
+    /// From the control thread.
+    pub orders: Receiver<Order>,
+    /// To the control thread: what happened, and when its bytes were stored.
+    pub events: Lane<(MonitorEvent, Nanos)>,
+}
+
+/// The thread's state.
+pub struct Heartbeat {
+    parts: HeartbeatParts,
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    carriers: Vec<Carrier>,
+    legs: Vec<PathId>,
+    lateness_max: Duration,
+    unsent: u64,
+}
+
+/// A namespace that is watched, and which of its devices are ports.
+struct Carrier {
+    monitor: CarrierMonitor,
+    ports: HashMap<u32, PortId>,
+    /// Whether a device is up, as last heard: a port may be added later.
+    known: HashMap<u32, bool>,
+}
+
+impl Heartbeat {
+    /// Prepares the thread.
+    pub fn new(parts: HeartbeatParts) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        for fd in [&parts.wake, &timer] {
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        }
+        Ok(Self {
+            parts,
+            epoll,
+            timer,
+            carriers: Vec::new(),
+            legs: Vec::new(),
+            lateness_max: Duration::ZERO,
+            unsent: 0,
+        })
+    }
+
+    /// Watches until told to end.
+    pub fn run(mut self) -> io::Result<()> {
+        loop {
+            self.sleep()?;
+            self.handle_carriers();
+            self.handle_packets();
+            self.tell();
+            if !self.handle_orders() {
+                return Ok(());
+            }
+            // Whatever came in before this moment is handled before a timer may call it missing.
+            self.handle_packets();
+            let now = Nanos::now();
+            if let Some(due) = self.parts.monitor.poll_timeout().filter(|&due| due <= now) {
+                self.lateness_max = self.lateness_max.max(now.since(due));
+            }
+            self.parts.monitor.handle_timeout(now);
+            self.tell();
+            self.transmit(now);
+        }
+    }
+
+    /// Until a device, a worker, the control thread or the clock has something.
+    fn sleep(&mut self) -> io::Result<()> {
+        let due = self.parts.monitor.poll_timeout();
+        // All zeros would disarm the timer: what is due at 0 is due at 1 ns.
+        let at = due.map_or(0, |due| due.0.max(1));
+        let value = Timespec {
+            tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: (at % 1_000_000_000) as i64,
+        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let spec = Itimerspec { it_interval: zero, it_value: value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;
+        let mut events = Vec::with_capacity(64);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // Reading resets them; that they were reset already is no harm.
+        let _ = rustix::io::read(&self.parts.wake, &mut [0; 8]);
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        Ok(())
+    }
+
+    fn handle_carriers(&mut self) {
+        for carrier in &mut self.carriers {
+            while let Some(event) = carrier.monitor.poll_event() {
+                let now = Nanos::now();
+                carrier.known.insert(event.ifindex, event.up);
+                if let Some(&port) = carrier.ports.get(&event.ifindex) {
+                    self.parts.monitor.handle_carrier(now, port, event.up);
+                }
+                if event.deleted {
+                    carrier.known.remove(&event.ifindex);
+                }
+            }
+        }
+        for trouble in self.parts.trouble.try_iter() {
+            // A device that was deleted stays down; one that is set down is told by netlink too,
+            // and may be up again by the time this is read.
+            if trouble.gone {
+                self.parts.monitor.handle_carrier(Nanos::now(), trouble.port, false);
+            }
+        }
+    }
+
+    fn handle_packets(&mut self) {
+        for packet in self.parts.packets.try_iter().take(PACKETS_MAX) {
+            self.parts.monitor.handle_packet(packet.received, packet.port, &packet.bytes);
+        }
+    }
+
+    /// Passes events on, with the time by which their bytes were stored.
+    fn tell(&mut self) {
+        let stored = Nanos::now();
+        while let Some(event) = self.parts.monitor.poll_event() {
+            self.parts.events.push((event, stored));
+        }
+        self.parts.events.flush();
+    }
+
+    fn transmit(&mut self, now: Nanos) {
+        let snapshot = self.parts.snapshots.load();
+        while let Some(transmit) = self.parts.monitor.poll_transmit(now) {
+            let port = snapshot.port(transmit.port);
+            let sent = port.is_some_and(|port| port.device.tx(0, transmit.packet).is_ok());
+            self.unsent += u64::from(!sent);
+        }
+    }
+
+    /// `false` when told to end.
+    fn handle_orders(&mut self) -> bool {
+        while let Ok(order) = self.parts.orders.try_recv() {
+            let now = Nanos::now();
+            match order {
+                Order::ClearDamping => self.parts.monitor.clear_damping(now),
+                Order::End => return false,
+                Order::Leg(spec) => self.watch_leg(now, spec),
+                Order::Port { id, adjacency, netns, ifindex } => {
+                    self.parts.monitor.add_port(id, adjacency);
+                    if let Err(error) = self.watch_port(now, id, &netns, ifindex) {
+                        log::error!("carrier of port {} is not watched: {error}", id.0);
+                    }
+                }
+                Order::Report(answer) => {
+                    // Nobody waits for it any more: nothing to do.
+                    let _ = answer.send(self.report());
+                }
+                Order::Stop(stopping, answer) => {
+                    self.forget(&stopping);
+                    let _ = answer.send(());
+                }
+                Order::TcpVerdict(path, index, event) => {
+                    self.parts.monitor.handle_tcp_verdict(path, index, &event);
+                }
+            }
+            self.tell();
+        }
+        true
+    }
+
+    fn watch_leg(&mut self, now: Nanos, spec: LegSpec) {
+        let path = spec.path;
+        self.parts.monitor.remove_leg(path);
+        match self.parts.monitor.add_leg(now, spec) {
+            Ok(()) => self.legs.push(path),
+            Err(error) => log::error!("a site's checks cannot be done: {error}"),
+        }
+    }
+
+    /// Finds or opens the namespace's monitor, and says what it knows of the port already.
+    fn watch_port(
+        &mut self,
+        now: Nanos,
+        id: PortId,
+        netns: &NetNs,
+        ifindex: u32,
+    ) -> Result<(), CarrierError> {
+        let found = self.carriers.iter().position(|carrier| carrier.monitor.netns() == netns);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let monitor = CarrierMonitor::open(netns)?;
+                let data = epoll::EventData::new_u64(0);
+                if let Err(errno) =
+                    epoll::add(&self.epoll, monitor.as_fd(), data, epoll::EventFlags::IN)
+                {
+                    log::error!("cannot poll for carrier in {netns}: {errno}");
+                }
+                let (ports, known) = (HashMap::new(), HashMap::new());
+                self.carriers.push(Carrier { monitor, ports, known });
+                self.carriers.len() - 1
+            }
+        };
+        let carrier = &mut self.carriers[index];
+        carrier.ports.insert(ifindex, id);
+        if let Some(&up) = carrier.known.get(&ifindex) {
+            self.parts.monitor.handle_carrier(now, id, up);
+        }
+        self.handle_carriers();
+        Ok(())
+    }
+
+    fn forget(&mut self, stopping: &Stopping) {
+        for &path in &stopping.legs {
+            self.parts.monitor.remove_leg(path);
+            self.legs.retain(|&leg| leg != path);
+        }
+        for &(id, _, _) in &stopping.ports {
+            self.parts.monitor.remove_port(id);
+            for carrier in &mut self.carriers {
+                carrier.ports.retain(|_, port| *port != id);
+            }
+        }
+    }
+
+    fn report(&mut self) -> HeartbeatReport {
+        let monitor = &self.parts.monitor;
+        HeartbeatReport {
+            checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
+            round_trips: monitor.round_trips().collect(),
+            lateness_max: std::mem::take(&mut self.lateness_max),
+            unsent: self.unsent,
+        }
+    }
+}
+
+/// Packets taken from the workers' lane before timers get their turn.
+const PACKETS_MAX: usize = 65_536;

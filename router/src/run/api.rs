@@ -1,0 +1,245 @@
+//! The control socket: JSON over HTTP for the client command and scripts.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::RunError;
+
+/// What a client asks; answered on the channel that comes with it.
+#[derive(Debug)]
+pub enum Command {
+    /// `POST /v1/drain/SITE` and `/v1/undrain/SITE`.
+    Drain(String, bool, Reply<Value>),
+    /// `GET /v1/explain`.
+    Explain(ExplainQuery, Reply<Value>),
+    /// `POST /v1/reload`.
+    Reload(Reply<Value>),
+    /// `GET /v1/show/NOUN`.
+    Show(String, Reply<Value>),
+    /// `POST /v1/undamp`.
+    Undamp(Reply<Value>),
+    /// `GET /v1/watch`: the lines so far that were asked for, and all that follow.
+    Watch(Option<u64>, Reply<(Vec<Bytes>, broadcast::Receiver<Bytes>)>),
+}
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
+
+/// What an address is asked about.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ExplainQuery {
+    /// Destination.
+    pub address: std::net::IpAddr,
+    /// Source of a flow.
+    pub from: Option<std::net::IpAddr>,
+    /// IP protocol number.
+    pub proto: Option<u8>,
+    /// Source port.
+    pub sport: Option<u16>,
+    /// Destination port.
+    pub dport: Option<u16>,
+}
+
+/// Why a request was not answered.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    error: String,
+    help: Option<String>,
+}
+
+impl ApiError {
+    /// The client asked for something that is not there.
+    pub fn not_found(error: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, error: error.into(), help: None }
+    }
+
+    /// The request cannot be fulfilled as the router is now.
+    pub fn conflict(error: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, error: error.into(), help: None }
+    }
+
+    /// What is wrong, and what to do.
+    pub fn text(&self) -> &str {
+        &self.error
+    }
+
+    /// The router is ending.
+    fn ending() -> Self {
+        let error = "the router is ending".into();
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None }
+    }
+
+    /// Says what to type.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error, "help": self.help }))).into_response()
+    }
+}
+
+/// Binds the control socket; refuses if a router answers there already, and takes over what a dead
+/// one left.
+pub(super) fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, RunError> {
+    let failed = |what: &str, error: io::Error| {
+        RunError::new(format!("control socket {}: cannot {what}: {error}", path.display()))
+            .with_help("name another place with --socket PATH or NEARHOP_SOCKET")
+    };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(|error| failed("make its directory", error))?;
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            let message = format!("a router answers at {} already", path.display());
+            return Err(RunError::new(message)
+                .with_help("stop it, or give this one another name or --socket PATH"));
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| failed("remove what is left of it", error))?;
+        }
+        Err(_) => {}
+    }
+    let listener =
+        std::os::unix::net::UnixListener::bind(path).map_err(|error| failed("bind it", error))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|error| failed("protect it", error))?;
+    listener.set_nonblocking(true).map_err(|error| failed("prepare it", error))?;
+    Ok(listener)
+}
+
+/// Serves the socket until the runtime ends.
+pub(super) fn serve(
+    listener: std::os::unix::net::UnixListener,
+    commands: mpsc::Sender<Command>,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let writes = Router::new()
+        .route("/v1/drain/{site}", post(drain))
+        .route("/v1/undrain/{site}", post(undrain))
+        .route("/v1/undamp", post(undamp))
+        .route("/v1/reload", post(reload));
+    let app = reads().merge(writes).with_state(commands);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            log::error!("the control socket ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+/// Serves the reading half over TCP.
+pub(super) fn serve_http(listener: TcpListener, commands: mpsc::Sender<Command>) {
+    let app = reads().with_state(commands);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            log::error!("the HTTP listener ended: {error}");
+        }
+    });
+}
+
+type Commands = State<mpsc::Sender<Command>>;
+
+fn reads() -> Router<mpsc::Sender<Command>> {
+    Router::new()
+        .route("/v1/show/{noun}", get(show))
+        .route("/v1/explain", get(explain))
+        .route("/v1/watch", get(watch))
+}
+
+async fn show(commands: Commands, UrlPath(noun): UrlPath<String>) -> Result<Json<Value>, ApiError> {
+    ask(commands, |reply| Command::Show(noun, reply)).await.map(Json)
+}
+
+async fn explain(
+    commands: Commands,
+    Query(query): Query<ExplainQuery>,
+) -> Result<Json<Value>, ApiError> {
+    ask(commands, |reply| Command::Explain(query, reply)).await.map(Json)
+}
+
+async fn drain(commands: Commands, UrlPath(site): UrlPath<String>) -> Result<Json<Value>, ApiError> {
+    ask(commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
+}
+
+async fn undrain(
+    commands: Commands,
+    UrlPath(site): UrlPath<String>,
+) -> Result<Json<Value>, ApiError> {
+    ask(commands, |reply| Command::Drain(site, false, reply)).await.map(Json)
+}
+
+async fn undamp(commands: Commands) -> Result<Json<Value>, ApiError> {
+    ask(commands, Command::Undamp).await.map(Json)
+}
+
+async fn reload(commands: Commands) -> Result<Json<Value>, ApiError> {
+    ask(commands, Command::Reload).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct WatchQuery {
+    since: Option<u64>,
+}
+
+/// JSON lines without end; one who reads too slowly loses lines, which the gap in `seq` tells.
+async fn watch(
+    commands: Commands,
+    Query(query): Query<WatchQuery>,
+) -> Result<Response, ApiError> {
+    let (past, mut lines) = ask(commands, |reply| Command::Watch(query.since, reply)).await?;
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, io::Error>>(WATCH_BUFFER);
+    tokio::spawn(async move {
+        for line in past {
+            if sender.send(Ok(line)).await.is_err() {
+                return;
+            }
+        }
+        loop {
+            let line = match lines.recv().await {
+                Ok(line) => line,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            if sender.send(Ok(line)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|line| (line, receiver))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(stream)).into_response())
+}
+
+async fn ask<T>(
+    State(commands): Commands,
+    command: impl FnOnce(Reply<T>) -> Command,
+) -> Result<T, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(command(reply)).await.map_err(|_| ApiError::ending())?;
+    answer.await.map_err(|_| ApiError::ending())?
+}
+
+/// Lines that wait for one slow watcher.
+const WATCH_BUFFER: usize = 1024;

@@ -1,0 +1,382 @@
+//! The control thread's loop: one task owns all state, everything else sends it messages.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+use super::api::{self, ApiError, Command};
+use super::hosting::Hosting;
+use super::ports::{Opened, open_all};
+use super::threads::Daemon;
+use super::{RunError, RunOptions, announce_ready, views};
+use crate::config::{self, Config};
+use crate::control::core::{Orders, Stopping};
+use crate::control::monitor::MonitorEventKind;
+use crate::event::{Event, EventKind, SCHEMA};
+use crate::heartbeat::{HeartbeatReport, Order};
+use crate::time::Nanos;
+
+/// Runs the router until it is told to end.
+pub(super) async fn run(
+    daemon: Daemon,
+    config: Config,
+    options: RunOptions,
+    socket: std::os::unix::net::UnixListener,
+) -> Result<(), RunError> {
+    let failed = |error: std::io::Error| RunError::new(format!("cannot start: {error}"));
+    let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
+    api::serve(socket, commands.clone()).map_err(failed)?;
+    if let Some(address) = config.api.http {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            RunError::new(format!("[api] http: cannot listen on {address}: {error}"))
+        })?;
+        api::serve_http(listener, commands);
+    }
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut control = Control::new(daemon, options)?;
+    if let Err(error) = control.start(config) {
+        control.daemon.end();
+        return Err(error);
+    }
+    let wake = Arc::clone(&control.daemon.wake);
+    let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
+    let ended = loop {
+        let due = control.next_timeout();
+        tokio::select! {
+            biased;
+            () = wake.notified() => control.handle_lanes(),
+            Some(command) = asked.recv() => control.handle_command(command),
+            () = sleep_until(due) => {}
+            _ = second.tick() => control.keep_house(),
+            _ = hangup.recv() => control.reload_by_signal(),
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+        }
+        control.after_step();
+        if let Some(thread) = control.daemon.lost_thread() {
+            break Err(RunError::new(format!("{thread} has ended; see the log")));
+        }
+    };
+    control.daemon.end();
+    ended
+}
+
+/// The control thread's state.
+pub(super) struct Control {
+    pub(super) daemon: Daemon,
+    pub(super) hosting: Hosting,
+    pub(super) opened: BTreeMap<String, (crate::port::netns::NetNs, u32)>,
+    pub(super) started: Nanos,
+    options: RunOptions,
+    ready: bool,
+    next_seq: u64,
+    past: VecDeque<(u64, Bytes)>,
+    lines: broadcast::Sender<Bytes>,
+    stalled: Option<(usize, Nanos)>,
+}
+
+impl Control {
+    fn new(daemon: Daemon, options: RunOptions) -> Result<Self, RunError> {
+        let core = &daemon.core;
+        let hosting = Hosting::new(
+            core.handle(),
+            core.published(),
+            Arc::clone(&daemon.changes),
+            daemon.seed,
+            Nanos::now(),
+        )?;
+        Ok(Self {
+            daemon,
+            hosting,
+            opened: BTreeMap::new(),
+            started: Nanos::now(),
+            options,
+            ready: false,
+            next_seq: 0,
+            past: VecDeque::new(),
+            lines: broadcast::channel(LINES_MAX).0,
+            stalled: None,
+        })
+    }
+
+    fn start(&mut self, config: Config) -> Result<(), RunError> {
+        let devices = open_all(&config.ports, self.daemon.workers.len())?;
+        self.load_drains(&config);
+        self.put_in_force(config, devices);
+        self.after_step();
+        Ok(())
+    }
+
+    /// Everything that other threads have sent.
+    fn handle_lanes(&mut self) {
+        for (event, stored) in self.daemon.monitor_events.try_iter() {
+            if let MonitorEventKind::Carrier { port, up } = event.kind {
+                self.hosting.set_carrier(event.t, port, up);
+            }
+            self.daemon.core.handle_monitor(&event, stored);
+        }
+        for (worker, first) in self.daemon.first_packets.try_iter() {
+            self.daemon.core.handle_first_packet(worker, first);
+        }
+        for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
+            self.hosting.handle_packet(&packet);
+        }
+    }
+
+    /// What follows from whatever happened: the host stack's answers, events, readiness.
+    fn after_step(&mut self) {
+        for (path, index, event) in self.hosting.poll(Nanos::now()) {
+            self.daemon.heartbeat.order(Order::TcpVerdict(path, index, event));
+        }
+        if !self.ready && self.is_ready() {
+            self.ready = true;
+            announce_ready(&self.options);
+            self.tell(Nanos::now(), EventKind::Ready);
+        }
+        while let Some((t, kind)) = self.daemon.core.poll_event() {
+            self.tell(t, kind);
+        }
+    }
+
+    /// Ports open, routes installed, every site's first verdict known.
+    fn is_ready(&self) -> bool {
+        let core = &self.daemon.core;
+        !core.is_unpublished() && core.legs().all(|(_, leg)| leg.known)
+    }
+
+    fn next_timeout(&mut self) -> Instant {
+        let now = Nanos::now();
+        let due = self.hosting.poll_timeout(now).map(|at| at.since(now));
+        let sleep = due.unwrap_or(HOUSEKEEPING_EVERY).min(HOUSEKEEPING_EVERY);
+        Instant::now() + sleep
+    }
+
+    /// Latency, retries, and who holds what back.
+    fn keep_house(&mut self) {
+        let now = Nanos::now();
+        let times = self.report().map(|report| report.round_trips).unwrap_or_default();
+        let core = &mut self.daemon.core;
+        let stalled = core.handle_round_trips(now, times).and_then(|()| core.retry(now)).is_err();
+        core.reclaim();
+        match core.writer().slowest_reader() {
+            Some(reader) => {
+                let since = match self.stalled {
+                    Some((slot, since)) if slot == reader => since,
+                    _ => now,
+                };
+                self.stalled = Some((reader, since));
+                let stalled_for = now.since(since);
+                if stalled || stalled_for >= STALLED_AFTER {
+                    let stalled_ms = u64::try_from(stalled_for.as_millis()).unwrap_or(u64::MAX);
+                    let worker = reader as u16;
+                    self.tell(now, EventKind::ReaderStalled { worker, stalled_ms });
+                }
+            }
+            None => self.stalled = None,
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        // One who asked and went away is not waited for.
+        match command {
+            Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
+            Command::Explain(query, reply) => {
+                drop(reply.send(views::explain(self, &query)));
+            }
+            Command::Reload(reply) => {
+                let done = self.reload().map(|changes| {
+                    let items: Vec<Value> =
+                        changes.iter().map(|change| json!({ "change": change })).collect();
+                    json!({ "schema": "nearhop.reload.v1", "items": items })
+                });
+                drop(reply.send(done));
+            }
+            Command::Show(noun, reply) => drop(reply.send(views::show(self, &noun))),
+            Command::Undamp(reply) => {
+                self.daemon.heartbeat.order(Order::ClearDamping);
+                drop(reply.send(Ok(json!({ "schema": "nearhop.undamp.v1", "items": [] }))));
+            }
+            Command::Watch(since, reply) => {
+                let past = self.past.iter().filter(|(seq, _)| since.is_some_and(|s| *seq >= s));
+                let past = past.map(|(_, line)| line.clone()).collect();
+                drop(reply.send(Ok((past, self.lines.subscribe()))));
+            }
+        }
+    }
+
+    fn drain(&mut self, site: &str, drained: bool) -> Result<Value, ApiError> {
+        if !self.daemon.core.drain(Nanos::now(), site, drained) {
+            let sites = self.daemon.core.config().services.iter().flat_map(|s| &s.sites);
+            let mut names: Vec<&str> = sites.map(|site| &*site.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            return Err(ApiError::not_found(format!("no service has a site {site:?}"))
+                .with_help(format!("known sites: {}", names.join(", "))));
+        }
+        self.save_drains();
+        let services = self.daemon.core.config().services.iter();
+        let has = |service: &&config::model::Service| service.sites.iter().any(|s| s.name == site);
+        let items: Vec<Value> = services
+            .filter(has)
+            .map(|service| json!({ "site": site, "service": service.name, "drained": drained }))
+            .collect();
+        Ok(json!({ "schema": "nearhop.drain.v1", "items": items }))
+    }
+
+    fn reload_by_signal(&mut self) {
+        match self.reload() {
+            Ok(changes) => log::info!("reloaded: {} change(s)", changes.len()),
+            Err(error) => log::error!("not reloaded: {}", error.text()),
+        }
+    }
+
+    /// All or nothing: what cannot be put in force whole changes nothing.
+    fn reload(&mut self) -> Result<Vec<String>, ApiError> {
+        let (config, _) = config::load(&self.options.file)
+            .map_err(|errors| ApiError::conflict(errors.to_string()))?;
+        let core = &self.daemon.core;
+        let changes = config::diff(core.config(), &config);
+        let open = core
+            .ports_to_open(&config)
+            .map_err(|change| ApiError::conflict(change.to_string()))?;
+        let devices = open_all(open, self.daemon.workers.len())
+            .map_err(|error| ApiError::conflict(error.message))?;
+        self.put_in_force(config, devices);
+        self.tell(Nanos::now(), EventKind::Reload { changes: changes.clone() });
+        Ok(changes)
+    }
+
+    fn put_in_force(&mut self, config: Config, devices: BTreeMap<String, Opened>) {
+        let now = Nanos::now();
+        self.hosting.configure(&config);
+        let mut moved = BTreeMap::new();
+        for (name, opened) in devices {
+            self.opened.insert(name.clone(), (opened.netns, opened.ifindex));
+            moved.insert(name, opened.device);
+        }
+        let orders = match self.daemon.core.apply(config, moved, now) {
+            Ok(orders) => orders,
+            Err((orders, error)) => {
+                log::warn!("part of the configuration waits to be published: {error}");
+                orders
+            }
+        };
+        for worker in &self.daemon.workers {
+            worker.wake();
+        }
+        self.carry_out(now, orders);
+    }
+
+    fn carry_out(&mut self, now: Nanos, orders: Orders) {
+        let heartbeat = &self.daemon.heartbeat;
+        for (id, adjacency) in orders.ports {
+            let name = self.daemon.core.ports().find(|port| port.id == id).map(|p| p.name());
+            if let Some((netns, ifindex)) = name.and_then(|name| self.opened.get(name)).cloned() {
+                heartbeat.order(Order::Port { id, adjacency, netns, ifindex });
+            }
+        }
+        for leg in orders.legs {
+            self.hosting.watch(now, &leg);
+            heartbeat.order(Order::Leg(leg));
+        }
+        let Stopping { legs, ports } = &orders.stop;
+        if legs.is_empty() && ports.is_empty() {
+            return;
+        }
+        for &path in legs {
+            self.hosting.forget(path);
+        }
+        let (done, wait) = crossbeam_channel::bounded(1);
+        heartbeat.order(Order::Stop(orders.stop.clone(), done));
+        // The heartbeat thread answers within microseconds; one that does not is reported as lost,
+        // and ids that it may still hold are then never reused.
+        if wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).is_ok() {
+            self.daemon.core.release(&orders.stop);
+        }
+    }
+
+    /// What the heartbeat thread knows.
+    pub(super) fn report(&self) -> Option<HeartbeatReport> {
+        let (answer, wait) = crossbeam_channel::bounded(1);
+        self.daemon.heartbeat.order(Order::Report(answer));
+        wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).ok()
+    }
+
+    /// Makes an event a line, for watchers, for those who come later, and for the log.
+    fn tell(&mut self, t: Nanos, kind: EventKind) {
+        let node = self.daemon.core.config().router.name.clone();
+        let event =
+            Event { schema: SCHEMA.to_owned(), t_ns: t.0, seq: self.next_seq, node, kind };
+        self.next_seq += 1;
+        let Ok(mut line) = serde_json::to_vec(&event) else { return };
+        line.push(b'\n');
+        log::info!(target: "event", "{}", String::from_utf8_lossy(&line).trim_end());
+        let line = Bytes::from(line);
+        if self.past.len() == PAST_MAX {
+            self.past.pop_front();
+        }
+        self.past.push_back((event.seq, line.clone()));
+        // Nobody watching is no error.
+        let _ = self.lines.send(line);
+    }
+
+    fn load_drains(&mut self, config: &Config) {
+        let Some(dir) = &config.router.state_dir else { return };
+        let path = dir.join(DRAINS_FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice::<Vec<String>>(&bytes) {
+                Ok(sites) => self.daemon.core.restore_drains(sites),
+                Err(error) => log::error!("{} is not a list of sites: {error}", path.display()),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => log::error!("cannot read {}: {error}", path.display()),
+        }
+    }
+
+    /// Written beside and moved into place, so that a crash leaves the old list or the new one.
+    fn save_drains(&self) {
+        let Some(dir) = &self.daemon.core.config().router.state_dir else { return };
+        let path = dir.join(DRAINS_FILE);
+        let new = dir.join(format!("{DRAINS_FILE}.new"));
+        let sites: Vec<&String> = self.daemon.core.drained().iter().collect();
+        let saved = std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&new, serde_json::to_vec(&sites)?))
+            .and_then(|()| std::fs::rename(&new, &path));
+        if let Err(error) = saved {
+            log::error!("cannot write {}: {error}", path.display());
+        }
+    }
+}
+
+/// Requests that may wait for the control thread.
+const COMMANDS_MAX: usize = 256;
+
+/// Lines that wait for a watcher.
+const LINES_MAX: usize = 16_384;
+
+/// Events kept for those who come later.
+const PAST_MAX: usize = 16_384;
+
+/// Packets for the host stack taken in one turn.
+const HOST_PACKETS_MAX: usize = 1024;
+
+/// How often latency is taken over, and what waits is tried again.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+
+/// A worker that holds things back for so long is reported.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the heartbeat thread may take to answer.
+const HEARTBEAT_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// The file of drained sites in the state directory.
+const DRAINS_FILE: &str = "drained.json";

@@ -1,0 +1,154 @@
+//! The host stack's place in the control thread: punted packets in, its own packets out by the FIB
+//! or by the port they are pinned to; and the TCP checks that run on it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use ipnetwork::IpNetwork;
+use nearhop_fib::{Handle, PathId, Reader};
+
+use super::RunError;
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::config::model::CheckKind;
+use crate::control::monitor::LegSpec;
+use crate::forward::{Counters, Snapshot, Snapshots, WorkerState, originate};
+use crate::host::check::TcpChecker;
+use crate::host::{Host, HostConfig};
+use crate::port::PortId;
+use crate::probe::{CheckEvent, CheckId};
+use crate::time::Nanos;
+use crate::verdict::Verdict;
+use crate::worker::{LanePacket, drop_verdict};
+
+/// Host stack, TCP checks and their way out.
+pub(super) struct Hosting {
+    host: Host,
+    checker: TcpChecker,
+    checks: HashMap<CheckId, (PathId, usize)>,
+    reader: Reader,
+    snapshots: Snapshots,
+    batch: Batch,
+    state: WorkerState,
+}
+
+impl Hosting {
+    pub(super) fn new(
+        fib: &Handle,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        changes: Arc<AtomicU64>,
+        seed: u64,
+        now: Nanos,
+    ) -> Result<Self, RunError> {
+        let config = HostConfig { addresses: Vec::new(), mtu: MTU_MIN, seed };
+        Ok(Self {
+            host: Host::new(now, config),
+            checker: TcpChecker::new(),
+            checks: HashMap::new(),
+            reader: fib.reader().ok_or_else(|| RunError::new("no reader is left"))?,
+            snapshots: Snapshots::new(snapshot),
+            batch: Batch::new(),
+            state: WorkerState::new(usize::MAX, 1, changes),
+        })
+    }
+
+    /// The router's own addresses are these from now on.
+    pub(super) fn configure(&mut self, config: &Config) {
+        let own = config.ports.iter().flat_map(|port| &port.addresses);
+        self.host.set_addresses(own.chain(&config.router.addresses).map(IpNetwork::ip));
+    }
+
+    /// Takes over the TCP checks of a leg; those it had before are forgotten.
+    pub(super) fn watch(&mut self, now: Nanos, leg: &LegSpec) {
+        self.forget(leg.path);
+        for (index, spec) in leg.checks.iter().enumerate() {
+            if !matches!(spec.kind, CheckKind::Tcp { .. }) {
+                continue;
+            }
+            match self.checker.add(now, &self.host, spec.clone()) {
+                Ok(id) => {
+                    self.checks.insert(id, (leg.path, index));
+                }
+                Err(error) => log::error!("a TCP check cannot be done: {error}"),
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, path: PathId) {
+        let of_leg = |(id, (leg, _)): (&CheckId, &(PathId, usize))| (*leg == path).then_some(*id);
+        for id in self.checks.iter().filter_map(of_leg).collect::<Vec<_>>() {
+            self.checker.remove(&mut self.host, id);
+            self.checks.remove(&id);
+        }
+    }
+
+    pub(super) fn set_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
+        self.checker.set_carrier(now, &mut self.host, port, up);
+    }
+
+    pub(super) fn handle_packet(&mut self, packet: &LanePacket) {
+        self.host.handle_packet(packet.received, packet.port, &packet.bytes);
+    }
+
+    /// Runs stack and checks and sends what they say; gives back the checks' verdicts.
+    pub(super) fn poll(&mut self, now: Nanos) -> Vec<(PathId, usize, CheckEvent)> {
+        self.host.poll(now);
+        self.checker.poll(now, &mut self.host);
+        self.host.poll(now);
+        self.send(now);
+        let mut verdicts = Vec::new();
+        while let Some(event) = self.checker.poll_event() {
+            if let Some(&(path, index)) = self.checks.get(&event.check) {
+                verdicts.push((path, index, event));
+            }
+        }
+        verdicts
+    }
+
+    /// When [`Self::poll`] is due next.
+    pub(super) fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
+        self.host.poll_timeout(now).into_iter().chain(self.checker.poll_timeout()).min()
+    }
+
+    /// What was sent, and what became of it.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    fn send(&mut self, now: Nanos) {
+        let online = self.reader.online();
+        while let Some(outgoing) = self.host.poll_transmit() {
+            self.batch.clear();
+            match outgoing.pin {
+                Some(port) => {
+                    self.state.counters.originated += 1;
+                    if !self.batch.transmit_copy(&outgoing.packet, port, None, Verdict::Originate) {
+                        self.state.counters.count(Verdict::NoBuffer);
+                    }
+                }
+                None => originate(
+                    &outgoing.packet,
+                    &mut self.batch,
+                    &online,
+                    &mut self.snapshots,
+                    &mut self.state,
+                    now,
+                ),
+            }
+            let snapshot = self.snapshots.load();
+            for (transmission, bytes) in self.batch.transmissions() {
+                let sent = snapshot.port(transmission.port).map(|port| port.device.tx(0, bytes));
+                self.state.counters.count(match sent {
+                    Some(Ok(())) => transmission.verdict,
+                    Some(Err(error)) => drop_verdict(&error),
+                    None => Verdict::NoPort,
+                });
+            }
+        }
+    }
+}
+
+/// The smallest MTU that both families may have: what the stack sends fits any port.
+const MTU_MIN: u16 = 1280;

@@ -1,0 +1,94 @@
+//! The daemon: opens ports, starts the threads, and is the control thread itself.
+//!
+//! ```text
+//! workers ──host lane──▶ control thread ◀──events── heartbeat thread ◀──probe lane── workers
+//!                        (tokio, API,     ──orders─▶
+//!                         host stack)
+//! ```
+#![forbid(unsafe_code)]
+
+mod api;
+mod control;
+mod hosting;
+mod ports;
+mod threads;
+mod views;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use crate::cli::socket::default_path;
+use crate::config::Config;
+
+pub use self::api::{ApiError, Command, Reply};
+
+/// What the command line says besides the configuration.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration's file, to read it again on reload.
+    pub file: PathBuf,
+    /// Written when the router is ready.
+    pub ready_file: Option<PathBuf>,
+    /// The control socket; overrides `[api] socket`.
+    pub socket: Option<PathBuf>,
+}
+
+/// Why a router did not start or could not go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct RunError {
+    /// What could not be done, and why.
+    pub message: String,
+    /// What to type.
+    pub help: Option<String>,
+}
+
+impl RunError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Runs a router until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting. Nothing it made stays behind.
+pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
+    let log = env_logger::Env::default().filter_or("NEARHOP_LOG", "info");
+    // The lab, which runs routers in its own processes, may have set up logging before.
+    let _ = env_logger::Builder::from_env(log).try_init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::new(format!("cannot start the control thread: {error}")))?;
+    let socket = options
+        .socket
+        .clone()
+        .or_else(|| config.api.socket.clone())
+        .unwrap_or_else(|| default_path(&config.router.name, |name| std::env::var_os(name)));
+    // The socket comes first: a second router of this name must not touch any device.
+    let claimed = api::claim(&socket)?;
+    let daemon = threads::start(&config)?;
+    let result = runtime.block_on(control::run(daemon, config, options.clone(), claimed));
+    let _ = fs::remove_file(&socket);
+    result
+}
+
+/// Tells whoever waits that the router is ready.
+fn announce_ready(options: &RunOptions) {
+    if let Some(path) = &options.ready_file {
+        let written = fs::File::create(path).and_then(|mut file| writeln!(file, "ready"));
+        if let Err(error) = written {
+            log::error!("cannot write the ready file {}: {error}", path.display());
+        }
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        log::warn!("cannot tell the service manager: {error}");
+    }
+}

@@ -1,0 +1,195 @@
+//! The threads and the channels between them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tokio::sync::Notify;
+
+use super::RunError;
+use crate::config::Config;
+use crate::control::core::Core;
+use crate::control::monitor::{Monitor, MonitorEvent};
+use crate::forward::{FirstPacket, Snapshots};
+use crate::heartbeat::{Heartbeat, HeartbeatParts, Order};
+use crate::time::Nanos;
+use crate::worker::{Lane, LanePacket, Lanes, Wake, Worker, WorkerParts, WorkerShared};
+
+/// Everything the control thread holds of the others.
+pub(super) struct Daemon {
+    pub(super) core: Core,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) heartbeat: HeartbeatHandle,
+    /// Notified when a lane to the control thread has something.
+    pub(super) wake: Arc<Notify>,
+    pub(super) host_packets: Receiver<LanePacket>,
+    pub(super) first_packets: Receiver<(usize, FirstPacket)>,
+    pub(super) monitor_events: Receiver<(MonitorEvent, Nanos)>,
+    pub(super) changes: Arc<AtomicU64>,
+    pub(super) seed: u64,
+}
+
+pub(super) struct WorkerHandle {
+    pub(super) shared: Arc<WorkerShared>,
+    wake: Wake,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+pub(super) struct HeartbeatHandle {
+    orders: Sender<Order>,
+    wake: Wake,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl HeartbeatHandle {
+    /// Waits while the channel is full, which it is for a moment at most.
+    pub(super) fn order(&self, order: Order) {
+        self.wake.wake();
+        if self.orders.send(order).is_err() {
+            log::error!("the heartbeat thread has ended");
+        }
+        self.wake.wake();
+    }
+}
+
+impl WorkerHandle {
+    pub(super) fn wake(&self) {
+        self.wake.wake();
+    }
+}
+
+impl Daemon {
+    /// Ends the other threads and waits for them.
+    pub(super) fn end(&mut self) {
+        for worker in &self.workers {
+            worker.shared.stop.store(true, Ordering::Release);
+            worker.wake.wake();
+        }
+        self.heartbeat.order(Order::End);
+        let workers = self.workers.iter_mut().map(|worker| &mut worker.thread);
+        for thread in workers.chain([&mut self.heartbeat.thread]).filter_map(Option::take) {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::error!("a thread ended with: {error}"),
+                Err(_) => log::error!("a thread panicked"),
+            }
+        }
+    }
+
+    /// Whether a thread has ended although nobody told it to.
+    pub(super) fn lost_thread(&self) -> Option<&'static str> {
+        let ended = |thread: &Option<JoinHandle<_>>| {
+            thread.as_ref().is_none_or(JoinHandle::is_finished)
+        };
+        if self.workers.iter().any(|worker| ended(&worker.thread)) {
+            return Some("a worker");
+        }
+        ended(&self.heartbeat.thread).then_some("the heartbeat thread")
+    }
+}
+
+/// Starts workers and heartbeat; they have nothing to do until there are ports.
+pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
+    let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let count = config.router.workers.unwrap_or(cores).max(1);
+    let (writer, fib) = nearhop_fib::fib(count + READERS_BESIDE);
+    let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+    let changes = Arc::new(AtomicU64::new(0));
+    let seed = random_seed().map_err(failed)?;
+
+    let wake = Arc::new(Notify::new());
+    let control_wake = Wake::Task(Arc::clone(&wake));
+    let (heartbeat_wake, heartbeat_fd) = Wake::new().map_err(failed)?;
+    let (host, host_packets) = Lane::new(HOST_LANE, control_wake.clone());
+    let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
+    let (events, monitor_events) = Lane::new(EVENT_LANE, control_wake);
+    let (prober, probe_packets) = Lane::new(PROBE_LANE, heartbeat_wake.clone());
+    let (trouble, trouble_news) = Lane::new(NEWS_LANE, heartbeat_wake.clone());
+    let (orders, order_queue) = bounded(ORDER_LANE);
+
+    let heartbeat = Heartbeat::new(HeartbeatParts {
+        monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed),
+        snapshots: Snapshots::new(Arc::clone(&snapshot)),
+        wake: heartbeat_fd,
+        packets: probe_packets,
+        trouble: trouble_news,
+        orders: order_queue,
+        events,
+    })
+    .map_err(failed)?;
+    let thread = spawn("nh-heartbeat".into(), move || heartbeat.run()).map_err(failed)?;
+    let heartbeat = HeartbeatHandle { orders, wake: heartbeat_wake, thread: Some(thread) };
+
+    let mut workers = Vec::with_capacity(count);
+    for index in 0..count {
+        let (wake, wake_fd) = Wake::new().map_err(failed)?;
+        let shared = Arc::new(WorkerShared::default());
+        let reader = fib.reader().ok_or_else(|| RunError::new("no reader is left"))?;
+        let worker = Worker::new(WorkerParts {
+            index,
+            workers: count,
+            reader,
+            snapshots: Arc::clone(&snapshot),
+            changes: Arc::clone(&changes),
+            lanes: Lanes::new(
+                prober.another(),
+                trouble.another(),
+                host.another(),
+                first.another(),
+            ),
+            shared: Arc::clone(&shared),
+            wake: wake_fd,
+        });
+        let thread = spawn(format!("nh-worker-{index}"), move || worker.run()).map_err(failed)?;
+        workers.push(WorkerHandle { shared, wake, thread: Some(thread) });
+    }
+    let core =
+        Core::new(writer, fib, snapshot, Arc::clone(&changes), config.clone(), Nanos::now);
+    let daemon = Daemon {
+        core,
+        workers,
+        heartbeat,
+        wake,
+        host_packets,
+        first_packets,
+        monitor_events,
+        changes,
+        seed,
+    };
+    Ok(daemon)
+}
+
+fn spawn(
+    name: String,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name(name).spawn(work)
+}
+
+fn random_seed() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// FIB readers besides the workers: the host stack's way out.
+const READERS_BESIDE: usize = 4;
+
+/// Packets for the host stack that may wait: what comes more is dropped and counted.
+const HOST_LANE: usize = 1024;
+
+/// Answers to probes that may wait.
+const PROBE_LANE: usize = 65_536;
+
+/// First packets and port troubles that may wait.
+const NEWS_LANE: usize = 4096;
+
+/// Events of the heartbeat thread that may wait.
+const EVENT_LANE: usize = 262_144;
+
+/// Orders to the heartbeat thread that may wait.
+const ORDER_LANE: usize = 65_536;

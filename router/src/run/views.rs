@@ -1,0 +1,439 @@
+//! What `show` and `explain` say: flat objects, units in names.
+
+use std::collections::BTreeMap;
+
+use nearhop_fib::{FlowKey, Group, GroupId, IpPrefix, Member, Selected};
+use serde_json::{Value, json};
+
+use super::api::{ApiError, ExplainQuery};
+use super::control::Control;
+use crate::config::model::{CheckKind, Service, Site};
+use crate::control::core::{Core, LegKey, LegState};
+use crate::control::cost::{Ranked, Rule};
+use crate::event::Family;
+use crate::forward::Counters;
+use crate::port::link::LinkSetup;
+use crate::time::Nanos;
+use crate::verdict::{Outcome, Verdict};
+use crate::worker::{PortCounters, WorkerReport};
+
+/// `show NOUN`.
+pub(super) fn show(control: &Control, noun: &str) -> Result<Value, ApiError> {
+    let items = match noun {
+        "drops" => drops(control),
+        "fib" => fib(control),
+        "neighbors" => neighbors(control),
+        "ports" => ports(control),
+        "routes" => routes(control),
+        "services" => services(control),
+        _ => {
+            return Err(ApiError::not_found(format!("there is no {noun:?} to show"))
+                .with_help("services, fib, routes, ports, drops, neighbors"));
+        }
+    };
+    Ok(json!({ "schema": format!("nearhop.{noun}.v1"), "items": items }))
+}
+
+/// `explain ADDRESS`.
+pub(super) fn explain(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
+    let core = &control.daemon.core;
+    let found = core.writer().longest_match(query.address);
+    let schema = "nearhop.explain.v1";
+    let address = query.address.to_string();
+    let Some((prefix, group)) = found else {
+        return Ok(json!({ "schema": schema, "address": address, "prefix": null, "items": [] }));
+    };
+    let chosen = query.from.map(|from| {
+        let key = FlowKey {
+            src: bits(from),
+            dst: bits(query.address),
+            protocol: query.proto.unwrap_or(0),
+            src_port: query.sport.unwrap_or(0),
+            dst_port: query.dport.unwrap_or(0),
+            label: 0,
+        };
+        core.writer().select(group, key.hash(core.snapshot().hash_seed))
+    });
+    let mut items = members(core, group);
+    if let Some(chosen) = chosen {
+        for (member, item) in group_members(core, group).iter().zip(&mut items) {
+            mark_chosen(item, *member, chosen, core);
+        }
+    }
+    Ok(json!({
+        "schema": schema,
+        "address": address,
+        "prefix": prefix.to_string(),
+        "group": group.0,
+        "kind": kind(core.writer().group(group).as_ref()),
+        "source": core.source(prefix).map(|source| source.label()),
+        "selected": chosen.map(|chosen| selected_text(chosen, core)),
+        "items": items,
+    }))
+}
+
+/// Every leg of every service, the best first.
+fn services(control: &Control) -> Vec<Value> {
+    let core = &control.daemon.core;
+    let counters = totals(control).counters;
+    let mut items = Vec::new();
+    for service in &core.config().services {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
+            let prefixes: Vec<String> =
+                service.prefixes.iter().filter(of_family).map(IpPrefix::to_string).collect();
+            if prefixes.is_empty() {
+                continue;
+            }
+            let best = core.best_sites(service, family);
+            for place in core.ranking(service, family) {
+                let site = &service.sites[place.index];
+                for (key, leg) in core.site_legs(&service.name, family, &site.name) {
+                    let is_best = best.contains(&site.name) && leg.up;
+                    let mut item =
+                        leg_item(core, service, site, &place, (key, leg), is_best);
+                    let count = counters.paths.get(leg.path.0 as usize).copied();
+                    let count = count.unwrap_or_default();
+                    item["prefix"] = json!(prefixes);
+                    item["packets"] = json!(count.packets);
+                    item["bytes"] = json!(count.bytes);
+                    items.push(item);
+                }
+            }
+        }
+    }
+    items
+}
+
+fn leg_item(
+    core: &Core,
+    service: &Service,
+    site: &Site,
+    place: &Ranked,
+    (key, leg): (&LegKey, &LegState),
+    best: bool,
+) -> Value {
+    let drained = core.drained().contains(&site.name);
+    json!({
+        "service": service.name,
+        "family": key.family,
+        "best": best,
+        "site": site.name,
+        "port": key.port,
+        "state": state(leg, drained),
+        "cost": core.distance(service, key.family, &site.name, site.cost),
+        "tier": place.tier,
+        "latency_us": leg.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        "accept": core.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
+        "age_ms": age_ms(leg.since),
+        "why": why(leg, place, drained, best),
+    })
+}
+
+fn state(leg: &LegState, drained: bool) -> &'static str {
+    match (leg.known, leg.up, drained) {
+        (false, ..) => "waiting",
+        (_, false, _) => "down",
+        (_, true, true) => "drained",
+        (_, true, false) => "up",
+    }
+}
+
+/// Why packets go there, or why not.
+fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
+    if !leg.up {
+        return format!("unreachable: {}", leg.reason);
+    }
+    match (drained, best, place.tier) {
+        (true, false, _) => "drained by an operator".into(),
+        (true, true, _) => "every living site is drained".into(),
+        (false, true, 0) if place.rule == Rule::Equal => "lowest cost".into(),
+        (false, true, _) => "lowest cost of those alive".into(),
+        (false, false, _) => place.rule.loser_text().into(),
+    }
+}
+
+fn routes(control: &Control) -> Vec<Value> {
+    let core = &control.daemon.core;
+    core.writer()
+        .iter()
+        .map(|(prefix, group)| {
+            let members = group_members(core, group);
+            let alive = |member: &&Member| is_alive(core, member);
+            let mut via: Vec<String> =
+                members.iter().map(|member| port_name(core, member)).collect();
+            via.dedup();
+            json!({
+                "prefix": prefix.to_string(),
+                "best": true,
+                "source": core.source(prefix).map(|source| source.label()),
+                "via": via,
+                "kind": kind(core.writer().group(group).as_ref()),
+                "state": if members.is_empty() || members.iter().any(|m| alive(&m)) { "up" } else { "down" },
+            })
+        })
+        .collect()
+}
+
+fn fib(control: &Control) -> Vec<Value> {
+    let core = &control.daemon.core;
+    let mut items = Vec::new();
+    for (prefix, group) in core.writer().iter() {
+        let source = core.source(prefix).map(|source| source.label());
+        let rows = members(core, group);
+        if rows.is_empty() {
+            items.push(json!({
+                "prefix": prefix.to_string(),
+                "group": group.0,
+                "kind": kind(core.writer().group(group).as_ref()),
+                "source": source,
+            }));
+        }
+        for mut row in rows {
+            row["prefix"] = json!(prefix.to_string());
+            row["group"] = json!(group.0);
+            row["source"] = json!(source);
+            items.push(row);
+        }
+    }
+    items
+}
+
+/// The members of a group, each with its state and why packets go there or not.
+fn members(core: &Core, group: GroupId) -> Vec<Value> {
+    let members = group_members(core, group);
+    let living = members.iter().filter(|member| is_alive(core, member));
+    let takes = |member: &&Member| core.writer().accept(member.path) != Some(0);
+    let best = living.clone().filter(takes).map(|member| member.tier).min();
+    let best = best.or_else(|| living.map(|member| member.tier).min());
+    members
+        .iter()
+        .map(|member| {
+            let alive = is_alive(core, member);
+            let mut item = match core.leg_of(member.path) {
+                Some((key, leg)) => leg_of_member(core, key, leg, alive && best == Some(member.tier)),
+                None => json!({ "best": alive && best == Some(member.tier) }),
+            };
+            item["port"] = json!(port_name(core, member));
+            item["tier"] = json!(member.tier);
+            item["weight"] = json!(member.weight);
+            item["reasons"] = json!(reasons(core, member));
+            if item.get("state").is_none() {
+                item["state"] = json!(if alive { "up" } else { "down" });
+            }
+            item
+        })
+        .collect()
+}
+
+fn leg_of_member(core: &Core, key: &LegKey, leg: &LegState, best: bool) -> Value {
+    let config = core.config();
+    let service = config.services.iter().find(|service| service.name == key.service);
+    let found = service.and_then(|service| {
+        let ranking = core.ranking(service, key.family);
+        let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
+        Some((service, &service.sites[place.index], place))
+    });
+    match found {
+        Some((service, site, place)) => leg_item(core, service, site, &place, (key, leg), best),
+        None => json!({ "site": key.site, "best": best }),
+    }
+}
+
+/// Says of one member whether a flow goes there, and why not.
+fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, core: &Core) {
+    let Selected::Member { path, adjacency } = chosen else { return };
+    let is_chosen = (member.path, member.adjacency) == (path, adjacency);
+    item["chosen"] = json!(is_chosen);
+    if is_chosen || !is_alive(core, &member) {
+        return;
+    }
+    let same_site = match (core.leg_of(member.path), core.leg_of(path)) {
+        (Some((mine, _)), Some((theirs, _))) => mine.site == theirs.site,
+        _ => false,
+    };
+    if same_site {
+        item["why"] = json!("another link of the site, by the link hash");
+    } else if item["best"] == json!(true) {
+        item["why"] = json!("equal cost; the flow's hash ranks another site first");
+    }
+}
+
+fn selected_text(selected: Selected, core: &Core) -> String {
+    match selected {
+        Selected::Member { path, .. } => match core.leg_of(path) {
+            Some((key, _)) => format!("{} by port {}", key.site, key.port),
+            None => core.port_of(path).map_or("a port".into(), |p| format!("port {}", p.name())),
+        },
+        Selected::Local => "the router itself".into(),
+        Selected::NoRoute => "no route".into(),
+        Selected::Blackhole => "dropped silently: blackhole".into(),
+        Selected::Unreachable => "refused: unreachable".into(),
+        Selected::Prohibit => "refused: prohibited".into(),
+        Selected::AllDead { answer: true } => "refused: every member is down".into(),
+        Selected::AllDead { answer: false } => "dropped: every member is down".into(),
+        Selected::CoveringLoop => "dropped: covering routes refer to each other".into(),
+    }
+}
+
+fn ports(control: &Control) -> Vec<Value> {
+    let core = &control.daemon.core;
+    let totals = totals(control).ports;
+    core.ports()
+        .map(|port| {
+            let count = totals.get(&port.id).copied().unwrap_or_default();
+            let opened = control.opened.get(port.name());
+            let kernel = opened.and_then(|(netns, ifindex)| {
+                let links = LinkSetup::open(netns).ok()?.list().ok()?;
+                links.into_iter().find(|link| link.ifindex == *ifindex)
+            });
+            json!({
+                "port": port.name(),
+                "device": kernel.as_ref().map(|link| link.name.clone()),
+                "netns": opened.map(|(netns, _)| netns.to_string()),
+                "engine": port.device.engine(),
+                "queues": port.device.queues(),
+                "offloads": "none",
+                "state": if port.carrier { "up" } else { "down" },
+                "mtu": port.config.mtu,
+                "rx_packets": count.rx_packets,
+                "rx_bytes": count.rx_bytes,
+                "tx_packets": count.tx_packets,
+                "tx_bytes": count.tx_bytes,
+                "tx_dropped": count.tx_dropped,
+                "packets_per_batch": per_batch(count),
+                "device_dropped": kernel.map(|link| link.stats.tx_dropped),
+            })
+        })
+        .collect()
+}
+
+fn per_batch(count: PortCounters) -> Option<f64> {
+    (count.rx_batches > 0).then(|| {
+        (count.rx_packets as f64 / count.rx_batches as f64 * 10.0).round() / 10.0
+    })
+}
+
+fn drops(control: &Control) -> Vec<Value> {
+    let counters = totals(control).counters;
+    let mut items: Vec<Value> = Verdict::ALL
+        .iter()
+        .filter(|verdict| verdict.outcome() == Outcome::Drop && counters.of(**verdict) > 0)
+        .map(|verdict| {
+            json!({
+                "reason": verdict.label(),
+                "packets": counters.of(*verdict),
+                "text": verdict.text(),
+            })
+        })
+        .collect();
+    let errors = [
+        ("errors-limited", counters.errors_limited, "ICMP errors that rate limits held back"),
+        ("errors-unroutable", counters.errors_unroutable, "ICMP errors without a way back"),
+    ];
+    let held_back = errors.into_iter().filter(|(_, packets, _)| *packets > 0);
+    items.extend(held_back.map(|(reason, packets, text)| {
+        json!({ "reason": reason, "packets": packets, "text": text })
+    }));
+    items
+}
+
+/// Every probe: whom it asks, and what it heard.
+fn neighbors(control: &Control) -> Vec<Value> {
+    let core = &control.daemon.core;
+    let checks = control.report().map(|report| report.checks).unwrap_or_default();
+    let mut items = Vec::new();
+    for (key, leg) in core.legs() {
+        let probes = leg.checks().iter().filter(|check| !matches!(check.kind, CheckKind::Tcp { .. }));
+        let known = checks.get(&leg.path).map_or(&[][..], Vec::as_slice);
+        for (check, stats) in probes.zip(known) {
+            items.push(json!({
+                "neighbor": check.target.to_string(),
+                "site": key.site,
+                "service": key.service,
+                "port": key.port,
+                "kind": check_label(&check.kind),
+                "state": if stats.up { "up" } else { "down" },
+                "latency_us": stats.rtt_ewma.map(|rtt| rtt.as_micros() as u64),
+                "age_ms": age_ms(stats.since),
+                "sent": stats.sent,
+                "answered": stats.answered,
+                "lost": stats.lost,
+            }));
+        }
+    }
+    items
+}
+
+fn check_label(kind: &CheckKind) -> &'static str {
+    match kind {
+        CheckKind::Dns { .. } => "dns",
+        CheckKind::Icmp => "icmp",
+        CheckKind::Tcp { .. } => "tcp",
+        CheckKind::Udp { .. } => "udp",
+    }
+}
+
+/// The counters of all workers and of the host stack.
+fn totals(control: &Control) -> WorkerReport {
+    let mut total = WorkerReport::default();
+    let mut ports: BTreeMap<_, PortCounters> = BTreeMap::new();
+    let mut counters = Counters::default();
+    for worker in &control.daemon.workers {
+        let report = worker.shared.counters.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        counters.add(&report.counters);
+        for (id, count) in report.ports {
+            ports.entry(id).or_default().add(&count);
+        }
+    }
+    counters.add(control.hosting.counters());
+    total.counters = counters;
+    total.ports = ports;
+    total
+}
+
+fn group_members(core: &Core, group: GroupId) -> Vec<Member> {
+    match core.writer().group(group) {
+        Some(Group::Forward { members, .. }) => members,
+        _ => Vec::new(),
+    }
+}
+
+fn kind(group: Option<&Group>) -> &'static str {
+    match group {
+        Some(Group::Blackhole) => "blackhole",
+        Some(Group::Forward { .. }) => "forward",
+        Some(Group::Local) => "local",
+        Some(Group::Prohibit) => "prohibit",
+        Some(Group::Unreachable) => "unreachable",
+        None => "none",
+    }
+}
+
+fn is_alive(core: &Core, member: &Member) -> bool {
+    core.writer().path_reasons(member.path).is_alive()
+        && core.writer().adjacency_reasons(member.adjacency).is_alive()
+}
+
+fn reasons(core: &Core, member: &Member) -> Vec<&'static str> {
+    let adjacency = core.writer().adjacency_reasons(member.adjacency);
+    let path = core.writer().path_reasons(member.path);
+    adjacency.iter().chain(path.iter()).map(nearhop_fib::Reason::label).collect()
+}
+
+fn port_name(core: &Core, member: &Member) -> String {
+    let id = core.writer().port(member.adjacency);
+    let port = core.ports().find(|port| Some(port.id.0) == id);
+    port.map_or_else(|| "-".into(), |port| port.name().to_owned())
+}
+
+fn age_ms(since: Nanos) -> u64 {
+    u64::try_from(Nanos::now().since(since).as_millis()).unwrap_or(u64::MAX)
+}
+
+fn bits(addr: std::net::IpAddr) -> u128 {
+    match addr {
+        std::net::IpAddr::V4(addr) => u128::from(addr.to_bits()),
+        std::net::IpAddr::V6(addr) => addr.to_bits(),
+    }
+}
