@@ -74,9 +74,13 @@ fn no_site(service: &RawService, report: &Report) {
     }
 }
 
-/// A family of the service that some or all of its sites have no address for.
+/// A family of the service that some or all links to its sites have no source address for.
 fn families_reachable(raw: &RawConfig, service: &RawService, report: &Report) {
     for v6 in [false, true] {
+        let mut own = raw.router.addresses.iter();
+        if own.any(|address| address.get_ref().is_ipv6() == v6) {
+            continue;
+        }
         let mut prefixes = service.prefixes.iter();
         let Some(prefix) = prefixes.find(|prefix| is_v6(*prefix.get_ref()) == v6) else { continue };
         let (with, without): (Vec<_>, Vec<_>) = links(service)
@@ -85,8 +89,11 @@ fn families_reachable(raw: &RawConfig, service: &RawService, report: &Report) {
         let family = family(v6);
         if with.is_empty() && !without.is_empty() {
             let finding = Finding::warning(format!("no port of a site has an {family} address"))
-                .at(prefix.span(), format!("{family} checks and ICMP errors have no source there"))
-                .help("add one to the addresses of the ports that lead to sites");
+                .at(
+                    prefix.span(),
+                    format!("{family} checks have no source address and are left out"),
+                )
+                .help("add one to the ports that lead to sites, or to [router]");
             report.add(finding);
             continue;
         }
@@ -95,7 +102,9 @@ fn families_reachable(raw: &RawConfig, service: &RawService, report: &Report) {
             let finding =
                 Finding::warning(format!("port {:?} has no {family} address", name.get_ref()))
                     .at(name.span(), format!("it leads to a site that serves {}", prefix.get_ref()))
-                    .help(format!("without one, {family} checks through it have no source"));
+                    .help(format!(
+                        "without one, {family} checks through it have no source and are left out"
+                    ));
             report.add(finding);
         }
     }
@@ -155,14 +164,12 @@ fn checks(service: &RawService, site: &RawSite, report: &Report) {
     }
 }
 
-/// A check without target goes to the service's own address, but a network is not one.
+/// A check without target asks the first prefix of its family, but a network is not one address.
 fn no_single_address(service: &RawService, site: &RawSite, v6: bool, report: &Report) {
     let of_family = |prefix: &&Spanned<IpPrefix>| is_v6(*prefix.get_ref()) == v6;
-    let host = |prefix: &Spanned<IpPrefix>| prefix.get_ref().len() == if v6 { 128 } else { 32 };
-    let mut prefixes = service.prefixes.iter().filter(of_family).peekable();
-    let Some(&first) = prefixes.peek() else { return };
-    let checks = &site.health.checks;
-    if checks.iter().any(|check| check.target.is_none()) && !prefixes.any(host) {
+    let Some(first) = service.prefixes.iter().find(of_family) else { return };
+    let host = first.get_ref().len() == if v6 { 128 } else { 32 };
+    if !host && site.health.checks.iter().any(|check| check.target.is_none()) {
         let text = format!("{} is checked at its first address", first.get_ref());
         let finding = Finding::warning(text)
             .at(first.span(), "a check without target asks the service's own address")
