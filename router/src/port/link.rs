@@ -11,6 +11,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
@@ -19,6 +21,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 
 use super::netlink::{Netlink, Refusal};
 use super::netns::{NetNs, NetNsError};
+use crate::time::Nanos;
 
 pub use status::{LinkStats, LinkStatus, TunStatus};
 
@@ -126,17 +129,18 @@ impl LinkSetup {
         self.change(operation, 0, RouteNetlinkMessage::SetLink(link))
     }
 
-    /// Adds an address, or changes it if it is there. An IPv6 address can be used at once: it is
-    /// not probed for duplicates.
+    /// Adds an address, or changes it if it is there. If the device is up, packets to the address
+    /// are delivered once this returns; an IPv6 address is not probed for duplicates.
     pub fn replace_address(
         &mut self,
         interface: &str,
         address: IpNetwork,
     ) -> Result<(), LinkError> {
-        let ifindex = self.status(interface)?.ifindex;
-        let request = RouteNetlinkMessage::NewAddress(requests::address(ifindex, address));
+        let status = self.status(interface)?;
+        let request = RouteNetlinkMessage::NewAddress(requests::address(status.ifindex, address));
         let operation = format_args!("add address {address} to {interface}");
-        self.change(operation, NLM_F_CREATE | NLM_F_REPLACE, request)
+        self.change(operation, NLM_F_CREATE | NLM_F_REPLACE, request)?;
+        if status.up() { self.wait_until_local(interface, address.ip()) } else { Ok(()) }
     }
 
     /// Deletes an address.
@@ -184,6 +188,39 @@ impl LinkSetup {
     pub fn delete(&mut self, interface: &str) -> Result<(), LinkError> {
         let request = RouteNetlinkMessage::DelLink(requests::named(interface));
         self.change(format_args!("delete {interface}"), 0, request)
+    }
+
+    /// Linux puts an IPv6 address into its routing table later, from a work queue, even one it
+    /// does not probe (`addrconf_dad_work`). Until then it drops what is sent there.
+    fn wait_until_local(&mut self, interface: &str, address: IpAddr) -> Result<(), LinkError> {
+        let start = Nanos::now();
+        while !self.is_local(address)? {
+            if Nanos::now().since(start) > ADDRESS_TIMEOUT {
+                let late = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+                let operation = format!("receive packets for {address} on {interface}");
+                return Err(LinkError::new(operation, &self.netns, late.into()));
+            }
+            thread::park_timeout(ADDRESS_POLL);
+        }
+        Ok(())
+    }
+
+    /// Whether packets for `address` are delivered here.
+    fn is_local(&mut self, address: IpAddr) -> Result<bool, LinkError> {
+        let request = RouteNetlinkMessage::GetRoute(requests::route_to(address));
+        let mut local = false;
+        let answer = self.netlink.request(NLM_F_ACK, request, |part| {
+            let header = part.parts(RTMSG_LEN).map(|(header, _)| header);
+            local |= header.is_some_and(|header| header[RTM_TYPE] == libc::RTN_LOCAL);
+        });
+        match answer {
+            Ok(_) => Ok(local),
+            Err(refusal) if refusal.source.raw_os_error() == Some(libc::ENETUNREACH) => Ok(false),
+            Err(refusal) => {
+                let operation = format_args!("find the route to {address}");
+                Err(LinkError::new(operation, &self.netns, refusal))
+            }
+        }
     }
 
     fn change(
@@ -283,3 +320,11 @@ fn hint(words: Option<&str>, source: &io::Error, netns: &NetNs) -> String {
 
 /// A list that changed while it was read is read again, this often at most.
 const LIST_TRIES: usize = 10;
+
+/// It takes the kernel some microseconds, or milliseconds on a machine under load.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+const ADDRESS_POLL: Duration = Duration::from_micros(100);
+
+/// `sizeof(struct rtmsg)`, and where in it the type of the route is.
+const RTMSG_LEN: usize = 12;
+const RTM_TYPE: usize = 7;

@@ -89,6 +89,15 @@ pub(super) fn route(ifindex: u32, route: &KernelRoute) -> RouteMessage {
     message
 }
 
+/// The question by which route packets to `address` go.
+pub(super) fn route_to(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.attributes.push(RouteAttribute::Destination(address.into()));
+    message
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
