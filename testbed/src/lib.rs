@@ -1,1 +1,6 @@
 //! Anycast networks out of Linux network namespaces.
+#![deny(unsafe_code)]
+
+pub mod sandbox;
+mod sys;
+pub mod topology;
