@@ -34,7 +34,7 @@ pub fn shell(
     enter_node(&entry, node)?;
     if let Some(folder) = folder {
         // The folder may lie under the /run that the lab hides.
-        drop(env::set_current_dir(folder));
+        let _ = env::set_current_dir(folder);
     }
     // Ctrl-C is for the command; this process only waits.
     let _signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;

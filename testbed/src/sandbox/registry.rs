@@ -80,7 +80,7 @@ pub(super) struct Listed(PathBuf);
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
+        let _ = fs::remove_file(&self.0);
     }
 }
 
