@@ -25,6 +25,7 @@ use crate::sandbox;
 use crate::topology::{LinkPlan, Topology};
 use crate::wire;
 
+pub use crate::sandbox::join::shell;
 pub use fault::{Act, Fault};
 pub(crate) use namespace::Namespace;
 use nic::Nic;

@@ -72,7 +72,7 @@ impl SignalWatch {
             match rustix::io::read(&self.0, &mut info) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other.map(drop)?,
-            };
+            }
         }
         // signalfd_siginfo starts with ssi_signo (u32), ssi_errno (i32), ssi_code (i32).
         let word =

@@ -31,18 +31,20 @@ impl Namespace {
     /// A thread leaves for a namespace of its own, prepares it and binds it to the name.
     fn with(name: &str, prepare: impl FnOnce() -> io::Result<()> + Send) -> Result<Self, LabError> {
         let path = Path::new(FOLDER).join(name);
+        let step = || LabError::step::<io::Error>(format!("make the network namespace {name}"));
+        File::create_new(&path).map_err(step())?;
+        // From here on the name is ours to remove.
+        let namespace = Self(path);
         let work = || -> io::Result<()> {
-            File::create_new(&path)?;
             sys::unshare(UnshareFlags::NEWNET)?;
             prepare()?;
-            Ok(mount_bind("/proc/thread-self/ns/net", &path)?)
+            Ok(mount_bind("/proc/thread-self/ns/net", &namespace.0)?)
         };
         let made = match thread::scope(|scope| scope.spawn(work).join()) {
             Ok(made) => made,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let namespace = Self(path);
-        made.map_err(LabError::step(format!("make the network namespace {name}")))?;
+        made.map_err(step())?;
         Ok(namespace)
     }
 }

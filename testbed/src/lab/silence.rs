@@ -3,8 +3,9 @@
 //! The drop sits at the host's own NIC, in the host's namespace, set by netlink alone. Two ways,
 //! because kernels are built without the one or the other:
 //!
-//! * `tc`: a filter of one instruction (classic BPF, "drop") on each side of a `clsact` qdisc;
-//! * `nft`: a table of two `netdev` chains, ingress and egress, whose policy is to drop.
+//! * `nft`: a table of two `netdev` chains, ingress and egress (Linux 5.16), whose policy is to
+//!   drop; both directions fall silent in one transaction;
+//! * `tc`: a filter of one instruction (classic BPF, "drop") on each side of a `clsact` qdisc.
 //!
 //! Both act below the IP layer, so a sender on the host gets no error for what is dropped; a drop
 //! in an output chain would give it EPERM. `ip link`, `ping` and the router see a healthy link.
@@ -24,15 +25,15 @@ use message::{nft, tc};
 /// How packets are dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// `clsact` and a BPF filter.
-    Tc,
     /// nftables chains of the family `netdev`.
     Nft,
+    /// `clsact` and a BPF filter.
+    Tc,
 }
 
 impl Way {
     /// Both, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Tc, Self::Nft];
+    pub const ALL: [Self; 2] = [Self::Nft, Self::Tc];
 }
 
 impl fmt::Display for Way {

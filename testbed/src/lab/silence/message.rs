@@ -87,7 +87,7 @@ fn terminated(text: &str) -> Vec<u8> {
 }
 
 pub(super) mod tc {
-    use super::*;
+    use super::{Batch, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, attribute, nest};
 
     /// The qdisc whose two sides the filters hang on.
     pub(in super::super) fn add_clsact(ifindex: u32) -> Batch {
@@ -174,7 +174,7 @@ pub(super) mod tc {
 }
 
 pub(super) mod nft {
-    use super::*;
+    use super::{Batch, NLM_F_ACK, NLM_F_CREATE, attribute, nest, terminated};
 
     pub(in super::super) fn add_table(interface: &str) -> Batch {
         let mut batch = Batch::default();

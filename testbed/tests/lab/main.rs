@@ -5,21 +5,22 @@
 //! NEARHOP_REQUIRE_ALL is 1.
 #![forbid(unsafe_code)]
 
-mod lab_faults;
-mod lab_sandbox;
-mod lab_support;
-mod lab_wire;
+mod faults;
+mod guests;
+mod sandbox;
+mod support;
+mod wire;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use nearlab::sandbox::{self, Options};
+use nearlab::sandbox::{Options, enter};
 
-use lab_support::{CASE, Case, in_sandbox, unavailable};
+use support::{CASE, Case, in_sandbox, unavailable};
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
-    let helper = nearlab::dispatch(&args).or_else(|| lab_support::dispatch(&args));
+    let helper = nearlab::dispatch(&args).or_else(|| support::dispatch(&args));
     if let Some(code) = helper {
         return code;
     }
@@ -31,11 +32,11 @@ fn main() -> ExitCode {
 
 /// In the outer process this does not return; in the sandbox it runs the case.
 fn run_case(name: &str) -> ExitCode {
-    if let Err(error) = sandbox::enter(&Options::named(name)) {
+    if let Err(error) = enter(&Options::named(name)) {
         eprintln!("{error}");
         return ExitCode::from(3);
     }
-    let cases = inside().into_iter().chain(lab_sandbox::GUESTS.iter().copied());
+    let cases = inside().into_iter().chain(guests::GUESTS.iter().copied());
     match cases.into_iter().find(|case| case.name == name) {
         Some(case) => {
             (case.run)();
@@ -46,7 +47,7 @@ fn run_case(name: &str) -> ExitCode {
 }
 
 fn inside() -> Vec<Case> {
-    [lab_sandbox::INSIDE, lab_faults::INSIDE, lab_wire::INSIDE].concat()
+    [sandbox::INSIDE, faults::INSIDE, wire::INSIDE].concat()
 }
 
 fn trials() -> Vec<Trial> {
@@ -57,7 +58,7 @@ fn trials() -> Vec<Trial> {
     let inside = inside()
         .into_iter()
         .map(|case| Trial::test(case.name, move || in_sandbox(case.name).map_err(Into::into)));
-    let outside = lab_sandbox::OUTSIDE.iter().map(|case| {
+    let outside = sandbox::OUTSIDE.iter().map(|case| {
         let run = case.run;
         Trial::test(case.name, move || {
             run();

@@ -8,7 +8,7 @@ use nearlab::lab::{Fault, Lab, wait_for, wait_until};
 use nearlab::topology::{Impairment, Topology};
 use nearlab::wire::Counters;
 
-use crate::lab_support::{Case, SERVICE, SOON, answered, cabled, client, device, lay_cable};
+use crate::support::{Case, SERVICE, SOON, answered, cabled, client, device, lay_cable};
 
 pub const INSIDE: &[Case] = &[
     Case { name: "wire_delay", run: delay },
@@ -37,7 +37,7 @@ fn loss() {
     let socket = client(SERVICE[0]);
     let mut came = 0;
     for _ in 0..3000 / 20 {
-        (0..20).for_each(|_| drop(socket.send(b"there?").unwrap()));
+        (0..20).for_each(|_| assert_eq!(socket.send(b"there?").unwrap(), 6));
         socket.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
         came += (0..20).take_while(|_| socket.recv(&mut [0; 64]).is_ok()).count();
     }
@@ -53,7 +53,7 @@ fn loss() {
 fn rate() {
     let _lab = impaired(Impairment { rate: Some(2_000_000), ..Impairment::default() });
     let socket = client(SERVICE[0]);
-    (0..60).for_each(|_| drop(socket.send(&[0; 1000]).unwrap()));
+    (0..60).for_each(|_| assert_eq!(socket.send(&[0; 1000]).unwrap(), 1000));
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let times: Vec<_> = (0..60).map(|_| arrival(&socket)).collect();
     let took = times[59].since(times[0]);

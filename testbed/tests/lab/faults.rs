@@ -9,7 +9,7 @@ use nearlab::lab::silence::{Silencer, Way};
 use nearlab::lab::{Fault, Lab, wait_until};
 use nearlab::topology::Topology;
 
-use crate::lab_support::{Case, SERVICE, SOON, answered, cabled, client, device, lay_cable, udp};
+use crate::support::{Case, SERVICE, SOON, answered, cabled, client, device, lay_cable, udp};
 
 pub const INSIDE: &[Case] = &[
     Case { name: "announced_fault", run: announced },
@@ -71,6 +71,7 @@ fn at_once() {
             }
         };
         let mut took = Vec::new();
+        let mut undone = Vec::new();
         for _ in 0..20 {
             let before = Nanos::now();
             silencer.set(true).unwrap();
@@ -78,11 +79,15 @@ fn at_once() {
             for address in SERVICE {
                 assert!(!quickly_answered(address), "{way}");
             }
+            let before = Nanos::now();
             silencer.set(false).unwrap();
+            undone.push(Nanos::now().since(before));
             assert!(SERVICE.into_iter().all(quickly_answered), "{way}");
         }
         took.sort();
-        println!("{way}: set in {:?} (median), {:?} (most)", took[took.len() / 2], took[19]);
+        undone.sort();
+        println!("{way}: set in {:?} (median), {:?} (most)", took[10], took[19]);
+        println!("{way}: undone in {:?} (median), {:?} (most)", undone[10], undone[19]);
         assert!(took[0] < Duration::from_millis(1), "{way}: {took:?}");
     }
     drop(lab);

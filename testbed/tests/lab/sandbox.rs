@@ -1,11 +1,10 @@
 //! The sandbox: what is in it, what comes out of it, and that nothing stays behind.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use nearhop::port::link::LinkSetup;
 use nearhop::port::netns::NetNs;
@@ -15,21 +14,12 @@ use nearlab::sandbox::registry;
 use nearlab::topology::Topology;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab_support::{Case, SERVICE, SOON, answered, cabled, client, sandboxed};
+use crate::support::{Case, SOON, sandboxed};
 
 /// Run in a sandbox, as tests.
 pub const INSIDE: &[Case] = &[
     Case { name: "inside_is_a_machine_of_its_own", run: inside },
     Case { name: "doctor_inside", run: doctor_inside },
-];
-
-/// Run in a sandbox, for tests that watch from outside.
-pub const GUESTS: &[Case] = &[
-    Case { name: "nothing", run: || {} },
-    Case { name: "exit_7", run: || std::process::exit(7) },
-    Case { name: "die", run: || kill_process(rustix::process::getpid(), Signal::KILL).unwrap() },
-    Case { name: "count_interrupts", run: count_interrupts },
-    Case { name: "hold_a_lab", run: hold_a_lab },
 ];
 
 /// Run outside.
@@ -65,35 +55,6 @@ fn doctor_inside() {
     assert!(!fs::exists("/run/netns/nearlab-doctor").unwrap());
 }
 
-fn count_interrupts() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let kind = tokio::signal::unix::SignalKind::interrupt();
-        let mut interrupts = tokio::signal::unix::signal(kind).unwrap();
-        println!("ready");
-        interrupts.recv().await;
-        let mut count = 1;
-        // A second one would follow at once.
-        let more = async {
-            while interrupts.recv().await.is_some() {
-                count += 1
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_millis(500), more).await;
-        println!("interrupts: {count}");
-    });
-}
-
-/// A lab that answers, until the process is killed; says so, and its namespaces' inodes.
-fn hold_a_lab() {
-    let lab = cabled(Topology::three_sites(), "ams");
-    assert!(answered(&client(SERVICE[0])) && answered(&client(SERVICE[1])));
-    let inode = |path: &str| fs::metadata(path).unwrap().ino();
-    println!("up {} {}", inode("/proc/self/ns/pid"), inode("/run/netns/ams"));
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    drop(lab);
-}
-
 fn exit_code() {
     assert_eq!(sandboxed("exit_7").status().unwrap().code(), Some(7));
     assert_eq!(sandboxed("die").status().unwrap().code(), Some(128 + 9));
@@ -108,7 +69,7 @@ fn kill_outer() {
 
 fn kill_init() {
     let mut lab = RunningLab::start();
-    kill_process(lab.init(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(lab.init.cast_signed()).unwrap(), Signal::KILL).unwrap();
     assert_eq!(lab.outer.wait().unwrap().code(), Some(128 + 9));
     lab.expect_nothing_left();
 }
@@ -156,7 +117,7 @@ fn two_labs() {
 /// Runs a command at a node, over the public function, in a process of one thread.
 fn shell() {
     let lab = RunningLab::start();
-    let init = lab.init().as_raw_nonzero().to_string();
+    let init = lab.init.to_string();
     let at = |node: &str, command: &str| {
         let mut own = Command::new(std::env::current_exe().unwrap());
         let output = own.args(["__shell", &init, node, "sh", "-c", command]).output().unwrap();
@@ -184,6 +145,7 @@ fn no_lab_on_the_host() {
 /// A sandbox that runs `hold_a_lab`.
 struct RunningLab {
     outer: Child,
+    init: u32,
     pidns: u64,
     netns: u64,
 }
@@ -196,25 +158,10 @@ impl RunningLab {
         BufReader::new(outer.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let mut words = line.split_whitespace().skip(1).map(|word| word.parse().unwrap());
         let (pidns, netns) = (words.next().unwrap(), words.next().unwrap());
-        let lab = Self { outer, pidns, netns };
+        let init = registered(outer.id());
+        let lab = Self { outer, init, pidns, netns };
         assert!(lab.processes().len() >= 4, "init, program, cable, echo");
         lab
-    }
-
-    /// The lab's init, by the registry: the one that is this outer's child.
-    fn init(&self) -> Pid {
-        let outer = self.outer.id();
-        let own = |pid: u32| {
-            let children = format!("/proc/{outer}/task/{outer}/children");
-            fs::read_to_string(children)
-                .unwrap()
-                .split_whitespace()
-                .any(|one| one == pid.to_string())
-        };
-        let labs = registry::running().unwrap();
-        let entry = labs.into_iter().find(|entry| own(entry.pid)).unwrap();
-        assert_eq!(entry.name, "hold_a_lab");
-        Pid::from_raw(entry.pid.cast_signed()).unwrap()
     }
 
     /// Processes in its PID namespace, as the host counts them.
@@ -236,10 +183,19 @@ impl RunningLab {
         assert_eq!(all.filter(|process| holds(process.clone())).count(), 0);
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains("/run/netns/ams"), "{mounts}");
-        let pid_of_outer = self.outer.id();
         let listed = registry::running().unwrap();
-        assert!(listed.iter().all(|lab| lab.pid != pid_of_outer + 1), "{listed:?}");
+        assert!(listed.iter().all(|lab| lab.pid != self.init), "{listed:?}");
     }
+}
+
+/// The init of a sandbox, by the registry: the entry that is a child of the outer process.
+fn registered(outer: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
+    let own = |pid: u32| children.split_whitespace().any(|one| one == pid.to_string());
+    let labs = registry::running().unwrap();
+    let entry = labs.into_iter().find(|entry| own(entry.pid)).unwrap();
+    assert_eq!(entry.name, "hold_a_lab");
+    entry.pid
 }
 
 impl Drop for RunningLab {
