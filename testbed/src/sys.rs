@@ -176,6 +176,19 @@ pub(crate) fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
 
+/// How many packets the socket had no room for since this was last asked.
+pub(crate) fn packet_drops(socket: &OwnedFd) -> io::Result<u32> {
+    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut length = size_of_val(&stats) as libc::socklen_t;
+    // SAFETY: `stats` is a whole tpacket_stats and `length` its size; both outlive the call.
+    let outcome = unsafe {
+        let value = (&raw mut stats).cast();
+        let fd = socket.as_raw_fd();
+        libc::getsockopt(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, value, &raw mut length)
+    };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(stats.tp_drops) }
+}
+
 /// Sets an option of a packet socket to 1.
 fn set_packet_option(socket: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     let one: libc::c_int = 1;

@@ -31,7 +31,7 @@ pub(super) fn all() -> Vec<Item> {
                 found: "made one".into(),
                 ..required("network namespaces")
             });
-            items.extend([tun(), multi_queue(), veth(), silence(), netem()]);
+            items.extend(devices());
         }
     }
     items.extend([realtime(), cores(), kernel(), clock()]);
@@ -59,6 +59,12 @@ fn user_namespace() -> Item {
         _ => "done without, as root".to_owned(),
     };
     Item { ok: true, found, ..required("user namespace") }
+}
+
+/// Without TUN there is nothing to try the others on.
+fn devices() -> Vec<Item> {
+    let tun = tun();
+    if tun.ok { vec![tun, multi_queue(), veth(), silence(), netem()] } else { vec![tun, veth()] }
 }
 
 fn tun() -> Item {

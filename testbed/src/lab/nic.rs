@@ -37,8 +37,11 @@ impl Nic {
         self.silencer.as_ref().map(Silencer::way)
     }
 
-    /// Sets it up with addresses and default routes, and prepares its silence. May be repeated.
+    /// Sets it up with addresses and default routes, and prepares its silence. May be repeated; a
+    /// device that is new is not silent.
     pub(super) fn configure(&mut self) -> Result<(), LabError> {
+        // What the host's kernel would send of its own accord is noise in every count.
+        self.links.keep_quiet(&self.plan.device)?;
         self.links.set_up(&self.plan.device, true)?;
         self.address()?;
         let ifindex = self.links.status(&self.plan.device)?.ifindex;

@@ -18,16 +18,18 @@ use crate::sys::{self, SignalWatch};
 
 /// Runs the program in a sandbox and exits as it does; comes back with an error only.
 pub(super) fn run(options: &Options) -> Result<(), SandboxError> {
-    let registration = Registration::prepare(&options.name)?;
+    let registration = Registration::prepare(&options.name);
     leave_the_host(options)?;
     let signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;
     let (lifeline, held) = lifeline().map_err(SandboxError::step("make a pipe"))?;
     let mut init = spawn_init(&lifeline).map_err(SandboxError::step("start the lab's init"))?;
     drop(lifeline);
-    let entry = registration.write(init.id());
+    let listed = registration.and_then(|place| place.write(init.id()));
+    if let Err(error) = &listed {
+        log::warn!("another terminal cannot enter this lab: {error}");
+    }
     let status = wait(&mut init, &signals).map_err(SandboxError::step("wait for the lab"))?;
-    drop(entry?);
-    drop(held);
+    drop((listed, held));
     std::process::exit(status.code().unwrap_or(128 + Signal::KILL.as_raw()));
 }
 

@@ -87,12 +87,17 @@ impl Drop for Listed {
 fn folder() -> Result<PathBuf, SandboxError> {
     let uid = rustix::process::geteuid().as_raw();
     let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(runtime) if Path::new(&runtime).is_dir() => Path::new(&runtime).join("nearlab"),
+        Some(runtime) if is_owned(Path::new(&runtime), uid) => Path::new(&runtime).join("nearlab"),
         _ => PathBuf::from(format!("/tmp/nearlab-{uid}")),
     };
     private_folder(&folder, uid)
         .map_err(SandboxError::step(format!("use {} for the list of labs", folder.display())))?;
     Ok(folder)
+}
+
+/// Under sudo the variable may still name the folder of another user.
+fn is_owned(folder: &Path, uid: u32) -> bool {
+    fs::metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == uid)
 }
 
 /// /tmp is everybody's: a folder that another user has put there is not trusted.

@@ -18,6 +18,20 @@ fn the_configuration_of_the_built_in_router() {
     insta::assert_snapshot!(Topology::three_sites().router_config("r1"));
 }
 
+/// What the router itself says of it: no mistake, no warning.
+#[test]
+fn the_router_accepts_its_configuration() {
+    let delayed =
+        THREE_SITES.replacen("[\"fra\", \"r1\"]", "[\"fra\", \"r1\"]\ndelay = \"20ms\"", 1);
+    for text in [THREE_SITES, &delayed] {
+        let lab = Topology::parse("t", text).unwrap();
+        let (config, warnings) = nearhop::config::parse("r1", &lab.router_config("r1")).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!((config.ports.len(), config.services[0].sites.len()), (4, 3));
+        assert_eq!(config.services[0].sites[0].health.len(), 2);
+    }
+}
+
 #[test]
 fn a_port_behind_a_wire_leaves_the_addresses_to_the_lab() {
     let text = THREE_SITES.replacen("[\"fra\", \"r1\"]", "[\"fra\", \"r1\"]\ndelay = \"20ms\"", 1);

@@ -85,6 +85,17 @@ impl Ends {
         Ok(())
     }
 
+    /// Packets that were dropped before the emulator could read them: those for the host since
+    /// this was last asked, those for the router since the host's NIC was made.
+    pub(super) fn dropped(&mut self) -> io::Result<(u64, u64)> {
+        let to_host = match &self.router {
+            Some(router) => u64::from(sys::packet_drops(&router.socket)?),
+            None => 0,
+        };
+        let host = self.host_side.links.status(&self.device).map_err(io::Error::other)?;
+        Ok((to_host, host.stats.tx_dropped))
+    }
+
     /// Joins the router's device of that index, if it is not joined yet.
     fn attach(&mut self, ifindex: Option<u32>) -> io::Result<()> {
         if self.router.as_ref().map(|router| router.ifindex) == ifindex {

@@ -48,6 +48,8 @@ pub struct Direction {
     pub lost: u64,
     /// Dropped because too much was on its way.
     pub overflowed: u64,
+    /// Dropped by the kernel because the emulator did not read them in time; not in `received`.
+    pub unread: u64,
     /// Dropped because the other end was down, absent or full.
     pub refused: u64,
 }
@@ -145,6 +147,9 @@ impl Emulator {
             return Ok(());
         }
         self.write_at = now + COUNTERS_EVERY;
+        let (to_host, to_router) = self.ends.dropped()?;
+        self.counters.to_host.unread += to_host;
+        self.counters.to_router.unread = to_router;
         self.written = self.counters;
         self.counters.write(&self.name)
     }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use nearlab::doctor;
 use nearlab::topology::Topology;
 use rustix::process::{Signal, kill_process};
 
@@ -12,12 +13,21 @@ use crate::support::{Case, SERVICE, answered, cabled, client};
 
 /// Run in a sandbox, for tests that watch from outside.
 pub const GUESTS: &[Case] = &[
-    Case { name: "nothing", run: || {} },
+    Case { name: "fit", run: fit },
     Case { name: "exit_7", run: || std::process::exit(7) },
     Case { name: "die", run: || kill_process(rustix::process::getpid(), Signal::KILL).unwrap() },
     Case { name: "count_interrupts", run: count_interrupts },
     Case { name: "hold_a_lab", run: hold_a_lab },
 ];
+
+/// Fails with the report where labs cannot be built.
+fn fit() {
+    let report = doctor::run().unwrap();
+    if !report.ok() {
+        print!("{report}");
+        std::process::exit(1);
+    }
+}
 
 fn count_interrupts() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -30,7 +40,7 @@ fn count_interrupts() {
         // A second one would follow at once.
         let more = async {
             while interrupts.recv().await.is_some() {
-                count += 1
+                count += 1;
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), more).await;

@@ -52,7 +52,7 @@ pub fn unavailable() -> Option<String> {
     if std::env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1") {
         return None;
     }
-    in_sandbox("nothing").err()
+    in_sandbox("fit").err()
 }
 
 /// A lab with a cable from the client to one site instead of a router, and an echo server there.
@@ -160,7 +160,9 @@ fn echo(addresses: &[String]) {
         })
     };
     let echoes: Vec<_> = addresses.iter().map(serve).collect();
-    echoes.into_iter().for_each(|echo| drop(echo.join()));
+    for echo in echoes {
+        drop(echo.join());
+    }
 }
 
 /// Makes the TUN devices, as a router does, and carries packets between the first two.
@@ -185,5 +187,7 @@ fn cable(ends: &[String]) {
         })
     };
     let ways = [carry(0, 1), carry(1, 0)];
-    ways.into_iter().for_each(|way| drop(way.join()));
+    for way in ways {
+        drop(way.join());
+    }
 }

@@ -47,6 +47,7 @@ fn loss() {
     let lost = after.to_host.lost - before.to_host.lost;
     assert!((218..=382).contains(&lost), "{lost} lost on the way to the host: {after:?}");
     assert_eq!(after.to_host.overflowed + after.to_router.overflowed, 0);
+    assert_eq!(after.to_host.unread + after.to_router.unread, 0);
 }
 
 /// 60 packets of 1,028 bytes at 2 Mbit/s are 4.1 ms apart, although they were sent at once.
