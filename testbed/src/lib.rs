@@ -1,4 +1,8 @@
 //! Anycast networks out of Linux network namespaces.
+//!
+//! A program that builds labs begins, before any thread exists, with [`dispatch`], for it is also
+//! started as the helper processes of its labs, and then with [`sandbox::enter`], for labs are
+//! never on the host. What it builds is a [`topology::Topology`], as a [`lab::Lab`].
 #![deny(unsafe_code)]
 
 pub mod doctor;
