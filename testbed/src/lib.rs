@@ -1,1 +1,22 @@
 //! Anycast networks out of Linux network namespaces.
+//!
+//! A program that builds labs begins, before any thread exists, with [`dispatch`], for it is also
+//! started as the helper processes of its labs, and then with [`sandbox::enter`], for labs are
+//! never on the host. What it builds is a [`topology::Topology`], as a [`lab::Lab`].
+#![deny(unsafe_code)]
+
+pub mod doctor;
+pub mod lab;
+pub mod sandbox;
+mod sys;
+pub mod topology;
+pub mod wire;
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+/// Runs a helper process of the lab if the arguments (without the program's name) ask for one.
+/// Every program that builds labs calls this first in `main`.
+pub fn dispatch<A: AsRef<OsStr>>(args: &[A]) -> Option<ExitCode> {
+    wire::dispatch(args).or_else(|| doctor::dispatch(args))
+}

@@ -1,0 +1,235 @@
+//! The tests themselves. Those of the kernel run in a sandbox, in a namespace of their own.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::thread;
+
+use nearhop::port::link::{LinkSetup, VethEnd};
+use nearhop::port::netns::NetNs;
+use nearhop::time::Nanos;
+
+use super::Item;
+use crate::lab::Namespace;
+use crate::lab::silence::{Silencer, Way, has_netem};
+use crate::sandbox::Blame;
+use crate::sys::{self, TunKind};
+
+/// All tests, inside a sandbox.
+pub(super) fn all() -> Vec<Item> {
+    let mut items = vec![user_namespace()];
+    match Namespace::make(NETNS) {
+        Err(error) => items.push(Item {
+            found: error.to_string(),
+            follows: "no lab can be built".into(),
+            mend: Blame::find().mend().into(),
+            ..required("network namespaces")
+        }),
+        Ok(_namespace) => {
+            items.push(Item {
+                ok: true,
+                found: "made one".into(),
+                ..required("network namespaces")
+            });
+            items.extend(devices());
+        }
+    }
+    items.extend([realtime(), cores(), kernel(), clock()]);
+    items
+}
+
+/// What is known where no sandbox could be made; `told` is its error.
+pub(super) fn without_a_sandbox(told: &str) -> Vec<Item> {
+    let blame = Blame::find();
+    let refused = Item {
+        found: told.lines().next().unwrap_or("refused").to_owned(),
+        follows: "no lab can be built, and nothing that needs one was tested".into(),
+        mend: blame.mend().into(),
+        ..required("user namespace")
+    };
+    vec![refused, cores(), kernel(), clock()]
+}
+
+fn user_namespace() -> Item {
+    // "inside outside count": user_namespaces(7). All of the numbers means none was made.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut fields = map.split_ascii_whitespace().skip(1);
+    let found = match (fields.next(), fields.next()) {
+        (Some(outside), Some("1")) => format!("root in here is user {outside} outside"),
+        _ => "done without, as root".to_owned(),
+    };
+    Item { ok: true, found, ..required("user namespace") }
+}
+
+/// Without TUN there is nothing to try the others on.
+fn devices() -> Vec<Item> {
+    let tun = tun();
+    if tun.ok { vec![tun, multi_queue(), veth(), silence(), netem()] } else { vec![tun, veth()] }
+}
+
+fn tun() -> Item {
+    let item = required("tun");
+    match within(|| sys::open_tun("nl-probe", TunKind::Plain).map(drop)) {
+        Ok(()) => Item { ok: true, found: "opened one".into(), ..item },
+        Err(error) => Item {
+            found: format!("/dev/net/tun: {error}"),
+            follows: "no link can be built".into(),
+            mend: match error.kind() {
+                io::ErrorKind::PermissionDenied => "sudo chmod 0666 /dev/net/tun".into(),
+                _ => "sudo modprobe tun".into(),
+            },
+            ..item
+        },
+    }
+}
+
+fn multi_queue() -> Item {
+    let two = || {
+        let first = sys::open_tun("nl-probe", TunKind::MultiQueue)?;
+        let second = sys::open_tun("nl-probe", TunKind::MultiQueue)?;
+        drop((first, second));
+        Ok(())
+    };
+    let follows = "one worker receives for all";
+    optional("multi-queue tun", within(two), "opened two queues", follows, "")
+}
+
+fn veth() -> Item {
+    let netns = NetNs::named(NETNS);
+    let end = |name: &str| VethEnd { name: name.into(), ifindex: None, netns: netns.clone() };
+    let made = LinkSetup::create_veth(&end("nl-veth0"), &end("nl-veth1")).map_err(io::Error::other);
+    let follows = "no Ethernet links to other routers";
+    optional("veth", made, "made a pair", follows, "sudo modprobe veth")
+}
+
+fn silence() -> Item {
+    let works = |way: &Way| within_tun(|ifindex| Silencer::with(*way, &netns(), PROBE, ifindex));
+    let ways: Vec<_> = Way::ALL.iter().filter(|way| works(way).is_ok()).collect();
+    let item = required("silent faults");
+    let Some(used) = ways.first() else {
+        return Item {
+            found: "neither tc nor nft can drop packets".into(),
+            follows: "links cannot be killed silently".into(),
+            mend: "sudo modprobe -a sch_ingress cls_bpf nf_tables".into(),
+            ..item
+        };
+    };
+    let also = if ways.len() > 1 { ", the other would do" } else { "" };
+    Item { ok: true, found: format!("by {used}{also}"), ..item }
+}
+
+/// Only told: links have the same model with and without it.
+fn netem() -> Item {
+    let there = within_tun(|ifindex| has_netem(&netns(), ifindex));
+    let follows = "no matter: impaired links are emulated in userspace everywhere";
+    let found = "not used: impaired links are emulated in userspace everywhere";
+    optional("netem", there, found, follows, "")
+}
+
+fn realtime() -> Item {
+    let tried = thread::spawn(sys::become_realtime).join();
+    let outcome = tried.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+    let follows = "checks may be late while all cores are busy";
+    optional("SCHED_FIFO", outcome, "permitted", follows, "")
+}
+
+fn cores() -> Item {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Item {
+        ok: cores >= 2,
+        found: format!("{cores}"),
+        follows: "router, sites and clients take turns; figures are worth little".into(),
+        name: "cores".into(),
+        ..Item::default()
+    }
+}
+
+fn kernel() -> Item {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    Item {
+        ok: version(&release).is_some_and(|version| version >= OLDEST_TRIED),
+        follows: format!("older than {}.{}, not tried", OLDEST_TRIED.0, OLDEST_TRIED.1),
+        found: release,
+        name: "kernel".into(),
+        ..Item::default()
+    }
+}
+
+/// The smallest step that the clock is seen to make.
+fn clock() -> Item {
+    let mut least = u64::MAX;
+    let mut last = Nanos::now();
+    for _ in 0..CLOCK_READINGS {
+        let now = Nanos::now();
+        if now > last {
+            least = least.min(now.0 - last.0);
+        }
+        last = now;
+    }
+    Item {
+        ok: least <= CLOCK_STEP_MAX,
+        found: format!("steps of {least} ns"),
+        follows: "blackouts are measured no finer than that".into(),
+        name: "clock".into(),
+        ..Item::default()
+    }
+}
+
+fn required(name: &str) -> Item {
+    Item { name: name.to_owned(), required: true, ..Item::default() }
+}
+
+fn optional(name: &str, outcome: io::Result<()>, found: &str, follows: &str, mend: &str) -> Item {
+    let name = name.to_owned();
+    match outcome {
+        Ok(()) => Item { name, ok: true, found: found.to_owned(), ..Item::default() },
+        Err(error) => Item {
+            name,
+            found: error.to_string(),
+            follows: follows.to_owned(),
+            mend: mend.to_owned(),
+            ..Item::default()
+        },
+    }
+}
+
+fn netns() -> NetNs {
+    NetNs::named(NETNS)
+}
+
+fn within<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    netns().within(work).map_err(io::Error::other)?
+}
+
+/// With a TUN device in the namespace for as long as `work` takes.
+fn within_tun<T>(work: impl FnOnce(u32) -> io::Result<T>) -> io::Result<T> {
+    let _held = within(|| sys::open_tun(PROBE, TunKind::Plain))?;
+    let mut links = LinkSetup::open(&netns()).map_err(io::Error::other)?;
+    work(links.status(PROBE).map_err(io::Error::other)?.ifindex)
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+const NETNS: &str = "nearlab-doctor";
+const PROBE: &str = "nl-probe";
+const CLOCK_READINGS: usize = 10_000;
+const CLOCK_STEP_MAX: u64 = 10_000;
+/// Debian 11's.
+const OLDEST_TRIED: (u32, u32) = (5, 10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_compared_as_numbers() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("5.10.0"), Some((5, 10)));
+        assert!(version("6.1").unwrap() > version("5.99.1").unwrap());
+        assert_eq!(version("unknown"), None);
+    }
+}

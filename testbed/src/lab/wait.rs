@@ -1,0 +1,88 @@
+//! Waiting for a condition, never for a time.
+#![forbid(unsafe_code)]
+
+use std::thread;
+use std::time::Duration;
+
+use nearhop::time::Nanos;
+
+/// A condition that did not come about in time.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("waited {:.1} s for {what}{}", budget.as_secs_f64(), last.as_deref().map(|last| format!("; last: {last}")).unwrap_or_default())]
+pub struct Overdue {
+    /// What was waited for.
+    pub what: String,
+    /// How long.
+    pub budget: Duration,
+    /// What was seen last, if the condition said.
+    pub last: Option<String>,
+}
+
+/// Asks `condition` until it gives something, for `budget` at most. It answers `Err(seen)` while
+/// it does not hold; `seen` may say how far things are. What is still waited for is printed on
+/// standard error each second.
+pub fn wait_for<T>(
+    what: &str,
+    budget: Duration,
+    mut condition: impl FnMut() -> Result<T, String>,
+) -> Result<T, Overdue> {
+    let start = Nanos::now();
+    let mut told = 0;
+    loop {
+        let seen = match condition() {
+            Ok(found) => return Ok(found),
+            Err(seen) => seen,
+        };
+        let waited = Nanos::now().since(start);
+        if waited >= budget {
+            let last = (!seen.is_empty()).then_some(seen);
+            return Err(Overdue { what: what.to_owned(), budget, last });
+        }
+        if waited.as_secs() > told {
+            told = waited.as_secs();
+            eprintln!("still waiting for {what} ({told} s of {} s) {seen}", budget.as_secs());
+        }
+        // Nobody unparks this thread: it is how often the condition is asked.
+        thread::park_timeout(ASK_EVERY);
+    }
+}
+
+/// [`wait_for`] a condition that is true or not.
+pub fn wait_until(
+    what: &str,
+    budget: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> Result<(), Overdue> {
+    wait_for(what, budget, || if condition() { Ok(()) } else { Err(String::new()) })
+}
+
+/// Short against anything that is waited for, long against a glance at it.
+const ASK_EVERY: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_last_is_told() {
+        let mut asked = 0;
+        let error = wait_for::<()>("the end", Duration::from_millis(5), || {
+            asked += 1;
+            Err(format!("asked {asked} times"))
+        });
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, format!("waited 0.0 s for the end; last: asked {asked} times"));
+        assert!(asked > 1);
+    }
+
+    #[test]
+    fn a_condition_that_holds_is_asked_once() {
+        let mut asked = 0;
+        wait_until("now", Duration::ZERO, || {
+            asked += 1;
+            true
+        })
+        .unwrap();
+        assert_eq!(asked, 1);
+    }
+}

@@ -1,0 +1,153 @@
+//! Which labs run on this machine, so that another terminal can enter one.
+//!
+//! One file for each lab, written and removed by its outer process, in `$XDG_RUNTIME_DIR/nearlab`
+//! or `/tmp/nearlab-UID`. A file whose lab has died is removed by whoever reads it next.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::SandboxError;
+
+/// A lab that runs.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Entry {
+    /// Always `nearlab.lab.v1`.
+    pub schema: String,
+    /// Its name, not always unique.
+    pub name: String,
+    /// Its init's process id on the host, unique.
+    pub pid: u32,
+    /// When init started, in clock ticks since boot (proc_pid_stat(5), field 22): tells it from
+    /// a later process with the same number.
+    pub start_ticks: u64,
+}
+
+/// The labs that run, the newest last.
+pub fn running() -> Result<Vec<Entry>, SandboxError> {
+    let folder = folder()?;
+    let mut entries = Vec::new();
+    for file in fs::read_dir(&folder).map_err(SandboxError::step("read the list of labs"))? {
+        let path = file.map_err(SandboxError::step("read the list of labs"))?.path();
+        match read(&path) {
+            Some(entry) if start_ticks(entry.pid) == Some(entry.start_ticks) => entries.push(entry),
+            _ => drop(fs::remove_file(&path)),
+        }
+    }
+    entries.sort_by_key(|entry| (entry.start_ticks, entry.pid));
+    Ok(entries)
+}
+
+/// A place in the list, found before the process changes its user and its view of the files.
+#[derive(Debug)]
+pub(super) struct Registration {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Registration {
+    pub(super) fn prepare(name: &str) -> Result<Self, SandboxError> {
+        Ok(Self { folder: folder()?, name: name.to_owned() })
+    }
+
+    /// Lists the lab; the entry goes when the returned value is dropped.
+    pub(super) fn write(&self, pid: u32) -> Result<Listed, SandboxError> {
+        let entry = Entry {
+            schema: SCHEMA.to_owned(),
+            name: self.name.clone(),
+            pid,
+            // Already dead: then the entry is stale from the start, and nobody will enter it.
+            start_ticks: start_ticks(pid).unwrap_or(0),
+        };
+        let path = self.folder.join(format!("{pid}.json"));
+        let whole = self.folder.join(format!(".{pid}"));
+        serde_json::to_vec(&entry)
+            .map_err(io::Error::from)
+            .and_then(|text| fs::write(&whole, text))
+            .and_then(|()| fs::rename(&whole, &path))
+            .map_err(SandboxError::step(format!("list the lab in {}", self.folder.display())))?;
+        Ok(Listed(path))
+    }
+}
+
+/// A lab's line in the list.
+#[derive(Debug)]
+pub(super) struct Listed(PathBuf);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn folder() -> Result<PathBuf, SandboxError> {
+    let uid = rustix::process::geteuid().as_raw();
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(runtime) if is_owned(Path::new(&runtime), uid) => Path::new(&runtime).join("nearlab"),
+        _ => PathBuf::from(format!("/tmp/nearlab-{uid}")),
+    };
+    private_folder(&folder, uid)
+        .map_err(SandboxError::step(format!("use {} for the list of labs", folder.display())))?;
+    Ok(folder)
+}
+
+/// Under sudo the variable may still name the folder of another user.
+fn is_owned(folder: &Path, uid: u32) -> bool {
+    fs::metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == uid)
+}
+
+/// /tmp is everybody's: a folder that another user has put there is not trusted.
+fn private_folder(folder: &Path, uid: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(folder)?;
+    if !found.is_dir() || found.uid() != uid || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other("it is not a folder that this user alone can write to"));
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Option<Entry> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The name in field 2 may contain anything, so fields are counted from the last parenthesis.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(START_TIME - 3)?.parse().ok()
+}
+
+const SCHEMA: &str = "nearlab.lab.v1";
+/// Number of the field, counted from 1; the first after the name is field 3.
+const START_TIME: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_others_can_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let folder = parent.path().join("labs");
+        private_folder(&folder, uid).unwrap();
+        private_folder(&folder, uid).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(private_folder(&folder, uid).is_err());
+        assert!(private_folder(&parent.path().join("labs"), uid + 1).is_err());
+    }
+
+    #[test]
+    fn start_ticks_tell_a_process_from_none() {
+        assert!(start_ticks(std::process::id()).unwrap() > 0);
+        assert_eq!(start_ticks(u32::MAX), None);
+    }
+}

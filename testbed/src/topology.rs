@@ -1,0 +1,189 @@
+//! What a lab consists of: a TOML file that reads at a glance.
+//!
+//! ```toml
+//! name = "two-sites"
+//! [[node]]
+//! name = "client"
+//! kind = "client"
+//! # … a router "r1", sites "ams" and "fra" …
+//! [[link]]
+//! ends = ["ams", "r1"]
+//! delay = "20ms"
+//! [[service]]
+//! name = "dns"
+//! router = "r1"
+//! addresses = ["198.51.100.53", "2001:db8:53::53"]
+//! sites = [{ name = "ams", cost = 10 }, { name = "fra", cost = 20 }]
+//! ```
+//!
+//! Addresses of links follow from their place in the file, so that nobody has to number them.
+#![forbid(unsafe_code)]
+
+mod check;
+mod plan;
+mod quantity;
+mod router;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use check::TopologyError;
+pub use plan::LinkPlan;
+
+/// A lab.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// Its name, as `nearlab shell --lab` knows it.
+    pub name: String,
+    /// Nodes, in file order; names are unique.
+    pub nodes: Vec<Node>,
+    /// Links, each between a router and another node.
+    pub links: Vec<Link>,
+    /// Anycast services.
+    pub services: Vec<Service>,
+}
+
+/// One network namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Its name: 1 to 12 letters, digits, hyphens.
+    pub name: String,
+    /// What it is for.
+    pub kind: NodeKind,
+}
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeKind {
+    /// Sends requests.
+    Client,
+    /// Serves, bearing the addresses of its services.
+    Site,
+    /// Runs nearhop.
+    Router,
+    /// Anything else.
+    Plain,
+}
+
+/// A point-to-point link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// The node that is not the router.
+    pub host: String,
+    /// The router.
+    pub router: String,
+    /// What happens to packets on it, in each direction.
+    pub impairment: Impairment,
+}
+
+/// What a link does to packets, in each direction alike. The default is a perfect link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Impairment {
+    /// Added to every packet.
+    pub delay: Duration,
+    /// The delay varies by up to this both ways, evenly; packets overtake each other by it.
+    pub jitter: Duration,
+    /// Share of packets that vanish, 0 to 1.
+    pub loss: f64,
+    /// Bits of IP packets a second; `None` is unlimited.
+    pub rate: Option<u64>,
+}
+
+impl Impairment {
+    /// Nothing is done to packets.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An anycast service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// The router that chooses among the sites.
+    pub router: String,
+    /// The addresses that every site bears.
+    pub addresses: Vec<IpAddr>,
+    /// The sites.
+    pub sites: Vec<ServiceSite>,
+}
+
+/// A site of a service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceSite {
+    /// The node.
+    pub name: String,
+    /// Cheaper is better.
+    pub cost: u32,
+}
+
+impl Topology {
+    /// The lab of the demo: a client, a router, three sites that share one service.
+    pub fn three_sites() -> Self {
+        match Self::parse("three-sites.toml", THREE_SITES) {
+            Ok(topology) => topology,
+            Err(error) => unreachable!("a test parses the built-in lab: {error}"),
+        }
+    }
+
+    /// Reads a lab from TOML; `file` is its name in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, TopologyError> {
+        check::parse(file, text)
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The nodes of one kind, in file order.
+    pub fn nodes_of(&self, kind: NodeKind) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.kind == kind)
+    }
+
+    /// The addresses of all services that the node serves.
+    pub fn service_addresses<'a>(&'a self, site: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
+        let serves = move |service: &&Service| service.sites.iter().any(|one| one.name == site);
+        self.services.iter().filter(serves).flat_map(|service| service.addresses.iter().copied())
+    }
+
+    /// The same lab with the costs of every service handed out anew: the sites of `order` get the
+    /// lowest in that order, the others keep their order behind them. The costs themselves stay.
+    #[must_use]
+    pub fn reordered(&self, order: &[&str]) -> Self {
+        let mut changed = self.clone();
+        let rank = |site: &str| order.iter().position(|name| *name == site).unwrap_or(usize::MAX);
+        for service in &mut changed.services {
+            let mut costs: Vec<_> = service.sites.iter().map(|site| site.cost).collect();
+            costs.sort_unstable();
+            let mut sites: Vec<_> = service.sites.iter_mut().collect();
+            sites.sort_by_key(|site| (rank(&site.name), site.cost));
+            for (site, cost) in sites.into_iter().zip(costs) {
+                site.cost = cost;
+            }
+        }
+        changed
+    }
+
+    /// How each link is built and addressed, in file order.
+    pub fn plans(&self) -> Vec<LinkPlan> {
+        self.links.iter().enumerate().map(|(index, link)| LinkPlan::new(index, link)).collect()
+    }
+
+    /// The link of a node that is not a router.
+    pub fn plan_of(&self, host: &str) -> Option<LinkPlan> {
+        self.plans().into_iter().find(|plan| plan.host == host)
+    }
+
+    /// The configuration of a router, as `nearhop run` reads it.
+    pub fn router_config(&self, router: &str) -> String {
+        router::config(self, router)
+    }
+}
+
+const THREE_SITES: &str = include_str!("../labs/three-sites.toml");
+
+#[cfg(test)]
+mod tests;

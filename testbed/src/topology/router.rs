@@ -1,0 +1,75 @@
+//! A router's configuration, written from the topology.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{LinkPlan, Service, Topology};
+
+/// TOML by the design's "The configuration".
+pub(super) fn config(topology: &Topology, router: &str) -> String {
+    let mut text = format!("[router]\nname = {}\n", quoted(router));
+    for plan in topology.plans().iter().filter(|plan| plan.router == router) {
+        port(&mut text, plan);
+    }
+    for service in topology.services.iter().filter(|service| service.router == router) {
+        anycast(&mut text, service);
+    }
+    text
+}
+
+fn port(text: &mut String, plan: &LinkPlan) {
+    push(text, "\n[[port]]");
+    push(text, &format!("name = {}", quoted(&plan.host)));
+    push(text, &format!("tun = {}", quoted(&plan.device)));
+    push(text, &format!("netns = {}", quoted(&plan.router_device_netns)));
+    push(text, &format!("addresses = {}", list(&plan.router_addresses)));
+    // Behind a wire the host's NIC is another device, which the lab addresses.
+    if plan.is_direct() {
+        push(text, &format!("peer-addresses = {}", list(&plan.host_addresses)));
+    }
+}
+
+fn anycast(text: &mut String, service: &Service) {
+    let prefixes: Vec<_> = service.addresses.iter().map(|one| IpNetwork::from(*one)).collect();
+    push(text, "\n[[service]]");
+    push(text, &format!("name = {}", quoted(&service.name)));
+    push(text, &format!("prefixes = {}", list(&prefixes)));
+    for site in &service.sites {
+        push(text, "\n[[service.site]]");
+        push(text, &format!("name = {0}\nvia = {0}\ncost = {1}", quoted(&site.name), site.cost));
+        push(text, HEALTH);
+    }
+}
+
+fn push(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+/// Names are letters, digits and hyphens by the checker's rule.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn list(networks: &[IpNetwork]) -> String {
+    let items: Vec<_> = networks.iter().map(|one| quoted(&text_of(one))).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn text_of(network: &IpNetwork) -> String {
+    match network.ip() {
+        IpAddr::V4(address) => format!("{address}/{}", network.prefix()),
+        IpAddr::V6(address) => format!("{address}/{}", network.prefix()),
+    }
+}
+
+/// Echoes tell of the link and the machine, queries of the server: a site is up while both are
+/// answered. A dead server is noticed after 3 queries; ICMP unreachable tells sooner.
+const HEALTH: &str = "\
+health = [
+    { icmp = {}, interval = \"10ms\", fall = 3, rise = 5 },
+    { dns = { port = 53, name = \"site.example.\" }, interval = \"10ms\", fall = 3, rise = 3 },
+]";

@@ -1,0 +1,91 @@
+use super::*;
+
+#[test]
+fn the_built_in_lab_is_the_demo() {
+    let lab = Topology::three_sites();
+    assert_eq!(lab.nodes_of(NodeKind::Site).count(), 3);
+    assert_eq!(lab.nodes_of(NodeKind::Client).count(), 1);
+    let service = &lab.services[0];
+    let costs: Vec<_> = service.sites.iter().map(|site| (site.name.as_str(), site.cost)).collect();
+    assert_eq!(costs, [("ams", 10), ("fra", 20), ("par", 30)]);
+    let addresses: Vec<_> = lab.service_addresses("fra").map(|one| one.to_string()).collect();
+    assert_eq!(addresses, ["198.51.100.53", "2001:db8:53::53"]);
+    assert_eq!(lab.service_addresses("client").count(), 0);
+}
+
+#[test]
+fn the_configuration_of_the_built_in_router() {
+    insta::assert_snapshot!(Topology::three_sites().router_config("r1"));
+}
+
+/// What the router itself says of it: no mistake, no warning.
+#[test]
+fn the_router_accepts_its_configuration() {
+    let delayed =
+        THREE_SITES.replacen("[\"fra\", \"r1\"]", "[\"fra\", \"r1\"]\ndelay = \"20ms\"", 1);
+    for text in [THREE_SITES, &delayed] {
+        let lab = Topology::parse("t", text).unwrap();
+        let (config, warnings) = nearhop::config::parse("r1", &lab.router_config("r1")).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!((config.ports.len(), config.services[0].sites.len()), (4, 3));
+        assert_eq!(config.services[0].sites[0].health.len(), 2);
+    }
+}
+
+#[test]
+fn a_port_behind_a_wire_leaves_the_addresses_to_the_lab() {
+    let text = THREE_SITES.replacen("[\"fra\", \"r1\"]", "[\"fra\", \"r1\"]\ndelay = \"20ms\"", 1);
+    let lab = Topology::parse("t", &text).unwrap();
+    let plan = lab.plan_of("fra").unwrap();
+    assert_eq!((plan.device.as_str(), plan.router_device_netns.as_str()), ("nh-fra", "wire-fra"));
+    let config = lab.router_config("r1");
+    assert!(config.contains("netns = \"wire-fra\""));
+    assert_eq!(config.matches("peer-addresses").count(), 3);
+}
+
+#[test]
+fn reordering_hands_the_same_costs_to_other_sites() {
+    let lab = Topology::three_sites();
+    let costs = |lab: &Topology| -> Vec<u32> {
+        lab.services[0].sites.iter().map(|site| site.cost).collect()
+    };
+    assert_eq!(costs(&lab.reordered(&["par", "ams"])), [20, 30, 10]);
+    assert_eq!(costs(&lab.reordered(&["fra"])), [20, 10, 30]);
+    assert_eq!(lab.reordered(&[]), lab);
+}
+
+/// One change to the built-in lab, and what must be said of it.
+#[test]
+fn each_mistake_is_told_with_what_was_found() {
+    let table = [
+        ("kind = \"client\"", "kind = \"clown\"", "clown"),
+        ("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]", "no node is called \"klient\""),
+        ("[\"client\", \"r1\"]", "[\"client\", \"ams\"]", "one end of a link is a router"),
+        ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\ndelay = \"20\"", "expected a time"),
+        ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\njitter = \"2ms\"", "at most the delay"),
+        ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\nlos = \"1%\"", "unknown field `los`"),
+        ("[\"client\", \"r1\"]", "[\"ams\", \"r1\"]", "\"client\" has 0 links"),
+        ("name = \"fra\", cost", "name = \"fro\", cost", "no site is called \"fro\""),
+        ("name = \"fra\", cost", "name = \"ams\", cost", "two of kind site are called \"ams\""),
+        ("router = \"r1\"", "router = \"r2\"", "no router is called \"r2\""),
+        ("198.51.100.53", "198.51.100.530", "invalid"),
+        ("name = \"client\"", "name = \"a-client-too-long\"", "1 to 12 letters"),
+        ("name = \"client\"", "name = \"../etc\"", "1 to 12 letters"),
+    ];
+    for (from, to, expected) in table {
+        let text = THREE_SITES.replacen(from, to, 1);
+        assert_ne!(text, THREE_SITES, "{from} is not in the file");
+        let error = Topology::parse("t", &text).unwrap_err();
+        let told = error.mistakes.join("\n");
+        assert!(told.contains(expected), "{to}: {told}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = THREE_SITES
+        .replace("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]\nloss = \"much\"")
+        .replace("router = \"r1\"", "router = \"r2\"");
+    let error = Topology::parse("t", &text).unwrap_err();
+    assert!(error.mistakes.len() >= 3, "{:?}", error.mistakes);
+}

@@ -1,0 +1,202 @@
+//! The emulator process of one impaired link: packets from either end, through a model, to the
+//! other.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nearhop::time::Nanos;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::Spec;
+use super::device::Ends;
+use super::model::{Fate, Model};
+
+/// Runs until it is killed; comes back with an error only.
+pub(super) fn run(spec: &Spec) -> io::Result<()> {
+    // Or the kernel adds up to 50 µs to each delay.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    let mut emulator = Emulator::open(spec)?;
+    loop {
+        emulator.turn()?;
+    }
+}
+
+/// What has become of the packets of a link, as /run/nearlab/wire-NAME.json has it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Counters {
+    /// From the router to the host.
+    pub to_host: Direction,
+    /// From the host to the router.
+    pub to_router: Direction,
+}
+
+/// One direction. A superframe (GSO) counts as one packet.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Direction {
+    /// Packets that came.
+    pub received: u64,
+    /// Packets handed on.
+    pub sent: u64,
+    /// Lost as the impairment says.
+    pub lost: u64,
+    /// Dropped because too much was on its way.
+    pub overflowed: u64,
+    /// Dropped by the kernel because the emulator did not read them in time; not in `received`.
+    pub unread: u64,
+    /// Dropped because the other end was down, absent or full.
+    pub refused: u64,
+}
+
+impl Counters {
+    /// Reads those of a running wire; they are at most a second old.
+    pub fn read(wire: &str) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(file(wire))?)?)
+    }
+
+    fn write(&self, wire: &str) -> io::Result<()> {
+        let path = file(wire);
+        let whole = path.with_extension("new");
+        fs::write(&whole, serde_json::to_vec(self)?)?;
+        fs::rename(whole, path)
+    }
+}
+
+struct Emulator {
+    name: String,
+    ends: Ends,
+    to_host: Model,
+    to_router: Model,
+    counters: Counters,
+    written: Counters,
+    write_at: Nanos,
+    buffer: Vec<u8>,
+}
+
+impl Emulator {
+    fn open(spec: &Spec) -> io::Result<Self> {
+        let (impairment, seed) = (&spec.impairment, spec.seed);
+        Ok(Self {
+            name: spec.name.clone(),
+            ends: Ends::open(spec)?,
+            to_host: Model::new(impairment, seed),
+            to_router: Model::new(impairment, !seed),
+            counters: Counters::default(),
+            written: Counters::default(),
+            write_at: Nanos::ZERO,
+            buffer: vec![0; FRAME_MAX],
+        })
+    }
+
+    /// Waits for something to do and does it; at most [`BURST`] packets from each end.
+    fn turn(&mut self) -> io::Result<()> {
+        let [host, router, state] = self.wait()?;
+        if state {
+            self.ends.carry_over()?;
+        }
+        let now = Nanos::now();
+        if host {
+            let from = Some(self.ends.host.as_fd());
+            receive(from, &mut self.buffer, now, &mut self.to_router, &mut self.counters.to_router);
+        }
+        if router {
+            let from = self.ends.router.as_ref().map(|router| router.socket.as_fd());
+            receive(from, &mut self.buffer, now, &mut self.to_host, &mut self.counters.to_host);
+        }
+        let now = Nanos::now();
+        send(Some(self.ends.host.as_fd()), now, &mut self.to_host, &mut self.counters.to_host);
+        let router = self.ends.router.as_ref().map(|router| router.socket.as_fd());
+        send(router, now, &mut self.to_router, &mut self.counters.to_router);
+        self.write_counters(now)
+    }
+
+    /// Which of host, router and state have something to read.
+    fn wait(&self) -> io::Result<[bool; 3]> {
+        let [host_changes, router_changes] = self.ends.changes();
+        let mut fds = vec![
+            PollFd::new(&self.ends.host, PollFlags::IN),
+            PollFd::from_borrowed_fd(host_changes, PollFlags::IN),
+            PollFd::from_borrowed_fd(router_changes, PollFlags::IN),
+        ];
+        if let Some(router) = &self.ends.router {
+            fds.push(PollFd::new(&router.socket, PollFlags::IN));
+        }
+        let timeout = self.next_due().map(|due| timespec(due.since(Nanos::now())));
+        match poll(&mut fds, timeout.as_ref()) {
+            Err(Errno::INTR) => return Ok([false; 3]),
+            other => other?,
+        };
+        let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        Ok([ready(0), ready(3), ready(1) || ready(2)])
+    }
+
+    fn next_due(&self) -> Option<Nanos> {
+        let counters = (self.counters != self.written).then_some(self.write_at);
+        let due = [self.to_host.poll_timeout(), self.to_router.poll_timeout(), counters];
+        due.into_iter().flatten().min()
+    }
+
+    fn write_counters(&mut self, now: Nanos) -> io::Result<()> {
+        if self.counters == self.written || now < self.write_at {
+            return Ok(());
+        }
+        self.write_at = now + COUNTERS_EVERY;
+        let (to_host, to_router) = self.ends.dropped()?;
+        self.counters.to_host.unread += to_host;
+        self.counters.to_router.unread = to_router;
+        self.written = self.counters;
+        self.counters.write(&self.name)
+    }
+}
+
+/// Both kinds of descriptor give and take a `struct virtio_net_hdr` before each packet, so that
+/// half-made checksums and superframes pass through as they are.
+fn receive(
+    from: Option<BorrowedFd<'_>>,
+    buffer: &mut [u8],
+    now: Nanos,
+    model: &mut Model,
+    counters: &mut Direction,
+) {
+    let Some(from) = from else { return };
+    for _ in 0..BURST {
+        // Empty, down or gone: each of them ends the burst, and the state is told by netlink.
+        let Ok(length) = rustix::io::read(from, &mut *buffer) else { return };
+        counters.received += 1;
+        match model.handle_packet(now, &buffer[..length], VNET_HDR) {
+            Fate::Queued => {}
+            Fate::Lost => counters.lost += 1,
+            Fate::Overflow => counters.overflowed += 1,
+        }
+    }
+}
+
+fn send(to: Option<BorrowedFd<'_>>, now: Nanos, model: &mut Model, counters: &mut Direction) {
+    while let Some(packet) = model.poll_transmit(now) {
+        match to.map(|to| rustix::io::write(to, &packet)) {
+            Some(Ok(_)) => counters.sent += 1,
+            _ => counters.refused += 1,
+        }
+    }
+}
+
+fn timespec(span: Duration) -> Timespec {
+    Timespec { tv_sec: span.as_secs().cast_signed(), tv_nsec: i64::from(span.subsec_nanos()) }
+}
+
+fn file(wire: &str) -> PathBuf {
+    PathBuf::from(format!("/run/nearlab/wire-{wire}.json"))
+}
+
+const BURST: usize = 64;
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+/// `sizeof(struct virtio_net_hdr)`, the default of both TUN and packet sockets.
+const VNET_HDR: usize = 10;
+/// The largest superframe and its header.
+const FRAME_MAX: usize = VNET_HDR + 65_535;
