@@ -69,8 +69,50 @@ impl Trace {
         &self.probes[start..end.max(start)]
     }
 
+    /// Appends what was recorded later of the same flow. Probes that are here already are left out;
+    /// sites are matched by name.
+    pub fn extend(&mut self, later: &Trace) {
+        let next = self.probes.last().map_or(0, |probe| probe.seq + 1);
+        let known: Vec<u16> = later.sites.iter().map(|name| self.site_index(name)).collect();
+        let start = later.probes.partition_point(|probe| probe.seq < next);
+        self.probes.extend(later.probes[start..].iter().map(|probe| {
+            let arrival = probe.arrival.map(|arrival| Arrival {
+                site: known.get(usize::from(arrival.site)).copied().unwrap_or(u16::MAX),
+                ..arrival
+            });
+            Probe { arrival, ..*probe }
+        }));
+    }
+
+    fn site_index(&mut self, name: &str) -> u16 {
+        let at = self.sites.iter().position(|site| site == name).unwrap_or_else(|| {
+            self.sites.push(name.to_owned());
+            self.sites.len() - 1
+        });
+        at as u16
+    }
+
     /// Who answers now: the site of the last probe that was answered.
     pub fn current_site(&self) -> Option<&str> {
         self.probes.iter().rev().find_map(|probe| probe.arrival.as_ref()).map(|a| self.site(a))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nearhop::event::Family;
+
+    use crate::measure::testing::{answered, trace};
+
+    #[test]
+    fn later_records_join_by_number_and_by_name() {
+        let mut all = trace(Family::Ipv4, vec![answered(0, 0, 0), answered(1, 10, 1)]);
+        let mut later = trace(Family::Ipv4, vec![answered(1, 10, 0), answered(2, 20, 1)]);
+        later.sites = vec!["ams".into(), "osl".into()];
+        all.extend(&later);
+        assert_eq!(all.probes.iter().map(|probe| probe.seq).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(all.sites, ["fra", "ams", "par", "osl"]);
+        assert_eq!(all.current_site(), Some("osl"));
+        assert_eq!(all.between(10_000, 20_000).len(), 1);
     }
 }

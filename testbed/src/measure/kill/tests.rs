@@ -1,6 +1,10 @@
 use super::*;
 use crate::measure::testing::{LEG_NS, answered, failover, site_down, trace};
 
+fn us(milliseconds: f64) -> u64 {
+    (milliseconds * 1e3).round() as u64
+}
+
 fn kill() -> Kill {
     Kill {
         kind: KillKind::Silent,
@@ -30,12 +34,12 @@ fn the_split_adds_up_to_the_repair_of_the_first_flow() {
     let measured = measure_kill(&kill(), &traces, &events).unwrap();
     let result = &measured.result;
     assert_eq!(measured.worst, 1);
-    assert_eq!(result.detect_ms, 30.0);
-    assert_eq!(result.publish_ms, 0.01);
+    assert_eq!(us(result.detect_ms), 30_000);
+    assert_eq!(us(result.publish_ms), 10);
     // The first probe sent at or after 51 ms arrives a leg later.
-    assert_eq!(result.repair_ms, ms(51_000_000 + LEG_NS - 50_010_000));
-    assert_eq!(result.blackout_ms, 32.0);
-    assert_eq!(result.resolution_ms, 0.2);
+    assert_eq!(us(result.repair_ms), 990 + LEG_NS / 1_000);
+    assert_eq!(us(result.blackout_ms), 32_000);
+    assert_eq!(us(result.resolution_ms), 200);
     assert_eq!((result.sent, result.lost), (800, 155 + 160));
     assert_eq!((result.from_site.as_str(), result.to_site.as_str()), ("fra", "ams"));
     assert_eq!((result.unexplained_moves, result.reordered, result.duplicated), (0, 0, 0));
