@@ -1,4 +1,5 @@
 //! A site's DNS server, asked by code that was written elsewhere: hickory's codec, and dig.
+#![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
 mod traffic_support;
 

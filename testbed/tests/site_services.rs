@@ -1,4 +1,5 @@
 //! A site's page, its echo, how it starts, and how it fails to.
+#![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
 mod traffic_support;
 

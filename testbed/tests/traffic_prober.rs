@@ -1,4 +1,5 @@
 //! The prober against real sites: who answers, what is lost, and how exactly time is told.
+#![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
 mod traffic_support;
 
@@ -74,7 +75,7 @@ fn a_killed_site_is_a_gap_between_two_names() {
                 assert!(arrival.server_ns + 500_000 >= probe.sent_ns);
                 assert!(arrival.client_ns + 500_000 >= arrival.server_ns);
             }
-            let result = measure_flow(index, trace, window, fine);
+            let result = measure_flow(index, trace, window);
             let sites = (result.site_before.as_deref(), result.site_after.as_deref());
             assert_eq!(sites, (Some("fra"), Some("ams")), "flow {index}");
             assert_eq!(result.changes.len(), 1);

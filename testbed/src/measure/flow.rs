@@ -1,8 +1,6 @@
 //! One flow round one fault.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use super::moves::{SiteChange, site_changes};
 use super::trace::{Arrival, Probe, Trace};
 
@@ -33,9 +31,9 @@ pub struct Outage {
     pub from_ns: u64,
     /// The first arrival after it.
     pub to_ns: u64,
-    /// The gap less the sending interval, in nanoseconds.
+    /// The gap less the sending interval at its edges, in nanoseconds.
     pub length_ns: u64,
-    /// The longest interval between two sends round the gap, in nanoseconds.
+    /// The longer sending interval of both edges, in nanoseconds: each end lies somewhere in its own.
     pub resolution_ns: u64,
     /// Nothing arrived any more: the gap lasts until the last probe sent, or longer.
     pub open: bool,
@@ -88,13 +86,12 @@ impl FlowResult {
     }
 }
 
-/// Measures one flow. `interval` is the nominal time between two of its probes.
-pub fn measure_flow(index: usize, trace: &Trace, window: Window, interval: Duration) -> FlowResult {
+/// Measures one flow.
+pub fn measure_flow(index: usize, trace: &Trace, window: Window) -> FlowResult {
     let probes = trace.between(window.start_ns, window.end_ns);
-    let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
     let answered = || probes.iter().filter_map(|probe| Some((probe, probe.arrival?)));
     let direction = |direction| DirectionResult {
-        outage: outage(probes, window, interval_ns, direction),
+        outage: outage(probes, window, direction),
         reordered: reordered(probes, direction),
     };
     let before = answered().filter(|(_, arrival)| arrival.server_ns < window.fault_ns);
@@ -119,27 +116,37 @@ pub fn measure_flow(index: usize, trace: &Trace, window: Window, interval: Durat
 }
 
 /// The longest gap between consecutive arrivals that reaches past the fault.
-fn outage(probes: &[Probe], window: Window, interval_ns: u64, direction: Direction) -> Outage {
+///
+/// Service ended somewhere between the sending of the last probe that arrived and of the next one,
+/// and began again somewhere between the sending of the first that arrived and of the one before:
+/// on average half of both intervals belongs to the service, and is taken off. At a constant spacing
+/// that is one interval; a sender that was late, or changed its spacing, makes no outage.
+fn outage(probes: &[Probe], window: Window, direction: Direction) -> Outage {
     let (Some(first), Some(last)) = (probes.first(), probes.last()) else {
         return Outage::default();
     };
-    let mut arrivals: Vec<(u64, u64)> =
-        probes.iter().filter_map(|p| Some((direction.time(&p.arrival?), p.sent_ns))).collect();
+    let arrival = |(index, probe): (usize, &Probe)| {
+        let t_ns = direction.time(&probe.arrival?);
+        Some(Edge { t_ns, before: interval(probes, index), after: interval(probes, index + 1) })
+    };
+    let mut arrivals: Vec<Edge> = probes.iter().enumerate().filter_map(arrival).collect();
     arrivals.sort_unstable();
     // Before the first arrival a gap begins where looking began; after the last one it lasts as
     // long as probes were sent in vain.
-    let begin = (first.sent_ns, first.sent_ns);
-    let starts = std::iter::once(begin).chain(arrivals.iter().copied());
+    let starts = std::iter::once(Edge::at(first.sent_ns)).chain(arrivals.iter().copied());
     let ends = arrivals.iter().map(|arrival| (*arrival, false));
-    let trailing = last.arrival.is_none().then_some(((last.sent_ns, last.sent_ns), true));
+    let trailing = last.arrival.is_none().then_some((Edge::at(last.sent_ns), true));
     starts
         .zip(ends.chain(trailing))
-        .filter(|(_, ((to, _), _))| *to > window.fault_ns)
-        .map(|((from, sent_from), ((to, sent_to), open))| Outage {
-            from_ns: from,
-            to_ns: to,
-            length_ns: to.saturating_sub(from).saturating_sub(interval_ns),
-            resolution_ns: longest_send_interval(probes, sent_from, sent_to).max(interval_ns),
+        .filter(|(_, (to, _))| to.t_ns > window.fault_ns)
+        .map(|(from, (to, open))| Outage {
+            from_ns: from.t_ns,
+            to_ns: to.t_ns,
+            length_ns: to
+                .t_ns
+                .saturating_sub(from.t_ns)
+                .saturating_sub(from.after.midpoint(to.before)),
+            resolution_ns: from.after.max(to.before),
             open,
         })
         // Of equal gaps the first.
@@ -147,14 +154,25 @@ fn outage(probes: &[Probe], window: Window, interval_ns: u64, direction: Directi
         .unwrap_or_default()
 }
 
-/// The longest time between two consecutive sends from the probe sent at `from_ns` to the one sent
-/// at `to_ns`; the two may come in either order, as packets may.
-fn longest_send_interval(probes: &[Probe], from_ns: u64, to_ns: u64) -> u64 {
-    let (low, high) = (from_ns.min(to_ns), from_ns.max(to_ns));
-    let start = probes.partition_point(|probe| probe.sent_ns < low);
-    let end = probes.partition_point(|probe| probe.sent_ns <= high);
-    let inside = probes.get(start..end).unwrap_or_default();
-    inside.windows(2).map(|pair| pair[1].sent_ns - pair[0].sent_ns).max().unwrap_or(0)
+/// An arrival, and how many nanoseconds before and after its probe others were sent.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Edge {
+    t_ns: u64,
+    before: u64,
+    after: u64,
+}
+
+impl Edge {
+    fn at(t_ns: u64) -> Self {
+        Self { t_ns, before: 0, after: 0 }
+    }
+}
+
+/// The time from the sending of the probe before `index` to that of `index`; 0 at the ends.
+fn interval(probes: &[Probe], index: usize) -> u64 {
+    let before = index.checked_sub(1).and_then(|before| probes.get(before));
+    let both = before.zip(probes.get(index));
+    both.map_or(0, |(before, this)| this.sent_ns.saturating_sub(before.sent_ns))
 }
 
 /// RFC 4737: an arrival is reordered if its number is below the next expected one, which is one

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::time::Duration;
 
 use nearhop::event::{Event, EventKind, Family};
 use serde::{Deserialize, Serialize};
@@ -39,8 +38,6 @@ pub struct Kill {
     pub service: Option<String>,
     /// When, and how long around it is looked at.
     pub window: Window,
-    /// The nominal time between two probes of a flow.
-    pub interval: Duration,
     /// Other reasons for flows to move in the window; the kill itself need not be given.
     pub causes: Vec<Cause>,
 }
@@ -54,7 +51,7 @@ pub struct KillResult {
     pub family: Family,
     /// The longest outage over the flows that were hit and both directions.
     pub blackout_ms: f64,
-    /// The longest interval between two probes round that outage.
+    /// How exactly that is known: the longer sending interval at its two edges.
     pub resolution_ms: f64,
     /// Probes sent in the window, all flows of the family.
     pub sent: u64,
@@ -173,8 +170,6 @@ pub struct Heal {
     pub site: String,
     /// From before the heal until the flows have settled; `fault_ns` is when it was healed.
     pub window: Window,
-    /// The nominal time between two probes of a flow.
-    pub interval: Duration,
     /// Other reasons for flows to move in the window; the return itself need not be given.
     pub causes: Vec<Cause>,
 }
@@ -204,7 +199,7 @@ pub fn measure_kill(
     traces: &[Trace],
     events: &[Event],
 ) -> Result<MeasuredKill, KillError> {
-    let flows = measure_family(traces, kill.family, kill.window, kill.interval);
+    let flows = measure_family(traces, kill.family, kill.window);
     let hit = kill.hit(&flows)?;
     let (event_ns, stored_ns) = kill.event(events)?;
     let worst = hit.iter().copied().max_by_key(|at| flows[*at].outage().length_ns).unwrap_or(0);
@@ -234,7 +229,7 @@ pub fn measure_kill(
 
 /// Measures a heal: what was lost, and whether flows moved for no reason.
 pub fn measure_heal(heal: &Heal, traces: &[Trace]) -> HealResult {
-    let flows = measure_family(traces, heal.family, heal.window, heal.interval);
+    let flows = measure_family(traces, heal.family, heal.window);
     let mut causes = heal.causes.clone();
     causes.push(Cause {
         from_ns: heal.window.fault_ns,
@@ -346,14 +341,9 @@ impl fmt::Display for Milliseconds {
     }
 }
 
-fn measure_family(
-    traces: &[Trace],
-    family: Family,
-    window: Window,
-    interval: Duration,
-) -> Vec<FlowResult> {
+fn measure_family(traces: &[Trace], family: Family, window: Window) -> Vec<FlowResult> {
     let of_family = traces.iter().enumerate().filter(|(_, trace)| trace.flow.family == family);
-    of_family.map(|(index, trace)| measure_flow(index, trace, window, interval)).collect()
+    of_family.map(|(index, trace)| measure_flow(index, trace, window)).collect()
 }
 
 /// Different names in the order of appearance, joined by commas.

@@ -39,12 +39,12 @@ fn bar(kill: &KillSummary, budget: Option<f64>) -> String {
         let _ = write!(svg, "<path class=\"budget\" d=\"M{BUDGET_AT} 0V20\"/>");
     }
     svg.push_str("</svg>");
-    let budget = budget.map(|ms| format!(" of {} ms", fmt_ms(ms))).unwrap_or_default();
+    let budget = budget.map(|ms| format!(", budget {}", fmt_ms(ms))).unwrap_or_default();
     let split: Vec<String> =
         parts.iter().map(|(name, value)| format!("{name} {}", fmt_ms(*value))).collect();
     format!(
         "<div class=\"what\">{} <span class=\"quiet\">{}</span></div><div>{svg}</div>\
-         <div class=\"quiet split\">{}{}</div>\n",
+         <div class=\"quiet split\">{} ms{}</div>\n",
         esc(kill.kind.label()),
         kill.family.label(),
         split.join(" · "),

@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::time::Duration;
 
 use nearhop::event::{Event, Family};
 
@@ -112,7 +111,6 @@ impl Round {
                 fault_ns: self.fault_ns(),
                 end_ns: self.start_ns + 500 * MS,
             },
-            interval: Duration::from_micros(200),
             causes: vec![],
         }
     }
@@ -127,7 +125,6 @@ impl Round {
                 fault_ns: self.heal_ns(),
                 end_ns: self.start_ns + ROUND_NS,
             },
-            interval: Duration::from_millis(1),
             causes: vec![],
         }
     }

@@ -109,7 +109,7 @@ fn draw_mark(svg: &mut String, mark: &Mark, x: f64, bottom: f64) {
 
 const WIDTH: f64 = 1_100.0;
 const LEFT: f64 = 120.0;
-const RIGHT: f64 = 1_085.0;
+const RIGHT: f64 = 1_075.0;
 const TOP: f64 = 24.0;
 const ROW: f64 = 18.0;
 const GAP: f64 = 4.0;

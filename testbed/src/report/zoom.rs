@@ -30,11 +30,11 @@ pub fn draw(run: &Run, reported: &ReportedKill, measured: &MeasuredKill) -> Stri
         bottom + AXIS,
         esc(&format!("Probes round the {} kill of {}", kill.kind, kill.site))
     );
-    for (row, y) in rows.iter().zip(0u32..) {
-        row.draw(&mut svg, &run.sites, scale, top + f64::from(y) * ROW + ROW / 2.0);
-    }
     for (moment, level) in moments.iter().zip(0u32..) {
         moment.draw(&mut svg, scale, 14.0 + f64::from(level) * LABEL, bottom);
+    }
+    for (row, y) in rows.iter().zip(0u32..) {
+        row.draw(&mut svg, &run.sites, scale, top + f64::from(y) * ROW + ROW / 2.0);
     }
     for (at, text) in scale.ticks(kill.window.fault_ns, 1e6, 12.0) {
         let x = scale.x(at);
@@ -50,8 +50,9 @@ pub fn draw(run: &Run, reported: &ReportedKill, measured: &MeasuredKill) -> Stri
 
 /// What is shown: from somewhat before the fault to somewhat after the last flow was served again.
 fn range(kill: &Kill, measured: &MeasuredKill) -> (u64, u64) {
-    let ends = measured.flows.iter().map(|flow| flow.outage().to_ns);
-    let end = ends.max().unwrap_or(kill.window.fault_ns).max(measured.first_on_new_ns);
+    let worst = measured.flows[measured.worst].outage().to_ns;
+    let repairs = measured.flows.iter().filter_map(|flow| flow.first_on_new_ns);
+    let end = repairs.chain([worst, measured.first_on_new_ns]).max().unwrap_or(worst);
     let fault = kill.window.fault_ns;
     let margin = (end.saturating_sub(fault) / 4).max(MARGIN_NS);
     let from = fault.saturating_sub(margin).max(kill.window.start_ns);
@@ -98,8 +99,9 @@ fn moments(kill: &Kill, measured: &MeasuredKill) -> [Moment; 4] {
 impl Moment {
     fn draw(&self, svg: &mut String, scale: Scale, y: f64, bottom: f64) {
         let x = scale.x(self.t_ns);
-        let (anchor, dx) =
-            if x > f64::midpoint(LEFT, RIGHT) { ("end", -6.0) } else { ("start", 6.0) };
+        // To the right of its line, unless it would leave the drawing there.
+        let width = self.text.chars().count() as f64 * LETTER;
+        let (anchor, dx) = if x + width > RIGHT { ("end", -6.0) } else { ("start", 6.0) };
         let _ = writeln!(
             svg,
             "<g class=\"{}\"><path class=\"line\" d=\"M{x:.1} {:.1}V{bottom}\"/>\
@@ -177,15 +179,17 @@ fn draw_gap(svg: &mut String, outage: &Outage, scale: Scale, y: f64) {
         y - ROW / 2.0 + 1.0,
         (end - x).max(1.0),
         ROW - 2.0,
-        y - 3.0
+        y - 5.0
     );
 }
 
 const WIDTH: f64 = 1_100.0;
 const LEFT: f64 = 120.0;
-const RIGHT: f64 = 1_085.0;
-const ROW: f64 = 24.0;
+const RIGHT: f64 = 1_075.0;
+const ROW: f64 = 30.0;
 const LABEL: f64 = 16.0;
+/// About the width of a letter of a label.
+const LETTER: f64 = 6.6;
 const AXIS: f64 = 24.0;
 const MARGIN_NS: u64 = 2_000_000;
 /// Echoes may come this long after their probe was sent.

@@ -1,6 +1,6 @@
 //! A fresh user and network namespace for a test, and sites in it.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "a test's own files are not known as such to the lint")]
+#![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

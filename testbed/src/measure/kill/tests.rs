@@ -12,7 +12,6 @@ fn kill() -> Kill {
         site: "fra".into(),
         service: None,
         window: Window { start_ns: 0, fault_ns: 20_000_000, end_ns: 80_000_000 },
-        interval: Duration::from_micros(200),
         causes: Vec::new(),
     }
 }
@@ -122,7 +121,6 @@ fn a_heal_counts_loss_and_knows_the_way_back() {
         family: Family::Ipv4,
         site: "fra".into(),
         window: kill().window,
-        interval: Duration::from_micros(200),
         causes: Vec::new(),
     };
     let cases = [
