@@ -11,7 +11,8 @@ pub struct Window {
     pub start_ns: u64,
     /// When the fault happened.
     pub fault_ns: u64,
-    /// Where looking ends, after everything has been repaired.
+    /// Where looking ends, after everything has been repaired. Every gap up to here counts, those
+    /// of a sleepy machine too: best soon after the last flow was served again.
     pub end_ns: u64,
 }
 

@@ -8,10 +8,12 @@ use std::thread;
 use log::{debug, warn};
 
 use crate::traffic::batch_io::{RxBatch, enable_timestamps};
+use crate::traffic::buffers::deepen;
 use crate::traffic::wire;
 
 /// Answers what comes to `socket` as `site`, on a thread of its own, as long as the process lives.
 pub fn spawn(socket: UdpSocket, site: String) -> io::Result<()> {
+    deepen(&socket);
     if let Err(error) = enable_timestamps(&socket) {
         warn!("no kernel timestamps ({error}): arrivals carry the time at which they were read");
     }

@@ -19,6 +19,7 @@ use hickory_server::Server;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::traffic::buffers::deepen;
 use crate::traffic::wire::SITE_NAME_MAX;
 
 pub use dns::{SiteHandler, ZONE};
@@ -141,6 +142,7 @@ async fn serve(options: &SiteOptions) -> Result<(), SiteError> {
 
     let mut dns = Server::new(handler);
     for socket in sockets.dns_udp {
+        deepen(&socket);
         dns.register_socket(socket);
     }
     for listener in sockets.dns_tcp {

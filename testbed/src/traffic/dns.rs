@@ -18,6 +18,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use nearhop::time::Nanos;
 
 use super::batch_io::{RxBatch, enable_timestamps, sharpen_timers};
+use super::buffers::deepen;
 use super::pace::Pacer;
 use super::probe::{ProbeError, ProbeOptions, SharedLog, any_of, family_of, sleep_until};
 use super::protocol::{DnsAnswer, DnsRecord};
@@ -59,6 +60,7 @@ impl DnsClient {
                 let client = options.client.clone();
                 ProbeError::Socket { client, destination, source_port: 0, source }
             })?;
+            deepen(&socket);
             // Without stamps the time of reading is taken.
             let _ = enable_timestamps(&socket);
             Ok(Server { address: destination, socket, asked: 0 })

@@ -8,13 +8,16 @@
 //! is scheduled late does not lengthen an outage.
 
 pub mod batch_io;
+pub mod buffers;
 pub mod dns;
+mod flow;
 pub mod pace;
 pub mod probe;
 mod prober;
 pub mod protocol;
 mod ring;
 pub mod wire;
+mod worker;
 
 pub use probe::ProbeOptions;
 pub use prober::{Moved, Prober, ProberError, Taken};
