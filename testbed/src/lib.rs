@@ -20,3 +20,9 @@ use std::process::ExitCode;
 pub fn dispatch<A: AsRef<OsStr>>(args: &[A]) -> Option<ExitCode> {
     wire::dispatch(args).or_else(|| doctor::dispatch(args))
 }
+
+pub mod measure;
+pub mod report;
+pub mod site;
+pub mod traffic;
+pub mod utc;

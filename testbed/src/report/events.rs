@@ -1,0 +1,164 @@
+//! Every event of a run in one file: the router's as `nearhop watch` tells them, and the lab's own.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use nearhop::event::{Event, Family};
+use serde::{Deserialize, Serialize};
+
+use super::{Mark, MarkKind, ReportError};
+use crate::measure::KillKind;
+
+/// The schema name of the lab's event lines.
+pub const LAB_SCHEMA: &str = "nearlab.event.v1";
+
+/// Something the lab did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LabEvent {
+    /// Always [`LAB_SCHEMA`].
+    pub schema: String,
+    /// When it was done, CLOCK_MONOTONIC nanoseconds.
+    pub t_ns: u64,
+    /// What was done.
+    #[serde(flatten)]
+    pub kind: LabEventKind,
+}
+
+/// What the lab did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LabEventKind {
+    /// It broke something.
+    Fault {
+        /// How.
+        how: KillKind,
+        /// Whom.
+        site: String,
+        /// Which flows are measured; `None`: all.
+        family: Option<Family>,
+    },
+    /// It mended something.
+    Heal {
+        /// What had been done.
+        how: KillKind,
+        /// To whom.
+        site: String,
+    },
+    /// It asked the router for something: a reload, a drain.
+    Change {
+        /// What.
+        what: String,
+    },
+    /// Anything else worth a line.
+    Note {
+        /// In words.
+        text: String,
+    },
+}
+
+/// One line of the merged file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// From a router.
+    Router(Event),
+    /// From the lab.
+    Lab(LabEvent),
+}
+
+/// Collects events; what has come is on disk at once, and in the order of time at the end.
+pub struct EventLog {
+    path: PathBuf,
+    out: BufWriter<File>,
+    lines: Vec<Line>,
+}
+
+impl EventLog {
+    pub(super) fn create(path: &Path) -> Result<Self, ReportError> {
+        let file = File::create(path).map_err(ReportError::at(path))?;
+        Ok(Self { path: path.to_owned(), out: BufWriter::new(file), lines: Vec::new() })
+    }
+
+    /// Adds a router's event.
+    pub fn router(&mut self, event: Event) -> Result<(), ReportError> {
+        self.add(Line::Router(event))
+    }
+
+    /// Adds something the lab did at `t_ns`, CLOCK_MONOTONIC.
+    pub fn lab(&mut self, t_ns: u64, kind: LabEventKind) -> Result<(), ReportError> {
+        self.add(Line::Lab(LabEvent { schema: LAB_SCHEMA.to_owned(), t_ns, kind }))
+    }
+
+    /// All events so far, in the order in which they came.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The router's events so far.
+    pub fn router_events(&self) -> Vec<Event> {
+        let router = |line: &Line| match line {
+            Line::Router(event) => Some(event.clone()),
+            Line::Lab(_) => None,
+        };
+        self.lines.iter().filter_map(router).collect()
+    }
+
+    /// Faults, heals and changes, by time.
+    pub fn marks(&self) -> Vec<Mark> {
+        let mut marks: Vec<Mark> = self.lines.iter().filter_map(Line::mark).collect();
+        marks.sort_by_key(|mark| mark.t_ns);
+        marks
+    }
+
+    /// Writes the file anew, by time; gives the lines.
+    pub fn finish(mut self) -> Result<Vec<Line>, ReportError> {
+        self.lines.sort_by_key(Line::t_ns);
+        let sorted = self.path.with_extension("jsonl.new");
+        let file = File::create(&sorted).map_err(ReportError::at(&sorted))?;
+        let mut out = BufWriter::new(file);
+        let written = self.lines.iter().try_for_each(|line| write_line(&mut out, line));
+        written.and_then(|()| out.flush()).map_err(ReportError::at(&sorted))?;
+        std::fs::rename(&sorted, &self.path).map_err(ReportError::at(&self.path))?;
+        Ok(self.lines)
+    }
+
+    fn add(&mut self, line: Line) -> Result<(), ReportError> {
+        let written = write_line(&mut self.out, &line).and_then(|()| self.out.flush());
+        written.map_err(ReportError::at(&self.path))?;
+        self.lines.push(line);
+        Ok(())
+    }
+}
+
+impl Line {
+    /// When it happened, CLOCK_MONOTONIC nanoseconds.
+    pub fn t_ns(&self) -> u64 {
+        match self {
+            Self::Router(event) => event.t_ns,
+            Self::Lab(event) => event.t_ns,
+        }
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        let Self::Lab(event) = self else { return None };
+        let (kind, label) = match &event.kind {
+            LabEventKind::Fault { how, site, family } => {
+                let family = family.map(|family| format!(", {}", family.label()));
+                (MarkKind::Fault, format!("{how} kill of {site}{}", family.unwrap_or_default()))
+            }
+            LabEventKind::Heal { how, site } => {
+                (MarkKind::Heal, format!("{site} healed after {how} kill"))
+            }
+            LabEventKind::Change { what } => (MarkKind::Change, what.clone()),
+            LabEventKind::Note { .. } => return None,
+        };
+        Some(Mark { t_ns: event.t_ns, kind, label })
+    }
+}
+
+fn write_line(out: &mut impl Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}

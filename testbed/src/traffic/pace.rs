@@ -1,0 +1,139 @@
+//! When the next probes are due: absolute deadlines, so that lateness never adds up.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use nearhop::time::Nanos;
+use serde::{Deserialize, Serialize};
+
+/// Deadlines at a constant spacing that can be changed while it runs.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    next: Nanos,
+    spacing: Duration,
+    stats: PaceStats,
+}
+
+/// How well the deadlines were kept since the start.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PaceStats {
+    /// Deadlines that were served.
+    pub ticks: u64,
+    /// Deadlines given up, because the sender was late by more than [`CATCH_UP`] of them.
+    pub skipped: u64,
+    /// The sum of how late each wake-up was, in nanoseconds.
+    pub late_sum_ns: u64,
+    /// The latest wake-up, in nanoseconds after its deadline.
+    pub late_max_ns: u64,
+    /// Wake-ups.
+    pub wakes: u64,
+}
+
+impl Pacer {
+    /// The first deadline is at `now`. The spacing is at least a microsecond.
+    pub fn new(now: Nanos, spacing: Duration) -> Self {
+        Self { next: now, spacing: spacing.max(FINEST), stats: PaceStats::default() }
+    }
+
+    /// When to wake up next.
+    pub fn deadline(&self) -> Nanos {
+        self.next
+    }
+
+    /// How well it went so far.
+    pub fn stats(&self) -> PaceStats {
+        self.stats
+    }
+
+    /// How many deadlines are due at `now`: 0 if it is too early, at most [`CATCH_UP`]. Deadlines
+    /// stay on their grid however late the call comes.
+    pub fn due(&mut self, now: Nanos) -> u64 {
+        if now < self.next {
+            return 0;
+        }
+        let late_ns = now.0 - self.next.0;
+        let spacing_ns = u64::try_from(self.spacing.as_nanos()).unwrap_or(u64::MAX);
+        let passed = late_ns / spacing_ns + 1;
+        let due = passed.min(CATCH_UP);
+        self.next = Nanos(self.next.0.saturating_add(passed.saturating_mul(spacing_ns)));
+        self.stats.ticks += due;
+        self.stats.skipped += passed - due;
+        self.stats.wakes += 1;
+        self.stats.late_sum_ns += late_ns;
+        self.stats.late_max_ns = self.stats.late_max_ns.max(late_ns);
+        due
+    }
+
+    /// From `now` on deadlines are `spacing` apart, at least a microsecond.
+    pub fn set_spacing(&mut self, now: Nanos, spacing: Duration) {
+        self.spacing = spacing.max(FINEST);
+        self.next = self.next.min(now + self.spacing);
+    }
+}
+
+impl PaceStats {
+    /// How late a wake-up was on average, in nanoseconds.
+    pub fn late_mean_ns(&self) -> u64 {
+        self.late_sum_ns.checked_div(self.wakes).unwrap_or(0)
+    }
+}
+
+/// A sender that was held up sends at most so many missed probes at once: more would be a burst that
+/// fills a device's queue, and would measure that.
+pub const CATCH_UP: u64 = 16;
+
+const FINEST: Duration = Duration::from_micros(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: u64 = 1_000;
+
+    #[test]
+    fn late_wake_ups_do_not_move_the_grid() {
+        let mut pacer = Pacer::new(Nanos(0), Duration::from_micros(200));
+        let mut sent = 0;
+        for wake in 0..1_000 {
+            let deadline = pacer.deadline();
+            // Sometimes right on time, sometimes nearly three deadlines late.
+            sent += pacer.due(Nanos(deadline.0 + wake % 7 * 95 * US));
+        }
+        assert_eq!(pacer.deadline().0 / (200 * US), sent);
+        assert_eq!(pacer.stats().skipped, 0);
+        assert_eq!(pacer.stats().late_max_ns, 570 * US);
+    }
+
+    #[test]
+    fn what_is_due_is_sent_and_what_is_hopeless_is_counted() {
+        let spacing = Duration::from_micros(200);
+        let cases = [
+            // (microseconds late, due, skipped)
+            (0, 1, 0),
+            (199, 1, 0),
+            (200, 2, 0),
+            (3_000, 16, 0),
+            (3_200, 16, 1),
+            (200_000, 16, 985),
+        ];
+        for (late_us, due, skipped) in cases {
+            let mut pacer = Pacer::new(Nanos(7), spacing);
+            assert_eq!(pacer.due(Nanos(6)), 0, "too early");
+            assert_eq!(pacer.due(Nanos(7 + late_us * US)), due, "{late_us}");
+            assert_eq!(pacer.stats().skipped, skipped, "{late_us}");
+            assert!(pacer.deadline() > Nanos(7 + late_us * US));
+        }
+    }
+
+    #[test]
+    fn a_finer_spacing_holds_at_once_and_a_coarser_one_after_the_next_deadline() {
+        let mut pacer = Pacer::new(Nanos(0), Duration::from_millis(1));
+        pacer.due(Nanos(0));
+        pacer.set_spacing(Nanos(100 * US), Duration::from_micros(200));
+        assert_eq!(pacer.deadline(), Nanos(300 * US));
+        pacer.set_spacing(Nanos(100 * US), Duration::from_millis(1));
+        assert_eq!(pacer.deadline(), Nanos(300 * US));
+        assert_eq!(pacer.due(Nanos(300 * US)), 1);
+        assert_eq!(pacer.deadline(), Nanos(1_300 * US));
+    }
+}

@@ -1,0 +1,230 @@
+//! How a prober and its parent speak.
+//!
+//! The parent writes one JSON object a line. The prober writes one JSON object a line; after a
+//! [`Reply::Records`] come as many raw bytes as it says: records of [`RECORD_LEN`] bytes each,
+//! flow by flow in the order of `counts`. The end of its standard input ends the prober.
+#![forbid(unsafe_code)]
+
+use nearhop::event::Family;
+use serde::{Deserialize, Serialize};
+
+use super::pace::PaceStats;
+use crate::measure::{Arrival, Flow, Probe};
+
+/// What a parent says.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Send so far apart from now on.
+    Spacing {
+        /// Microseconds between two probes of a flow.
+        us: u64,
+    },
+    /// Give the records of the probes sent at or after `from_ns` and before `to_ns`.
+    Take {
+        /// CLOCK_MONOTONIC.
+        from_ns: u64,
+        /// CLOCK_MONOTONIC.
+        to_ns: u64,
+        /// How long after `to_ns` echoes are waited for; what comes later counts as lost.
+        settle_ms: u64,
+    },
+    /// Say who answers each flow now.
+    Latest,
+    /// Give the DNS queries sent in this time.
+    Dns {
+        /// CLOCK_MONOTONIC.
+        from_ns: u64,
+        /// CLOCK_MONOTONIC.
+        to_ns: u64,
+    },
+    /// End.
+    Stop,
+}
+
+/// What a prober says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Sockets are open and probes flow.
+    Ready {
+        /// The flows, by number.
+        flows: Vec<Flow>,
+        /// Whose receive times these are: `kernel` or `user`.
+        stamps: String,
+    },
+    /// The new spacing is in force.
+    Spacing {
+        /// Since when.
+        t_ns: u64,
+        /// Microseconds.
+        us: u64,
+    },
+    /// Records follow.
+    Records(RecordsHead),
+    /// Who answers now.
+    Latest {
+        /// One for each flow, by number.
+        flows: Vec<FlowNow>,
+    },
+    /// DNS queries.
+    Dns {
+        /// By the time of sending.
+        queries: Vec<DnsRecord>,
+    },
+    /// Another site answers a flow now. Comes unasked.
+    Moved {
+        /// The flow's number.
+        flow: u16,
+        /// When the first probe arrived there.
+        t_ns: u64,
+        /// Who answered before.
+        from: String,
+        /// Who answers now.
+        to: String,
+    },
+    /// The command was not understood, or cannot be done.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What precedes the raw records.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RecordsHead {
+    /// How many records of each flow follow.
+    pub counts: Vec<u64>,
+    /// Names of the sites that records refer to.
+    pub sites: Vec<String>,
+    /// How many raw bytes follow.
+    pub bytes: u64,
+    /// Whether the oldest records asked for were still there.
+    pub complete: bool,
+    /// How well the sender kept its deadlines since it started.
+    pub pace: PaceStats,
+    /// Probes the kernel refused to send; they count as sent and lost.
+    pub send_errors: u64,
+    /// Datagrams that were no echo of a probe we know, or came from another address.
+    pub strays: u64,
+    /// Echoes whose receive time is the kernel's.
+    pub kernel_stamps: u64,
+    /// Echoes whose receive time is when they were read.
+    pub user_stamps: u64,
+}
+
+/// Who answers a flow.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FlowNow {
+    /// The flow's number.
+    pub flow: u16,
+    /// Address family.
+    pub family: Family,
+    /// The site that answered last; `None` before the first answer.
+    pub site: Option<String>,
+    /// When that echo arrived.
+    pub heard_ns: u64,
+    /// How long it took there and back.
+    pub rtt_ns: u64,
+    /// Probes sent so far.
+    pub sent: u64,
+    /// Of these, answered.
+    pub answered: u64,
+}
+
+/// A DNS query and what became of it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DnsRecord {
+    /// Address family.
+    pub family: Family,
+    /// What was asked, as `id.server. CH TXT`.
+    pub question: String,
+    /// When.
+    pub sent_ns: u64,
+    /// The answer, if one came.
+    pub answer: Option<DnsAnswer>,
+}
+
+/// A DNS answer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DnsAnswer {
+    /// When it arrived.
+    pub t_ns: u64,
+    /// Who answered, by NSID (RFC 5001).
+    pub site: Option<String>,
+    /// The response code, 0 for NOERROR.
+    pub rcode: u16,
+    /// What the first answer record says.
+    pub data: Option<String>,
+}
+
+/// Appends a record's bytes.
+pub fn encode_record(probe: &Probe, out: &mut Vec<u8>) {
+    let arrival = probe.arrival.unwrap_or(Arrival { server_ns: 0, client_ns: 0, site: NO_SITE });
+    for word in [probe.seq, probe.sent_ns, arrival.server_ns, arrival.client_ns] {
+        out.extend(word.to_le_bytes());
+    }
+    out.extend(arrival.site.to_le_bytes());
+    out.extend(probe.duplicates.to_le_bytes());
+}
+
+/// Reads a record of [`RECORD_LEN`] bytes; `None` if it has another length.
+pub fn decode_record(bytes: &[u8]) -> Option<Probe> {
+    let bytes: &[u8; RECORD_LEN] = bytes.try_into().ok()?;
+    let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let arrival = Arrival { server_ns: word(16), client_ns: word(24), site: half(32) };
+    Some(Probe {
+        seq: word(0),
+        sent_ns: word(8),
+        arrival: (arrival.site != NO_SITE).then_some(arrival),
+        duplicates: half(34),
+    })
+}
+
+/// Length of one raw record, in bytes.
+pub const RECORD_LEN: usize = 36;
+
+/// Marks a record without an echo.
+const NO_SITE: u16 = u16::MAX;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_one_plain_line() {
+        let cases = [
+            (Command::Spacing { us: 200 }, r#"{"do":"spacing","us":200}"#),
+            (Command::Latest, r#"{"do":"latest"}"#),
+            (
+                Command::Take { from_ns: 1, to_ns: 2, settle_ms: 3 },
+                r#"{"do":"take","from_ns":1,"to_ns":2,"settle_ms":3}"#,
+            ),
+        ];
+        for (command, line) in cases {
+            assert_eq!(serde_json::to_string(&command).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Command>(line).unwrap(), command);
+        }
+        assert!(serde_json::from_str::<Command>(r#"{"do":"spacing","ms":1}"#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive(
+            seq: u64, sent_ns: u64, duplicates: u16,
+            arrival in proptest::option::of((any::<u64>(), any::<u64>(), 0..NO_SITE)),
+        ) {
+            let arrival =
+                arrival.map(|(server_ns, client_ns, site)| Arrival { server_ns, client_ns, site });
+            let probe = Probe { seq, sent_ns, arrival, duplicates };
+            let mut bytes = Vec::new();
+            encode_record(&probe, &mut bytes);
+            prop_assert_eq!(bytes.len(), RECORD_LEN);
+            prop_assert_eq!(decode_record(&bytes), Some(probe));
+            prop_assert_eq!(decode_record(&bytes[1..]), None);
+        }
+    }
+}

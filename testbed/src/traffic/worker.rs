@@ -1,0 +1,252 @@
+//! The thread that paces, sends and receives, without any lock.
+//!
+//! It wakes at absolute deadlines, sends one probe on each flow, then reads whatever has come: the
+//! kernel has stamped it, so reading late costs no precision. A command is looked at between two
+//! deadlines; records are copied out in small slices, so that giving them does not delay a probe.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use log::warn;
+use nearhop::time::Nanos;
+
+use super::batch_io::{RxBatch, enable_timestamps, sharpen_timers};
+use super::flow::OpenFlow;
+use super::pace::Pacer;
+use super::probe::sleep_until;
+use super::protocol::{Command, RecordsHead, Reply, encode_record};
+use super::wire::Echo;
+use crate::measure::Arrival;
+
+/// What goes out: a line, and raw bytes after it.
+pub struct Message {
+    /// The line.
+    pub reply: Reply,
+    /// What follows it.
+    pub raw: Vec<u8>,
+}
+
+/// A request for records, and how far it has come.
+struct Take {
+    ready: Nanos,
+    from_ns: u64,
+    to_ns: u64,
+    /// Ranges of sequence numbers by flow, once fixed.
+    ranges: Option<Vec<Range<u64>>>,
+    head: RecordsHead,
+    raw: Vec<u8>,
+}
+
+/// The sending thread's state.
+pub struct Worker {
+    flows: Vec<OpenFlow>,
+    sites: Vec<String>,
+    pacer: Pacer,
+    batch: RxBatch,
+    takes: VecDeque<Take>,
+    out: Sender<Message>,
+    commands: Receiver<Command>,
+    counts: RecordsHead,
+}
+
+impl Worker {
+    /// Made on the thread that runs it.
+    pub fn new(
+        flows: Vec<OpenFlow>,
+        spacing: Duration,
+        out: Sender<Message>,
+        commands: Receiver<Command>,
+    ) -> Self {
+        sharpen_timers();
+        Self {
+            flows,
+            sites: Vec::new(),
+            pacer: Pacer::new(Nanos::now(), spacing),
+            batch: RxBatch::new(RX_BATCH),
+            takes: VecDeque::new(),
+            out,
+            commands,
+            counts: RecordsHead::default(),
+        }
+    }
+
+    /// Runs until it is told to stop, or nobody can tell it any more.
+    pub fn run(mut self) {
+        let stamps = if self.flows.iter().all(|f| enable_timestamps(&f.socket).is_ok()) {
+            "kernel"
+        } else {
+            "user"
+        };
+        let flows = self.flows.iter().map(|open| open.flow.clone()).collect();
+        self.say(Reply::Ready { flows, stamps: stamps.to_owned() });
+        loop {
+            sleep_until(self.pacer.deadline());
+            for _ in 0..self.pacer.due(Nanos::now()) {
+                let refused = self.flows.iter_mut().filter_map(|f| (!f.send()).then_some(()));
+                self.counts.send_errors += refused.count() as u64;
+            }
+            self.receive();
+            if !self.obey() {
+                return;
+            }
+            self.serve_take(Nanos::now());
+        }
+    }
+
+    /// Reads what has come on every flow, at most [`RX_BATCH`] each.
+    fn receive(&mut self) {
+        for index in 0..self.flows.len() {
+            match self.batch.receive(&self.flows[index].socket, false) {
+                Ok(0) => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    warn!("flow {index}: {error}");
+                    continue;
+                }
+            }
+            let moves = read_echoes(
+                &mut self.batch,
+                &mut self.flows[index],
+                &mut self.sites,
+                &mut self.counts,
+            );
+            for (flow, t_ns, (from, to)) in moves {
+                let name = |site: u16| self.sites[usize::from(site)].clone();
+                self.say(Reply::Moved { flow, t_ns, from: name(from), to: name(to) });
+            }
+        }
+    }
+
+    /// Does what the parent said; `false` when it is time to end.
+    fn obey(&mut self) -> bool {
+        match self.commands.try_recv() {
+            Ok(Command::Spacing { us }) => {
+                let now = Nanos::now();
+                self.pacer.set_spacing(now, Duration::from_micros(us));
+                self.say(Reply::Spacing { t_ns: now.0, us });
+            }
+            Ok(Command::Take { from_ns, to_ns, settle_ms }) => self.takes.push_back(Take {
+                ready: Nanos(to_ns) + Duration::from_millis(settle_ms),
+                from_ns,
+                to_ns,
+                ranges: None,
+                head: RecordsHead::default(),
+                raw: Vec::new(),
+            }),
+            Ok(Command::Latest) => {
+                let flows = self.flows.iter().map(|open| open.latest(&self.sites)).collect();
+                self.say(Reply::Latest { flows });
+            }
+            // The reader answers these itself.
+            Ok(Command::Dns { .. }) | Err(TryRecvError::Empty) => {}
+            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+        }
+        true
+    }
+
+    /// Copies a slice of the oldest request that is due, at most [`COPY_SLICE`] records.
+    fn serve_take(&mut self, now: Nanos) {
+        let Some(mut take) = self.takes.pop_front() else { return };
+        if now < take.ready {
+            self.takes.push_front(take);
+            return;
+        }
+        if take.copy(&self.flows) {
+            take.head = RecordsHead {
+                counts: take.head.counts,
+                complete: take.head.complete,
+                bytes: take.raw.len() as u64,
+                sites: self.sites.clone(),
+                pace: self.pacer.stats(),
+                strays: self.counts.strays
+                    + self.flows.iter().map(|f| f.ring.strays()).sum::<u64>(),
+                ..self.counts.clone()
+            };
+            self.send(Message { reply: Reply::Records(take.head), raw: take.raw });
+        } else {
+            self.takes.push_front(take);
+        }
+    }
+
+    fn say(&self, reply: Reply) {
+        self.send(Message { reply, raw: Vec::new() });
+    }
+
+    /// A parent that does not read loses messages, but delays no probe.
+    fn send(&self, message: Message) {
+        if self.out.try_send(message).is_err() {
+            warn!("the parent does not read: a message is lost");
+        }
+    }
+}
+
+impl Take {
+    /// Goes on copying; `true` when all is there.
+    fn copy(&mut self, flows: &[OpenFlow]) -> bool {
+        let ranges = self.ranges.get_or_insert_with(|| {
+            let found: Vec<_> =
+                flows.iter().map(|f| f.ring.range(self.from_ns, self.to_ns)).collect();
+            self.head.complete = found.iter().all(|(_, complete)| *complete);
+            found.into_iter().map(|(range, _)| range).collect()
+        });
+        self.head.counts.resize(flows.len(), 0);
+        let mut room = COPY_SLICE;
+        for ((range, open), count) in ranges.iter_mut().zip(flows).zip(&mut self.head.counts) {
+            for seq in range.by_ref().take(room) {
+                room -= 1;
+                match open.ring.find(seq) {
+                    Some(probe) => {
+                        encode_record(probe, &mut self.raw);
+                        *count += 1;
+                    }
+                    None => self.head.complete = false,
+                }
+            }
+        }
+        ranges.iter().all(Range::is_empty)
+    }
+}
+
+/// Takes in a batch of one flow; gives its moves.
+fn read_echoes(
+    batch: &mut RxBatch,
+    open: &mut OpenFlow,
+    sites: &mut Vec<String>,
+    counts: &mut RecordsHead,
+) -> Vec<(u16, u64, (u16, u16))> {
+    let mut moves = Vec::new();
+    for datagram in batch.datagrams() {
+        let echo = Echo::decode(datagram.bytes)
+            .filter(|_| datagram.from == open.flow.destination)
+            .filter(|echo| echo.probe.flow == u32::from(open.flow.id));
+        let Some((echo, site)) = echo.and_then(|e| Some((e, site_index(sites, e.site)?))) else {
+            counts.strays += 1;
+            continue;
+        };
+        let (kernel, user) = (&mut counts.kernel_stamps, &mut counts.user_stamps);
+        *(if datagram.kernel_stamp { kernel } else { user }) += 1;
+        let arrival = Arrival { server_ns: echo.server_ns, client_ns: datagram.at_ns, site };
+        let moved = open.heard(echo.probe.seq, echo.probe.sent_ns, arrival);
+        moves.extend(moved.map(|change| (open.flow.id, echo.server_ns, change)));
+    }
+    moves
+}
+
+/// The index of a name, which is added if it is new; `None` if there are too many.
+fn site_index(sites: &mut Vec<String>, name: &str) -> Option<u16> {
+    if let Some(at) = sites.iter().position(|site| site == name) {
+        return Some(at as u16);
+    }
+    if sites.len() >= SITES_MAX {
+        return None;
+    }
+    sites.push(name.to_owned());
+    Some(sites.len() as u16 - 1)
+}
+
+const RX_BATCH: usize = 64;
+const COPY_SLICE: usize = 2_048;
+const SITES_MAX: usize = 1_024;
