@@ -75,7 +75,6 @@ pub(super) struct Control {
     pub(super) daemon: Daemon,
     pub(super) hosting: Hosting,
     pub(super) opened: BTreeMap<String, (crate::port::netns::NetNs, u32)>,
-    pub(super) started: Nanos,
     options: RunOptions,
     ready: bool,
     next_seq: u64,
@@ -98,7 +97,6 @@ impl Control {
             daemon,
             hosting,
             opened: BTreeMap::new(),
-            started: Nanos::now(),
             options,
             ready: false,
             next_seq: 0,
@@ -137,13 +135,13 @@ impl Control {
         for (path, index, event) in self.hosting.poll(Nanos::now()) {
             self.daemon.heartbeat.order(Order::TcpVerdict(path, index, event));
         }
+        while let Some((t, kind)) = self.daemon.core.poll_event() {
+            self.tell(t, kind);
+        }
         if !self.ready && self.is_ready() {
             self.ready = true;
             announce_ready(&self.options);
             self.tell(Nanos::now(), EventKind::Ready);
-        }
-        while let Some((t, kind)) = self.daemon.core.poll_event() {
-            self.tell(t, kind);
         }
     }
 
