@@ -13,7 +13,8 @@ use nearlab::traffic::wire::{Echo, PROBE_LEN, Probe};
 use traffic_support::{Site, V4, V6, eventually, in_namespace, options};
 
 fn get(host: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect((host, 80)).unwrap();
+    // IPv6 of a namespace made a moment ago may still say that the network is unreachable.
+    let mut stream = eventually("a connection", || TcpStream::connect((host, 80)).ok());
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: www.example\r\nConnection: close\r\n\r\n")
         .unwrap();

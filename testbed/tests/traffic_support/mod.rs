@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
 use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ pub const V6: &str = "2001:db8:53::53";
 /// test is skipped with a message, unless NEARHOP_REQUIRE_ALL=1.
 pub fn in_namespace(name: &str, body: impl FnOnce()) {
     if std::env::var("NEARLAB_TEST_INSIDE").as_deref() == Ok(name) {
+        eventually("routes to the addresses on lo", || routed().then_some(()));
         return body();
     }
     let script = format!(
@@ -43,6 +45,14 @@ pub fn in_namespace(name: &str, body: impl FnOnce()) {
     println!("{text}");
     assert!(output.status.success(), "{name} failed inside its namespace:\n{text}");
     assert!(text.contains("1 passed"), "{name} did not run inside its namespace:\n{text}");
+}
+
+/// Whether packets to the addresses on `lo` find their way: the kernel's IPv6 puts the route in
+/// later than the address, from a work queue.
+fn routed() -> bool {
+    [(V4, "0.0.0.0:0"), (V6, "[::]:0")].into_iter().all(|(address, any)| {
+        UdpSocket::bind(any).is_ok_and(|socket| socket.connect((address, 9)).is_ok())
+    })
 }
 
 /// A site process; killed when dropped.
