@@ -17,6 +17,7 @@
 
 pub mod batch;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod event;

@@ -32,6 +32,8 @@ pub(super) enum Command {
     Drain(DrainArgs),
     /// Take a drained site back.
     Undrain(DrainArgs),
+    /// Forgive every flapping site: those that only wait for damping are used at once.
+    Undamp(ReloadArgs),
     /// Let a running router read its file again: all of it or nothing.
     Reload(ReloadArgs),
     /// Answer addresses from a file of routes, without a router.

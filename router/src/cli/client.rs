@@ -2,25 +2,26 @@
 //!
 //! `GET /v1/show/NOUN`, `GET /v1/explain?address=&from=&proto=&sport=&dport=` (`proto` a number),
 //! `GET /v1/watch` (JSON lines without end), `POST /v1/drain/SITE`, `POST /v1/undrain/SITE`,
-//! `POST /v1/reload`. Documents are `{"schema": ..., "items": [...]}`; an item of a reload has one
+//! `POST /v1/undamp`, `POST /v1/reload`. Documents are `{"schema": ..., "items": [...]}`; an item of a reload has one
 //! key, `change`. Errors are `{"error": ..., "help": ...}` with status 4xx when the client asked
 //! wrongly, 5xx when the router cannot do it.
 #![forbid(unsafe_code)]
 
-mod http;
-
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use serde_json::Value;
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use super::args::{
     ClientArgs, DrainArgs, ExplainArgs, ReloadArgs, ShowArgs, SocketArgs, WatchArgs,
 };
 use super::output::{Failure, answer, complain};
 use super::{show, socket};
-use http::Client;
+use crate::client::{Client, ClientError};
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let noun = args.noun.name();
@@ -46,12 +47,34 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<ExitCode, Failure> {
 
 pub(super) fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
-    connect(&args.socket)?.follow("/v1/watch", |chunk| {
-        out.write_all(chunk)?;
-        Ok(out.flush()?)
+    let mut failed = None;
+    let client = connect(&args.socket)?;
+    client.follow("/v1/watch", closed_stdout(), |chunk| {
+        match out.write_all(chunk).and_then(|()| out.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
     })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     complain("the router has ended\n");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a router did not do is told as the command's own failure.
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let ClientError { message, help, asked_wrongly } = error;
+        if asked_wrongly {
+            Self::Usage { message, help }
+        } else {
+            Self::Environment { message, help }
+        }
+    }
 }
 
 /// `verb` is `drain` or `undrain`.
@@ -77,9 +100,14 @@ pub(super) fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn undamp(args: &ReloadArgs) -> Result<ExitCode, Failure> {
+    let body = connect(&args.client.socket)?.post("/v1/undamp")?;
+    if args.client.json { print(&args.client, "undamp", &body) } else { Ok(ExitCode::SUCCESS) }
+}
+
 fn connect(args: &SocketArgs) -> Result<Client, Failure> {
     let dirs = socket::directories(|name| std::env::var_os(name));
-    Client::new(socket::find(args.socket.as_deref(), &dirs)?)
+    Ok(Client::new(socket::find(args.socket.as_deref(), &dirs)?)?)
 }
 
 fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure> {
@@ -94,6 +122,18 @@ fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure
         answer(text)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the reader of standard output is gone; for ever where that cannot be told, as for
+/// a file.
+async fn closed_stdout() {
+    let stdout = rustix::io::dup(std::io::stdout()).ok();
+    // Unchecked, for it is only watched: the mode that other holders of it rely on stays.
+    let watched = stdout.and_then(|fd| Sender::from_owned_fd_unchecked(fd).ok());
+    match watched {
+        Some(pipe) => drop(pipe.ready(Interest::ERROR).await),
+        None => std::future::pending().await,
+    }
 }
 
 fn parsed(body: &[u8]) -> Result<Value, Failure> {

@@ -24,7 +24,6 @@ use clap::Parser;
 use args::{Cli, Command};
 use output::Failure;
 
-
 /// Runs the command. `args` are those of a process: the first is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -47,6 +46,7 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Watch(args) => client::watch(args),
         Command::Drain(args) => client::drain(args, "drain"),
         Command::Undrain(args) => client::drain(args, "undrain"),
+        Command::Undamp(args) => client::undamp(args),
         Command::Reload(args) => client::reload(args),
         Command::Lookup(args) => lookup::run(args),
         Command::Completions(args) => manual::completions(args.shell),

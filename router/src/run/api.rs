@@ -177,7 +177,10 @@ async fn explain(
     ask(commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
-async fn drain(commands: Commands, UrlPath(site): UrlPath<String>) -> Result<Json<Value>, ApiError> {
+async fn drain(
+    commands: Commands,
+    UrlPath(site): UrlPath<String>,
+) -> Result<Json<Value>, ApiError> {
     ask(commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
 }
 
@@ -202,10 +205,7 @@ struct WatchQuery {
 }
 
 /// JSON lines without end; one who reads too slowly loses lines, which the gap in `seq` tells.
-async fn watch(
-    commands: Commands,
-    Query(query): Query<WatchQuery>,
-) -> Result<Response, ApiError> {
+async fn watch(commands: Commands, Query(query): Query<WatchQuery>) -> Result<Response, ApiError> {
     let (past, mut lines) = ask(commands, |reply| Command::Watch(query.since, reply)).await?;
     let (sender, receiver) = mpsc::channel::<Result<Bytes, io::Error>>(WATCH_BUFFER);
     tokio::spawn(async move {

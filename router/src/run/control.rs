@@ -243,9 +243,8 @@ impl Control {
             .map_err(|errors| ApiError::conflict(errors.to_string()))?;
         let core = &self.daemon.core;
         let changes = config::diff(core.config(), &config);
-        let open = core
-            .ports_to_open(&config)
-            .map_err(|change| ApiError::conflict(change.to_string()))?;
+        let open =
+            core.ports_to_open(&config).map_err(|change| ApiError::conflict(change.to_string()))?;
         let devices = open_all(open, self.daemon.workers.len())
             .map_err(|error| ApiError::conflict(error.message))?;
         self.put_in_force(config, devices);
@@ -312,8 +311,7 @@ impl Control {
     /// Makes an event a line, for watchers, for those who come later, and for the log.
     fn tell(&mut self, t: Nanos, kind: EventKind) {
         let node = self.daemon.core.config().router.name.clone();
-        let event =
-            Event { schema: SCHEMA.to_owned(), t_ns: t.0, seq: self.next_seq, node, kind };
+        let event = Event { schema: SCHEMA.to_owned(), t_ns: t.0, seq: self.next_seq, node, kind };
         self.next_seq += 1;
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
         line.push(b'\n');

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
+use crate::port::Port;
 use crate::port::netns::NetNs;
 use crate::port::tun::{self, Offloads, TunSpec};
-use crate::port::Port;
 
 /// An open device and where its kernel side is.
 pub(super) struct Opened {

@@ -81,9 +81,8 @@ impl Daemon {
 
     /// Whether a thread has ended although nobody told it to.
     pub(super) fn lost_thread(&self) -> Option<&'static str> {
-        let ended = |thread: &Option<JoinHandle<_>>| {
-            thread.as_ref().is_none_or(JoinHandle::is_finished)
-        };
+        let ended =
+            |thread: &Option<JoinHandle<_>>| thread.as_ref().is_none_or(JoinHandle::is_finished);
         if self.workers.iter().any(|worker| ended(&worker.thread)) {
             return Some("a worker");
         }
@@ -135,20 +134,14 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
             reader,
             snapshots: Arc::clone(&snapshot),
             changes: Arc::clone(&changes),
-            lanes: Lanes::new(
-                prober.another(),
-                trouble.another(),
-                host.another(),
-                first.another(),
-            ),
+            lanes: Lanes::new(prober.another(), trouble.another(), host.another(), first.another()),
             shared: Arc::clone(&shared),
             wake: wake_fd,
         });
         let thread = spawn(format!("nh-worker-{index}"), move || worker.run()).map_err(failed)?;
         workers.push(WorkerHandle { shared, wake, thread: Some(thread) });
     }
-    let core =
-        Core::new(writer, fib, snapshot, Arc::clone(&changes), config.clone(), Nanos::now);
+    let core = Core::new(writer, fib, snapshot, Arc::clone(&changes), config.clone(), Nanos::now);
     let daemon = Daemon {
         core,
         workers,

@@ -90,8 +90,7 @@ fn services(control: &Control) -> Vec<Value> {
                 let site = &service.sites[place.index];
                 for (key, leg) in core.site_legs(&service.name, family, &site.name) {
                     let is_best = best.contains(&site.name) && leg.up;
-                    let mut item =
-                        leg_item(core, service, site, &place, (key, leg), is_best);
+                    let mut item = leg_item(core, service, site, &place, (key, leg), is_best);
                     let count = counters.paths.get(leg.path.0 as usize).copied();
                     let count = count.unwrap_or_default();
                     item["prefix"] = json!(prefixes);
@@ -211,7 +210,9 @@ fn members(core: &Core, group: GroupId) -> Vec<Value> {
         .map(|member| {
             let alive = is_alive(core, member);
             let mut item = match core.leg_of(member.path) {
-                Some((key, leg)) => leg_of_member(core, key, leg, alive && best == Some(member.tier)),
+                Some((key, leg)) => {
+                    leg_of_member(core, key, leg, alive && best == Some(member.tier))
+                }
                 None => json!({ "best": alive && best == Some(member.tier) }),
             };
             item["port"] = json!(port_name(core, member));
@@ -309,9 +310,8 @@ fn ports(control: &Control) -> Vec<Value> {
 }
 
 fn per_batch(count: PortCounters) -> Option<f64> {
-    (count.rx_batches > 0).then(|| {
-        (count.rx_packets as f64 / count.rx_batches as f64 * 10.0).round() / 10.0
-    })
+    (count.rx_batches > 0)
+        .then(|| (count.rx_packets as f64 / count.rx_batches as f64 * 10.0).round() / 10.0)
 }
 
 fn drops(control: &Control) -> Vec<Value> {
@@ -332,9 +332,9 @@ fn drops(control: &Control) -> Vec<Value> {
         ("errors-unroutable", counters.errors_unroutable, "ICMP errors without a way back"),
     ];
     let held_back = errors.into_iter().filter(|(_, packets, _)| *packets > 0);
-    items.extend(held_back.map(|(reason, packets, text)| {
-        json!({ "reason": reason, "packets": packets, "text": text })
-    }));
+    items.extend(held_back.map(
+        |(reason, packets, text)| json!({ "reason": reason, "packets": packets, "text": text }),
+    ));
     items
 }
 
@@ -344,7 +344,8 @@ fn neighbors(control: &Control) -> Vec<Value> {
     let checks = control.report().map(|report| report.checks).unwrap_or_default();
     let mut items = Vec::new();
     for (key, leg) in core.legs() {
-        let probes = leg.checks().iter().filter(|check| !matches!(check.kind, CheckKind::Tcp { .. }));
+        let probes =
+            leg.checks().iter().filter(|check| !matches!(check.kind, CheckKind::Tcp { .. }));
         let known = checks.get(&leg.path).map_or(&[][..], Vec::as_slice);
         for (check, stats) in probes.zip(known) {
             items.push(json!({

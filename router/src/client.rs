@@ -1,7 +1,9 @@
-//! One request over one connection to a Unix socket.
+//! Speaking to a running router from a program: one request over one connection to its control
+//! socket.
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,64 +13,94 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe::Sender;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use crate::cli::output::Failure;
+/// Why a router gave no answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// What is wrong.
+    pub message: String,
+    /// What to type.
+    pub help: Option<String>,
+    /// It was asked wrongly, as opposed to: it cannot be done here and now.
+    pub asked_wrongly: bool,
+}
+
+impl ClientError {
+    fn environment(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, asked_wrongly: false }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self { asked_wrongly: true, ..Self::environment(message) }
+    }
+
+    fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
 
 /// A router's control socket.
-pub(super) struct Client {
+pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
 }
 
 impl Client {
-    pub(super) fn new(socket: PathBuf) -> Result<Self, Failure> {
+    /// A client of the router that answers at `socket`; nothing is asked yet.
+    pub fn new(socket: PathBuf) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            Failure::environment(format!("cannot wait for the router's answer: {error}"))
+            ClientError::environment(format!("cannot wait for the router's answer: {error}"))
         })?;
         Ok(Self { socket, runtime })
     }
 
     /// The body of the answer, which must come within [`ANSWER_WITHIN`].
-    pub(super) fn get(&self, path: &str) -> Result<Bytes, Failure> {
+    pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, path)
     }
 
     /// As [`Self::get`].
-    pub(super) fn post(&self, path: &str) -> Result<Bytes, Failure> {
+    pub fn post(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::POST, path)
     }
 
-    /// Gives `take` every piece of a body that goes on until the router ends it, or until nobody
-    /// reads standard output.
-    pub(super) fn follow(
+    /// Gives `take` every piece of a body that goes on, until the router ends it, `take` breaks off,
+    /// or `until` is over.
+    pub fn follow(
         &self,
         path: &str,
-        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        until: impl Future<Output = ()>,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
         self.runtime.block_on(async {
             let answer = timeout(ANSWER_WITHIN, self.send(Method::GET, path));
             let mut body = answer.await.map_err(|_| self.silent())??.into_body();
+            tokio::pin!(until);
             loop {
                 let frame = tokio::select! {
-                    () = closed_stdout() => return Err(Failure::Closed),
+                    () = &mut until => return Ok(()),
                     frame = body.frame() => frame,
                 };
                 match frame {
                     None => return Ok(()),
                     Some(Err(error)) => return Err(self.broken(&error)),
-                    Some(Ok(frame)) => take(frame.data_ref().map_or(&[][..], |data| data))?,
+                    Some(Ok(frame)) => {
+                        if take(frame.data_ref().map_or(&[][..], |data| data)).is_break() {
+                            return Ok(());
+                        }
+                    }
                 }
             }
         })
     }
 
-    fn ask(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+    fn ask(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
         let answer = async {
             let body = self.send(method, path).await?.into_body().collect().await;
             Ok(body.map_err(|error| self.broken(&error))?.to_bytes())
@@ -78,7 +110,7 @@ impl Client {
     }
 
     /// The response, if it is a success; what the router says otherwise is the failure.
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, Failure> {
+    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.refused(&e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
@@ -89,7 +121,9 @@ impl Client {
             .uri(path)
             .header(hyper::header::HOST, "localhost")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| Failure::usage(format!("{path:?} cannot be asked for: {error}")))?;
+            .map_err(|error| {
+                ClientError::usage(format!("{path:?} cannot be asked for: {error}"))
+            })?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         if status.is_success() {
@@ -99,10 +133,11 @@ impl Client {
         Err(said(status, &body.to_bytes()))
     }
 
-    fn refused(&self, error: &io::Error) -> Failure {
+    fn refused(&self, error: &io::Error) -> ClientError {
         let socket = self.socket.display();
-        let failure =
-            |text: String| Failure::environment(format!("no router answers at {socket}: {text}"));
+        let failure = |text: String| {
+            ClientError::environment(format!("no router answers at {socket}: {text}"))
+        };
         match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 failure("it was left behind by one that ended".into())
@@ -117,40 +152,26 @@ impl Client {
         }
     }
 
-    fn silent(&self) -> Failure {
+    fn silent(&self) -> ClientError {
         let (socket, seconds) = (self.socket.display(), ANSWER_WITHIN.as_secs());
-        Failure::environment(format!("the router at {socket} did not answer in {seconds} seconds"))
+        ClientError::environment(format!(
+            "the router at {socket} did not answer in {seconds} seconds"
+        ))
     }
 
-    fn broken(&self, error: &hyper::Error) -> Failure {
+    fn broken(&self, error: &hyper::Error) -> ClientError {
         let socket = self.socket.display();
-        Failure::environment(format!("the router at {socket} broke off: {error}"))
+        ClientError::environment(format!("the router at {socket} broke off: {error}"))
     }
 }
 
 /// The router's own words, if it used its own form.
-fn said(status: StatusCode, body: &[u8]) -> Failure {
+fn said(status: StatusCode, body: &[u8]) -> ClientError {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
     let message = text("error").unwrap_or_else(|| format!("the router answered {status}"));
     let help = text("help");
-    if status.is_client_error() {
-        Failure::Usage { message, help }
-    } else {
-        Failure::Environment { message, help }
-    }
-}
-
-/// Waits until the reader of standard output is gone; for ever where that cannot be told, as for
-/// a file.
-async fn closed_stdout() {
-    let stdout = rustix::io::dup(std::io::stdout()).ok();
-    // Unchecked, for it is only watched: the mode that other holders of it rely on stays.
-    let watched = stdout.and_then(|fd| Sender::from_owned_fd_unchecked(fd).ok());
-    match watched {
-        Some(pipe) => drop(pipe.ready(Interest::ERROR).await),
-        None => std::future::pending().await,
-    }
+    ClientError { message, help, asked_wrongly: status.is_client_error() }
 }
 
 /// A router's control thread answers at once, or is in trouble.
