@@ -5,11 +5,17 @@
 //! never on the host. What it builds is a [`topology::Topology`], as a [`lab::Lab`].
 #![deny(unsafe_code)]
 
+pub mod demo;
 pub mod doctor;
 pub mod lab;
+pub mod measure;
+pub mod report;
 pub mod sandbox;
+pub mod site;
 mod sys;
 pub mod topology;
+pub mod traffic;
+pub mod utc;
 pub mod wire;
 
 use std::ffi::OsStr;
@@ -20,9 +26,3 @@ use std::process::ExitCode;
 pub fn dispatch<A: AsRef<OsStr>>(args: &[A]) -> Option<ExitCode> {
     wire::dispatch(args).or_else(|| doctor::dispatch(args))
 }
-
-pub mod measure;
-pub mod report;
-pub mod site;
-pub mod traffic;
-pub mod utc;

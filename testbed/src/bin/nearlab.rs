@@ -2,14 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use nearlab::{site, traffic};
+use nearlab::sandbox::{self, Options};
+use nearlab::{demo, doctor, lab, site, traffic};
 
 /// Whole anycast networks out of Linux network namespaces.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, infer_subcommands = true)]
 struct Nearlab {
     #[command(subcommand)]
     command: Command,
@@ -17,26 +20,86 @@ struct Nearlab {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build an anycast network, kill its parts, and measure what its clients saw.
+    Demo(demo::DemoOptions),
+    /// Say what this machine has for labs, and what mends it where it lacks something.
+    Doctor {
+        /// Print nearlab.doctor.v1.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Enter a node of a lab that is up, or run a command there.
+    Shell {
+        /// Which lab, if several are up.
+        #[arg(long)]
+        lab: Option<String>,
+        /// Which node.
+        node: String,
+        /// What to run instead of a shell.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Be a site: DNS, a web page and the probes' echo on its addresses.
     Site(site::SiteOptions),
     /// Be a client's prober, steered over standard input and output.
+    #[command(hide = true)]
     Probe(traffic::ProbeOptions),
+    /// Be the `nearhop` command.
+    #[command(hide = true, disable_help_flag = true)]
+    Router {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = nearlab::dispatch(&args) {
+        return code;
+    }
+    let command = Nearlab::parse().command;
+    if let Command::Router { args } = command {
+        return nearhop::cli::main(std::iter::once("nearhop".into()).chain(args));
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let done: Result<(), Box<dyn Error>> = match Nearlab::parse().command {
-        Command::Site(options) => site::run(&options).map_err(Into::into),
-        Command::Probe(options) => traffic::probe::run(&options).map_err(Into::into),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(CANNOT)
+    run(command).unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+        ExitCode::from(CANNOT)
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Demo(options) => {
+            sandbox::enter(&Options::named("demo"))?;
+            Ok(if demo::run(&options)? { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
         }
+        Command::Doctor { json } => {
+            let report = doctor::run()?;
+            let text = if json { serde_json::to_string(&report)? } else { report.to_string() };
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            Ok(if report.ok() { ExitCode::SUCCESS } else { ExitCode::from(CANNOT) })
+        }
+        Command::Shell { lab, node, command } => {
+            let status = lab::shell(lab.as_deref(), &node, &command)?;
+            Ok(status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+        Command::Site(options) => {
+            site::run(&options).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::Probe(options) => {
+            traffic::probe::run(&options).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::Router { .. } => Ok(ExitCode::from(CANNOT)),
     }
 }
+
+/// An expectation did not hold.
+const FAILED: u8 = 1;
 
 /// The environment cannot do what was asked.
 const CANNOT: u8 = 3;

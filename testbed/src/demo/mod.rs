@@ -1,0 +1,229 @@
+//! The demo: builds a lab, kills what carries its traffic in every way there is, and measures.
+#![forbid(unsafe_code)]
+
+mod acts;
+mod router;
+mod screen;
+mod stage;
+
+use std::path::PathBuf;
+
+use nearhop::event::Family;
+use nearhop::time::Nanos;
+
+use crate::doctor;
+use crate::measure::{Budgets, Expectation, HealResult, KillKind, KillResult, Summary};
+use crate::report::{LabEventKind, Machine, ReportedKill, Run, RunFolder};
+use crate::topology::{NodeKind, Topology};
+use crate::utc::Utc;
+use screen::Screen;
+use stage::Stage;
+
+/// What `nearlab demo` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoOptions {
+    /// How often each of the four kinds of kill is done.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    /// Kills at the same moments again: the phase of each kill against the probes follows from it.
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Print nothing but one line of JSON on standard output (nearlab.demo.v1).
+    #[arg(long)]
+    pub json: bool,
+    /// Leave the lab up at the end, until Ctrl-C, and say how to enter it.
+    #[arg(long)]
+    pub keep: bool,
+    /// Where run folders are made.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+    /// Allow blackouts this many times longer than promised: for machines that are busy with
+    /// other work.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub slack: f64,
+    /// Kinds of kill, separated by commas; all four if not given.
+    #[arg(long, value_delimiter = ',', value_name = "KINDS")]
+    pub kinds: Vec<KillKindArg>,
+    /// Build this lab instead of the built-in one: one client, one router, two sites or more.
+    #[arg(long, value_name = "FILE")]
+    pub topology: Option<PathBuf>,
+}
+
+/// A kind of kill, as typed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum KillKindArg {
+    /// The link is set down.
+    Announced,
+    /// Packets vanish and nobody is told.
+    Silent,
+    /// The site's server process gets SIGKILL.
+    Server,
+    /// The site loses power.
+    Site,
+}
+
+/// Why a demo could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The machine, the lab or one of its parts.
+    #[error("{0}")]
+    Lab(String),
+    /// Something did not come about in time.
+    #[error(transparent)]
+    Overdue(#[from] crate::lab::Overdue),
+    /// A file of the run could not be written.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+}
+
+impl DemoError {
+    fn lab(error: impl std::fmt::Display) -> Self {
+        Self::Lab(error.to_string())
+    }
+}
+
+/// Runs the demo inside a sandbox; `true` if every expectation held.
+///
+/// # Errors
+/// What kept it from reaching its end.
+pub fn run(options: &DemoOptions) -> Result<bool, DemoError> {
+    let screen = Screen::new(options.json);
+    let report = doctor::run().map_err(DemoError::lab)?;
+    screen.doctor(&report);
+    if !report.ok() {
+        return Err(DemoError::Lab("this machine cannot build a lab; see above".into()));
+    }
+    let folder = RunFolder::create(&options.runs, Utc::now())?;
+    let started = Nanos::now();
+    let mut stage = Stage::build(topology(options)?, options.seed, &folder)?;
+    screen.built(&stage, started);
+    stage.wait_for_service()?;
+    screen.ready(&mut stage, started)?;
+    let mut results = Results::default();
+    let begun = Nanos::now();
+    stage.settle()?;
+    for round in 0..options.repeat {
+        for kind in kinds(options) {
+            let outcome = stage.kill_and_heal(kind, &mut results)?;
+            screen.kill(round + 1, kind, &outcome);
+        }
+    }
+    stage.drain_and_back(&mut results)?;
+    screen.drained(&results);
+    let ended = Nanos::now();
+    let run = results.into_run(options, &mut stage, begun, ended)?;
+    finish(options, &folder, &screen, &run, started)?;
+    if options.keep {
+        screen.keep();
+        stage.hold();
+    }
+    Ok(run.summary.ok)
+}
+
+/// Writes the run folder and the summary.
+fn finish(
+    options: &DemoOptions,
+    folder: &RunFolder,
+    screen: &Screen,
+    run: &Run,
+    started: Nanos,
+) -> Result<(), DemoError> {
+    folder.write_records(&run.traces)?;
+    folder.write_summary(&run.summary)?;
+    let page = folder.write_report(run)?;
+    screen.summary(run, &page, started);
+    if options.json {
+        println!("{}", serde_json::to_string(&run.summary).map_err(DemoError::lab)?);
+    }
+    Ok(())
+}
+
+/// Everything that was measured.
+#[derive(Default)]
+struct Results {
+    kills: Vec<KillResult>,
+    heals: Vec<HealResult>,
+    reported: Vec<ReportedKill>,
+    failures: Vec<String>,
+    /// Probes sent and lost over reloads, and over the drain and its end.
+    reloads: (u64, u64),
+    drains: (u64, u64),
+}
+
+impl Results {
+    fn into_run(
+        self,
+        options: &DemoOptions,
+        stage: &mut Stage,
+        begun: Nanos,
+        ended: Nanos,
+    ) -> Result<Run, DemoError> {
+        let taken = stage.records(begun..ended)?;
+        let method = stage.method(&taken.head);
+        let budgets = budgets(options.slack);
+        let summary = Summary::new(&self.kills, &self.heals, &budgets, self.failures);
+        stage.note(LabEventKind::Note { text: "end".into() })?;
+        Ok(Run {
+            started: Utc::now().rfc3339(),
+            command: format!("nearlab demo --repeat {} --seed {}", options.repeat, options.seed),
+            seed: options.seed,
+            machine: Machine::this(),
+            method,
+            sites: stage.sites(),
+            traces: taken.traces,
+            marks: stage.finish_events()?,
+            kills: self.reported,
+            budgets,
+            summary,
+        })
+    }
+}
+
+fn topology(options: &DemoOptions) -> Result<Topology, DemoError> {
+    let topology = match &options.topology {
+        None => Topology::three_sites(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| DemoError::Lab(format!("{}: {error}", path.display())))?;
+            Topology::parse(&path.to_string_lossy(), &text).map_err(DemoError::lab)?
+        }
+    };
+    let count = |kind| topology.nodes_of(kind).count();
+    let fits = (count(NodeKind::Client), count(NodeKind::Router)) == (1, 1)
+        && count(NodeKind::Site) >= 2
+        && topology.services.len() == 1;
+    if fits {
+        return Ok(topology);
+    }
+    Err(DemoError::Lab(
+        "the demo needs a lab of one client, one router, one service and two sites or more".into(),
+    ))
+}
+
+fn kinds(options: &DemoOptions) -> Vec<KillKind> {
+    if options.kinds.is_empty() {
+        return KillKind::ALL.to_vec();
+    }
+    let kind = |arg: &KillKindArg| match arg {
+        KillKindArg::Announced => KillKind::Announced,
+        KillKindArg::Silent => KillKind::Silent,
+        KillKindArg::Server => KillKind::Server,
+        KillKindArg::Site => KillKind::Site,
+    };
+    options.kinds.iter().map(kind).collect()
+}
+
+/// What is promised of the median blackout. A silent fault is known when three probes, 10 ms apart,
+/// are missed; 2 ms more are allowed for everything else, 5 for a server.
+fn budgets(slack: f64) -> Budgets {
+    let budget = |ms: f64| Expectation { p50_ms: ms * slack };
+    Budgets::from([
+        (KillKind::Announced, budget(1.0)),
+        (KillKind::Silent, budget(32.0)),
+        (KillKind::Server, budget(35.0)),
+        (KillKind::Site, budget(32.0)),
+    ])
+}
+
+/// Both families are measured at once.
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
