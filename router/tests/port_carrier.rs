@@ -114,6 +114,26 @@ fn a_device_that_is_made_or_moved_in_and_out_is_told_of() {
 }
 
 #[test]
+fn a_device_that_leaves_a_bridge_is_still_there() {
+    in_namespaces("a_device_that_leaves_a_bridge_is_still_there", || {
+        let a = support::netns("a");
+        support::run("ip -n a link add va type veth peer name vb");
+        support::run("ip -n a link add br0 type bridge");
+        let (mut monitor, _) = synced(&a);
+        support::run("ip -n a link set va master br0");
+        support::run("ip -n a link set va nomaster");
+        LinkSetup::open(&a).unwrap().set_mtu("va", 1400).unwrap();
+        loop {
+            let event = next_of(&mut monitor, "va");
+            assert!(!event.deleted);
+            if event.mtu == 1400 {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
 fn an_overflow_is_made_up_for() {
     in_namespaces("an_overflow_is_made_up_for", || {
         let netns = support::netns("site");
