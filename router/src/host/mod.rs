@@ -20,6 +20,7 @@ pub mod fragment;
 mod header;
 mod icmp;
 mod sockets;
+mod tcp;
 
 use std::collections::HashSet;
 use std::net::IpAddr;

@@ -6,11 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
-use smoltcp::time::Duration;
 use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::Host;
-use super::flows::{Ends, Flow};
+use super::flows::Ends;
 use crate::port::PortId;
 use crate::time::Nanos;
 
@@ -85,25 +84,25 @@ pub enum Progress {
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     next: u64,
-    tcp: BTreeMap<SocketId, Connection>,
-    udp: BTreeMap<SocketId, (SocketHandle, SocketAddr)>,
-    listeners: BTreeMap<SocketId, Listener>,
+    pub(super) tcp: BTreeMap<SocketId, Connection>,
+    pub(super) udp: BTreeMap<SocketId, (SocketHandle, SocketAddr)>,
+    pub(super) listeners: BTreeMap<SocketId, Listener>,
     /// Closed by their owner, not yet by the protocol.
-    lingering: Vec<Connection>,
+    pub(super) lingering: Vec<Connection>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Connection {
-    handle: SocketHandle,
-    ends: Ends,
+pub(super) struct Connection {
+    pub(super) handle: SocketHandle,
+    pub(super) ends: Ends,
 }
 
 #[derive(Debug)]
-struct Listener {
-    local: Option<IpAddr>,
-    port: u16,
-    options: TcpOptions,
-    waiting: Vec<SocketHandle>,
+pub(super) struct Listener {
+    pub(super) local: Option<IpAddr>,
+    pub(super) port: u16,
+    pub(super) options: TcpOptions,
+    pub(super) waiting: Vec<SocketHandle>,
 }
 
 impl Default for TcpOptions {
@@ -113,157 +112,6 @@ impl Default for TcpOptions {
 }
 
 impl Host {
-    /// Accepts connections to `port` of one of the router's addresses, or of all of them.
-    pub fn tcp_listen(
-        &mut self,
-        local: Option<IpAddr>,
-        port: u16,
-        options: TcpOptions,
-    ) -> Result<SocketId, SocketError> {
-        if let Some(address) = local.filter(|address| !self.has_address(*address)) {
-            return Err(SocketError::NotOurs(address));
-        }
-        if port == 0 || self.flows.is_listening(local, port) {
-            return Err(SocketError::InUse);
-        }
-        let rule = Flow::new(options.pin, options.min_ttl);
-        self.flows.listen(local, port, rule);
-        let mut listener = Listener { local, port, options, waiting: Vec::new() };
-        for _ in 0..options.backlog.max(1) {
-            listener.waiting.push(listener.open(&mut self.set));
-        }
-        let id = self.sockets.name();
-        self.sockets.listeners.insert(id, listener);
-        Ok(id)
-    }
-
-    /// The next connection that was opened to a listener, with its remote end.
-    pub fn tcp_accept(&mut self, listener: SocketId) -> Option<(SocketId, SocketAddr)> {
-        let entry = self.sockets.listeners.get_mut(&listener)?;
-        let index = entry.waiting.iter().position(|&handle| {
-            let state = self.set.get::<tcp::Socket>(handle).state();
-            !matches!(state, tcp::State::Listen | tcp::State::SynReceived | tcp::State::Closed)
-        })?;
-        let fresh = entry.open(&mut self.set);
-        let handle = std::mem::replace(&mut entry.waiting[index], fresh);
-        let options = entry.options;
-        let socket = self.set.get_mut::<tcp::Socket>(handle);
-        socket.set_timeout(None);
-        let local = socket.local_endpoint().map(address_of)?;
-        let remote = socket.remote_endpoint().map(address_of)?;
-        let ends = Ends { local, remote };
-        self.flows.insert(ends, Flow::new(options.pin, options.min_ttl));
-        let id = self.sockets.name();
-        self.sockets.tcp.insert(id, Connection { handle, ends });
-        Some((id, remote))
-    }
-
-    /// Opens a connection, from a port of its own in [`HOST_PORTS`].
-    pub fn tcp_connect(
-        &mut self,
-        local: IpAddr,
-        remote: SocketAddr,
-        options: TcpOptions,
-    ) -> Result<SocketId, SocketError> {
-        if !self.has_address(local) {
-            return Err(SocketError::NotOurs(local));
-        }
-        let unreachable = SocketError::Unreachable { local, remote };
-        if local.is_ipv4() != remote.is_ipv4() || remote.port() == 0 || remote.ip().is_unspecified()
-        {
-            return Err(unreachable);
-        }
-        let local = self.free_port(local, remote).ok_or(SocketError::InUse)?;
-        let ends = Ends { local, remote };
-        let mut socket = new_socket(&options);
-        let connected =
-            socket.connect(self.interface.context(), endpoint_of(remote), endpoint_of(local));
-        connected.map_err(|_| unreachable)?;
-        self.flows.insert(ends, Flow::new(options.pin, options.min_ttl));
-        let id = self.sockets.name();
-        let handle = self.set.add(socket);
-        self.sockets.tcp.insert(id, Connection { handle, ends });
-        Ok(id)
-    }
-
-    /// How far a connection came; `None` if it was closed by its owner, or lost its address.
-    pub fn tcp_progress(&self, id: SocketId) -> Option<Progress> {
-        let connection = self.sockets.tcp.get(&id)?;
-        let flow = self.flows.get(connection.ends).copied().unwrap_or_default();
-        let state = self.set.get::<tcp::Socket>(connection.handle).state();
-        Some(match (state, flow.refused) {
-            (tcp::State::SynSent, Some((kind, code, at))) => Progress::Refused { kind, code, at },
-            (tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen, _) => {
-                Progress::Opening
-            }
-            (tcp::State::Closed | tcp::State::TimeWait, _) => Progress::Closed(flow.last_rx),
-            _ => Progress::Open(flow.last_rx),
-        })
-    }
-
-    /// Queues as many of the bytes as fit; returns how many. 0 while the connection is being opened.
-    pub fn tcp_send(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
-        let socket = self.tcp_socket(id)?;
-        if !socket.may_send() && matches!(socket.state(), tcp::State::SynSent) {
-            return Ok(0);
-        }
-        socket.send_slice(bytes).map_err(|_| SocketError::Closed)
-    }
-
-    /// Takes received bytes; returns how many. 0 if there are none now; [`SocketError::Closed`] when
-    /// none will come any more.
-    pub fn tcp_receive(&mut self, id: SocketId, buffer: &mut [u8]) -> Result<usize, SocketError> {
-        let socket = self.tcp_socket(id)?;
-        if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
-            return Ok(0);
-        }
-        socket.recv_slice(buffer).map_err(|_| SocketError::Closed)
-    }
-
-    /// Ends a connection in order: what is queued is still sent, for a minute at most.
-    pub fn tcp_close(&mut self, id: SocketId) {
-        if let Some(connection) = self.sockets.tcp.remove(&id) {
-            let socket = self.set.get_mut::<tcp::Socket>(connection.handle);
-            socket.close();
-            socket.set_timeout(Some(LINGER));
-            self.linger(connection);
-        }
-    }
-
-    /// Ends a connection by a reset; nothing of it remains.
-    pub fn tcp_abort(&mut self, id: SocketId) {
-        if let Some(connection) = self.sockets.tcp.remove(&id) {
-            self.set.get_mut::<tcp::Socket>(connection.handle).abort();
-            self.linger(connection);
-        }
-    }
-
-    /// Ends a connection without a word, when there is no way to send one.
-    pub fn tcp_forget(&mut self, id: SocketId) {
-        if let Some(connection) = self.sockets.tcp.remove(&id) {
-            self.set.remove(connection.handle);
-            self.flows.remove(connection.ends);
-        }
-    }
-
-    /// Ends a listener; connections not accepted yet are reset.
-    pub fn tcp_unlisten(&mut self, listener: SocketId) {
-        let Some(listener) = self.sockets.listeners.remove(&listener) else { return };
-        self.flows.unlisten(listener.local, listener.port);
-        for handle in listener.waiting {
-            let socket = self.set.get_mut::<tcp::Socket>(handle);
-            let ends = socket.local_endpoint().zip(socket.remote_endpoint());
-            socket.abort();
-            match ends {
-                Some((local, remote)) => {
-                    let ends = Ends { local: address_of(local), remote: address_of(remote) };
-                    self.linger(Connection { handle, ends });
-                }
-                None => drop(self.set.remove(handle)),
-            }
-        }
-    }
-
     /// Takes datagrams to this address and port, up to 64 waiting ones of 64 KiB together.
     pub fn udp_bind(&mut self, local: SocketAddr) -> Result<SocketId, SocketError> {
         if !self.has_address(local.ip()) {
@@ -368,37 +216,6 @@ impl Host {
             keep
         });
     }
-
-    fn tcp_socket(&mut self, id: SocketId) -> Result<&mut tcp::Socket<'static>, SocketError> {
-        let connection = self.sockets.tcp.get(&id).ok_or(SocketError::Closed)?;
-        Ok(self.set.get_mut(connection.handle))
-    }
-
-    /// Keeps a closed connection until its last packets are out. Beyond [`LINGERING_MAX`] the
-    /// oldest is forgotten.
-    fn linger(&mut self, connection: Connection) {
-        if self.sockets.lingering.len() >= LINGERING_MAX {
-            let oldest = self.sockets.lingering.remove(0);
-            self.set.remove(oldest.handle);
-            self.flows.remove(oldest.ends);
-        }
-        self.sockets.lingering.push(connection);
-    }
-
-    /// A local port that has no connection to `remote`, from a random one on (RFC 6056, algorithm 1).
-    fn free_port(&mut self, local: IpAddr, remote: SocketAddr) -> Option<SocketAddr> {
-        let first = self.rng.next_u16() % HOST_PORTS_COUNT;
-        (0..HOST_PORTS_COUNT)
-            .map(|step| HOST_PORTS.start() + (first + step) % HOST_PORTS_COUNT)
-            .map(|port| SocketAddr::new(local, port))
-            .find(|&local| {
-                let taken = self.flows.get(Ends { local, remote }).is_some();
-                let listening = [None, Some(local.ip())]
-                    .iter()
-                    .any(|address| self.flows.is_listening(*address, local.port()));
-                !taken && !listening
-            })
-    }
 }
 
 impl Sockets {
@@ -408,47 +225,19 @@ impl Sockets {
         self.lingering.len()
     }
 
-    fn name(&mut self) -> SocketId {
+    pub(super) fn name(&mut self) -> SocketId {
         self.next += 1;
         SocketId(self.next)
     }
 }
 
-impl Listener {
-    fn open(&self, set: &mut SocketSet<'_>) -> SocketHandle {
-        let mut socket = new_socket(&self.options);
-        socket.set_timeout(Some(HALF_OPEN));
-        // Only an open socket or port 0 is refused, and it is neither.
-        let _ =
-            socket.listen(IpListenEndpoint { addr: self.local.map(Into::into), port: self.port });
-        set.add(socket)
-    }
-}
-
-fn new_socket(options: &TcpOptions) -> tcp::Socket<'static> {
-    let buffer = || tcp::SocketBuffer::new(vec![0; options.buffer.max(1)]);
-    let mut socket = tcp::Socket::new(buffer(), buffer());
-    socket.set_hop_limit(Some(options.ttl.max(1)));
-    socket
-}
-
-fn endpoint_of(address: SocketAddr) -> IpEndpoint {
+pub(super) fn endpoint_of(address: SocketAddr) -> IpEndpoint {
     IpEndpoint::new(address.ip().into(), address.port())
 }
 
-fn address_of(endpoint: IpEndpoint) -> SocketAddr {
+pub(super) fn address_of(endpoint: IpEndpoint) -> SocketAddr {
     SocketAddr::new(endpoint.addr.into(), endpoint.port)
 }
 
 /// Local ports of connections that the router opens; probes use those above.
 pub const HOST_PORTS: std::ops::RangeInclusive<u16> = 32_768..=49_151;
-
-const HOST_PORTS_COUNT: u16 = 16_384;
-
-/// How long a connection may stay half-open in a listener's backlog.
-const HALF_OPEN: Duration = Duration::from_secs(10);
-
-/// How long a connection closed by its owner may take.
-const LINGER: Duration = Duration::from_secs(60);
-
-const LINGERING_MAX: usize = 1_024;

@@ -287,7 +287,7 @@ fn a_datagram_goes_to_its_socket_and_back() {
 
 /// Two hosts joined back to back, `delay` apart, on one clock.
 struct Pair {
-    hosts: [Host; 2],
+    hosts: Vec<Host>,
     now: Nanos,
     delay: Duration,
     /// When, to whom, by which port.
@@ -302,7 +302,7 @@ impl Pair {
     fn new(family: usize) -> Self {
         let (us, them) = PAIRS[family];
         Self {
-            hosts: [
+            hosts: vec![
                 host(&[us]),
                 Host::new(
                     Nanos::ZERO,
