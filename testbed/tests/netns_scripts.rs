@@ -54,6 +54,17 @@ fn wrong_usage_is_told_before_anything_is_touched() {
     }
 }
 
+#[test]
+fn the_configuration_is_one_that_nearhop_takes_without_a_warning() {
+    let file = repository().join("netns-scripts/three-sites.toml");
+    let (config, warnings) = nearhop::config::load(&file).unwrap_or_else(|errors| {
+        panic!("{errors}");
+    });
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let sites: Vec<_> = config.services[0].sites.iter().map(|site| site.name.as_str()).collect();
+    assert_eq!(sites, ["ams", "fra", "par"]);
+}
+
 /// Runs in the namespaces that the test made for itself.
 fn whole_life() {
     let up = call("up.sh", &[]);
