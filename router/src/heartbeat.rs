@@ -155,7 +155,7 @@ impl Heartbeat {
         let at = due.map_or(0, |due| due.0.max(1));
         let value = Timespec {
             tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: (at % 1_000_000_000) as i64,
+            tv_nsec: (at % 1_000_000_000).cast_signed(),
         };
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let spec = Itimerspec { it_interval: zero, it_value: value };
@@ -266,20 +266,19 @@ impl Heartbeat {
         ifindex: u32,
     ) -> Result<(), CarrierError> {
         let found = self.carriers.iter().position(|carrier| carrier.monitor.netns() == netns);
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let monitor = CarrierMonitor::open(netns)?;
-                let data = epoll::EventData::new_u64(0);
-                if let Err(errno) =
-                    epoll::add(&self.epoll, monitor.as_fd(), data, epoll::EventFlags::IN)
-                {
-                    log::error!("cannot poll for carrier in {netns}: {errno}");
-                }
-                let (ports, known) = (HashMap::new(), HashMap::new());
-                self.carriers.push(Carrier { monitor, ports, known });
-                self.carriers.len() - 1
+        let index = if let Some(index) = found {
+            index
+        } else {
+            let monitor = CarrierMonitor::open(netns)?;
+            let data = epoll::EventData::new_u64(0);
+            if let Err(errno) =
+                epoll::add(&self.epoll, monitor.as_fd(), data, epoll::EventFlags::IN)
+            {
+                log::error!("cannot poll for carrier in {netns}: {errno}");
             }
+            let (ports, known) = (HashMap::new(), HashMap::new());
+            self.carriers.push(Carrier { monitor, ports, known });
+            self.carriers.len() - 1
         };
         let carrier = &mut self.carriers[index];
         carrier.ports.insert(ifindex, id);

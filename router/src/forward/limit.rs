@@ -48,6 +48,6 @@ mod tests {
         assert_eq!(taken(&mut bucket, start + Duration::from_millis(99)), 0);
         assert_eq!(taken(&mut bucket, start + Duration::from_millis(100)), 1);
         assert_eq!(taken(&mut bucket, start + Duration::from_millis(250)), 1);
-        assert_eq!(taken(&mut bucket, start + Duration::from_secs(60)), 3);
+        assert_eq!(taken(&mut bucket, start + Duration::from_mins(1)), 3);
     }
 }

@@ -17,7 +17,7 @@ use super::ports::{Opened, open_all};
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready, views};
 use crate::config::{self, Config};
-use crate::control::core::{Orders, Stopping};
+use crate::control::core::{Orders, PortState, Stopping};
 use crate::control::monitor::MonitorEventKind;
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::heartbeat::{HeartbeatReport, Order};
@@ -188,7 +188,7 @@ impl Control {
         match command {
             Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
             Command::Explain(query, reply) => {
-                drop(reply.send(views::explain(self, &query)));
+                drop(reply.send(Ok(views::explain(self, &query))));
             }
             Command::Reload(reply) => {
                 let done = self.reload().map(|changes| {
@@ -276,7 +276,7 @@ impl Control {
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
         let heartbeat = &self.daemon.heartbeat;
         for (id, adjacency) in orders.ports {
-            let name = self.daemon.core.ports().find(|port| port.id == id).map(|p| p.name());
+            let name = self.daemon.core.ports().find(|port| port.id == id).map(PortState::name);
             if let Some((netns, ifindex)) = name.and_then(|name| self.opened.get(name)).cloned() {
                 heartbeat.order(Order::Port { id, adjacency, netns, ifindex });
             }

@@ -1,6 +1,7 @@
 //! What `show` and `explain` say: flat objects, units in names.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use nearhop_fib::{FlowKey, Group, GroupId, IpPrefix, Member, Selected};
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::api::{ApiError, ExplainQuery};
 use super::control::Control;
 use crate::config::model::{CheckKind, Service, Site};
-use crate::control::core::{Core, LegKey, LegState};
+use crate::control::core::{Core, LegKey, LegState, Source};
 use crate::control::cost::{Ranked, Rule};
 use crate::event::Family;
 use crate::forward::Counters;
@@ -35,13 +36,13 @@ pub(super) fn show(control: &Control, noun: &str) -> Result<Value, ApiError> {
 }
 
 /// `explain ADDRESS`.
-pub(super) fn explain(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
+pub(super) fn explain(control: &Control, query: &ExplainQuery) -> Value {
     let core = &control.daemon.core;
     let found = core.writer().longest_match(query.address);
     let schema = "nearhop.explain.v1";
     let address = query.address.to_string();
     let Some((prefix, group)) = found else {
-        return Ok(json!({ "schema": schema, "address": address, "prefix": null, "items": [] }));
+        return json!({ "schema": schema, "address": address, "prefix": null, "items": [] });
     };
     let chosen = query.from.map(|from| {
         let key = FlowKey {
@@ -60,16 +61,16 @@ pub(super) fn explain(control: &Control, query: &ExplainQuery) -> Result<Value, 
             mark_chosen(item, *member, chosen, core);
         }
     }
-    Ok(json!({
+    json!({
         "schema": schema,
         "address": address,
         "prefix": prefix.to_string(),
         "group": group.0,
         "kind": kind(core.writer().group(group).as_ref()),
-        "source": core.source(prefix).map(|source| source.label()),
+        "source": core.source(prefix).map(Source::label),
         "selected": chosen.map(|chosen| selected_text(chosen, core)),
         "items": items,
-    }))
+    })
 }
 
 /// Every leg of every service, the best first.
@@ -165,7 +166,7 @@ fn routes(control: &Control) -> Vec<Value> {
             json!({
                 "prefix": prefix.to_string(),
                 "best": true,
-                "source": core.source(prefix).map(|source| source.label()),
+                "source": core.source(prefix).map(Source::label),
                 "via": via,
                 "kind": kind(core.writer().group(group).as_ref()),
                 "state": if members.is_empty() || members.iter().any(|m| alive(&m)) { "up" } else { "down" },
@@ -178,7 +179,7 @@ fn fib(control: &Control) -> Vec<Value> {
     let core = &control.daemon.core;
     let mut items = Vec::new();
     for (prefix, group) in core.writer().iter() {
-        let source = core.source(prefix).map(|source| source.label());
+        let source = core.source(prefix).map(Source::label);
         let rows = members(core, group);
         if rows.is_empty() {
             items.push(json!({
@@ -381,7 +382,7 @@ fn totals(control: &Control) -> WorkerReport {
     let mut ports: BTreeMap<_, PortCounters> = BTreeMap::new();
     let mut counters = Counters::default();
     for worker in &control.daemon.workers {
-        let report = worker.shared.counters.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let report = worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         counters.add(&report.counters);
         for (id, count) in report.ports {
             ports.entry(id).or_default().add(&count);

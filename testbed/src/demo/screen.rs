@@ -50,7 +50,10 @@ impl Screen {
             .collect();
         self.line(format_args!("doctor   {}", told.join(" · ")));
         for item in report.items.iter().filter(|item| item.required && !item.ok) {
-            self.line(format_args!("         {}: {}; type: {}", item.name, item.follows, item.mend));
+            self.line(format_args!(
+                "         {}: {}; type: {}",
+                item.name, item.follows, item.mend
+            ));
         }
     }
 

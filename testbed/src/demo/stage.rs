@@ -175,8 +175,9 @@ impl Stage {
         Ok(self.events.marks())
     }
 
-    /// Leaves everything as it is until a signal ends the program.
-    pub(super) fn hold(&self) -> ! {
+    /// Leaves everything as it is until a signal ends the program, for nothing is dropped.
+    pub(super) fn hold(self) -> ! {
+        let _stays = self;
         loop {
             std::thread::park();
         }
@@ -233,6 +234,7 @@ fn start_site(lab: &Lab, site: &str, folder: &RunFolder) -> Result<(), DemoError
     };
     let program = Program {
         role: ProcessRole::Server,
+        stdout: Output::Null,
         stderr: Output::File(folder.path().join(format!("{site}.log"))),
         ..Program::own(site, site, options.to_args())
     };

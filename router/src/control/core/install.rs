@@ -1,6 +1,6 @@
 //! Groups and routes: what the configuration wants against what is installed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, TIER_MAX, WhenDead, WriteError};
 
@@ -138,10 +138,9 @@ impl Core {
     }
 
     fn drop_unused_groups(&mut self, desired: &Desired) -> Result<(), WriteError> {
-        let mut used: HashMap<&GroupKey, ()> = HashMap::with_capacity(self.groups.len());
-        used.extend(desired.values().map(|(_, key)| (key, ())));
+        let used: HashSet<&GroupKey> = desired.values().map(|(_, key)| key).collect();
         let unused: Vec<GroupKey> =
-            self.groups.keys().filter(|key| !used.contains_key(key)).cloned().collect();
+            self.groups.keys().filter(|key| !used.contains(key)).cloned().collect();
         for key in unused {
             if let Some(state) = self.groups.get(&key) {
                 self.writer.remove_group(state.id)?;
