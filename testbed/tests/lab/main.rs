@@ -55,6 +55,7 @@ fn trials() -> Vec<Trial> {
     let missing = unavailable();
     if let Some(why) = &missing {
         eprintln!("labs cannot be built here, their tests are skipped: {why}");
+        support::log_skipped(&why.replace('\n', "; "));
     }
     let inside = inside()
         .into_iter()

@@ -1,6 +1,8 @@
 //! What the cases share: starting themselves in a sandbox, and small programs to run in labs.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
 use std::net::UdpSocket;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -53,6 +55,15 @@ pub fn unavailable() -> Option<String> {
         return None;
     }
     in_sandbox("fit").err()
+}
+
+/// Tells `cargo xtask test` why, which lists what did not run.
+pub fn log_skipped(why: &str) {
+    if let Some(log) = std::env::var_os("NEARHOP_SKIP_LOG") {
+        let log = File::options().create(true).append(true).open(log);
+        // The reason was printed too, and is no reason to fail.
+        let _ = log.and_then(|mut log| writeln!(log, "lab: {why}"));
+    }
 }
 
 /// A lab with a cable from the client to one site instead of a router, and an echo server there.
