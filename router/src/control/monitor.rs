@@ -134,34 +134,32 @@ impl Monitor {
     }
 
     /// Watches a leg from now on. Its path was made down for what its checks have not shown yet
-    /// ([`initial_reasons`]).
+    /// ([`initial_reasons`]). One that is watched already gets these checks instead of its own,
+    /// which begin as its own ended; its flaps are not forgotten.
     ///
     /// # Errors
-    /// A check that cannot be done. The leg is not watched then.
-    pub fn add_leg(&mut self, now: Nanos, spec: LegSpec) -> Result<(), AddError> {
-        let mut checks = Vec::with_capacity(spec.checks.len());
-        for check in spec.checks {
-            let (reason, up) = (reason_of(&check.kind), check.initial_up);
-            let id = match check.kind {
-                CheckKind::Tcp { .. } => None,
-                _ => Some(match self.prober.add(now, check) {
-                    Ok(id) => id,
-                    Err(error) => {
-                        self.forget_checks(&checks);
-                        return Err(error);
-                    }
-                }),
-            };
-            checks.push(Check { id, reason, up, known: up });
+    /// A check that cannot be done. A new leg is not watched then, another as before.
+    pub fn add_leg(&mut self, now: Nanos, mut spec: LegSpec) -> Result<(), AddError> {
+        if let Some(leg) = self.legs.get(&spec.path) {
+            let well = leg.is_well();
+            spec.checks.iter_mut().for_each(|check| check.initial_up = well);
         }
-        for (index, check) in checks.iter().enumerate() {
-            if let Some(id) = check.id {
-                self.checks.insert(id, (spec.path, index));
+        let checks = self.add_checks(now, spec.path, spec.checks)?;
+        let leg = match self.legs.remove(&spec.path) {
+            Some(leg) => {
+                self.forget_checks(&leg.checks);
+                Leg { port: spec.port, checks, combine: spec.combine, ..leg }
             }
-        }
-        let (port, combine) = (spec.port, spec.combine);
-        let damping = Damping::default();
-        let leg = Leg { port, checks, combine, damping, hold_until: None, up: false, told: false };
+            None => Leg {
+                port: spec.port,
+                checks,
+                combine: spec.combine,
+                damping: Damping::default(),
+                hold_until: None,
+                up: false,
+                told: false,
+            },
+        };
         self.legs.insert(spec.path, leg);
         self.judge(now, spec.path, "initial");
         self.settle(now);
@@ -172,7 +170,11 @@ impl Monitor {
     pub fn remove_leg(&mut self, path: PathId) {
         if let Some(leg) = self.legs.remove(&path) {
             self.forget_checks(&leg.checks);
-            self.holds.retain(|&(_, held)| held != path);
+            if let Some(until) = leg.hold_until {
+                self.holds.remove(&(until, path));
+                // Nobody else would ever clear it, should the path be watched again.
+                self.fib.clear_path_down(path, Reason::Damped);
+            }
         }
     }
 
@@ -183,6 +185,8 @@ impl Monitor {
         };
         state.carrier = up;
         let adjacency = state.adjacency;
+        let kind = MonitorEventKind::Carrier { port, up };
+        self.events.push_back(MonitorEvent { t: now, kind });
         if up {
             self.hold_flapping(now, port);
             self.fib.clear_adjacency_down(adjacency, Reason::Carrier);
@@ -190,8 +194,6 @@ impl Monitor {
             self.fib.set_adjacency_down(adjacency, Reason::Carrier);
         }
         self.changed();
-        self.events
-            .push_back(MonitorEvent { t: now, kind: MonitorEventKind::Carrier { port, up } });
         self.prober.set_carrier(now, port, up);
         let affected: Vec<PathId> =
             self.legs.iter().filter(|(_, leg)| leg.port == port).map(|(&path, _)| path).collect();
@@ -316,44 +318,49 @@ impl Monitor {
 
     /// A leg of this port that flapped waits, from before its adjacency is up again.
     fn hold_flapping(&mut self, now: Nanos, port: PortId) {
-        let flapping = self.legs.iter_mut().filter(|(_, leg)| leg.port == port && leg.is_well());
-        for (&path, leg) in flapping {
-            if !leg.damping.hold().is_zero() && leg.hold_until.is_none() {
-                let until = now + leg.damping.hold();
-                leg.hold_until = Some(until);
-                self.fib.set_path_down(path, Reason::Damped);
-                self.holds.insert((until, path));
-            }
+        let on_port = self.legs.iter().filter(|(_, leg)| leg.port == port && leg.is_well());
+        for path in on_port.map(|(&path, _)| path).collect::<Vec<_>>() {
+            self.hold(now, path);
         }
+    }
+
+    /// A leg that is well again waits if it flapped, unless it waits already.
+    fn hold(&mut self, now: Nanos, path: PathId) {
+        let Some(leg) = self.legs.get_mut(&path) else { return };
+        let hold = leg.damping.hold();
+        if hold.is_zero() || leg.up || leg.hold_until.is_some() {
+            return;
+        }
+        let until = now + hold;
+        leg.hold_until = Some(until);
+        self.holds.insert((until, path));
+        self.fib.set_path_down(path, Reason::Damped);
+        let kind = MonitorEventKind::Damped { path, hold };
+        self.events.push_back(MonitorEvent { t: now, kind });
     }
 
     /// Makes a path's byte say what its checks say: worse at once, better after the hold.
     fn judge(&mut self, now: Nanos, path: PathId, why: &str) {
-        let Some(leg) = self.legs.get_mut(&path) else { return };
+        let Some(leg) = self.legs.get(&path) else { return };
         let well = leg.is_well();
+        let carrier = self.ports.get(&leg.port).is_some_and(|port| port.carrier);
         for reason in [Reason::Probe, Reason::Health] {
-            let fails = leg.fails(reason);
-            if fails && !well {
+            if !well && leg.fails(reason) {
                 self.fib.set_path_down(path, reason);
             }
         }
-        if well && leg.hold_until.is_none() {
-            let hold = leg.damping.hold();
-            if !hold.is_zero() && !leg.up {
-                let until = now + hold;
-                leg.hold_until = Some(until);
-                self.holds.insert((until, path));
-                self.fib.set_path_down(path, Reason::Damped);
-                let kind = MonitorEventKind::Damped { path, hold };
-                self.events.push_back(MonitorEvent { t: now, kind });
-            }
+        if well && carrier {
+            self.hold(now, path);
         }
+        let Some(leg) = self.legs.get_mut(&path) else { return };
         for reason in [Reason::Probe, Reason::Health] {
             if well || !leg.fails(reason) {
                 self.fib.clear_path_down(path, reason);
             }
         }
-        if !well && let Some(until) = leg.hold_until.take() {
+        if !(well && carrier)
+            && let Some(until) = leg.hold_until.take()
+        {
             self.holds.remove(&(until, path));
             self.fib.clear_path_down(path, Reason::Damped);
         }
@@ -382,6 +389,36 @@ impl Monitor {
             let kind = MonitorEventKind::Leg { path, up, reason: why.to_owned() };
             self.events.push_back(MonitorEvent { t: now, kind });
         }
+    }
+
+    /// All of a leg's checks or none.
+    fn add_checks(
+        &mut self,
+        now: Nanos,
+        path: PathId,
+        specs: Vec<CheckSpec>,
+    ) -> Result<Vec<Check>, AddError> {
+        let mut checks = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let (reason, up) = (reason_of(&spec.kind), spec.initial_up);
+            let id = match spec.kind {
+                CheckKind::Tcp { .. } => None,
+                _ => Some(match self.prober.add(now, spec) {
+                    Ok(id) => id,
+                    Err(error) => {
+                        self.forget_checks(&checks);
+                        return Err(error);
+                    }
+                }),
+            };
+            checks.push(Check { id, reason, up, known: up });
+        }
+        for (index, check) in checks.iter().enumerate() {
+            if let Some(id) = check.id {
+                self.checks.insert(id, (path, index));
+            }
+        }
+        Ok(checks)
     }
 
     fn forget_checks(&mut self, checks: &[Check]) {
