@@ -72,14 +72,23 @@ impl Core {
         let mut done = Done::default();
         let covering = |key: &GroupKey| matches!(key, GroupKey::Service(_, _, Some(_)));
         for round in [false, true] {
-            // Groups that lead on to what covers them come last, when that is there.
+            // Groups that lead on to what covers them come last: when all that may cover them is
+            // there, and what covers them no more is gone.
             for (&prefix, (source, key)) in &desired {
                 if covering(key) == round {
                     let group = self.install_group(prefix, key, &mut done)?;
                     self.install_route(prefix, source, group, &mut done)?;
                 }
             }
+            if !round {
+                self.remove_stale(&desired, &mut done)?;
+            }
         }
+        self.drop_unused_groups(&desired)?;
+        Ok(done)
+    }
+
+    fn remove_stale(&mut self, desired: &Desired, done: &mut Done) -> Result<(), WriteError> {
         let stale: Vec<IpPrefix> =
             self.installed.keys().filter(|prefix| !desired.contains_key(prefix)).copied().collect();
         for prefix in stale {
@@ -87,8 +96,7 @@ impl Core {
             self.installed.remove(&prefix);
             done.prefixes += 1;
         }
-        self.drop_unused_groups(&desired)?;
-        Ok(done)
+        Ok(())
     }
 
     fn install_group(
