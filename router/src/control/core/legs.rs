@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
-use super::super::cost::Distance;
+use super::super::cost::{Distance, Ranked};
 use super::super::monitor::{LegSpec, initial_reasons};
 use super::{Core, MoveCause, Orders};
-use crate::config::model::{Check, Service, Site, Via};
+use crate::config::model::{Check, Combine, Service, Site, Via};
 use crate::event::{EventKind, Family};
 use crate::port::PortId;
 use crate::probe::CheckSpec;
@@ -48,6 +48,7 @@ pub struct LegState {
     /// Smoothed round-trip time.
     pub rtt: Option<Duration>,
     pub(super) checks: Vec<CheckSpec>,
+    pub(super) combine: Combine,
 }
 
 impl LegState {
@@ -72,8 +73,9 @@ impl Core {
         }
         for (key, mut spec) in wanted {
             if let Some(leg) = self.legs.get_mut(&key) {
-                if leg.checks != spec.checks {
+                if leg.checks != spec.checks || leg.combine != spec.combine {
                     leg.checks.clone_from(&spec.checks);
+                    leg.combine = spec.combine;
                     spec.path = leg.path;
                     for check in &mut spec.checks {
                         check.initial_up = leg.up;
@@ -107,6 +109,7 @@ impl Core {
             distance: Distance::default(),
             rtt: None,
             checks: spec.checks.clone(),
+            combine: spec.combine,
         };
         self.by_path.insert(spec.path, key.clone());
         self.legs.insert(key, leg);
@@ -124,6 +127,7 @@ impl Core {
         stored: Nanos,
     ) {
         let Some(key) = self.by_path.get(&path).cloned() else { return };
+        let before = self.latency_ranking(&key);
         let Some(leg) = self.legs.get_mut(&key) else { return };
         leg.up = up;
         leg.known = true;
@@ -140,6 +144,12 @@ impl Core {
         };
         self.events.push_back((t, kind));
         let cause = if up { MoveCause::CheaperUp } else { MoveCause::MemberDied };
+        if self.latency_ranking(&key) != before {
+            // A site is as far as its nearest link that is up or measured.
+            self.owe(cause, &key.site);
+            // What a stalled reader holds back is published by a later retry.
+            let _ = self.retry(t);
+        }
         self.reselect_one(t, (key.service, key.family), cause, &key.site);
     }
 
@@ -164,11 +174,16 @@ impl Core {
             }
         }
         if let Some(site) = moved {
-            self.unpublished = true;
+            self.owe(MoveCause::CheaperUp, &site);
             self.retry(now)?;
-            self.reselect(now, MoveCause::CheaperUp, &site);
         }
         Ok(())
+    }
+
+    /// The order of a leg's service, if latency has a part in it.
+    fn latency_ranking(&self, key: &LegKey) -> Option<Vec<Ranked>> {
+        let service = self.service(&key.service)?;
+        service.latency_unit.map(|_| self.ranking(service, key.family))
     }
 
     pub(super) fn service(&self, name: &str) -> Option<&Service> {

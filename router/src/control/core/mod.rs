@@ -48,7 +48,8 @@ pub struct Core {
     installed: BTreeMap<nearhop_fib::IpPrefix, Installed>,
     selected: BTreeMap<(String, Family), Vec<String>>,
     stopping: Stopping,
-    unpublished: bool,
+    /// Something is not published yet, and why flows move when it is.
+    unpublished: Option<(MoveCause, String)>,
     events: VecDeque<(Nanos, EventKind)>,
 }
 
@@ -99,7 +100,7 @@ impl Core {
             installed: BTreeMap::new(),
             selected: BTreeMap::new(),
             stopping: Stopping::default(),
-            unpublished: false,
+            unpublished: None,
             events: VecDeque::new(),
         }
     }
@@ -139,31 +140,27 @@ impl Core {
             outcome = self.plan_legs(now, &mut orders);
         }
         self.publish_snapshot(false);
-        self.unpublished = true;
+        self.owe(MoveCause::Configuration, if first { "start" } else { "reload" });
         let outcome = outcome.and_then(|()| self.retry(now));
-        orders.stop = std::mem::take(&mut self.stopping);
-        let cause = MoveCause::Configuration;
-        self.reselect(now, cause, if first { "start" } else { "reload" });
+        orders.stop = self.take_stopping();
         match outcome {
             Ok(()) => Ok(orders),
-            Err(error) => {
-                self.stopping = std::mem::take(&mut orders.stop);
-                Err((orders, error))
-            }
+            Err(error) => Err((orders, error)),
         }
     }
 
-    /// Publishes what could not be published before. Does nothing when all is published.
+    /// Publishes what could not be published before. Does nothing when all is published. What it
+    /// lets go of is then in [`Self::take_stopping`].
     ///
     /// # Errors
     /// A reader stalls, so nothing more can be unlinked; to be called again later.
     pub fn retry(&mut self, now: Nanos) -> Result<(), WriteError> {
-        if !self.unpublished {
+        if self.unpublished.is_none() {
             return Ok(());
         }
         let started = (self.clock)();
         let done = self.install()?;
-        self.unpublished = false;
+        let why = self.unpublished.take();
         self.publish_snapshot(true);
         self.changed();
         let took = (self.clock)().since(started);
@@ -172,12 +169,21 @@ impl Core {
             let kind = EventKind::Publish { groups: done.groups, prefixes: done.prefixes, took_us };
             self.events.push_back((now, kind));
         }
+        if let Some((cause, member)) = why {
+            self.reselect(now, cause, &member);
+        }
         Ok(())
     }
 
     /// Whether something waits for [`Self::retry`].
     pub fn is_unpublished(&self) -> bool {
-        self.unpublished
+        self.unpublished.is_some()
+    }
+
+    /// Takes what the heartbeat thread has to forget now that a retry has published what
+    /// [`Self::apply`] could not; as [`Orders::stop`]. Empty while groups may still lead to it.
+    pub fn take_stopping(&mut self) -> Stopping {
+        if self.is_unpublished() { Stopping::default() } else { std::mem::take(&mut self.stopping) }
     }
 
     /// The heartbeat thread has forgotten these: their numbers may be reused after a grace period.
@@ -315,6 +321,15 @@ impl Core {
     /// The port a path that is no leg leaves by.
     pub fn port_of(&self, path: PathId) -> Option<&PortState> {
         self.ports.values().find(|port| port.path == path)
+    }
+
+    /// Something has to be published, and flows may move for this cause then. Where several causes
+    /// wait together, the configuration's is told: it may have changed everything.
+    fn owe(&mut self, cause: MoveCause, member: &str) {
+        let configured = matches!(self.unpublished, Some((MoveCause::Configuration, _)));
+        if !configured {
+            self.unpublished = Some((cause, member.to_owned()));
+        }
     }
 
     fn store_accepts(&self) {
