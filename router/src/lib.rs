@@ -10,6 +10,7 @@
 //! * [`control`]: from configuration and events to groups in the FIB; [`heartbeat`]: the thread
 //!   that hears of faults; [`run`]: the daemon and its control thread.
 //! * [`config`], [`event`], [`cli`]: what people and scripts see.
+//! * [`sim`]: whole routers on a fake clock.
 //!
 //! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes and
 //! `now` and returns values, so that a whole network of routers runs in one deterministic test.
@@ -28,6 +29,7 @@ pub mod packet;
 pub mod port;
 pub mod probe;
 pub mod run;
+pub mod sim;
 pub mod time;
 pub mod verdict;
 pub mod worker;

@@ -1,0 +1,115 @@
+//! Clients: numbered packets out, and which site each came back from.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::packet::build::Datagram;
+use crate::packet::udp::Udp;
+use crate::packet::{Meta, protocol};
+use crate::time::Nanos;
+
+/// A host that asks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its addresses, at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// ICMP errors it was sent.
+    pub errors: u64,
+}
+
+/// Names a flow of a [`super::Net`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FlowId(pub usize);
+
+/// Datagrams of one client to one service, all with the same ports.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Which of the clients.
+    pub client: usize,
+    /// Its address and port.
+    pub src: SocketAddr,
+    /// The service.
+    pub dst: SocketAddr,
+    /// Between two packets.
+    pub interval: Duration,
+    /// None is sent from then on.
+    pub until: Nanos,
+    /// When each packet was sent.
+    pub sent: Vec<Nanos>,
+    /// What came back, in the order it came.
+    pub arrivals: Vec<Arrival>,
+    pub(super) next: Nanos,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    /// When it came.
+    pub t: Nanos,
+    /// The number of the packet it answers.
+    pub seq: usize,
+    /// The site that gave it.
+    pub site: String,
+}
+
+impl Flow {
+    /// The packets sent in `[from, to)` that were not answered.
+    pub fn lost(&self, from: Nanos, to: Nanos) -> usize {
+        let mut answered = vec![false; self.sent.len()];
+        for arrival in &self.arrivals {
+            answered[arrival.seq] = true;
+        }
+        let sent = self.sent.iter().zip(answered);
+        sent.filter(|&(&t, answered)| (from..to).contains(&t) && !answered).count()
+    }
+
+    /// The site that answered the packet that was sent last before `t`, if it was answered.
+    pub fn site_before(&self, t: Nanos) -> Option<&str> {
+        let seq = self.sent.partition_point(|&sent| sent < t).checked_sub(1)?;
+        let answer = self.arrivals.iter().find(|arrival| arrival.seq == seq)?;
+        Some(&answer.site)
+    }
+
+    /// Whether answers came in another order than their questions were asked.
+    pub fn reordered(&self) -> bool {
+        !self.arrivals.is_sorted_by_key(|arrival| arrival.seq)
+    }
+
+    /// The changes from one site to another: the answers before and after.
+    pub fn moves(&self) -> impl Iterator<Item = (&Arrival, &Arrival)> {
+        self.arrivals.windows(2).filter(|w| w[0].site != w[1].site).map(|w| (&w[0], &w[1]))
+    }
+
+    /// The packet that is due; its number and the flow's are its payload.
+    pub(super) fn send(&mut self, now: Nanos, id: FlowId) -> Option<Vec<u8>> {
+        let mut payload = [0; PAYLOAD];
+        payload[..4].copy_from_slice(&u32::try_from(id.0).ok()?.to_be_bytes());
+        payload[4..].copy_from_slice(&u32::try_from(self.sent.len()).ok()?.to_be_bytes());
+        self.sent.push(now);
+        self.next = now + self.interval;
+        let mut out = vec![0; 64];
+        let (src, dst) = (self.src, self.dst);
+        let len = Datagram { src, dst, ttl: 64, payload: &payload }.write(&mut out)?;
+        out.truncate(len);
+        Some(out)
+    }
+}
+
+/// What a packet to a client answers: flow, number, site. `None` if it is no answer.
+pub(super) fn read_answer(packet: &[u8]) -> Option<(FlowId, usize, String)> {
+    let meta = Meta::parse(packet).ok()?;
+    if meta.protocol != protocol::UDP {
+        return None;
+    }
+    let datagram = Udp::parse(&packet[meta.header_len..meta.len]).ok()?;
+    let valid = datagram.is_valid(meta.src, meta.dst);
+    let (numbers, site) = datagram.payload().split_first_chunk::<PAYLOAD>().filter(|_| valid)?;
+    let [a, b, c, d, e, f, g, h] = *numbers;
+    let flow = FlowId(u32::from_be_bytes([a, b, c, d]) as usize);
+    let seq = u32::from_be_bytes([e, f, g, h]) as usize;
+    Some((flow, seq, String::from_utf8_lossy(site).into_owned()))
+}
+
+/// A flow's number and a packet's.
+const PAYLOAD: usize = 8;
