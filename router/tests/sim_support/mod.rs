@@ -1,0 +1,300 @@
+//! Two routers in a row, a client before the first, sites behind both.
+//!
+//! ```text
+//! client ── r1 ──────── r2 ──┬── ams  (cost 10)
+//!            └── home         ├── fra  (cost 20)
+//!   far (r2): cost 10         └── par  (cost 20)
+//!   home:     cost 20
+//! ```
+#![forbid(unsafe_code)]
+#![allow(dead_code)] // each test file uses a part
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nearhop::config::{self, Config};
+use nearhop::event::{EventKind, Family, MoveCause};
+use nearhop::port::memory::LinkState;
+use nearhop::sim::{Action, End, Flow, FlowId, Happened, LinkId, Net, Power, Site};
+use nearhop::time::Nanos;
+use nearhop::verdict::Verdict;
+
+pub const SERVICES: [&str; 2] = ["198.51.100.53:7", "[2001:db8:53::53]:7"];
+pub const R1: usize = 0;
+pub const R2: usize = 1;
+pub const LINK_DELAY: Duration = Duration::from_micros(200);
+
+/// A site: its place among the network's sites, its link, the router it is behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub name: &'static str,
+    pub site: usize,
+    pub link: LinkId,
+    pub node: usize,
+}
+
+pub struct Lab {
+    pub net: Net,
+    pub home: Place,
+    pub ams: Place,
+    pub fra: Place,
+    pub par: Place,
+    pub trunk: LinkId,
+    pub flows: Vec<FlowId>,
+}
+
+/// How the routers check and rank.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub icmp_ms: u64,
+    pub dns_ms: u64,
+    pub far_ms: u64,
+    pub ams_cost: u32,
+    /// Whether fra is checked, or only its carrier counts.
+    pub fra_checked: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { icmp_ms: 10, dns_ms: 20, far_ms: 20, ams_cost: 10, fra_checked: true }
+    }
+}
+
+impl Plan {
+    fn health(self) -> String {
+        let Self { icmp_ms, dns_ms, .. } = self;
+        format!(
+            r#"health = [
+    {{ icmp = {{}}, interval = "{icmp_ms}ms", fall = 3, rise = 5 }},
+    {{ dns = {{ name = "www.example." }}, interval = "{dns_ms}ms", fall = 3, rise = 2 }},
+]"#
+        )
+    }
+
+    pub fn r1(self) -> Config {
+        let far_ms = self.far_ms;
+        let ports = [
+            port("client", "10.0.0.1", "fd00::1"),
+            port("home", "10.1.0.1", "fd00:1::1"),
+            port("r2", "10.12.0.1", "fd00:12::1"),
+        ];
+        let far =
+            format!(r#"health = {{ icmp = {{}}, interval = "{far_ms}ms", fall = 4, rise = 3 }}"#);
+        let sites = [site("far", "r2", 10, &far), site("home", "home", 20, &self.health())];
+        router("r1", &ports, &[("10.2.0.0/16", "r2"), ("fd00:2::/32", "r2")], &sites)
+    }
+
+    pub fn r2(self) -> Config {
+        let ports = [
+            port("r1", "10.12.0.2", "fd00:12::2"),
+            port("ams", "10.2.1.1", "fd00:2:1::1"),
+            port("fra", "10.2.2.1", "fd00:2:2::1"),
+            port("par", "10.2.3.1", "fd00:2:3::1"),
+        ];
+        let health = self.health();
+        let fra = if self.fra_checked { &*health } else { "" };
+        let sites = [
+            site("ams", "ams", self.ams_cost, &health),
+            site("fra", "fra", 20, fra),
+            site("par", "par", 20, &health),
+        ];
+        router("r2", &ports, &[("10.0.0.0/24", "r1"), ("fd00::/64", "r1")], &sites)
+    }
+}
+
+impl Lab {
+    /// All is up, every site's verdict is known, nothing flows yet.
+    pub fn new(seed: u64, plan: Plan) -> Self {
+        let mut net = Net::new(seed);
+        assert_eq!(net.add_node(plan.r1()).unwrap(), R1);
+        assert_eq!(net.add_node(plan.r2()).unwrap(), R2);
+        let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
+        net.join(End::Client(client), End::Node(R1, "client".into()), LINK_DELAY);
+        let trunk = net.join(End::Node(R1, "r2".into()), End::Node(R2, "r1".into()), LINK_DELAY);
+        let served: Vec<IpAddr> =
+            SERVICES.iter().map(|text| text.parse::<SocketAddr>().unwrap().ip()).collect();
+        let mut place = |name: &'static str, node: usize| {
+            let site = net.add_site(Site::new(name, &served));
+            let link = net.join(End::Node(node, name.into()), End::Site(site), LINK_DELAY);
+            Place { name, site, link, node }
+        };
+        let [home, ams] = [place("home", R1), place("ams", R2)];
+        let [fra, par] = [place("fra", R2), place("par", R2)];
+        let mut lab = Self { net, home, ams, fra, par, trunk, flows: Vec::new() };
+        lab.run_ms(600);
+        lab
+    }
+
+    pub fn places(&self) -> [Place; 4] {
+        [self.home, self.ams, self.fra, self.par]
+    }
+
+    /// Starts `count` flows of each family and lets them run for a moment.
+    pub fn flow(mut self, count: usize, interval_ms: u64) -> Self {
+        for _ in 0..count {
+            for service in SERVICES {
+                let interval = Duration::from_millis(interval_ms);
+                let service = service.parse().unwrap();
+                let flow = self.net.add_flow(0, service, interval, Nanos(u64::MAX));
+                self.flows.push(flow.unwrap());
+            }
+        }
+        self.run_ms(100);
+        self
+    }
+
+    pub fn now(&self) -> Nanos {
+        self.net.now()
+    }
+
+    pub fn run_ms(&mut self, ms: u64) {
+        self.net.run_until(self.net.now() + Duration::from_millis(ms)).unwrap();
+    }
+
+    pub fn link(&mut self, link: LinkId, state: LinkState) -> Nanos {
+        self.act(Action::Link { link, state })
+    }
+
+    pub fn power(&mut self, place: Place, power: Power) -> Nanos {
+        self.act(Action::Power { site: place.site, power })
+    }
+
+    pub fn drain(&mut self, place: Place, drained: bool) -> Nanos {
+        let site = place.name.to_owned();
+        self.act(Action::Drain { node: place.node, site, drained })
+    }
+
+    /// Does it now; returns the time.
+    pub fn act(&mut self, action: Action) -> Nanos {
+        let now = self.net.now();
+        self.net.at(now, action);
+        now
+    }
+
+    pub fn each_flow(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter().map(|&id| self.net.flow(id))
+    }
+
+    /// What all flows are served by now, sorted; flows that are not served count as "".
+    pub fn sites_now(&self) -> Vec<&str> {
+        // The packets of the last millisecond may still be on their way.
+        let before = self.now() - Duration::from_millis(5);
+        let mut sites: Vec<&str> =
+            self.each_flow().map(|flow| flow.site_before(before).unwrap_or("")).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        sites
+    }
+
+    /// Packets sent since `from`, the last ones left out, that were not answered.
+    pub fn lost_since(&self, from: Nanos) -> usize {
+        let to = self.now() - Duration::from_millis(5);
+        self.each_flow().map(|flow| flow.lost(from, to)).sum()
+    }
+
+    pub fn events_since(&self, from: Nanos) -> impl Iterator<Item = &Happened> {
+        self.net.happened().iter().filter(move |happened| happened.t >= from)
+    }
+
+    /// When each leg of a site went up or down since `from`: time, family, up, reason.
+    pub fn site_events(&self, name: &str, from: Nanos) -> Vec<(Nanos, Family, bool, String)> {
+        let events = self.events_since(from).filter_map(|happened| match &happened.kind {
+            EventKind::Site { site, family, up, reason, .. } if site == name => {
+                Some((happened.t, *family, *up, reason.clone()))
+            }
+            _ => None,
+        });
+        events.collect()
+    }
+
+    /// The causes and members of what was selected since `from` by one router.
+    pub fn selects(&self, node: usize, from: Nanos) -> Vec<(MoveCause, String)> {
+        let events = self.events_since(from).filter(|happened| happened.node == node);
+        let events = events.filter_map(|happened| match &happened.kind {
+            EventKind::Select { cause, member, .. } => Some((*cause, member.clone())),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    /// What holds after any scenario.
+    pub fn assert_sound(&self) {
+        for node in [R1, R2] {
+            let counters = self.net.node(node).counters();
+            let ended: u64 = counters.verdicts.iter().sum();
+            let begun = counters.received + counters.originated + counters.split;
+            assert_eq!(begun, ended, "{} counts {begun} begun, {ended} ended", names(node));
+            assert_eq!(counters.of(Verdict::TtlExpired), 0, "a loop at {}", names(node));
+            assert!(!self.net.node(node).core().is_unpublished());
+        }
+        self.assert_moves_explained();
+        // Each router is stepped for a packet, a timer or an action: a handful in a millisecond.
+        let ms = self.now().since(Nanos(1_000_000_000)).as_millis();
+        assert!(u128::from(self.net.steps()) < 50 * ms, "{} steps in {ms} ms", self.net.steps());
+    }
+
+    /// Each flow that came back from another site than before did so for a cause that names the
+    /// site it left or the one it went to.
+    pub fn assert_moves_explained(&self) {
+        for flow in self.each_flow() {
+            let family = Family::of(flow.dst.ip());
+            for (before, after) in flow.moves() {
+                let window = flow.sent[before.seq.min(after.seq)]..=after.t;
+                let node = if [&before.site, &after.site].iter().any(|site| *site == "home") {
+                    R1
+                } else {
+                    R2
+                };
+                let name = |site: &str| match (node, site) {
+                    (R1, "home") => "home".to_owned(),
+                    (R1, _) => "far".to_owned(),
+                    (_, site) => site.to_owned(),
+                };
+                let members = [name(&before.site), name(&after.site), "reload".into()];
+                let explained = self.net.happened().iter().any(|happened| {
+                    happened.node == node
+                        && window.contains(&happened.t)
+                        && matches!(&happened.kind, EventKind::Select { family: of, member, .. }
+                            if *of == family && members.contains(member))
+                });
+                assert!(explained, "nothing explains {before:?} to {after:?} of {}", flow.src);
+            }
+        }
+    }
+
+    /// Everything that can be seen from outside, as text.
+    pub fn transcript(&self) -> String {
+        let events = self.net.happened().iter().map(|happened| format!("{happened}\n"));
+        let flows = self.each_flow().map(|flow| format!("{flow:?}\n"));
+        let nodes = [R1, R2].map(|node| format!("{:?}\n", self.net.node(node).counters()));
+        events.chain(flows).chain(nodes).collect()
+    }
+}
+
+fn names(node: usize) -> &'static str {
+    ["r1", "r2"][node]
+}
+
+fn port(name: &str, v4: &str, v6: &str) -> String {
+    format!(
+        "[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\naddresses = [\"{v4}/24\", \"{v6}/64\"]\n"
+    )
+}
+
+fn site(name: &str, via: &str, cost: u32, health: &str) -> String {
+    format!("[[service.site]]\nname = \"{name}\"\nvia = \"{via}\"\ncost = {cost}\n{health}\n")
+}
+
+fn router(name: &str, ports: &[String], routes: &[(&str, &str)], sites: &[String]) -> Config {
+    let routes: String = routes
+        .iter()
+        .map(|(prefix, via)| format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\n"))
+        .collect();
+    let text = format!(
+        "[router]\nname = \"{name}\"\n{}{routes}[[service]]\nname = \"www\"\n\
+         prefixes = [\"198.51.100.53/32\", \"2001:db8:53::53/128\"]\n{}",
+        ports.concat(),
+        sites.concat(),
+    );
+    config::parse(name, &text).unwrap_or_else(|errors| panic!("{errors}")).0
+}

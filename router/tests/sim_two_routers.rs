@@ -1,0 +1,289 @@
+//! Two routers in a row on a fake clock: what each fault costs, what heals without a loss, and that
+//! the same seed gives the same run.
+#![forbid(unsafe_code)]
+
+mod sim_support;
+
+use std::time::Duration;
+
+use nearhop::event::{EventKind, MoveCause};
+use nearhop::port::memory::LinkState;
+use nearhop::sim::{Action, Power};
+use nearhop::time::Nanos;
+use sim_support::{LINK_DELAY, Lab, Plan, R1, R2};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// One flow of each family, a packet every 5 ms.
+fn lab() -> Lab {
+    Lab::new(7, Plan::default()).flow(1, 5)
+}
+
+/// When `site` was last called down since `from`, in both families; each with the same reason.
+fn down_at(lab: &Lab, site: &str, from: Nanos, reason: &str) -> [Nanos; 2] {
+    let events = lab.site_events(site, from);
+    let [a, b] = &events[..] else { panic!("{site}: {events:?}") };
+    assert!(a.1 != b.1 && !a.2 && !b.2, "{events:?}");
+    assert_eq!([&*a.3, &*b.3], [reason; 2]);
+    [a.0, b.0]
+}
+
+#[test]
+fn the_nearest_site_serves_both_families() {
+    let mut lab = lab();
+    lab.run_ms(500);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    assert_eq!(lab.lost_since(Nanos::ZERO), 0);
+    assert_eq!(lab.net.client(0).errors, 0);
+    assert!(lab.net.site(lab.ams.site).served > 200);
+    for flow in lab.each_flow() {
+        let arrival = &flow.arrivals[3];
+        // Client to r1 to r2 to ams and back.
+        assert_eq!(arrival.t.since(flow.sent[arrival.seq]), LINK_DELAY * 6);
+    }
+    lab.assert_sound();
+}
+
+#[test]
+fn after_an_announced_cut_the_next_packet_goes_elsewhere() {
+    for carrier_delay in [0, 1, 100] {
+        let mut lab = lab();
+        // However late the news: the first packet that the device refuses is news too.
+        lab.net.set_carrier_delay(ms(carrier_delay));
+        let cut = lab.link(lab.ams.link, LinkState::Down);
+        lab.run_ms(200);
+        for flow in lab.each_flow() {
+            let lost = flow.lost(cut - ms(5), lab.now() - ms(5));
+            assert!(lost <= 1, "{lost} of {} with news after {carrier_delay} ms", flow.src);
+        }
+        assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+        let [first, _] = down_at(&lab, "ams", cut, "carrier");
+        assert!(first <= cut + ms(10), "a probe or a packet tells at the latest");
+        assert!(lab.selects(R2, cut).iter().all(|s| *s == (MoveCause::MemberDied, "ams".into())));
+        assert!(lab.selects(R1, cut).is_empty(), "r1 has nothing to do with it");
+        lab.assert_sound();
+    }
+}
+
+#[test]
+fn a_silent_link_is_found_within_interval_times_fall() {
+    for power in [None, Some(Power::Off)] {
+        let mut lab = lab();
+        let cut = match power {
+            None => lab.link(lab.ams.link, LinkState::Silent),
+            Some(power) => lab.power(lab.ams, power),
+        };
+        lab.run_ms(200);
+        for at in down_at(&lab, "ams", cut, "probe silent") {
+            // The last answered request was sent before the cut, and after the one before it.
+            assert!(at <= cut + ms(30) && at >= cut + ms(30 - 10) - LINK_DELAY * 2, "{at}");
+        }
+        for flow in lab.each_flow() {
+            assert!(flow.lost(cut - ms(5), lab.now() - ms(5)) <= 30 / 5 + 1);
+            assert_eq!(flow.lost(cut + ms(30), lab.now() - ms(5)), 0);
+        }
+        assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+        assert!(lab.selects(R1, cut).is_empty(), "repaired before r1 could notice");
+        lab.assert_sound();
+    }
+}
+
+#[test]
+fn a_dead_server_is_found_by_the_next_query() {
+    let mut lab = lab();
+    let killed = lab.power(lab.ams, Power::ServerDead);
+    lab.run_ms(200);
+    for at in down_at(&lab, "ams", killed, "health refused") {
+        assert!(at <= killed + ms(20) + LINK_DELAY * 2, "{at}, killed at {killed}");
+    }
+    assert!(lab.net.client(0).errors > 0, "the clients are told too");
+    assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+    assert_eq!(lab.lost_since(killed + ms(22)), 0);
+    // The host still answers echoes, and yet it stays down.
+    let alive = lab.power(lab.ams, Power::On);
+    lab.run_ms(200);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    assert_eq!(lab.lost_since(alive), 0);
+    lab.assert_sound();
+}
+
+#[test]
+fn a_healed_link_takes_its_flows_back_without_a_loss() {
+    for state in [LinkState::Down, LinkState::Silent] {
+        let mut lab = lab();
+        lab.link(lab.ams.link, state);
+        lab.run_ms(200);
+        let healed = lab.link(lab.ams.link, LinkState::Up);
+        lab.run_ms(300);
+        assert_eq!(lab.sites_now(), ["ams"], "{state:?}");
+        assert_eq!(lab.lost_since(healed - ms(50)), 0, "{state:?}");
+        assert!(!lab.each_flow().any(nearhop::sim::Flow::reordered));
+        let events = lab.site_events("ams", healed);
+        assert!(events.iter().all(|e| e.2 && e.0 >= healed + ms(30)), "rise = 5: {events:?}");
+        let up = (MoveCause::CheaperUp, "ams".to_owned());
+        assert_eq!(lab.selects(R2, healed), [up.clone(), up]);
+        lab.assert_sound();
+    }
+}
+
+#[test]
+fn a_drain_and_its_end_lose_nothing() {
+    let mut lab = lab();
+    let began = lab.drain(lab.ams, true);
+    lab.run_ms(200);
+    assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+    let ended = lab.drain(lab.ams, false);
+    lab.run_ms(200);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    assert_eq!(lab.lost_since(began - ms(50)), 0);
+    assert!(!lab.each_flow().any(nearhop::sim::Flow::reordered));
+    let operator = (MoveCause::Operator, "ams".to_owned());
+    assert_eq!(lab.selects(R2, began), vec![operator; 4]);
+    for flow in lab.each_flow() {
+        let moved = flow.moves().map(|(_, after)| flow.sent[after.seq]).collect::<Vec<_>>();
+        let [out, back] = moved[..] else { panic!("{moved:?}") };
+        // At once: the first packet that r2 sees afterwards.
+        assert!(out <= began + ms(5) && back >= ended - LINK_DELAY * 2 && back <= ended + ms(5));
+    }
+    lab.assert_sound();
+}
+
+#[test]
+fn when_every_far_site_is_gone_the_first_router_serves_its_own() {
+    let mut lab = lab();
+    let cut = lab.now();
+    for place in [lab.ams, lab.fra, lab.par] {
+        lab.link(place.link, LinkState::Down);
+    }
+    lab.run_ms(200);
+    assert_eq!(lab.sites_now(), ["home"]);
+    // r2 says unreachable to r1's own check, which is faster than silence.
+    for at in down_at(&lab, "far", cut, "probe refused") {
+        assert!(at <= cut + ms(1 + 20) + LINK_DELAY * 2, "{at}");
+    }
+    let healed = lab.link(lab.par.link, LinkState::Up);
+    lab.run_ms(400);
+    assert_eq!(lab.sites_now(), ["par"]);
+    assert_eq!(lab.lost_since(healed), 0);
+    let cut = lab.link(lab.trunk, LinkState::Silent);
+    lab.run_ms(300);
+    assert_eq!(lab.sites_now(), ["home"]);
+    for at in down_at(&lab, "far", cut, "probe silent") {
+        assert!(at <= cut + ms(80), "{at}");
+    }
+    lab.assert_sound();
+}
+
+#[test]
+fn a_flapping_link_is_held_down_and_harms_nobody_else() {
+    let plan = Plan { fra_checked: false, ams_cost: 30, ..Plan::default() };
+    let mut lab = Lab::new(7, plan).flow(16, 10);
+    assert_eq!(lab.sites_now(), ["fra", "par"], "they share a tier");
+    let began = lab.now();
+    // Twenty times a second, and nothing but the carrier counts for fra.
+    for flap in 0..60 {
+        for (offset, state) in [(0, LinkState::Down), (25, LinkState::Up)] {
+            let link = lab.fra.link;
+            lab.net.at(began + ms(flap * 50 + offset), Action::Link { link, state });
+        }
+    }
+    lab.run_ms(3000);
+    let (mut stayed, mut moved) = (0, 0);
+    for flow in lab.each_flow() {
+        if flow.site_before(began - ms(5)) == Some("par") {
+            stayed += 1;
+            assert_eq!(flow.moves().count(), 0);
+            assert_eq!(flow.lost(Nanos::ZERO, lab.now() - ms(5)), 0);
+        } else {
+            moved += 1;
+            // Used again after the first cut; held down from the second one on.
+            assert!(flow.moves().count() <= 3, "{:?}", flow.moves().collect::<Vec<_>>());
+        }
+    }
+    assert!(stayed >= 8 && moved >= 8, "{stayed} flows of par, {moved} of fra");
+    let ups = lab.site_events("fra", began).iter().filter(|event| event.2).count();
+    assert_eq!(ups, 2, "once in each family, and never again while it flaps");
+    let damped = |kind: &EventKind| matches!(kind, EventKind::Damped { site, .. } if site == "fra");
+    assert!(lab.events_since(began).any(|happened| damped(&happened.kind)));
+    // It stays well for as long as it has to, or is forgiven.
+    lab.act(Action::ClearDamping { node: R2 });
+    lab.run_ms(100);
+    assert_eq!(lab.sites_now(), ["fra", "par"]);
+    lab.assert_sound();
+}
+
+#[test]
+fn a_held_link_comes_back_by_itself_once_it_has_been_well_long_enough() {
+    let plan = Plan { fra_checked: false, ..Plan::default() };
+    let mut lab = Lab::new(7, plan);
+    for _ in 0..2 {
+        lab.link(lab.fra.link, LinkState::Down);
+        lab.run_ms(20);
+        lab.link(lab.fra.link, LinkState::Up);
+        lab.run_ms(20);
+    }
+    // Held for 100 ms since it came back; a cut in between lets it begin anew.
+    lab.link(lab.fra.link, LinkState::Down);
+    lab.run_ms(20);
+    let well = lab.link(lab.fra.link, LinkState::Up);
+    lab.run_ms(300);
+    let events = lab.site_events("fra", well);
+    assert_eq!(events.len(), 2, "{events:?}");
+    for (at, _, up, reason) in events {
+        assert!(up && reason == "damping over");
+        assert_eq!(at, well + ms(1 + 100), "news after a millisecond, then the hold");
+    }
+}
+
+#[test]
+fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
+    let mut lab = lab();
+    let reload = |plan: Plan| Action::Reload { node: R2, config: Box::new(plan.r2()) };
+    let dearer = Plan { ams_cost: 30, ..Plan::default() };
+    let first = lab.act(reload(dearer));
+    lab.run_ms(100);
+    assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+    let configuration = (MoveCause::Configuration, "reload".to_owned());
+    assert_eq!(lab.selects(R2, first), vec![configuration; 2]);
+    // Other checks for all, and the old costs.
+    lab.act(reload(Plan { icmp_ms: 15, dns_ms: 30, ..Plan::default() }));
+    lab.run_ms(200);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    // The same once more changes nothing.
+    let same = lab.act(reload(Plan { icmp_ms: 15, dns_ms: 30, ..Plan::default() }));
+    lab.run_ms(100);
+    assert!(lab.selects(R2, same).is_empty());
+    assert_eq!(lab.lost_since(first - ms(50)), 0);
+    assert!(!lab.each_flow().any(nearhop::sim::Flow::reordered));
+    for site in ["ams", "fra", "par", "far", "home"] {
+        assert_eq!(lab.site_events(site, first), [], "{site} went neither down nor up");
+    }
+    // The new checks do check.
+    let cut = lab.link(lab.ams.link, LinkState::Silent);
+    lab.run_ms(200);
+    for at in down_at(&lab, "ams", cut, "probe silent") {
+        assert!(at <= cut + ms(45) && at > cut + ms(25), "{at}");
+    }
+    lab.assert_sound();
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_to_the_byte() {
+    let run = |seed| {
+        let mut lab = Lab::new(seed, Plan::default()).flow(2, 10);
+        lab.link(lab.ams.link, LinkState::Silent);
+        lab.run_ms(100);
+        lab.power(lab.par, Power::ServerDead);
+        lab.link(lab.ams.link, LinkState::Up);
+        lab.run_ms(100);
+        lab.link(lab.trunk, LinkState::Down);
+        lab.run_ms(200);
+        lab.transcript()
+    };
+    let first = run(1);
+    assert!(first.lines().count() > 30);
+    assert_eq!(first, run(1));
+    assert_ne!(first, run(2));
+}
