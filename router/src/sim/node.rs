@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
-use super::plane::{Inbox, Plane};
+use super::plane::{Plane, Punts};
 use crate::config::Config;
 use crate::config::model::CheckKind;
 use crate::control::core::{Core, Orders, PortChange};
@@ -36,9 +36,8 @@ pub struct Node {
     tcp: TcpChecker,
     tcp_checks: BTreeMap<CheckId, (PathId, usize)>,
     plane: Plane,
-    inbox: Inbox,
+    punts: Punts,
     devices: BTreeMap<String, Arc<MemoryPort>>,
-    cut: BTreeSet<String>,
     watched: BTreeSet<PathId>,
     next_round_trips: Nanos,
     probes_lost: u64,
@@ -79,9 +78,8 @@ impl Node {
             host: Host::new(now, host),
             tcp: TcpChecker::new(),
             tcp_checks: BTreeMap::new(),
-            inbox: Inbox::default(),
+            punts: Punts::new(),
             devices: BTreeMap::new(),
-            cut: BTreeSet::new(),
             watched: BTreeSet::new(),
             next_round_trips: now + ROUND_TRIPS_EVERY,
             probes_lost: 0,
@@ -109,7 +107,6 @@ impl Node {
         };
         let outcome = self.follow(now, orders);
         self.devices.retain(|name, _| names.contains(name));
-        self.cut.retain(|name| names.contains(name));
         self.tell_core(now);
         outcome
     }
@@ -117,17 +114,12 @@ impl Node {
     /// A port's carrier came or went; unknown names are ignored.
     pub fn set_carrier(&mut self, now: Nanos, port: &str, up: bool) {
         let Some(id) = self.port_id(port) else { return };
-        if up {
-            self.cut.remove(port);
-        } else {
-            self.cut.insert(port.to_owned());
-        }
         self.carrier(now, id, up);
         self.tell_core(now);
     }
 
-    /// Cuts or joins the wire of a port; the router learns of it by sending, or by
-    /// [`Self::set_carrier`].
+    /// Cuts or joins the wire of a port: its device refuses packets at once, but the router learns
+    /// of it by [`Self::set_carrier`] or by its checks.
     pub fn set_wire(&mut self, port: &str, up: bool) {
         if let Some(device) = self.devices.get(port) {
             device.set_link(if up { LinkState::Up } else { LinkState::Down });
@@ -149,7 +141,7 @@ impl Node {
     /// that came in time counts before its absence does.
     pub fn step(&mut self, now: Nanos) {
         for _ in 0..ROUNDS_MAX {
-            let any = self.plane.run(now, &mut self.inbox);
+            let any = self.plane.run(now, &mut self.punts);
             self.take_in(now);
             if !any {
                 break;
@@ -158,7 +150,6 @@ impl Node {
         self.monitor.handle_timeout(now);
         self.poll_host(now);
         self.send_probes(now);
-        self.take_in(now);
         for first in self.plane.take_first_packets() {
             self.core.handle_first_packet(0, first);
         }
@@ -289,11 +280,7 @@ impl Node {
 
     /// Hands out what came for the router itself.
     fn take_in(&mut self, now: Nanos) {
-        let Inbox { punts, trouble } = std::mem::take(&mut self.inbox);
-        for port in trouble {
-            self.carrier(now, port, false);
-        }
-        for (verdict, port, packet) in punts {
+        for (verdict, port, packet) in std::mem::take(&mut self.punts) {
             if verdict == Verdict::ProbeAnswer {
                 // An error about a connection is of no concern to the prober.
                 if !self.monitor.handle_packet(now, port, &packet) {
@@ -309,7 +296,7 @@ impl Node {
         self.tcp.poll(now, &mut self.host);
         self.take_tcp_verdicts();
         while let Some(out) = self.host.poll_transmit() {
-            self.plane.originate(now, &out.packet, out.pin, &mut self.inbox);
+            self.plane.originate(now, &out.packet, out.pin);
         }
     }
 

@@ -9,7 +9,7 @@ use nearhop_fib::Reader;
 
 use crate::batch::Batch;
 use crate::forward::{Counters, FirstPacket, Snapshot, Snapshots, WorkerState, forward, originate};
-use crate::port::{PortError, PortId};
+use crate::port::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 use crate::worker::drop_verdict;
@@ -22,14 +22,8 @@ pub(super) struct Plane {
     batch: Batch,
 }
 
-/// What came out of a round besides packets sent.
-#[derive(Default)]
-pub(super) struct Inbox {
-    /// Packets for the router itself: verdict, port, bytes.
-    pub(super) punts: Vec<(Verdict, PortId, Vec<u8>)>,
-    /// Ports whose device said that it is down or gone.
-    pub(super) trouble: Vec<PortId>,
-}
+/// Packets for the router itself: verdict, port, bytes.
+pub(super) type Punts = Vec<(Verdict, PortId, Vec<u8>)>;
 
 impl Plane {
     pub(super) fn new(
@@ -42,23 +36,17 @@ impl Plane {
     }
 
     /// Reads a batch of every port and forwards it; `false` if nothing came.
-    pub(super) fn run(&mut self, now: Nanos, inbox: &mut Inbox) -> bool {
+    pub(super) fn run(&mut self, now: Nanos, punts: &mut Punts) -> bool {
         let ports: Vec<PortId> = self.snapshots.load().ports().map(|(id, _)| id).collect();
         let mut any = false;
         for port in ports {
-            any |= self.run_port(now, port, inbox);
+            any |= self.run_port(now, port, punts);
         }
         any
     }
 
     /// Sends a packet of the host stack: out of the port it is pinned to, else where the FIB says.
-    pub(super) fn originate(
-        &mut self,
-        now: Nanos,
-        packet: &[u8],
-        pin: Option<PortId>,
-        inbox: &mut Inbox,
-    ) {
+    pub(super) fn originate(&mut self, now: Nanos, packet: &[u8], pin: Option<PortId>) {
         self.batch.clear();
         let Self { reader, snapshots, state, batch } = self;
         match pin {
@@ -70,7 +58,7 @@ impl Plane {
                 }
             }
         }
-        self.send(inbox);
+        self.send();
     }
 
     /// Sends a packet of the prober: past the FIB, and past the worker's counters, as the
@@ -88,48 +76,35 @@ impl Plane {
         std::mem::take(&mut self.state.first_packets)
     }
 
-    fn run_port(&mut self, now: Nanos, port: PortId, inbox: &mut Inbox) -> bool {
+    fn run_port(&mut self, now: Nanos, port: PortId, punts: &mut Punts) -> bool {
         let Self { reader, snapshots, state, batch } = self;
         let Some(entry) = snapshots.load().port(port) else { return false };
         batch.clear();
         batch.from_port(port);
-        match entry.device.rx(0, batch) {
-            Ok(0) => return false,
-            Ok(_) => {}
-            Err(error) => {
-                note_trouble(&error, port, inbox);
-                return false;
-            }
+        // A wire that is cut gives nothing; the news of it comes by another way, as from a kernel.
+        if !entry.device.rx(0, batch).is_ok_and(|count| count > 0) {
+            return false;
         }
         state.counters.batches += 1;
         forward(batch, &reader.online(), snapshots, state, now);
         for (punt, port, bytes) in batch.punts() {
             state.counters.count(punt.verdict);
-            inbox.punts.push((punt.verdict, port, bytes.to_vec()));
+            punts.push((punt.verdict, port, bytes.to_vec()));
         }
-        self.send(inbox);
+        self.send();
         true
     }
 
-    fn send(&mut self, inbox: &mut Inbox) {
+    fn send(&mut self) {
         let snapshot = self.snapshots.load();
         for (transmission, bytes) in self.batch.transmissions() {
             let sent = snapshot.port(transmission.port).map(|port| port.device.tx(0, bytes));
             let verdict = match sent {
                 None => Verdict::NoPort,
                 Some(Ok(())) => transmission.verdict,
-                Some(Err(error)) => {
-                    note_trouble(&error, transmission.port, inbox);
-                    drop_verdict(&error)
-                }
+                Some(Err(error)) => drop_verdict(&error),
             };
             self.state.counters.count(verdict);
         }
-    }
-}
-
-fn note_trouble(error: &PortError, port: PortId, inbox: &mut Inbox) {
-    if matches!(error, PortError::Down | PortError::Gone) {
-        inbox.trouble.push(port);
     }
 }
