@@ -35,7 +35,8 @@ fn seeds_76_to_100() {
 
 fn seeds(seeds: std::ops::RangeInclusive<u64>) {
     // One seed alone, to look at it closely: NEARHOP_SIM_SEED=17.
-    let only = std::env::var("NEARHOP_SIM_SEED").ok().map(|text| text.parse().unwrap());
+    let only = std::env::var("NEARHOP_SIM_SEED").ok();
+    let only = only.map(|text| text.parse().expect("NEARHOP_SIM_SEED is a number"));
     let failed: Vec<u64> = seeds
         .filter(|seed| only.is_none_or(|only: u64| only == *seed))
         .filter(|&seed| catch_unwind(AssertUnwindSafe(|| one(seed))).is_err())
@@ -105,7 +106,7 @@ fn fault(lab: &mut Lab, chance: &mut Chance, drained: &mut BTreeSet<&'static str
 
 /// Cut and healed every few milliseconds, healed at last.
 fn flap(lab: &mut Lab, chance: &mut Chance, link: LinkId) {
-    for _ in 0..1 + chance.below(8) {
+    for _ in 0..=chance.below(8) {
         lab.link(link, LinkState::Down);
         lab.run_ms(1 + chance.below(20));
         lab.link(link, LinkState::Up);

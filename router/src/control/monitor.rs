@@ -467,3 +467,6 @@ pub fn initial_reasons(checks: &[CheckSpec], combine: Combine) -> nearhop_fib::R
     }
     failing.fold(nearhop_fib::Reasons::NONE, |reasons, check| reasons.with(reason_of(&check.kind)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,9 +105,8 @@ pub(super) fn read_answer(packet: &[u8]) -> Option<(FlowId, usize, String)> {
     let datagram = Udp::parse(&packet[meta.header_len..meta.len]).ok()?;
     let valid = datagram.is_valid(meta.src, meta.dst);
     let (numbers, site) = datagram.payload().split_first_chunk::<PAYLOAD>().filter(|_| valid)?;
-    let [a, b, c, d, e, f, g, h] = *numbers;
-    let flow = FlowId(u32::from_be_bytes([a, b, c, d]) as usize);
-    let seq = u32::from_be_bytes([e, f, g, h]) as usize;
+    let number = |at: usize| numbers[at..at + 4].iter().fold(0, |n, &b| n << 8 | usize::from(b));
+    let (flow, seq) = (FlowId(number(0)), number(4));
     Some((flow, seq, String::from_utf8_lossy(site).into_owned()))
 }
 

@@ -43,7 +43,7 @@ impl Site {
     }
 
     /// What it sends back for a packet, if anything.
-    pub(super) fn answer(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+    pub fn answer(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         if self.power == Power::Off {
             return None;
         }

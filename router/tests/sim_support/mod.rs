@@ -8,7 +8,9 @@
 //! ```
 #![forbid(unsafe_code)]
 #![allow(dead_code)] // each test file uses a part
+#![allow(clippy::unwrap_used)] // it is all for tests
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -286,12 +288,12 @@ fn site(name: &str, via: &str, cost: u32, health: &str) -> String {
 }
 
 fn router(name: &str, ports: &[String], routes: &[(&str, &str)], sites: &[String]) -> Config {
-    let routes: String = routes
-        .iter()
-        .map(|(prefix, via)| format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\n"))
-        .collect();
+    let mut table = String::new();
+    for (prefix, via) in routes {
+        writeln!(table, "[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"").unwrap();
+    }
     let text = format!(
-        "[router]\nname = \"{name}\"\n{}{routes}[[service]]\nname = \"www\"\n\
+        "[router]\nname = \"{name}\"\n{}{table}[[service]]\nname = \"www\"\n\
          prefixes = [\"198.51.100.53/32\", \"2001:db8:53::53/128\"]\n{}",
         ports.concat(),
         sites.concat(),

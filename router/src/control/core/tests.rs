@@ -1,1 +1,527 @@
+//! The control plane by what workers find in the FIB, and by its events and orders.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nearhop_fib::{
+    AdjacencyId, Group, GroupId, IpPrefix, Reader, Reason, Selected, Spread, WhenDead, fib,
+};
+
+use super::*;
+use crate::config;
+use crate::port::memory::MemoryPort;
+
+const NOW: Nanos = Nanos(1_000_000_000);
+const SERVICE: &str = "198.51.100.53";
+
+struct Rig {
+    core: Core,
+    reader: Reader,
+}
+
+impl Rig {
+    fn new(text: &str) -> (Self, Orders) {
+        let (writer, handle) = fib(2);
+        let reader = handle.reader().unwrap();
+        let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+        let changes = Arc::new(AtomicU64::new(0));
+        let core = Core::new(writer, handle, snapshot, changes, parse(text), || Nanos::ZERO);
+        let mut rig = Self { core, reader };
+        let orders = rig.apply(text).unwrap();
+        (rig, orders)
+    }
+
+    /// All legs come up, in the order of their names.
+    fn up(text: &str) -> Self {
+        let (mut rig, _) = Self::new(text);
+        let legs: Vec<LegKey> = rig.core.legs().map(|(key, _)| key.clone()).collect();
+        for key in legs {
+            rig.set(&key.site, &key.port, true);
+        }
+        rig.events();
+        rig
+    }
+
+    fn apply(&mut self, text: &str) -> Result<Orders, (Orders, WriteError)> {
+        self.apply_config(parse(text))
+    }
+
+    fn apply_config(&mut self, config: Config) -> Result<Orders, (Orders, WriteError)> {
+        let open = self.core.ports_to_open(&config).unwrap();
+        let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
+        let devices = open.iter().map(|port| (port.name.clone(), device())).collect();
+        self.core.apply(config, devices, NOW)
+    }
+
+    fn path(&self, site: &str, port: &str) -> PathId {
+        let legs = self.core.legs().filter(|(key, _)| key.site == site && key.port == port);
+        let paths: Vec<PathId> = legs.map(|(_, leg)| leg.path).collect();
+        let [path] = paths[..] else { panic!("{site} by {port}: {paths:?}") };
+        path
+    }
+
+    /// As the monitor does: the bytes first, then the news.
+    fn set(&mut self, site: &str, port: &str, up: bool) {
+        let path = self.path(site, port);
+        for reason in [Reason::Probe, Reason::Health] {
+            if up {
+                self.core.handle.clear_path_down(path, reason);
+            } else {
+                self.core.handle.set_path_down(path, reason);
+            }
+        }
+        let kind = MonitorEventKind::Leg { path, up, reason: "probe".into() };
+        self.core.handle_monitor(&MonitorEvent { t: NOW, kind }, NOW);
+    }
+
+    fn measure(&mut self, site: &str, port: &str, us: u64) {
+        let path = self.path(site, port);
+        self.core.handle_round_trips(NOW, [(path, Duration::from_micros(us))]).unwrap();
+    }
+
+    fn group_id(&mut self, address: &str) -> GroupId {
+        self.reader.online().lookup(address.parse().unwrap())
+    }
+
+    fn group(&mut self, address: &str) -> Option<Group> {
+        let id = self.group_id(address);
+        self.core.writer().group(id)
+    }
+
+    /// The sites that a hundred flows to the service get.
+    fn serving(&mut self) -> BTreeSet<String> {
+        let dst: IpAddr = SERVICE.parse().unwrap();
+        let id = self.group_id(SERVICE);
+        let mut sites = BTreeSet::new();
+        for flow in 0..100_u64 {
+            let hash = nearhop_fib::FlowHash::of_packet(flow, 7);
+            sites.insert(match self.reader.online().select(id, hash) {
+                Selected::Member { path, .. } => {
+                    self.core.leg_of(path).map_or("?".into(), |(key, _)| key.site.clone())
+                }
+                other => format!("{other:?} for {dst}"),
+            });
+        }
+        sites
+    }
+
+    fn events(&mut self) -> Vec<EventKind> {
+        std::iter::from_fn(|| self.core.poll_event()).map(|(_, kind)| kind).collect()
+    }
+
+    /// What was selected: sites before, sites after, cause, member.
+    fn selects(&mut self) -> Vec<(String, String, MoveCause, String)> {
+        let selects = self.events().into_iter().filter_map(|kind| match kind {
+            EventKind::Select { from, to, cause, member, .. } => {
+                Some((from.join(" "), to.join(" "), cause, member))
+            }
+            _ => None,
+        });
+        selects.collect()
+    }
+}
+
+fn parse(text: &str) -> Config {
+    config::parse("test.toml", text).unwrap_or_else(|errors| panic!("{errors}")).0
+}
+
+const PORTS: &str = r#"
+[router]
+name = "r1"
+addresses = ["192.0.2.1/32"]
+[[port]]
+name = "client"
+tun = "nh-client"
+addresses = ["10.0.0.1/24"]
+[[port]]
+name = "ams"
+tun = "nh-ams"
+addresses = ["10.1.0.1/24"]
+[[port]]
+name = "fra"
+tun = "nh-fra"
+addresses = ["10.2.0.1/24"]
+"#;
+
+/// A service with sites `(name, via, more keys)`, after the ports.
+fn with_service(keys: &str, sites: &[(&str, &str, &str)]) -> String {
+    let sites: Vec<String> = sites
+        .iter()
+        .map(|(name, via, keys)| {
+            let health = r#"health = { icmp = {}, interval = "10ms" }"#;
+            let health = if keys.contains("health") { "" } else { health };
+            format!("[[service.site]]\nname = \"{name}\"\nvia = {via}\n{keys}\n{health}\n")
+        })
+        .collect();
+    let service = format!("[[service]]\nname = \"www\"\nprefixes = [\"{SERVICE}/32\"]\n{keys}\n");
+    format!("{PORTS}{service}{}", sites.concat())
+}
+
+fn two_sites(ams: u32, fra: u32) -> String {
+    let [ams, fra] = [ams, fra].map(|cost| format!("cost = {cost}"));
+    with_service("", &[("ams", "\"ams\"", &ams), ("fra", "\"fra\"", &fra)])
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn moved(
+    from: &str,
+    to: &str,
+    cause: MoveCause,
+    member: &str,
+) -> (String, String, MoveCause, String) {
+    (from.into(), to.into(), cause, member.into())
+}
+
+fn prefix(text: &str) -> IpPrefix {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_configuration_becomes_routes_and_orders() {
+    let text = two_sites(10, 20)
+        + "[[route]]\nprefix = \"10.9.0.0/16\"\nvia = \"ams\"\n\
+           [[route]]\nprefix = \"10.8.0.0/16\"\nvia = \"blackhole\"\n\
+           [[route]]\nprefix = \"10.7.0.0/16\"\nvia = [\"ams\", \"fra\"]\n";
+    let (mut rig, orders) = Rig::new(&text);
+    for (route, source) in [
+        ("192.0.2.1/32", "local"),
+        ("10.1.0.1/32", "local"),
+        ("10.1.0.0/24", "connected"),
+        ("198.51.100.53/32", "service"),
+        ("10.9.0.0/16", "static"),
+    ] {
+        assert_eq!(rig.core.source(prefix(route)).map(Source::label), Some(source), "{route}");
+    }
+    assert_eq!(rig.core.source(prefix("10.6.0.0/16")), None);
+    assert_eq!(rig.group("10.8.1.1"), Some(Group::Blackhole));
+    assert_eq!(rig.group("192.0.2.1"), Some(Group::Local));
+    assert!(
+        matches!(rig.group("10.7.0.9"), Some(Group::Forward { members, .. }) if members.len() == 2)
+    );
+    assert_eq!(rig.group_id("10.9.0.9"), rig.group_id("10.1.0.9"), "the same contents");
+    assert_eq!((orders.ports.len(), orders.legs.len()), (3, 2));
+    assert!(orders.stop.legs.is_empty() && orders.stop.ports.is_empty());
+    let legs: Vec<_> = orders.legs.iter().map(|leg| leg.checks[0].target.to_string()).collect();
+    assert_eq!(legs, [SERVICE, SERVICE], "the service's own address, by each site's port");
+    assert_eq!(rig.core.port_of(rig.core.ports["ams"].path).map(PortState::name), Some("ams"));
+    assert!(rig.serving().iter().all(|site| site.starts_with("AllDead")));
+    let published = |kind: &EventKind| matches!(kind, EventKind::Publish { prefixes: 11, .. });
+    assert!(rig.events().iter().any(published));
+}
+
+#[test]
+fn flows_follow_what_lives_and_each_move_has_its_cause() {
+    let (mut rig, _) = Rig::new(&two_sites(10, 20));
+    rig.set("fra", "fra", true);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    rig.set("ams", "ams", true);
+    assert_eq!(rig.serving(), set(&["ams"]));
+    rig.set("fra", "fra", false);
+    rig.set("fra", "fra", true);
+    rig.set("ams", "ams", false);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    assert_eq!(
+        rig.selects(),
+        [
+            moved("", "fra", MoveCause::CheaperUp, "fra"),
+            moved("fra", "ams", MoveCause::CheaperUp, "ams"),
+            moved("ams", "fra", MoveCause::MemberDied, "ams"),
+        ]
+    );
+    let (_, leg) = rig.core.leg_of(rig.path("ams", "ams")).unwrap();
+    assert_eq!((leg.up, leg.known, &*leg.reason, leg.since), (false, true, "probe", NOW));
+}
+
+#[test]
+fn equal_sites_share_the_flows() {
+    let mut rig = Rig::up(&two_sites(10, 10));
+    assert_eq!(rig.serving(), set(&["ams", "fra"]));
+    rig.set("ams", "ams", false);
+    assert_eq!(rig.selects(), [moved("ams fra", "fra", MoveCause::MemberDied, "ams")]);
+}
+
+#[test]
+fn a_reload_moves_what_it_changes_and_watches_nothing_anew() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let before = (rig.group_id(SERVICE), rig.path("ams", "ams"));
+    let orders = rig.apply(&two_sites(30, 20)).unwrap();
+    assert!(orders.legs.is_empty() && orders.ports.is_empty() && orders.stop.legs.is_empty());
+    assert_eq!((rig.group_id(SERVICE), rig.path("ams", "ams")), before, "ids are kept");
+    assert_eq!(rig.serving(), set(&["fra"]));
+    assert_eq!(rig.selects(), [moved("ams", "fra", MoveCause::Configuration, "reload")]);
+    rig.apply(&two_sites(30, 20)).unwrap();
+    assert_eq!(rig.events(), [], "the same once more is nothing");
+}
+
+#[test]
+fn other_checks_or_another_combination_of_them_are_watched_anew() {
+    let sites = |health: &str| {
+        let health = format!(
+            "cost = 10\nhealth = [{{ icmp = {{}} }}, {{ tcp = {{ port = 80 }} }}]\n{health}"
+        );
+        with_service("", &[("ams", "\"ams\"", &health), ("fra", "\"fra\"", "cost = 20")])
+    };
+    let mut rig = Rig::up(&sites(""));
+    for (change, watched) in [("", 0), ("combine = \"any\"", 1), ("combine = \"any\"", 0), ("", 1)]
+    {
+        let orders = rig.apply(&sites(change)).unwrap();
+        assert_eq!(orders.legs.len(), watched, "{change:?}");
+        for leg in orders.legs {
+            assert_eq!(leg.path, rig.path("ams", "ams"));
+            assert!(leg.checks.iter().all(|check| check.initial_up), "as it was");
+        }
+    }
+    assert_eq!(rig.serving(), set(&["ams"]));
+}
+
+#[test]
+fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
+    let with_fra = two_sites(10, 20);
+    let without = with_service("", &[("ams", "\"ams\"", "cost = 10")]);
+    let without = without
+        .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
+    let mut rig = Rig::up(&with_fra);
+    let (leg, port) = (rig.path("fra", "fra"), rig.core.ports["fra"].id);
+    let adjacency = rig.core.ports["fra"].adjacency;
+    let stop = rig.apply(&without).unwrap().stop;
+    assert_eq!(stop.legs, [leg]);
+    let stopped: Vec<(PortId, AdjacencyId)> = stop.ports.iter().map(|p| (p.0, p.1)).collect();
+    assert_eq!(stopped, [(port, adjacency)]);
+    assert!(rig.core.snapshot().port(port).is_none());
+    assert_eq!(rig.group_id("10.2.0.9"), GroupId::NONE);
+    // Not released: others are taken.
+    let orders = rig.apply(&with_fra).unwrap();
+    assert_ne!((orders.ports[0].1, orders.legs[0].path), (adjacency, leg));
+    assert_ne!(orders.ports[0].0, port, "a port's number is never used again");
+    let second = rig.apply(&without).unwrap().stop;
+    // Released while a reader is in a batch: still others.
+    let online = rig.core.handle().reader().unwrap();
+    let mut online = online;
+    let guard = online.online();
+    rig.core.release(&stop);
+    rig.core.release(&second);
+    let orders = rig.apply(&with_fra).unwrap();
+    let taken = [stop.ports[0].1, second.ports[0].1];
+    assert!(!taken.contains(&orders.ports[0].1));
+    drop(guard);
+    let third = rig.apply(&without).unwrap().stop;
+    rig.core.release(&third);
+    rig.core.reclaim();
+    let orders = rig.apply(&with_fra).unwrap();
+    assert!([taken[0], taken[1], third.ports[0].1].contains(&orders.ports[0].1), "reused at last");
+}
+
+#[test]
+fn a_port_keeps_its_device_and_workers_their_number() {
+    let rig = Rig::up(&two_sites(10, 20));
+    let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));
+    let refused = rig.core.ports_to_open(&other).unwrap_err();
+    assert_eq!(refused, PortChange::Device("fra".into()));
+    let workers = parse(&two_sites(10, 20).replace("name = \"r1\"", "name = \"r1\"\nworkers = 3"));
+    assert_eq!(rig.core.ports_to_open(&workers).unwrap_err(), PortChange::Workers);
+}
+
+#[test]
+fn when_all_are_dead_packets_end_as_configured() {
+    for (keys, when_dead) in [
+        ("", WhenDead::Unreachable),
+        ("when-all-dead = \"drop\"", WhenDead::Drop),
+        ("when-all-dead = \"fail-open\"", WhenDead::FailOpen),
+    ] {
+        let (mut rig, _) = Rig::new(&with_service(keys, &[("ams", "\"ams\"", "")]));
+        let Some(Group::Forward { when_dead: got, .. }) = rig.group(SERVICE) else { panic!() };
+        assert_eq!(got, when_dead, "{keys}");
+    }
+}
+
+#[test]
+fn a_covering_route_that_goes_is_replaced_by_what_covers_next() {
+    let service = with_service("when-all-dead = \"covering\"", &[("ams", "\"ams\"", "")]);
+    let wide = "[[route]]\nprefix = \"198.51.0.0/16\"\nvia = \"blackhole\"\n";
+    let near = "[[route]]\nprefix = \"198.51.100.0/24\"\nvia = \"prohibit\"\n";
+    let (mut rig, _) = Rig::new(&format!("{service}{wide}{near}"));
+    assert!(rig.serving().first().unwrap().starts_with("Prohibit"));
+    rig.apply(&format!("{service}{wide}")).unwrap();
+    assert!(rig.serving().first().unwrap().starts_with("Blackhole"), "{:?}", rig.serving());
+    rig.apply(&service).unwrap();
+    assert!(rig.serving().first().unwrap().starts_with("AllDead"), "{:?}", rig.serving());
+    rig.apply(&format!("{service}{near}")).unwrap();
+    assert!(rig.serving().first().unwrap().starts_with("Prohibit"));
+    rig.set("ams", "ams", true);
+    assert_eq!(rig.serving(), set(&["ams"]));
+}
+
+#[test]
+fn affinity_none_spreads_packets() {
+    for (keys, want) in [("", Spread::Flow), ("affinity = \"none\"", Spread::Packet)] {
+        let (mut rig, _) = Rig::new(&with_service(keys, &[("ams", "\"ams\"", "")]));
+        let Some(Group::Forward { spread, .. }) = rig.group(SERVICE) else { panic!() };
+        assert_eq!(spread, want, "{keys}");
+    }
+}
+
+#[test]
+fn latency_moves_sites_between_tiers_but_noise_does_not() {
+    let sites = [("ams", "\"ams\"", "cost = 10"), ("fra", "\"fra\"", "cost = 10")];
+    let mut rig = Rig::up(&with_service("latency-unit = \"1ms\"", &sites));
+    assert_eq!(rig.serving(), set(&["ams", "fra"]));
+    rig.measure("ams", "ams", 3_500);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    assert_eq!(rig.selects(), [moved("ams fra", "fra", MoveCause::CheaperUp, "ams")]);
+    for us in [3_900, 4_100, 2_900, 3_500] {
+        rig.measure("ams", "ams", us);
+    }
+    assert_eq!(rig.events(), [], "within a quarter of a unit");
+    rig.measure("fra", "fra", 8_200);
+    assert_eq!(rig.serving(), set(&["ams"]));
+    rig.measure("ams", "ams", 8_500);
+    assert_eq!(rig.serving(), set(&["ams", "fra"]));
+    // Without a unit, latency is shown and nothing more.
+    let mut rig = Rig::up(&with_service("latency-unit = \"off\"", &sites));
+    rig.measure("ams", "ams", 50_000);
+    assert_eq!((rig.serving(), rig.events()), (set(&["ams", "fra"]), vec![]));
+    assert!(rig.core.legs().any(|(_, leg)| leg.rtt == Some(Duration::from_millis(50))));
+}
+
+#[test]
+fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
+    let sites = [("ams", "[\"ams\", \"client\"]", "cost = 10"), ("fra", "\"fra\"", "cost = 12")];
+    let (mut rig, _) = Rig::new(&with_service("latency-unit = \"1ms\"", &sites));
+    rig.set("ams", "ams", true);
+    rig.set("fra", "fra", true);
+    rig.measure("ams", "ams", 5_500);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    rig.events();
+    rig.set("ams", "client", true);
+    assert_eq!(rig.selects(), [moved("fra", "ams", MoveCause::CheaperUp, "ams")]);
+    assert_eq!(rig.serving(), set(&["ams"]));
+}
+
+#[test]
+fn a_drained_site_gets_no_flow_while_another_can_take_it() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    assert!(rig.core.drain(NOW, "ams", true));
+    assert_eq!(rig.serving(), set(&["fra"]));
+    assert!(rig.core.drain(NOW, "ams", true), "twice is once");
+    rig.set("fra", "fra", false);
+    assert_eq!(rig.serving(), set(&["ams"]), "better than nobody");
+    rig.set("fra", "fra", true);
+    // Legs made anew are drained as the old ones were.
+    let keys = "when-all-dead = \"drop\"";
+    let sites = [("ams", "[\"ams\", \"client\"]", "cost = 10"), ("fra", "\"fra\"", "cost = 20")];
+    rig.apply(&with_service(keys, &sites)).unwrap();
+    rig.set("ams", "client", true);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    assert!(rig.core.drain(NOW, "ams", false));
+    assert_eq!(rig.serving(), set(&["ams"]));
+    assert!(!rig.core.drain(NOW, "nowhere", true) && rig.core.drained().is_empty());
+    assert_eq!(
+        rig.selects(),
+        [
+            moved("ams", "fra", MoveCause::Operator, "ams"),
+            moved("fra", "ams", MoveCause::MemberDied, "fra"),
+            moved("ams", "fra", MoveCause::CheaperUp, "fra"),
+            moved("fra", "ams", MoveCause::Operator, "ams"),
+        ]
+    );
+}
+
+#[test]
+fn a_stalled_reader_delays_publication_and_nothing_else() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    // More groups than may wait for a reader: one for each prefix that leads on to its cover.
+    let mut config = parse(&two_sites(10, 20));
+    let mut many = config.services[0].clone();
+    many.name = "many".into();
+    many.when_all_dead = config::model::WhenAllDead::Covering;
+    many.sites.truncate(1);
+    many.prefixes = (0..40_000_u32)
+        .map(|i| IpPrefix::host(std::net::Ipv4Addr::from(0x6440_0000 + i).into()))
+        .collect();
+    config.services.push(many);
+    let orders = rig.apply_config(config).unwrap();
+    let [leg] = &orders.legs[..] else { panic!("{:?}", orders.legs) };
+    let mut stalled = rig.core.handle().reader().unwrap();
+    let guard = stalled.online();
+    rig.events();
+    let (_, error) = rig.apply(&two_sites(10, 20)).unwrap_err();
+    assert_eq!(error, WriteError::Stalled { reader: 1 });
+    assert!(rig.core.is_unpublished() && rig.core.take_stopping().legs.is_empty());
+    assert_eq!(rig.selects(), [], "nothing has moved");
+    // Further updates are taken in, and bytes go on to move packets.
+    let (orders, _) = rig.apply(&two_sites(30, 20)).unwrap_err();
+    assert!(orders.stop.legs.is_empty());
+    assert_eq!(rig.serving(), set(&["ams"]));
+    rig.set("ams", "ams", false);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    rig.set("ams", "ams", true);
+    assert!(rig.core.retry(NOW).is_err());
+    drop(guard);
+    rig.core.retry(NOW).unwrap();
+    assert!(!rig.core.is_unpublished());
+    assert_eq!(rig.serving(), set(&["fra"]), "the last configuration");
+    assert_eq!(rig.core.source(prefix("100.64.0.0/32")), None);
+    let stop = rig.core.take_stopping();
+    assert_eq!(stop.legs, [leg.path], "what no group leads to any more");
+    rig.core.release(&stop);
+    assert!(rig.core.take_stopping().legs.is_empty(), "once");
+    rig.core.retry(NOW).unwrap();
+}
+
+#[test]
+fn the_ranking_tells_why_each_loser_lost() {
+    let sites = [
+        ("ams", "\"ams\"", "cost = 10"),
+        ("fra", "\"fra\"", "cost = 20"),
+        ("far", "\"client\"", "cost = 1\npreference = 50"),
+    ];
+    let rig = Rig::up(&with_service("", &sites));
+    let service = &rig.core.config().services[0];
+    let places = rig.core.ranking(service, Family::Ipv4);
+    let told: Vec<_> = places
+        .iter()
+        .map(|place| (&*service.sites[place.index].name, place.tier, place.rule.loser_text()))
+        .collect();
+    assert_eq!(
+        told,
+        [("ams", 0, "equal cost"), ("fra", 1, "higher cost"), ("far", 2, "lower preference")]
+    );
+    assert_eq!(rig.core.best_sites(service, Family::Ipv4), ["ams"]);
+    assert_eq!(rig.core.distance(service, Family::Ipv4, "fra", 20), 20);
+    let key = GroupKey::Service("www".into(), Family::Ipv4, None);
+    let id = rig.core.group_id(&key).unwrap();
+    assert_eq!(rig.core.writer().get(prefix("198.51.100.53/32")), Some(id));
+}
+
+#[test]
+fn carrier_and_first_packets_are_told_by_name() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let port = rig.core.ports["fra"].id;
+    let kind = MonitorEventKind::Carrier { port, up: true };
+    rig.core.handle_monitor(&MonitorEvent { t: NOW, kind }, NOW);
+    let path = rig.path("fra", "fra");
+    rig.core.handle_first_packet(3, FirstPacket { path, t: NOW });
+    let hold = Duration::from_millis(200);
+    let kind = MonitorEventKind::Damped { path, hold };
+    rig.core.handle_monitor(&MonitorEvent { t: NOW, kind }, NOW);
+    // What is no leg, or none any more, is nobody's news.
+    rig.core.handle_first_packet(3, FirstPacket { path: PathId(999), t: NOW });
+    let (service, site, family) = ("www".to_owned(), "fra".to_owned(), Family::Ipv4);
+    assert_eq!(
+        rig.events(),
+        [
+            EventKind::Carrier { port: "fra".into(), up: true },
+            EventKind::FirstPacket {
+                service: service.clone(),
+                site: site.clone(),
+                family,
+                worker: 3
+            },
+            EventKind::Damped { service, site, family, hold_ms: 200 },
+        ]
+    );
+    assert!(rig.core.ports().any(|port| port.name() == "fra" && port.carrier));
+}

@@ -1,0 +1,419 @@
+//! Carrier, checks and damping against a site that answers or does not.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use nearhop_fib::{ACCEPT_ALL, Writer, fib};
+
+use super::*;
+use crate::probe::Cause;
+use crate::sim::{Power, Site};
+
+const PORT: PortId = PortId(1);
+const SOURCE: &str = "10.1.0.1";
+const TARGET: &str = "198.51.100.53";
+
+/// A monitor with one port, a site behind it, and a clock.
+struct Rig {
+    writer: Writer,
+    fib: Handle,
+    adjacency: AdjacencyId,
+    monitor: Monitor,
+    site: Site,
+    now: Nanos,
+    answers: VecDeque<(Nanos, Vec<u8>)>,
+    sent: usize,
+}
+
+impl Rig {
+    /// The port has no carrier yet.
+    fn new() -> Self {
+        let (mut writer, fib) = fib(1);
+        let adjacency = writer.add_adjacency(PORT.0, 1).unwrap();
+        let mut monitor = Monitor::new(fib.clone(), Arc::new(AtomicU64::new(0)), 7);
+        monitor.add_port(PORT, adjacency);
+        let target: IpAddr = TARGET.parse().unwrap();
+        let site = Site::new("fra", &[target]);
+        let (now, answers) = (Nanos(1_000_000_000), VecDeque::new());
+        Self { writer, fib, adjacency, monitor, site, now, answers, sent: 0 }
+    }
+
+    fn with_carrier() -> Self {
+        let mut rig = Self::new();
+        rig.carrier(true);
+        rig.events();
+        rig
+    }
+
+    fn carrier(&mut self, up: bool) {
+        self.monitor.handle_carrier(self.now, PORT, up);
+    }
+
+    fn leg(&mut self, checks: Vec<CheckSpec>, combine: Combine) -> PathId {
+        let reasons = initial_reasons(&checks, combine);
+        let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
+        self.monitor.add_leg(self.now, LegSpec { path, port: PORT, checks, combine }).unwrap();
+        path
+    }
+
+    fn alive(&self, path: PathId) -> bool {
+        self.fib.path_reasons(path).is_alive()
+            && self.fib.adjacency_reasons(self.adjacency).is_alive()
+    }
+
+    fn reasons(&self, path: PathId) -> Vec<Reason> {
+        self.fib.path_reasons(path).iter().collect()
+    }
+
+    /// Runs the clock; the site answers after a millisecond.
+    fn run_ms(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        loop {
+            while let Some(transmit) = self.monitor.poll_transmit(self.now) {
+                assert_eq!(transmit.port, PORT);
+                self.sent += 1;
+                if let Some(answer) = self.site.answer(transmit.packet) {
+                    self.answers.push_back((self.now + Duration::from_millis(1), answer));
+                }
+            }
+            let answer = self.answers.front().map(|&(at, _)| at);
+            let due = answer.into_iter().chain(self.monitor.poll_timeout()).min();
+            let Some(due) = due.filter(|&due| due <= end) else { break };
+            self.now = self.now.max(due);
+            while let Some((_, answer)) = self.answers.pop_front_if(|(at, _)| *at <= self.now) {
+                self.monitor.handle_packet(self.now, PORT, &answer);
+            }
+            self.monitor.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    fn events(&mut self) -> Vec<MonitorEventKind> {
+        std::iter::from_fn(|| self.monitor.poll_event()).map(|event| event.kind).collect()
+    }
+
+    /// What was told of legs: up or down, and why.
+    fn told(&mut self) -> Vec<(bool, String)> {
+        let told = self.events().into_iter().filter_map(|kind| match kind {
+            MonitorEventKind::Leg { up, reason, .. } => Some((up, reason)),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// Takes the carrier away and brings it back, so that the leg flaps.
+    fn flap(&mut self, times: usize) {
+        for _ in 0..times {
+            self.carrier(false);
+            self.run_ms(5);
+            self.carrier(true);
+            self.run_ms(5);
+        }
+    }
+}
+
+fn check(kind: CheckKind) -> CheckSpec {
+    CheckSpec {
+        kind,
+        port: PORT,
+        source: SOURCE.parse().unwrap(),
+        target: TARGET.parse().unwrap(),
+        interval: Duration::from_millis(10),
+        fall: 3,
+        rise: 2,
+        initial_up: false,
+    }
+}
+
+fn icmp() -> CheckSpec {
+    check(CheckKind::Icmp)
+}
+
+fn dns() -> CheckSpec {
+    check(CheckKind::Dns { port: 53, name: "www.example.".into() })
+}
+
+fn tcp() -> CheckSpec {
+    check(CheckKind::Tcp { port: 80 })
+}
+
+fn verdict(rig: &Rig, up: bool) -> CheckEvent {
+    let cause = if up { Cause::Answered } else { Cause::Reset };
+    CheckEvent { check: CheckId(0), t: rig.now, due: rig.now, up, cause }
+}
+
+fn told(up: bool, reason: &str) -> (bool, String) {
+    (up, reason.to_owned())
+}
+
+#[test]
+fn without_checks_the_carrier_alone_decides() {
+    let mut rig = Rig::new();
+    let path = rig.leg(vec![], Combine::All);
+    assert!(!rig.alive(path), "there is no carrier before it is told of");
+    assert_eq!(rig.told(), [told(false, "initial")]);
+    for up in [true, false] {
+        rig.carrier(up);
+        assert_eq!(rig.alive(path), up);
+        let carrier = MonitorEventKind::Carrier { port: PORT, up };
+        let leg = MonitorEventKind::Leg { path, up, reason: "carrier".into() };
+        assert_eq!(rig.events(), [carrier, leg]);
+        rig.carrier(up);
+        assert_eq!(rig.events(), [], "told twice");
+    }
+    assert_eq!(rig.reasons(path), [], "the adjacency's byte says it all");
+    assert!(rig.fib.adjacency_reasons(rig.adjacency).has(Reason::Carrier));
+}
+
+#[test]
+fn a_carrier_that_returns_is_not_enough_where_checks_have_to_pass() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp()], Combine::All);
+    rig.run_ms(50);
+    assert_eq!(rig.told(), [told(true, "probe answered")]);
+    rig.carrier(false);
+    assert!(!rig.alive(path));
+    assert_eq!(rig.reasons(path), [Reason::Probe]);
+    let sent = rig.sent;
+    rig.run_ms(100);
+    assert_eq!(rig.sent, sent, "nothing is sent without carrier");
+    rig.carrier(true);
+    assert!(!rig.alive(path));
+    rig.run_ms(50);
+    assert!(rig.alive(path));
+    assert_eq!(rig.told(), [told(false, "carrier"), told(true, "probe answered")]);
+}
+
+#[test]
+fn checks_are_combined_as_configured() {
+    use Power::{Off, On, ServerDead};
+    use Reason::{Health, Probe};
+    for (combine, power, reasons) in [
+        (Combine::All, On, &[][..]),
+        (Combine::All, ServerDead, &[Health]),
+        (Combine::All, Off, &[Probe, Health]),
+        (Combine::Any, On, &[]),
+        (Combine::Any, ServerDead, &[]),
+        (Combine::Any, Off, &[Probe, Health]),
+    ] {
+        let mut rig = Rig::with_carrier();
+        let path = rig.leg(vec![icmp(), dns()], combine);
+        assert_eq!(rig.reasons(path), [Probe, Health], "before the first verdict");
+        rig.run_ms(100);
+        assert_eq!(rig.reasons(path), []);
+        rig.site.power = power;
+        rig.run_ms(100);
+        assert_eq!(rig.reasons(path), reasons, "{combine:?} {power:?}");
+        rig.site.power = On;
+        rig.run_ms(100);
+        assert!(rig.alive(path));
+    }
+}
+
+#[test]
+fn any_of_two_that_are_both_unknown_comes_up_with_the_first() {
+    let mut rig = Rig::with_carrier();
+    rig.site.power = Power::ServerDead;
+    let path = rig.leg(vec![icmp(), dns()], Combine::Any);
+    rig.run_ms(100);
+    assert!(rig.alive(path));
+    assert_eq!(rig.monitor.undecided(), 0, "the query was refused, which is a verdict");
+}
+
+#[test]
+fn what_is_not_known_yet_is_no_news_unless_it_is_configured_up() {
+    let mut rig = Rig::with_carrier();
+    rig.site.power = Power::Off;
+    let path = rig.leg(vec![icmp()], Combine::All);
+    assert_eq!((rig.told(), rig.monitor.undecided()), (vec![], 1));
+    rig.run_ms(100);
+    assert_eq!((rig.told(), rig.monitor.undecided()), (vec![told(false, "probe silent")], 0));
+    assert!(!rig.alive(path));
+    let path = rig.leg(vec![CheckSpec { initial_up: true, ..icmp() }], Combine::All);
+    assert!(rig.alive(path));
+    assert_eq!(rig.told(), [told(true, "initial")]);
+    rig.run_ms(100);
+    assert_eq!(rig.told(), [told(false, "probe silent")]);
+}
+
+#[test]
+fn a_leg_that_flaps_waits_twice_as_long_each_time() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![], Combine::All);
+    rig.flap(1);
+    assert!(rig.alive(path), "one flap is forgiven");
+    for hold_ms in [100, 200, 400] {
+        rig.events();
+        rig.flap(1);
+        assert_eq!(rig.reasons(path), [Reason::Damped]);
+        let hold = Duration::from_millis(hold_ms);
+        assert!(rig.events().contains(&MonitorEventKind::Damped { path, hold }));
+        rig.run_ms(hold_ms - 6);
+        assert!(!rig.alive(path), "it came back 5 ms before");
+        rig.run_ms(1);
+        assert!(rig.alive(path));
+        assert_eq!(rig.told(), [told(true, "damping over")]);
+    }
+}
+
+#[test]
+fn the_wait_begins_anew_whenever_it_is_not_well() {
+    for checks in [vec![], vec![icmp()]] {
+        let mut rig = Rig::with_carrier();
+        let checked = !checks.is_empty();
+        let path = rig.leg(checks, Combine::All);
+        rig.run_ms(50);
+        for _ in 0..2 {
+            rig.carrier(false);
+            rig.run_ms(10);
+            rig.carrier(true);
+            rig.run_ms(60);
+        }
+        assert_eq!(rig.reasons(path), [Reason::Damped]);
+        rig.events();
+        // Had it not failed meanwhile, it would be used after 40 to 60 ms more.
+        rig.carrier(false);
+        assert!(!rig.reasons(path).contains(&Reason::Damped), "it does not even wait");
+        rig.run_ms(5);
+        rig.carrier(true);
+        rig.run_ms(99);
+        assert!(!rig.alive(path), "checked: {checked}");
+        rig.run_ms(40);
+        assert!(rig.alive(path));
+        assert_eq!(rig.told(), [told(true, "damping over")]);
+    }
+}
+
+#[test]
+fn an_operator_ends_the_wait_and_forgives() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![], Combine::All);
+    rig.flap(4);
+    assert!(!rig.alive(path));
+    rig.events();
+    rig.monitor.clear_damping(rig.now);
+    assert!(rig.alive(path));
+    assert_eq!(rig.told(), [told(true, "damping over")]);
+    assert_eq!(rig.monitor.poll_timeout(), None, "nothing is left to wait for");
+    rig.flap(1);
+    assert!(rig.alive(path), "the first flap again");
+}
+
+#[test]
+fn the_host_stack_tells_of_tcp() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp(), tcp()], Combine::All);
+    rig.run_ms(50);
+    assert_eq!(rig.reasons(path), [Reason::Health]);
+    assert_eq!(rig.monitor.undecided(), 1);
+    let up = verdict(&rig, true);
+    rig.monitor.handle_tcp_verdict(path, 1, &up);
+    assert!(rig.alive(path));
+    let down = verdict(&rig, false);
+    rig.monitor.handle_tcp_verdict(path, 1, &down);
+    assert_eq!(rig.reasons(path), [Reason::Health]);
+    assert_eq!(rig.told(), [told(true, "health answered"), told(false, "health reset")]);
+    // News of what is not there any more.
+    rig.monitor.handle_tcp_verdict(path, 7, &up);
+    rig.monitor.remove_leg(path);
+    rig.monitor.handle_tcp_verdict(path, 1, &up);
+    assert_eq!(rig.reasons(path), [Reason::Health]);
+}
+
+#[test]
+fn a_check_that_cannot_be_done_leaves_nothing_behind() {
+    let mut rig = Rig::with_carrier();
+    let wrong = CheckSpec { target: "2001:db8::53".parse().unwrap(), ..icmp() };
+    let checks = vec![icmp(), dns(), wrong.clone()];
+    let path = rig.writer.add_path_down(1, ACCEPT_ALL, Reason::Probe.into()).unwrap();
+    let spec = LegSpec { path, port: PORT, checks, combine: Combine::All };
+    let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
+    assert!(matches!(error, AddError::Family { .. }), "{error}");
+    assert_eq!((rig.monitor.stats(path), rig.monitor.undecided()), (vec![], 0));
+    rig.run_ms(100);
+    assert_eq!((rig.sent, rig.events()), (0, vec![]));
+    assert_eq!(rig.reasons(path), [Reason::Probe], "as it was");
+    // One that is watched already goes on as before.
+    let good = LegSpec { checks: vec![icmp()], ..spec.clone() };
+    rig.monitor.add_leg(rig.now, good).unwrap();
+    rig.run_ms(50);
+    assert!(rig.alive(path));
+    assert!(rig.monitor.add_leg(rig.now, spec).is_err());
+    rig.site.power = Power::Off;
+    rig.run_ms(50);
+    assert_eq!(rig.told(), [told(true, "probe answered"), told(false, "probe silent")]);
+}
+
+#[test]
+fn other_checks_begin_as_the_old_ones_ended() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp()], Combine::All);
+    rig.run_ms(50);
+    rig.events();
+    let spec = LegSpec { path, port: PORT, checks: vec![dns()], combine: Combine::All };
+    rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
+    assert!(rig.alive(path));
+    rig.run_ms(100);
+    assert_eq!(rig.told(), [], "nothing changed");
+    rig.site.power = Power::ServerDead;
+    rig.run_ms(20);
+    assert_eq!(rig.reasons(path), [Reason::Health]);
+    // A leg that is down stays so, for the reason of its new checks.
+    let spec = LegSpec { checks: vec![CheckSpec { initial_up: true, ..icmp() }], ..spec };
+    rig.monitor.add_leg(rig.now, spec).unwrap();
+    assert_eq!(rig.reasons(path), [Reason::Probe]);
+    rig.run_ms(50);
+    assert_eq!(rig.told(), [told(false, "health refused"), told(true, "probe answered")]);
+}
+
+#[test]
+fn other_checks_neither_end_a_wait_nor_make_it_endless() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![], Combine::All);
+    rig.flap(2);
+    assert_eq!(rig.reasons(path), [Reason::Damped]);
+    rig.events();
+    let spec = LegSpec { path, port: PORT, checks: vec![icmp()], combine: Combine::All };
+    rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
+    assert_eq!(rig.reasons(path), [Reason::Damped]);
+    rig.run_ms(94);
+    assert!(!rig.alive(path));
+    rig.run_ms(1);
+    assert!(rig.alive(path));
+    assert_eq!(rig.told(), [told(true, "damping over")]);
+    // Even if it is forgotten in between, nothing holds it for ever.
+    rig.flap(2);
+    rig.run_ms(30);
+    assert_eq!(rig.reasons(path), [Reason::Damped]);
+    rig.monitor.remove_leg(path);
+    assert_eq!(rig.reasons(path), []);
+    rig.monitor.add_leg(rig.now, spec).unwrap();
+    rig.run_ms(100);
+    assert!(rig.alive(path));
+}
+
+#[test]
+fn what_is_removed_is_neither_asked_nor_told_of() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp(), dns()], Combine::All);
+    rig.run_ms(50);
+    assert_eq!(rig.monitor.stats(path).len(), 2);
+    rig.events();
+    rig.monitor.remove_leg(path);
+    rig.monitor.remove_port(PORT);
+    let sent = rig.sent;
+    rig.run_ms(200);
+    rig.carrier(false);
+    assert_eq!((rig.sent, rig.events(), rig.monitor.stats(path).len()), (sent, vec![], 0));
+}
+
+#[test]
+fn round_trips_are_those_of_probes() {
+    let mut rig = Rig::with_carrier();
+    let probed = rig.leg(vec![dns(), icmp()], Combine::All);
+    let unprobed = rig.leg(vec![dns()], Combine::All);
+    rig.run_ms(200);
+    let times: BTreeMap<PathId, Duration> = rig.monitor.round_trips().collect();
+    assert_eq!(times.get(&probed), Some(&Duration::from_millis(1)));
+    assert_eq!(times.get(&unprobed), None);
+}
