@@ -285,6 +285,19 @@ fn the_wait_begins_anew_whenever_it_is_not_well() {
 }
 
 #[test]
+fn nothing_waits_without_carrier() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![], Combine::All);
+    rig.flap(2);
+    rig.carrier(false);
+    rig.events();
+    let spec = LegSpec { path, port: PORT, checks: vec![], combine: Combine::All };
+    rig.monitor.add_leg(rig.now, spec).unwrap();
+    assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
+    assert_eq!(rig.reasons(path), []);
+}
+
+#[test]
 fn an_operator_ends_the_wait_and_forgives() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![], Combine::All);
@@ -318,6 +331,20 @@ fn the_host_stack_tells_of_tcp() {
     rig.monitor.remove_leg(path);
     rig.monitor.handle_tcp_verdict(path, 1, &up);
     assert_eq!(rig.reasons(path), [Reason::Health]);
+}
+
+#[test]
+fn what_tcp_told_before_a_cut_counts_no_more_after_it() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![tcp()], Combine::All);
+    let up = verdict(&rig, true);
+    rig.monitor.handle_tcp_verdict(path, 0, &up);
+    assert!(rig.alive(path));
+    rig.carrier(false);
+    rig.carrier(true);
+    assert_eq!(rig.reasons(path), [Reason::Health]);
+    rig.monitor.handle_tcp_verdict(path, 0, &up);
+    assert!(rig.alive(path));
 }
 
 #[test]
