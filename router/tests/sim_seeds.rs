@@ -49,10 +49,10 @@ fn one(seed: u64) {
     let plan = Plan { icmp_ms: 20, dns_ms: 40, far_ms: 40, ..Plan::default() };
     let mut lab = Lab::new(seed, plan).flow(2, 20);
     let mut chance = Chance(seed);
-    let mut drained = BTreeSet::new();
+    let mut wanted = Wanted { plan, drained: BTreeSet::new() };
     let end = lab.now() + Duration::from_secs(2);
     while lab.now() < end {
-        fault(&mut lab, &mut chance, &mut drained);
+        fault(&mut lab, &mut chance, &mut wanted);
         lab.run_ms(20 + chance.below(180));
     }
     for node in [R1, R2] {
@@ -61,7 +61,7 @@ fn one(seed: u64) {
     lab.run_ms(BUDGET_MS);
     let judged = lab.now();
     lab.run_ms(300);
-    let expected = oracle(&lab, &drained);
+    let expected = oracle(&lab, &wanted);
     for flow in lab.each_flow() {
         let to = lab.now() - Duration::from_millis(5);
         let got: BTreeSet<&str> = flow
@@ -81,12 +81,18 @@ fn one(seed: u64) {
     lab.assert_sound();
 }
 
-fn fault(lab: &mut Lab, chance: &mut Chance, drained: &mut BTreeSet<&'static str>) {
+/// What an operator asked for.
+struct Wanted {
+    plan: Plan,
+    drained: BTreeSet<&'static str>,
+}
+
+fn fault(lab: &mut Lab, chance: &mut Chance, wanted: &mut Wanted) {
     let places = lab.places();
     let place = places[chance.below(4) as usize];
     let links = [lab.home.link, lab.ams.link, lab.fra.link, lab.par.link, lab.trunk];
     let link = links[chance.below(5) as usize];
-    match chance.below(12) {
+    match chance.below(13) {
         0 | 1 => drop(lab.link(link, LinkState::Down)),
         2 | 3 => drop(lab.link(link, LinkState::Silent)),
         4..=6 => drop(lab.link(link, LinkState::Up)),
@@ -94,12 +100,18 @@ fn fault(lab: &mut Lab, chance: &mut Chance, drained: &mut BTreeSet<&'static str
         8 => drop(lab.power(place, Power::Off)),
         9 => drop(lab.power(place, Power::On)),
         10 => flap(lab, chance, link),
-        _ => {
-            let on = drained.insert(place.name);
+        11 => {
+            let on = wanted.drained.insert(place.name);
             if !on {
-                drained.remove(place.name);
+                wanted.drained.remove(place.name);
             }
             lab.drain(place, on);
+        }
+        _ => {
+            wanted.plan.ams_cost = [10, 20, 30][chance.below(3) as usize];
+            wanted.plan.icmp_ms = 20 + chance.below(3);
+            let config = Box::new(wanted.plan.r2());
+            lab.act(Action::Reload { node: R2, config });
         }
     }
 }
@@ -117,14 +129,14 @@ fn flap(lab: &mut Lab, chance: &mut Chance, link: LinkId) {
 /// The sites that may serve, by what was done to the network alone: the cheapest tier of those that
 /// can be reached and are not drained, else of those that can be reached; first of the far ones,
 /// then home.
-fn oracle(lab: &Lab, drained: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
+fn oracle(lab: &Lab, wanted: &Wanted) -> BTreeSet<&'static str> {
     let works = |place: &Place| {
         lab.net.link(place.link) == LinkState::Up && lab.net.site(place.site).power == Power::On
     };
-    let far = [(lab.ams, 10), (lab.fra, 20), (lab.par, 20)];
+    let far = [(lab.ams, wanted.plan.ams_cost), (lab.fra, 20), (lab.par, 20)];
     let far: Vec<(Place, u32)> = far.into_iter().filter(|(place, _)| works(place)).collect();
     let open: Vec<(Place, u32)> =
-        far.iter().copied().filter(|(place, _)| !drained.contains(place.name)).collect();
+        far.iter().copied().filter(|(place, _)| !wanted.drained.contains(place.name)).collect();
     let far = if open.is_empty() { far } else { open };
     let cheapest = far.iter().map(|&(_, cost)| cost).min();
     let far: BTreeSet<&'static str> = far
