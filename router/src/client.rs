@@ -60,7 +60,7 @@ impl Client {
         Ok(Self { socket, runtime })
     }
 
-    /// The body of the answer, which must come within [`ANSWER_WITHIN`].
+    /// The body of the answer, which must come within ten seconds.
     pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, path)
     }

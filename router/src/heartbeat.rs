@@ -2,7 +2,7 @@
 //! stands between a fault and the byte that moves packets away from it.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub enum Order {
     ClearDamping,
     /// End the thread.
     End,
-    /// Watch a leg; forget what was watched under its path before.
+    /// Watch a leg; one that is watched already keeps its state and gets these checks.
     Leg(LegSpec),
     /// Watch a port: a device of this index in this namespace.
     Port {
@@ -91,7 +91,7 @@ pub struct Heartbeat {
     epoll: OwnedFd,
     timer: OwnedFd,
     carriers: Vec<Carrier>,
-    legs: Vec<PathId>,
+    legs: BTreeSet<PathId>,
     lateness_max: Duration,
     unsent: u64,
 }
@@ -120,7 +120,7 @@ impl Heartbeat {
             epoll,
             timer,
             carriers: Vec::new(),
-            legs: Vec::new(),
+            legs: BTreeSet::new(),
             lateness_max: Duration::ZERO,
             unsent: 0,
         })
@@ -250,9 +250,8 @@ impl Heartbeat {
 
     fn watch_leg(&mut self, now: Nanos, spec: LegSpec) {
         let path = spec.path;
-        self.parts.monitor.remove_leg(path);
         match self.parts.monitor.add_leg(now, spec) {
-            Ok(()) => self.legs.push(path),
+            Ok(()) => drop(self.legs.insert(path)),
             Err(error) => log::error!("a site's checks cannot be done: {error}"),
         }
     }
@@ -292,7 +291,7 @@ impl Heartbeat {
     fn forget(&mut self, stopping: &Stopping) {
         for &path in &stopping.legs {
             self.parts.monitor.remove_leg(path);
-            self.legs.retain(|&leg| leg != path);
+            self.legs.remove(&path);
         }
         for &(id, _, _) in &stopping.ports {
             self.parts.monitor.remove_port(id);

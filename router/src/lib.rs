@@ -9,13 +9,14 @@
 //! * [`host`]: the router's own addresses; [`probe`]: is the site there, and how far.
 //! * [`control`]: from configuration and events to groups in the FIB; [`heartbeat`]: the thread
 //!   that hears of faults; [`run`]: the daemon and its control thread.
-//! * [`config`], [`event`], [`cli`]: what people and scripts see.
+//! * [`config`], [`event`], [`api`], [`cli`]: what people and scripts see.
 //! * [`sim`]: whole routers on a fake clock.
 //!
 //! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes and
 //! `now` and returns values, so that a whole network of routers runs in one deterministic test.
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod batch;
 pub mod cli;
 pub mod client;

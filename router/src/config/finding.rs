@@ -250,7 +250,7 @@ impl SourceCode for Source {
 }
 
 impl Style {
-    /// For text that is stored or compared: no colour, [`PLAIN_WIDTH`] columns.
+    /// For text that is stored or compared: no colour, `PLAIN_WIDTH` columns.
     pub const PLAIN: Self = Self { color: false, width: PLAIN_WIDTH };
 
     fn handler(self) -> GraphicalReportHandler {

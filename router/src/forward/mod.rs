@@ -20,7 +20,7 @@ use nearhop_fib::{Fib, FlowHash, GroupId, PathId, Selected, Spread};
 
 pub use self::limit::TokenBucket;
 pub use self::snapshot::{PortEntry, ProbePorts, Snapshot, Snapshots};
-pub use self::state::{Counters, FirstPacket, PathCount, WorkerState};
+pub use self::state::{Counters, FIRST_PACKETS_MAX, FirstPacket, PathCount, WorkerState};
 use crate::batch::{BURST, Batch, Transmission};
 use crate::config::model::ReversePath;
 use crate::packet::error::ErrorKind;

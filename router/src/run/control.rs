@@ -1,7 +1,7 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -11,17 +11,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use super::api::{self, ApiError, Command};
 use super::hosting::Hosting;
 use super::ports::{Opened, open_all};
 use super::threads::Daemon;
-use super::{RunError, RunOptions, announce_ready, views};
+use super::{RunError, RunOptions, announce_ready};
+use crate::api::views::{self, Facts};
+use crate::api::{self, ApiError, Command};
 use crate::config::{self, Config};
 use crate::control::core::{Orders, PortState, Stopping};
 use crate::control::monitor::MonitorEventKind;
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::heartbeat::{HeartbeatReport, Order};
 use crate::time::Nanos;
+use crate::worker::WorkerReport;
 
 /// Runs the router until it is told to end.
 pub(super) async fn run(
@@ -71,10 +73,10 @@ pub(super) async fn run(
 }
 
 /// The control thread's state.
-pub(super) struct Control {
-    pub(super) daemon: Daemon,
-    pub(super) hosting: Hosting,
-    pub(super) opened: BTreeMap<String, (crate::port::netns::NetNs, u32)>,
+struct Control {
+    daemon: Daemon,
+    hosting: Hosting,
+    opened: BTreeMap<String, (crate::port::netns::NetNs, u32)>,
     options: RunOptions,
     ready: bool,
     next_seq: u64,
@@ -165,6 +167,7 @@ impl Control {
         let core = &mut self.daemon.core;
         let stalled = core.handle_round_trips(now, times).and_then(|()| core.retry(now)).is_err();
         core.reclaim();
+        let stop = core.take_stopping();
         match core.writer().slowest_reader() {
             Some(reader) => {
                 let since = match self.stalled {
@@ -181,6 +184,7 @@ impl Control {
             }
             None => self.stalled = None,
         }
+        self.carry_out(now, Orders { stop, ..Orders::default() });
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -188,7 +192,7 @@ impl Control {
         match command {
             Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
             Command::Explain(query, reply) => {
-                drop(reply.send(Ok(views::explain(self, &query))));
+                drop(reply.send(Ok(views::explain(&self.facts(&|| self.report()), &query))));
             }
             Command::Reload(reply) => {
                 let done = self.reload().map(|changes| {
@@ -198,7 +202,9 @@ impl Control {
                 });
                 drop(reply.send(done));
             }
-            Command::Show(noun, reply) => drop(reply.send(views::show(self, &noun))),
+            Command::Show(noun, reply) => {
+                drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
+            }
             Command::Undamp(reply) => {
                 self.daemon.heartbeat.order(Order::ClearDamping);
                 drop(reply.send(Ok(json!({ "schema": "nearhop.undamp.v1", "items": [] }))));
@@ -301,8 +307,17 @@ impl Control {
         }
     }
 
+    fn facts<'a>(&'a self, heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>) -> Facts<'a> {
+        let mut totals = WorkerReport::default();
+        for worker in &self.daemon.workers {
+            totals.add(&worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        totals.counters.add(self.hosting.counters());
+        Facts { core: &self.daemon.core, totals, opened: &self.opened, heartbeat }
+    }
+
     /// What the heartbeat thread knows.
-    pub(super) fn report(&self) -> Option<HeartbeatReport> {
+    fn report(&self) -> Option<HeartbeatReport> {
         let (answer, wait) = crossbeam_channel::bounded(1);
         self.daemon.heartbeat.order(Order::Report(answer));
         wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).ok()

@@ -7,21 +7,18 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod api;
 mod control;
 mod hosting;
 mod ports;
 mod threads;
-mod views;
 
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use crate::api::{self, ClaimError};
 use crate::cli::socket::default_path;
 use crate::config::Config;
-
-pub use self::api::{ApiError, Command, Reply};
 
 /// What the command line says besides the configuration.
 #[derive(Clone, Debug)]
@@ -52,6 +49,12 @@ impl RunError {
     fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+impl From<ClaimError> for RunError {
+    fn from(error: ClaimError) -> Self {
+        Self::new(error.message).with_help(error.help)
     }
 }
 

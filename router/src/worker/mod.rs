@@ -74,6 +74,16 @@ pub struct PortCounters {
     pub tx_dropped: u64,
 }
 
+impl WorkerReport {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        self.counters.add(&other.counters);
+        for (&id, count) in &other.ports {
+            self.ports.entry(id).or_default().add(count);
+        }
+    }
+}
+
 impl PortCounters {
     /// Adds another worker's.
     pub fn add(&mut self, other: &Self) {

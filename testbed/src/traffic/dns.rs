@@ -30,7 +30,7 @@ pub struct DnsClient {
     log: SharedLog,
 }
 
-/// The latest queries, at most [`LOG_QUERIES`] for each server.
+/// The latest queries, at most `LOG_QUERIES` for each server.
 #[derive(Default)]
 pub struct DnsLog(Mutex<VecDeque<Entry>>);
 

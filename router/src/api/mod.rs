@@ -1,4 +1,10 @@
 //! The control socket: JSON over HTTP for the client command and scripts.
+//!
+//! Requests become [`Command`]s for the control thread, which owns all state and answers them;
+//! [`views`] says what the answers look like.
+#![forbid(unsafe_code)]
+
+pub mod views;
 
 use std::fs;
 use std::io;
@@ -16,8 +22,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
-
-use super::RunError;
 
 /// What a client asks; answered on the channel that comes with it.
 #[derive(Debug)]
@@ -98,12 +102,22 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Why the control socket could not be had.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClaimError {
+    /// What could not be done, and why.
+    pub message: String,
+    /// What to type.
+    pub help: &'static str,
+}
+
 /// Binds the control socket; refuses if a router answers there already, and takes over what a dead
 /// one left.
-pub(super) fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, RunError> {
-    let failed = |what: &str, error: io::Error| {
-        RunError::new(format!("control socket {}: cannot {what}: {error}", path.display()))
-            .with_help("name another place with --socket PATH or NEARHOP_SOCKET")
+pub fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, ClaimError> {
+    let failed = |what: &str, error: io::Error| ClaimError {
+        message: format!("control socket {}: cannot {what}: {error}", path.display()),
+        help: "name another place with --socket PATH or NEARHOP_SOCKET",
     };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(|error| failed("make its directory", error))?;
@@ -111,8 +125,8 @@ pub(super) fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, Run
     match UnixStream::connect(path) {
         Ok(_) => {
             let message = format!("a router answers at {} already", path.display());
-            return Err(RunError::new(message)
-                .with_help("stop it, or give this one another name or --socket PATH"));
+            let help = "stop it, or give this one another name or --socket PATH";
+            return Err(ClaimError { message, help });
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(|error| failed("remove what is left of it", error))?;
@@ -128,7 +142,7 @@ pub(super) fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, Run
 }
 
 /// Serves the socket until the runtime ends.
-pub(super) fn serve(
+pub fn serve(
     listener: std::os::unix::net::UnixListener,
     commands: mpsc::Sender<Command>,
 ) -> io::Result<()> {
@@ -148,7 +162,7 @@ pub(super) fn serve(
 }
 
 /// Serves the reading half over TCP.
-pub(super) fn serve_http(listener: TcpListener, commands: mpsc::Sender<Command>) {
+pub fn serve_http(listener: TcpListener, commands: mpsc::Sender<Command>) {
     let app = reads().with_state(commands);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {

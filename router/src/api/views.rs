@@ -1,32 +1,43 @@
 //! What `show` and `explain` say: flat objects, units in names.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use nearhop_fib::{FlowKey, Group, GroupId, IpPrefix, Member, Selected};
 use serde_json::{Value, json};
 
-use super::api::{ApiError, ExplainQuery};
-use super::control::Control;
+use super::{ApiError, ExplainQuery};
 use crate::config::model::{CheckKind, Service, Site};
 use crate::control::core::{Core, LegKey, LegState, Source};
 use crate::control::cost::{Ranked, Rule};
 use crate::event::Family;
-use crate::forward::Counters;
+use crate::heartbeat::HeartbeatReport;
 use crate::port::link::LinkSetup;
+use crate::port::netns::NetNs;
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{PortCounters, WorkerReport};
 
+/// What answers are made from.
+pub struct Facts<'a> {
+    /// Services, legs, routes, groups.
+    pub core: &'a Core,
+    /// The counters of all workers and of the host stack.
+    pub totals: WorkerReport,
+    /// For each port, where its device lives and its interface index there.
+    pub opened: &'a BTreeMap<String, (NetNs, u32)>,
+    /// Asks the heartbeat thread what it knows.
+    pub heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>,
+}
+
 /// `show NOUN`.
-pub(super) fn show(control: &Control, noun: &str) -> Result<Value, ApiError> {
+pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
     let items = match noun {
-        "drops" => drops(control),
-        "fib" => fib(control),
-        "neighbors" => neighbors(control),
-        "ports" => ports(control),
-        "routes" => routes(control),
-        "services" => services(control),
+        "drops" => drops(facts),
+        "fib" => fib(facts),
+        "neighbors" => neighbors(facts),
+        "ports" => ports(facts),
+        "routes" => routes(facts),
+        "services" => services(facts),
         _ => {
             return Err(ApiError::not_found(format!("there is no {noun:?} to show"))
                 .with_help("services, fib, routes, ports, drops, neighbors"));
@@ -36,8 +47,8 @@ pub(super) fn show(control: &Control, noun: &str) -> Result<Value, ApiError> {
 }
 
 /// `explain ADDRESS`.
-pub(super) fn explain(control: &Control, query: &ExplainQuery) -> Value {
-    let core = &control.daemon.core;
+pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Value {
+    let core = facts.core;
     let found = core.writer().longest_match(query.address);
     let schema = "nearhop.explain.v1";
     let address = query.address.to_string();
@@ -74,9 +85,9 @@ pub(super) fn explain(control: &Control, query: &ExplainQuery) -> Value {
 }
 
 /// Every leg of every service, the best first.
-fn services(control: &Control) -> Vec<Value> {
-    let core = &control.daemon.core;
-    let counters = totals(control).counters;
+fn services(facts: &Facts<'_>) -> Vec<Value> {
+    let core = facts.core;
+    let counters = &facts.totals.counters;
     let mut items = Vec::new();
     for service in &core.config().services {
         for family in [Family::Ipv4, Family::Ipv6] {
@@ -153,8 +164,8 @@ fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
     }
 }
 
-fn routes(control: &Control) -> Vec<Value> {
-    let core = &control.daemon.core;
+fn routes(facts: &Facts<'_>) -> Vec<Value> {
+    let core = facts.core;
     core.writer()
         .iter()
         .map(|(prefix, group)| {
@@ -175,8 +186,8 @@ fn routes(control: &Control) -> Vec<Value> {
         .collect()
 }
 
-fn fib(control: &Control) -> Vec<Value> {
-    let core = &control.daemon.core;
+fn fib(facts: &Facts<'_>) -> Vec<Value> {
+    let core = facts.core;
     let mut items = Vec::new();
     for (prefix, group) in core.writer().iter() {
         let source = core.source(prefix).map(Source::label);
@@ -278,13 +289,13 @@ fn selected_text(selected: Selected, core: &Core) -> String {
     }
 }
 
-fn ports(control: &Control) -> Vec<Value> {
-    let core = &control.daemon.core;
-    let totals = totals(control).ports;
+fn ports(facts: &Facts<'_>) -> Vec<Value> {
+    let core = facts.core;
+    let totals = &facts.totals.ports;
     core.ports()
         .map(|port| {
             let count = totals.get(&port.id).copied().unwrap_or_default();
-            let opened = control.opened.get(port.name());
+            let opened = facts.opened.get(port.name());
             let kernel = opened.and_then(|(netns, ifindex)| {
                 let links = LinkSetup::open(netns).ok()?.list().ok()?;
                 links.into_iter().find(|link| link.ifindex == *ifindex)
@@ -315,8 +326,8 @@ fn per_batch(count: PortCounters) -> Option<f64> {
         .then(|| (count.rx_packets as f64 / count.rx_batches as f64 * 10.0).round() / 10.0)
 }
 
-fn drops(control: &Control) -> Vec<Value> {
-    let counters = totals(control).counters;
+fn drops(facts: &Facts<'_>) -> Vec<Value> {
+    let counters = &facts.totals.counters;
     let mut items: Vec<Value> = Verdict::ALL
         .iter()
         .filter(|verdict| verdict.outcome() == Outcome::Drop && counters.of(**verdict) > 0)
@@ -340,9 +351,9 @@ fn drops(control: &Control) -> Vec<Value> {
 }
 
 /// Every probe: whom it asks, and what it heard.
-fn neighbors(control: &Control) -> Vec<Value> {
-    let core = &control.daemon.core;
-    let checks = control.report().map(|report| report.checks).unwrap_or_default();
+fn neighbors(facts: &Facts<'_>) -> Vec<Value> {
+    let core = facts.core;
+    let checks = (facts.heartbeat)().map(|report| report.checks).unwrap_or_default();
     let mut items = Vec::new();
     for (key, leg) in core.legs() {
         let probes =
@@ -374,24 +385,6 @@ fn check_label(kind: &CheckKind) -> &'static str {
         CheckKind::Tcp { .. } => "tcp",
         CheckKind::Udp { .. } => "udp",
     }
-}
-
-/// The counters of all workers and of the host stack.
-fn totals(control: &Control) -> WorkerReport {
-    let mut total = WorkerReport::default();
-    let mut ports: BTreeMap<_, PortCounters> = BTreeMap::new();
-    let mut counters = Counters::default();
-    for worker in &control.daemon.workers {
-        let report = worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        counters.add(&report.counters);
-        for (id, count) in report.ports {
-            ports.entry(id).or_default().add(&count);
-        }
-    }
-    counters.add(control.hosting.counters());
-    total.counters = counters;
-    total.ports = ports;
-    total
 }
 
 fn group_members(core: &Core, group: GroupId) -> Vec<Member> {
