@@ -5,7 +5,6 @@
 //! * [`monitor`]: carrier and checks to down-reasons; all that stands between a fault and the byte
 //!   that moves packets away from it. Runs on the heartbeat thread.
 //! * [`core`]: configuration to adjacencies, paths, groups and routes. Runs on the control thread.
-//! * [`views`]: what `show` and `explain` say.
 #![forbid(unsafe_code)]
 
 pub mod core;
