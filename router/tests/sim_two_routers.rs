@@ -121,6 +121,26 @@ fn a_dead_server_is_found_by_the_next_query() {
 }
 
 #[test]
+fn a_server_that_resets_is_found_by_the_next_connection() {
+    let mut lab = Lab::new(7, Plan { tcp: true, ..Plan::default() }).flow(1, 5);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    let killed = lab.power(lab.ams, Power::ServerDead);
+    lab.run_ms(200);
+    for at in down_at(&lab, "ams", killed, "health reset") {
+        assert!(at <= killed + ms(20) + LINK_DELAY * 2, "{at}, killed at {killed}");
+    }
+    let alive = lab.power(lab.ams, Power::On);
+    lab.run_ms(200);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    assert_eq!(lab.lost_since(alive), 0);
+    let silent = lab.link(lab.ams.link, LinkState::Silent);
+    lab.run_ms(200);
+    assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+    assert_eq!(lab.lost_since(silent + ms(30)), 0);
+    lab.assert_sound();
+}
+
+#[test]
 fn a_healed_link_takes_its_flows_back_without_a_loss() {
     for state in [LinkState::Down, LinkState::Silent] {
         let mut lab = lab();

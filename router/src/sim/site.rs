@@ -1,12 +1,15 @@
-//! A server behind a router: answers echo requests, DNS queries and datagrams.
+//! A server behind a router: answers echo requests, DNS queries and datagrams, and opens TCP
+//! connections as far as a check goes.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::packet::build::{Datagram, Echo};
+use crate::packet::checksum::Sum;
 use crate::packet::error::{self, ERROR_MAX, ErrorKind};
 use crate::packet::icmp::{self, Icmp};
 use crate::packet::icmpv6::{self, Icmpv6};
+use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
 use crate::packet::{Fragment, Meta, protocol};
 
@@ -29,7 +32,8 @@ pub enum Power {
     /// Everything.
     #[default]
     On,
-    /// The kernel: it answers echoes and refuses datagrams with port unreachable.
+    /// The kernel: it answers echoes, refuses datagrams with port unreachable and connections with
+    /// a reset.
     ServerDead,
     /// Nothing: it is silent.
     Off,
@@ -61,6 +65,7 @@ impl Site {
                 Some(out)
             }
             protocol::UDP => self.datagram(&meta, upper),
+            protocol::TCP => handshake(&meta, packet, self.power == Power::On),
             _ => None,
         }
     }
@@ -100,6 +105,46 @@ fn echo_reply(meta: &Meta, upper: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// A SYN is accepted or reset (RFC 9293 section 3.10.7.1); whatever else comes is let pass: checks
+/// end their connections by a reset.
+fn handshake(meta: &Meta, packet: &[u8], accept: bool) -> Option<Vec<u8>> {
+    let request = Tcp::parse(&packet[meta.header_len..meta.len]).ok()?;
+    if request.flags() & (SYN | ACK | RST) != SYN {
+        return None;
+    }
+    let mut header = packet[..meta.header_len].to_vec();
+    match meta.dst {
+        IpAddr::V4(_) => {
+            header[2..4].copy_from_slice(&(meta.header_len as u16 + SEGMENT).to_be_bytes());
+            header[10..12].fill(0);
+            swap(&mut header, 12, 4);
+            let sum = Sum::ZERO.bytes(&header).checksum();
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        IpAddr::V6(_) => {
+            header[4..6].copy_from_slice(&SEGMENT.to_be_bytes());
+            swap(&mut header, 8, 16);
+        }
+    }
+    let mut segment = [0; SEGMENT as usize];
+    segment[..2].copy_from_slice(&request.dst_port().to_be_bytes());
+    segment[2..4].copy_from_slice(&request.src_port().to_be_bytes());
+    segment[8..12].copy_from_slice(&request.seq().wrapping_add(1).to_be_bytes());
+    segment[12] = 5 << 4;
+    segment[13] = ACK | if accept { SYN } else { RST };
+    segment[14..16].fill(0xff);
+    let sum = Sum::pseudo(meta.dst, meta.src, protocol::TCP, segment.len()).bytes(&segment);
+    segment[16..18].copy_from_slice(&sum.checksum().to_be_bytes());
+    header.extend_from_slice(&segment);
+    Some(header)
+}
+
+/// Swaps the two addresses of `len` bytes that begin at `at`.
+fn swap(header: &mut [u8], at: usize, len: usize) {
+    let (src, dst) = header[at..at + 2 * len].split_at_mut(len);
+    src.swap_with_slice(dst);
+}
+
 /// The query as its own answer: no error, no records (RFC 1035 section 4.1.1).
 fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
     let mut answer = query.to_vec();
@@ -115,3 +160,10 @@ const DNS: u16 = 53;
 const HEADERS_MAX: usize = 48;
 
 const TTL: u8 = 64;
+
+/// Bytes of a TCP header without options.
+const SEGMENT: u16 = 20;
+
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;

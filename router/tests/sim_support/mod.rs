@@ -52,23 +52,27 @@ pub struct Plan {
     pub dns_ms: u64,
     pub far_ms: u64,
     pub ams_cost: u32,
+    /// Whether servers are asked by TCP instead of DNS.
+    pub tcp: bool,
     /// Whether fra is checked, or only its carrier counts.
     pub fra_checked: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { icmp_ms: 10, dns_ms: 20, far_ms: 20, ams_cost: 10, fra_checked: true }
+        Self { icmp_ms: 10, dns_ms: 20, far_ms: 20, ams_cost: 10, tcp: false, fra_checked: true }
     }
 }
 
 impl Plan {
     fn health(self) -> String {
         let Self { icmp_ms, dns_ms, .. } = self;
+        let server =
+            if self.tcp { "tcp = { port = 80 }" } else { "dns = { name = \"www.example.\" }" };
         format!(
             r#"health = [
     {{ icmp = {{}}, interval = "{icmp_ms}ms", fall = 3, rise = 5 }},
-    {{ dns = {{ name = "www.example." }}, interval = "{dns_ms}ms", fall = 3, rise = 2 }},
+    {{ {server}, interval = "{dns_ms}ms", fall = 3, rise = 2 }},
 ]"#
         )
     }
