@@ -1,6 +1,7 @@
 //! Everything that happens, as one typed stream: logs, `watch`, reports and tests read the same.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -154,6 +155,67 @@ pub enum MoveCause {
     MemberDied,
     /// An operator's action.
     Operator,
+}
+
+/// One sentence for logs.
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Carrier { port, up } => write!(f, "carrier of port {port} {}", went(*up)),
+            Self::Damped { service, site, family, hold_ms } => {
+                let family = family.label();
+                write!(f, "{service}: {site} ({family}) flapped and waits {hold_ms} ms")
+            }
+            Self::Drain { site, drained: true } => write!(f, "{site} is drained"),
+            Self::Drain { site, drained: false } => write!(f, "{site} is back from its drain"),
+            Self::FirstPacket { service, site, family, worker } => {
+                let family = family.label();
+                write!(f, "{service}: first packet to {site} ({family}), by worker {worker}")
+            }
+            Self::Neighbor { neighbor, up, reason } => {
+                write!(f, "neighbour {neighbor} {}: {reason}", went(*up))
+            }
+            Self::Publish { groups, prefixes, took_us } => {
+                write!(f, "published {groups} groups and {prefixes} prefixes in {took_us} us")
+            }
+            Self::ReaderStalled { worker, stalled_ms } => {
+                write!(f, "worker {worker} holds updates back for {stalled_ms} ms")
+            }
+            Self::Ready => f.write_str("ready"),
+            Self::Reload { changes } if changes.is_empty() => f.write_str("reloaded: no change"),
+            Self::Reload { changes } => write!(f, "reloaded: {}", changes.join("; ")),
+            Self::Select { service, family, from, to, cause, member } => {
+                let (family, cause) = (family.label(), cause.text());
+                let (from, to) = (names(from), names(to));
+                write!(f, "{service} ({family}) goes to {to}, not to {from}: {cause}, {member}")
+            }
+            Self::Site { service, site, family, port, up, reason, .. } => {
+                let family = family.label();
+                write!(f, "{service}: {site} ({family}) by port {port} {}: {reason}", went(*up))
+            }
+        }
+    }
+}
+
+fn went(up: bool) -> &'static str {
+    if up { "came up" } else { "went down" }
+}
+
+fn names(sites: &[String]) -> String {
+    if sites.is_empty() { "nobody".to_owned() } else { sites.join(", ") }
+}
+
+impl MoveCause {
+    /// A few words for logs.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Accept => "a site takes another share",
+            Self::CheaperUp => "a cheaper site",
+            Self::Configuration => "by configuration",
+            Self::MemberDied => "a site died",
+            Self::Operator => "an operator's action",
+        }
+    }
 }
 
 impl Family {

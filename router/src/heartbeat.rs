@@ -24,6 +24,7 @@ use crate::port::PortId;
 use crate::port::carrier::{CarrierError, CarrierMonitor};
 use crate::port::netns::NetNs;
 use crate::probe::{CheckEvent, CheckStats};
+use crate::realtime;
 use crate::time::Nanos;
 use crate::worker::{Lane, LanePacket, PortTrouble};
 
@@ -128,6 +129,10 @@ impl Heartbeat {
 
     /// Watches until told to end.
     pub fn run(mut self) -> io::Result<()> {
+        match realtime::enter() {
+            Ok(()) => log::info!("the heartbeat thread runs in real time"),
+            Err(error) => log::info!("the heartbeat thread is scheduled as any other: {error}"),
+        }
         loop {
             self.sleep()?;
             self.handle_carriers();

@@ -29,6 +29,7 @@ pub mod host;
 pub mod packet;
 pub mod port;
 pub mod probe;
+pub mod realtime;
 pub mod run;
 pub mod sim;
 pub mod time;

@@ -176,7 +176,6 @@ fn routes(facts: &Facts<'_>) -> Vec<Value> {
             via.dedup();
             json!({
                 "prefix": prefix.to_string(),
-                "best": true,
                 "source": core.source(prefix).map(Source::label),
                 "via": via,
                 "kind": kind(core.writer().group(group).as_ref()),
@@ -203,6 +202,7 @@ fn fib(facts: &Facts<'_>) -> Vec<Value> {
         for mut row in rows {
             row["prefix"] = json!(prefix.to_string());
             row["group"] = json!(group.0);
+            row["kind"] = json!("forward");
             row["source"] = json!(source);
             items.push(row);
         }

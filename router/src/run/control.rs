@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::hosting::Hosting;
-use super::ports::{Opened, open_all};
+use super::ports::{Opened, adjust_all, open_all};
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts};
@@ -251,8 +251,9 @@ impl Control {
         let changes = config::diff(core.config(), &config);
         let open =
             core.ports_to_open(&config).map_err(|change| ApiError::conflict(change.to_string()))?;
-        let devices = open_all(open, self.daemon.workers.len())
-            .map_err(|error| ApiError::conflict(error.message))?;
+        let failed = |error: RunError| ApiError::conflict(error.message);
+        let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
+        adjust_all(&core.config().ports, &config.ports).map_err(failed)?;
         self.put_in_force(config, devices);
         self.tell(Nanos::now(), EventKind::Reload { changes: changes.clone() });
         Ok(changes)
@@ -330,7 +331,7 @@ impl Control {
         self.next_seq += 1;
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
         line.push(b'\n');
-        log::info!(target: "event", "{}", String::from_utf8_lossy(&line).trim_end());
+        log::info!("{}", event.kind);
         let line = Bytes::from(line);
         if self.past.len() == PAST_MAX {
             self.past.pop_front();

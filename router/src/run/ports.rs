@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
 use crate::port::Port;
+use crate::port::link::{LinkError, LinkSetup};
 use crate::port::netns::NetNs;
 use crate::port::tun::{self, Offloads, TunSpec};
 
@@ -22,6 +23,44 @@ pub(super) fn open_all<'a>(
     workers: usize,
 ) -> Result<BTreeMap<String, Opened>, RunError> {
     ports.into_iter().map(|port| Ok((port.name.clone(), open(port, workers)?))).collect()
+}
+
+/// Brings the kernel's side of ports that stay open to their new configuration: all or none, for a
+/// failure puts those done so far back.
+pub(super) fn adjust_all(old: &[PortConfig], new: &[PortConfig]) -> Result<(), RunError> {
+    let before = |port: &PortConfig| old.iter().find(|old| old.name == port.name);
+    let changed = new
+        .iter()
+        .filter_map(|port| Some((before(port)?, port)))
+        .filter(|(old, new)| (old.mtu, &old.peer_addresses) != (new.mtu, &new.peer_addresses));
+    let mut done: Vec<(&PortConfig, &PortConfig)> = Vec::new();
+    for (old, new) in changed {
+        if let Err(error) = adjust(old, new) {
+            for (old, new) in done.into_iter().chain([(old, new)]) {
+                if let Err(error) = adjust(new, old) {
+                    log::error!("port {:?} cannot be put back: {error}", old.name);
+                }
+            }
+            return Err(RunError::new(format!("port {:?} cannot be changed: {error}", new.name)));
+        }
+        done.push((old, new));
+    }
+    Ok(())
+}
+
+fn adjust(old: &PortConfig, new: &PortConfig) -> Result<(), LinkError> {
+    let Device::Tun { name, .. } = &new.device;
+    let mut links = LinkSetup::open(&new.netns)?;
+    if old.mtu != new.mtu {
+        links.set_mtu(name, u32::from(new.mtu))?;
+    }
+    for address in new.peer_addresses.iter().filter(|one| !old.peer_addresses.contains(one)) {
+        links.replace_address(name, *address)?;
+    }
+    for address in old.peer_addresses.iter().filter(|one| !new.peer_addresses.contains(one)) {
+        links.delete_address(name, *address)?;
+    }
+    Ok(())
 }
 
 fn open(port: &PortConfig, workers: usize) -> Result<Opened, RunError> {

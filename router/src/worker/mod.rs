@@ -136,10 +136,11 @@ impl Worker {
     /// Forwards until told to stop.
     pub fn run(mut self) -> io::Result<()> {
         let mut poller = Poller::new(self.wake.try_clone()?)?;
+        let mut ready = Ready::default();
         while !self.shared.stop.load(Ordering::Acquire) {
             poller.follow(self.index, self.snapshots.load())?;
             let behind = !self.publish();
-            let ready = poller.wait(behind.then_some(PUBLISH_EVERY_MS))?;
+            poller.wait(behind.then_some(PUBLISH_EVERY_MS), &mut ready)?;
             self.forward_from(&ready, &mut poller);
         }
         self.published_at = Nanos::ZERO;

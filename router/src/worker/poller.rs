@@ -25,7 +25,8 @@ pub(super) struct Poller {
     events: Vec<epoll::Event>,
 }
 
-/// The ports that have packets.
+/// The ports that have packets. Handed back to the poller, so that sleeping allocates nothing.
+#[derive(Default)]
 pub(super) struct Ready(Vec<PortId>);
 
 impl Ready {
@@ -79,7 +80,7 @@ impl Poller {
     }
 
     /// Sleeps until a port has packets, or it is woken; for `timeout_ms` at most.
-    pub(super) fn wait(&mut self, timeout_ms: Option<u32>) -> io::Result<Ready> {
+    pub(super) fn wait(&mut self, timeout_ms: Option<u32>, ready: &mut Ready) -> io::Result<()> {
         let timeout = timeout_ms
             .map(|ms| Timespec::try_from(Duration::from_millis(u64::from(ms))))
             .transpose()
@@ -89,17 +90,17 @@ impl Poller {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let mut ready = Vec::with_capacity(self.events.len());
+        ready.0.clear();
         for event in &self.events {
             match event.data.u64() {
                 WAKE => {
                     // Reading resets it; that it was reset already is no harm.
                     let _ = rustix::io::read(self.wake.as_fd(), &mut [0; 8]);
                 }
-                id => ready.push(PortId(id as u16)),
+                id => ready.0.push(PortId(id as u16)),
             }
         }
-        Ok(Ready(ready))
+        Ok(())
     }
 
     fn watch(&mut self, id: PortId, device: &Arc<dyn Port>, queue: usize) -> io::Result<()> {
