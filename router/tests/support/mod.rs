@@ -6,6 +6,8 @@
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)] // unshare(2) and the ioctls of TUN
 
+pub mod trace;
+
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -1,0 +1,245 @@
+//! The real daemon on real devices: a client, a router, two sites.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod daemon_support;
+mod support;
+
+use std::fs;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, signal};
+use nearhop::port::link::LinkSetup;
+use support::in_namespaces;
+
+const AMS_FIRST: &[(&str, u32)] = &[("ams", 10), ("fra", 20)];
+const FRA_FIRST: &[(&str, u32)] = &[("ams", 30), ("fra", 20)];
+const EQUAL: &[(&str, u32)] = &[("ams", 10), ("fra", 10)];
+
+#[test]
+fn drains_and_reloads_move_every_flow_and_lose_nothing() {
+    in_namespaces("drains_and_reloads_move_every_flow_and_lose_nothing", || {
+        let rig = Rig::start(AMS_FIRST);
+        let watch = Watch::start(&rig);
+        for to in [SERVICE_V4, SERVICE_V6] {
+            let probes = Probes::start(&rig.client, to, 4);
+            probes.wait_for_site("ams");
+            assert!(rig.nearhop(&["drain", "ams"]).status.success());
+            probes.wait_for_site("fra");
+            assert!(rig.nearhop(&["undrain", "ams"]).status.success());
+            probes.wait_for_site("ams");
+            rig.write_config(FRA_FIRST);
+            let out = rig.nearhop(&["reload"]);
+            assert!(String::from_utf8_lossy(&out.stdout).contains("cost 10 -> 30"), "{out:?}");
+            probes.wait_for_site("fra");
+            rig.write_config(AMS_FIRST);
+            signal(&rig.router, rustix::process::Signal::HUP);
+            probes.wait_for_site("ams");
+            let (sent, lost, _) = probes.finish();
+            assert!(sent > 10 && lost == 0, "{lost} of {sent} lost");
+        }
+        watch.wait_for("the reload's event", |event| event["kind"] == "reload");
+        let lines = watch.lines.lock().unwrap();
+        let seqs: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+        assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seqs:?}");
+    });
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_says_where() {
+    in_namespaces("a_broken_file_changes_nothing_and_says_where", || {
+        let rig = Rig::start(AMS_FIRST);
+        let before = rig.show("fib");
+        fs::write(rig.dir.join("r1.toml"), "[router]\nname = 5\nnonsense = 1\n").unwrap();
+        let out = rig.nearhop(&["reload"]);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{text}");
+        assert!(text.contains("r1.toml:2:8") && text.contains("r1.toml:3:1"), "{text}");
+        assert_eq!(rig.show("fib").len(), before.len());
+    });
+}
+
+#[test]
+fn explain_names_the_site_that_a_flow_really_goes_to() {
+    in_namespaces("explain_names_the_site_that_a_flow_really_goes_to", || {
+        let rig = Rig::start(EQUAL);
+        let mut sites = std::collections::BTreeSet::new();
+        for port in 41_000..41_016_u16 {
+            let socket =
+                rig.client.within(|| UdpSocket::bind(("10.0.0.2", port))).unwrap().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.send_to(&[0; 8], (SERVICE_V4, 7)).unwrap();
+            let mut buffer = [0; 64];
+            let len = socket.recv(&mut buffer).unwrap();
+            let site = String::from_utf8_lossy(&buffer[8..len]).into_owned();
+            let sport = port.to_string();
+            let flow = ["--from", "10.0.0.2", "--proto", "udp", "--sport", &sport, "--dport", "7"];
+            let out = rig.nearhop(&[&["explain", SERVICE_V4, "--json"], &flow[..]].concat());
+            let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+            let chosen = said["items"].as_array().unwrap().iter().find(|m| m["chosen"] == true);
+            assert_eq!(chosen.unwrap()["site"], site, "{said}");
+            sites.insert(site);
+        }
+        assert_eq!(sites.len(), 2, "equal sites share the flows");
+    });
+}
+
+#[test]
+fn a_second_router_is_refused_and_the_first_goes_on() {
+    in_namespaces("a_second_router_is_refused_and_the_first_goes_on", || {
+        let mut rig = Rig::start(AMS_FIRST);
+        let probes = Probes::start(&rig.client, SERVICE_V4, 2);
+        probes.wait_for_site("ams");
+        let out = rig.nearhop(&["run", "/run/rig/r1.toml"]);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(3), "{text}");
+        assert!(text.contains("a router answers at /run/rig/r1.sock already"), "{text}");
+        probes.wait_for_site("ams");
+        assert_eq!(probes.finish().1, 0);
+
+        rig.nearhop(&["drain", "ams"]);
+        assert_eq!(rig.terminate(), Some(0));
+        assert!(!rig.dir.join("r1.sock").exists(), "the socket stays behind");
+        let mut links = LinkSetup::open(&rig.client).unwrap();
+        assert_eq!(links.find("nh-client").unwrap(), None, "the device stays behind");
+
+        // After a kill the next one takes the dead socket over; the drain was kept.
+        rig.restart(AMS_FIRST);
+        rig.connect();
+        rig.wait_up_after_restart();
+        rig.router.kill().unwrap();
+        rig.router.wait().unwrap();
+        assert!(rig.dir.join("r1.sock").exists());
+        rig.restart(AMS_FIRST);
+        rig.connect();
+        rig.wait_up_after_restart();
+    });
+}
+
+impl Rig {
+    /// Up again, with ams drained as it was before.
+    fn wait_up_after_restart(&self) {
+        support::wait_for("every leg up or drained", || {
+            let items = self.show("services");
+            let state = |site: &str| {
+                let of = |item: &&serde_json::Value| item["site"] == site;
+                items.iter().filter(of).map(|item| item["state"].clone()).collect::<Vec<_>>()
+            };
+            (state("ams") == ["drained"; 2] && state("fra") == ["up"; 2]).then_some(())
+        });
+    }
+}
+
+#[test]
+fn what_keeps_a_router_from_starting_is_said_with_what_to_type() {
+    in_namespaces("what_keeps_a_router_from_starting_is_said_with_what_to_type", || {
+        fs::write("/run/r1.toml", daemon_support::config(AMS_FIRST)).unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_nearhop"))
+            .args(["run", "/run/r1.toml", "--socket", "/run/r1.sock"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(3), "{text}");
+        assert!(text.contains("port \"client\"") && text.contains("/run/netns/client"), "{text}");
+        assert!(!std::path::Path::new("/run/r1.sock").exists(), "the socket stays behind");
+    });
+}
+
+#[test]
+fn a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing() {
+    in_namespaces("a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing", || {
+        let rig = Rig::start(AMS_FIRST);
+        // Nothing is taken from the punt channel while the control thread stands still.
+        let tracer = Tracer::stop(&rig);
+        let probes = Probes::start(&rig.client, SERVICE_V4, 2);
+        let socket = rig.client.within(|| UdpSocket::bind("10.0.0.2:0")).unwrap().unwrap();
+        for chunk in 0..40 {
+            for _ in 0..100 {
+                let _ = socket.send_to(&[0; 32], "10.0.0.1:9");
+            }
+            // In step with the probes, so that the device's queue of 500 is not what drops.
+            assert!(!probes.sites_now().is_empty(), "chunk {chunk}");
+        }
+        drop(tracer);
+        assert_eq!(probes.finish().1, 0, "a flood at the router cost others packets");
+        let dropped = support::wait_for("the drops to be told", || {
+            Some(rig.dropped("punt-full")).filter(|&count| count >= 2_000)
+        });
+        assert!(dropped <= 4_000, "{dropped}");
+    });
+}
+
+#[test]
+fn forwarding_and_failover_go_on_while_the_control_thread_stands_still() {
+    in_namespaces("forwarding_and_failover_go_on_while_the_control_thread_stands_still", || {
+        let rig = Rig::start(AMS_FIRST);
+        let probes = Probes::start(&rig.client, SERVICE_V4, 8);
+        probes.wait_for_site("ams");
+        let tracer = Tracer::stop(&rig);
+        let until = nearhop::time::Nanos::now() + Duration::from_secs(1);
+        while nearhop::time::Nanos::now() < until {
+            assert_eq!(probes.sites_now(), vec!["ams"; 8]);
+        }
+        assert!(tracer.is_stopped(&rig), "the control thread ran");
+        let (sent, lost, gap) = probes.finish();
+        assert!(sent > 300 && lost == 0, "{lost} of {sent} lost");
+        assert!(gap < Duration::from_millis(300), "a gap of {gap:?}");
+
+        // Still stopped: a link that is set down moves the flows all the same.
+        let probes = Probes::start(&rig.client, SERVICE_V4, 4);
+        probes.wait_for_site("ams");
+        LinkSetup::open(rig.site_netns("ams")).unwrap().set_up("nh-ams", false).unwrap();
+        probes.wait_for_site("fra");
+        assert!(tracer.is_stopped(&rig), "the control thread ran");
+        drop(tracer);
+        probes.finish();
+        support::wait_for("the control thread to tell of it", || {
+            let items = rig.show("services");
+            items.iter().any(|i| i["site"] == "ams" && i["state"] == "down").then_some(())
+        });
+    });
+}
+
+/// Holds the router's control thread, and no other, still by ptrace; lets it go when dropped.
+struct Tracer {
+    release: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Tracer {
+    fn stop(rig: &Rig) -> Self {
+        let pid = i32::try_from(rig.router.id()).unwrap();
+        let (release, wait) = std::sync::mpsc::channel();
+        let (stopped, is_stopped) = std::sync::mpsc::channel();
+        // All of ptrace has to come from the thread that began it.
+        let thread = thread::spawn(move || {
+            support::trace::seize_and_interrupt(pid);
+            stopped.send(()).unwrap();
+            // Ends when the sender is dropped.
+            let _ = wait.recv();
+            support::trace::detach(pid);
+        });
+        is_stopped.recv().unwrap();
+        Self { release: Some(release), thread: Some(thread) }
+    }
+
+    /// The kernel calls it `t`, tracing stop; its other threads run or sleep.
+    #[expect(clippy::unused_self, reason = "asks about what this holds")]
+    fn is_stopped(&self, rig: &Rig) -> bool {
+        let pid = rig.router.id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('t')
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! A real `nearhop run` between a client and two sites, in the namespaces of one test.
+#![allow(dead_code)] // each test binary uses its own part
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nearhop::port::link::{KernelRoute, LinkSetup};
+use nearhop::port::netns::NetNs;
+use nearhop::time::Nanos;
+use serde_json::Value;
+
+use crate::support;
+
+pub const SERVICE_V4: &str = "198.51.100.53";
+pub const SERVICE_V6: &str = "2001:db8:53::53";
+
+/// Sites and their costs, in the order of the configuration.
+pub type Costs<'a> = &'a [(&'a str, u32)];
+
+/// The router, its client and its sites.
+pub struct Rig {
+    pub dir: PathBuf,
+    pub router: Child,
+    pub client: NetNs,
+    sites: Vec<Site>,
+}
+
+impl Rig {
+    /// Starts everything and waits until both sites are up.
+    pub fn start(costs: Costs<'_>) -> Self {
+        let dir = PathBuf::from("/run/rig");
+        fs::create_dir_all(&dir).unwrap();
+        let client = support::netns("client");
+        let sites: Vec<_> = costs.iter().map(|(name, _)| Site::prepare(name)).collect();
+        let mut rig = Self { router: spawn(&dir, costs), dir, client, sites };
+        rig.connect();
+        for site in &mut rig.sites {
+            site.serve();
+        }
+        rig.wait_all_up();
+        rig
+    }
+
+    /// The router's devices are there: the hosts get addresses and routes.
+    pub fn connect(&self) {
+        connect(&self.client, "nh-client", &[]);
+        for site in &self.sites {
+            let device = format!("nh-{}", site.name);
+            connect(&site.netns, &device, &[SERVICE_V4, SERVICE_V6]);
+        }
+    }
+
+    pub fn wait_all_up(&self) {
+        support::wait_for("every leg up", || {
+            let items = self.show("services");
+            let up = items.len() == self.sites.len() * 2
+                && items.iter().all(|item| item["state"] == "up");
+            up.then_some(())
+        });
+    }
+
+    /// Replaces the configuration file.
+    pub fn write_config(&self, costs: Costs<'_>) {
+        fs::write(self.dir.join("r1.toml"), config(costs)).unwrap();
+    }
+
+    /// Runs `nearhop ARGS` against this router.
+    pub fn nearhop(&self, args: &[&str]) -> Output {
+        let socket = self.dir.join("r1.sock");
+        Command::new(env!("CARGO_BIN_EXE_nearhop"))
+            .args(args)
+            .env("NEARHOP_SOCKET", socket)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    pub fn show(&self, noun: &str) -> Vec<Value> {
+        let out = self.nearhop(&["show", noun, "--json"]);
+        let document: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        document["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// How many packets ended so.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        let items = self.show("drops");
+        let row = items.iter().find(|item| item["reason"] == reason);
+        row.and_then(|row| row["packets"].as_u64()).unwrap_or(0)
+    }
+
+    pub fn site_netns(&self, name: &str) -> &NetNs {
+        &self.sites.iter().find(|site| site.name == name).unwrap().netns
+    }
+
+    /// Ends the router by SIGTERM; its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        signal(&self.router, rustix::process::Signal::TERM);
+        self.router.wait().unwrap().code()
+    }
+
+    /// Starts the router again, after it has ended.
+    pub fn restart(&mut self, costs: Costs<'_>) {
+        self.router = spawn(&self.dir, costs);
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let _ = self.router.kill();
+        let _ = self.router.wait();
+        if thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.dir.join("log")).unwrap_or_default());
+        }
+    }
+}
+
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+fn spawn(dir: &Path, costs: Costs<'_>) -> Child {
+    fs::write(dir.join("r1.toml"), config(costs)).unwrap();
+    let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_nearhop"))
+        .arg("run")
+        .arg(dir.join("r1.toml"))
+        .arg("--ready-file")
+        .arg(dir.join("ready"))
+        .arg("--socket")
+        .arg(dir.join("r1.sock"))
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// Two workers, a client, and the sites with their checks. These are patient: how soon a silent
+/// site is noticed is not tested here, and a starved machine must not pass for a dead site.
+pub fn config(costs: Costs<'_>) -> String {
+    let mut text = String::from(
+        "[router]\nname = \"r1\"\nworkers = 2\nstate-dir = \"/run/rig/state\"\n\
+         [[port]]\nname = \"client\"\ntun = \"nh-client\"\nnetns = \"client\"\n\
+         addresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n\
+         peer-addresses = [\"10.0.0.2/24\", \"fd00::2/64\"]\n",
+    );
+    for (index, (name, _)) in costs.iter().enumerate() {
+        let n = index + 1;
+        let _ = write!(
+            text,
+            "[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\nnetns = \"{name}\"\n\
+             addresses = [\"10.{n}.0.1/24\", \"fd00:{n}::1/64\"]\n\
+             peer-addresses = [\"10.{n}.0.2/24\", \"fd00:{n}::2/64\"]\n"
+        );
+    }
+    let _ = write!(
+        text,
+        "[[service]]\nname = \"echo\"\nprefixes = [\"{SERVICE_V4}/32\", \"{SERVICE_V6}/128\"]\n"
+    );
+    for (name, cost) in costs {
+        let _ = write!(
+            text,
+            "[[service.site]]\nname = \"{name}\"\nvia = \"{name}\"\ncost = {cost}\n\
+             health = {{ icmp = {{}}, interval = \"20ms\", fall = 50, rise = 3 }}\n"
+        );
+    }
+    text
+}
+
+fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
+    let mut links = LinkSetup::open(netns).unwrap();
+    support::wait_for("the router's device", || {
+        links.find(device).unwrap().filter(nearhop::port::link::LinkStatus::up)
+    });
+    for address in shared {
+        links.replace_address("lo", address.parse().unwrap()).unwrap();
+    }
+    for to in ["0.0.0.0/0", "::/0"] {
+        let (to, interface) = (to.parse().unwrap(), device.to_owned());
+        links.replace_route(&KernelRoute { to, gateway: None, interface }).unwrap();
+    }
+}
+
+/// A site: a namespace with an echo that says its name.
+struct Site {
+    name: String,
+    netns: NetNs,
+}
+
+impl Site {
+    fn prepare(name: &str) -> Self {
+        Self { name: name.to_owned(), netns: support::netns(name) }
+    }
+
+    fn serve(&mut self) {
+        for address in [SERVICE_V4, SERVICE_V6] {
+            let address = SocketAddr::new(address.parse().unwrap(), 7);
+            let socket = self.netns.within(|| UdpSocket::bind(address)).unwrap().unwrap();
+            let name = self.name.clone();
+            thread::spawn(move || {
+                let mut buffer = [0; 64];
+                // Ends with the test's process.
+                while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                    let answer = [&buffer[..len.min(8)], name.as_bytes()].concat();
+                    let _ = socket.send_to(&answer, from);
+                }
+            });
+        }
+    }
+}
+
+/// Numbered probes on several flows, until it is told to stop.
+pub struct Probes {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub sent: u64,
+    /// By flow: number, when it came back, by which site.
+    pub answers: BTreeMap<u16, Vec<(u64, Nanos, String)>>,
+}
+
+impl Probes {
+    /// `flows` flows to `to`, each with a probe every few milliseconds.
+    pub fn start(client: &NetNs, to: &str, flows: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let to: IpAddr = to.parse().unwrap();
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let mut threads = Vec::new();
+        for flow in 0..flows {
+            let from = SocketAddr::new(any, 40_000 + flow);
+            let socket = client.within(|| UdpSocket::bind(from)).unwrap().unwrap();
+            socket.connect(SocketAddr::new(to, 7)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            threads.push(thread::spawn(move || run_flow(&socket, flow, &stop, &seen)));
+        }
+        Self { stop, seen, threads }
+    }
+
+    /// Who answered each flow last, once all were answered after this call.
+    pub fn sites_now(&self) -> Vec<String> {
+        let since = Nanos::now();
+        support::wait_for("an answer on every flow", || {
+            let seen = self.seen.lock().unwrap();
+            let last: Vec<_> = seen.answers.values().filter_map(|all| all.last()).collect();
+            let fresh = last.len() == self.threads.len() && last.iter().all(|a| a.1 > since);
+            fresh.then(|| last.iter().map(|answer| answer.2.clone()).collect())
+        })
+    }
+
+    pub fn wait_for_site(&self, site: &str) {
+        support::wait_for("every flow at the site", || {
+            self.sites_now().iter().all(|now| now == site).then_some(())
+        });
+    }
+
+    /// Ends it; probes sent and never answered, and the longest time between two answers of a flow.
+    pub fn finish(mut self) -> (u64, u64, Duration) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+        let seen = self.seen.lock().unwrap();
+        let answered: usize = seen.answers.values().map(Vec::len).sum();
+        let gaps = seen.answers.values().flat_map(|all| all.windows(2));
+        let gap = gaps.map(|pair| pair[1].1.since(pair[0].1)).max().unwrap_or_default();
+        (seen.sent, seen.sent - answered as u64, gap)
+    }
+}
+
+fn run_flow(socket: &UdpSocket, flow: u16, stop: &AtomicBool, seen: &Mutex<Seen>) {
+    let mut number = 0_u64;
+    let mut drain_until = None;
+    loop {
+        if !stop.load(Ordering::Acquire) {
+            socket.send(&number.to_be_bytes()).unwrap();
+            seen.lock().unwrap().sent += 1;
+            number += 1;
+        } else if drain_until.get_or_insert_with(|| Nanos::now() + LATE) < &mut Nanos::now() {
+            return;
+        }
+        let mut buffer = [0; 64];
+        while let Ok(len) = socket.recv(&mut buffer) {
+            let name = String::from_utf8_lossy(&buffer[8..len]).into_owned();
+            let answer = u64::from_be_bytes(buffer[..8].try_into().unwrap());
+            let mut seen = seen.lock().unwrap();
+            seen.answers.entry(flow).or_default().push((answer, Nanos::now(), name));
+        }
+    }
+}
+
+/// The lines of `nearhop watch` so far, and as they come.
+pub struct Watch {
+    child: Child,
+    pub lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Watch {
+    pub fn start(rig: &Rig) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_nearhop"))
+            .arg("watch")
+            .env("NEARHOP_SOCKET", rig.dir.join("r1.sock"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let (out, into) = (child.stdout.take().unwrap(), Arc::clone(&lines));
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                into.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Self { child, lines }
+    }
+
+    pub fn wait_for(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        support::wait_for(what, || self.lines.lock().unwrap().iter().find(|v| fits(v)).cloned())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How long after the last probe an answer may come.
+const LATE: Duration = Duration::from_millis(200);
