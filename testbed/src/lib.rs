@@ -12,6 +12,7 @@ pub mod measure;
 pub mod report;
 pub mod sandbox;
 pub mod site;
+mod stage;
 mod sys;
 pub mod topology;
 pub mod traffic;

@@ -9,11 +9,12 @@ use std::path::Path;
 use nearhop::time::Nanos;
 
 use super::acts::Outcome;
-use super::stage::Stage;
+use super::show::Show;
 use super::{DemoError, Results};
 use crate::doctor::Report;
 use crate::measure::{KillError, KillKind, KillResult, KillSummary};
 use crate::report::Run;
+use crate::stage::Stage;
 
 /// Where lines go.
 pub(super) struct Screen {
@@ -66,12 +67,12 @@ impl Screen {
         self.line(format_args!("network  {sites} share {service}            up in {took:.2} s"));
     }
 
-    pub(super) fn ready(&self, stage: &mut Stage, started: Nanos) -> Result<(), DemoError> {
+    pub(super) fn ready(&self, show: &mut Show, started: Nanos) -> Result<(), DemoError> {
         let took = Nanos::now().since(started).as_secs_f64();
         self.line(format_args!(
             "routing  every site up, every flow answered         at {took:.2} s"
         ));
-        for flow in stage.prober.latest().map_err(DemoError::lab)?.iter().step_by(4) {
+        for flow in show.prober.latest().map_err(DemoError::lab)?.iter().step_by(4) {
             let site = flow.site.as_deref().unwrap_or("nobody");
             let rtt = flow.rtt_ns / 1000;
             self.line(format_args!("         client {} -> {site}   {rtt} µs", flow.family.label()));
