@@ -27,7 +27,6 @@ mod router;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub(crate) use check::{NAME_MAX, name};
 use nearhop::config::reader::ConfigErrors;
 pub use plan::LinkPlan;
 

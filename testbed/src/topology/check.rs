@@ -19,8 +19,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Topology, ConfigErrors> {
     reader::read(file, text, topology)
 }
 
-/// A name as it is written elsewhere in the lab's files.
-pub(crate) fn name(longest: usize) -> impl Fn(&str) -> Result<String, Fault> {
+fn name(longest: usize) -> impl Fn(&str) -> Result<String, Fault> {
     move |text| {
         // Names become parts of file names, of device names (at most 15 bytes) and of TOML.
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -321,4 +320,4 @@ const LAB_NAME_MAX: usize = 64;
 /// The number of the link is one byte of its IPv4 addresses.
 const LINKS_MAX: usize = 256;
 /// With "nh-" before it a name is a device's, which has at most 15 bytes.
-pub(crate) const NAME_MAX: usize = 12;
+const NAME_MAX: usize = 12;
