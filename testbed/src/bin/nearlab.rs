@@ -151,7 +151,7 @@ fn validate(files: &[PathBuf]) -> ExitCode {
 
 /// Every mistake, on standard error.
 fn wrong(errors: &FileErrors) -> ExitCode {
-    let _ = write!(std::io::stderr(), "{}", errors.render(Style::of_stderr()));
+    let _ = writeln!(std::io::stderr(), "{}", errors.render(Style::of_stderr()));
     ExitCode::from(USAGE)
 }
 

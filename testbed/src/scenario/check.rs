@@ -57,8 +57,12 @@ fn scenario(
     let flows: Vec<_> = root.tables("flow", "[[flow]]").into_iter().collect();
     let flows: Vec<_> = flows.into_iter().map(|table| flow(table, &names)).collect();
     let steps: Vec<_> = root.tables("step", "[[step]]").into_iter().collect();
+    let given = steps.len();
     let steps: Vec<_> = steps.into_iter().filter_map(|table| step(table, &names)).collect();
-    check_order(root.report(), &steps);
+    // Whatever follows a step that was refused would be told of its consequences.
+    if steps.len() == given {
+        check_order(root.report(), &steps);
+    }
     let last = steps.iter().map(|step| step.get_ref().end()).max().unwrap_or_default();
     let lasts = lasts(root, last);
     let expect = root.table("expect", "[expect]").map(|table| expect(table, &names));
@@ -83,10 +87,10 @@ fn topology(
     let Some(mut table) = root.table("topology", "[topology]") else {
         return (!root.has("topology")).then(Topology::three_sites);
     };
-    let (report, span) = (table.report(), table.span_of("file"));
+    let report = table.report();
     let file = table.need("file", "file = \"three-sites.toml\"", text("a path", path));
     table.finish();
-    let path = folder.join(file?.get_ref());
+    let (span, path) = file.map(|file| (file.span(), folder.join(file.get_ref())))?;
     let name = path.display().to_string();
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -250,6 +254,9 @@ fn step(mut table: Table<'_>, names: &Names) -> Option<Spanned<Step>> {
     let undamp = table.get("undamp", only_true).map(|_| Deed::Undamp);
     let span = table.span();
     table.finish();
+    if present.len() != 1 {
+        return None;
+    }
     let deed = kill.or(heal).or(flap).or(drain).or(undrain).or(reorder).or(undamp);
     Some(Spanned::new(span, Step { at: at?.into_inner(), deed: deed? }))
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Deed, Expect, Scenario};
 use crate::measure::{
-    Cause, FlowResult, SiteChange, Trace, Window, measure_flow, ms, ms_between, unexplained,
+    Cause, FlowResult, Probe, SiteChange, Trace, Window, measure_flow, ms, ms_between, unexplained,
 };
 
 /// Something that was done, and when: CLOCK_MONOTONIC, before it began and after it was over. A
@@ -154,6 +154,20 @@ impl Record<'_> {
         scenario.steps.iter().enumerate().filter_map(outcome).collect()
     }
 
+    /// The last probe that was answered: when it was sent, and by whom.
+    fn last_answer<'t>(&self, trace: &'t Trace) -> Option<(u64, &'t str)> {
+        let probes = trace.between(self.begin_ns, self.end_ns);
+        let answer = |probe: &Probe| Some((probe.sent_ns, trace.site(&probe.arrival?)));
+        probes.iter().rev().find_map(answer)
+    }
+
+    /// How old the last answer of a flow may be for it to be served.
+    fn patience(&self, trace: &Trace) -> u64 {
+        let probes = trace.between(self.begin_ns, self.end_ns);
+        let spacing = probes.windows(2).map(|pair| pair[1].sent_ns - pair[0].sent_ns).max();
+        SERVED_WITHIN_NS.max(3 * spacing.unwrap_or(0))
+    }
+
     /// For which reasons flows may have moved, from what was done alone: the router's own word is
     /// no reason. Who died is left until it is healed and for the time a router may take to notice;
     /// who was healed is entered from then on, for damping may hold it back.
@@ -163,7 +177,7 @@ impl Record<'_> {
 
     fn cause(&self, at: usize, done: &Done) -> Cause {
         let later = || self.done[at + 1..].iter();
-        let until = |to: Option<&Done>| to.map_or(self.end_ns, |to| to.to_ns + NOTICED_NS);
+        let until = |to: Option<&Done>| to.map_or(self.end_ns, |to| to.to_ns);
         let soon = done.to_ns + NOTICED_NS;
         let mut cause = Cause {
             from_ns: done.from_ns,
@@ -175,11 +189,13 @@ impl Record<'_> {
         match &done.deed {
             Deed::Kill { site, .. } | Deed::Flap { site, .. } => {
                 let healed = |d: &&Done| matches!(&d.deed, Deed::Heal { site: s } if s == site);
-                (cause.leaves, cause.to_ns) = (Some(site.clone()), until(later().find(healed)));
+                cause.leaves = Some(site.clone());
+                cause.to_ns = until(later().find(healed)) + NOTICED_NS;
             }
             Deed::Heal { site } => {
                 let died = |d: &&Done| matches!(&d.deed, Deed::Kill { site: s, .. } if s == site);
-                (cause.enters, cause.to_ns) = (Some(site.clone()), until(later().find(died)));
+                cause.enters = Some(site.clone());
+                cause.to_ns = until(later().find(died));
             }
             Deed::Drain(site) => cause.leaves = Some(site.clone()),
             Deed::Undrain(site) => cause.enters = Some(site.clone()),
@@ -274,29 +290,38 @@ fn moves(expect: &Expect, record: &Record<'_>, flows: &[FlowResult]) -> Vec<Fail
 
 /// Who answers each flow at the end.
 fn served(expect: &Expect, record: &Record<'_>) -> Vec<Failure> {
-    let mut found = Vec::new();
+    let (mut silent, mut elsewhere) = (Vec::new(), Vec::new());
+    let mut t_ns = [record.end_ns; 2];
     for (flow, trace) in record.traces.iter().enumerate() {
-        let probes = trace.between(record.begin_ns, record.end_ns);
-        let last = probes.iter().rev().find_map(|probe| Some((probe.sent_ns, probe.arrival?)));
-        let spacing = probes.windows(2).map(|pair| pair[1].sent_ns - pair[0].sent_ns).max();
-        let patience = SERVED_WITHIN_NS.max(3 * spacing.unwrap_or(0));
-        let answered = last.filter(|(sent_ns, _)| sent_ns + patience >= record.end_ns);
-        let t_ns = last.map_or(record.begin_ns, |(sent_ns, _)| sent_ns);
-        let Some((_, arrival)) = answered else {
-            if expect.every_client_served {
-                let what = format!("flow {flow} was not answered any more at the end");
-                found.push(Failure { expect: "every-client-served", what, t_ns });
+        let last = record.last_answer(trace);
+        let last_ns = last.map_or(record.begin_ns, |(sent_ns, _)| sent_ns);
+        match last.filter(|(sent_ns, _)| sent_ns + record.patience(trace) >= record.end_ns) {
+            None => {
+                silent.push(flow.to_string());
+                t_ns[0] = t_ns[0].min(last_ns);
             }
-            continue;
-        };
-        let site = trace.site(&arrival);
-        if !expect.served_by.is_empty() && !expect.served_by.iter().any(|wanted| wanted == site) {
-            let wanted = expect.served_by.join(" or ");
-            let what = format!("flow {flow} is answered by {site} at the end, expected {wanted}");
-            found.push(Failure { expect: "served-by", what, t_ns });
+            Some((_, site)) if !expect.served_by.iter().any(|wanted| wanted == site) => {
+                elsewhere.push(format!("{flow} by {site}"));
+                t_ns[1] = t_ns[1].min(last_ns);
+            }
+            Some(_) => {}
         }
     }
-    found
+    let silent = (expect.every_client_served && !silent.is_empty()).then(|| Failure {
+        expect: "every-client-served",
+        what: format!("not answered any more at the end: flow {}", silent.join(", ")),
+        t_ns: t_ns[0],
+    });
+    let elsewhere = (!expect.served_by.is_empty() && !elsewhere.is_empty()).then(|| Failure {
+        expect: "served-by",
+        what: format!(
+            "expected {} at the end, answered is flow {}",
+            expect.served_by.join(" or "),
+            elsewhere.join(", ")
+        ),
+        t_ns: t_ns[1],
+    });
+    silent.into_iter().chain(elsewhere).collect()
 }
 
 fn damped(expect: &Expect, record: &Record<'_>) -> Vec<Failure> {

@@ -196,15 +196,19 @@ pub fn load_topology(path: &Path) -> Result<Topology, FileErrors> {
 /// # Errors
 /// Every mistake.
 pub fn validate(path: &Path) -> Result<String, FileErrors> {
+    let count = |number: usize, what: &str| {
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
     if check::is_scenario(path) {
         let scenario = Scenario::load(path)?;
-        let (flows, steps) = (scenario.flows.len(), scenario.steps.len());
-        let lasts = scenario.lasts;
-        return Ok(format!("scenario ({flows} [[flow]], {steps} [[step]], lasts {lasts:?})"));
+        let flows: usize =
+            scenario.flows.iter().map(|flow| flow.to.len() * usize::from(flow.count)).sum();
+        let (flows, steps) = (count(flows, "flow"), count(scenario.steps.len(), "step"));
+        return Ok(format!("scenario ({flows}, {steps}, lasts {:?})", scenario.lasts));
     }
     let topology = load_topology(path)?;
-    let (nodes, links) = (topology.nodes.len(), topology.links.len());
-    Ok(format!("topology ({nodes} nodes, {links} links, {} services)", topology.services.len()))
+    let (nodes, links) = (count(topology.nodes.len(), "node"), count(topology.links.len(), "link"));
+    Ok(format!("topology ({nodes}, {links}, {})", count(topology.services.len(), "service")))
 }
 
 #[cfg(test)]

@@ -79,4 +79,4 @@ fn moment(t_ns: u64, begin_ns: u64) -> String {
 }
 
 /// Events shown before and after a moment.
-const ROUND: usize = 4;
+const ROUND: usize = 8;
