@@ -5,16 +5,20 @@
 //! never on the host. What it builds is a [`topology::Topology`], as a [`lab::Lab`].
 #![deny(unsafe_code)]
 
+mod console;
 pub mod demo;
 pub mod doctor;
 pub mod lab;
 pub mod measure;
 pub mod report;
 pub mod sandbox;
+pub mod scenario;
 pub mod site;
+mod stage;
 mod sys;
 pub mod topology;
 pub mod traffic;
+pub mod up;
 pub mod utc;
 pub mod wire;
 

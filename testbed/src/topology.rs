@@ -27,7 +27,7 @@ mod router;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use check::TopologyError;
+use nearhop::config::reader::ConfigErrors;
 pub use plan::LinkPlan;
 
 /// A lab.
@@ -53,8 +53,7 @@ pub struct Node {
 }
 
 /// What a node is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeKind {
     /// Sends requests.
     Client,
@@ -108,6 +107,19 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// The sites.
     pub sites: Vec<ServiceSite>,
+    /// How the router checks them.
+    pub health: Health,
+}
+
+/// How the router checks the sites of a service; `None` is what the demo does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Health {
+    /// Between two requests of a check; 10 ms.
+    pub interval: Option<Duration>,
+    /// A site that misses as many in a row is down; 3.
+    pub fall: Option<u32>,
+    /// A site that answers as many in a row is up; 5 echoes and 3 queries.
+    pub rise: Option<u32>,
 }
 
 /// A site of a service.
@@ -129,7 +141,7 @@ impl Topology {
     }
 
     /// Reads a lab from TOML; `file` is its name in errors.
-    pub fn parse(file: &str, text: &str) -> Result<Self, TopologyError> {
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigErrors> {
         check::parse(file, text)
     }
 

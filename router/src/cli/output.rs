@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{ConfigErrors, Finding, Style};
@@ -49,7 +49,7 @@ impl Failure {
         match self {
             Self::Closed => ExitCode::SUCCESS,
             Self::Config(errors) => {
-                let style = style();
+                let style = Style::of_stderr();
                 complain(&errors.render(style));
                 let count = errors.mistakes.len();
                 complain(&format!("{count} {}\n", if count == 1 { "error" } else { "errors" }));
@@ -86,25 +86,11 @@ pub(super) fn complain(text: &str) {
 
 /// Draws warnings on standard error.
 pub(super) fn warn(warnings: &[Finding]) {
-    let style = style();
+    let style = Style::of_stderr();
     for warning in warnings {
         complain(&warning.render(style));
         complain("\n");
     }
-}
-
-/// How to draw on standard error: in colour on a terminal, unless `NO_COLOR` is set (to anything
-/// but nothing).
-pub(super) fn style() -> Style {
-    let stderr = io::stderr();
-    if !stderr.is_terminal() {
-        return Style::PLAIN;
-    }
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    let columns = rustix::termios::tcgetwinsize(&stderr).map_or(0, |size| size.ws_col);
-    let width = if columns == 0 { Style::PLAIN.width } else { usize::from(columns) };
-    Style { color: !set("NO_COLOR") && !dumb, width }
 }
 
 fn report(status: u8, message: &str, help: Option<String>) -> ExitCode {

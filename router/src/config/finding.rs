@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io::{self, IsTerminal as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ pub(super) struct Source {
 }
 
 impl Finding {
-    pub(super) fn mistake(message: impl Into<String>) -> Self {
+    /// Something that refuses the file.
+    pub fn mistake(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             labels: Vec::new(),
@@ -63,24 +65,29 @@ impl Finding {
         }
     }
 
-    pub(super) fn warning(message: impl Into<String>) -> Self {
+    /// Something that is probably not meant, but refuses nothing.
+    pub fn warning(message: impl Into<String>) -> Self {
         Self { warning: true, ..Self::mistake(message) }
     }
 
     /// Points at `span` (byte offsets), saying `label` there. The first place is the main one.
-    pub(super) fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.labels.push((span, label.into()));
         self
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    /// Says what to write instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
     /// May be nothing but the consequence of another mistake in the text, and is left out when
     /// the text is not even TOML.
-    pub(super) fn consequence(mut self) -> Self {
+    #[must_use]
+    pub fn consequence(mut self) -> Self {
         self.consequence = true;
         self
     }
@@ -157,7 +164,7 @@ impl fmt::Display for Finding {
 
 impl ConfigErrors {
     /// A file that could not be read at all.
-    pub(crate) fn unreadable(name: &str, error: &std::io::Error) -> Self {
+    pub fn unreadable(name: &str, error: &std::io::Error) -> Self {
         Self::alone(Finding::mistake(format!("cannot read {name}: {error}")))
     }
 
@@ -252,6 +259,20 @@ impl SourceCode for Source {
 impl Style {
     /// For text that is stored or compared: no colour, `PLAIN_WIDTH` columns.
     pub const PLAIN: Self = Self { color: false, width: PLAIN_WIDTH };
+
+    /// As standard error is: its width, and colour if it is a terminal that `NO_COLOR` does not
+    /// speak for.
+    pub fn of_stderr() -> Self {
+        let stderr = io::stderr();
+        if !stderr.is_terminal() {
+            return Self::PLAIN;
+        }
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let columns = rustix::termios::tcgetwinsize(&stderr).map_or(0, |size| size.ws_col);
+        let width = if columns == 0 { PLAIN_WIDTH } else { usize::from(columns) };
+        Self { color: !set("NO_COLOR") && !dumb, width }
+    }
 
     fn handler(self) -> GraphicalReportHandler {
         let characters = ThemeCharacters {

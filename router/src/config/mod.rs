@@ -14,6 +14,7 @@ mod value;
 mod walk;
 
 pub mod model;
+pub mod reader;
 
 use std::fs;
 use std::path::Path;

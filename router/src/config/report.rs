@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::finding::{ConfigErrors, Finding, Source};
 
 /// Where the readers and checks put what they find.
-pub(super) struct Report {
+pub struct Report {
     source: Arc<Source>,
     found: RefCell<Vec<Finding>>,
     /// Lines, counted from 0, that are not TOML: what was read from them means nothing.
@@ -17,7 +17,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Starts with what the TOML parser had to say.
-    pub(super) fn new(name: &str, text: &str, errors: &[toml::de::Error]) -> Self {
+    pub fn new(name: &str, text: &str, errors: &[toml::de::Error]) -> Self {
         let source = Arc::new(Source::new(name, text));
         let spans = errors.iter().map(|error| error.span().unwrap_or_default());
         let broken_lines = spans.map(|span| source.line_of(span.start)).collect();
@@ -26,7 +26,7 @@ impl Report {
     }
 
     /// Takes a finding, unless it only follows from text that is not TOML.
-    pub(super) fn add(&self, finding: Finding) {
+    pub fn add(&self, finding: Finding) {
         let line = self.source.line_of(finding.offset());
         let broken = self.broken_lines.contains(&line);
         if broken || (finding.is_consequence() && !self.broken_lines.is_empty()) {
@@ -36,7 +36,7 @@ impl Report {
     }
 
     /// All findings in the order of the file: the warnings, or the errors with them.
-    pub(super) fn finish(self) -> Result<Vec<Finding>, ConfigErrors> {
+    pub fn finish(self) -> Result<Vec<Finding>, ConfigErrors> {
         let mut found = self.found.into_inner();
         found.sort_by_key(Finding::offset);
         let (warnings, mistakes): (Vec<_>, Vec<_>) =
@@ -46,7 +46,7 @@ impl Report {
 }
 
 /// `title: a, b, c`, cut where it would fill the screen.
-pub(super) fn list_of(title: &str, items: &[&str]) -> String {
+pub fn list_of(title: &str, items: &[&str]) -> String {
     if items.is_empty() {
         return format!("{title}: none");
     }

@@ -3,7 +3,7 @@
 
 /// The candidate closest to `word`, if one is close enough for a typing mistake: at most one edit
 /// (or two letters swapped) for every three letters. Case, and `_` for `-`, cost nothing.
-pub(super) fn did_you_mean<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+pub fn did_you_mean<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     if word.len() > LONGEST {
         return None;
     }

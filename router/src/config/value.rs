@@ -20,7 +20,7 @@ use super::walk::{article, not_available};
 
 /// Why a value was refused; its place is added by whoever knows it.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub struct Fault {
     message: Option<String>,
     label: String,
     help: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Fault {
 
 impl Fault {
     /// `label` says at the place what was expected.
-    pub(super) fn new(label: impl Into<String>) -> Self {
+    pub fn new(label: impl Into<String>) -> Self {
         Self { message: None, label: label.into(), help: None, later: false }
     }
 
@@ -44,12 +44,15 @@ impl Fault {
     }
 
     /// The sentence above the place, instead of "KEY is not valid".
-    pub(super) fn because(mut self, message: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn because(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());
         self
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    /// Says what to write instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
@@ -69,7 +72,7 @@ impl Fault {
 }
 
 /// A string that `parse` understands; `what` names it where the value is no string at all.
-pub(super) fn text<'t, T>(
+pub fn text<'t, T>(
     what: &'static str,
     parse: impl Fn(&str) -> Result<T, Fault>,
 ) -> impl Fn(&DeValue<'t>) -> Result<T, Fault> {
@@ -80,7 +83,7 @@ pub(super) fn text<'t, T>(
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+pub fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
     let fault = wrong_type("true or false", value);
     match value.as_str() {
         Some(text @ ("true" | "false")) => Err(fault.help(format!("write {text} without quotes"))),
@@ -89,7 +92,7 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
 }
 
 /// A whole number of this range.
-pub(super) fn integer<'t, T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'t>) -> Result<T, Fault>
+pub fn integer<'t, T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'t>) -> Result<T, Fault>
 where
     T: Copy + Display + PartialOrd + TryFrom<i128>,
 {
@@ -110,7 +113,7 @@ where
 }
 
 /// One of these words. A word with `None` is of the contract, but not available yet.
-pub(super) fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, Fault> {
+pub fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, Fault> {
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, Some(value))) => Ok(*value),
         Some((word, None)) => Err(Fault::later(format!("{word:?}"))),
@@ -208,7 +211,7 @@ pub(super) fn own_address(text: &str) -> Result<IpNetwork, Fault> {
 }
 
 /// A span of time: a decimal number and its unit.
-pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+pub fn duration(text: &str) -> Result<Duration, Fault> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..at], text[at..].trim_start());
     let fault =
@@ -231,9 +234,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
 }
 
 /// A span of time of this range.
-pub(super) fn duration_in(
-    range: RangeInclusive<Duration>,
-) -> impl Fn(&str) -> Result<Duration, Fault> {
+pub fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, Fault> {
     move |text| {
         let span = duration(text)?;
         if range.contains(&span) {
@@ -274,7 +275,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
 }
 
 /// What [`FromStr`] understands.
-pub(super) fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Fault> {
+pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Fault> {
     move |text| text.parse().map_err(|_| Fault::new(expected))
 }
 

@@ -15,10 +15,10 @@ use super::suggest::did_you_mean;
 use super::value::Fault;
 
 /// A TOML value with its place.
-pub(super) type Node<'t> = Spanned<DeValue<'t>>;
+pub type Node<'t> = Spanned<DeValue<'t>>;
 
 /// A table being read.
-pub(super) struct Table<'t> {
+pub struct Table<'t> {
     entries: &'t DeTable<'t>,
     span: Range<usize>,
     what: &'t str,
@@ -29,7 +29,7 @@ pub(super) struct Table<'t> {
 
 impl<'t> Table<'t> {
     /// A table that messages call `what`.
-    pub(super) fn new(
+    pub fn new(
         entries: &'t DeTable<'t>,
         span: Range<usize>,
         what: &'t str,
@@ -39,7 +39,7 @@ impl<'t> Table<'t> {
     }
 
     /// The value of `key` if it is there and `read` takes it; what `read` refuses is reported.
-    pub(super) fn get<T>(
+    pub fn get<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
@@ -50,7 +50,7 @@ impl<'t> Table<'t> {
     }
 
     /// As [`Self::get`], and reports a missing key, with `example` as what to write.
-    pub(super) fn need<T>(
+    pub fn need<T>(
         &mut self,
         key: &'static str,
         example: &str,
@@ -63,7 +63,7 @@ impl<'t> Table<'t> {
     }
 
     /// The items of the list `key`, each read on its own; empty if there is none.
-    pub(super) fn list<T>(
+    pub fn list<T>(
         &mut self,
         key: &'static str,
         read: impl Fn(&DeValue<'t>) -> Result<T, Fault>,
@@ -84,7 +84,7 @@ impl<'t> Table<'t> {
     }
 
     /// The table `key`, from `[key]` or written in line.
-    pub(super) fn table(&mut self, key: &'static str, what: &'t str) -> Option<Table<'t>> {
+    pub fn table(&mut self, key: &'static str, what: &'t str) -> Option<Table<'t>> {
         self.know(key);
         let node = self.entries.get(key)?;
         match node.get_ref() {
@@ -101,7 +101,7 @@ impl<'t> Table<'t> {
     }
 
     /// Every table of the list `key`, from `[[key]]` sections.
-    pub(super) fn tables(&mut self, key: &'static str, what: &'t str) -> Vec<Table<'t>> {
+    pub fn tables(&mut self, key: &'static str, what: &'t str) -> Vec<Table<'t>> {
         self.know(key);
         let Some(node) = self.entries.get(key) else { return Vec::new() };
         let nodes = match node.get_ref() {
@@ -128,13 +128,13 @@ impl<'t> Table<'t> {
     }
 
     /// The value of `key` as it stands, for readers that accept several shapes.
-    pub(super) fn node(&mut self, key: &'static str) -> Option<&'t Node<'t>> {
+    pub fn node(&mut self, key: &'static str) -> Option<&'t Node<'t>> {
         self.know(key);
         self.entries.get(key)
     }
 
     /// `key` is part of the contract, but nearhop cannot do it yet. Whether it was there.
-    pub(super) fn later(&mut self, key: &'static str, what: &str) -> bool {
+    pub fn later(&mut self, key: &'static str, what: &str) -> bool {
         self.hidden.push(key);
         let Some((name, _)) = self.entries.get_key_value(key) else { return false };
         self.report.add(not_available(what).at(name.span(), "refused for now"));
@@ -142,37 +142,37 @@ impl<'t> Table<'t> {
     }
 
     /// `key` goes with one that [`Self::later`] has reported.
-    pub(super) fn ignore(&mut self, key: &'static str) {
+    pub fn ignore(&mut self, key: &'static str) {
         self.hidden.push(key);
     }
 
     /// Whether `key` is there at all.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
     /// The place of `key`, or of the table if it is not there.
-    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+    pub fn span_of(&self, key: &str) -> Range<usize> {
         self.entries.get_key_value(key).map_or(self.span.clone(), |(name, _)| name.span())
     }
 
     /// The table's header, or its braces.
-    pub(super) fn span(&self) -> Range<usize> {
+    pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
     /// The string of `key`, be it valid or not.
-    pub(super) fn as_written(&self, key: &str) -> Option<String> {
+    pub fn as_written(&self, key: &str) -> Option<String> {
         self.entries.get(key)?.get_ref().as_str().map(str::to_owned)
     }
 
     /// Where findings go.
-    pub(super) fn report(&self) -> &'t Report {
+    pub fn report(&self) -> &'t Report {
         self.report
     }
 
     /// Reports that `key` is not there.
-    pub(super) fn missing(&self, key: &str, example: &str) {
+    pub fn missing(&self, key: &str, example: &str) {
         let finding = Finding::mistake(format!("{} has no {key}", self.what))
             .at(self.span.clone(), format!("{key} is missing"))
             .help(format!("add {example}"))
@@ -181,7 +181,7 @@ impl<'t> Table<'t> {
     }
 
     /// Reports the keys that no reader asked for.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         let known_to_parser = |key: &str| self.known.contains(&key) || self.hidden.contains(&key);
         for (key, _) in self.entries {
             let name = key.get_ref().as_ref();
@@ -227,13 +227,13 @@ impl<'t> Table<'t> {
 }
 
 /// The mistake of asking for what nearhop cannot do yet.
-pub(super) fn not_available(what: &str) -> Finding {
+pub fn not_available(what: &str) -> Finding {
     Finding::mistake(format!("{what} is not available yet"))
         .help("this release refuses it rather than ignore it; remove it for now")
 }
 
 /// `type_name` with its article.
-pub(super) fn article(type_name: &str) -> String {
+pub fn article(type_name: &str) -> String {
     match type_name.chars().next() {
         Some('a' | 'e' | 'i' | 'o' | 'u') => format!("an {type_name}"),
         _ => format!("a {type_name}"),

@@ -4,11 +4,15 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nearhop::config::Style;
 use nearlab::sandbox::{self, Options};
-use nearlab::{demo, doctor, lab, site, traffic};
+use nearlab::scenario::{self, FileErrors, Scenario};
+use nearlab::topology::Topology;
+use nearlab::{demo, doctor, lab, site, traffic, up};
 
 /// Whole anycast networks out of Linux network namespaces.
 #[derive(Parser)]
@@ -22,6 +26,16 @@ struct Nearlab {
 enum Command {
     /// Build an anycast network, kill its parts, and measure what its clients saw.
     Demo(demo::DemoOptions),
+    /// Play a scenario: build its lab, do what it says, and judge what came of it.
+    Run(scenario::RunOptions),
+    /// Check topology and scenario files, and show every mistake in them.
+    Validate {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Build a lab, start its router, sites and traffic, and leave it up until Ctrl-C.
+    Up(up::UpOptions),
     /// Say what this machine has for labs, and what mends it where it lacks something.
     Doctor {
         /// Print nearlab.doctor.v1.
@@ -75,6 +89,9 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             sandbox::enter(&Options::named("demo"))?;
             Ok(if demo::run(&options)? { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
         }
+        Command::Run(options) => play(&options),
+        Command::Validate { files } => Ok(validate(&files)),
+        Command::Up(options) => stand(&options),
         Command::Doctor { json } => {
             let report = doctor::run()?;
             let text = if json { serde_json::to_string(&report)? } else { report.to_string() };
@@ -98,8 +115,51 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
+/// A wrong file is found before anything is built.
+fn play(options: &scenario::RunOptions) -> Result<ExitCode, Box<dyn Error>> {
+    let mut scenario = match Scenario::load(&options.file) {
+        Ok(scenario) => scenario,
+        Err(errors) => return Ok(wrong(&errors)),
+    };
+    scenario.seed = options.seed.unwrap_or(scenario.seed);
+    sandbox::enter(&Options::named(&scenario.name))?;
+    Ok(if scenario::run(&scenario, options)? { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn stand(options: &up::UpOptions) -> Result<ExitCode, Box<dyn Error>> {
+    let topology = match options.file.as_deref().map(scenario::load_topology) {
+        None => Topology::three_sites(),
+        Some(Ok(topology)) => topology,
+        Some(Err(errors)) => return Ok(wrong(&errors)),
+    };
+    sandbox::enter(&Options::named(&topology.name))?;
+    up::run(topology, options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn validate(files: &[PathBuf]) -> ExitCode {
+    let check = |file: &PathBuf| {
+        match scenario::validate(file) {
+            Ok(summary) => drop(writeln!(std::io::stdout(), "{}: ok: {summary}", file.display())),
+            Err(errors) => return wrong(&errors),
+        }
+        ExitCode::SUCCESS
+    };
+    let worst = files.iter().map(check).filter(|code| *code != ExitCode::SUCCESS).last();
+    worst.unwrap_or(ExitCode::SUCCESS)
+}
+
+/// Every mistake, on standard error.
+fn wrong(errors: &FileErrors) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{}", errors.render(Style::of_stderr()));
+    ExitCode::from(USAGE)
+}
+
 /// An expectation did not hold.
 const FAILED: u8 = 1;
+
+/// Wrong usage, or a wrong file.
+const USAGE: u8 = 2;
 
 /// The environment cannot do what was asked.
 const CANNOT: u8 = 3;

@@ -6,14 +6,14 @@ use std::time::Duration;
 use nearhop::event::{Event, EventKind, Family};
 use nearhop::time::Nanos;
 
-use super::stage::{BRISK, CALM, Stage};
+use super::show::{BRISK, CALM, Show};
 use super::{DemoError, FAMILIES, Results};
-use crate::lab::{Fault, wait_until};
+use crate::lab::wait_until;
 use crate::measure::{
     Cause, Heal, HealResult, Kill, KillError, KillKind, KillResult, Window, measure_heal,
     measure_kill,
 };
-use crate::report::{LabEventKind, ReportedKill};
+use crate::report::ReportedKill;
 
 /// One kill, for the screen.
 pub(super) struct Outcome {
@@ -22,7 +22,7 @@ pub(super) struct Outcome {
     pub(super) heals: Vec<HealResult>,
 }
 
-impl Stage {
+impl Show {
     /// Makes the next site the cheapest, kills it, waits until others serve, heals it, and waits
     /// until it serves again.
     pub(super) fn kill_and_heal(
@@ -31,7 +31,7 @@ impl Stage {
         results: &mut Results,
     ) -> Result<Outcome, DemoError> {
         self.promote_next(results)?;
-        let site = self.order[0].clone();
+        let site = self.stage.order[0].clone();
         let (window, kills) = self.kill(kind, &site, results)?;
         let heals = self.heal(kind, &site, window, results)?;
         results.heals.extend(heals.iter().cloned());
@@ -41,11 +41,11 @@ impl Stage {
     /// A reload that moves every flow, and must lose none.
     fn promote_next(&mut self, results: &mut Results) -> Result<(), DemoError> {
         // A site that was killed before waits for nothing: an operator says so.
-        self.router.post("/v1/undamp")?;
+        self.stage.router.post("/v1/undamp")?;
         let start = Nanos::now();
-        let mut order = self.order.clone();
+        let mut order = self.stage.order.clone();
         order.rotate_left(1);
-        self.reorder(&order)?;
+        self.stage.reorder(&order)?;
         let site = order[0].clone();
         self.wait_for_flows(&format!("{site} to answer every flow"), |now| now == site)?;
         let lost = self.lossless(start, "reload", &site, results)?;
@@ -64,11 +64,9 @@ impl Stage {
         // Long enough to be seen serving, and at any phase of the probes.
         let at = start + LEAD + self.phase.next();
         wait_until("the moment of the kill", Duration::from_secs(1), || Nanos::now() >= at)?;
-        let act = self.lab.inflict(fault(kind), site).map_err(DemoError::lab)?;
-        let how = LabEventKind::Fault { how: kind, site: site.to_owned(), family: None };
-        self.events.lab(act.before.0, how)?;
+        let act = self.stage.inflict(kind, site)?;
         self.wait_for_flows("another site to answer every flow", |now| now != site)?;
-        let router = &self.router;
+        let router = &self.stage.router;
         wait_until("the router to tell of the fault", Duration::from_secs(5), || {
             FAMILIES.iter().all(|&family| {
                 router.told(act.before.0, |event| is_site(event, site, family, false))
@@ -77,7 +75,7 @@ impl Stage {
         let end = Nanos::now();
         self.prober.set_spacing(CALM).map_err(DemoError::lab)?;
         let taken = self.records(start..end)?;
-        let events = self.events_since(act.before)?;
+        let events = self.stage.events_since(act.before)?;
         let window = Window { start_ns: start.0, fault_ns: act.before.0, end_ns: end.0 };
         let mut kills = Vec::new();
         for family in FAMILIES {
@@ -103,10 +101,8 @@ impl Stage {
         start: Nanos,
         results: &mut Results,
     ) -> Result<Vec<HealResult>, DemoError> {
-        self.router.post("/v1/undamp")?;
-        let act = self.lab.heal(fault(kind), site).map_err(DemoError::lab)?;
-        let heal = LabEventKind::Heal { how: kind, site: site.to_owned() };
-        self.events.lab(act.before.0, heal)?;
+        self.stage.router.post("/v1/undamp")?;
+        let act = self.stage.heal(kind, site)?;
         self.wait_for_flows(&format!("{site} to answer every flow again"), |now| now == site)?;
         let end = Nanos::now();
         let taken = self.records(start..end)?;
@@ -123,11 +119,10 @@ impl Stage {
 
     /// Drains the cheapest site and takes it back; neither may lose anything.
     pub(super) fn drain_and_back(&mut self, results: &mut Results) -> Result<(), DemoError> {
-        let (site, next) = (self.order[0].clone(), self.order[1].clone());
+        let (site, next) = (self.stage.order[0].clone(), self.stage.order[1].clone());
         for (verb, to) in [("drain", &next), ("undrain", &site)] {
             let start = Nanos::now();
-            self.router.post(&format!("/v1/{verb}/{site}"))?;
-            self.note(LabEventKind::Change { what: format!("{verb} {site}") })?;
+            self.stage.ask(&format!("{verb}/{site}"))?;
             self.wait_for_flows(&format!("{to} to answer every flow"), |now| now == to)?;
             let lost = self.lossless(start, verb, to, results)?;
             results.drains.0 += lost.0;
@@ -171,15 +166,6 @@ impl Stage {
             }
         }
         Ok((sent, lost))
-    }
-}
-
-fn fault(kind: KillKind) -> Fault {
-    match kind {
-        KillKind::Announced => Fault::Announced,
-        KillKind::Silent => Fault::Silent,
-        KillKind::Server => Fault::Server,
-        KillKind::Site => Fault::Site,
     }
 }
 

@@ -2,9 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod acts;
-mod router;
 mod screen;
-mod stage;
+mod show;
 
 use std::path::PathBuf;
 
@@ -17,7 +16,7 @@ use crate::report::{LabEventKind, Machine, ReportedKill, Run, RunFolder};
 use crate::topology::{NodeKind, Topology};
 use crate::utc::Utc;
 use screen::Screen;
-use stage::Stage;
+use show::Show;
 
 /// What `nearlab demo` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -63,24 +62,7 @@ pub enum KillKindArg {
 }
 
 /// Why a demo could not be run to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// The machine, the lab or one of its parts.
-    #[error("{0}")]
-    Lab(String),
-    /// Something did not come about in time.
-    #[error(transparent)]
-    Overdue(#[from] crate::lab::Overdue),
-    /// A file of the run could not be written.
-    #[error(transparent)]
-    Report(#[from] crate::report::ReportError),
-}
-
-impl DemoError {
-    fn lab(error: impl std::fmt::Display) -> Self {
-        Self::Lab(error.to_string())
-    }
-}
+pub use crate::stage::StageError as DemoError;
 
 /// Runs the demo inside a sandbox; `true` if every expectation held.
 ///
@@ -95,27 +77,27 @@ pub fn run(options: &DemoOptions) -> Result<bool, DemoError> {
     }
     let folder = RunFolder::create(&options.runs, Utc::now())?;
     let started = Nanos::now();
-    let mut stage = Stage::build(topology(options)?, options.seed, &folder)?;
-    screen.built(&stage, started);
-    stage.wait_for_service()?;
-    screen.ready(&mut stage, started)?;
+    let mut show = Show::build(topology(options)?, options.seed, &folder)?;
+    screen.built(&show.stage, started);
+    show.wait_for_service()?;
+    screen.ready(&mut show, started)?;
     let mut results = Results::default();
     let begun = Nanos::now();
-    stage.settle()?;
+    show.settle()?;
     for round in 0..options.repeat {
         for kind in kinds(options) {
-            let outcome = stage.kill_and_heal(kind, &mut results)?;
+            let outcome = show.kill_and_heal(kind, &mut results)?;
             screen.kill(round + 1, kind, &outcome);
         }
     }
-    stage.drain_and_back(&mut results)?;
+    show.drain_and_back(&mut results)?;
     screen.drained(&results);
     let ended = Nanos::now();
-    let run = results.into_run(options, &mut stage, begun, ended)?;
+    let run = results.into_run(options, &mut show, begun, ended)?;
     finish(options, &folder, &screen, &run, started)?;
     if options.keep {
         screen.keep();
-        stage.hold();
+        show.hold();
     }
     Ok(run.summary.ok)
 }
@@ -154,24 +136,24 @@ impl Results {
     fn into_run(
         self,
         options: &DemoOptions,
-        stage: &mut Stage,
+        show: &mut Show,
         begun: Nanos,
         ended: Nanos,
     ) -> Result<Run, DemoError> {
-        let taken = stage.records(begun..ended)?;
-        let method = stage.method(&taken.head);
+        let taken = show.records(begun..ended)?;
+        let method = show.method(&taken.head);
         let budgets = budgets(options.slack);
         let summary = Summary::new(&self.kills, &self.heals, &budgets, self.failures);
-        stage.note(LabEventKind::Note { text: "end".into() })?;
+        show.stage.note(LabEventKind::Note { text: "end".into() })?;
         Ok(Run {
             started: Utc::now().rfc3339(),
             command: format!("nearlab demo --repeat {} --seed {}", options.repeat, options.seed),
             seed: options.seed,
             machine: Machine::this(),
             method,
-            sites: stage.sites(),
+            sites: show.stage.sites(),
             traces: taken.traces,
-            marks: stage.finish_events()?,
+            marks: show.finish_events()?,
             kills: self.reported,
             budgets,
             summary,

@@ -1,60 +1,38 @@
-//! What the demo tells a person, line by line. With `--json` it goes to standard error, so that
-//! standard output has the one line only.
+//! What the demo tells a person, line by line.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use nearhop::time::Nanos;
 
 use super::acts::Outcome;
-use super::stage::Stage;
+use super::show::Show;
 use super::{DemoError, Results};
+use crate::console::Console;
 use crate::doctor::Report;
 use crate::measure::{KillError, KillKind, KillResult, KillSummary};
 use crate::report::Run;
+use crate::stage::Stage;
 
 /// Where lines go.
-pub(super) struct Screen {
-    json: bool,
-    colour: bool,
-}
+pub(super) struct Screen(Console);
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        let terminal =
-            if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
-        Self { json, colour: terminal && std::env::var_os("NO_COLOR").is_none() }
+        Self(Console::new(json))
     }
 
-    /// A closed pipe is no reason to stop: the run folder has everything.
     fn line(&self, line: impl Display) {
-        let _ = if self.json {
-            writeln!(std::io::stderr(), "{line}")
-        } else {
-            writeln!(std::io::stdout(), "{line}")
-        };
+        self.0.line(line);
     }
 
     fn paint(&self, colour: &str, text: impl Display) -> String {
-        if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_string() }
+        self.0.paint(colour, text)
     }
 
     pub(super) fn doctor(&self, report: &Report) {
-        let told: Vec<String> = report
-            .items
-            .iter()
-            .filter(|item| item.ok || item.required)
-            .map(|item| format!("{} {}", item.name, if item.ok { "ok" } else { "missing" }))
-            .collect();
-        self.line(format_args!("doctor   {}", told.join(" · ")));
-        for item in report.items.iter().filter(|item| item.required && !item.ok) {
-            self.line(format_args!(
-                "         {}: {}; type: {}",
-                item.name, item.follows, item.mend
-            ));
-        }
+        self.0.doctor(report);
     }
 
     pub(super) fn built(&self, stage: &Stage, started: Nanos) {
@@ -66,12 +44,12 @@ impl Screen {
         self.line(format_args!("network  {sites} share {service}            up in {took:.2} s"));
     }
 
-    pub(super) fn ready(&self, stage: &mut Stage, started: Nanos) -> Result<(), DemoError> {
+    pub(super) fn ready(&self, show: &mut Show, started: Nanos) -> Result<(), DemoError> {
         let took = Nanos::now().since(started).as_secs_f64();
         self.line(format_args!(
             "routing  every site up, every flow answered         at {took:.2} s"
         ));
-        for flow in stage.prober.latest().map_err(DemoError::lab)?.iter().step_by(4) {
+        for flow in show.prober.latest().map_err(DemoError::lab)?.iter().step_by(4) {
             let site = flow.site.as_deref().unwrap_or("nobody");
             let rtt = flow.rtt_ns / 1000;
             self.line(format_args!("         client {} -> {site}   {rtt} µs", flow.family.label()));

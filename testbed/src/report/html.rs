@@ -11,11 +11,16 @@ use crate::measure::{HealSummary, KillSummary};
 pub fn page(run: &Run) -> String {
     let mut html = head(run);
     html.push_str(&verdict(run));
-    html.push_str(&headline(run));
-    html.push_str(&split(run));
+    let measured_kills = !run.kills.is_empty();
+    if measured_kills {
+        html.push_str(&headline(run));
+        html.push_str(&split(run));
+    }
     html.push_str(&whole_run(run));
-    html.push_str(&kills(run));
-    html.push_str(&heals(run));
+    if measured_kills {
+        html.push_str(&kills(run));
+        html.push_str(&heals(run));
+    }
     html.push_str(&method(run));
     html + "</main>\n</html>\n"
 }

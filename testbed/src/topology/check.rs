@@ -3,283 +3,321 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::ops::Range;
+use std::time::Duration;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
-use serde::Deserialize;
+use nearhop::config::reader::{
+    self, ConfigErrors, Fault, Finding, Report, Table, article, did_you_mean, duration_in, integer,
+    list_of, one_of, parsed, text,
+};
 use toml::Spanned;
+use toml::de::DeValue;
 
-use super::{Impairment, Link, Node, NodeKind, Service, ServiceSite, Topology, quantity};
-
-/// A topology that cannot be built.
-#[derive(Debug, Diagnostic, thiserror::Error)]
-#[error("{} in the lab's topology: {}", count(mistakes.len()), first(mistakes))]
-pub struct TopologyError {
-    #[source_code]
-    source_code: NamedSource<String>,
-    #[label(collection)]
-    labels: Vec<LabeledSpan>,
-    /// Each mistake: what was expected, what was found.
-    pub mistakes: Vec<String>,
-}
+use super::{Health, Impairment, Link, Node, NodeKind, Service, ServiceSite, Topology, quantity};
 
 /// Reads and checks; `file` is the name that errors show.
-pub(super) fn parse(file: &str, text: &str) -> Result<Topology, TopologyError> {
-    let mut findings = Findings::default();
-    let topology = match toml::from_str::<RawTopology>(text) {
-        Ok(raw) => Some(findings.topology(raw)),
-        Err(error) => {
-            findings.note(&error.span().unwrap_or(0..0), error.message());
-            None
+pub(super) fn parse(file: &str, text: &str) -> Result<Topology, ConfigErrors> {
+    reader::read(file, text, topology)
+}
+
+fn name(longest: usize) -> impl Fn(&str) -> Result<String, Fault> {
+    move |text| {
+        // Names become parts of file names, of device names (at most 15 bytes) and of TOML.
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let fits = (1..=longest).contains(&text.len()) && text.bytes().all(allowed);
+        if fits && !text.starts_with('-') {
+            return Ok(text.to_owned());
         }
-    };
-    match topology {
-        Some(topology) if findings.0.is_empty() => Ok(topology),
-        _ => Err(findings.into_error(file, text)),
+        Err(Fault::new(format!("expected 1 to {longest} letters, digits and hyphens"))
+            .because(format!("{text:?} is not a name")))
     }
 }
 
-/// The file as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTopology {
-    name: Spanned<String>,
-    #[serde(default)]
-    node: Vec<RawNode>,
-    #[serde(default)]
-    link: Vec<RawLink>,
-    #[serde(default)]
-    service: Vec<RawService>,
+fn topology(root: &mut Table<'_>) -> Topology {
+    let called = root.need("name", "name = \"my-lab\"", text("a name", name(LAB_NAME_MAX)));
+    let report = root.report();
+    let known = Known(root.tables("node", "[[node]]").into_iter().map(node).collect());
+    known.check_unique(report);
+    let links: Vec<_> = root.tables("link", "[[link]]").into_iter().collect();
+    let (given, too_many) = (links.len(), links.get(LINKS_MAX).map(Table::span));
+    if let Some(span) = too_many {
+        let finding = Finding::mistake("too many links");
+        report.add(finding.at(span, format!("a lab has at most {LINKS_MAX}")));
+    }
+    let links: Vec<Link> = links.into_iter().filter_map(|table| link(table, &known)).collect();
+    if links.len() == given {
+        known.check_every_host_has_a_link(report, &links);
+    }
+    let raw: Vec<_> = root.tables("service", "[[service]]").into_iter().collect();
+    let raw: Vec<_> = raw.into_iter().map(|table| service(table, &known, &links)).collect();
+    check_services(report, &raw);
+    Topology {
+        name: called.map(Spanned::into_inner).unwrap_or_default(),
+        nodes: known.nodes(),
+        links,
+        services: raw.into_iter().map(|raw| raw.service).collect(),
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A node as written. One that is wrong is still known to what refers to it.
 struct RawNode {
-    name: Spanned<String>,
-    kind: NodeKind,
+    name: Option<Spanned<String>>,
+    known_as: Option<String>,
+    kind: Option<NodeKind>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLink {
-    ends: Spanned<[String; 2]>,
-    delay: Option<Spanned<String>>,
-    jitter: Option<Spanned<String>>,
-    loss: Option<Spanned<String>>,
-    rate: Option<Spanned<String>>,
+fn node(mut table: Table<'_>) -> RawNode {
+    let kinds = |word: &str| {
+        let kinds = [
+            ("client", Some(NodeKind::Client)),
+            ("site", Some(NodeKind::Site)),
+            ("router", Some(NodeKind::Router)),
+            ("plain", Some(NodeKind::Plain)),
+        ];
+        one_of(word, &kinds)
+    };
+    let raw = RawNode {
+        name: table.need("name", "name = \"ams\"", text("a name", name(NAME_MAX))),
+        known_as: table.as_written("name"),
+        kind: table.need("kind", "kind = \"site\"", text("a word", kinds)).map(Spanned::into_inner),
+    };
+    table.finish();
+    raw
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawService {
-    name: Spanned<String>,
-    router: Spanned<String>,
-    addresses: Spanned<Vec<IpAddr>>,
-    sites: Vec<RawSite>,
-}
+/// The nodes, for what refers to them.
+struct Known(Vec<RawNode>);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSite {
-    name: Spanned<String>,
-    cost: u32,
-}
-
-/// Mistakes so far, with their places.
-#[derive(Default)]
-struct Findings(Vec<(Range<usize>, String)>);
-
-impl Findings {
-    fn note(&mut self, span: &Range<usize>, what: impl Into<String>) {
-        self.0.push((span.clone(), what.into()));
-    }
-
-    fn topology(&mut self, raw: RawTopology) -> Topology {
-        self.check_name(&raw.name, usize::MAX);
-        let nodes = self.nodes(raw.node);
-        let links = self.links(raw.link, &nodes);
-        self.check_every_host_has_a_link(&raw.name, &nodes, &links);
-        let services = self.services(raw.service, &nodes, &links);
-        Topology { name: raw.name.into_inner(), nodes, links, services }
-    }
-
-    fn nodes(&mut self, raw: Vec<RawNode>) -> Vec<Node> {
-        let mut seen = BTreeSet::new();
-        for node in &raw {
-            self.check_name(&node.name, NAME_MAX);
-            self.check_unique(&mut seen, "node", &node.name);
-        }
-        let node = |raw: RawNode| Node { name: raw.name.into_inner(), kind: raw.kind };
-        raw.into_iter().map(node).collect()
-    }
-
-    fn links(&mut self, raw: Vec<RawLink>, nodes: &[Node]) -> Vec<Link> {
-        if let Some(link) = raw.get(LINKS_MAX) {
-            self.note(&link.ends.span(), format!("a lab has at most {LINKS_MAX} links"));
-        }
-        let links: Vec<_> = raw.into_iter().filter_map(|link| self.link(link, nodes)).collect();
-        links.into_iter().map(|(_, link)| link).collect()
-    }
-
-    fn link(&mut self, raw: RawLink, nodes: &[Node]) -> Option<(Range<usize>, Link)> {
-        let impairment = self.impairment(&raw);
-        let span = raw.ends.span();
-        let [one, other] = raw.ends.into_inner();
-        let kind = |name: &str| nodes.iter().find(|node| node.name == name).map(|node| node.kind);
-        for name in [&one, &other] {
-            if kind(name).is_none() {
-                self.note(&span, format!("no node is called \"{name}\"; {}", known(nodes)));
-            }
-        }
-        let (host, router) = match (kind(&one)?, kind(&other)?) {
-            (NodeKind::Router, NodeKind::Router) => {
-                self.note(&span, "a link between two routers is not built yet");
-                return None;
-            }
-            (_, NodeKind::Router) => (one, other),
-            (NodeKind::Router, _) => (other, one),
-            _ => {
-                self.note(&span, "one end of a link is a router");
-                return None;
-            }
+impl Known {
+    fn nodes(&self) -> Vec<Node> {
+        let node = |raw: &RawNode| {
+            Some(Node { name: raw.name.as_ref()?.get_ref().clone(), kind: raw.kind? })
         };
-        Some((span, Link { host, router, impairment }))
+        self.0.iter().filter_map(node).collect()
     }
 
-    fn impairment(&mut self, raw: &RawLink) -> Impairment {
-        let delay = self.quantity(raw.delay.as_ref(), quantity::duration).unwrap_or_default();
-        let jitter = self.quantity(raw.jitter.as_ref(), quantity::duration).unwrap_or_default();
-        if let Some(text) = raw.jitter.as_ref().filter(|_| jitter > delay) {
-            self.note(&text.span(), "jitter is at most the delay");
-        }
-        Impairment {
-            delay,
-            jitter,
-            loss: self.quantity(raw.loss.as_ref(), quantity::share).unwrap_or_default(),
-            rate: self.quantity(raw.rate.as_ref(), quantity::rate),
+    fn find(&self, name: &str) -> Option<&RawNode> {
+        self.0.iter().find(|node| node.known_as.as_deref() == Some(name))
+    }
+
+    fn check_unique(&self, report: &Report) {
+        let mut seen = BTreeSet::new();
+        for name in self.0.iter().filter_map(|node| node.name.as_ref()) {
+            check_unique(report, &mut seen, "node", name);
         }
     }
 
-    fn quantity<T>(
-        &mut self,
-        text: Option<&Spanned<String>>,
-        parse: fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let text = text?;
-        let parsed = parse(text.get_ref());
-        parsed.map_err(|what| self.note(&text.span(), what)).ok()
+    /// Reports that no node, or none of `kind`, has this name.
+    fn report_unknown(
+        &self,
+        report: &Report,
+        span: std::ops::Range<usize>,
+        name: &str,
+        kind: Option<NodeKind>,
+    ) {
+        let fits = |node: &&RawNode| kind.is_none_or(|kind| node.kind == Some(kind));
+        let names: Vec<&str> =
+            self.0.iter().filter(fits).filter_map(|node| node.known_as.as_deref()).collect();
+        let what = match kind {
+            Some(NodeKind::Router) => "router",
+            Some(NodeKind::Site) => "site",
+            _ => "node",
+        };
+        let mut finding = Finding::mistake(format!("no {what} is called \"{name}\""))
+            .at(span, list_of("there are", &names));
+        if let Some(best) = did_you_mean(name, &names) {
+            finding = finding.help(format!("did you mean \"{best}\"?"));
+        }
+        report.add(finding);
     }
 
     /// The default route of a host leads out of its link, so there must be exactly one.
-    fn check_every_host_has_a_link(
-        &mut self,
-        lab: &Spanned<String>,
-        nodes: &[Node],
-        links: &[Link],
-    ) {
-        for node in nodes.iter().filter(|node| node.kind != NodeKind::Router) {
-            let count = links.iter().filter(|link| link.host == node.name).count();
-            if count != 1 && self.0.is_empty() {
-                let name = &node.name;
-                self.note(&lab.span(), format!("\"{name}\" has {count} links, expected one"));
+    fn check_every_host_has_a_link(&self, report: &Report, links: &[Link]) {
+        for node in self.0.iter().filter(|node| node.kind != Some(NodeKind::Router)) {
+            let Some(name) = &node.name else { continue };
+            let count = links.iter().filter(|link| link.host == *name.get_ref()).count();
+            if count != 1 {
+                let finding = Finding::mistake(format!("\"{}\" has {count} links", name.get_ref()))
+                    .at(name.span(), "expected one, to a router")
+                    .consequence();
+                report.add(finding);
             }
         }
     }
+}
 
-    fn services(&mut self, raw: Vec<RawService>, nodes: &[Node], links: &[Link]) -> Vec<Service> {
-        let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
-        for service in &raw {
-            self.check_name(&service.name, usize::MAX);
-            self.check_unique(&mut names, "service", &service.name);
-            self.check_service(service, nodes, links);
-            for address in service.addresses.get_ref() {
-                if !addresses.insert(*address) {
-                    let what = format!("the address {address} is given twice");
-                    self.note(&service.addresses.span(), what);
-                }
+fn link(mut table: Table<'_>, known: &Known) -> Option<Link> {
+    let pair = table.need("ends", "ends = [\"ams\", \"r1\"]", ends);
+    let impairment = impairment(&mut table);
+    let report = table.report();
+    table.finish();
+    let pair = pair?;
+    let span = pair.span();
+    let [one, other] = pair.into_inner();
+    for name in [&one, &other] {
+        if known.find(name).is_none() {
+            known.report_unknown(report, span.clone(), name, None);
+        }
+    }
+    let (host, router) = match (known.find(&one)?.kind?, known.find(&other)?.kind?) {
+        (NodeKind::Router, NodeKind::Router) => {
+            let finding = Finding::mistake("a link between two routers is not built yet");
+            report.add(finding.at(span, "both are routers"));
+            return None;
+        }
+        (_, NodeKind::Router) => (one, other),
+        (NodeKind::Router, _) => (other, one),
+        _ => {
+            let finding = Finding::mistake("one end of a link is a router");
+            report.add(finding.at(span, "neither is"));
+            return None;
+        }
+    };
+    Some(Link { host, router, impairment })
+}
+
+fn ends(value: &DeValue<'_>) -> Result<[String; 2], Fault> {
+    let expected = || Fault::new("expected the names of two nodes");
+    let items = value.as_array().ok_or_else(expected)?;
+    let names = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+    let names: Vec<String> = names.collect::<Option<_>>().ok_or_else(expected)?;
+    names.try_into().map_err(|_| expected())
+}
+
+fn impairment(table: &mut Table<'_>) -> Impairment {
+    let time = || text("a span of time", duration_in(Duration::ZERO..=DELAY_MAX));
+    let delay = table.get("delay", time()).map(Spanned::into_inner).unwrap_or_default();
+    let jitter = table.get("jitter", time());
+    if let Some(jitter) = jitter.as_ref().filter(|jitter| *jitter.get_ref() > delay) {
+        let finding = Finding::mistake("jitter is at most the delay")
+            .at(jitter.span(), "a packet cannot be early by more than it is late");
+        table.report().add(finding);
+    }
+    Impairment {
+        delay,
+        jitter: jitter.map(Spanned::into_inner).unwrap_or_default(),
+        loss: table
+            .get("loss", text("a percentage", quantity::share))
+            .map(Spanned::into_inner)
+            .unwrap_or_default(),
+        rate: table.get("rate", text("a rate", quantity::rate)).map(Spanned::into_inner),
+    }
+}
+
+/// A service with the places of what is checked against the other services.
+struct RawService {
+    service: Service,
+    name: Option<Spanned<String>>,
+    addresses: Vec<Spanned<IpAddr>>,
+}
+
+fn service(mut table: Table<'_>, known: &Known, links: &[Link]) -> RawService {
+    let name = table.need("name", "name = \"dns\"", text("a name", name(LAB_NAME_MAX)));
+    let router =
+        table.need("router", "router = \"r1\"", text("a name", |text| Ok(text.to_owned())));
+    let example = "addresses = [\"198.51.100.53\"]";
+    let address = parsed("expected an address such as \"198.51.100.53\"");
+    let addresses = table.list("addresses", text("an address", address));
+    let empty = table.node("addresses").and_then(|node| node.get_ref().as_array());
+    if !table.has("addresses") || empty.is_some_and(|items| items.is_empty()) {
+        table.missing("addresses", example);
+    }
+    let report = table.report();
+    let is_router = |name: &str| known.find(name).is_some_and(|n| n.kind == Some(NodeKind::Router));
+    if let Some(router) = router.as_ref().filter(|router| !is_router(router.get_ref())) {
+        known.report_unknown(report, router.span(), router.get_ref(), Some(NodeKind::Router));
+    }
+    let router = router.map(Spanned::into_inner).unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let mut sites = Vec::new();
+    for table in table.tables("sites", "sites = [{ name = \"ams\", cost = 10 }]") {
+        let (name, site) = site(table);
+        if let Some(name) = name {
+            check_unique(report, &mut seen, "site", &name);
+            check_site(report, &name, &router, known, links);
+        }
+        sites.extend(site);
+    }
+    let health = table.table("health", "health = { interval = \"10ms\" }").map(health);
+    table.finish();
+    let service = Service {
+        name: name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(),
+        router,
+        addresses: addresses.iter().map(|address| *address.get_ref()).collect(),
+        sites,
+        health: health.unwrap_or_default(),
+    };
+    RawService { service, name, addresses }
+}
+
+fn site(mut table: Table<'_>) -> (Option<Spanned<String>>, Option<ServiceSite>) {
+    let name = table.need("name", "name = \"ams\"", text("a name", |text| Ok(text.to_owned())));
+    let cost = table.need("cost", "cost = 10", integer(0..=u32::MAX)).map(Spanned::into_inner);
+    table.finish();
+    let site = name.as_ref().zip(cost);
+    let site = site.map(|(name, cost)| ServiceSite { name: name.get_ref().clone(), cost });
+    (name, site)
+}
+
+fn check_site(
+    report: &Report,
+    name: &Spanned<String>,
+    router: &str,
+    known: &Known,
+    links: &[Link],
+) {
+    let (span, name) = (name.span(), name.get_ref());
+    match known.find(name) {
+        Some(node) if node.kind.is_none_or(|kind| kind == NodeKind::Site) => {
+            let is_link = |link: &Link| link.host == *name && link.router == router;
+            let consistent = known.find(router).is_some() && node.kind.is_some();
+            if consistent && !links.iter().any(is_link) {
+                let finding = Finding::mistake(format!("\"{name}\" has no link to \"{router}\""))
+                    .at(span, "its router chooses among sites it has links to")
+                    .consequence();
+                report.add(finding);
             }
         }
-        raw.into_iter().map(service).collect()
+        _ => known.report_unknown(report, span, name, Some(NodeKind::Site)),
     }
+}
 
-    fn check_service(&mut self, service: &RawService, nodes: &[Node], links: &[Link]) {
-        let router = service.router.get_ref();
-        if !nodes.iter().any(|node| node.name == *router && node.kind == NodeKind::Router) {
-            self.note(&service.router.span(), format!("no router is called \"{router}\""));
+fn health(mut table: Table<'_>) -> Health {
+    let interval = duration_in(Duration::from_millis(1)..=Duration::from_mins(1));
+    let health = Health {
+        interval: table.get("interval", text("a span of time", interval)).map(Spanned::into_inner),
+        fall: table.get("fall", integer(1..=1_000)).map(Spanned::into_inner),
+        rise: table.get("rise", integer(1..=1_000)).map(Spanned::into_inner),
+    };
+    table.finish();
+    health
+}
+
+fn check_services(report: &Report, services: &[RawService]) {
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for service in services {
+        if let Some(name) = &service.name {
+            check_unique(report, &mut names, "service", name);
         }
-        if service.addresses.get_ref().is_empty() {
-            self.note(&service.addresses.span(), "a service has at least one address");
-        }
-        let mut seen = BTreeSet::new();
-        for site in &service.sites {
-            self.check_unique(&mut seen, "site", &site.name);
-            let name = site.name.get_ref();
-            let is_site = |node: &&Node| node.name == *name && node.kind == NodeKind::Site;
-            if nodes.iter().find(is_site).is_none() {
-                self.note(&site.name.span(), format!("no site is called \"{name}\""));
-            } else if !links.iter().any(|link| link.host == *name && link.router == *router) {
-                self.note(&site.name.span(), format!("\"{name}\" has no link to \"{router}\""));
+        for address in &service.addresses {
+            if !addresses.insert(*address.get_ref()) {
+                let what = format!("the address {} is given twice", address.get_ref());
+                report.add(Finding::mistake(what).at(address.span(), "again"));
             }
         }
     }
+}
 
-    /// Names become parts of file names, of device names (at most 15 bytes) and of TOML.
-    fn check_name(&mut self, name: &Spanned<String>, longest: usize) {
-        let text = name.get_ref();
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        let fits = !text.is_empty() && text.len() <= longest.min(64);
-        if !fits || !text.bytes().all(allowed) || text.starts_with('-') {
-            let longest = longest.min(64);
-            let rule = format!("a name is 1 to {longest} letters, digits and hyphens");
-            self.note(&name.span(), rule);
-        }
-    }
-
-    fn check_unique(&mut self, seen: &mut BTreeSet<String>, what: &str, name: &Spanned<String>) {
-        if !seen.insert(name.get_ref().clone()) {
-            self.note(
-                &name.span(),
-                format!("two of kind {what} are called \"{}\"", name.get_ref()),
-            );
-        }
-    }
-
-    fn into_error(self, file: &str, text: &str) -> TopologyError {
-        let label = |(span, what): &(Range<usize>, String)| {
-            LabeledSpan::new_with_span(Some(what.clone()), SourceSpan::from(span.clone()))
-        };
-        TopologyError {
-            source_code: NamedSource::new(file, text.to_owned()),
-            labels: self.0.iter().map(label).collect(),
-            mistakes: self.0.into_iter().map(|(_, what)| what).collect(),
-        }
+fn check_unique(report: &Report, seen: &mut BTreeSet<String>, what: &str, name: &Spanned<String>) {
+    if !seen.insert(name.get_ref().clone()) {
+        let message = format!("two of kind {what} are called \"{}\"", name.get_ref());
+        let label = format!("{} of this name is given above", article(what));
+        report.add(Finding::mistake(message).at(name.span(), label));
     }
 }
 
-fn service(raw: RawService) -> Service {
-    let site = |raw: RawSite| ServiceSite { name: raw.name.into_inner(), cost: raw.cost };
-    Service {
-        name: raw.name.into_inner(),
-        router: raw.router.into_inner(),
-        addresses: raw.addresses.into_inner(),
-        sites: raw.sites.into_iter().map(site).collect(),
-    }
-}
-
-fn known(nodes: &[Node]) -> String {
-    let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
-    format!("there are: {}", names.join(", "))
-}
-
-fn count(mistakes: usize) -> String {
-    if mistakes == 1 { "a mistake".to_owned() } else { format!("{mistakes} mistakes") }
-}
-
-fn first(mistakes: &[String]) -> &str {
-    mistakes.first().map_or("", String::as_str)
-}
-
-/// With "nh-" before it a name is a device's, which has at most 15 bytes.
-const NAME_MAX: usize = 12;
+const DELAY_MAX: Duration = Duration::from_hours(1);
+const LAB_NAME_MAX: usize = 64;
 /// The number of the link is one byte of its IPv4 addresses.
 const LINKS_MAX: usize = 256;
+/// With "nh-" before it a name is a device's, which has at most 15 bytes.
+const NAME_MAX: usize = 12;

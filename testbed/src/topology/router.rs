@@ -3,10 +3,11 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::{LinkPlan, Service, Topology};
+use super::{Health, LinkPlan, Service, Topology};
 
 /// TOML by the design's "The configuration".
 pub(super) fn config(topology: &Topology, router: &str) -> String {
@@ -40,7 +41,7 @@ fn anycast(text: &mut String, service: &Service) {
     for site in &service.sites {
         push(text, "\n[[service.site]]");
         push(text, &format!("name = {0}\nvia = {0}\ncost = {1}", quoted(&site.name), site.cost));
-        push(text, HEALTH);
+        push(text, &health(service.health));
     }
 }
 
@@ -68,8 +69,24 @@ fn text_of(network: &IpNetwork) -> String {
 
 /// Echoes tell of the link and the machine, queries of the server: a site is up while both are
 /// answered. A dead server is noticed after 3 queries; ICMP unreachable tells sooner.
-const HEALTH: &str = "\
-health = [
-    { icmp = {}, interval = \"10ms\", fall = 3, rise = 5 },
-    { dns = { port = 53, name = \"site.example.\" }, interval = \"10ms\", fall = 3, rise = 3 },
-]";
+fn health(health: Health) -> String {
+    let interval = health.interval.unwrap_or(INTERVAL).as_micros();
+    let rhythm = |rise: u32| {
+        let (fall, rise) = (health.fall.unwrap_or(FALL), health.rise.unwrap_or(rise));
+        format!("interval = \"{}\", fall = {fall}, rise = {rise}", micros(interval))
+    };
+    let (echo, query) = (rhythm(RISE_ECHO), rhythm(RISE_QUERY));
+    format!(
+        "health = [\n    {{ icmp = {{}}, {echo} }},\n    \
+         {{ dns = {{ port = 53, name = \"site.example.\" }}, {query} }},\n]"
+    )
+}
+
+fn micros(us: u128) -> String {
+    if us.is_multiple_of(1_000) { format!("{}ms", us / 1_000) } else { format!("{us}us") }
+}
+
+const INTERVAL: Duration = Duration::from_millis(10);
+const FALL: u32 = 3;
+const RISE_ECHO: u32 = 5;
+const RISE_QUERY: u32 = 3;

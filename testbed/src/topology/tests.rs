@@ -1,3 +1,5 @@
+use nearhop::config::Style;
+
 use super::*;
 
 #[test]
@@ -61,14 +63,18 @@ fn each_mistake_is_told_with_what_was_found() {
         ("kind = \"client\"", "kind = \"clown\"", "clown"),
         ("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]", "no node is called \"klient\""),
         ("[\"client\", \"r1\"]", "[\"client\", \"ams\"]", "one end of a link is a router"),
-        ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\ndelay = \"20\"", "expected a time"),
+        (
+            "[\"client\", \"r1\"]",
+            "[\"client\", \"r1\"]\ndelay = \"20\"",
+            "delay: \"20\" is not a span of time",
+        ),
         ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\njitter = \"2ms\"", "at most the delay"),
-        ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\nlos = \"1%\"", "unknown field `los`"),
+        ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\nlos = \"1%\"", "did you mean loss?"),
         ("[\"client\", \"r1\"]", "[\"ams\", \"r1\"]", "\"client\" has 0 links"),
         ("name = \"fra\", cost", "name = \"fro\", cost", "no site is called \"fro\""),
         ("name = \"fra\", cost", "name = \"ams\", cost", "two of kind site are called \"ams\""),
         ("router = \"r1\"", "router = \"r2\"", "no router is called \"r2\""),
-        ("198.51.100.53", "198.51.100.530", "invalid"),
+        ("198.51.100.53", "198.51.100.530", "expected an address"),
         ("name = \"client\"", "name = \"a-client-too-long\"", "1 to 12 letters"),
         ("name = \"client\"", "name = \"../etc\"", "1 to 12 letters"),
     ];
@@ -76,7 +82,7 @@ fn each_mistake_is_told_with_what_was_found() {
         let text = THREE_SITES.replacen(from, to, 1);
         assert_ne!(text, THREE_SITES, "{from} is not in the file");
         let error = Topology::parse("t", &text).unwrap_err();
-        let told = error.mistakes.join("\n");
+        let told = error.render(Style::PLAIN);
         assert!(told.contains(expected), "{to}: {told}");
     }
 }

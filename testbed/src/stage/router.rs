@@ -1,4 +1,4 @@
-//! The router under demonstration, over its control socket.
+//! The router of a stage, over its control socket.
 #![forbid(unsafe_code)]
 
 use std::ops::ControlFlow;
@@ -9,10 +9,10 @@ use std::thread;
 use nearhop::client::Client;
 use nearhop::event::Event;
 
-use super::DemoError;
+use super::StageError;
 
 /// A client of the router, and every event it tells.
-pub(super) struct Router {
+pub(crate) struct Router {
     client: Client,
     events: Arc<Mutex<Vec<Event>>>,
     /// Events already given out.
@@ -21,23 +21,23 @@ pub(super) struct Router {
 
 impl Router {
     /// Follows the router that answers at `socket`, from its first event on.
-    pub(super) fn follow(socket: &Path) -> Result<Self, DemoError> {
+    pub(crate) fn follow(socket: &Path) -> Result<Self, StageError> {
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let (path, into) = (socket.to_owned(), Arc::clone(&events));
         thread::Builder::new()
             .name("watch".into())
             .spawn(move || watch(path, &into))
-            .map_err(DemoError::lab)?;
-        let client = Client::new(socket.to_owned()).map_err(DemoError::lab)?;
+            .map_err(StageError::lab)?;
+        let client = Client::new(socket.to_owned()).map_err(StageError::lab)?;
         Ok(Self { client, events, given: 0 })
     }
 
-    pub(super) fn post(&self, path: &str) -> Result<(), DemoError> {
-        self.client.post(path).map(drop).map_err(DemoError::lab)
+    pub(crate) fn post(&self, path: &str) -> Result<(), StageError> {
+        self.client.post(path).map(drop).map_err(StageError::lab)
     }
 
     /// Events that were not given out yet.
-    pub(super) fn take_new(&mut self) -> Vec<Event> {
+    pub(crate) fn take_new(&mut self) -> Vec<Event> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let new = events[self.given..].to_vec();
         self.given = events.len();
@@ -45,7 +45,7 @@ impl Router {
     }
 
     /// Whether an event that came at `since_ns` or later fits.
-    pub(super) fn told(&self, since_ns: u64, fits: impl Fn(&Event) -> bool) -> bool {
+    pub(crate) fn told(&self, since_ns: u64, fits: impl Fn(&Event) -> bool) -> bool {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.iter().rev().take_while(|event| event.t_ns >= since_ns).any(fits)
     }

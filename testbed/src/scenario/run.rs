@@ -1,0 +1,264 @@
+//! Plays a scenario on its stage.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nearhop::time::Nanos;
+
+use super::judge::{Done, Record};
+use super::{Deed, Outcome, Scenario, told};
+use crate::console::Console;
+use crate::doctor;
+use crate::measure::{Budgets, KillKind, SUMMARY_SCHEMA, Summary, Trace};
+use crate::report::{LabEventKind, Machine, Run, RunFolder};
+use crate::stage::{ECHO_PORT, SETTLE, Stage, StageError};
+use crate::traffic::probe::sleep_until;
+use crate::traffic::protocol::FlowNow;
+use crate::traffic::{ProbeOptions, Prober};
+use crate::utc::Utc;
+
+/// What `nearlab run` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunOptions {
+    /// The scenario.
+    #[arg(value_name = "SCENARIO.toml")]
+    pub file: PathBuf,
+    /// Another seed than the file's.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print nothing but one line of JSON on standard output (nearlab.run.v1).
+    #[arg(long)]
+    pub json: bool,
+    /// Where run folders are made.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+}
+
+/// Plays it inside a sandbox; `true` if every expectation held.
+///
+/// # Errors
+/// What kept it from reaching its end.
+pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<bool, StageError> {
+    let console = Console::new(options.json);
+    let report = doctor::run().map_err(StageError::lab)?;
+    console.doctor(&report);
+    if !report.ok() {
+        return Err(StageError::Lab("this machine cannot build a lab; see above".into()));
+    }
+    let folder = RunFolder::create(&options.runs, Utc::now())?;
+    let mut play = Play::build(scenario, &folder, &console)?;
+    let begin = play.steps(&console)?;
+    let taken = play.records(begin)?;
+    play.finish(begin, &taken, options, &folder)
+}
+
+/// A scenario being played.
+struct Play<'a> {
+    scenario: &'a Scenario,
+    stage: Stage,
+    probers: Vec<Prober>,
+    done: Vec<Done>,
+    /// How sites that are dead died.
+    dead: BTreeMap<String, KillKind>,
+}
+
+impl<'a> Play<'a> {
+    fn build(
+        scenario: &'a Scenario,
+        folder: &RunFolder,
+        console: &Console,
+    ) -> Result<Self, StageError> {
+        let started = Nanos::now();
+        let stage = Stage::build(scenario.topology.clone(), scenario.seed, folder)?;
+        let (done, dead) = (Vec::new(), BTreeMap::new());
+        let mut play = Self { scenario, stage, probers: Vec::new(), done, dead };
+        play.stage.wait_for_sites()?;
+        play.probers = start_probers(scenario, &play.stage)?;
+        for prober in &mut play.probers {
+            wait_for_answers(prober)?;
+        }
+        let took = Nanos::now().since(started).as_secs_f64();
+        let sites = play.stage.sites().join(", ");
+        console.line(format_args!("network  {sites} up, every flow answered in {took:.2} s"));
+        Ok(play)
+    }
+
+    /// Takes each step at its time; returns the beginning.
+    fn steps(&mut self, console: &Console) -> Result<Nanos, StageError> {
+        let begin = Nanos::now() + LEAD;
+        sleep_until(begin);
+        self.stage.note(LabEventKind::Note { text: format!("{} begins", self.scenario.name) })?;
+        for (index, step) in self.scenario.steps.iter().enumerate() {
+            let at = begin + step.at;
+            sleep_until(at);
+            console.line(format_args!("{:>7.3} s  {}", step.at.as_secs_f64(), step.deed));
+            match &step.deed {
+                Deed::Flap { .. } => self.flap(index, at, &step.deed)?,
+                deed => self.act(index, deed.clone())?,
+            }
+        }
+        sleep_until(begin + self.scenario.lasts);
+        Ok(begin)
+    }
+
+    /// Deaths at their own times, however long each takes.
+    fn flap(&mut self, index: usize, start: Nanos, deed: &Deed) -> Result<(), StageError> {
+        let Deed::Flap { site, how, every, down, lasts } = deed else { return Ok(()) };
+        let mut at = Duration::ZERO;
+        while at < *lasts {
+            sleep_until(start + at);
+            self.act(index, Deed::Kill { site: site.clone(), how: *how })?;
+            sleep_until(start + at + *down);
+            self.act(index, Deed::Heal { site: site.clone() })?;
+            at += *every;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, step: usize, deed: Deed) -> Result<(), StageError> {
+        let from_ns = Nanos::now().0;
+        let (stage, dead) = (&mut self.stage, &mut self.dead);
+        match &deed {
+            Deed::Kill { site, how } => {
+                dead.insert(site.clone(), *how);
+                stage.inflict(*how, site).map(drop)?;
+            }
+            Deed::Heal { site } => {
+                if let Some(how) = dead.remove(site) {
+                    stage.heal(how, site).map(drop)?;
+                }
+            }
+            Deed::Flap { .. } => {}
+            Deed::Drain(site) => stage.ask(&format!("drain/{site}"))?,
+            Deed::Undrain(site) => stage.ask(&format!("undrain/{site}"))?,
+            Deed::Reorder(order) => stage.reorder(order)?,
+            Deed::Undamp => stage.ask("undamp")?,
+        }
+        self.done.push(Done { step, deed, from_ns, to_ns: Nanos::now().0 });
+        Ok(())
+    }
+
+    /// The records of all probers, from the beginning on; none may be missing.
+    fn records(&mut self, begin: Nanos) -> Result<Vec<Trace>, StageError> {
+        let end = begin + self.scenario.lasts;
+        let delays = self.scenario.topology.links.iter().map(|link| link.impairment.delay);
+        let settle = SETTLE + 4 * delays.max().unwrap_or_default();
+        let mut traces = Vec::new();
+        for prober in &mut self.probers {
+            let taken = prober.take_records(begin..end, settle).map_err(StageError::lab)?;
+            if !taken.head.complete {
+                let what = "the prober has lost some of its records; let the scenario last shorter";
+                return Err(StageError::Lab(what.into()));
+            }
+            traces.extend(taken.traces);
+        }
+        Ok(traces)
+    }
+
+    fn finish(
+        mut self,
+        begin: Nanos,
+        traces: &[Trace],
+        options: &RunOptions,
+        folder: &RunFolder,
+    ) -> Result<bool, StageError> {
+        let console = Console::new(options.json);
+        let events = self.stage.events_since(Nanos::ZERO)?;
+        let record = Record {
+            begin_ns: begin.0,
+            end_ns: (begin + self.scenario.lasts).0,
+            traces,
+            done: &self.done,
+            events: &events,
+        };
+        let outcome = Outcome::of(self.scenario, &record);
+        folder.write_records(traces)?;
+        write_outcome(folder.path(), &outcome)?;
+        let page = folder.write_report(&self.page(&outcome, traces, options))?;
+        told::outcome(&console, &outcome);
+        let lines = self.stage.events.finish()?;
+        told::failures(&console, &outcome.failures, &lines, begin.0);
+        let (colour, verdict) = match outcome.ok {
+            true => ("32", "every expectation held"),
+            false => ("31", "not every expectation held"),
+        };
+        console.line(console.paint(colour, verdict));
+        console.line(format_args!("report   {}", page.display()));
+        if options.json {
+            println!("{}", serde_json::to_string(&outcome).map_err(StageError::lab)?);
+        }
+        Ok(outcome.ok)
+    }
+
+    fn page(&self, outcome: &Outcome, traces: &[Trace], options: &RunOptions) -> Run {
+        let failures =
+            outcome.failures.iter().map(|one| format!("{}: {}", one.expect, one.what)).collect();
+        let summary = Summary {
+            schema: SUMMARY_SCHEMA.to_owned(),
+            ok: outcome.ok,
+            kills: Vec::new(),
+            heals: Vec::new(),
+            failures,
+        };
+        let file = options.file.display();
+        Run {
+            started: Utc::now().rfc3339(),
+            command: format!("nearlab run {file} --seed {}", outcome.seed),
+            seed: outcome.seed,
+            machine: Machine::this(),
+            method: vec![("silent faults".into(), format!("made by {}", self.stage.silence()))],
+            sites: self.stage.sites(),
+            traces: traces.to_vec(),
+            marks: self.stage.events.marks(),
+            kills: Vec::new(),
+            budgets: Budgets::new(),
+            summary,
+        }
+    }
+}
+
+/// One for each `[[flow]]`, each with source ports of its own.
+fn start_probers(scenario: &Scenario, stage: &Stage) -> Result<Vec<Prober>, StageError> {
+    let mut port = FIRST_PORT;
+    let mut probers = Vec::new();
+    for flow in &scenario.flows {
+        let options = ProbeOptions {
+            client: flow.from.clone(),
+            to: flow.to.clone(),
+            flows: flow.count,
+            source_port: port,
+            echo_port: ECHO_PORT,
+            dns_port: 53,
+            spacing_us: u64::try_from(flow.every.as_micros()).unwrap_or(u64::MAX),
+            dns_every_ms: 0,
+        };
+        port = port.saturating_add(u16::try_from(flow.to.len()).unwrap_or(u16::MAX) * flow.count);
+        probers.push(stage.start_prober(&options)?);
+    }
+    Ok(probers)
+}
+
+/// Waits until each flow has been answered.
+pub(crate) fn wait_for_answers(prober: &mut Prober) -> Result<(), StageError> {
+    let all = |flows: &[FlowNow]| flows.iter().all(|flow| flow.site.is_some());
+    match prober.wait_until(ANSWERS_BUDGET, all).map_err(StageError::lab)? {
+        Ok(_) => Ok(()),
+        Err(last) => {
+            let silent = last.iter().filter(|flow| flow.site.is_none()).count();
+            Err(StageError::Lab(format!("{silent} flows had no answer in {ANSWERS_BUDGET:?}")))
+        }
+    }
+}
+
+fn write_outcome(folder: &Path, outcome: &Outcome) -> Result<(), StageError> {
+    let text = serde_json::to_string_pretty(outcome).map_err(StageError::lab)?;
+    fs::write(folder.join("summary.json"), text + "\n").map_err(StageError::lab)
+}
+
+/// From the first answers to the beginning.
+const LEAD: Duration = Duration::from_millis(100);
+const ANSWERS_BUDGET: Duration = Duration::from_secs(10);
+const FIRST_PORT: u16 = 40_000;

@@ -1,0 +1,261 @@
+//! A lab that plays: its router and its sites run, and all that happens goes to one log. The demo,
+//! scenarios and `nearlab up` stand on it.
+#![forbid(unsafe_code)]
+
+mod router;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nearhop::event::{Event, EventKind, Family};
+use nearhop::time::Nanos;
+
+use crate::lab::process::Program;
+use crate::lab::{Act, Fault, Lab, Output, ProcessRole, wait_for, wait_until};
+use crate::measure::KillKind;
+use crate::report::{EventLog, LabEventKind, RunFolder};
+use crate::sandbox::own_executable;
+use crate::site::SiteOptions;
+use crate::topology::{Node, NodeKind, Topology};
+use crate::traffic::{ProbeOptions, Prober};
+use router::Router;
+
+/// A lab with its router and its sites.
+pub(crate) struct Stage {
+    pub(crate) lab: Lab,
+    pub(crate) router: Router,
+    /// Sites from the cheapest on.
+    pub(crate) order: Vec<String>,
+    pub(crate) events: EventLog,
+    config: PathBuf,
+    router_name: String,
+    silence: String,
+}
+
+/// Why something on the stage could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The machine, the lab or one of its parts.
+    #[error("{0}")]
+    Lab(String),
+    /// Something did not come about in time.
+    #[error(transparent)]
+    Overdue(#[from] crate::lab::Overdue),
+    /// A file of the run could not be written.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+}
+
+impl StageError {
+    pub(crate) fn lab(error: impl std::fmt::Display) -> Self {
+        Self::Lab(error.to_string())
+    }
+}
+
+impl Stage {
+    /// Builds it: the router first, for it makes the devices that the others need. The topology has
+    /// one router.
+    pub(crate) fn build(
+        topology: Topology,
+        seed: u64,
+        folder: &RunFolder,
+    ) -> Result<Self, StageError> {
+        let router = topology.nodes_of(NodeKind::Router).next();
+        let router_name = router.map(|node| node.name.clone()).unwrap_or_default();
+        let order = by_cost(&topology);
+        let config = PathBuf::from(format!("/run/{router_name}.toml"));
+        // Where the client command looks, in a shell at the router.
+        let socket = PathBuf::from(format!("/run/nearhop/{router_name}.sock"));
+        fs::write(&config, topology.router_config(&router_name)).map_err(StageError::lab)?;
+        let lab = Lab::build(topology, seed).map_err(StageError::lab)?;
+        lab.start(router_program(&router_name, &config, &socket, folder))
+            .map_err(StageError::lab)?;
+        lab.connect(START_BUDGET).map_err(StageError::lab)?;
+        let serves = |site: &&Node| lab.topology().service_addresses(&site.name).next().is_some();
+        for site in lab.topology().nodes_of(NodeKind::Site).filter(serves) {
+            start_site(&lab, &site.name, folder)?;
+        }
+        wait_until("the router's control socket", START_BUDGET, || socket.exists())?;
+        let router = Router::follow(&socket)?;
+        let silence = lab.silence().map_or_else(|| "unknown".into(), |way| way.to_string());
+        let events = folder.events()?;
+        Ok(Self { lab, router, order, events, config, router_name, silence })
+    }
+
+    /// Starts a prober at its client.
+    pub(crate) fn start_prober(&self, options: &ProbeOptions) -> Result<Prober, StageError> {
+        let mut command = Command::new(own_executable());
+        command.args(options.to_args());
+        self.lab
+            .netns(&options.client)
+            .within(|| Prober::spawn(command))
+            .map_err(StageError::lab)?
+            .map_err(StageError::lab)
+    }
+
+    /// Waits until every site of every service is up in every family.
+    pub(crate) fn wait_for_sites(&mut self) -> Result<(), StageError> {
+        let wanted = legs(self.lab.topology());
+        let (mut up, mut fresh) = (BTreeSet::new(), Vec::new());
+        let router = &mut self.router;
+        wait_for("every site to be up in the router", START_BUDGET, || {
+            for event in router.take_new() {
+                note_up(&event, &mut up);
+                fresh.push(event);
+            }
+            let missing: Vec<_> = wanted.difference(&up).map(|leg| leg.1.as_str()).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("not up: {}", missing.join(", "))) }
+        })?;
+        fresh.into_iter().try_for_each(|event| Ok(self.events.router(event)?))
+    }
+
+    /// Does this to a site, and says so in the log.
+    pub(crate) fn inflict(&mut self, how: KillKind, site: &str) -> Result<Act, StageError> {
+        let act = self.lab.inflict(fault(how), site).map_err(StageError::lab)?;
+        let fault = LabEventKind::Fault { how, site: site.to_owned(), family: None };
+        self.events.lab(act.before.0, fault)?;
+        Ok(act)
+    }
+
+    /// Undoes [`Self::inflict`], and says so in the log.
+    pub(crate) fn heal(&mut self, how: KillKind, site: &str) -> Result<Act, StageError> {
+        let act = self.lab.heal(fault(how), site).map_err(StageError::lab)?;
+        self.events.lab(act.before.0, LabEventKind::Heal { how, site: site.to_owned() })?;
+        Ok(act)
+    }
+
+    /// Asks the router for a change, such as `drain/ams`, and says so in the log.
+    pub(crate) fn ask(&mut self, path: &str) -> Result<(), StageError> {
+        self.router.post(&format!("/v1/{path}"))?;
+        self.note(LabEventKind::Change { what: path.replace('/', " ") })
+    }
+
+    /// Makes `order` the order of costs, by a reload.
+    pub(crate) fn reorder(&mut self, order: &[String]) -> Result<(), StageError> {
+        let names: Vec<&str> = order.iter().map(String::as_str).collect();
+        let topology = self.lab.topology().reordered(&names);
+        fs::write(&self.config, topology.router_config(&self.router_name))
+            .map_err(StageError::lab)?;
+        self.router.post("/v1/reload")?;
+        self.order = by_cost(&topology);
+        let what = format!("reload: {} is the cheapest", order[0]);
+        self.note(LabEventKind::Change { what })
+    }
+
+    pub(crate) fn note(&mut self, kind: LabEventKind) -> Result<(), StageError> {
+        self.events.lab(Nanos::now().0, kind)?;
+        Ok(())
+    }
+
+    /// Takes the router's new events into the log, and gives those from `since` on.
+    pub(crate) fn events_since(&mut self, since: Nanos) -> Result<Vec<Event>, StageError> {
+        for event in self.router.take_new() {
+            self.events.router(event)?;
+        }
+        let all = self.events.router_events();
+        Ok(all.into_iter().filter(|event| event.t_ns >= since.0).collect())
+    }
+
+    /// Their names, in order.
+    pub(crate) fn sites(&self) -> Vec<String> {
+        let mut sites = self.order.clone();
+        sites.sort_unstable();
+        sites
+    }
+
+    /// How silent faults are made here.
+    pub(crate) fn silence(&self) -> &str {
+        &self.silence
+    }
+
+    /// Leaves everything as it is until a signal ends the program, for nothing is dropped.
+    pub(crate) fn hold(self) -> ! {
+        let _stays = self;
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Sites of the first service, the cheapest first.
+fn by_cost(topology: &Topology) -> Vec<String> {
+    let mut sites = topology.services.first().map_or_else(Vec::new, |first| first.sites.clone());
+    sites.sort_by_key(|site| site.cost);
+    sites.into_iter().map(|site| site.name).collect()
+}
+
+fn fault(kind: KillKind) -> Fault {
+    match kind {
+        KillKind::Announced => Fault::Announced,
+        KillKind::Silent => Fault::Silent,
+        KillKind::Server => Fault::Server,
+        KillKind::Site => Fault::Site,
+    }
+}
+
+/// Service, site, family.
+type Leg = (String, String, &'static str);
+
+fn legs(topology: &Topology) -> BTreeSet<Leg> {
+    let mut legs = BTreeSet::new();
+    for service in &topology.services {
+        for site in &service.sites {
+            legs.extend(service.addresses.iter().map(|address| {
+                (service.name.clone(), site.name.clone(), Family::of(*address).label())
+            }));
+        }
+    }
+    legs
+}
+
+fn note_up(event: &Event, up: &mut BTreeSet<Leg>) {
+    if let EventKind::Site { service, site, family, up: is_up, .. } = &event.kind {
+        let key = (service.clone(), site.clone(), family.label());
+        if *is_up {
+            up.insert(key);
+        } else {
+            up.remove(&key);
+        }
+    }
+}
+
+fn router_program(name: &str, config: &Path, socket: &Path, folder: &RunFolder) -> Program {
+    let args = ["router".into(), "run".into(), config.into(), "--socket".into(), socket.into()];
+    let args: [OsString; 5] = args;
+    Program {
+        role: ProcessRole::Router,
+        stderr: Output::File(folder.path().join(format!("{name}.log"))),
+        ..Program::own(name, name, args)
+    }
+}
+
+fn start_site(lab: &Lab, site: &str, folder: &RunFolder) -> Result<(), StageError> {
+    let options = SiteOptions {
+        name: site.to_owned(),
+        addresses: lab.topology().service_addresses(site).collect(),
+        dns_port: 53,
+        http_port: 80,
+        echo_port: ECHO_PORT,
+        ready_file: None,
+    };
+    let program = Program {
+        role: ProcessRole::Server,
+        stdout: Output::Null,
+        stderr: Output::File(folder.path().join(format!("{site}.log"))),
+        ..Program::own(site, site, options.to_args())
+    };
+    lab.start(program).map_err(StageError::lab)
+}
+
+/// Port of the sites' echo (RFC 862).
+pub(crate) const ECHO_PORT: u16 = 7;
+
+/// How long echoes may take to come back.
+pub(crate) const SETTLE: Duration = Duration::from_millis(30);
+
+/// For everything to come up; more than ten times what it takes.
+const START_BUDGET: Duration = Duration::from_secs(15);

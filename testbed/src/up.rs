@@ -1,0 +1,122 @@
+//! `nearlab up`: a lab that stands until Ctrl-C, with its router, its sites and its traffic.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nearhop::time::Nanos;
+
+use crate::console::Console;
+use crate::doctor;
+use crate::report::RunFolder;
+use crate::scenario::wait_for_answers;
+use crate::stage::{ECHO_PORT, Stage, StageError};
+use crate::topology::{NodeKind, Topology};
+use crate::traffic::{Moved, ProbeOptions, Prober};
+use crate::utc::Utc;
+
+/// What `nearlab up` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UpOptions {
+    /// The lab; the built-in one of three sites if not given.
+    #[arg(value_name = "TOPOLOGY.toml")]
+    pub file: Option<PathBuf>,
+    /// What impaired links roll their dice with.
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Where run folders are made; this one has the logs of the router and the sites.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+}
+
+/// Builds the lab inside a sandbox, says how to enter it, and tells of every flow that moves until
+/// a signal ends the program.
+///
+/// # Errors
+/// What kept the lab from coming up.
+pub fn run(topology: Topology, options: &UpOptions) -> Result<(), StageError> {
+    let console = Console::new(false);
+    let report = doctor::run().map_err(StageError::lab)?;
+    console.doctor(&report);
+    if !report.ok() {
+        return Err(StageError::Lab("this machine cannot build a lab; see above".into()));
+    }
+    check(&topology)?;
+    let folder = RunFolder::create(&options.runs, Utc::now())?;
+    let started = Nanos::now();
+    let mut stage = Stage::build(topology, options.seed, &folder)?;
+    stage.wait_for_sites()?;
+    let mut probers = start_probers(&stage)?;
+    for prober in &mut probers {
+        wait_for_answers(prober)?;
+    }
+    let took = Nanos::now().since(started).as_secs_f64();
+    console.line(format_args!("network  up, every flow answered in {took:.2} s"));
+    say_how_to_enter(&console, &stage, &folder);
+    follow(&console, &probers, started)
+}
+
+fn check(topology: &Topology) -> Result<(), StageError> {
+    let routers = topology.nodes_of(NodeKind::Router).count();
+    if routers == 1 {
+        return Ok(());
+    }
+    Err(StageError::Lab(format!("a lab that stands by itself has one router, this has {routers}")))
+}
+
+/// At each client, to every service.
+fn start_probers(stage: &Stage) -> Result<Vec<Prober>, StageError> {
+    let topology = stage.lab.topology();
+    let to: Vec<_> = topology.services.iter().flat_map(|one| one.addresses.clone()).collect();
+    let clients = topology.nodes_of(NodeKind::Client).filter(|_| !to.is_empty());
+    let prober = |client: &str| {
+        stage.start_prober(&ProbeOptions {
+            client: client.to_owned(),
+            to: to.clone(),
+            flows: 4,
+            source_port: 40_000,
+            echo_port: ECHO_PORT,
+            dns_port: 53,
+            spacing_us: SPACING_US,
+            dns_every_ms: 0,
+        })
+    };
+    clients.map(|client| prober(&client.name)).collect()
+}
+
+fn say_how_to_enter(console: &Console, stage: &Stage, folder: &RunFolder) {
+    let topology = stage.lab.topology();
+    let nodes: Vec<_> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
+    let router = topology.nodes_of(NodeKind::Router).next().map_or("", |node| &node.name);
+    console.line(format_args!("nodes    {}", nodes.join(", ")));
+    console.line(format_args!("logs     {}", folder.path().display()));
+    console.line("");
+    console.line("The lab stays up until Ctrl-C. From another terminal:");
+    console.line(format_args!("  nearlab shell {router} nearhop show services"));
+    console.line(format_args!("  nearlab shell {router} nearhop watch"));
+    if let Some(site) = topology.nodes_of(NodeKind::Site).next() {
+        console.line(format_args!("  nearlab shell {0} ip link set nh-{0} down", site.name));
+    }
+    console.line("");
+}
+
+/// Prints each flow that moves.
+fn follow(console: &Console, probers: &[Prober], started: Nanos) -> ! {
+    loop {
+        for prober in probers {
+            for Moved { flow, from, to, t_ns } in prober.moves().try_iter() {
+                let at = Nanos(t_ns).since(started).as_secs_f64();
+                let Some(of) = prober.flows().get(usize::from(flow)) else { continue };
+                console.line(format_args!(
+                    "{at:>9.3} s  {} {} flow {flow}: {from} -> {to}",
+                    of.client,
+                    of.family.label()
+                ));
+            }
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+const SPACING_US: u64 = 10_000;
+const LOOK_EVERY: Duration = Duration::from_millis(50);

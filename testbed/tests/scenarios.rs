@@ -1,0 +1,177 @@
+//! The scenarios that come with the lab, and the commands that read such files, as a user runs them.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+#[test]
+fn every_file_that_comes_with_the_lab_is_valid() {
+    let files: Vec<_> = fs::read_dir(labs()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 5);
+    let output = nearlab().arg("validate").args(&files).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(told.lines().filter(|line| line.contains(": ok: ")).count(), files.len(), "{told}");
+}
+
+#[test]
+fn a_wrong_file_is_told_with_its_places_and_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let (scenario, topology) = (folder.path().join("s.toml"), folder.path().join("t.toml"));
+    fs::write(&scenario, "seed = -1\n[expect]\nlost_max = 5\n").unwrap();
+    fs::write(&topology, "[[node]]\nname = \"ams\"\nkind = \"siet\"\n").unwrap();
+    let validate = nearlab().arg("validate").args([&scenario, &topology]).output().unwrap();
+    let told = String::from_utf8_lossy(&validate.stderr).into_owned();
+    assert_eq!(validate.status.code(), Some(2), "{told}");
+    for expected in ["s.toml:1:8]", "s.toml:3:1]", "t.toml:3:8]", "did you mean lost-max?"] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    for (verb, file) in
+        [("run", &scenario), ("run", &folder.path().join("none")), ("up", &topology)]
+    {
+        let output = nearlab().arg(verb).arg(file).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{verb}: {output:?}");
+    }
+}
+
+/// What died is left, what was healed is taken back, nothing moves without a reason.
+#[test]
+fn the_failover_scenario_holds() {
+    let Some(summary) = played("failover.toml", 0) else { return };
+    let steps = summary["steps"].as_array().unwrap();
+    let moves: Vec<_> = steps.iter().map(|step| step["moves"].as_u64().unwrap()).collect();
+    assert_eq!(moves, [8, 8, 8, 8], "{summary:#}");
+    assert_eq!(steps[1]["lost"], 0, "a heal loses nothing: {summary:#}");
+    assert_eq!(steps[3]["lost"], 0, "a heal loses nothing: {summary:#}");
+}
+
+/// A site that flaps 20 times a second takes no other's flows with it, and is held down.
+#[test]
+fn the_flap_scenario_holds() {
+    let Some(summary) = played("flap.toml", 0) else { return };
+    assert!(summary["moves"].as_u64().unwrap() > 0, "it hit no flow: {summary:#}");
+}
+
+#[test]
+fn an_expectation_that_fails_is_told_with_the_events_round_it_and_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("too-much.toml");
+    let text = "lasts = \"800ms\"\n\
+                [[step]]\nat = \"300ms\"\nkill = { site = \"ams\", how = \"silent\" }\n\
+                [expect]\nlost-max = 0\n";
+    fs::write(&file, text).unwrap();
+    let Some(output) = run(&file, folder.path()) else { return };
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["failures"][0]["expect"], "lost-max", "{summary:#}");
+    let round = told.split("FAILED   lost-max").nth(1).unwrap();
+    for event in ["<<< here", r#""how":"silent","site":"ams""#, r#""site":"ams","family":"ipv4","port":"ams","up":false"#] {
+        assert!(round.contains(event), "{event}: {told}");
+    }
+}
+
+#[test]
+fn a_lab_that_is_up_can_be_entered_until_it_is_interrupted() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = nearlab();
+    up.arg("up").arg(labs().join("three-sites.toml")).arg("--runs").arg(folder.path());
+    up.env("XDG_RUNTIME_DIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut up = up.spawn().unwrap();
+    let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+    let stands = |line: &String| line.contains("stays up until Ctrl-C");
+    if !lines.by_ref().map(Result::unwrap).any(|line| stands(&line)) {
+        let output = up.wait_with_output().unwrap();
+        return cannot(&output);
+    }
+    let shell = |node: &str, command: &[&str]| {
+        let mut shell = nearlab();
+        shell.args(["shell", node]).args(command).env("XDG_RUNTIME_DIR", folder.path());
+        shell.output().unwrap()
+    };
+    let this = env!("CARGO_BIN_EXE_nearlab");
+    let shown = shell("r1", &[this, "router", "show", "services", "--json"]);
+    let shown: Value =
+        serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"));
+    assert_eq!(shown["items"].as_array().unwrap().len(), 6, "{shown:#}");
+    let drained = shell("r1", &[this, "router", "drain", "ams"]);
+    assert!(drained.status.success(), "{drained:?}");
+    // Eight flows are told to have moved, by `up` itself.
+    let moved = lines.by_ref().map(Result::unwrap).filter(|line| line.ends_with(": ams -> fra"));
+    assert_eq!(moved.take(8).count(), 8);
+    interrupt(&up);
+    assert!(!up.wait().unwrap().success());
+}
+
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+}
+
+/// Plays a scenario that comes with the lab, and gives its summary; `None` where labs cannot be.
+fn played(name: &str, code: i32) -> Option<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&labs().join(name), folder.path())?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    let run = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    for file in ["events.jsonl", "records.csv.gz", "summary.json", "report.html"] {
+        assert!(run.join(file).metadata().unwrap().len() > 0, "{file}");
+    }
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let written: Value =
+        serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary, written);
+    Some(summary)
+}
+
+fn run(file: &Path, runs: &Path) -> Option<Output> {
+    let _alone = alone();
+    let output = nearlab().arg("run").arg(file).arg("--json").arg("--runs").arg(runs).output();
+    let output = output.unwrap();
+    if output.status.code() == Some(ENVIRONMENT) {
+        cannot(&output);
+        return None;
+    }
+    Some(output)
+}
+
+/// Says that a test did not run, and why, where `cargo xtask test` collects such words.
+fn cannot(output: &Output) {
+    let why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    let line = format!("scenarios: {why}");
+    assert_eq!(output.status.code(), Some(ENVIRONMENT), "{line}");
+    eprintln!("SKIPPED {line}");
+    let required = std::env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!required, "NEARHOP_REQUIRE_ALL=1, and yet: {line}");
+    if let Some(log) = std::env::var_os("NEARHOP_SKIP_LOG") {
+        let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        writeln!(log, "{line}").unwrap();
+    }
+}
+
+/// Labs that play at once would find each other's checks late.
+fn alone() -> MutexGuard<'static, ()> {
+    static LABS: Mutex<()> = Mutex::new(());
+    LABS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn nearlab() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearlab"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn labs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("labs")
+}
+
+/// How the command says that this machine cannot do it.
+const ENVIRONMENT: i32 = 3;
