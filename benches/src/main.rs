@@ -1,3 +1,124 @@
 //! Measures nearhop and its peers, interleaved in one run.
-#![forbid(unsafe_code)]
-fn main() {}
+//!
+//! `cargo run --release -p nearhop-benches -- NAME [--json FILE]`; BENCHMARKING.md says how each
+//! figure is made and how to read it.
+#![deny(unsafe_code)]
+
+mod failover;
+mod noise;
+mod report;
+mod stats;
+mod sys;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nearlab::sandbox;
+
+use report::{Bench, BenchError};
+
+/// Measures nearhop and its peers, interleaved in one run.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "nearhop-benches", after_help = names())]
+struct Cli {
+    /// Which bench, or `all`.
+    name: String,
+    /// Also write the figures as nearhop.bench.v1; one line for each bench.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Conclude although other programs use the processor.
+    #[arg(long)]
+    noisy: bool,
+    /// Faults of each kind and size; targets are judged over their medians.
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Leave the peers out.
+    #[arg(long)]
+    alone: bool,
+}
+
+/// What a bench is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// How many repeats.
+    pub repeat: u32,
+    /// Without peers.
+    pub alone: bool,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = nearlab::dispatch(&args) {
+        return code;
+    }
+    if args.first().is_some_and(|first| first == ROUTER) {
+        return nearhop::cli::main(
+            std::iter::once("nearhop".into()).chain(args.into_iter().skip(1)),
+        );
+    }
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
+    let chosen = choose(&cli.name)?;
+    // Labs are never on the host; to be done while there is one thread.
+    sandbox::enter(&sandbox::Options::named("bench")).map_err(BenchError::environment)?;
+    let mut met = true;
+    let mut lines = String::new();
+    for (name, bench) in chosen {
+        noise::refuse_if_busy(cli.noisy)?;
+        let before = noise::Noise::begin();
+        let rows = bench(Wish { repeat: cli.repeat, alone: cli.alone })?;
+        let bench = Bench::new(name, before.end(), rows);
+        println!("{bench}");
+        met &= bench.met();
+        lines += &serde_json::to_string(&bench).map_err(BenchError::environment)?;
+        lines.push('\n');
+    }
+    if let Some(path) = &cli.json {
+        std::fs::write(path, lines).map_err(|error| {
+            BenchError::environment(format!("cannot write {}: {error}", path.display()))
+        })?;
+    }
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
+}
+
+type Run = fn(Wish) -> Result<Vec<report::Row>, BenchError>;
+
+fn choose(name: &str) -> Result<Vec<(&'static str, Run)>, BenchError> {
+    if name == "all" {
+        return Ok(BENCHES.to_vec());
+    }
+    if let Some(&bench) = BENCHES.iter().find(|(known, _)| *known == name) {
+        return Ok(vec![bench]);
+    }
+    if PLANNED.contains(&name) {
+        return Err(BenchError::usage(format!("bench \"{name}\" is not built yet; {}", names())));
+    }
+    Err(BenchError::usage(format!("no bench is called \"{name}\"; {}", names())))
+}
+
+fn names() -> String {
+    let names: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
+    format!("there are: {}, all; not built yet: {}", names.join(", "), PLANNED.join(", "))
+}
+
+const BENCHES: &[(&str, Run)] = &[("failover", failover::run)];
+
+/// Named in the plan, and still to come.
+const PLANNED: &[&str] = &["fib", "throughput"];
+
+/// First argument that makes this program the `nearhop` command.
+pub const ROUTER: &str = "router";
+
+/// A target was missed.
+const MISSED: u8 = 1;

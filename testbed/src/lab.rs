@@ -27,7 +27,7 @@ use crate::wire;
 
 pub use crate::sandbox::join::shell;
 pub use fault::{Act, Fault};
-pub(crate) use namespace::Namespace;
+pub use namespace::Namespace;
 use nic::Nic;
 use process::{Crew, Program};
 pub use process::{Exit, Output, ProcessRole};

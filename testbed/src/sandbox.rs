@@ -136,7 +136,7 @@ fn mount_namespace() -> io::Result<u64> {
 }
 
 /// This program, also when its file was replaced meanwhile.
-pub(crate) fn own_executable() -> PathBuf {
+pub fn own_executable() -> PathBuf {
     PathBuf::from("/proc/self/exe")
 }
 

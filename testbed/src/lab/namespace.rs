@@ -15,10 +15,14 @@ use crate::sys;
 /// A namespace under /run/netns; its name goes when this is dropped, and the namespace itself
 /// with its last process.
 #[derive(Debug)]
-pub(crate) struct Namespace(PathBuf);
+pub struct Namespace(PathBuf);
 
 impl Namespace {
-    pub(crate) fn make(name: &str) -> Result<Self, LabError> {
+    /// Makes one of that name.
+    ///
+    /// # Errors
+    /// The name is taken, or the kernel refuses.
+    pub fn make(name: &str) -> Result<Self, LabError> {
         Self::with(name, || Ok(()))
     }
 

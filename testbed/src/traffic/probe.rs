@@ -130,7 +130,7 @@ impl ProbeOptions {
 }
 
 /// Sleeps until `deadline`, not before; returns at once if it is over.
-pub(crate) fn sleep_until(deadline: Nanos) {
+pub fn sleep_until(deadline: Nanos) {
     let at = Timespec {
         tv_sec: (deadline.0 / 1_000_000_000).cast_signed(),
         tv_nsec: (deadline.0 % 1_000_000_000).cast_signed(),
