@@ -93,6 +93,7 @@ pub fn run(options: &DemoOptions) -> Result<bool, DemoError> {
     show.drain_and_back(&mut results)?;
     screen.drained(&results);
     let ended = Nanos::now();
+    screen.dns(&show.prober.take_dns(begun..ended).map_err(DemoError::lab)?);
     let run = results.into_run(options, &mut show, begun, ended)?;
     finish(options, &folder, &screen, &run, started)?;
     if options.keep {

@@ -1,6 +1,7 @@
 //! What the demo tells a person, line by line.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use crate::doctor::Report;
 use crate::measure::{KillError, KillKind, KillResult, KillSummary};
 use crate::report::Run;
 use crate::stage::Stage;
+use crate::traffic::protocol::DnsRecord;
 
 /// Where lines go.
 pub(super) struct Screen(Console);
@@ -101,6 +103,19 @@ impl Screen {
         self.line(format_args!("drain    {lost_d} of {drained} probes lost, there and back"));
     }
 
+    /// Who answered the DNS queries that went along with the probes; the latest are kept.
+    pub(super) fn dns(&self, queries: &[DnsRecord]) {
+        let mut sites = BTreeMap::<&str, usize>::new();
+        for answer in queries.iter().filter_map(|query| query.answer.as_ref()) {
+            *sites.entry(answer.site.as_deref().unwrap_or("unnamed")).or_default() += 1;
+        }
+        let answered: usize = sites.values().sum();
+        let by: Vec<String> = sites.iter().map(|(site, count)| format!("{site} {count}")).collect();
+        let lost = queries.len() - answered;
+        let (asked, by) = (queries.len(), by.join(", "));
+        self.line(format_args!("dns      {asked} queries: {by}; {lost} unanswered, as sites died"));
+    }
+
     pub(super) fn summary(&self, run: &Run, page: &Path, started: Nanos) {
         self.line("");
         self.line("KILL       FAMILY  P50 MS  MAX MS  BUDGET  LOST  REORDERED  DETECT  PUBLISH  REPAIR  FROM -> TO");
@@ -113,7 +128,7 @@ impl Screen {
             + run.summary.heals.iter().map(|heal| heal.unexplained_moves).sum::<u64>();
         let resolution = run.summary.kills.iter().map(|k| k.resolution_ms).fold(0.0, f64::max);
         self.line(format_args!(
-            "heals lost {lost} of {sent} · unexplained moves {moves} · resolution {resolution:.2} ms"
+            "times in milliseconds · heals lost {lost} of {sent} · unexplained moves {moves} · resolution {resolution:.2} ms"
         ));
         for failure in &run.summary.failures {
             self.line(self.paint("31", format_args!("FAILED   {failure}")));
