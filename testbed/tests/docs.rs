@@ -1,0 +1,333 @@
+//! The pages of `docs/` against what they tell of: tables, examples, commands.
+//!
+//! `NEARHOP_BLESS=1 cargo test -p nearlab --test docs` writes `docs/verdicts.md` anew.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nearhop::config::{self, Style};
+use nearhop::event::{Event, EventKind, Family, MoveCause};
+use nearhop::verdict::{Outcome, Verdict};
+use nearlab::report::{LAB_SCHEMA, LabEventKind};
+use nearlab::scenario::{self, Scenario};
+use serde_json::Value;
+
+#[test]
+fn verdicts_are_those_of_the_table() {
+    let path = repository().join("docs/verdicts.md");
+    let wanted = verdicts();
+    if std::env::var_os("NEARHOP_BLESS").is_some_and(|value| value == "1") {
+        fs::write(&path, &wanted).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "write it anew with NEARHOP_BLESS=1");
+}
+
+fn verdicts() -> String {
+    let mut page = String::from(
+        "# Verdicts\n\nEvery way a packet can end. A label is what `nearhop show drops` prints, never \
+         renamed. This page is made\nfrom the table in `router/src/verdict.rs`; a test fails when they \
+         differ.\n",
+    );
+    for (outcome, title, about) in [
+        (Outcome::Tx, "Sent", "It leaves by a port."),
+        (Outcome::Punt, "Punted", "It is handed to the router itself."),
+        (Outcome::Drop, "Dropped", "The counter is all that remains."),
+    ] {
+        write!(page, "\n## {title}\n\n{about}\n\n| label | a packet that is |\n|---|---|\n")
+            .unwrap();
+        for verdict in Verdict::ALL.iter().filter(|verdict| verdict.outcome() == outcome) {
+            writeln!(page, "| `{}` | {} |", verdict.label(), verdict.text()).unwrap();
+        }
+    }
+    page
+}
+
+#[test]
+fn every_event_is_told_of_field_by_field() {
+    let page = page("events.md");
+    let examples: Vec<Value> = blocks(&page, "json")
+        .iter()
+        .map(|line| {
+            let event: Event = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            assert_eq!(
+                serde_json::to_string(&event).unwrap(),
+                *line,
+                "an example as it is written"
+            );
+            serde_json::from_str(line).unwrap()
+        })
+        .collect();
+    let kind = |value: &Value| value["kind"].as_str().unwrap().to_owned();
+    let told: BTreeSet<_> = examples.iter().map(kind).collect();
+    let all: BTreeSet<_> =
+        one_of_each().iter().map(|event| kind(&serde_json::to_value(event).unwrap())).collect();
+    assert_eq!(told, all);
+    for example in &examples {
+        let kind = kind(example);
+        let section = section(&page, &format!("## {kind}"));
+        let own = example.as_object().unwrap().keys();
+        for field in
+            own.filter(|key| !["schema", "t_ns", "seq", "node", "kind"].contains(&key.as_str()))
+        {
+            assert!(section.contains(&format!("| `{field}` |")), "{kind}: {field}");
+        }
+    }
+}
+
+/// One event of each kind. A new kind does not compile until it has its arm, and its page fails
+/// until it has its section.
+fn one_of_each() -> Vec<EventKind> {
+    let (service, site, port) = ("dns".to_owned(), "fra".to_owned(), "fra".to_owned());
+    let (family, member, reason) = (Family::Ipv4, site.clone(), "x".to_owned());
+    let all = vec![
+        EventKind::Carrier { port: port.clone(), up: true },
+        EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
+        EventKind::Drain { site: site.clone(), drained: true },
+        EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
+        EventKind::Neighbor { neighbor: "n".into(), up: true, reason: reason.clone() },
+        EventKind::Publish { groups: 0, prefixes: 0, took_us: 0 },
+        EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
+        EventKind::Ready,
+        EventKind::Reload { changes: vec![] },
+        EventKind::Select {
+            service: service.clone(),
+            family,
+            from: vec![],
+            to: vec![],
+            cause: MoveCause::Operator,
+            member,
+        },
+        EventKind::Site { service, site, family, port, up: true, reason, stored_ns: 0 },
+    ];
+    for event in &all {
+        match event {
+            EventKind::Carrier { .. }
+            | EventKind::Damped { .. }
+            | EventKind::Drain { .. }
+            | EventKind::FirstPacket { .. }
+            | EventKind::Neighbor { .. }
+            | EventKind::Publish { .. }
+            | EventKind::ReaderStalled { .. }
+            | EventKind::Ready
+            | EventKind::Reload { .. }
+            | EventKind::Select { .. }
+            | EventKind::Site { .. } => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_event_of_the_lab_is_told_of() {
+    let page = page("events.md");
+    let section = section(&page, "# Events of the lab");
+    assert!(section.contains(LAB_SCHEMA));
+    for kind in [
+        LabEventKind::Fault {
+            how: nearlab::measure::KillKind::Site,
+            site: String::new(),
+            family: None,
+        },
+        LabEventKind::Heal { how: nearlab::measure::KillKind::Site, site: String::new() },
+        LabEventKind::Change { what: String::new() },
+        LabEventKind::Note { text: String::new() },
+    ] {
+        let json = serde_json::to_value(&kind).unwrap();
+        let own = json.as_object().unwrap();
+        assert!(section.contains(&format!("`{}`", own["kind"].as_str().unwrap())), "{json}");
+        for field in own.keys().filter(|key| *key != "kind") {
+            assert!(section.contains(&format!("`{field}`")), "{json}: {field}");
+        }
+    }
+}
+
+#[test]
+fn examples_of_the_configuration_are_taken() {
+    let page = page("configuration.md");
+    let examples = blocks(&page, "toml");
+    assert!(examples.len() >= 6);
+    for example in examples {
+        let checked = config::parse("docs/configuration.md", &example);
+        checked.unwrap_or_else(|errors| panic!("{example}\n{}", errors.render(Style::PLAIN)));
+    }
+}
+
+/// The parser itself says which keys it knows: it lists them when asked for one it does not.
+#[test]
+fn every_key_of_the_configuration_has_its_row() {
+    let page = page("configuration.md");
+    let check = "[[service]]\n[[service.site]]\n[[service.site.health]]";
+    for (table, title, known_at_least) in [
+        ("[router]", "## [router]", 7),
+        ("[[port]]", "## [[port]]", 9),
+        ("[[route]]", "## [[route]]", 2),
+        ("[[service]]", "## [[service]]", 6),
+        ("[[service]]\n[[service.site]]", "## [[service.site]]", 8),
+        (check, "## health", 9),
+        ("[api]", "## [api]", 2),
+    ] {
+        let errors = config::parse("t", &format!("{table}\nzzzzzz = 1\n")).unwrap_err();
+        let drawn = errors.render(Style { color: false, width: 1_000 });
+        let keys = drawn.split("known keys: ").nth(1).unwrap().lines().next().unwrap();
+        assert!(!keys.contains(" more"), "{keys}");
+        let keys: Vec<_> = keys.split(", ").map(str::trim).collect();
+        assert!(keys.len() >= known_at_least, "{title}: {keys:?}");
+        let section = section(&page, title);
+        for key in keys {
+            assert!(section.contains(&format!("| `{key}` |")), "{title}: {key}");
+        }
+    }
+}
+
+#[test]
+fn every_test_that_forwarding_names_is_there() {
+    let page = page("forwarding.md");
+    let rows: Vec<_> = page.lines().filter(|line| line.contains(".rs`: `")).collect();
+    assert!(rows.len() >= 30);
+    for row in rows {
+        let (before, test) = row.rsplit_once("`: `").unwrap();
+        let (file, test) = (before.rsplit_once('`').unwrap().1, test.split('`').next().unwrap());
+        let code =
+            fs::read_to_string(repository().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let at = code.find(&format!("fn {test}(")).unwrap_or_else(|| panic!("{file}: {test}"));
+        let before = code[..at].trim_end().lines().last().unwrap();
+        assert!(before.contains("#[test]"), "{file}: {test} is no test: {before}");
+    }
+}
+
+#[test]
+fn every_request_of_the_control_socket_is_told_of() {
+    let page = page("control-socket.md");
+    let code = fs::read_to_string(repository().join("router/src/api/mod.rs")).unwrap();
+    let routes: Vec<_> = code.split(".route(\"").skip(1).collect();
+    assert!(routes.len() >= 7);
+    for route in routes {
+        let (path, rest) = route.split_once("\", ").unwrap();
+        let verb = if rest.starts_with("get") { "GET" } else { "POST" };
+        let path = path.replace("/{site}", "/SITE").replace("/{noun}", "/");
+        assert!(page.contains(&format!("`{verb} {path}")), "{verb} {path}");
+    }
+}
+
+#[test]
+fn files_of_the_lab_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let labs = repository().join("testbed/labs/three-sites.toml");
+    fs::copy(labs, folder.path().join("three-sites.toml")).unwrap();
+    let page = page("lab.md");
+    let examples = blocks(&page, "toml");
+    assert_eq!(examples.len(), 2);
+    for (example, kind) in examples.iter().zip(["topology", "scenario"]) {
+        let file = folder.path().join("example.toml");
+        fs::write(&file, example).unwrap();
+        let told = scenario::validate(&file)
+            .unwrap_or_else(|errors| panic!("{}", errors.render(Style::PLAIN)));
+        assert!(told.starts_with(kind), "{told}");
+    }
+    for file in ["failover.toml", "flap.toml"] {
+        Scenario::load(&repository().join("testbed/labs").join(file)).unwrap();
+    }
+}
+
+/// As [`every_key_of_the_configuration_has_its_row`], for the lab's files.
+#[test]
+fn every_key_of_the_lab_is_told_of() {
+    let page = page("lab.md");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("asked.toml");
+    for text in [
+        "zzzzzz = 1\n",
+        "[[node]]\nzzzzzz = 1\n",
+        "[[link]]\nzzzzzz = 1\n",
+        "[[service]]\nzzzzzz = 1\n",
+        "[[service]]\nhealth = { zzzzzz = 1 }\n",
+        "[[service]]\nsites = [{ zzzzzz = 1 }]\n",
+        "seed = 1\nzzzzzz = 1\n",
+        "[topology]\nzzzzzz = 1\n",
+        "[[flow]]\nzzzzzz = 1\n",
+        "[[step]]\nzzzzzz = 1\n",
+        "[[step]]\nflap = { zzzzzz = 1 }\n",
+        "[expect]\nzzzzzz = 1\n",
+    ] {
+        fs::write(&file, text).unwrap();
+        let errors = scenario::validate(&file).unwrap_err();
+        let drawn = errors.render(Style { color: false, width: 1_000 });
+        let keys = drawn.split("known keys: ").nth(1).unwrap_or_else(|| panic!("{text}: {drawn}"));
+        for key in keys.lines().next().unwrap().split(", ").map(str::trim) {
+            let told =
+                [format!("`{key}"), format!("[{key}]"), format!(" {key}"), format!("{{ {key}")];
+            assert!(told.iter().any(|told| page.contains(told)), "{text}: {key}");
+        }
+    }
+}
+
+/// Commands in ```sh blocks need no namespace; the rest is ```text.
+#[test]
+fn commands_of_the_pages_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let this = env!("CARGO_BIN_EXE_nearlab");
+    let programs = [
+        ("nearlab", format!("exec {this} \"$@\"")),
+        ("nearhop", format!("exec {this} router \"$@\"")),
+    ];
+    for (name, script) in programs {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        Command::new("chmod").arg("+x").arg(&path).status().unwrap();
+    }
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut ran = 0;
+    for page_name in ["tutorial.md", "lab.md"] {
+        for block in blocks(&page(page_name), "sh") {
+            let mut shell = Command::new("sh");
+            shell.args(["-ec", &block]).current_dir(repository()).env("PATH", &path);
+            let output = shell.stdin(Stdio::null()).output().unwrap();
+            // A machine that cannot build labs is told so by doctor, and that is its answer.
+            let can = output.status.success()
+                || (block.contains("doctor") && output.status.code() == Some(3));
+            assert!(can, "{page_name}: {block}: {output:?}");
+            ran += 1;
+        }
+    }
+    assert!(ran >= 4);
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for file in fs::read_dir(repository().join("docs")).unwrap() {
+        let path = file.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            let there = target.starts_with("http") || path.parent().unwrap().join(target).exists();
+            assert!(there, "{}: {link}", path.display());
+        }
+    }
+}
+
+/// What stands in the fenced blocks of that language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let start = format!("```{language}\n");
+    page.split(&start).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+/// From a title to the next of any level.
+fn section<'p>(page: &'p str, title: &str) -> &'p str {
+    let at = page.find(&format!("{title}\n")).unwrap_or_else(|| panic!("no section {title}"));
+    let body = &page[at + title.len()..];
+    &body[..body.find("\n#").unwrap_or(body.len())]
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(repository().join("docs").join(name)).unwrap()
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
