@@ -47,8 +47,10 @@ pub enum Order {
         /// Its interface index there.
         ifindex: u32,
     },
-    /// Answer with what is known of every check and round trip.
+    /// Answer with what is known of every check.
     Report(Sender<HeartbeatReport>),
+    /// Answer with the smoothed round-trip time of each leg that has one.
+    RoundTrips(Sender<BTreeMap<PathId, Duration>>),
     /// Forget these, then answer.
     Stop(Stopping, Sender<()>),
     /// What the host stack found out by TCP: check `index` of a leg.
@@ -60,8 +62,6 @@ pub enum Order {
 pub struct HeartbeatReport {
     /// Probes of each leg, in the order of its checks.
     pub checks: BTreeMap<PathId, Vec<CheckStats>>,
-    /// Smoothed round-trip time of each leg that has one.
-    pub round_trips: Vec<(PathId, Duration)>,
     /// How late the latest timer was handled, at worst, since the last report.
     pub lateness_max: Duration,
     /// Probes that a device did not take.
@@ -82,8 +82,8 @@ pub struct HeartbeatParts {
     pub trouble: Receiver<PortTrouble>,
     /// From the control thread.
     pub orders: Receiver<Order>,
-    /// To the control thread: what happened, and when its bytes were stored.
-    pub events: Lane<(MonitorEvent, Nanos)>,
+    /// To the control thread: what happened.
+    pub events: Lane<MonitorEvent>,
 }
 
 /// The thread's state.
@@ -144,7 +144,8 @@ impl Heartbeat {
             // Whatever came in before this moment is handled before a timer may call it missing.
             self.handle_packets();
             let now = Nanos::now();
-            if let Some(due) = self.parts.monitor.poll_timeout().filter(|&due| due <= now) {
+            let due = self.parts.monitor.poll_timeout().filter(|&due| due <= now);
+            if let Some(due) = due.filter(|_| !self.parts.monitor.is_behind()) {
                 self.lateness_max = self.lateness_max.max(now.since(due));
             }
             self.parts.monitor.handle_timeout(now);
@@ -204,11 +205,10 @@ impl Heartbeat {
         }
     }
 
-    /// Passes events on, with the time by which their bytes were stored.
+    /// Passes events on.
     fn tell(&mut self) {
-        let stored = Nanos::now();
         while let Some(event) = self.parts.monitor.poll_event() {
-            self.parts.events.push((event, stored));
+            self.parts.events.push(event);
         }
         self.parts.events.flush();
     }
@@ -239,6 +239,9 @@ impl Heartbeat {
                 Order::Report(answer) => {
                     // Nobody waits for it any more: nothing to do.
                     let _ = answer.send(self.report());
+                }
+                Order::RoundTrips(answer) => {
+                    let _ = answer.send(self.parts.monitor.round_trips());
                 }
                 Order::Stop(stopping, answer) => {
                     self.forget(&stopping);
@@ -310,7 +313,6 @@ impl Heartbeat {
         let monitor = &self.parts.monitor;
         HeartbeatReport {
             checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
-            round_trips: monitor.round_trips().collect(),
             lateness_max: std::mem::take(&mut self.lateness_max),
             unsent: self.unsent,
         }

@@ -26,7 +26,9 @@ pub struct Monitor {
     legs: BTreeMap<PathId, Leg>,
     checks: HashMap<CheckId, (PathId, usize)>,
     holds: BTreeSet<(Nanos, PathId)>,
+    news: VecDeque<CarrierNews>,
     events: VecDeque<MonitorEvent>,
+    clock: Option<fn() -> Nanos>,
 }
 
 /// One way to a site, as it is to be watched.
@@ -47,6 +49,8 @@ pub struct LegSpec {
 pub struct MonitorEvent {
     /// When the news came.
     pub t: Nanos,
+    /// When the bytes that it called for were stored; as `t` without [`Monitor::with_clock`].
+    pub stored: Nanos,
     /// What it was.
     pub kind: MonitorEventKind,
 }
@@ -97,6 +101,17 @@ struct Leg {
     told: bool,
 }
 
+/// Carrier that came or went, whose legs are being gone through: their adjacency's byte has moved
+/// their packets already.
+struct CarrierNews {
+    t: Nanos,
+    stored: Nanos,
+    port: PortId,
+    up: bool,
+    /// Legs below this path are done.
+    next: PathId,
+}
+
 struct Check {
     /// `None` for a TCP check, which the host stack does.
     id: Option<CheckId>,
@@ -116,8 +131,16 @@ impl Monitor {
             legs: BTreeMap::new(),
             checks: HashMap::new(),
             holds: BTreeSet::new(),
+            news: VecDeque::new(),
             events: VecDeque::new(),
+            clock: None,
         }
+    }
+
+    /// Looks at `clock` to tell when bytes were stored.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> Nanos) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Watches a port from now on; its adjacency is down until there is carrier.
@@ -161,7 +184,7 @@ impl Monitor {
             },
         };
         self.legs.insert(spec.path, leg);
-        self.judge(now, spec.path, "initial");
+        self.judge(now, None, spec.path, "initial");
         self.settle(now);
         Ok(())
     }
@@ -178,28 +201,38 @@ impl Monitor {
         }
     }
 
-    /// A port's carrier is there or not. Repeating it does nothing.
+    /// A port's carrier is there or not. Repeating it does nothing. Moves its packets at once,
+    /// however many legs it has; of these it tells of [`LEGS_PER_TURN`], and of the rest in
+    /// [`Self::handle_timeout`].
     pub fn handle_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
-        let Some(state) = self.ports.get_mut(&port).filter(|state| state.carrier != up) else {
+        if self.ports.get(&port).is_none_or(|state| state.carrier == up) {
             return;
-        };
+        }
+        // Legs hear of each change in turn: first of the last one, where they have not yet.
+        while self.news.iter().any(|news| news.port == port) {
+            self.spread_news();
+        }
+        let Some(state) = self.ports.get_mut(&port) else { return };
         state.carrier = up;
         let adjacency = state.adjacency;
-        let kind = MonitorEventKind::Carrier { port, up };
-        self.events.push_back(MonitorEvent { t: now, kind });
         if up {
-            self.hold_flapping(now, port);
+            let held = self.flapping(port);
+            self.push(now, now, MonitorEventKind::Carrier { port, up });
+            for path in held {
+                self.hold(now, path);
+            }
             self.fib.clear_adjacency_down(adjacency, Reason::Carrier);
+            self.changed();
         } else {
             self.fib.set_adjacency_down(adjacency, Reason::Carrier);
+            self.changed();
+            let stored = self.stored(now);
+            self.push(now, stored, MonitorEventKind::Carrier { port, up });
         }
-        self.changed();
+        let stored = self.stored(now);
         self.prober.set_carrier(now, port, up);
-        let affected: Vec<PathId> =
-            self.legs.iter().filter(|(_, leg)| leg.port == port).map(|(&path, _)| path).collect();
-        for path in affected {
-            self.carrier_changed(now, path, up);
-        }
+        self.news.push_back(CarrierNews { t: now, stored, port, up, next: PathId(0) });
+        self.spread_news();
         self.settle(now);
     }
 
@@ -221,13 +254,14 @@ impl Monitor {
     pub fn handle_timeout(&mut self, now: Nanos) {
         self.prober.handle_timeout(now);
         self.settle(now);
+        self.spread_news();
         while let Some(&(at, path)) = self.holds.first().filter(|&&(at, _)| at <= now) {
             self.holds.remove(&(at, path));
             if let Some(leg) = self.legs.get_mut(&path) {
                 leg.hold_until = None;
                 self.fib.clear_path_down(path, Reason::Damped);
                 self.changed();
-                self.tell(now, path, "damping over");
+                self.tell(now, None, path, "damping over");
             }
         }
     }
@@ -236,7 +270,14 @@ impl Monitor {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let hold = self.holds.first().map(|&(at, _)| at);
-        self.prober.poll_timeout().into_iter().chain(hold).min()
+        let news = self.news.front().map(|news| news.t);
+        self.prober.poll_timeout().into_iter().chain(hold).chain(news).min()
+    }
+
+    /// Whether legs of a port whose carrier changed have not been told of yet: the next timeout is
+    /// then due already, without being late.
+    pub fn is_behind(&self) -> bool {
+        !self.news.is_empty()
     }
 
     /// Takes a packet to be sent; call until `None` after every `handle_*`.
@@ -275,12 +316,19 @@ impl Monitor {
     }
 
     /// The smoothed round-trip time of each leg whose ICMP or UDP checks know one.
-    pub fn round_trips(&self) -> impl Iterator<Item = (PathId, Duration)> + '_ {
-        self.legs.iter().filter_map(|(&path, leg)| {
-            let probes = leg.checks.iter().filter(|check| check.reason == Reason::Probe);
-            let rtts = probes.filter_map(|check| self.prober.stats(check.id?)?.rtt_ewma);
-            Some((path, rtts.min()?))
-        })
+    pub fn round_trips(&self) -> BTreeMap<PathId, Duration> {
+        let mut times = BTreeMap::new();
+        // By check, for most legs of a large router may have none.
+        for (&id, &(path, index)) in &self.checks {
+            let check = self.legs.get(&path).and_then(|leg| leg.checks.get(index));
+            let is_probe = check.is_some_and(|check| check.reason == Reason::Probe);
+            let rtt = self.prober.stats(id).and_then(|stats| stats.rtt_ewma);
+            if let Some(rtt) = rtt.filter(|_| is_probe) {
+                let least = times.entry(path).or_insert(rtt);
+                *least = rtt.min(*least);
+            }
+        }
+        times
     }
 
     /// Takes the prober's verdicts, as long as there are any.
@@ -299,10 +347,27 @@ impl Monitor {
         check.up = event.up;
         check.known = true;
         let reason = check.reason.label();
-        self.judge(event.t, path, &format!("{reason} {}", event.cause.label()));
+        self.judge(event.t, None, path, &format!("{reason} {}", event.cause.label()));
     }
 
-    fn carrier_changed(&mut self, now: Nanos, path: PathId, up: bool) {
+    /// Goes on with the oldest news: looks at [`LEGS_PER_TURN`] legs at most.
+    fn spread_news(&mut self) {
+        let Some(news) = self.news.front_mut() else { return };
+        let (t, stored, port, up) = (news.t, news.stored, news.port, news.up);
+        let mut turn = self.legs.range(news.next..).take(LEGS_PER_TURN + 1);
+        let mut affected = Vec::with_capacity(LEGS_PER_TURN);
+        let seen = turn.by_ref().take(LEGS_PER_TURN);
+        affected.extend(seen.filter(|(_, leg)| leg.port == port).map(|(&path, _)| path));
+        match turn.next() {
+            Some((&path, _)) => news.next = path,
+            None => drop(self.news.pop_front()),
+        }
+        for path in affected {
+            self.carrier_changed(t, stored, path, up);
+        }
+    }
+
+    fn carrier_changed(&mut self, now: Nanos, stored: Nanos, path: PathId, up: bool) {
         let Some(leg) = self.legs.get_mut(&path) else { return };
         if !up {
             for check in &mut leg.checks {
@@ -313,15 +378,13 @@ impl Monitor {
                 leg.damping.went_down(now);
             }
         }
-        self.judge(now, path, "carrier");
+        self.judge(now, Some(stored), path, "carrier");
     }
 
-    /// A leg of this port that flapped waits, from before its adjacency is up again.
-    fn hold_flapping(&mut self, now: Nanos, port: PortId) {
-        let on_port = self.legs.iter().filter(|(_, leg)| leg.port == port && leg.is_well());
-        for path in on_port.map(|(&path, _)| path).collect::<Vec<_>>() {
-            self.hold(now, path);
-        }
+    /// The legs of this port that flapped: they wait, from before their adjacency is up again.
+    fn flapping(&self, port: PortId) -> Vec<PathId> {
+        let waits = |leg: &Leg| leg.port == port && leg.is_well() && !leg.damping.hold().is_zero();
+        self.legs.iter().filter(|(_, leg)| waits(leg)).map(|(&path, _)| path).collect()
     }
 
     /// A leg that is well again waits if it flapped, unless it waits already.
@@ -335,15 +398,17 @@ impl Monitor {
         leg.hold_until = Some(until);
         self.holds.insert((until, path));
         self.fib.set_path_down(path, Reason::Damped);
-        let kind = MonitorEventKind::Damped { path, hold };
-        self.events.push_back(MonitorEvent { t: now, kind });
+        let stored = self.stored(now);
+        self.push(now, stored, MonitorEventKind::Damped { path, hold });
     }
 
-    /// Makes a path's byte say what its checks say: worse at once, better after the hold.
-    fn judge(&mut self, now: Nanos, path: PathId, why: &str) {
+    /// Makes a path's byte say what its checks say: worse at once, better after the hold. `stored`:
+    /// when its packets were moved, if another byte did that.
+    fn judge(&mut self, now: Nanos, stored: Option<Nanos>, path: PathId, why: &str) {
         let Some(leg) = self.legs.get(&path) else { return };
         let well = leg.is_well();
         let carrier = self.ports.get(&leg.port).is_some_and(|port| port.carrier);
+        let before = self.fib.path_reasons(path);
         for reason in [Reason::Probe, Reason::Health] {
             if !well && leg.fails(reason) {
                 self.fib.set_path_down(path, reason);
@@ -364,12 +429,14 @@ impl Monitor {
             self.holds.remove(&(until, path));
             self.fib.clear_path_down(path, Reason::Damped);
         }
-        self.changed();
-        self.tell(now, path, why);
+        if self.fib.path_reasons(path) != before {
+            self.changed();
+        }
+        self.tell(now, stored, path, why);
     }
 
     /// Tells whether packets go there, if that changed.
-    fn tell(&mut self, now: Nanos, path: PathId, why: &str) {
+    fn tell(&mut self, now: Nanos, stored: Option<Nanos>, path: PathId, why: &str) {
         let Some(leg) = self.legs.get_mut(&path) else { return };
         let carrier = self.ports.get(&leg.port).is_some_and(|port| port.carrier);
         let up = carrier && self.fib.path_reasons(path).is_alive();
@@ -386,9 +453,18 @@ impl Monitor {
         leg.up = up;
         if !first_silence {
             leg.told = true;
-            let kind = MonitorEventKind::Leg { path, up, reason: why.to_owned() };
-            self.events.push_back(MonitorEvent { t: now, kind });
+            let stored = stored.unwrap_or_else(|| self.stored(now));
+            self.push(now, stored, MonitorEventKind::Leg { path, up, reason: why.to_owned() });
         }
+    }
+
+    fn push(&mut self, t: Nanos, stored: Nanos, kind: MonitorEventKind) {
+        self.events.push_back(MonitorEvent { t, stored, kind });
+    }
+
+    /// The time, right after a store.
+    fn stored(&self, now: Nanos) -> Nanos {
+        self.clock.map_or(now, |clock| clock())
     }
 
     /// All of a leg's checks or none.
@@ -467,6 +543,10 @@ pub fn initial_reasons(checks: &[CheckSpec], combine: Combine) -> nearhop_fib::R
     }
     failing.fold(nearhop_fib::Reasons::NONE, |reasons, check| reasons.with(reason_of(&check.kind)))
 }
+
+/// Legs looked at in one turn of [`Monitor::handle_carrier`] and [`Monitor::handle_timeout`]: a
+/// fraction of a millisecond of work, so that a port with ten thousand of them makes no probe late.
+pub const LEGS_PER_TURN: usize = 256;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use nearhop_fib::PathId;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,6 +68,8 @@ pub(super) async fn run(
         if let Some(thread) = control.daemon.lost_thread() {
             break Err(RunError::new(format!("{thread} has ended; see the log")));
         }
+        // Those who watch and ask have their turn between two steps, however much there is to tell.
+        tokio::task::yield_now().await;
     };
     control.daemon.end();
     ended
@@ -118,17 +121,21 @@ impl Control {
 
     /// Everything that other threads have sent.
     fn handle_lanes(&mut self) {
-        for (event, stored) in self.daemon.monitor_events.try_iter() {
+        for event in self.daemon.monitor_events.try_iter().take(EVENTS_PER_STEP) {
             if let MonitorEventKind::Carrier { port, up } = event.kind {
                 self.hosting.set_carrier(event.t, port, up);
             }
-            self.daemon.core.handle_monitor(&event, stored);
+            self.daemon.core.handle_monitor(&event);
         }
-        for (worker, first) in self.daemon.first_packets.try_iter() {
+        for (worker, first) in self.daemon.first_packets.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.core.handle_first_packet(worker, first);
         }
         for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
             self.hosting.handle_packet(&packet);
+        }
+        let Daemon { monitor_events, first_packets, host_packets, wake, .. } = &self.daemon;
+        if !(monitor_events.is_empty() && first_packets.is_empty() && host_packets.is_empty()) {
+            wake.notify_one();
         }
     }
 
@@ -163,7 +170,7 @@ impl Control {
     /// Latency, retries, and who holds what back.
     fn keep_house(&mut self) {
         let now = Nanos::now();
-        let times = self.report().map(|report| report.round_trips).unwrap_or_default();
+        let times = self.round_trips();
         let core = &mut self.daemon.core;
         let stalled = core.handle_round_trips(now, times).and_then(|()| core.retry(now)).is_err();
         core.reclaim();
@@ -317,6 +324,13 @@ impl Control {
         Facts { core: &self.daemon.core, totals, opened: &self.opened, heartbeat }
     }
 
+    /// Latency as the heartbeat thread knows it.
+    fn round_trips(&self) -> BTreeMap<PathId, Duration> {
+        let (answer, wait) = crossbeam_channel::bounded(1);
+        self.daemon.heartbeat.order(Order::RoundTrips(answer));
+        wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).unwrap_or_default()
+    }
+
     /// What the heartbeat thread knows.
     fn report(&self) -> Option<HeartbeatReport> {
         let (answer, wait) = crossbeam_channel::bounded(1);
@@ -377,6 +391,10 @@ const LINES_MAX: usize = 16_384;
 
 /// Events kept for those who come later.
 const PAST_MAX: usize = 16_384;
+
+/// Events of each other thread taken in one turn: a fraction of what [`LINES_MAX`] holds, so that
+/// watchers follow while a port with very many legs goes down.
+const EVENTS_PER_STEP: usize = 256;
 
 /// Packets for the host stack taken in one turn.
 const HOST_PACKETS_MAX: usize = 1024;

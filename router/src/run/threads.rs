@@ -27,7 +27,7 @@ pub(super) struct Daemon {
     pub(super) wake: Arc<Notify>,
     pub(super) host_packets: Receiver<LanePacket>,
     pub(super) first_packets: Receiver<(usize, FirstPacket)>,
-    pub(super) monitor_events: Receiver<(MonitorEvent, Nanos)>,
+    pub(super) monitor_events: Receiver<MonitorEvent>,
     pub(super) changes: Arc<AtomicU64>,
     pub(super) seed: u64,
 }
@@ -111,7 +111,7 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
     let (orders, order_queue) = bounded(ORDER_LANE);
 
     let heartbeat = Heartbeat::new(HeartbeatParts {
-        monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed),
+        monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
         snapshots: Snapshots::new(Arc::clone(&snapshot)),
         wake: heartbeat_fd,
         packets: probe_packets,

@@ -324,7 +324,7 @@ impl Node {
             if std::mem::take(&mut first) {
                 let _ = self.core.handle_round_trips(now, self.monitor.round_trips());
             }
-            self.core.handle_monitor(&event, now);
+            self.core.handle_monitor(&event);
         }
     }
 }

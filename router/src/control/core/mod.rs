@@ -199,8 +199,8 @@ impl Core {
         self.writer.reclaim();
     }
 
-    /// Something happened to a port or a leg; its bytes were stored at `stored`.
-    pub fn handle_monitor(&mut self, event: &MonitorEvent, stored: Nanos) {
+    /// Something happened to a port or a leg; its bytes are stored already.
+    pub fn handle_monitor(&mut self, event: &MonitorEvent) {
         match &event.kind {
             MonitorEventKind::Carrier { port, up } => {
                 if let Some(state) = self.ports.values_mut().find(|state| state.id == *port) {
@@ -218,7 +218,7 @@ impl Core {
                 }
             }
             MonitorEventKind::Leg { path, up, reason } => {
-                self.leg_changed(event.t, *path, *up, reason, stored);
+                self.leg_changed(event.t, *path, *up, reason, event.stored);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Which sites a service's packets go to first: told when it changes, with the cause.
 
+use std::collections::BTreeSet;
+
 use super::Core;
 use super::legs::families;
 use crate::config::model::Service;
@@ -9,7 +11,7 @@ use crate::time::Nanos;
 impl Core {
     /// Looks at every service.
     pub(super) fn reselect(&mut self, now: Nanos, cause: MoveCause, member: &str) {
-        let all: Vec<(String, Family)> = self
+        let all: BTreeSet<(String, Family)> = self
             .config
             .services
             .iter()

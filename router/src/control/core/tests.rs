@@ -71,7 +71,7 @@ impl Rig {
             }
         }
         let kind = MonitorEventKind::Leg { path, up, reason: "probe".into() };
-        self.core.handle_monitor(&MonitorEvent { t: NOW, kind }, NOW);
+        self.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     }
 
     fn measure(&mut self, site: &str, port: &str, us: u64) {
@@ -501,12 +501,12 @@ fn carrier_and_first_packets_are_told_by_name() {
     let mut rig = Rig::up(&two_sites(10, 20));
     let port = rig.core.ports["fra"].id;
     let kind = MonitorEventKind::Carrier { port, up: true };
-    rig.core.handle_monitor(&MonitorEvent { t: NOW, kind }, NOW);
+    rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     let path = rig.path("fra", "fra");
     rig.core.handle_first_packet(3, FirstPacket { path, t: NOW });
     let hold = Duration::from_millis(200);
     let kind = MonitorEventKind::Damped { path, hold };
-    rig.core.handle_monitor(&MonitorEvent { t: NOW, kind }, NOW);
+    rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     // What is no leg, or none any more, is nobody's news.
     rig.core.handle_first_packet(3, FirstPacket { path: PathId(999), t: NOW });
     let (service, site, family) = ("www".to_owned(), "fra".to_owned(), Family::Ipv4);

@@ -440,7 +440,30 @@ fn round_trips_are_those_of_probes() {
     let probed = rig.leg(vec![dns(), icmp()], Combine::All);
     let unprobed = rig.leg(vec![dns()], Combine::All);
     rig.run_ms(200);
-    let times: BTreeMap<PathId, Duration> = rig.monitor.round_trips().collect();
+    let times: BTreeMap<PathId, Duration> = rig.monitor.round_trips();
     assert_eq!(times.get(&probed), Some(&Duration::from_millis(1)));
     assert_eq!(times.get(&unprobed), None);
+}
+
+#[test]
+fn a_port_with_very_many_legs_moves_their_packets_at_once_and_tells_of_them_in_turns() {
+    let mut rig = Rig::with_carrier();
+    let legs = 3 * LEGS_PER_TURN + 7;
+    let paths: Vec<PathId> = (0..legs).map(|_| rig.leg(vec![], Combine::All)).collect();
+    rig.events();
+    rig.carrier(false);
+    assert!(paths.iter().all(|&path| !rig.alive(path)), "one byte moves all");
+    assert_eq!(rig.events().len(), 1 + LEGS_PER_TURN, "the carrier, and a turn of legs");
+    assert!(rig.monitor.is_behind() && rig.monitor.poll_timeout() == Some(rig.now));
+    rig.monitor.handle_timeout(rig.now);
+    assert_eq!(rig.events().len(), LEGS_PER_TURN);
+
+    // Back before all were told: those who were not hear of both.
+    rig.carrier(true);
+    while rig.monitor.is_behind() {
+        rig.monitor.handle_timeout(rig.now);
+    }
+    assert_eq!(rig.events().len(), (legs - 2 * LEGS_PER_TURN) + 1 + legs);
+    assert!(paths.iter().all(|&path| rig.alive(path)));
+    assert_eq!(rig.monitor.poll_timeout(), None);
 }
