@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -93,6 +94,12 @@ impl ApiError {
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error: rejection.body_text(), help: None }
     }
 }
 
@@ -186,8 +193,9 @@ async fn show(commands: Commands, UrlPath(noun): UrlPath<String>) -> Result<Json
 
 async fn explain(
     commands: Commands,
-    Query(query): Query<ExplainQuery>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Query(query) = query?;
     ask(commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 

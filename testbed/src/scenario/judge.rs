@@ -235,30 +235,31 @@ fn counts(expect: &Expect, record: &Record<'_>, flows: &[FlowResult]) -> Vec<Fai
         trace.between(record.begin_ns, record.end_ns).iter().filter(|p| p.arrival.is_none())
     });
     let first_lost = lost.map(|probe| probe.sent_ns).min().unwrap_or(record.begin_ns);
-    let rows: [(&'static str, Option<u64>, fn(&FlowResult) -> u64, &str, u64); 3] = [
-        ("lost-max", expect.lost_max, |flow| flow.lost, "probes were lost", first_lost),
+    let total = |of: fn(&FlowResult) -> u64| flows.iter().map(of).sum::<u64>();
+    let begin = record.begin_ns;
+    [
+        ("lost-max", expect.lost_max, total(|f| f.lost), "probes were lost", first_lost),
         (
             "reordered-max",
             expect.reordered_max,
-            |flow| flow.to_client.reordered,
+            total(|f| f.to_client.reordered),
             "echoes came out of order",
-            record.begin_ns,
+            begin,
         ),
         (
             "duplicated-max",
             expect.duplicated_max,
-            |flow| flow.duplicated,
+            total(|f| f.duplicated),
             "echoes came twice",
-            record.begin_ns,
+            begin,
         ),
-    ];
-    let over =
-        |(expect, most, of, what, t_ns): (_, Option<u64>, fn(&FlowResult) -> u64, &str, _)| {
-            let (most, found) = (most?, flows.iter().map(of).sum::<u64>());
-            let what = format!("{found} {what}, expected {most} at most");
-            (found > most).then_some(Failure { expect, what, t_ns })
-        };
-    rows.into_iter().filter_map(over).collect()
+    ]
+    .into_iter()
+    .filter_map(|(expect, most, found, what, t_ns)| {
+        let what = format!("{found} {what}, expected {} at most", most?);
+        (found > most?).then_some(Failure { expect, what, t_ns })
+    })
+    .collect()
 }
 
 fn moves(expect: &Expect, record: &Record<'_>, flows: &[FlowResult]) -> Vec<Failure> {

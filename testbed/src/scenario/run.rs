@@ -181,9 +181,10 @@ impl<'a> Play<'a> {
         told::outcome(&console, &outcome);
         let lines = self.stage.events.finish()?;
         told::failures(&console, &outcome.failures, &lines, begin.0);
-        let (colour, verdict) = match outcome.ok {
-            true => ("32", "every expectation held"),
-            false => ("31", "not every expectation held"),
+        let (colour, verdict) = if outcome.ok {
+            ("32", "every expectation held")
+        } else {
+            ("31", "not every expectation held")
         };
         console.line(console.paint(colour, verdict));
         console.line(format_args!("report   {}", page.display()));

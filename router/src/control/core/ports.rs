@@ -94,7 +94,7 @@ impl Core {
             let key = name_key(&config.name);
             let adjacency = self.writer.add_adjacency(id.0, key)?;
             let path = self.writer.add_path(key, ACCEPT_ALL)?;
-            self.next_port += 1;
+            self.next_port = id.0.checked_add(1).ok_or(WriteError::IdsExhausted)?;
             orders.ports.push((id, adjacency));
             let name = config.name.clone();
             let state = PortState { id, adjacency, path, device, config, carrier: false };
@@ -113,6 +113,7 @@ impl Core {
             for name in names {
                 if let Some(port) = self.ports.remove(&name) {
                     self.stopping.ports.push((port.id, port.adjacency, port.path));
+                    self.retired_devices.push(port.device);
                 }
             }
         }
@@ -123,7 +124,7 @@ impl Core {
         let router = &self.config.router;
         let own = |network: &&IpNetwork| !is_link_local(network.ip());
         let own: Vec<IpAddr> = router.addresses.iter().filter(own).map(IpNetwork::ip).collect();
-        self.snapshot.store(Arc::new(Snapshot {
+        let old = self.snapshot.swap(Arc::new(Snapshot {
             generation: self.snapshot.load().generation + 1,
             ports,
             martians: router.martians,
@@ -133,6 +134,7 @@ impl Core {
             directed_broadcasts: directed_broadcasts(&self.config),
             ..Self::empty_snapshot()
         }));
+        self.retired_snapshots.push(old);
     }
 }
 
