@@ -145,8 +145,8 @@ fn validate(files: &[PathBuf]) -> ExitCode {
         }
         ExitCode::SUCCESS
     };
-    let worst = files.iter().map(check).filter(|code| *code != ExitCode::SUCCESS).last();
-    worst.unwrap_or(ExitCode::SUCCESS)
+    let codes: Vec<ExitCode> = files.iter().map(check).collect();
+    codes.into_iter().find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS)
 }
 
 /// Every mistake, on standard error.
