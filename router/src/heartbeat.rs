@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use nearhop_fib::{AdjacencyId, PathId};
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -19,7 +19,7 @@ use rustix::time::{
 
 use crate::control::core::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
-use crate::forward::Snapshots;
+use crate::forward::{Snapshot, Snapshots};
 use crate::port::PortId;
 use crate::port::carrier::{CarrierError, CarrierMonitor};
 use crate::port::netns::NetNs;
@@ -148,7 +148,8 @@ impl Heartbeat {
             if let Some(due) = due.filter(|_| !self.parts.monitor.is_behind()) {
                 self.lateness_max = self.lateness_max.max(now.since(due));
             }
-            self.parts.monitor.handle_timeout(now);
+            let snapshot = self.parts.snapshots.load();
+            self.parts.monitor.handle_timeout_unless(now, |port| has_unread(snapshot, port));
             self.tell();
             self.transmit(now);
         }
@@ -317,6 +318,17 @@ impl Heartbeat {
             unsent: self.unsent,
         }
     }
+}
+
+/// Whether packets wait in a port's device that no worker has read. Workers that got no turn on a
+/// core must not pass for a dead site.
+fn has_unread(snapshot: &Snapshot, port: PortId) -> bool {
+    let Some(port) = snapshot.port(port) else { return false };
+    (0..port.device.queues()).filter_map(|queue| port.device.fd(queue)).any(|fd| {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::IN)
+    })
 }
 
 /// Packets taken from the workers' lane before timers get their turn.

@@ -73,11 +73,7 @@ fn an_expectation_that_fails_is_told_with_the_events_round_it_and_1() {
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["failures"][0]["expect"], "lost-max", "{summary:#}");
     let round = told.split("FAILED   lost-max").nth(1).unwrap();
-    for event in [
-        "<<< here",
-        r#""how":"silent","site":"ams""#,
-        r#""port":"ams","up":false"#,
-    ] {
+    for event in ["<<< here", r#""how":"silent","site":"ams""#, r#""port":"ams","up":false"#] {
         assert!(round.contains(event), "{event}: {told}");
     }
 }

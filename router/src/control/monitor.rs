@@ -252,7 +252,13 @@ impl Monitor {
     /// The clock moved. Early or repeated calls do nothing. Every packet received by now has been
     /// handed in before.
     pub fn handle_timeout(&mut self, now: Nanos) {
-        self.prober.handle_timeout(now);
+        self.handle_timeout_unless(now, |_| false);
+    }
+
+    /// As [`Self::handle_timeout`]; checks of a port that has packets which nobody has read are not
+    /// called silent yet ([`Prober::handle_timeout_unless`]).
+    pub fn handle_timeout_unless(&mut self, now: Nanos, unread: impl FnMut(PortId) -> bool) {
+        self.prober.handle_timeout_unless(now, unread);
         self.settle(now);
         self.spread_news();
         while let Some(&(at, path)) = self.holds.first().filter(|&&(at, _)| at <= now) {

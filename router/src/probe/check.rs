@@ -72,6 +72,8 @@ pub struct Liveness {
     deadline: Option<Nanos>,
     /// The first verdict is given then at the latest.
     decide_by: Option<Nanos>,
+    /// Silence is not judged before then: answers may lie unread.
+    held_until: Option<Nanos>,
     bad_since_good: bool,
     verdicts: VecDeque<Verdict>,
     rtt: Rtt,
@@ -100,6 +102,7 @@ impl Liveness {
             decide_by: Some(
                 start + rule.interval.saturating_mul(rule.fall.saturating_add(rule.rise)),
             ),
+            held_until: None,
             bad_since_good: false,
             verdicts: VecDeque::with_capacity(2),
             rtt: Rtt::default(),
@@ -230,6 +233,10 @@ impl Liveness {
 
     /// The clock moved. Early and repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Nanos) {
+        if self.held_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.held_until = None;
         while self.window.front().is_some_and(|oldest| oldest.sent + self.rule.budget() <= now) {
             self.forget_oldest();
         }
@@ -252,6 +259,19 @@ impl Liveness {
 
     /// When silence, or too few answers for too long, will be called down.
     pub fn verdict_due(&self) -> Option<Nanos> {
+        Some(self.silence_ends()?.max(self.held_until.unwrap_or(Nanos::ZERO)))
+    }
+
+    /// Puts a verdict off until `until`, because answers that came in time may lie unread. At most
+    /// [`HOLD_MAX`] after it was due; later calls do nothing.
+    pub fn hold(&mut self, until: Nanos) {
+        if self.silence_ends().is_some_and(|due| until <= due + HOLD_MAX) {
+            self.held_until = Some(until);
+        }
+    }
+
+    /// When a verdict is due, held or not.
+    fn silence_ends(&self) -> Option<Nanos> {
         [self.deadline, self.decide_by].into_iter().flatten().min()
     }
 
@@ -377,6 +397,9 @@ enum Fate {
 /// Requests remembered at most. With a larger `fall` the oldest are forgotten early: their
 /// answers count as late.
 pub const WINDOW_MAX: usize = 1_024;
+
+/// The longest that a verdict is put off.
+pub const HOLD_MAX: Duration = Duration::from_millis(20);
 
 /// Requests without an answer in time whose tags are kept, to tell late answers from forged ones.
 const FORGOTTEN_MAX: usize = 16;

@@ -197,14 +197,27 @@ impl Prober {
     /// verdict, however late this is called. At most 4,096 checks a call; the rest keep
     /// [`Self::poll_timeout`] in the past.
     pub fn handle_timeout(&mut self, now: Nanos) {
+        self.handle_timeout_unless(now, |_| false);
+    }
+
+    /// As [`Self::handle_timeout`], on a machine that may be short of CPU: a check that is about to
+    /// be called silent is held, for at most [`check::HOLD_MAX`](super::check::HOLD_MAX), while
+    /// `unread` says that its port has packets which nobody has read.
+    pub fn handle_timeout_unless(&mut self, now: Nanos, mut unread: impl FnMut(PortId) -> bool) {
+        let mut judge = |check: &mut Target| {
+            if check.live.verdict_due().is_some_and(|due| due <= now) && unread(check.port) {
+                check.live.hold(now + HOLD_STEP);
+            }
+            check.live.handle_timeout(now);
+        };
         for index in 0..self.ready.len() {
             let slot = self.ready[index];
-            self.with(slot, |check| check.live.handle_timeout(now));
+            self.with(slot, &mut judge);
         }
         for _ in 0..TIMERS_PER_CALL {
             let Some(slot) = self.timers.pop_due(now) else { break };
             let Some(check) = self.check_mut(slot) else { continue };
-            check.live.handle_timeout(now);
+            judge(check);
             if check.live.send_due(now) && !check.queued {
                 check.queued = true;
                 self.ready.push_back(slot);
@@ -355,6 +368,9 @@ pub(crate) fn phase_of(order: u32, interval: Duration) -> Duration {
 pub(crate) fn start_delay(order: u32, interval: Duration) -> Duration {
     Duration::from_micros(u64::from(order % 1_024) * 10).min(interval / 2)
 }
+
+/// How long a held check waits before it is looked at again.
+const HOLD_STEP: Duration = Duration::from_micros(500);
 
 const TIMERS_PER_CALL: usize = 4_096;
 

@@ -453,3 +453,45 @@ proptest::proptest! {
         proptest::prop_assert!(rig.prober.stats(id).unwrap().answered <= 1);
     }
 }
+
+/// A check of an answering target whose answers lie unread from 100 ms on, and when it is due.
+fn unread_rig() -> (Rig, Nanos) {
+    let (mut rig, _) = Rig::with(spec(CheckKind::Icmp, true));
+    rig.run_answered(ms(100), Duration::from_micros(100), ms(100));
+    assert_eq!(rig.events.last().map(|event| event.up), Some(true));
+    while let Some(at) = rig.prober.poll_timeout() {
+        rig.now = at;
+        rig.prober.handle_timeout_unless(at, |_| true);
+        let before = rig.sent.len();
+        rig.drain();
+        if rig.sent.len() == before {
+            return (rig, at);
+        }
+    }
+    unreachable!("a check always has a timer")
+}
+
+#[test]
+fn a_check_whose_port_has_unread_packets_is_not_called_silent() {
+    let (mut rig, due) = unread_rig();
+    rig.now = due + Duration::from_micros(300);
+    let answers: Vec<_> = rig.sent.iter().rev().take(2).map(|sent| answer(&sent.2)).collect();
+    for answer in answers.iter().rev() {
+        assert!(rig.give(PORT, answer));
+    }
+    rig.run_until(due + Duration::from_millis(8));
+    assert!(rig.events.last().unwrap().up, "{:?}", rig.verdicts());
+}
+
+#[test]
+fn unread_packets_do_not_put_a_verdict_off_for_ever() {
+    let (mut rig, due) = unread_rig();
+    while rig.events.last().unwrap().up {
+        rig.now = rig.prober.poll_timeout().unwrap();
+        rig.prober.handle_timeout_unless(rig.now, |port| port == PORT);
+        rig.drain();
+    }
+    let late = rig.events.last().unwrap().t.since(due);
+    assert!(late <= check::HOLD_MAX + Duration::from_millis(1), "{late:?}");
+    assert!(late > Duration::from_millis(15), "{late:?}");
+}
