@@ -64,7 +64,7 @@ impl Capture {
             return Err(io::Error::last_os_error());
         }
         let ring = NonNull::new(ring.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let capture = Self { socket: socket, ring, frames, next: 0 };
+        let capture = Self { socket, ring, frames, next: 0 };
         capture.bind(ifindex)?;
         Ok(capture)
     }
