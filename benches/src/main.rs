@@ -4,7 +4,9 @@
 //! figure is made and how to read it.
 #![deny(unsafe_code)]
 
+mod captures;
 mod failover;
+mod forward;
 mod noise;
 mod report;
 mod stats;
@@ -16,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nearlab::sandbox;
+use nearlab::{sandbox, site, traffic};
 
 use report::{Bench, BenchError};
 
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
             std::iter::once("nearhop".into()).chain(args.into_iter().skip(1)),
         );
     }
+    if args.first().is_some_and(|first| GUESTS.iter().any(|guest| first == guest)) {
+        return be(Guest::parse());
+    }
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -66,6 +71,29 @@ fn main() -> ExitCode {
             ExitCode::from(error.status())
         }
     }
+}
+
+/// The other processes of a demo's lab, which start this very program.
+#[derive(Debug, Parser)]
+enum Guest {
+    /// As `nearlab site`.
+    Site(site::SiteOptions),
+    /// As `nearlab probe`.
+    Probe(traffic::ProbeOptions),
+}
+
+fn be(guest: Guest) -> ExitCode {
+    let ended = match guest {
+        Guest::Site(options) => site::run(&options).map_err(|error| error.to_string()),
+        Guest::Probe(options) => traffic::probe::run(&options).map_err(|error| error.to_string()),
+    };
+    ended.map_or_else(
+        |error| {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(3)
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
@@ -112,13 +140,17 @@ fn names() -> String {
     format!("there are: {}, all; not built yet: {}", names.join(", "), PLANNED.join(", "))
 }
 
-const BENCHES: &[(&str, Run)] = &[("failover", failover::run)];
+const BENCHES: &[(&str, Run)] =
+    &[("captures", captures::run), ("failover", failover::run), ("forward", forward::run)];
 
 /// Named in the plan, and still to come.
 const PLANNED: &[&str] = &["fib", "throughput"];
 
 /// First argument that makes this program the `nearhop` command.
 pub const ROUTER: &str = "router";
+
+/// First arguments of the other processes of a demo's lab.
+const GUESTS: [&str; 2] = ["site", "probe"];
 
 /// A target was missed.
 const MISSED: u8 = 1;

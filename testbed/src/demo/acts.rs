@@ -18,6 +18,7 @@ use crate::report::ReportedKill;
 /// One kill, for the screen.
 pub(super) struct Outcome {
     pub(super) site: String,
+    pub(super) window: Window,
     pub(super) kills: Vec<Result<KillResult, KillError>>,
     pub(super) heals: Vec<HealResult>,
 }
@@ -33,9 +34,9 @@ impl Show {
         self.promote_next(results)?;
         let site = self.stage.order[0].clone();
         let (window, kills) = self.kill(kind, &site, results)?;
-        let heals = self.heal(kind, &site, window, results)?;
+        let heals = self.heal(kind, &site, Nanos(window.end_ns), results)?;
         results.heals.extend(heals.iter().cloned());
-        Ok(Outcome { site, kills, heals })
+        Ok(Outcome { site, window, kills, heals })
     }
 
     /// A reload that moves every flow, and must lose none.
@@ -59,7 +60,7 @@ impl Show {
         kind: KillKind,
         site: &str,
         results: &mut Results,
-    ) -> Result<(Nanos, Vec<Result<KillResult, KillError>>), DemoError> {
+    ) -> Result<(Window, Vec<Result<KillResult, KillError>>), DemoError> {
         let start = self.prober.set_spacing(BRISK).map_err(DemoError::lab)?;
         // Long enough to be seen serving, and at any phase of the probes.
         let at = start + LEAD + self.phase.next();
@@ -90,7 +91,7 @@ impl Show {
             kills.push(measured.as_ref().map(|m| m.result.clone()).map_err(Clone::clone));
             results.reported.push(ReportedKill { kill, measured });
         }
-        Ok((end, kills))
+        Ok((window, kills))
     }
 
     /// Heals, and measures from before the heal until the site serves again.

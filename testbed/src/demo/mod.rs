@@ -5,16 +5,20 @@ mod acts;
 mod screen;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nearhop::event::Family;
 use nearhop::time::Nanos;
 
 use crate::doctor;
-use crate::measure::{Budgets, Expectation, HealResult, KillKind, KillResult, Summary};
+use crate::lab::Lab;
+use crate::measure::{
+    Budgets, Expectation, HealResult, KillError, KillKind, KillResult, Summary, Window,
+};
 use crate::report::{LabEventKind, Machine, ReportedKill, Run, RunFolder};
 use crate::topology::{NodeKind, Topology};
 use crate::utc::Utc;
+use acts::Outcome;
 use screen::Screen;
 use show::Show;
 
@@ -101,6 +105,46 @@ pub fn run(options: &DemoOptions) -> Result<bool, DemoError> {
         show.hold();
     }
     Ok(run.summary.ok)
+}
+
+/// One kill of a demo, for whoever looks at the same lab by other means.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// How.
+    pub kind: KillKind,
+    /// Who died.
+    pub site: String,
+    /// When.
+    pub window: Window,
+    /// What the demo made of it: one for each family.
+    pub kills: Vec<Result<KillResult, KillError>>,
+}
+
+/// Builds the built-in lab, calls `built`, kills and heals once in each way, and calls `killed`
+/// after each heal. Writes a run folder, without a report, under `runs`.
+///
+/// # Errors
+/// What kept it from reaching its end, what was expected and did not hold, or what a callback said.
+pub fn observe(
+    seed: u64,
+    runs: &Path,
+    built: &mut dyn FnMut(&Lab) -> Result<(), DemoError>,
+    killed: &mut dyn FnMut(Observed) -> Result<(), DemoError>,
+) -> Result<(), DemoError> {
+    let folder = RunFolder::create(runs, Utc::now())?;
+    let mut show = Show::build(Topology::three_sites(), seed, &folder)?;
+    show.wait_for_service()?;
+    built(&show.stage.lab)?;
+    show.settle()?;
+    let mut results = Results::default();
+    for kind in KillKind::ALL {
+        let Outcome { site, window, kills, .. } = show.kill_and_heal(kind, &mut results)?;
+        killed(Observed { kind, site, window, kills })?;
+    }
+    match results.failures.as_slice() {
+        [] => Ok(()),
+        failures => Err(DemoError::Lab(failures.join("; "))),
+    }
 }
 
 /// Writes the run folder and the summary.
