@@ -16,7 +16,7 @@ use nearhop::port::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
 use nearlab::sandbox::own_executable;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 use super::config::{self, PORTS, Size};
 use super::subject::{Ends, Router, Subject};
@@ -97,6 +97,8 @@ impl Daemon {
     fn follow(&mut self, socket: PathBuf) -> Result<(), BenchError> {
         let news = Arc::clone(&self.news);
         let watch = move || {
+            // Reading the news must not compete with those who make them.
+            let _ = setpriority_process(None, 19);
             let Ok(client) = Client::new(socket) else { return };
             let mut rest = Vec::new();
             let ended = client.follow("/v1/watch", std::future::pending(), |chunk| {
