@@ -35,13 +35,18 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts everything and waits until both sites are up.
+    /// Starts everything and waits until all sites are up.
     pub fn start(costs: Costs<'_>) -> Self {
+        Self::start_with(costs, &config(costs))
+    }
+
+    /// As [`Self::start`], with a configuration of one's own for these sites.
+    pub fn start_with(costs: Costs<'_>, config: &str) -> Self {
         let dir = PathBuf::from("/run/rig");
         fs::create_dir_all(&dir).unwrap();
         let client = support::netns("client");
         let sites: Vec<_> = costs.iter().map(|(name, _)| Site::prepare(name)).collect();
-        let mut rig = Self { router: spawn(&dir, costs), dir, client, sites };
+        let mut rig = Self { router: spawn(&dir, config), dir, client, sites };
         rig.connect();
         for site in &mut rig.sites {
             site.serve();
@@ -70,7 +75,29 @@ impl Rig {
 
     /// Replaces the configuration file.
     pub fn write_config(&self, costs: Costs<'_>) {
-        fs::write(self.dir.join("r1.toml"), config(costs)).unwrap();
+        self.write_file(&config(costs));
+    }
+
+    /// Replaces the configuration file by this text.
+    pub fn write_file(&self, text: &str) {
+        fs::write(self.dir.join("r1.toml"), text).unwrap();
+    }
+
+    /// Makes a namespace for another site; the router does not know it yet.
+    pub fn add_site(&mut self, name: &str) {
+        self.sites.push(Site::prepare(name));
+    }
+
+    /// The router's device for the last site is there: it gets its addresses, and serves.
+    pub fn serve_last_site(&mut self) {
+        let site = self.sites.last_mut().unwrap();
+        connect(&site.netns, &format!("nh-{}", site.name), &[SERVICE_V4, SERVICE_V6]);
+        site.serve();
+    }
+
+    /// Forgets the last site; its namespace stays.
+    pub fn forget_last_site(&mut self) {
+        self.sites.pop();
     }
 
     /// Runs `nearhop ARGS` against this router.
@@ -109,7 +136,7 @@ impl Rig {
 
     /// Starts the router again, after it has ended.
     pub fn restart(&mut self, costs: Costs<'_>) {
-        self.router = spawn(&self.dir, costs);
+        self.router = spawn(&self.dir, &config(costs));
     }
 }
 
@@ -128,8 +155,8 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-fn spawn(dir: &Path, costs: Costs<'_>) -> Child {
-    fs::write(dir.join("r1.toml"), config(costs)).unwrap();
+fn spawn(dir: &Path, config: &str) -> Child {
+    fs::write(dir.join("r1.toml"), config).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_nearhop"))
         .arg("run")
@@ -147,6 +174,11 @@ fn spawn(dir: &Path, costs: Costs<'_>) -> Child {
 /// Two workers, a client, and the sites with their checks. These are patient: how soon a silent
 /// site is noticed is not tested here, and a starved machine must not pass for a dead site.
 pub fn config(costs: Costs<'_>) -> String {
+    config_with(costs, "{ icmp = {}, interval = \"20ms\", fall = 50, rise = 3 }")
+}
+
+/// As [`config`], with checks of one's own.
+pub fn config_with(costs: Costs<'_>, health: &str) -> String {
     let mut text = String::from(
         "[router]\nname = \"r1\"\nworkers = 2\nstate-dir = \"/run/rig/state\"\n\
          [[port]]\nname = \"client\"\ntun = \"nh-client\"\nnetns = \"client\"\n\
@@ -170,13 +202,13 @@ pub fn config(costs: Costs<'_>) -> String {
         let _ = write!(
             text,
             "[[service.site]]\nname = \"{name}\"\nvia = \"{name}\"\ncost = {cost}\n\
-             health = {{ icmp = {{}}, interval = \"20ms\", fall = 50, rise = 3 }}\n"
+             health = {health}\n"
         );
     }
     text
 }
 
-fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
+pub fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
     let mut links = LinkSetup::open(netns).unwrap();
     support::wait_for("the router's device", || {
         links.find(device).unwrap().filter(nearhop::port::link::LinkStatus::up)
@@ -337,6 +369,47 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Holds the router's control thread, and no other, still by ptrace; lets it go when dropped.
+pub struct Tracer {
+    release: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Tracer {
+    pub fn stop(rig: &Rig) -> Self {
+        let pid = i32::try_from(rig.router.id()).unwrap();
+        let (release, wait) = std::sync::mpsc::channel();
+        let (stopped, is_stopped) = std::sync::mpsc::channel();
+        // All of ptrace has to come from the thread that began it.
+        let thread = thread::spawn(move || {
+            support::trace::seize_and_interrupt(pid);
+            stopped.send(()).unwrap();
+            // Ends when the sender is dropped.
+            let _ = wait.recv();
+            support::trace::detach(pid);
+        });
+        is_stopped.recv().unwrap();
+        Self { release: Some(release), thread: Some(thread) }
+    }
+
+    /// The kernel calls it `t`, tracing stop; its other threads run or sleep.
+    #[expect(clippy::unused_self, reason = "asks about what this holds")]
+    pub fn is_stopped(&self, rig: &Rig) -> bool {
+        let pid = rig.router.id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('t')
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
