@@ -78,6 +78,11 @@ impl ApiError {
         Self { status: StatusCode::CONFLICT, error: error.into(), help: None }
     }
 
+    /// The request was right, but the machine cannot do it as it is now.
+    pub fn environment(error: impl Into<String>) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: error.into(), help: None }
+    }
+
     /// What is wrong, and what to do.
     pub fn text(&self) -> &str {
         &self.error

@@ -258,7 +258,8 @@ impl Control {
         let changes = config::diff(core.config(), &config);
         let open =
             core.ports_to_open(&config).map_err(|change| ApiError::conflict(change.to_string()))?;
-        let failed = |error: RunError| ApiError::conflict(error.message);
+        // The file is right; a namespace, a device or a privilege is missing.
+        let failed = |error: RunError| ApiError::environment(error.message);
         let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
         adjust_all(&core.config().ports, &config.ports).map_err(failed)?;
         self.put_in_force(config, devices);

@@ -95,9 +95,12 @@ impl Rig {
         site.serve();
     }
 
-    /// Forgets the last site; its namespace stays.
-    pub fn forget_last_site(&mut self) {
-        self.sites.pop();
+    /// Forgets the last site. Its name is free for another; its echo keeps the namespace.
+    pub fn remove_last_site(&mut self) {
+        let site = self.sites.pop().unwrap();
+        let path = Path::new("/run/netns").join(site.name);
+        rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap();
+        fs::remove_file(path).unwrap();
     }
 
     /// Runs `nearhop ARGS` against this router.
@@ -274,7 +277,9 @@ impl Probes {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let mut threads = Vec::new();
         for flow in 0..flows {
-            let from = SocketAddr::new(any, 40_000 + flow);
+            // A wildcard of IPv6 takes the number in IPv4 too.
+            let first = if to.is_ipv4() { 40_000 } else { 41_000 };
+            let from = SocketAddr::new(any, first + flow);
             let socket = client.within(|| UdpSocket::bind(from)).unwrap().unwrap();
             socket.connect(SocketAddr::new(to, 7)).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
