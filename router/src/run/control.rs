@@ -54,8 +54,9 @@ pub(super) async fn run(
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
     let ended = loop {
         let due = control.next_timeout();
+        // In no order: lanes that are never empty, as under a flood, must not keep a signal or an
+        // operator waiting, nor they the lanes.
         tokio::select! {
-            biased;
             () = wake.notified() => control.handle_lanes(),
             Some(command) = asked.recv() => control.handle_command(command),
             () = sleep_until(due) => {}

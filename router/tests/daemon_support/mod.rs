@@ -306,6 +306,25 @@ impl Probes {
         });
     }
 
+    /// How often each flow went to another site than before.
+    pub fn moves(&self) -> Vec<usize> {
+        let seen = self.seen.lock().unwrap();
+        let moves = |all: &Vec<(u64, Nanos, String)>| {
+            all.windows(2).filter(|pair| pair[0].2 != pair[1].2).count()
+        };
+        seen.answers.values().map(moves).collect()
+    }
+
+    /// Numbers of each flow that are missing below the highest that was answered.
+    pub fn lost(&self) -> Vec<u64> {
+        let seen = self.seen.lock().unwrap();
+        let lost = |all: &Vec<(u64, Nanos, String)>| {
+            let highest = all.iter().map(|answer| answer.0).max();
+            highest.map_or(0, |highest| highest + 1 - all.len() as u64)
+        };
+        seen.answers.values().map(lost).collect()
+    }
+
     /// Ends it; probes sent and never answered, and the longest time between two answers of a flow.
     pub fn finish(mut self) -> (u64, u64, Duration) {
         self.stop.store(true, Ordering::Release);
