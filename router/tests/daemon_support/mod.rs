@@ -344,7 +344,8 @@ fn run_flow(socket: &UdpSocket, flow: u16, stop: &AtomicBool, seen: &Mutex<Seen>
     let mut drain_until = None;
     loop {
         if !stop.load(Ordering::Acquire) {
-            socket.send(&number.to_be_bytes()).unwrap();
+            // What cannot be sent is lost like what is never answered.
+            let _ = socket.send(&number.to_be_bytes());
             seen.lock().unwrap().sent += 1;
             number += 1;
         } else if drain_until.get_or_insert_with(|| Nanos::now() + LATE) < &mut Nanos::now() {
