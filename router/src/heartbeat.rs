@@ -99,6 +99,8 @@ pub struct Heartbeat {
 
 /// A namespace that is watched, and which of its devices are ports.
 struct Carrier {
+    /// By this, for a path may lead to a new namespace when a port is added later.
+    netns: (u64, u64),
     monitor: CarrierMonitor,
     ports: HashMap<u32, PortId>,
     /// Whether a device is up, as last heard: a port may be added later.
@@ -278,7 +280,8 @@ impl Heartbeat {
         netns: &NetNs,
         ifindex: u32,
     ) -> Result<(), CarrierError> {
-        let found = self.carriers.iter().position(|carrier| carrier.monitor.netns() == netns);
+        let identity = netns.identity()?;
+        let found = self.carriers.iter().position(|carrier| carrier.netns == identity);
         let index = if let Some(index) = found {
             index
         } else {
@@ -290,7 +293,7 @@ impl Heartbeat {
                 log::error!("cannot poll for carrier in {netns}: {errno}");
             }
             let (ports, known) = (HashMap::new(), HashMap::new());
-            self.carriers.push(Carrier { monitor, ports, known });
+            self.carriers.push(Carrier { netns: identity, monitor, ports, known });
             self.carriers.len() - 1
         };
         let carrier = &mut self.carriers[index];
@@ -313,6 +316,8 @@ impl Heartbeat {
                 carrier.ports.retain(|_, port| *port != id);
             }
         }
+        // One that watches nothing would keep its namespace from ending.
+        self.carriers.retain(|carrier| !carrier.ports.is_empty());
     }
 
     fn report(&mut self) -> HeartbeatReport {

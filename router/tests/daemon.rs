@@ -7,10 +7,9 @@ mod support;
 use std::fs;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
-use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, signal};
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, signal};
 use nearhop::port::link::LinkSetup;
 use support::in_namespaces;
 
@@ -201,45 +200,4 @@ fn forwarding_and_failover_go_on_while_the_control_thread_stands_still() {
             items.iter().any(|i| i["site"] == "ams" && i["state"] == "down").then_some(())
         });
     });
-}
-
-/// Holds the router's control thread, and no other, still by ptrace; lets it go when dropped.
-struct Tracer {
-    release: Option<std::sync::mpsc::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Tracer {
-    fn stop(rig: &Rig) -> Self {
-        let pid = i32::try_from(rig.router.id()).unwrap();
-        let (release, wait) = std::sync::mpsc::channel();
-        let (stopped, is_stopped) = std::sync::mpsc::channel();
-        // All of ptrace has to come from the thread that began it.
-        let thread = thread::spawn(move || {
-            support::trace::seize_and_interrupt(pid);
-            stopped.send(()).unwrap();
-            // Ends when the sender is dropped.
-            let _ = wait.recv();
-            support::trace::detach(pid);
-        });
-        is_stopped.recv().unwrap();
-        Self { release: Some(release), thread: Some(thread) }
-    }
-
-    /// The kernel calls it `t`, tracing stop; its other threads run or sleep.
-    #[expect(clippy::unused_self, reason = "asks about what this holds")]
-    fn is_stopped(&self, rig: &Rig) -> bool {
-        let pid = rig.router.id();
-        let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
-        stat.rsplit(')').next().unwrap().trim_start().starts_with('t')
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        drop(self.release.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }

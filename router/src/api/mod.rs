@@ -8,7 +8,7 @@ pub mod views;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -78,6 +78,11 @@ impl ApiError {
         Self { status: StatusCode::CONFLICT, error: error.into(), help: None }
     }
 
+    /// The request was right, but the machine cannot do it as it is now.
+    pub fn environment(error: impl Into<String>) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: error.into(), help: None }
+    }
+
     /// What is wrong, and what to do.
     pub fn text(&self) -> &str {
         &self.error
@@ -136,6 +141,13 @@ pub fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, ClaimError
             return Err(ClaimError { message, help });
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // The kernel says the same of any other file, which is somebody's.
+            if !fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+                let message =
+                    format!("control socket {}: what is there is no socket", path.display());
+                let help = "move it away, or name another place with --socket PATH";
+                return Err(ClaimError { message, help });
+            }
             fs::remove_file(path).map_err(|error| failed("remove what is left of it", error))?;
         }
         Err(_) => {}

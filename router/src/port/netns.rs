@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -64,6 +65,14 @@ impl NetNs {
         }
     }
 
+    /// What tells it from every other that is there now: device and inode of its file (ioctl_ns(2)).
+    /// A path may lead to another namespace than it did before.
+    pub fn identity(&self) -> Result<(u64, u64), NetNsError> {
+        let failed = |source| NetNsError { netns: self.clone(), step: "look at", source };
+        let file = self.open()?.metadata().map_err(failed)?;
+        Ok((file.dev(), file.ino()))
+    }
+
     /// A descriptor that stands for the namespace, as `IFLA_NET_NS_FD` wants it.
     pub(crate) fn open(&self) -> Result<File, NetNsError> {
         let path = match self {
@@ -96,7 +105,7 @@ impl fmt::Display for NetNs {
 pub struct NetNsError {
     /// Which one.
     pub netns: NetNs,
-    /// `open` (does it exist?) or `enter` (may we?).
+    /// `open` (does it exist?), `look at` or `enter` (may we?).
     pub step: &'static str,
     /// What the kernel said.
     pub source: io::Error,

@@ -70,6 +70,8 @@ pub struct Liveness {
     phase: Option<Duration>,
     /// Silence until then is down; `None` while that is known already.
     deadline: Option<Nanos>,
+    /// When the first request after the newest answered one was sent, if any was.
+    asked_since: Option<Nanos>,
     /// The first verdict is given then at the latest.
     decide_by: Option<Nanos>,
     /// Silence is not judged before then: answers may lie unread.
@@ -99,6 +101,7 @@ impl Liveness {
             next_send: Some(start),
             phase: Some(phase.min(rule.interval)),
             deadline: Some(start + rule.budget()),
+            asked_since: None,
             decide_by: Some(
                 start + rule.interval.saturating_mul(rule.fall.saturating_add(rule.rise)),
             ),
@@ -132,6 +135,7 @@ impl Liveness {
             self.forget_oldest();
         }
         self.window.push_back(Request { tag, sent: now, run: 0, fate: Fate::Pending });
+        self.asked_since.get_or_insert(now);
         self.stats.sent += 1;
         let step = self.phase.take().unwrap_or(self.rule.interval);
         self.next_send = self.next_send.map(|due| self.rule.after(now, due + step));
@@ -151,6 +155,9 @@ impl Liveness {
         }
         request.fate = Fate::Answered;
         let sent = request.sent;
+        let newest = self.window.iter().rposition(|request| request.fate == Fate::Answered);
+        let next = newest.and_then(|newest| self.window.get(newest + 1));
+        self.asked_since = next.map(|request| request.sent);
         self.stats.answered += 1;
         self.bad_since_good = false;
         self.deadline = self.deadline.map(|at| at.max(sent + self.rule.budget()));
@@ -267,6 +274,17 @@ impl Liveness {
     pub fn hold(&mut self, until: Nanos) {
         if self.silence_ends().is_some_and(|due| until <= due + HOLD_MAX) {
             self.held_until = Some(until);
+        }
+    }
+
+    /// Puts a verdict off because the requests whose silence it would be about were sent late, or
+    /// not at all yet: an owner that got no turn must not pass for a dead target. Requests sent
+    /// when they were due are given no more time than the rule's.
+    pub fn hold_for_requests(&mut self, now: Nanos) {
+        let patience = self.rule.interval.saturating_mul(self.rule.fall - 1);
+        let until = self.asked_since.unwrap_or(now) + patience;
+        if self.deadline.is_some_and(|due| due < until) && self.next_send.is_some() {
+            self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
         }
     }
 

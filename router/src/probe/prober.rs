@@ -197,19 +197,26 @@ impl Prober {
     /// verdict, however late this is called. At most 4,096 checks a call; the rest keep
     /// [`Self::poll_timeout`] in the past.
     pub fn handle_timeout(&mut self, now: Nanos) {
-        self.handle_timeout_unless(now, |_| false);
+        self.turn(now, |check| check.live.handle_timeout(now));
     }
 
     /// As [`Self::handle_timeout`], on a machine that may be short of CPU: a check that is about to
-    /// be called silent is held, for at most [`check::HOLD_MAX`](super::check::HOLD_MAX), while
-    /// `unread` says that its port has packets which nobody has read.
+    /// be called silent is held while its requests are too young for that, because this came late,
+    /// and, for at most [`check::HOLD_MAX`](super::check::HOLD_MAX), while `unread` says that its
+    /// port has packets which nobody has read.
     pub fn handle_timeout_unless(&mut self, now: Nanos, mut unread: impl FnMut(PortId) -> bool) {
-        let mut judge = |check: &mut Target| {
-            if check.live.verdict_due().is_some_and(|due| due <= now) && unread(check.port) {
-                check.live.hold(now + HOLD_STEP);
+        self.turn(now, |check| {
+            if check.live.verdict_due().is_some_and(|due| due <= now) {
+                if unread(check.port) {
+                    check.live.hold(now + HOLD_STEP);
+                }
+                check.live.hold_for_requests(now);
             }
             check.live.handle_timeout(now);
-        };
+        });
+    }
+
+    fn turn(&mut self, now: Nanos, mut judge: impl FnMut(&mut Target)) {
         for index in 0..self.ready.len() {
             let slot = self.ready[index];
             self.with(slot, &mut judge);

@@ -495,3 +495,28 @@ fn unread_packets_do_not_put_a_verdict_off_for_ever() {
     assert!(late <= check::HOLD_MAX + Duration::from_millis(1), "{late:?}");
     assert!(late > Duration::from_millis(15), "{late:?}");
 }
+
+/// The thread got no turn: nothing was asked meanwhile, or only just before the verdict was due.
+#[test]
+fn a_check_that_was_not_asked_is_not_called_silent() {
+    for first_turn in [24, 29, 60, 500] {
+        let (mut rig, _) = Rig::with(spec(CheckKind::Icmp, true));
+        rig.run_answered(ms(100), Duration::from_micros(100), ms(100));
+        let last = rig.sent.last().unwrap().0;
+        rig.now = last + Duration::from_millis(first_turn);
+        let mut asked = None;
+        // Nobody answers from now on.
+        while rig.events.last().unwrap().up {
+            rig.prober.handle_timeout_unless(rig.now, |_| false);
+            let before = rig.sent.len();
+            rig.drain();
+            if rig.sent.len() > before {
+                asked.get_or_insert(rig.now);
+            }
+            rig.now = rig.prober.poll_timeout().unwrap().max(rig.now);
+        }
+        let down = rig.events.last().unwrap().t;
+        let patience = Duration::from_millis(20);
+        assert_eq!(down, asked.unwrap() + patience, "first turn after {first_turn} ms");
+    }
+}

@@ -54,8 +54,9 @@ pub(super) async fn run(
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
     let ended = loop {
         let due = control.next_timeout();
+        // In no order: lanes that are never empty, as under a flood, must not keep a signal or an
+        // operator waiting, nor they the lanes.
         tokio::select! {
-            biased;
             () = wake.notified() => control.handle_lanes(),
             Some(command) = asked.recv() => control.handle_command(command),
             () = sleep_until(due) => {}
@@ -258,7 +259,8 @@ impl Control {
         let changes = config::diff(core.config(), &config);
         let open =
             core.ports_to_open(&config).map_err(|change| ApiError::conflict(change.to_string()))?;
-        let failed = |error: RunError| ApiError::conflict(error.message);
+        // The file is right; a namespace, a device or a privilege is missing.
+        let failed = |error: RunError| ApiError::environment(error.message);
         let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
         adjust_all(&core.config().ports, &config.ports).map_err(failed)?;
         self.put_in_force(config, devices);

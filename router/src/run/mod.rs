@@ -13,7 +13,7 @@ mod ports;
 mod threads;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use crate::api::{self, ClaimError};
@@ -77,10 +77,25 @@ pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
         .unwrap_or_else(|| default_path(&config.router.name, |name| std::env::var_os(name)));
     // The socket comes first: a second router of this name must not touch any device.
     let claimed = api::claim(&socket)?;
-    let daemon = threads::start(&config)?;
-    let result = runtime.block_on(control::run(daemon, config, options.clone(), claimed));
+    // One that was killed may have left its own, which would tell what is not so yet.
+    retract_ready(options);
+    let result = threads::start(&config).and_then(|daemon| {
+        runtime.block_on(control::run(daemon, config, options.clone(), claimed))
+    });
+    retract_ready(options);
     let _ = fs::remove_file(&socket);
     result
+}
+
+/// Takes back what [`announce_ready`] wrote, if anything.
+fn retract_ready(options: &RunOptions) {
+    let Some(path) = &options.ready_file else { return };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::error!("cannot remove the ready file {}: {error}", path.display());
+        }
+        _ => {}
+    }
 }
 
 /// Tells whoever waits that the router is ready.

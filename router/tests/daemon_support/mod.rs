@@ -35,13 +35,18 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts everything and waits until both sites are up.
+    /// Starts everything and waits until all sites are up.
     pub fn start(costs: Costs<'_>) -> Self {
+        Self::start_with(costs, &config(costs))
+    }
+
+    /// As [`Self::start`], with a configuration of one's own for these sites.
+    pub fn start_with(costs: Costs<'_>, config: &str) -> Self {
         let dir = PathBuf::from("/run/rig");
         fs::create_dir_all(&dir).unwrap();
         let client = support::netns("client");
         let sites: Vec<_> = costs.iter().map(|(name, _)| Site::prepare(name)).collect();
-        let mut rig = Self { router: spawn(&dir, costs), dir, client, sites };
+        let mut rig = Self { router: spawn(&dir, config), dir, client, sites };
         rig.connect();
         for site in &mut rig.sites {
             site.serve();
@@ -70,7 +75,32 @@ impl Rig {
 
     /// Replaces the configuration file.
     pub fn write_config(&self, costs: Costs<'_>) {
-        fs::write(self.dir.join("r1.toml"), config(costs)).unwrap();
+        self.write_file(&config(costs));
+    }
+
+    /// Replaces the configuration file by this text.
+    pub fn write_file(&self, text: &str) {
+        fs::write(self.dir.join("r1.toml"), text).unwrap();
+    }
+
+    /// Makes a namespace for another site; the router does not know it yet.
+    pub fn add_site(&mut self, name: &str) {
+        self.sites.push(Site::prepare(name));
+    }
+
+    /// The router's device for the last site is there: it gets its addresses, and serves.
+    pub fn serve_last_site(&mut self) {
+        let site = self.sites.last_mut().unwrap();
+        connect(&site.netns, &format!("nh-{}", site.name), &[SERVICE_V4, SERVICE_V6]);
+        site.serve();
+    }
+
+    /// Forgets the last site. Its name is free for another; its echo keeps the namespace.
+    pub fn remove_last_site(&mut self) {
+        let site = self.sites.pop().unwrap();
+        let path = Path::new("/run/netns").join(site.name);
+        rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap();
+        fs::remove_file(path).unwrap();
     }
 
     /// Runs `nearhop ARGS` against this router.
@@ -109,7 +139,7 @@ impl Rig {
 
     /// Starts the router again, after it has ended.
     pub fn restart(&mut self, costs: Costs<'_>) {
-        self.router = spawn(&self.dir, costs);
+        self.router = spawn(&self.dir, &config(costs));
     }
 }
 
@@ -128,8 +158,8 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-fn spawn(dir: &Path, costs: Costs<'_>) -> Child {
-    fs::write(dir.join("r1.toml"), config(costs)).unwrap();
+fn spawn(dir: &Path, config: &str) -> Child {
+    fs::write(dir.join("r1.toml"), config).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_nearhop"))
         .arg("run")
@@ -147,6 +177,11 @@ fn spawn(dir: &Path, costs: Costs<'_>) -> Child {
 /// Two workers, a client, and the sites with their checks. These are patient: how soon a silent
 /// site is noticed is not tested here, and a starved machine must not pass for a dead site.
 pub fn config(costs: Costs<'_>) -> String {
+    config_with(costs, "{ icmp = {}, interval = \"20ms\", fall = 50, rise = 3 }")
+}
+
+/// As [`config`], with checks of one's own.
+pub fn config_with(costs: Costs<'_>, health: &str) -> String {
     let mut text = String::from(
         "[router]\nname = \"r1\"\nworkers = 2\nstate-dir = \"/run/rig/state\"\n\
          [[port]]\nname = \"client\"\ntun = \"nh-client\"\nnetns = \"client\"\n\
@@ -170,13 +205,13 @@ pub fn config(costs: Costs<'_>) -> String {
         let _ = write!(
             text,
             "[[service.site]]\nname = \"{name}\"\nvia = \"{name}\"\ncost = {cost}\n\
-             health = {{ icmp = {{}}, interval = \"20ms\", fall = 50, rise = 3 }}\n"
+             health = {health}\n"
         );
     }
     text
 }
 
-fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
+pub fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
     let mut links = LinkSetup::open(netns).unwrap();
     support::wait_for("the router's device", || {
         links.find(device).unwrap().filter(nearhop::port::link::LinkStatus::up)
@@ -242,7 +277,9 @@ impl Probes {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let mut threads = Vec::new();
         for flow in 0..flows {
-            let from = SocketAddr::new(any, 40_000 + flow);
+            // A wildcard of IPv6 takes the number in IPv4 too.
+            let first = if to.is_ipv4() { 40_000 } else { 41_000 };
+            let from = SocketAddr::new(any, first + flow);
             let socket = client.within(|| UdpSocket::bind(from)).unwrap().unwrap();
             socket.connect(SocketAddr::new(to, 7)).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
@@ -269,6 +306,25 @@ impl Probes {
         });
     }
 
+    /// How often each flow went to another site than before.
+    pub fn moves(&self) -> Vec<usize> {
+        let seen = self.seen.lock().unwrap();
+        let moves = |all: &Vec<(u64, Nanos, String)>| {
+            all.windows(2).filter(|pair| pair[0].2 != pair[1].2).count()
+        };
+        seen.answers.values().map(moves).collect()
+    }
+
+    /// Numbers of each flow that are missing below the highest that was answered.
+    pub fn lost(&self) -> Vec<u64> {
+        let seen = self.seen.lock().unwrap();
+        let lost = |all: &Vec<(u64, Nanos, String)>| {
+            let highest = all.iter().map(|answer| answer.0).max();
+            highest.map_or(0, |highest| highest + 1 - all.len() as u64)
+        };
+        seen.answers.values().map(lost).collect()
+    }
+
     /// Ends it; probes sent and never answered, and the longest time between two answers of a flow.
     pub fn finish(mut self) -> (u64, u64, Duration) {
         self.stop.store(true, Ordering::Release);
@@ -288,7 +344,8 @@ fn run_flow(socket: &UdpSocket, flow: u16, stop: &AtomicBool, seen: &Mutex<Seen>
     let mut drain_until = None;
     loop {
         if !stop.load(Ordering::Acquire) {
-            socket.send(&number.to_be_bytes()).unwrap();
+            // What cannot be sent is lost like what is never answered.
+            let _ = socket.send(&number.to_be_bytes());
             seen.lock().unwrap().sent += 1;
             number += 1;
         } else if drain_until.get_or_insert_with(|| Nanos::now() + LATE) < &mut Nanos::now() {
@@ -337,6 +394,47 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Holds the router's control thread, and no other, still by ptrace; lets it go when dropped.
+pub struct Tracer {
+    release: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Tracer {
+    pub fn stop(rig: &Rig) -> Self {
+        let pid = i32::try_from(rig.router.id()).unwrap();
+        let (release, wait) = std::sync::mpsc::channel();
+        let (stopped, is_stopped) = std::sync::mpsc::channel();
+        // All of ptrace has to come from the thread that began it.
+        let thread = thread::spawn(move || {
+            support::trace::seize_and_interrupt(pid);
+            stopped.send(()).unwrap();
+            // Ends when the sender is dropped.
+            let _ = wait.recv();
+            support::trace::detach(pid);
+        });
+        is_stopped.recv().unwrap();
+        Self { release: Some(release), thread: Some(thread) }
+    }
+
+    /// The kernel calls it `t`, tracing stop; its other threads run or sleep.
+    #[expect(clippy::unused_self, reason = "asks about what this holds")]
+    pub fn is_stopped(&self, rig: &Rig) -> bool {
+        let pid = rig.router.id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('t')
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // unshare(2) and the ioctls of TUN
 
 pub mod trace;
+pub mod wire;
 
 use std::env;
 use std::fs::{self, File};

@@ -38,6 +38,9 @@ impl PortState {
 /// Why a configuration cannot follow the one in force.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PortChange {
+    /// The sockets are bound before anything else, and others know where they are.
+    #[error("[api] cannot change while nearhop runs; restart it")]
+    Api,
     /// A port keeps its name but is another device.
     #[error(
         "port {0:?} would become another device; give the new one another name, or restart nearhop"
@@ -60,6 +63,9 @@ impl Core {
         let started = !self.ports.is_empty();
         if started && config.router.workers != self.config.router.workers {
             return Err(PortChange::Workers);
+        }
+        if started && config.api != self.config.api {
+            return Err(PortChange::Api);
         }
         let mut open = Vec::new();
         for port in &config.ports {

@@ -1,0 +1,117 @@
+//! Sites that fail in the worst ways, and what the others' flows see of it: nothing.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod daemon_support;
+mod support;
+
+use std::thread;
+use std::time::Duration;
+
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, config_with};
+use nearhop::port::link::LinkSetup;
+use nearhop::time::Nanos;
+use serde_json::Value;
+use support::{in_namespaces, wait_for};
+
+const AMS_FIRST: &[(&str, u32)] = &[("ams", 10), ("fra", 20)];
+const EQUAL: &[(&str, u32)] = &[("ams", 10), ("fra", 10)];
+
+#[test]
+fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
+    in_namespaces("a_flapping_site_is_damped_and_takes_no_others_flows_with_it", || {
+        let health = "{ icmp = {}, interval = \"5ms\", fall = 200, rise = 1 }";
+        let rig = Rig::start_with(EQUAL, &config_with(EQUAL, health));
+        let watch = Watch::start(&rig);
+        let probes = Probes::start(&rig.client, SERVICE_V4, 16);
+        let first = probes.sites_now();
+        let at = |site: &str| first.iter().filter(|now| *now == site).count();
+        assert!(at("ams") > 0 && at("fra") > 0, "{first:?}");
+
+        let mut links = LinkSetup::open(rig.site_netns("fra")).unwrap();
+        let end = Nanos::now() + Duration::from_secs(2);
+        let mut flaps = 0;
+        while Nanos::now() < end {
+            for up in [false, true] {
+                links.set_up("nh-fra", up).unwrap();
+                // The half of a period of 50 ms: what is tested is a link that behaves so.
+                thread::park_timeout(Duration::from_millis(25));
+            }
+            flaps += 1;
+        }
+        let lines = watch.lines.lock().unwrap().clone();
+        let ups = lines.iter().filter(|event| is_fra(event, "site") && event["up"] == true).count();
+        assert!(lines.iter().any(|event| is_fra(event, "damped")), "{lines:?}");
+        assert!(ups * 3 <= flaps, "back {ups} times in {flaps} flaps: not damped");
+
+        // Slower than the hold: it is back each time, and waits twice as long the next.
+        let damped = wait_for("a hold of a second and more", || {
+            let last = |kind| {
+                let lines = watch.lines.lock().unwrap();
+                lines.iter().rfind(|event| is_fra(event, kind)).cloned()
+            };
+            let held = last("damped").filter(|event| event["hold_ms"].as_u64() >= Some(1_600));
+            if held.is_none() && last("site")?["up"] == true {
+                let before = last("site")?["seq"].as_u64();
+                links.set_up("nh-fra", false).unwrap();
+                watch.wait_for("fra to be down again", |event| {
+                    is_fra(event, "site") && event["seq"].as_u64() > before
+                });
+                links.set_up("nh-fra", true).unwrap();
+            }
+            held
+        });
+        rig.connect();
+        assert!(rig.nearhop(&["undamp"]).status.success());
+        let up = watch.wait_for("fra to be up", |event| {
+            is_fra(event, "site")
+                && event["up"] == true
+                && event["seq"].as_u64() > damped["seq"].as_u64()
+        });
+        assert_eq!(up["reason"], "damping over");
+        let waited_ms =
+            (up["t_ns"].as_u64().unwrap() - damped["t_ns"].as_u64().unwrap()) / 1_000_000;
+        assert!(Some(waited_ms) < damped["hold_ms"].as_u64(), "{waited_ms} ms: {damped}");
+        wait_for("the flows to be back", || (probes.sites_now() == first).then_some(()));
+        // Flows that were at the other site never moved, nor lost anything.
+        let (moved, lost) = (probes.moves(), probes.lost());
+        for (flow, _) in first.iter().enumerate().filter(|(_, site)| *site == "ams") {
+            assert_eq!((moved[flow], lost[flow]), (0, 0), "flow {flow}");
+        }
+        probes.finish();
+    });
+}
+
+/// An event of this kind about fra's IPv4 leg.
+fn is_fra(event: &Value, kind: &str) -> bool {
+    (&event["kind"], &event["site"], &event["family"])
+        == (&kind.into(), &"fra".into(), &"ipv4".into())
+}
+
+#[test]
+fn a_silent_site_is_left_while_the_control_thread_stands_still() {
+    in_namespaces("a_silent_site_is_left_while_the_control_thread_stands_still", || {
+        let health = "{ icmp = {}, interval = \"20ms\", fall = 20, rise = 3 }";
+        let rig = Rig::start_with(AMS_FIRST, &config_with(AMS_FIRST, health));
+        let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
+        probes.iter().for_each(|probes| probes.wait_for_site("ams"));
+        let tracer = Tracer::stop(&rig);
+        // Without its address the site's kernel drops what comes for it, and tells nobody.
+        let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
+        for (address, len) in [(SERVICE_V4, 32), (SERVICE_V6, 128)] {
+            links.delete_address("lo", format!("{address}/{len}").parse().unwrap()).unwrap();
+        }
+        probes.iter().for_each(|probes| probes.wait_for_site("fra"));
+        assert!(tracer.is_stopped(&rig), "the control thread ran");
+        drop(tracer);
+        let ams = wait_for("the control thread to tell of it", || {
+            let items = rig.show("services");
+            items.into_iter().find(|item| item["site"] == "ams" && item["state"] == "down")
+        });
+        assert_eq!(ams["why"], "unreachable: probe silent");
+        for probes in probes {
+            let (_, lost, gap) = probes.finish();
+            assert!(lost > 0, "a silent fault costs something");
+            assert!(gap < Duration::from_secs(5), "{gap:?}");
+        }
+    });
+}

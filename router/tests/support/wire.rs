@@ -1,0 +1,36 @@
+//! Putting bytes on a device's wire as they are, right or wrong, by a packet socket (packet(7)).
+#![allow(dead_code)] // each test binary uses its own part
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+/// Bytes sent by it leave by one device, without being looked at.
+pub struct Wire(OwnedFd);
+
+impl Wire {
+    /// On the device with this index, in the namespace of the calling thread.
+    pub fn open(ifindex: u32) -> io::Result<Self> {
+        // SAFETY: takes no pointers.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was made just now, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: all zeros is a valid `sockaddr_ll`.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = ifindex.cast_signed();
+        let len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: `address` lives, and `len` is its size.
+        let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) };
+        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(fd)) }
+    }
+
+    /// Sends these bytes as one packet.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        rustix::net::send(&self.0, bytes, rustix::net::SendFlags::empty())?;
+        Ok(())
+    }
+}
