@@ -93,14 +93,18 @@ fn a_silent_site_is_left_while_the_control_thread_stands_still() {
         let health = "{ icmp = {}, interval = \"20ms\", fall = 20, rise = 3 }";
         let rig = Rig::start_with(AMS_FIRST, &config_with(AMS_FIRST, health));
         let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
-        probes.iter().for_each(|probes| probes.wait_for_site("ams"));
+        for probes in &probes {
+            probes.wait_for_site("ams");
+        }
         let tracer = Tracer::stop(&rig);
         // Without its address the site's kernel drops what comes for it, and tells nobody.
         let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
         for (address, len) in [(SERVICE_V4, 32), (SERVICE_V6, 128)] {
             links.delete_address("lo", format!("{address}/{len}").parse().unwrap()).unwrap();
         }
-        probes.iter().for_each(|probes| probes.wait_for_site("fra"));
+        for probes in &probes {
+            probes.wait_for_site("fra");
+        }
         assert!(tracer.is_stopped(&rig), "the control thread ran");
         drop(tracer);
         let ams = wait_for("the control thread to tell of it", || {
