@@ -4,6 +4,7 @@
 mod daemon_support;
 mod support;
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -85,6 +86,43 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
 fn is_fra(event: &Value, kind: &str) -> bool {
     (&event["kind"], &event["site"], &event["family"])
         == (&kind.into(), &"fra".into(), &"ipv4".into())
+}
+
+#[test]
+fn a_device_that_is_deleted_under_traffic_moves_its_flows() {
+    in_namespaces("a_device_that_is_deleted_under_traffic_moves_its_flows", || {
+        let rig = Rig::start(AMS_FIRST);
+        let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
+        probes.iter().for_each(|probes| probes.wait_for_site("ams"));
+        LinkSetup::open(rig.site_netns("ams")).unwrap().delete("nh-ams").unwrap();
+        probes.iter().for_each(|probes| probes.wait_for_site("fra"));
+        wait_for("the router to tell of it", || {
+            let items = rig.show("services");
+            let of = |item: &&Value| item["site"] == "ams" && item["why"] == "unreachable: carrier";
+            (items.iter().filter(of).count() == 2).then_some(())
+        });
+        let ports = rig.show("ports");
+        assert_eq!((&ports[0]["port"], &ports[0]["state"]), (&"ams".into(), &"down".into()));
+        // A worker that goes on polling what is gone would take a whole core.
+        let before = cpu_ticks(&rig);
+        let until = Nanos::now() + Duration::from_secs(1);
+        while Nanos::now() < until {
+            probes.iter().for_each(|probes| drop(probes.sites_now()));
+        }
+        let used = cpu_ticks(&rig) - before;
+        println!("{used} hundredths of a second of CPU in a second");
+        assert!(used < 60, "{used} hundredths of a second of CPU in a second");
+        for probes in probes {
+            probes.finish();
+        }
+    });
+}
+
+/// CPU time of the router so far, user and system, in ticks of 10 ms: proc_pid_stat(5).
+fn cpu_ticks(rig: &Rig) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", rig.router.id())).unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 use std::{fs, mem};
 
-use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6};
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, config};
 use nearhop::client::Client;
 use nearhop::port::link::LinkSetup;
 use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto};
@@ -112,6 +112,42 @@ fn packets_are_forwarded_and_expired_ones_answered_by_the_ports_address() {
         }
         wait_for("both to be counted", || (rig.dropped("ttl-expired") == 2).then_some(()));
     });
+}
+
+/// The client's own kernel learns the way's MTU from the router's answers: tracepath's work.
+#[test]
+fn what_is_too_big_for_the_way_out_is_refused_with_its_mtu() {
+    in_namespaces("what_is_too_big_for_the_way_out_is_refused_with_its_mtu", || {
+        let narrow =
+            config(AMS_FIRST).replace("netns = \"ams\"\n", "netns = \"ams\"\nmtu = 1300\n");
+        let rig = Rig::start_with(AMS_FIRST, &narrow);
+        for (from, to) in [("10.0.0.2", SERVICE_V4), ("fd00::2", SERVICE_V6)] {
+            let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let socket = rig.client.within(|| UdpSocket::bind((from, 0))).unwrap().unwrap();
+            socket.connect((to, 7)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            let fits = 1300 - if to.is_ipv4() { 28 } else { 48 };
+            // IPv4 sets DF from the start, as every socket that does path MTU discovery.
+            let mtu = wait_for("the kernel to know the MTU", || {
+                // Fails once the kernel has heard.
+                let _ = socket.send(&[0; 1400]);
+                let _ = socket.recv(&mut [0; 64]);
+                mtu_of(to)
+            });
+            assert_eq!(mtu, 1300);
+            socket.send(&vec![0; fits]).unwrap();
+            wait_for("an answer to what fits", || socket.recv(&mut [0; 64]).ok());
+        }
+        wait_for("both to be counted", || (rig.dropped("too-big") >= 2).then_some(()));
+    });
+}
+
+/// What the client's kernel knows of the way, by `ip route get`: `mtu 1300`, once it does.
+fn mtu_of(to: IpAddr) -> Option<u32> {
+    let told = support::run(&format!("ip -n client route get {to}"));
+    let mut words = told.split_whitespace();
+    words.find(|word| *word == "mtu")?;
+    words.next()?.parse().ok()
 }
 
 fn set_hops(socket: &UdpSocket, to: IpAddr, hops: u8) {

@@ -81,7 +81,8 @@ fn start_with(config: &str, with: &[&str]) -> Output {
     fs::write("/run/r1.toml", config).unwrap();
     let nearhop = [env!("CARGO_BIN_EXE_nearhop"), "run", "/run/r1.toml"];
     let rest = ["--socket", "/run/r1.sock", "--ready-file", "/run/ready"];
-    let words = [with, &nearhop[..], &rest[..]].concat();
+    let bounded = ["timeout", "-k", "1", "60"];
+    let words = [&bounded[..], with, &nearhop[..], &rest[..]].concat();
     Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output().unwrap()
 }
 

@@ -161,8 +161,9 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
 fn spawn(dir: &Path, config: &str) -> Child {
     fs::write(dir.join("r1.toml"), config).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_nearhop"))
-        .arg("run")
+    // Ends with the test, however that ends.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_nearhop"), "run"])
         .arg(dir.join("r1.toml"))
         .arg("--ready-file")
         .arg(dir.join("ready"))
