@@ -24,9 +24,11 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
         let rig = Rig::start_with(EQUAL, &config_with(EQUAL, health));
         let watch = Watch::start(&rig);
         let probes = Probes::start(&rig.client, SERVICE_V4, 16);
-        let first = probes.sites_now();
-        let at = |site: &str| first.iter().filter(|now| *now == site).count();
-        assert!(at("ams") > 0 && at("fra") > 0, "{first:?}");
+        let first = wait_for("flows at both sites", || {
+            let now = probes.sites_now();
+            (now.iter().any(|site| site == "ams") && now.iter().any(|site| site == "fra"))
+                .then_some(now)
+        });
 
         let mut links = LinkSetup::open(rig.site_netns("fra")).unwrap();
         let end = Nanos::now() + Duration::from_secs(2);
