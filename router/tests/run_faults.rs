@@ -8,7 +8,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, config_with};
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, config_with, connect};
 use nearhop::port::link::LinkSetup;
 use nearhop::time::Nanos;
 use serde_json::Value;
@@ -23,12 +23,10 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
         let health = "{ icmp = {}, interval = \"5ms\", fall = 200, rise = 1 }";
         let rig = Rig::start_with(EQUAL, &config_with(EQUAL, health));
         let watch = Watch::start(&rig);
-        let probes = Probes::start(&rig.client, SERVICE_V4, 16);
-        let first = wait_for("flows at both sites", || {
-            let now = probes.sites_now();
-            (now.iter().any(|site| site == "ams") && now.iter().any(|site| site == "fra"))
-                .then_some(now)
-        });
+        let mut probes = Probes::start(&rig.client, SERVICE_V4, 16);
+        let first = probes.sites_now();
+        let at = |site: &str| first.iter().filter(|now| *now == site).count();
+        assert!(at("ams") > 0 && at("fra") > 0, "{first:?}");
 
         let mut links = LinkSetup::open(rig.site_netns("fra")).unwrap();
         let end = Nanos::now() + Duration::from_secs(2);
@@ -63,7 +61,8 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
             }
             held
         });
-        rig.connect();
+        // Its routes went with the link.
+        connect(rig.site_netns("fra"), "nh-fra", &[]);
         assert!(rig.nearhop(&["undamp"]).status.success());
         let up = watch.wait_for("fra to be up", |event| {
             is_fra(event, "site")
@@ -76,11 +75,11 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
         assert!(Some(waited_ms) < damped["hold_ms"].as_u64(), "{waited_ms} ms: {damped}");
         wait_for("the flows to be back", || (probes.sites_now() == first).then_some(()));
         // Flows that were at the other site never moved, nor lost anything.
+        probes.stop();
         let (moved, lost) = (probes.moves(), probes.lost());
         for (flow, _) in first.iter().enumerate().filter(|(_, site)| *site == "ams") {
             assert_eq!((moved[flow], lost[flow]), (0, 0), "flow {flow}");
         }
-        probes.finish();
     });
 }
 
