@@ -47,6 +47,13 @@ impl Noise {
     }
 }
 
+impl Measured {
+    /// Whether others used no more than is allowed, before and after.
+    pub fn is_quiet(&self) -> bool {
+        self.foreign_before_percent.max(self.foreign_after_percent) <= FOREIGN_MAX_PERCENT
+    }
+}
+
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

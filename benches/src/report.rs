@@ -103,6 +103,13 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Whether others left the processors alone, before and after.
+    pub fn is_quiet(&self) -> bool {
+        self.noise.is_quiet()
+    }
+}
+
 impl fmt::Display for Bench {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MachineFacts { kernel, cpu, cores, .. } = &self.machine;

@@ -133,12 +133,7 @@ impl Heartbeat {
     pub fn run(mut self) -> io::Result<()> {
         match realtime::enter() {
             Ok(()) => log::info!("the heartbeat thread runs in real time"),
-            Err(error) => {
-                log::info!("the heartbeat thread does not run in real time: {error}");
-                if let Err(error) = realtime::take_short_turns() {
-                    log::info!("the heartbeat thread is scheduled as any other: {error}");
-                }
-            }
+            Err(error) => log::info!("the heartbeat thread is scheduled as any other: {error}"),
         }
         loop {
             self.sleep()?;

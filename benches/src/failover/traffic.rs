@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nearhop::port::link::LinkSetup;
 use nearhop::port::netns::NetNs;
-use nearhop::realtime::take_short_turns;
 use nearhop::time::Nanos;
 use nearlab::traffic::batch_io::sharpen_timers;
 use nearlab::traffic::probe::sleep_until;
@@ -43,8 +42,6 @@ impl Sender {
     /// is late is sent at once.
     pub fn run(&self, stop: &AtomicBool) -> Sent {
         sharpen_timers();
-        // Where that is refused the pace is less steady, which the spread shows.
-        let _ = take_short_turns();
         let start = Nanos::now();
         let mut sent = Vec::with_capacity(1 << 16);
         while !stop.load(Ordering::Acquire) {

@@ -21,7 +21,6 @@ use self::poller::{Poller, Ready};
 use crate::batch::Batch;
 use crate::forward::{Counters, Snapshot, Snapshots, WorkerState, forward};
 use crate::port::{PortError, PortId};
-use crate::realtime;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -136,9 +135,6 @@ impl Worker {
 
     /// Forwards until told to stop.
     pub fn run(mut self) -> io::Result<()> {
-        if let Err(error) = realtime::take_short_turns() {
-            log::info!("worker {} is scheduled as any other thread: {error}", self.index);
-        }
         let mut poller = Poller::new(self.wake.try_clone()?)?;
         let mut ready = Ready::default();
         while !self.shared.stop.load(Ordering::Acquire) {
