@@ -1,6 +1,6 @@
 //! The one writer: every structural change, and the grace period of everything that is unlinked.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -30,6 +30,8 @@ pub struct Writer {
     paths: Ids,
     lines: Lines,
     retired: VecDeque<(u64, Retired)>,
+    /// Groups that are removed, but still there for readers who found them before.
+    removed: BTreeSet<u32>,
 }
 
 /// Things that may wait for their grace period at a time.
@@ -83,6 +85,7 @@ impl Writer {
             paths: Ids::up_to(PATH_MAX),
             lines: Lines::default(),
             retired: VecDeque::new(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -92,9 +95,7 @@ impl Writer {
         prefix: IpPrefix,
         group: GroupId,
     ) -> Result<Option<GroupId>, WriteError> {
-        if self.shared.groups.get(group).is_none() {
-            return Err(WriteError::UnknownGroup);
-        }
+        self.members_of(group)?;
         Ok(match prefix {
             IpPrefix::V4(prefix) => self.v4.insert(&self.shared.v4, prefix, group),
             IpPrefix::V6(prefix) => self.v6.insert(&self.shared.v6, prefix, group),
@@ -226,7 +227,7 @@ impl Writer {
     pub fn replace_group(&mut self, id: GroupId, group: &Group) -> Result<(), WriteError> {
         group.validate()?;
         self.make_room(1)?;
-        let members = self.shared.group(id).ok_or(WriteError::UnknownGroup)?.members_len();
+        let members = self.members_of(id)?;
         let first = self.write_lines(group);
         if let Some(old) = self.shared.groups.link(id, Some(first)) {
             self.retire(Retired::Lines { first: old, count: Groups::lines_for(members) })?;
@@ -234,14 +235,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Retires a group. The caller has removed every route to it.
+    /// Retires a group. The caller has removed every route to it. Readers who found it before still
+    /// get what it says: its lines go with its id, after the grace period.
     pub fn remove_group(&mut self, id: GroupId) -> Result<(), WriteError> {
-        self.make_room(2)?;
-        let members = self.shared.group(id).ok_or(WriteError::UnknownGroup)?.members_len();
-        if let Some(old) = self.shared.groups.link(id, None) {
-            self.retire(Retired::Lines { first: old, count: Groups::lines_for(members) })?;
-        }
-        self.retire(Retired::Group(id.0))
+        self.members_of(id)?;
+        self.retire(Retired::Group(id.0))?;
+        self.removed.insert(id.0);
+        Ok(())
     }
 
     /// Makes everything reusable whose grace period is over; returns how many things wait still.
@@ -259,7 +259,7 @@ impl Writer {
                 Retired::Adjacency(id) => self.adjacencies.give_back(id),
                 Retired::Chunk4(chunk) => self.v4.recycle(chunk),
                 Retired::Chunk6(chunk) => self.v6.recycle(chunk),
-                Retired::Group(id) => self.groups.give_back(id),
+                Retired::Group(id) => self.unlink_group(id),
                 Retired::Lines { first, count } => self.lines.give_back(first, count),
                 Retired::Path(id) => self.paths.give_back(id),
             }
@@ -284,6 +284,22 @@ impl Writer {
         let first = self.lines.take(Groups::lines_for(group.members_len()));
         self.shared.groups.write(first, &group);
         first
+    }
+
+    /// How many members a group has that exists and is not removed.
+    fn members_of(&self, id: GroupId) -> Result<usize, WriteError> {
+        let group = self.shared.groups.get(id).filter(|_| !self.removed.contains(&id.0));
+        Ok(group.ok_or(WriteError::UnknownGroup)?.header.count)
+    }
+
+    /// Takes a removed group's id and lines back, now that nobody holds them.
+    fn unlink_group(&mut self, id: u32) {
+        let members = self.shared.groups.get(GroupId(id)).map_or(0, |group| group.header.count);
+        if let Some(first) = self.shared.groups.link(GroupId(id), None) {
+            self.lines.give_back(first, Groups::lines_for(members));
+        }
+        self.removed.remove(&id);
+        self.groups.give_back(id);
     }
 
     fn site_key(&self, member: &Member) -> u64 {

@@ -124,6 +124,30 @@ fn chunks_are_not_reused_under_a_reader() {
     });
 }
 
+/// A route moves to another group and its old group is removed: who found the old one gets what it
+/// said, not nothing.
+#[test]
+fn a_removed_group_is_there_for_who_found_it() {
+    model(|| {
+        let (mut writer, handle) = fib(1);
+        let old = writer.add_group(&Group::Local).unwrap();
+        let new = writer.add_group(&Group::Blackhole).unwrap();
+        writer.insert(prefix("192.0.0.0/2"), old).unwrap();
+        let reader = reader_thread(&handle, |mut online| {
+            for _ in 0..2 {
+                let got = ask(&online, addr("192.0.0.0"));
+                assert!(matches!(got, Selected::Local | Selected::Blackhole), "{got:?}");
+                online.quiescent();
+            }
+        });
+        writer.insert(prefix("192.0.0.0/2"), new).unwrap();
+        writer.remove_group(old).unwrap();
+        writer.reclaim();
+        writer.add_group(&Group::Prohibit).unwrap();
+        reader.join().unwrap();
+    });
+}
+
 /// A reader that goes offline and online again holds nothing, and misses nothing.
 #[test]
 fn going_online_sees_what_was_unlinked_before() {
