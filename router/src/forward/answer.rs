@@ -50,10 +50,11 @@ impl Step<'_> {
         std::mem::swap(&mut back.flow.src_port, &mut back.flow.dst_port);
         let Selected::Member { adjacency, .. } = self.choose(group, &back) else { return None };
         let port = PortId(self.fib.port(adjacency)?);
-        let entry = self.snapshot.port(port)?;
+        let snapshot = self.snapshots.load();
+        let entry = snapshot.port(port)?;
         let source = match meta.src {
-            IpAddr::V4(_) => entry.address_v4.or(self.snapshot.address_v4).map(IpAddr::V4),
-            IpAddr::V6(_) => entry.address_v6.or(self.snapshot.address_v6).map(IpAddr::V6),
+            IpAddr::V4(_) => entry.address_v4.or(snapshot.address_v4).map(IpAddr::V4),
+            IpAddr::V6(_) => entry.address_v6.or(snapshot.address_v6).map(IpAddr::V6),
         };
         Some((port, source?))
     }

@@ -5,8 +5,9 @@
 //! parse ─▶ admit ─▶ lookup ─▶ select ─▶ TTL, MTU ─▶ transmissions, punts, counted drops
 //! ```
 //!
-//! All lookups of a batch come before the first group is read, and the second look at the snapshot
-//! comes after them: a batch never holds an id newer than what it can see.
+//! All lookups of a batch come before the first group is read. A group may be replaced in between by
+//! one that leads to a port published before it, so the snapshot is looked at again for each port:
+//! a packet never goes by an id newer than what it is looked up in.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -25,7 +26,7 @@ use crate::batch::{BURST, Batch, Transmission};
 use crate::config::model::ReversePath;
 use crate::packet::error::ErrorKind;
 use crate::packet::martian::{destination_verdict, source_verdict};
-use crate::packet::{Meta, decrement_ttl, fragment, protocol};
+use crate::packet::{Fragment, Meta, decrement_ttl, fragment, protocol};
 use crate::port::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
@@ -51,7 +52,7 @@ pub fn forward(
             Err(verdict) => state.counters.count(verdict),
         }
     }
-    let mut step = Step { fib, snapshot: snapshots.load(), state, now };
+    let mut step = Step { fib, snapshots, state, now };
     for (index, packet) in admitted.iter().enumerate().take(batch.len()) {
         if let Some(packet) = packet {
             step.decide(batch, index, packet);
@@ -75,7 +76,7 @@ pub fn originate(
         return;
     };
     let group = fib.lookup(meta.dst);
-    let mut step = Step { fib, snapshot: snapshots.load(), state, now };
+    let mut step = Step { fib, snapshots, state, now };
     let verdict = match step.choose(group, &meta) {
         Selected::Member { path, adjacency } => match fib.port(adjacency).map(PortId) {
             Some(port) if batch.transmit_copy(packet, port, Some(path), Verdict::Originate) => {
@@ -137,7 +138,7 @@ fn reverse_path_ok(meta: &Meta, port: PortId, fib: &Fib, snapshot: &Snapshot) ->
 /// What one batch's decisions are made with.
 struct Step<'a> {
     fib: &'a Fib,
-    snapshot: &'a Snapshot,
+    snapshots: &'a mut Snapshots,
     state: &'a mut WorkerState,
     now: Nanos,
 }
@@ -162,7 +163,7 @@ impl Step<'_> {
     }
 
     fn choose(&mut self, group: GroupId, meta: &Meta) -> Selected {
-        let seed = self.snapshot.hash_seed;
+        let seed = self.snapshots.load().hash_seed;
         let hash = match self.fib.spread(group) {
             Spread::Flow => meta.flow.hash(seed),
             Spread::Packet => {
@@ -182,23 +183,24 @@ impl Step<'_> {
         port: Option<PortId>,
         path: PathId,
     ) {
-        let Some((id, entry)) = port.and_then(|id| Some((id, self.snapshot.port(id)?))) else {
+        let mtu_of = |id| Some((id, self.snapshots.load().port(id)?.mtu));
+        let Some((id, mtu)) = port.and_then(mtu_of) else {
             return self.state.counters.count(Verdict::NoPort);
         };
         if meta.ttl <= 1 {
             let error = Some(ErrorKind::TimeExceeded);
             return self.drop(batch, index, meta, Verdict::TtlExpired, error);
         }
-        if meta.len > usize::from(entry.mtu) && meta.dont_fragment {
-            let error = Some(ErrorKind::TooBig { mtu: u32::from(entry.mtu) });
+        if meta.len > usize::from(mtu) && meta.dont_fragment {
+            let error = Some(ErrorKind::TooBig { mtu: u32::from(mtu) });
             return self.drop(batch, index, meta, Verdict::TooBig, error);
         }
         if !decrement_ttl(batch.packet_mut(index).1) {
             return self.state.counters.count(Verdict::TtlExpired);
         }
         self.state.note_path(path, meta.len, self.now);
-        if meta.len > usize::from(entry.mtu) {
-            self.send_fragments(batch, index, id, entry.mtu, path);
+        if meta.len > usize::from(mtu) {
+            self.send_fragments(batch, index, id, mtu, path);
         } else {
             batch.transmit(index, id, Some(path), Verdict::Forward);
         }
@@ -234,9 +236,13 @@ impl Step<'_> {
     }
 
     /// Which of the router's own parts a packet to it is for. ICMP that is not a request, and UDP to
-    /// the prober's ports, is the prober's; so is an error about what the prober sent.
-    fn local_verdict(&self, batch: &Batch, index: usize, meta: &Meta) -> Verdict {
-        let probes = self.snapshot.probe_ports;
+    /// the prober's ports, is the prober's; so is an error about what the prober sent. Fragments are
+    /// the host stack's: it puts them together, and a probe is never one.
+    fn local_verdict(&mut self, batch: &Batch, index: usize, meta: &Meta) -> Verdict {
+        if meta.fragment != Fragment::Whole {
+            return Verdict::Local;
+        }
+        let probes = self.snapshots.load().probe_ports;
         let is_icmp = matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6);
         let is_request =
             matches!(batch.packet(index).1.get(meta.header_len), Some(&ECHO_V4 | &ECHO_V6));

@@ -317,6 +317,20 @@ fn what_is_for_the_router_is_punted_to_the_part_it_is_for() {
 }
 
 #[test]
+fn fragments_for_the_router_go_to_the_host_stack_whatever_their_bytes_are() {
+    let mut rig = Rig::new();
+    let (src, dst) = ([10, 0, 0, 2].into(), [10, 0, 0, 1].into());
+    let mut echo = vec![0; 3100];
+    let request = Echo { src, dst, ttl: 64, reply: false, ident: 7, seq: 1, data: &[0xa5; 3000] };
+    let len = request.write(&mut echo).unwrap();
+    let mut pieces = Vec::new();
+    let packet = may_fragment(echo[..len].to_vec());
+    fragment::fragment(&packet, 1500, &mut [0; 1500], |piece| pieces.push(piece.to_vec())).unwrap();
+    rig.run(0, &pieces);
+    assert_eq!((rig.of(Verdict::Local), rig.of(Verdict::ProbeAnswer)), (3, 0));
+}
+
+#[test]
 fn reverse_path_strict_takes_any_member_dead_or_alive_and_loose_any_route() {
     let mut rig = Rig::new();
     let answer = udp(SERVICE, CLIENT, 5);
@@ -358,6 +372,33 @@ fn an_adjacency_whose_port_is_gone_is_a_counted_drop() {
     rig.with_snapshot(|snapshot| snapshot.ports[1] = None);
     assert!(rig.run(0, &[udp(CLIENT, SERVICE, 5)]).is_empty());
     assert_eq!(rig.of(Verdict::NoPort), 1);
+}
+
+/// A group is replaced between a batch's lookups and its decisions, by one that leads to a port
+/// which is as new.
+#[test]
+fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
+    let Rig { mut writer, mut reader, published, mut state, mut batch, now, .. } = Rig::new();
+    assert!(batch.push(&udp(CLIENT, SERVICE, 5)));
+    let mut snapshots = Snapshots::new(Arc::clone(&published));
+    let online = reader.online();
+    let admitted = admit(&mut batch, 0, &online, snapshots.load());
+    let Ok(admitted) = admitted else { panic!("refused") };
+    let mut step = Step { fib: &online, snapshots: &mut snapshots, state: &mut state, now };
+
+    let mut newer = (**published.load()).clone();
+    newer.ports.push(newer.ports[1].clone());
+    published.store(Arc::new(newer));
+    let adjacency = writer.add_adjacency(3, 3).unwrap();
+    let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
+    let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
+    let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
+    let group = Group::Forward { members, when_dead, spread };
+    writer.replace_group(admitted.group, &group).unwrap();
+
+    step.decide(&mut batch, 0, &admitted);
+    let ports: Vec<u16> = batch.transmissions().map(|(sent, _)| sent.port.0).collect();
+    assert_eq!(ports, [3]);
 }
 
 #[test]
