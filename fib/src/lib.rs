@@ -43,4 +43,4 @@ pub use group::{
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};
 pub use state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, PathId, Reason, Reasons};
-pub use writer::{RETIRED_MAX, WriteError, Writer};
+pub use writer::{Grace, RETIRED_MAX, WriteError, Writer};

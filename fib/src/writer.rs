@@ -267,6 +267,17 @@ impl Writer {
         self.retired.len()
     }
 
+    /// Begins a grace period of what the caller itself unlinked: something that readers reach
+    /// through what they find here, and that lives elsewhere.
+    pub fn begin_grace(&self) -> Grace {
+        Grace(self.shared.qsbr.retire())
+    }
+
+    /// Whether every reader has let go of what it held when `grace` began.
+    pub fn is_over(&self, grace: Grace) -> bool {
+        self.shared.qsbr.grace_over() >= grace.0
+    }
+
     /// The online reader that has gone longest without a quiescent point, if something waits for
     /// it: its [`crate::Reader::slot`].
     pub fn slowest_reader(&self) -> Option<usize> {
@@ -339,6 +350,10 @@ impl Group {
         }
     }
 }
+
+/// A grace period: see [`Writer::begin_grace`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Grace(u64);
 
 /// Something unlinked that readers may still hold.
 #[derive(Clone, Copy, Debug)]

@@ -308,6 +308,14 @@ impl Control {
         for &path in legs {
             self.hosting.forget(path);
         }
+        if !ports.is_empty() {
+            let core = &self.daemon.core;
+            self.opened.retain(|name, _| core.ports().any(|port| port.name() == name));
+            // Whoever sleeps on a port that is gone keeps its device open until then.
+            for worker in &self.daemon.workers {
+                worker.wake();
+            }
+        }
         let (done, wait) = crossbeam_channel::bounded(1);
         heartbeat.order(Order::Stop(orders.stop.clone(), done));
         // The heartbeat thread answers within microseconds; one that does not is reported as lost,

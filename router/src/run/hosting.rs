@@ -118,6 +118,8 @@ impl Hosting {
     }
 
     fn send(&mut self, now: Nanos) {
+        // Also with nothing to send: an old snapshot keeps the devices of removed ports open.
+        self.snapshots.load();
         let online = self.reader.online();
         while let Some(outgoing) = self.host.poll_transmit() {
             self.batch.clear();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Handle, PathId, WriteError, Writer};
+use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Writer};
 
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
@@ -48,6 +48,8 @@ pub struct Core {
     installed: BTreeMap<nearhop_fib::IpPrefix, Installed>,
     selected: BTreeMap<(String, Family), Vec<String>>,
     stopping: Stopping,
+    /// Ports are configured no more, and stay until every batch that may lead to them is done.
+    parting: Option<Grace>,
     /// Something is not published yet, and why flows move when it is.
     unpublished: Option<(MoveCause, String)>,
     events: VecDeque<(Nanos, EventKind)>,
@@ -60,7 +62,7 @@ pub struct Core {
 pub struct Orders {
     /// Ports to watch, with their adjacencies.
     pub ports: Vec<(PortId, nearhop_fib::AdjacencyId)>,
-    /// Legs to watch; one whose path is watched already is to be forgotten first.
+    /// Legs to watch; one whose path is watched already gets these checks instead of its own.
     pub legs: Vec<LegSpec>,
     /// Legs and ports to forget. [`Core::release`] is called once they are.
     pub stop: Stopping,
@@ -102,6 +104,7 @@ impl Core {
             installed: BTreeMap::new(),
             selected: BTreeMap::new(),
             stopping: Stopping::default(),
+            parting: None,
             unpublished: None,
             events: VecDeque::new(),
             retired_snapshots: Vec::new(),
@@ -143,7 +146,7 @@ impl Core {
         if outcome.is_ok() {
             outcome = self.plan_legs(now, &mut orders);
         }
-        self.publish_snapshot(false);
+        self.publish_snapshot();
         self.owe(MoveCause::Configuration, if first { "start" } else { "reload" });
         let outcome = outcome.and_then(|()| self.retry(now));
         orders.stop = self.take_stopping();
@@ -165,7 +168,7 @@ impl Core {
         let started = (self.clock)();
         let done = self.install()?;
         let why = self.unpublished.take();
-        self.publish_snapshot(true);
+        self.part_with_ports();
         self.changed();
         let took = (self.clock)().since(started);
         if done.groups + done.prefixes > 0 {
@@ -184,10 +187,15 @@ impl Core {
         self.unpublished.is_some()
     }
 
-    /// Takes what the heartbeat thread has to forget now that a retry has published what
-    /// [`Self::apply`] could not; as [`Orders::stop`]. Empty while groups may still lead to it.
+    /// Takes what the heartbeat thread has to forget, as [`Orders::stop`]; to be asked again and
+    /// again, for ports come later than [`Self::apply`] when a worker is busy, and everything does
+    /// when a retry has to publish it. Empty while groups may still lead to it.
     pub fn take_stopping(&mut self) -> Stopping {
-        if self.is_unpublished() { Stopping::default() } else { std::mem::take(&mut self.stopping) }
+        if self.is_unpublished() {
+            return Stopping::default();
+        }
+        self.finish_parting();
+        std::mem::take(&mut self.stopping)
     }
 
     /// The heartbeat thread has forgotten these: their numbers may be reused after a grace period.

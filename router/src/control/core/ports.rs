@@ -1,11 +1,11 @@
 //! Ports: their numbers, adjacencies, and place in the snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, WriteError, name_key};
+use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
 
 use super::{Core, Orders};
 use crate::config::{Config, model};
@@ -84,7 +84,7 @@ impl Core {
         Ok(open)
     }
 
-    /// Takes new ports in and marks those that are gone.
+    /// Takes new ports in, down until there is carrier; those that stay get their new configuration.
     pub(super) fn add_ports(
         &mut self,
         mut devices: BTreeMap<String, Arc<dyn Port>>,
@@ -99,6 +99,8 @@ impl Core {
             let id = PortId(self.next_port);
             let key = name_key(&config.name);
             let adjacency = self.writer.add_adjacency(id.0, key)?;
+            // Whoever watches the carrier clears it, once there is one.
+            self.handle.set_adjacency_down(adjacency, Reason::Carrier);
             let path = self.writer.add_path(key, ACCEPT_ALL)?;
             self.next_port = id.0.checked_add(1).ok_or(WriteError::IdsExhausted)?;
             orders.ports.push((id, adjacency));
@@ -109,20 +111,37 @@ impl Core {
         Ok(())
     }
 
-    /// Publishes what workers read besides the FIB. Ports that are configured no more stay in it
-    /// until `final_`, for groups may still lead to them.
-    pub(super) fn publish_snapshot(&mut self, final_: bool) {
-        let configured: Vec<&str> = self.config.ports.iter().map(|port| &*port.name).collect();
-        if final_ {
-            let gone = |name: &String| !configured.contains(&name.as_str());
-            let names: Vec<String> = self.ports.keys().filter(|name| gone(name)).cloned().collect();
-            for name in names {
-                if let Some(port) = self.ports.remove(&name) {
-                    self.stopping.ports.push((port.id, port.adjacency, port.path));
-                    self.retired_devices.push(port.device);
-                }
+    /// Begins to let go of ports that are configured no more, now that no group leads to them.
+    pub(super) fn part_with_ports(&mut self) {
+        let any = self.gone_ports().next().is_some();
+        self.parting = any.then(|| self.writer.begin_grace());
+        self.finish_parting();
+    }
+
+    /// Takes ports that are configured no more out of the snapshot, once every worker is done with
+    /// the batch in which it may have found a group that led to them.
+    pub(super) fn finish_parting(&mut self) {
+        if !self.parting.is_some_and(|grace| self.writer.is_over(grace)) {
+            return;
+        }
+        self.parting = None;
+        for name in self.gone_ports().cloned().collect::<Vec<_>>() {
+            if let Some(port) = self.ports.remove(&name) {
+                self.stopping.ports.push((port.id, port.adjacency, port.path));
+                self.retired_devices.push(port.device);
             }
         }
+        self.publish_snapshot();
+    }
+
+    fn gone_ports(&self) -> impl Iterator<Item = &String> {
+        let configured: HashSet<&str> = self.config.ports.iter().map(|port| &*port.name).collect();
+        self.ports.keys().filter(move |name| !configured.contains(name.as_str()))
+    }
+
+    /// Publishes what workers read besides the FIB. Ports that are configured no more stay in it
+    /// until [`Self::finish_parting`], for batches and groups may still lead to them.
+    pub(super) fn publish_snapshot(&mut self) {
         let mut ports = vec![None; usize::from(self.next_port)];
         for state in self.ports.values() {
             ports[usize::from(state.id.0)] = Some(entry(state));

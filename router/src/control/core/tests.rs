@@ -42,8 +42,14 @@ impl Rig {
         rig
     }
 
+    /// Applies, and new ports have carrier.
     fn apply(&mut self, text: &str) -> Result<Orders, (Orders, WriteError)> {
-        self.apply_config(parse(text))
+        let outcome = self.apply_config(parse(text));
+        let (Ok(orders) | Err((orders, _))) = &outcome;
+        for (_, adjacency) in &orders.ports {
+            self.core.handle.clear_adjacency_down(*adjacency, Reason::Carrier);
+        }
+        outcome
     }
 
     fn apply_config(&mut self, config: Config) -> Result<Orders, (Orders, WriteError)> {
@@ -315,6 +321,37 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
 }
 
 #[test]
+fn a_port_without_news_of_its_carrier_takes_no_packet() {
+    let (mut rig, _) = Rig::new(PORTS);
+    let new = "[[port]]\nname = \"new\"\ntun = \"nh-new\"\naddresses = [\"10.3.0.1/24\"]\n";
+    let orders = rig.apply_config(parse(&format!("{PORTS}{new}"))).unwrap();
+    let [(id, adjacency)] = orders.ports[..] else { panic!("{orders:?}") };
+    assert!(rig.core.writer().adjacency_reasons(adjacency).has(Reason::Carrier), "{id:?}");
+    let found = rig.group_id("10.3.0.9");
+    let got = rig.reader.online().select(found, nearhop_fib::FlowHash::of_packet(1, 1));
+    assert_eq!(got, Selected::AllDead { answer: true });
+}
+
+/// A worker amid a batch has found a group that leads to a port which a reload removes.
+#[test]
+fn a_port_that_goes_stays_until_every_batch_that_may_lead_to_it_is_done() {
+    let without = PORTS
+        .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let (leg, port) = (rig.path("fra", "fra"), rig.core.ports["fra"].id);
+    let mut busy = rig.core.handle().reader().unwrap();
+    let mut online = busy.online();
+    let stop = rig.apply(&without).unwrap().stop;
+    assert!(stop.legs.contains(&leg) && stop.ports.is_empty(), "{stop:?}");
+    assert!(rig.core.snapshot().port(port).is_some());
+    assert!(rig.core.take_stopping().ports.is_empty());
+    online.quiescent();
+    assert_eq!(rig.core.take_stopping().ports.len(), 1);
+    assert!(rig.core.snapshot().port(port).is_none());
+    assert!(rig.core.take_stopping().ports.is_empty(), "once");
+}
+
+#[test]
 fn a_port_keeps_its_device_and_workers_their_number() {
     let rig = Rig::up(&two_sites(10, 20));
     let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));
@@ -438,7 +475,7 @@ fn a_stalled_reader_delays_publication_and_nothing_else() {
     many.name = "many".into();
     many.when_all_dead = config::model::WhenAllDead::Covering;
     many.sites.truncate(1);
-    many.prefixes = (0..40_000_u32)
+    many.prefixes = (0..70_000_u32)
         .map(|i| IpPrefix::host(std::net::Ipv4Addr::from(0x6440_0000 + i).into()))
         .collect();
     config.services.push(many);
