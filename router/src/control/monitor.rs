@@ -154,6 +154,8 @@ impl Monitor {
     /// Forgets a port; its legs were removed before.
     pub fn remove_port(&mut self, port: PortId) {
         self.ports.remove(&port);
+        // To the prober, ports have carrier until told otherwise.
+        self.prober.set_carrier(Nanos::ZERO, port, true);
     }
 
     /// Watches a leg from now on. Its path was made down for what its checks have not shown yet

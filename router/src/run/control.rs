@@ -1,6 +1,6 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::config::{self, Config};
 use crate::control::core::{Orders, PortState, Stopping};
 use crate::control::monitor::MonitorEventKind;
 use crate::event::{Event, EventKind, SCHEMA};
+use crate::forward::PathCount;
 use crate::heartbeat::{HeartbeatReport, Order};
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
@@ -81,6 +82,8 @@ struct Control {
     daemon: Daemon,
     hosting: Hosting,
     opened: BTreeMap<String, (crate::port::netns::NetNs, u32)>,
+    /// What the path of each leg had counted for others before.
+    counted_before: BTreeMap<PathId, PathCount>,
     options: RunOptions,
     ready: bool,
     next_seq: u64,
@@ -103,6 +106,7 @@ impl Control {
             daemon,
             hosting,
             opened: BTreeMap::new(),
+            counted_before: BTreeMap::new(),
             options,
             ready: false,
             next_seq: 0,
@@ -271,6 +275,7 @@ impl Control {
     fn put_in_force(&mut self, config: Config, devices: BTreeMap<String, Opened>) {
         let now = Nanos::now();
         self.hosting.configure(&config);
+        let before: BTreeSet<PathId> = self.daemon.core.legs().map(|(_, leg)| leg.path).collect();
         let mut moved = BTreeMap::new();
         for (name, opened) in devices {
             self.opened.insert(name.clone(), (opened.netns, opened.ifindex));
@@ -286,7 +291,19 @@ impl Control {
         for worker in &self.daemon.workers {
             worker.wake();
         }
+        self.count_anew(&before);
         self.carry_out(now, orders);
+    }
+
+    /// Workers count for good; a new leg's count begins at what its path's number has by now.
+    fn count_anew(&mut self, before: &BTreeSet<PathId>) {
+        let counted = self.totals().counters.paths;
+        let paths: BTreeSet<PathId> = self.daemon.core.legs().map(|(_, leg)| leg.path).collect();
+        self.counted_before.retain(|path, _| paths.contains(path));
+        for &path in paths.difference(before) {
+            let count = counted.get(path.0 as usize).copied().unwrap_or_default();
+            self.counted_before.insert(path, count);
+        }
     }
 
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
@@ -325,12 +342,24 @@ impl Control {
         }
     }
 
-    fn facts<'a>(&'a self, heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>) -> Facts<'a> {
+    /// What all workers and the host stack have counted.
+    fn totals(&self) -> WorkerReport {
         let mut totals = WorkerReport::default();
         for worker in &self.daemon.workers {
             totals.add(&worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner));
         }
         totals.counters.add(self.hosting.counters());
+        totals
+    }
+
+    fn facts<'a>(&'a self, heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>) -> Facts<'a> {
+        let mut totals = self.totals();
+        for (path, before) in &self.counted_before {
+            if let Some(count) = totals.counters.paths.get_mut(path.0 as usize) {
+                count.packets = count.packets.saturating_sub(before.packets);
+                count.bytes = count.bytes.saturating_sub(before.bytes);
+            }
+        }
         Facts { core: &self.daemon.core, totals, opened: &self.opened, heartbeat }
     }
 
