@@ -13,9 +13,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path as UrlPath, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -108,6 +108,12 @@ impl From<QueryRejection> for ApiError {
     }
 }
 
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error: rejection.body_text(), help: None }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(json!({ "error": self.error, "help": self.help }))).into_response()
@@ -166,12 +172,7 @@ pub fn serve(
     commands: mpsc::Sender<Command>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let writes = Router::new()
-        .route("/v1/drain/{site}", post(drain))
-        .route("/v1/undrain/{site}", post(undrain))
-        .route("/v1/undamp", post(undamp))
-        .route("/v1/reload", post(reload));
-    let app = reads().merge(writes).with_state(commands);
+    let app = all().with_state(commands);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
             log::error!("the control socket ended: {error}");
@@ -192,14 +193,30 @@ pub fn serve_http(listener: TcpListener, commands: mpsc::Sender<Command>) {
 
 type Commands = State<mpsc::Sender<Command>>;
 
+/// Everything, for those who may change things.
+fn all() -> Router<mpsc::Sender<Command>> {
+    reads()
+        .route("/v1/drain/{site}", post(drain))
+        .route("/v1/undrain/{site}", post(undrain))
+        .route("/v1/undamp", post(undamp))
+        .route("/v1/reload", post(reload))
+        .method_not_allowed_fallback(wrong_method)
+}
+
 fn reads() -> Router<mpsc::Sender<Command>> {
     Router::new()
         .route("/v1/show/{noun}", get(show))
         .route("/v1/explain", get(explain))
         .route("/v1/watch", get(watch))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
 }
 
-async fn show(commands: Commands, UrlPath(noun): UrlPath<String>) -> Result<Json<Value>, ApiError> {
+/// What is between the slashes of a URL, or why it is not a word.
+type Word = Result<UrlPath<String>, PathRejection>;
+
+async fn show(commands: Commands, noun: Word) -> Result<Json<Value>, ApiError> {
+    let UrlPath(noun) = noun?;
     ask(commands, |reply| Command::Show(noun, reply)).await.map(Json)
 }
 
@@ -211,17 +228,13 @@ async fn explain(
     ask(commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
-async fn drain(
-    commands: Commands,
-    UrlPath(site): UrlPath<String>,
-) -> Result<Json<Value>, ApiError> {
+async fn drain(commands: Commands, site: Word) -> Result<Json<Value>, ApiError> {
+    let UrlPath(site) = site?;
     ask(commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
 }
 
-async fn undrain(
-    commands: Commands,
-    UrlPath(site): UrlPath<String>,
-) -> Result<Json<Value>, ApiError> {
+async fn undrain(commands: Commands, site: Word) -> Result<Json<Value>, ApiError> {
+    let UrlPath(site) = site?;
     ask(commands, |reply| Command::Drain(site, false, reply)).await.map(Json)
 }
 
@@ -239,31 +252,39 @@ struct WatchQuery {
 }
 
 /// JSON lines without end; one who reads too slowly loses lines, which the gap in `seq` tells.
-async fn watch(commands: Commands, Query(query): Query<WatchQuery>) -> Result<Response, ApiError> {
-    let (past, mut lines) = ask(commands, |reply| Command::Watch(query.since, reply)).await?;
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, io::Error>>(WATCH_BUFFER);
-    tokio::spawn(async move {
-        for line in past {
-            if sender.send(Ok(line)).await.is_err() {
-                return;
-            }
+/// Nothing runs for a watcher but its own connection: it ends with it.
+async fn watch(
+    commands: Commands,
+    query: Result<Query<WatchQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(query) = query?;
+    let (past, lines) = ask(commands, |reply| Command::Watch(query.since, reply)).await?;
+    let past = past.into_iter();
+    let stream = futures_util::stream::unfold((past, lines), |(mut past, mut lines)| async move {
+        if let Some(line) = past.next() {
+            return Some((Ok::<_, io::Error>(line), (past, lines)));
         }
         loop {
-            let line = match lines.recv().await {
-                Ok(line) => line,
-                Err(broadcast::error::RecvError::Lagged(_)) => continue,
-                Err(broadcast::error::RecvError::Closed) => return,
-            };
-            if sender.send(Ok(line)).await.is_err() {
-                return;
+            match lines.recv().await {
+                Ok(line) => return Some((Ok(line), (past, lines))),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
-    });
-    let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|line| (line, receiver))
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(stream)).into_response())
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+        .with_help("/v1/show/NOUN, /v1/explain?address=ADDRESS, /v1/watch")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let error = format!("{method} is not for {}", uri.path());
+    let help = "GET reads; POST changes, and only by the control socket".to_owned();
+    ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error, help: Some(help) }
 }
 
 async fn ask<T>(
@@ -275,5 +296,68 @@ async fn ask<T>(
     answer.await.map_err(|_| ApiError::ending())?
 }
 
-/// Lines that wait for one slow watcher.
-const WATCH_BUFFER: usize = 1024;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_socket_is_not_removed() {
+        let dir = std::env::temp_dir().join(format!("nearhop-claim-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (file, socket) = (dir.join("notes"), dir.join("r1.sock"));
+        fs::write(&file, "mine").unwrap();
+        let error = claim(&file).unwrap_err();
+        assert!(error.message.contains("no socket"), "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+
+        let first = claim(&socket).unwrap();
+        assert!(claim(&socket).unwrap_err().message.contains("answers"));
+        drop(first);
+        claim(&socket).unwrap();
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// Asks a socket that nobody answers behind: what is refused is refused before.
+    fn refused(request_line: &str) -> (String, Value) {
+        use std::io::{Read as _, Write as _};
+        let path = std::env::temp_dir().join(format!(
+            "nearhop-api-{}-{}.sock",
+            std::process::id(),
+            request_line.len()
+        ));
+        let listener = claim(&path).unwrap();
+        let (commands, _asked) = mpsc::channel(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut stream = UnixStream::connect(&path).unwrap();
+        write!(stream, "{request_line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let text = runtime.block_on(async {
+            serve(listener, commands).unwrap();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut text = String::new();
+                stream.read_to_string(&mut text).map(|_| text)
+            });
+            read.await.unwrap().unwrap()
+        });
+        fs::remove_file(path).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split_whitespace().nth(1).unwrap().to_owned();
+        (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {text}")))
+    }
+
+    #[test]
+    fn every_refusal_is_json_and_says_what_is_wrong() {
+        for (request, status, says) in [
+            ("GET /v1/explain?address=nonsense", "400", "address"),
+            ("GET /v1/explain", "400", "address"),
+            ("GET /v1/watch?since=yesterday", "400", "since"),
+            ("GET /v1/show/%ff", "400", "UTF-8"),
+            ("GET /v1/nonsense", "404", "/v1/nonsense"),
+            ("POST /v1/show/drops", "405", "POST"),
+            ("GET /v1/drain/ams", "405", "GET"),
+        ] {
+            let (got, body) = refused(request);
+            assert_eq!(got, status, "{request}");
+            assert!(body["error"].as_str().unwrap().contains(says), "{request}: {body}");
+        }
+    }
+}
