@@ -47,10 +47,7 @@ pub(super) async fn run(
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut control = Control::new(daemon, options)?;
-    if let Err(error) = control.start(config) {
-        control.daemon.end();
-        return Err(error);
-    }
+    control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
     let ended = loop {

@@ -68,7 +68,8 @@ fn open(port: &PortConfig, workers: usize) -> Result<Opened, RunError> {
     let spec = TunSpec {
         name: name.clone(),
         netns: port.netns.clone(),
-        queues: queues.unwrap_or(workers).clamp(1, tun::QUEUES_MAX),
+        // Each queue has a worker that reads it: what the kernel puts in another is never seen.
+        queues: queues.unwrap_or(workers).min(workers).clamp(1, tun::QUEUES_MAX),
         persist: *persist,
         offloads: Offloads::None,
     };

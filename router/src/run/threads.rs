@@ -62,8 +62,11 @@ impl WorkerHandle {
 }
 
 impl Daemon {
-    /// Ends the other threads and waits for them.
+    /// Ends the other threads and waits for them; once. Dropping it does so too.
     pub(super) fn end(&mut self) {
+        if self.heartbeat.thread.is_none() {
+            return;
+        }
         for worker in &self.workers {
             worker.shared.stop.store(true, Ordering::Release);
             worker.wake.wake();
@@ -87,6 +90,12 @@ impl Daemon {
             return Some("a worker");
         }
         ended(&self.heartbeat.thread).then_some("the heartbeat thread")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -123,28 +132,13 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
     let thread = spawn("nh-heartbeat".into(), move || heartbeat.run()).map_err(failed)?;
     let heartbeat = HeartbeatHandle { orders, wake: heartbeat_wake, thread: Some(thread) };
 
-    let mut workers = Vec::with_capacity(count);
-    for index in 0..count {
-        let (wake, wake_fd) = Wake::new().map_err(failed)?;
-        let shared = Arc::new(WorkerShared::default());
-        let reader = fib.reader().ok_or_else(|| RunError::new("no reader is left"))?;
-        let worker = Worker::new(WorkerParts {
-            index,
-            workers: count,
-            reader,
-            snapshots: Arc::clone(&snapshot),
-            changes: Arc::clone(&changes),
-            lanes: Lanes::new(prober.another(), trouble.another(), host.another(), first.another()),
-            shared: Arc::clone(&shared),
-            wake: wake_fd,
-        });
-        let thread = spawn(format!("nh-worker-{index}"), move || worker.run()).map_err(failed)?;
-        workers.push(WorkerHandle { shared, wake, thread: Some(thread) });
-    }
-    let core = Core::new(writer, fib, snapshot, Arc::clone(&changes), config.clone(), Nanos::now);
-    let daemon = Daemon {
+    let published = Arc::clone(&snapshot);
+    let (core_fib, core_changes) = (fib.clone(), Arc::clone(&changes));
+    let core = Core::new(writer, core_fib, snapshot, core_changes, config.clone(), Nanos::now);
+    // From here on, what was started ends with the daemon, also on an error.
+    let mut daemon = Daemon {
         core,
-        workers,
+        workers: Vec::with_capacity(count),
         heartbeat,
         wake,
         host_packets,
@@ -153,6 +147,23 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
         changes,
         seed,
     };
+    for index in 0..count {
+        let (wake, wake_fd) = Wake::new().map_err(failed)?;
+        let shared = Arc::new(WorkerShared::default());
+        let reader = fib.reader().ok_or_else(|| RunError::new("no reader is left"))?;
+        let worker = Worker::new(WorkerParts {
+            index,
+            workers: count,
+            reader,
+            snapshots: Arc::clone(&published),
+            changes: Arc::clone(&daemon.changes),
+            lanes: Lanes::new(prober.another(), trouble.another(), host.another(), first.another()),
+            shared: Arc::clone(&shared),
+            wake: wake_fd,
+        });
+        let thread = spawn(format!("nh-worker-{index}"), move || worker.run()).map_err(failed)?;
+        daemon.workers.push(WorkerHandle { shared, wake, thread: Some(thread) });
+    }
     Ok(daemon)
 }
 

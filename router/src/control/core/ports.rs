@@ -60,11 +60,10 @@ impl Core {
         &self,
         config: &'a Config,
     ) -> Result<Vec<&'a model::Port>, PortChange> {
-        let started = !self.ports.is_empty();
-        if started && config.router.workers != self.config.router.workers {
+        if config.router.workers != self.config.router.workers {
             return Err(PortChange::Workers);
         }
-        if started && config.api != self.config.api {
+        if config.api != self.config.api {
             return Err(PortChange::Api);
         }
         let mut open = Vec::new();
