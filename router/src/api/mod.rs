@@ -68,6 +68,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// The client asked for something that makes no sense.
+    pub fn bad_request(error: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error: error.into(), help: None }
+    }
+
     /// The client asked for something that is not there.
     pub fn not_found(error: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, error: error.into(), help: None }
@@ -104,13 +109,13 @@ impl ApiError {
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: rejection.body_text(), help: None }
+        Self::bad_request(rejection.body_text())
     }
 }
 
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: rejection.body_text(), help: None }
+        Self::bad_request(rejection.body_text())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nearhop_fib::{FlowKey, Group, GroupId, IpPrefix, Member, Selected};
+use nearhop_fib::{FlowHash, FlowKey, Group, GroupId, IpPrefix, Member, Selected, Spread};
 use serde_json::{Value, json};
 
 use super::{ApiError, ExplainQuery};
@@ -47,41 +47,58 @@ pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
 }
 
 /// `explain ADDRESS`.
-pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Value {
+pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiError> {
+    if let Some(from) = query.from.filter(|from| from.is_ipv4() != query.address.is_ipv4()) {
+        let error = format!("no flow from {from} to {}: of different families", query.address);
+        return Err(ApiError::bad_request(error));
+    }
     let core = facts.core;
     let found = core.writer().longest_match(query.address);
     let schema = "nearhop.explain.v1";
     let address = query.address.to_string();
     let Some((prefix, group)) = found else {
-        return json!({ "schema": schema, "address": address, "prefix": null, "items": [] });
+        return Ok(json!({ "schema": schema, "address": address, "prefix": null, "items": [] }));
     };
-    let chosen = query.from.map(|from| {
-        let key = FlowKey {
-            src: bits(from),
-            dst: bits(query.address),
-            protocol: query.proto.unwrap_or(0),
-            src_port: query.sport.unwrap_or(0),
-            dst_port: query.dport.unwrap_or(0),
-            label: 0,
-        };
-        core.writer().select(group, key.hash(core.snapshot().hash_seed))
-    });
+    let by_packet = core.writer().spread(group) == Spread::Packet;
+    let selected = query.from.map(|from| core.writer().select(group, flow(core, from, query)));
+    // Where each packet is spread on its own, no flow says where its packets go.
+    let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
     let mut items = members(core, group);
     if let Some(chosen) = chosen {
         for (member, item) in group_members(core, group).iter().zip(&mut items) {
             mark_chosen(item, *member, chosen, core);
         }
     }
-    json!({
+    let selected = match (selected, chosen) {
+        (Some(_), None) => Some("any of the best, packet by packet".to_owned()),
+        _ => chosen.map(|chosen| selected_text(chosen, core)),
+    };
+    Ok(json!({
         "schema": schema,
         "address": address,
         "prefix": prefix.to_string(),
         "group": group.0,
         "kind": kind(core.writer().group(group).as_ref()),
         "source": core.source(prefix).map(Source::label),
-        "selected": chosen.map(|chosen| selected_text(chosen, core)),
+        "selected": selected,
         "items": items,
-    })
+    }))
+}
+
+fn flow(core: &Core, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
+    let key = FlowKey {
+        src: bits(from),
+        dst: bits(query.address),
+        protocol: query.proto.unwrap_or(0),
+        src_port: query.sport.unwrap_or(0),
+        dst_port: query.dport.unwrap_or(0),
+        label: 0,
+    };
+    key.hash(core.snapshot().hash_seed)
+}
+
+fn is_member(selected: Selected) -> bool {
+    matches!(selected, Selected::Member { .. })
 }
 
 /// Every leg of every service, the best first.
@@ -432,3 +449,6 @@ fn bits(addr: std::net::IpAddr) -> u128 {
         std::net::IpAddr::V6(addr) => addr.to_bits(),
     }
 }
+
+#[cfg(test)]
+mod tests;

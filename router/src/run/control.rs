@@ -201,7 +201,7 @@ impl Control {
         match command {
             Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
             Command::Explain(query, reply) => {
-                drop(reply.send(Ok(views::explain(&self.facts(&|| self.report()), &query))));
+                drop(reply.send(views::explain(&self.facts(&|| self.report()), &query)));
             }
             Command::Reload(reply) => {
                 let done = self.reload().map(|changes| {

@@ -1,0 +1,82 @@
+//! What is said of a flow.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use nearhop_fib::fib;
+
+use super::*;
+use crate::config;
+use crate::port::Port;
+use crate::port::memory::MemoryPort;
+
+/// A router with two sites of equal cost, both alive.
+fn core(affinity: &str) -> Core {
+    let text = format!(
+        r#"
+[router]
+name = "r1"
+[[port]]
+name = "ams"
+tun = "nh-ams"
+addresses = ["10.1.0.1/24"]
+[[port]]
+name = "fra"
+tun = "nh-fra"
+addresses = ["10.2.0.1/24"]
+[[service]]
+name = "dns"
+prefixes = ["198.51.100.53/32"]
+affinity = "{affinity}"
+[[service.site]]
+name = "ams"
+via = "ams"
+[[service.site]]
+name = "fra"
+via = "fra"
+"#
+    );
+    let config = config::parse("test.toml", &text).unwrap_or_else(|errors| panic!("{errors}")).0;
+    let (writer, handle) = fib(1);
+    let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+    let changes = Arc::new(AtomicU64::new(0));
+    let mut core = Core::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
+    let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
+    let devices = config.ports.iter().map(|port| (port.name.clone(), device())).collect();
+    for (_, adjacency) in core.apply(config, devices, Nanos::ZERO).unwrap().ports {
+        core.handle().clear_adjacency_down(adjacency, nearhop_fib::Reason::Carrier);
+    }
+    core
+}
+
+fn explained(core: &Core, from: &str) -> Result<Value, ApiError> {
+    let (address, from) = ("198.51.100.53".parse().unwrap(), from.parse().ok());
+    let query = ExplainQuery { address, from, proto: Some(17), sport: Some(1), dport: Some(53) };
+    let facts = Facts {
+        core,
+        totals: WorkerReport::default(),
+        opened: &BTreeMap::new(),
+        heartbeat: &|| None,
+    };
+    explain(&facts, &query)
+}
+
+#[test]
+fn a_flow_has_one_member_unless_each_packet_has_its_own() {
+    let chosen = |document: &Value| {
+        let items = document["items"].as_array().unwrap();
+        items.iter().filter(|item| item["chosen"] == json!(true)).count()
+    };
+    let by_flow = explained(&core("hash"), "10.0.0.2").unwrap();
+    assert_eq!(chosen(&by_flow), 1);
+    let by_packet = explained(&core("none"), "10.0.0.2").unwrap();
+    assert_eq!(chosen(&by_packet), 0);
+    assert_eq!(by_packet["selected"], "any of the best, packet by packet");
+}
+
+#[test]
+fn a_flow_between_families_is_refused() {
+    let error = explained(&core("hash"), "2001:db8::2").unwrap_err();
+    assert!(error.text().contains("families"), "{}", error.text());
+}
