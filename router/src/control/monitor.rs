@@ -14,7 +14,7 @@ use nearhop_fib::{AdjacencyId, Handle, PathId, Reason};
 use super::damping::Damping;
 use crate::config::model::{CheckKind, Combine};
 use crate::port::PortId;
-use crate::probe::{AddError, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
+use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
 use crate::time::Nanos;
 
 /// Watches ports and legs, and owns their reasons carrier, probe, health and damped.
@@ -187,7 +187,7 @@ impl Monitor {
         };
         self.legs.insert(spec.path, leg);
         self.judge(now, None, spec.path, "initial");
-        self.settle(now);
+        self.settle();
         Ok(())
     }
 
@@ -235,20 +235,20 @@ impl Monitor {
         self.prober.set_carrier(now, port, up);
         self.news.push_back(CarrierNews { t: now, stored, port, up, next: PathId(0) });
         self.spread_news();
-        self.settle(now);
+        self.settle();
     }
 
     /// A packet that came in by `port` at `received`; `true` if it concerned one of the checks.
     pub fn handle_packet(&mut self, received: Nanos, port: PortId, packet: &[u8]) -> bool {
         let ours = self.prober.handle_packet(received, port, packet);
-        self.settle(received);
+        self.settle();
         ours
     }
 
     /// The verdict of a TCP check: number `index` of the leg's checks.
     pub fn handle_tcp_verdict(&mut self, path: PathId, index: usize, event: &CheckEvent) {
         self.check_changed(path, index, event);
-        self.settle(event.t);
+        self.settle();
     }
 
     /// The clock moved. Early or repeated calls do nothing. Every packet received by now has been
@@ -261,7 +261,7 @@ impl Monitor {
     /// called silent yet ([`Prober::handle_timeout_unless`]).
     pub fn handle_timeout_unless(&mut self, now: Nanos, unread: impl FnMut(PortId) -> bool) {
         self.prober.handle_timeout_unless(now, unread);
-        self.settle(now);
+        self.settle();
         self.spread_news();
         while let Some(&(at, path)) = self.holds.first().filter(|&&(at, _)| at <= now) {
             self.holds.remove(&(at, path));
@@ -340,7 +340,7 @@ impl Monitor {
     }
 
     /// Takes the prober's verdicts, as long as there are any.
-    fn settle(&mut self, _now: Nanos) {
+    fn settle(&mut self) {
         while let Some(event) = self.prober.poll_event() {
             if let Some(&(path, index)) = self.checks.get(&event.check) {
                 self.check_changed(path, index, &event);
@@ -352,10 +352,19 @@ impl Monitor {
         let Some(check) = self.legs.get_mut(&path).and_then(|leg| leg.checks.get_mut(index)) else {
             return;
         };
+        let reason = check.reason.label();
         check.up = event.up;
         check.known = true;
-        let reason = check.reason.label();
+        // The port's news will come round to this leg.
+        if event.cause == Cause::Carrier && self.awaits_news(path) {
+            return;
+        }
         self.judge(event.t, None, path, &format!("{reason} {}", event.cause.label()));
+    }
+
+    fn awaits_news(&self, path: PathId) -> bool {
+        let port = self.legs.get(&path).map(|leg| leg.port);
+        self.news.iter().any(|news| Some(news.port) == port && news.next <= path)
     }
 
     /// Goes on with the oldest news: looks at [`LEGS_PER_TURN`] legs at most.
@@ -381,9 +390,6 @@ impl Monitor {
             for check in &mut leg.checks {
                 check.up = false;
                 check.known = true;
-            }
-            if leg.up {
-                leg.damping.went_down(now);
             }
         }
         self.judge(now, Some(stored), path, "carrier");
@@ -452,7 +458,7 @@ impl Monitor {
             return;
         }
         match (leg.up, up) {
-            (true, false) if carrier => leg.damping.went_down(now),
+            (true, false) => leg.damping.went_down(now),
             (false, true) => leg.damping.came_up(now),
             _ => {}
         }

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use nearhop_fib::{ACCEPT_ALL, Writer, fib};
 
 use super::*;
-use crate::probe::Cause;
 use crate::sim::{Power, Site};
 
 const PORT: PortId = PortId(1);
@@ -466,4 +465,25 @@ fn a_port_with_very_many_legs_moves_their_packets_at_once_and_tells_of_them_in_t
     assert_eq!(rig.events().len(), (legs - 2 * LEGS_PER_TURN) + 1 + legs);
     assert!(paths.iter().all(|&path| rig.alive(path)));
     assert_eq!(rig.monitor.poll_timeout(), None);
+}
+
+#[test]
+fn a_flap_of_carrier_counts_for_every_leg_of_the_port_and_says_so() {
+    let mut rig = Rig::with_carrier();
+    let legs = LEGS_PER_TURN + 9;
+    let paths: Vec<PathId> = (0..legs).map(|_| rig.leg(vec![icmp()], Combine::All)).collect();
+    rig.run_ms(200);
+    assert!(paths.iter().all(|&path| rig.alive(path)));
+    for _ in 0..2 {
+        rig.events();
+        rig.carrier(false);
+        rig.run_ms(5);
+        let down = rig.told();
+        assert_eq!(down.len(), legs);
+        assert!(down.iter().all(|told| *told == (false, "carrier".into())), "{:?}", down.last());
+        rig.carrier(true);
+        rig.run_ms(200);
+    }
+    let is_damped = |kind: &MonitorEventKind| matches!(kind, MonitorEventKind::Damped { .. });
+    assert_eq!(rig.events().iter().filter(|kind| is_damped(kind)).count(), legs);
 }
