@@ -208,12 +208,16 @@ impl Heartbeat {
         }
     }
 
-    /// Passes events on.
+    /// Passes events on. None may be lost, for what the control thread shows rests on them: those
+    /// that find no room wait here for its next order, which comes a few times a second.
     fn tell(&mut self) {
-        while let Some(event) = self.parts.monitor.poll_event() {
-            self.parts.events.push(event);
+        let HeartbeatParts { monitor, events, .. } = &mut self.parts;
+        while !events.is_full()
+            && let Some(event) = monitor.poll_event()
+        {
+            events.push(event);
         }
-        self.parts.events.flush();
+        events.flush();
     }
 
     fn transmit(&mut self, now: Nanos) {

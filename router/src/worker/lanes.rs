@@ -97,6 +97,11 @@ impl<T> Lane<T> {
         }
     }
 
+    /// Whether the next one would be refused.
+    pub fn is_full(&self) -> bool {
+        self.sender.is_full()
+    }
+
     /// Wakes the reader if something was put in since the last time.
     pub fn flush(&mut self) {
         if std::mem::take(&mut self.pending) {
@@ -161,7 +166,7 @@ mod tests {
     fn a_full_lane_refuses_and_wakes_its_reader() {
         let (wake, fd) = Wake::new().unwrap();
         let (mut lane, receiver) = Lane::new(2, wake);
-        assert!(lane.push(1) && lane.push(2));
+        assert!(lane.push(1) && !lane.is_full() && lane.push(2) && lane.is_full());
         assert!(rustix::io::read(&fd, &mut [0; 8]).is_err(), "not woken before the flush");
         assert!(!lane.push(3));
         assert!(rustix::io::read(&fd, &mut [0; 8]).is_ok());
