@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nearlab::site::SiteOptions;
 
@@ -113,14 +113,6 @@ pub fn nearlab() -> Command {
 }
 
 /// Asks until the answer is `Some`, for at most 20 s.
-#[allow(clippy::disallowed_methods, reason = "a test's shell")]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "still waiting for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    nearlab::lab::wait_for(what, Duration::from_secs(20), || ask().ok_or_else(String::new)).unwrap()
 }
