@@ -14,12 +14,13 @@ use nearlab::lab::Lab;
 use nearlab::measure::Window;
 
 use crate::Wish;
+use crate::noise::Noise;
 use crate::report::{BenchError, Row};
 use crate::stats::Summary;
 use crate::sys::{Capture, Captured};
 
 /// Runs the check.
-pub fn run(_: Wish) -> Result<Vec<Row>, BenchError> {
+pub fn run(_: Wish, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut nics = Vec::new();
     let mut rows = Vec::new();
     let mut built = |lab: &Lab| {

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nearlab::{sandbox, site, traffic};
 
+use noise::Noise;
 use report::{Bench, BenchError};
 
 /// Measures nearhop and its peers, interleaved in one run.
@@ -104,9 +105,9 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     let mut lines = String::new();
     for (name, bench) in chosen {
         noise::refuse_if_busy(cli.noisy)?;
-        let before = noise::Noise::begin();
-        let rows = bench(Wish { repeat: cli.repeat, alone: cli.alone })?;
-        let bench = Bench::new(name, before.end(), rows);
+        let mut noise = Noise::begin();
+        let rows = bench(Wish { repeat: cli.repeat, alone: cli.alone }, &mut noise)?;
+        let bench = Bench::new(name, noise.end(), rows);
         println!("{bench}");
         met &= bench.met();
         quiet &= cli.noisy || bench.is_quiet();
@@ -126,7 +127,7 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
 }
 
-type Run = fn(Wish) -> Result<Vec<report::Row>, BenchError>;
+type Run = fn(Wish, &mut Noise) -> Result<Vec<report::Row>, BenchError>;
 
 fn choose(name: &str) -> Result<Vec<(&'static str, Run)>, BenchError> {
     if name == "all" {

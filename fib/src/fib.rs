@@ -85,7 +85,15 @@ impl Fib {
     /// Chooses the member of `group` that a flow goes to now.
     #[inline]
     pub fn select(&self, group: GroupId, flow: FlowHash) -> Selected {
-        select(&self.groups, &self.liveness, group, flow)
+        select(&self.groups, &self.liveness, group, flow, None)
+    }
+
+    /// As [`Self::select`] for a packet that came in by `port`: a member that leads back there is
+    /// chosen only if it would be with all members alive. Two routers that are each other's second
+    /// choice would otherwise toss a packet to and fro.
+    #[inline]
+    pub fn select_onward(&self, group: GroupId, flow: FlowHash, port: u16) -> Selected {
+        select(&self.groups, &self.liveness, group, flow, Some(port))
     }
 
     /// What the members of `group` are chosen by.

@@ -36,6 +36,12 @@ pub enum Selected {
         /// Whether its sender is told.
         answer: bool,
     },
+    /// Every member that lives leads back to where the packet came from, and none of them is the
+    /// one that would be chosen if all were alive.
+    UTurn {
+        /// Whether its sender is told.
+        answer: bool,
+    },
     /// Covering groups refer to each other more than [`COVERING_MAX`] times.
     CoveringLoop,
 }
@@ -44,13 +50,15 @@ pub enum Selected {
 pub const COVERING_MAX: usize = 8;
 
 /// Chooses for one flow. Bounded work: at most [`COVERING_MAX`] groups of 64 members, three times
-/// each where sites refuse flows.
+/// each where sites refuse flows. Where an `ingress` is given, a member that leads back out of
+/// that port is taken only if it would be chosen with all alive.
 #[inline]
 pub(crate) fn select(
     groups: &Groups,
     liveness: &Liveness,
     mut id: GroupId,
     flow: FlowHash,
+    ingress: Option<u16>,
 ) -> Selected {
     for _ in 0..COVERING_MAX {
         let Some(group) = groups.get(id) else { return Selected::NoRoute };
@@ -61,13 +69,14 @@ pub(crate) fn select(
             Kind::Unreachable => return Selected::Unreachable,
             Kind::Prohibit => return Selected::Prohibit,
         }
-        let choice = Choice { group, liveness, flow };
+        let mut choice = Choice { group, liveness, flow, barred: None };
+        choice.barred = ingress.map(|port| Barred { port, best: choice.any() });
         if let Some(member) = choice.living() {
             return Selected::Member { path: member.path, adjacency: member.adjacency };
         }
         match group.header.when_dead {
-            WhenDead::Unreachable => return Selected::AllDead { answer: true },
-            WhenDead::Drop => return Selected::AllDead { answer: false },
+            WhenDead::Unreachable => return choice.refusal(true),
+            WhenDead::Drop => return choice.refusal(false),
             WhenDead::FailOpen => {
                 return choice.any().map_or(Selected::AllDead { answer: true }, |member| {
                     Selected::Member { path: member.path, adjacency: member.adjacency }
@@ -98,9 +107,27 @@ struct Choice<'a> {
     group: GroupRef<'a>,
     liveness: &'a Liveness,
     flow: FlowHash,
+    barred: Option<Barred>,
+}
+
+/// The port a packet came in by, which repair does not send it back to.
+#[derive(Clone, Copy)]
+struct Barred {
+    port: u16,
+    /// The member that may lead there all the same.
+    best: Option<Member>,
 }
 
 impl Choice<'_> {
+    /// Why no member was chosen.
+    fn refusal(&self, answer: bool) -> Selected {
+        let unbarred = Choice { barred: None, ..*self };
+        if self.barred.is_some() && unbarred.living().is_some() {
+            return Selected::UTurn { answer };
+        }
+        Selected::AllDead { answer }
+    }
+
     /// A living member: of a site that accepts the flow, else of one that is not drained, else of
     /// any.
     #[inline]
@@ -208,6 +235,13 @@ impl Choice<'_> {
     fn is_alive(&self, member: Member) -> bool {
         self.liveness.path_reasons(member.path).is_alive()
             && self.liveness.adjacency_reasons(member.adjacency).is_alive()
+            && self.barred.is_none_or(|barred| self.is_allowed(member, barred))
+    }
+
+    fn is_allowed(&self, member: Member, barred: Barred) -> bool {
+        let state = self.liveness.adjacencies.get(member.adjacency.0);
+        let port = state.map(|state| state.port.load(Ordering::Relaxed));
+        port != Some(barred.port) || barred.best == Some(member)
     }
 
     #[inline]

@@ -306,6 +306,44 @@ fn slow_choice(
     Ok(())
 }
 
+/// What `select_onward` may say, given what `select` says: the same where that leads elsewhere or is
+/// the best with all alive; else what `select` says without the members that lead back.
+fn no_u_turn(
+    world: &mut World,
+    group: GroupId,
+    flow: FlowHash,
+    ingress: u16,
+    chosen: &str,
+    (onward, selected): (&str, Selected),
+) -> Result<(), String> {
+    let back = usize::from(ingress); // one link a site, its index is its port
+    let leg = world.legs[back];
+    let state_of = |path| (path, world.writer.path_reasons(path), world.writer.accept(path));
+    let before: Vec<_> = world.legs.iter().map(|leg| state_of(leg.1)).collect();
+    for &(path, ..) in &before {
+        world.handle.clear_path_down(path, Reason::Probe);
+        world.handle.set_accept(path, ACCEPT_ALL);
+    }
+    let best = world.site(group, flow);
+    for &(path, reasons, accept) in &before {
+        if !reasons.is_alive() {
+            world.handle.set_path_down(path, Reason::Probe);
+        }
+        world.handle.set_accept(path, accept.unwrap());
+    }
+    if chosen != leg.0 || best == leg.0 {
+        return if onward == chosen { Ok(()) } else { Err(format!("{onward} for {chosen}")) };
+    }
+    world.handle.set_path_down(leg.1, Reason::Operator);
+    let without = world.site(group, flow);
+    world.handle.clear_path_down(leg.1, Reason::Operator);
+    match selected {
+        Selected::UTurn { .. } if without == "nobody" => Ok(()),
+        _ if onward == without && without != "nobody" => Ok(()),
+        _ => Err(format!("{selected:?} where {without} is left and {best} is best")),
+    }
+}
+
 proptest! {
     #[test]
     fn no_choice_breaks_a_rule(
@@ -327,10 +365,16 @@ proptest! {
             }
         }
         let group = world.group(WhenDead::Drop);
+        let ports = sites.len() as u16;
         for n in flows {
             let chosen = world.site(group, flow(n));
             let verdict = slow_choice(&world, &accept, &dead, chosen);
             prop_assert!(verdict.is_ok(), "{}: {}", chosen, verdict.unwrap_err());
+            let ingress = n as u16 % ports;
+            let onward = world.reader.online().select_onward(group, flow(n), ingress);
+            let onward = (world.site_of(onward), onward);
+            let verdict = no_u_turn(&mut world, group, flow(n), ingress, chosen, onward);
+            prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
         }
     }
 }

@@ -82,6 +82,7 @@ verdicts! {
     Unreachable Drop "unreachable" "an unreachable route; answered with unreachable";
     Prohibit Drop "prohibit" "a prohibit route; answered with administratively prohibited";
     AllDead Drop "all-dead" "every member of the group is down; answered as the service's when-all-dead says";
+    UTurn Drop "u-turn" "the members left lead back out of the port it came in by; answered as when-all-dead says";
     TooBig Drop "too-big" "larger than the MTU of the way out; answered with frag-needed or packet-too-big";
     CoveringLoop Drop "covering-loop" "covering routes refer to each other more often than is followed";
 

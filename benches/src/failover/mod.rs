@@ -19,11 +19,12 @@ use self::config::Size;
 use self::measure::Fault;
 use self::subject::Subject;
 use crate::Wish;
+use crate::noise::Noise;
 use crate::report::{BenchError, Row};
 use crate::stats::Summary;
 
 /// Runs the bench.
-pub fn run(wish: Wish) -> Result<Vec<Row>, BenchError> {
+pub fn run(wish: Wish, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut ours = [Size::SMALL, Size::LARGE].map(|size| nearhop::build(size).map(Series::new));
     let mut linux = if wish.alone || !linux::is_here() {
         None
@@ -38,6 +39,7 @@ pub fn run(wish: Wish) -> Result<Vec<Row>, BenchError> {
             series.fail_over(round)?;
         }
     }
+    noise.look_after();
     let [small, large] = ours;
     let (small, large) = (small?, large?);
     let mut rows = compare(&small, &large, linux.as_ref());

@@ -302,6 +302,7 @@ fn selected_text(selected: Selected, core: &Core) -> String {
         Selected::Prohibit => "refused: prohibited".into(),
         Selected::AllDead { answer: true } => "refused: every member is down".into(),
         Selected::AllDead { answer: false } => "dropped: every member is down".into(),
+        Selected::UTurn { .. } => "dropped: the members left lead back where it came from".into(),
         Selected::CoveringLoop => "dropped: covering routes refer to each other".into(),
     }
 }

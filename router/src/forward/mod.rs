@@ -146,7 +146,8 @@ struct Step<'a> {
 impl Step<'_> {
     fn decide(&mut self, batch: &mut Batch, index: usize, packet: &Admitted) {
         let meta = &packet.meta;
-        match self.choose(packet.group, meta) {
+        let ingress = batch.packet(index).0.port;
+        match self.choose_onward(packet.group, meta, ingress) {
             Selected::Member { path, adjacency } => {
                 let port = self.fib.port(adjacency).map(PortId);
                 self.send(batch, index, meta, port, path);
@@ -163,15 +164,30 @@ impl Step<'_> {
     }
 
     fn choose(&mut self, group: GroupId, meta: &Meta) -> Selected {
+        let hash = self.hash(group, meta);
+        self.fib.select(group, hash)
+    }
+
+    /// As [`Self::choose`], but repair never sends a packet back out of the port it came in by.
+    fn choose_onward(&mut self, group: GroupId, meta: &Meta, ingress: PortId) -> Selected {
+        let hash = self.hash(group, meta);
+        match self.fib.select(group, hash) {
+            Selected::Member { adjacency, .. } if self.fib.port(adjacency) == Some(ingress.0) => {
+                self.fib.select_onward(group, hash, ingress.0)
+            }
+            other => other,
+        }
+    }
+
+    fn hash(&mut self, group: GroupId, meta: &Meta) -> FlowHash {
         let seed = self.snapshots.load().hash_seed;
-        let hash = match self.fib.spread(group) {
+        match self.fib.spread(group) {
             Spread::Flow => meta.flow.hash(seed),
             Spread::Packet => {
                 self.state.packets_spread += 1;
                 FlowHash::of_packet(self.state.packets_spread, seed ^ self.state.salt)
             }
-        };
-        self.fib.select(group, hash)
+        }
     }
 
     /// Checks TTL and MTU, rewrites the packet, and queues it.
@@ -278,6 +294,9 @@ fn refusal(selected: Selected) -> (Verdict, Option<ErrorKind>) {
         Selected::Prohibit => (Verdict::Prohibit, Some(ErrorKind::AdminProhibited)),
         Selected::AllDead { answer } => {
             (Verdict::AllDead, answer.then_some(ErrorKind::HostUnreachable))
+        }
+        Selected::UTurn { answer } => {
+            (Verdict::UTurn, answer.then_some(ErrorKind::HostUnreachable))
         }
         Selected::CoveringLoop => (Verdict::CoveringLoop, None),
         Selected::Local | Selected::Member { .. } => (Verdict::Local, None),

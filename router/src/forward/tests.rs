@@ -194,6 +194,24 @@ fn packets_go_to_the_cheapest_living_site_with_one_hop_less() {
 }
 
 #[test]
+fn repair_makes_no_u_turn() {
+    let mut rig = Rig::new();
+    rig.route("203.0.113.0/24", &[1, 0]);
+    let [toward_ams, by_the_way] =
+        ["203.0.113.9:53", "10.0.0.77:53"].map(|dst| udp(CLIENT, dst, 30));
+    assert_eq!(rig.run(0, std::slice::from_ref(&toward_ams))[0].0, 1);
+    // The way left leads back to where this packet came from; it is good for one from elsewhere.
+    rig.handle.set_adjacency_down(rig.legs[1].1, Reason::Carrier);
+    let sent = rig.run(0, std::slice::from_ref(&toward_ams));
+    assert_eq!(sent.iter().map(|s| s.1).collect::<Vec<_>>(), [Verdict::Originate], "{sent:?}");
+    assert_eq!(rig.of(Verdict::UTurn), 1);
+    assert_eq!(rig.run(2, std::slice::from_ref(&toward_ams))[0].0, 0);
+    // Back out of the same port is right where nothing better exists with all alive.
+    assert_eq!(rig.run(0, std::slice::from_ref(&by_the_way))[0].0, 0);
+    assert_eq!(rig.of(Verdict::UTurn), 1);
+}
+
+#[test]
 fn link_padding_is_cut() {
     let mut rig = Rig::new();
     let mut packet = udp(CLIENT, SERVICE, 1);
