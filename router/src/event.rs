@@ -47,6 +47,15 @@ pub enum EventKind {
         /// How long it has to be well before it is used again.
         hold_ms: u64,
     },
+    /// A port's device went away or cannot be opened, or is there again.
+    Device {
+        /// Port name.
+        port: String,
+        /// Whether the port has its device now.
+        ok: bool,
+        /// What is wrong with it, or what was.
+        reason: String,
+    },
     /// An operator drained a site, or took that back.
     Drain {
         /// Site name.
@@ -166,6 +175,7 @@ impl fmt::Display for EventKind {
                 let family = family.label();
                 write!(f, "{service}: {site} ({family}) flapped and waits {hold_ms} ms")
             }
+            Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
             Self::Drain { site, drained: true } => write!(f, "{site} is drained"),
             Self::Drain { site, drained: false } => write!(f, "{site} is back from its drain"),
             Self::FirstPacket { service, site, family, worker } => {

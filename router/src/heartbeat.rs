@@ -22,7 +22,8 @@ use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::forward::{Snapshot, Snapshots};
 use crate::port::PortId;
 use crate::port::carrier::{CarrierError, CarrierMonitor};
-use crate::port::netns::NetNs;
+use crate::port::gone::is_gone;
+use crate::port::netns::Place;
 use crate::probe::{CheckEvent, CheckStats};
 use crate::realtime;
 use crate::time::Nanos;
@@ -36,16 +37,14 @@ pub enum Order {
     End,
     /// Watch a leg; one that is watched already keeps its state and gets these checks.
     Leg(LegSpec),
-    /// Watch a port: a device of this index in this namespace.
+    /// Watch a port; one that is watched already has a new device.
     Port {
         /// Its number.
         id: PortId,
         /// Its adjacency.
         adjacency: AdjacencyId,
         /// Where the device lives.
-        netns: NetNs,
-        /// Its interface index there.
-        ifindex: u32,
+        place: Place,
     },
     /// Answer with what is known of every check.
     Report(Sender<HeartbeatReport>),
@@ -181,25 +180,37 @@ impl Heartbeat {
     }
 
     fn handle_carriers(&mut self) {
+        let HeartbeatParts { monitor, snapshots, trouble, .. } = &mut self.parts;
         for carrier in &mut self.carriers {
             while let Some(event) = carrier.monitor.poll_event() {
                 let now = Nanos::now();
-                carrier.known.insert(event.ifindex, event.up);
-                if let Some(&port) = carrier.ports.get(&event.ifindex) {
-                    self.parts.monitor.handle_carrier(now, port, event.up);
-                }
                 if event.deleted {
                     carrier.known.remove(&event.ifindex);
+                    if let Some(port) = carrier.ports.remove(&event.ifindex) {
+                        monitor.handle_gone(now, port, event.ifindex);
+                    }
+                    continue;
+                }
+                carrier.known.insert(event.ifindex, event.up);
+                if let Some(&port) = carrier.ports.get(&event.ifindex) {
+                    monitor.handle_carrier(now, port, event.up);
                 }
             }
         }
-        for trouble in self.parts.trouble.try_iter() {
-            // A device that was deleted stays down; one that is set down is told by netlink too,
-            // and may be up again by the time this is read.
-            if trouble.gone {
-                self.parts.monitor.handle_carrier(Nanos::now(), trouble.port, false);
+        for trouble in trouble.try_iter() {
+            // One that is only set down is told by netlink too, and may be up again by the time
+            // this is read; as the port of one that was deleted may have a new device.
+            let device = snapshots.load().port(trouble.port).map(|port| &*port.device);
+            if trouble.gone && device.is_none_or(is_gone) {
+                monitor.handle_carrier(Nanos::now(), trouble.port, false);
             }
         }
+        self.let_go();
+    }
+
+    /// A namespace without ports is watched no more: that would keep it from ending.
+    fn let_go(&mut self) {
+        self.carriers.retain(|carrier| !carrier.ports.is_empty());
     }
 
     fn handle_packets(&mut self) {
@@ -237,11 +248,14 @@ impl Heartbeat {
                 Order::ClearDamping => self.parts.monitor.clear_damping(now),
                 Order::End => return false,
                 Order::Leg(spec) => self.watch_leg(now, spec),
-                Order::Port { id, adjacency, netns, ifindex } => {
+                Order::Port { id, adjacency, place } => {
+                    self.unwatch_port(id);
+                    self.parts.monitor.handle_carrier(now, id, false);
                     self.parts.monitor.add_port(id, adjacency);
-                    if let Err(error) = self.watch_port(now, id, &netns, ifindex) {
+                    if let Err(error) = self.watch_port(now, id, &place) {
                         log::error!("carrier of port {} is not watched: {error}", id.0);
                     }
+                    self.let_go();
                 }
                 Order::Report(answer) => {
                     // Nobody waits for it any more: nothing to do.
@@ -272,13 +286,8 @@ impl Heartbeat {
     }
 
     /// Finds or opens the namespace's monitor, and says what it knows of the port already.
-    fn watch_port(
-        &mut self,
-        now: Nanos,
-        id: PortId,
-        netns: &NetNs,
-        ifindex: u32,
-    ) -> Result<(), CarrierError> {
+    fn watch_port(&mut self, now: Nanos, id: PortId, place: &Place) -> Result<(), CarrierError> {
+        let Place { netns, ifindex, .. } = place;
         let identity = netns.identity()?;
         let found = self.carriers.iter().position(|carrier| carrier.netns == identity);
         let index = if let Some(index) = found {
@@ -296,8 +305,8 @@ impl Heartbeat {
             self.carriers.len() - 1
         };
         let carrier = &mut self.carriers[index];
-        carrier.ports.insert(ifindex, id);
-        if let Some(&up) = carrier.known.get(&ifindex) {
+        carrier.ports.insert(*ifindex, id);
+        if let Some(&up) = carrier.known.get(ifindex) {
             self.parts.monitor.handle_carrier(now, id, up);
         }
         self.handle_carriers();
@@ -311,12 +320,15 @@ impl Heartbeat {
         }
         for &(id, _, _) in &stopping.ports {
             self.parts.monitor.remove_port(id);
-            for carrier in &mut self.carriers {
-                carrier.ports.retain(|_, port| *port != id);
-            }
+            self.unwatch_port(id);
         }
-        // One that watches nothing would keep its namespace from ending.
-        self.carriers.retain(|carrier| !carrier.ports.is_empty());
+        self.let_go();
+    }
+
+    fn unwatch_port(&mut self, id: PortId) {
+        for carrier in &mut self.carriers {
+            carrier.ports.retain(|_, port| *port != id);
+        }
     }
 
     fn report(&mut self) -> HeartbeatReport {

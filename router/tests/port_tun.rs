@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use nearhop::batch::{BURST, Batch};
+use nearhop::port::gone::is_gone;
 use nearhop::port::link::{LinkSetup, TunStatus};
 use nearhop::port::netns::NetNs;
 use nearhop::port::tun::{self, Offloads, OpenedTun, TunMode, TunSpec};
@@ -212,7 +213,11 @@ fn a_port_that_is_deleted_is_gone() {
         let netns = support::netns("site");
         for queues in [1, 2] {
             let opened = ready(&spec(&netns, queues));
+            assert!(!is_gone(&*opened.port));
+            LinkSetup::open(&netns).unwrap().set_up("t0", false).unwrap();
+            assert!(!is_gone(&*opened.port), "down is not gone");
             LinkSetup::open(&netns).unwrap().delete("t0").unwrap();
+            assert!(is_gone(&*opened.port));
             for queue in 0..queues {
                 let sent = opened.port.tx(queue, &udp_packet_to_kernel());
                 assert!(matches!(sent, Err(PortError::Gone)), "{sent:?}");

@@ -90,20 +90,68 @@ fn is_fra(event: &Value, kind: &str) -> bool {
 }
 
 #[test]
-fn a_device_that_is_deleted_under_traffic_moves_its_flows() {
-    in_namespaces("a_device_that_is_deleted_under_traffic_moves_its_flows", || {
+fn a_device_that_is_deleted_under_traffic_is_made_anew() {
+    in_namespaces("a_device_that_is_deleted_under_traffic_is_made_anew", || {
+        let rig = Rig::start(AMS_FIRST);
+        let watch = Watch::start(&rig);
+        let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
+        for round in 1..=2 {
+            wait_for_site(&probes, "ams");
+            let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
+            let before = links.find("nh-ams").unwrap().unwrap();
+            links.delete("nh-ams").unwrap();
+            wait_for_site(&probes, "fra");
+            let after = wait_for("the device to be there again", || {
+                links.find("nh-ams").unwrap().filter(|link| link.ifindex != before.ifindex)
+            });
+            assert_eq!(after.mtu, before.mtu);
+            // The site's routes went with the device; the addresses are the router's to give.
+            connect(rig.site_netns("ams"), "nh-ams", &[]);
+            wait_for("the router to tell of it", || {
+                let lines = watch.lines.lock().unwrap();
+                let device = |ok: bool| {
+                    let fits = |line: &&Value| line["kind"] == "device" && line["ok"] == ok;
+                    lines.iter().filter(fits).count()
+                };
+                (device(false) == round && device(true) == round).then_some(())
+            });
+        }
+        wait_for_site(&probes, "ams");
+        let ports = rig.show("ports");
+        assert_eq!((&ports[0]["port"], &ports[0]["state"]), (&"ams".into(), &"up".into()));
+        assert_eq!((&ports[0]["device"], &ports[0]["why"]), (&"nh-ams".into(), &Value::Null));
+        for probes in probes {
+            probes.finish();
+        }
+    });
+}
+
+#[test]
+fn a_device_whose_namespace_vanished_is_tried_until_that_is_back() {
+    in_namespaces("a_device_whose_namespace_vanished_is_tried_until_that_is_back", || {
         let rig = Rig::start(AMS_FIRST);
         let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
         wait_for_site(&probes, "ams");
-        LinkSetup::open(rig.site_netns("ams")).unwrap().delete("nh-ams").unwrap();
+        let why = |wanted: &str| {
+            wait_for(&format!("show ports to say {wanted:?}"), || {
+                let port = rig.show("ports").remove(0);
+                port["why"].as_str().is_some_and(|why| why.starts_with(wanted)).then_some(port)
+            })
+        };
+        let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
+        support::hide_netns("ams");
+        // Nobody can enter it, but who is there is still served.
+        why("its network namespace is another now; trying again: cannot open network namespace");
+        wait_for_site(&probes, "ams");
+        links.delete("nh-ams").unwrap();
         wait_for_site(&probes, "fra");
+        let gone = "device gone; trying again: cannot open network namespace /run/netns/ams";
+        assert_eq!(why(gone)["state"], "down");
         wait_for("the router to tell of it", || {
             let items = rig.show("services");
             let of = |item: &&Value| item["site"] == "ams" && item["why"] == "unreachable: carrier";
             (items.iter().filter(of).count() == 2).then_some(())
         });
-        let ports = rig.show("ports");
-        assert_eq!((&ports[0]["port"], &ports[0]["state"]), (&"ams".into(), &"down".into()));
         // A worker that goes on polling what is gone would take a whole core.
         let before = cpu_ticks(&rig);
         let until = Nanos::now() + Duration::from_secs(1);
@@ -113,6 +161,16 @@ fn a_device_that_is_deleted_under_traffic_moves_its_flows() {
         let used = cpu_ticks(&rig) - before;
         println!("{used} hundredths of a second of CPU in a second");
         assert!(used < 40, "{used} hundredths of a second of CPU in a second");
+        // Another namespace by the same name: the port moves in.
+        drop(links);
+        let ams = support::netns("ams");
+        connect(&ams, "nh-ams", &[SERVICE_V4, SERVICE_V6]);
+        wait_for("ams to be up", || {
+            let items = rig.show("services");
+            let of = |item: &&Value| item["site"] == "ams" && item["state"] == "up";
+            (items.iter().filter(of).count() == 2).then_some(())
+        });
+        assert_eq!(rig.show("ports")[0]["why"], Value::Null);
         for probes in probes {
             probes.finish();
         }

@@ -88,6 +88,7 @@ fn one_of_each() -> Vec<EventKind> {
     let all = vec![
         EventKind::Carrier { port: port.clone(), up: true },
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
+        EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
         EventKind::Drain { site: site.clone(), drained: true },
         EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
         EventKind::Neighbor { neighbor: "n".into(), up: true, reason: reason.clone() },
@@ -109,6 +110,7 @@ fn one_of_each() -> Vec<EventKind> {
         match event {
             EventKind::Carrier { .. }
             | EventKind::Damped { .. }
+            | EventKind::Device { .. }
             | EventKind::Drain { .. }
             | EventKind::FirstPacket { .. }
             | EventKind::Neighbor { .. }

@@ -12,7 +12,7 @@ use crate::control::cost::{Ranked, Rule};
 use crate::event::Family;
 use crate::heartbeat::HeartbeatReport;
 use crate::port::link::LinkSetup;
-use crate::port::netns::NetNs;
+use crate::port::netns::Place;
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{PortCounters, WorkerReport};
@@ -23,8 +23,8 @@ pub struct Facts<'a> {
     pub core: &'a Core,
     /// The counters of all workers and of the host stack.
     pub totals: WorkerReport,
-    /// For each port, where its device lives and its interface index there.
-    pub opened: &'a BTreeMap<String, (NetNs, u32)>,
+    /// For each port, where its device was opened.
+    pub opened: &'a BTreeMap<String, Place>,
     /// Asks the heartbeat thread what it knows.
     pub heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>,
 }
@@ -314,14 +314,14 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
         .map(|port| {
             let count = totals.get(&port.id).copied().unwrap_or_default();
             let opened = facts.opened.get(port.name());
-            let kernel = opened.and_then(|(netns, ifindex)| {
-                let links = LinkSetup::open(netns).ok()?.list().ok()?;
-                links.into_iter().find(|link| link.ifindex == *ifindex)
+            let kernel = opened.and_then(|place| {
+                let links = LinkSetup::open(&place.netns).ok()?.list().ok()?;
+                links.into_iter().find(|link| link.ifindex == place.ifindex)
             });
             json!({
                 "port": port.name(),
                 "device": kernel.as_ref().map(|link| link.name.clone()),
-                "netns": opened.map(|(netns, _)| netns.to_string()),
+                "netns": opened.map(|place| place.netns.to_string()),
                 "engine": port.device.engine(),
                 "queues": port.device.queues(),
                 "offloads": "none",
@@ -334,6 +334,7 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
                 "tx_dropped": count.tx_dropped,
                 "packets_per_batch": per_batch(count),
                 "device_dropped": kernel.map(|link| link.stats.tx_dropped),
+                "why": port.fault.as_ref().map(ToString::to_string),
             })
         })
         .collect()

@@ -174,6 +174,7 @@ const COLUMNS: [(&str, &[&str]); 8] = [
             "tx_bytes",
             "tx_dropped",
             "device_dropped",
+            "why",
         ],
     ),
     ("drops", &["reason", "packets", "text"]),

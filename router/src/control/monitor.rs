@@ -65,6 +65,13 @@ pub enum MonitorEventKind {
         /// Whether it is there now.
         up: bool,
     },
+    /// A port's device was deleted, or moved to another namespace; its carrier went before.
+    Gone {
+        /// Which port.
+        port: PortId,
+        /// The device's interface index, for the port may have another device by now.
+        ifindex: u32,
+    },
     /// A leg's checks pass, but it flapped and has to wait.
     Damped {
         /// Which leg.
@@ -236,6 +243,13 @@ impl Monitor {
         self.news.push_back(CarrierNews { t: now, stored, port, up, next: PathId(0) });
         self.spread_news();
         self.settle();
+    }
+
+    /// A port's device is gone from its namespace, and its carrier with it.
+    pub fn handle_gone(&mut self, now: Nanos, port: PortId, ifindex: u32) {
+        self.handle_carrier(now, port, false);
+        let stored = self.stored(now);
+        self.push(now, stored, MonitorEventKind::Gone { port, ifindex });
     }
 
     /// A packet that came in by `port` at `received`; `true` if it concerned one of the checks.

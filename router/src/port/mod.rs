@@ -4,6 +4,7 @@
 //! on its own queue; any thread may write on any queue, for the kernel allows that.
 
 pub mod carrier;
+pub mod gone;
 pub mod link;
 pub mod memory;
 mod netlink;

@@ -20,6 +20,17 @@ pub enum NetNs {
     Path(PathBuf),
 }
 
+/// Where an open device has its kernel side.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// By which path its namespace is entered.
+    pub netns: NetNs,
+    /// [`NetNs::identity`] when the device was opened.
+    pub identity: (u64, u64),
+    /// Interface index there.
+    pub ifindex: u32,
+}
+
 impl NetNs {
     /// `name` is a name under /run/netns, or a path if it has a slash.
     pub fn named(name: &str) -> Self {

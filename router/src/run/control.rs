@@ -1,5 +1,7 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 
+mod reopen;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use self::reopen::Reopening;
 use super::hosting::Hosting;
 use super::ports::{Opened, adjust_all, open_all};
 use super::threads::Daemon;
@@ -19,11 +22,12 @@ use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts};
 use crate::api::{self, ApiError, Command};
 use crate::config::{self, Config};
-use crate::control::core::{Orders, PortState, Stopping};
+use crate::control::core::{Fault, Orders, PortState, Stopping};
 use crate::control::monitor::MonitorEventKind;
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::heartbeat::{HeartbeatReport, Order};
+use crate::port::netns::Place;
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
 
@@ -63,6 +67,7 @@ pub(super) async fn run(
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
         }
+        control.reopen_ports();
         control.after_step();
         if let Some(thread) = control.daemon.lost_thread() {
             break Err(RunError::new(format!("{thread} has ended; see the log")));
@@ -78,7 +83,8 @@ pub(super) async fn run(
 struct Control {
     daemon: Daemon,
     hosting: Hosting,
-    opened: BTreeMap<String, (crate::port::netns::NetNs, u32)>,
+    opened: BTreeMap<String, Place>,
+    reopening: Reopening,
     /// What the path of each leg had counted for others before.
     counted_before: BTreeMap<PathId, PathCount>,
     options: RunOptions,
@@ -103,6 +109,7 @@ impl Control {
             daemon,
             hosting,
             opened: BTreeMap::new(),
+            reopening: Reopening::default(),
             counted_before: BTreeMap::new(),
             options,
             ready: false,
@@ -123,11 +130,27 @@ impl Control {
 
     /// Everything that other threads have sent.
     fn handle_lanes(&mut self) {
+        let mut gone = false;
         for event in self.daemon.monitor_events.try_iter().take(EVENTS_PER_STEP) {
-            if let MonitorEventKind::Carrier { port, up } = event.kind {
-                self.hosting.set_carrier(event.t, port, up);
+            match event.kind {
+                MonitorEventKind::Carrier { port, up } => {
+                    self.hosting.set_carrier(event.t, port, up);
+                }
+                MonitorEventKind::Gone { port, ifindex } => {
+                    let Some(name) = self.daemon.core.name_of(port) else { continue };
+                    // The port may have another device by now.
+                    if self.opened.get(name).is_none_or(|place| place.ifindex != ifindex) {
+                        continue;
+                    }
+                    self.reopening.lost(event.t, name);
+                    gone = true;
+                }
+                _ => {}
             }
             self.daemon.core.handle_monitor(&event);
+        }
+        if gone {
+            self.wake_workers();
         }
         for (worker, first) in self.daemon.first_packets.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.core.handle_first_packet(worker, first);
@@ -164,7 +187,8 @@ impl Control {
 
     fn next_timeout(&mut self) -> Instant {
         let now = Nanos::now();
-        let due = self.hosting.poll_timeout(now).map(|at| at.since(now));
+        let due = self.hosting.poll_timeout(now).into_iter().chain(self.reopening.poll_timeout());
+        let due = due.min().map(|at| at.since(now));
         let sleep = due.unwrap_or(HOUSEKEEPING_EVERY).min(HOUSEKEEPING_EVERY);
         Instant::now() + sleep
     }
@@ -194,6 +218,7 @@ impl Control {
             None => self.stalled = None,
         }
         self.carry_out(now, Orders { stop, ..Orders::default() });
+        self.look_at_namespaces(now);
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -263,7 +288,10 @@ impl Control {
         // The file is right; a namespace, a device or a privilege is missing.
         let failed = |error: RunError| ApiError::environment(error.message);
         let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
-        adjust_all(&core.config().ports, &config.ports).map_err(failed)?;
+        // A device that is gone is made anew, by the configuration in force then.
+        let gone = |port: &&PortState| matches!(port.fault, Some(Fault::Gone(_)));
+        let there = core.ports().filter(|port| !gone(port)).map(|port| port.config.clone());
+        adjust_all(&there.collect::<Vec<_>>(), &config.ports).map_err(failed)?;
         self.put_in_force(config, devices);
         self.tell(Nanos::now(), EventKind::Reload { changes: changes.clone() });
         Ok(changes)
@@ -275,7 +303,8 @@ impl Control {
         let before: BTreeSet<PathId> = self.daemon.core.legs().map(|(_, leg)| leg.path).collect();
         let mut moved = BTreeMap::new();
         for (name, opened) in devices {
-            self.opened.insert(name.clone(), (opened.netns, opened.ifindex));
+            self.opened.insert(name.clone(), opened.place);
+            self.reopening.forget(&name);
             moved.insert(name, opened.device);
         }
         let orders = match self.daemon.core.apply(config, moved, now) {
@@ -285,11 +314,16 @@ impl Control {
                 orders
             }
         };
+        self.wake_workers();
+        self.count_anew(&before);
+        self.carry_out(now, orders);
+    }
+
+    /// There is a new snapshot to look at.
+    fn wake_workers(&self) {
         for worker in &self.daemon.workers {
             worker.wake();
         }
-        self.count_anew(&before);
-        self.carry_out(now, orders);
     }
 
     /// Workers count for good; a new leg's count begins at what its path's number has by now.
@@ -307,8 +341,8 @@ impl Control {
         let heartbeat = &self.daemon.heartbeat;
         for (id, adjacency) in orders.ports {
             let name = self.daemon.core.ports().find(|port| port.id == id).map(PortState::name);
-            if let Some((netns, ifindex)) = name.and_then(|name| self.opened.get(name)).cloned() {
-                heartbeat.order(Order::Port { id, adjacency, netns, ifindex });
+            if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
+                heartbeat.order(Order::Port { id, adjacency, place });
             }
         }
         for leg in orders.legs {
@@ -326,9 +360,7 @@ impl Control {
             let core = &self.daemon.core;
             self.opened.retain(|name, _| core.ports().any(|port| port.name() == name));
             // Whoever sleeps on a port that is gone keeps its device open until then.
-            for worker in &self.daemon.workers {
-                worker.wake();
-            }
+            self.wake_workers();
         }
         let (done, wait) = crossbeam_channel::bounded(1);
         heartbeat.order(Order::Stop(orders.stop.clone(), done));

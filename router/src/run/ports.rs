@@ -7,14 +7,22 @@ use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
 use crate::port::Port;
 use crate::port::link::{LinkError, LinkSetup};
-use crate::port::netns::NetNs;
-use crate::port::tun::{self, Offloads, TunSpec};
+use crate::port::netns::Place;
+use crate::port::tun::{self, Offloads, TunError, TunSpec};
 
 /// An open device and where its kernel side is.
 pub(super) struct Opened {
     pub(super) device: Arc<dyn Port>,
-    pub(super) netns: NetNs,
-    pub(super) ifindex: u32,
+    pub(super) place: Place,
+}
+
+/// Why a device cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Tun(#[from] TunError),
 }
 
 /// Opens all or none: on an error, those that were opened close again.
@@ -22,7 +30,11 @@ pub(super) fn open_all<'a>(
     ports: impl IntoIterator<Item = &'a PortConfig>,
     workers: usize,
 ) -> Result<BTreeMap<String, Opened>, RunError> {
-    ports.into_iter().map(|port| Ok((port.name.clone(), open(port, workers)?))).collect()
+    let opened = |port: &PortConfig| match open(port, workers) {
+        Ok(opened) => Ok((port.name.clone(), opened)),
+        Err(error) => Err(RunError::new(format!("port {:?} cannot be opened: {error}", port.name))),
+    };
+    ports.into_iter().map(opened).collect()
 }
 
 /// Brings the kernel's side of ports that stay open to their new configuration: all or none, for a
@@ -63,7 +75,8 @@ fn adjust(old: &PortConfig, new: &PortConfig) -> Result<(), LinkError> {
     Ok(())
 }
 
-fn open(port: &PortConfig, workers: usize) -> Result<Opened, RunError> {
+/// Opens one device, with its MTU and addresses, and sets it up.
+pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenError> {
     let Device::Tun { name, persist, queues } = &port.device;
     let spec = TunSpec {
         name: name.clone(),
@@ -73,11 +86,10 @@ fn open(port: &PortConfig, workers: usize) -> Result<Opened, RunError> {
         persist: *persist,
         offloads: Offloads::None,
     };
-    let failed = |error: &dyn std::fmt::Display| {
-        RunError::new(format!("port {:?} cannot be opened: {error}", port.name))
-    };
-    let opened = tun::open(&spec).map_err(|error| failed(&error))?;
-    opened.bring_up(u32::from(port.mtu), &port.peer_addresses).map_err(|error| failed(&error))?;
+    // First, so that a namespace that is replaced meanwhile is noticed.
+    let identity = port.netns.identity().map_err(TunError::from)?;
+    let opened = tun::open(&spec)?;
+    opened.bring_up(u32::from(port.mtu), &port.peer_addresses)?;
     log::info!(
         "port {} is {} in {}, {} queue(s), {}",
         port.name,
@@ -86,5 +98,6 @@ fn open(port: &PortConfig, workers: usize) -> Result<Opened, RunError> {
         opened.queues,
         opened.port.engine()
     );
-    Ok(Opened { device: opened.port, netns: opened.netns, ifindex: opened.ifindex })
+    let place = Place { netns: opened.netns, identity, ifindex: opened.ifindex };
+    Ok(Opened { device: opened.port, place })
 }

@@ -98,9 +98,7 @@ impl Rig {
     /// Forgets the last site. Its name is free for another; its echo keeps the namespace.
     pub fn remove_last_site(&mut self) {
         let site = self.sites.pop().unwrap();
-        let path = Path::new("/run/netns").join(site.name);
-        rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap();
-        fs::remove_file(path).unwrap();
+        support::hide_netns(&site.name);
     }
 
     /// Runs `nearhop ARGS` against this router.

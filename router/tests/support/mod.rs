@@ -87,6 +87,13 @@ pub fn netns(name: &str) -> NetNs {
     netns
 }
 
+/// Takes a namespace's name away, as `ip netns del` does; who is in it stays there.
+pub fn hide_netns(name: &str) {
+    let path = Path::new("/run/netns").join(name);
+    rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).expect("unmount it");
+    fs::remove_file(path).expect("remove the file it was mounted on");
+}
+
 /// Runs a command that must succeed, as `ip` to make what nearhop itself would not.
 pub fn run(command_line: &str) -> String {
     let mut words = command_line.split_whitespace();

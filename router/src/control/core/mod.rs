@@ -21,7 +21,7 @@ use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Wr
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
-pub use self::ports::{PortChange, PortState};
+pub use self::ports::{Fault, PortChange, PortState};
 use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::config::Config;
 use crate::event::{EventKind, Family, MoveCause};
@@ -229,6 +229,7 @@ impl Core {
                     self.events.push_back((event.t, kind));
                 }
             }
+            MonitorEventKind::Gone { port, .. } => self.lose_device(event.t, *port),
             MonitorEventKind::Leg { path, up, reason } => {
                 self.leg_changed(event.t, *path, *up, reason, event.stored);
             }

@@ -1,6 +1,7 @@
 //! Ports: their numbers, adjacencies, and place in the snapshot.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -9,8 +10,11 @@ use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key}
 
 use super::{Core, Orders};
 use crate::config::{Config, model};
+use crate::event::EventKind;
 use crate::forward::{PortEntry, Snapshot};
+use crate::port::gone::GonePort;
 use crate::port::{Port, PortId};
+use crate::time::Nanos;
 
 /// A port in use.
 pub struct PortState {
@@ -26,6 +30,29 @@ pub struct PortState {
     pub config: model::Port,
     /// Whether there is carrier.
     pub carrier: bool,
+    /// What is wrong with the device, while the router tries to open it anew.
+    pub fault: Option<Fault>,
+}
+
+/// What is wrong with a port's device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// It was deleted or moved to another namespace; with what keeps it from being made anew.
+    Gone(Option<String>),
+    /// It is in use, but in a namespace that is not the configured one any more; with what keeps it
+    /// from being made there.
+    Astray(Option<String>),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, error) = match self {
+            Self::Gone(error) => ("device gone", error),
+            Self::Astray(error) => ("its network namespace is another now", error),
+        };
+        write!(f, "{what}; trying again")?;
+        error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
 }
 
 impl PortState {
@@ -104,10 +131,60 @@ impl Core {
             self.next_port = id.0.checked_add(1).ok_or(WriteError::IdsExhausted)?;
             orders.ports.push((id, adjacency));
             let name = config.name.clone();
-            let state = PortState { id, adjacency, path, device, config, carrier: false };
+            let fault = None;
+            let state = PortState { id, adjacency, path, device, config, carrier: false, fault };
             self.ports.insert(name, state);
         }
         Ok(())
+    }
+
+    /// The name of the port that has this number.
+    pub fn name_of(&self, id: PortId) -> Option<&str> {
+        self.ports.values().find(|port| port.id == id).map(PortState::name)
+    }
+
+    /// A port's device is gone. Workers get one that takes nothing, so that they hold neither the
+    /// old one nor its namespace, until [`Self::give_device`].
+    pub fn lose_device(&mut self, now: Nanos, id: PortId) {
+        let Some(state) = self.ports.values_mut().find(|state| state.id == id) else { return };
+        let name = state.name().to_owned();
+        let old = std::mem::replace(&mut state.device, Arc::new(GonePort));
+        self.retired_devices.push(old);
+        self.publish_snapshot();
+        self.set_fault(now, &name, Fault::Gone(None));
+    }
+
+    /// Notes what is wrong with a port's device, and tells it unless it is known already.
+    pub fn set_fault(&mut self, now: Nanos, name: &str, fault: Fault) {
+        let Some(state) = self.ports.get_mut(name).filter(|s| s.fault.as_ref() != Some(&fault))
+        else {
+            return;
+        };
+        let reason = fault.to_string();
+        state.fault = Some(fault);
+        let kind = EventKind::Device { port: name.to_owned(), ok: false, reason };
+        self.events.push_back((now, kind));
+    }
+
+    /// A port's device is the right one after all.
+    pub fn clear_fault(&mut self, now: Nanos, name: &str, reason: &str) {
+        if let Some(state) = self.ports.get_mut(name).filter(|state| state.fault.is_some()) {
+            state.fault = None;
+            let (port, reason) = (name.to_owned(), reason.to_owned());
+            self.events.push_back((now, EventKind::Device { port, ok: true, reason }));
+        }
+    }
+
+    /// Gives a port a new device under its old number. It is down until there is carrier.
+    pub fn give_device(&mut self, now: Nanos, name: &str, device: Arc<dyn Port>) -> Orders {
+        let mut orders = Orders::default();
+        let Some(state) = self.ports.get_mut(name) else { return orders };
+        orders.ports.push((state.id, state.adjacency));
+        let old = std::mem::replace(&mut state.device, device);
+        self.retired_devices.push(old);
+        self.publish_snapshot();
+        self.clear_fault(now, name, "made anew");
+        orders
     }
 
     /// Begins to let go of ports that are configured no more, now that no group leads to them.

@@ -352,6 +352,35 @@ fn a_port_that_goes_stays_until_every_batch_that_may_lead_to_it_is_done() {
 }
 
 #[test]
+fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let (id, path) = (rig.core.ports["ams"].id, rig.path("ams", "ams"));
+    let device = |rig: &Rig| Arc::clone(&rig.core.snapshot().port(id).unwrap().device);
+    let old = Arc::downgrade(&device(&rig));
+    for _ in 0..2 {
+        let kind = MonitorEventKind::Gone { port: id, ifindex: 7 };
+        rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+    }
+    assert!(matches!(device(&rig).tx(0, &[]), Err(crate::port::PortError::Gone)));
+    rig.core.reclaim();
+    assert!(old.upgrade().is_none(), "the router lets go of it");
+    let told =
+        |ok, reason: &str| EventKind::Device { port: "ams".into(), ok, reason: reason.into() };
+    assert_eq!(rig.events(), [told(false, "device gone; trying again")], "once");
+    for _ in 0..2 {
+        rig.core.set_fault(NOW, "ams", Fault::Gone(Some("no namespace".into())));
+    }
+    assert_eq!(rig.events(), [told(false, "device gone; trying again: no namespace")]);
+    let new = MemoryPort::pair(1).0 as Arc<dyn Port>;
+    let orders = rig.core.give_device(NOW, "ams", Arc::clone(&new));
+    assert_eq!(orders.ports, [(id, rig.core.ports["ams"].adjacency)], "watched anew");
+    assert!(Arc::ptr_eq(&device(&rig), &new) && rig.core.ports["ams"].fault.is_none());
+    assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![told(true, "made anew")]));
+    rig.apply(&two_sites(10, 20)).unwrap();
+    assert!(Arc::ptr_eq(&device(&rig), &new), "a reload keeps it");
+}
+
+#[test]
 fn a_port_keeps_its_device_and_workers_their_number() {
     let rig = Rig::up(&two_sites(10, 20));
     let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));

@@ -165,6 +165,25 @@ fn without_checks_the_carrier_alone_decides() {
 }
 
 #[test]
+fn a_device_that_is_gone_takes_its_carrier_with_it() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![], Combine::All);
+    assert!(rig.alive(path));
+    rig.events();
+    rig.monitor.handle_gone(rig.now, PORT, 7);
+    assert!(!rig.alive(path));
+    let carrier = MonitorEventKind::Carrier { port: PORT, up: false };
+    let leg = MonitorEventKind::Leg { path, up: false, reason: "carrier".into() };
+    let gone = MonitorEventKind::Gone { port: PORT, ifindex: 7 };
+    assert_eq!(rig.events(), [carrier, leg, gone]);
+    // The same adjacency with a new device.
+    rig.monitor.add_port(PORT, rig.adjacency);
+    assert!(!rig.alive(path));
+    rig.carrier(true);
+    assert!(rig.alive(path));
+}
+
+#[test]
 fn a_carrier_that_returns_is_not_enough_where_checks_have_to_pass() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![icmp()], Combine::All);

@@ -1,0 +1,227 @@
+//! Ports that lost their device, or whose namespace is another now: opened anew, again and again,
+//! at growing intervals.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::Control;
+use crate::control::core::Fault;
+use crate::port::netns::NetNs;
+use crate::run::ports;
+use crate::time::Nanos;
+
+/// When to try which port again.
+#[derive(Debug, Default)]
+pub(super) struct Reopening {
+    ports: BTreeMap<String, Attempts>,
+    namespaces_seen: Nanos,
+}
+
+/// The attempts on one port.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    /// How often it was tried of late, with success or without.
+    tries: u32,
+    /// When it is tried next; `None` while it has its device.
+    due: Option<Nanos>,
+    /// When it was tried last.
+    last: Nanos,
+}
+
+impl Reopening {
+    /// A port is to be opened anew: at once, unless that was tried only lately.
+    pub(super) fn lost(&mut self, now: Nanos, name: &str) {
+        let attempts = self.ports.entry(name.to_owned()).or_default();
+        if attempts.due.is_some() {
+            return;
+        }
+        if now.since(attempts.last) > FORGOTTEN_AFTER {
+            attempts.tries = 0;
+        }
+        attempts.due = Some(match attempts.tries {
+            0 => now,
+            _ => now.max(attempts.last + attempts.delay()),
+        });
+    }
+
+    /// The ports to try now, a few at a time.
+    fn due(&self, now: Nanos) -> Vec<String> {
+        let due =
+            self.ports.iter().filter(|(_, attempts)| attempts.due.is_some_and(|at| at <= now));
+        due.map(|(name, _)| name.clone()).take(TRIES_PER_STEP).collect()
+    }
+
+    /// A port was tried.
+    fn tried(&mut self, now: Nanos, name: &str, opened: bool) {
+        let Some(attempts) = self.ports.get_mut(name) else { return };
+        attempts.tries = attempts.tries.saturating_add(1);
+        attempts.last = now;
+        attempts.due = (!opened).then(|| now + attempts.delay());
+    }
+
+    /// The port has its device, and no history.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.ports.remove(name);
+    }
+
+    /// When [`Control::reopen_ports`] is to be called next.
+    pub(super) fn poll_timeout(&self) -> Option<Nanos> {
+        self.ports.values().filter_map(|attempts| attempts.due).min()
+    }
+}
+
+impl Attempts {
+    fn delay(&self) -> Duration {
+        let doubled = self.tries.saturating_sub(1).min(DOUBLINGS_MAX);
+        (RETRY_FIRST * (1 << doubled)).min(RETRY_MAX)
+    }
+}
+
+impl Control {
+    /// Tries what is due.
+    pub(super) fn reopen_ports(&mut self) {
+        let now = Nanos::now();
+        for name in self.reopening.due(now) {
+            let config = &self.daemon.core.config().ports;
+            let Some(config) = config.iter().find(|port| port.name == name).cloned() else {
+                self.reopening.forget(&name);
+                continue;
+            };
+            let opened = ports::open(&config, self.daemon.workers.len());
+            // Opening may take a while, and others look at the clock too.
+            let now = Nanos::now();
+            self.reopening.tried(now, &name, opened.is_ok());
+            match opened {
+                Ok(opened) => {
+                    self.opened.insert(name.clone(), opened.place);
+                    let orders = self.daemon.core.give_device(now, &name, opened.device);
+                    self.wake_workers();
+                    self.carry_out(now, orders);
+                }
+                Err(error) => {
+                    let error = Some(error.to_string());
+                    let fault = match self.fault(&name) {
+                        Some(Fault::Astray(_)) => Fault::Astray(error),
+                        _ => Fault::Gone(error),
+                    };
+                    self.daemon.core.set_fault(now, &name, fault);
+                }
+            }
+        }
+    }
+
+    /// Looks whether the namespaces of ports are still those they were opened in. One that was
+    /// deleted lives on as long as a device is open in it, but nobody can enter it any more; its
+    /// device stays in use until there is another.
+    pub(super) fn look_at_namespaces(&mut self, now: Nanos) {
+        if now.since(self.reopening.namespaces_seen) < NAMESPACES_EVERY {
+            return;
+        }
+        self.reopening.namespaces_seen = now;
+        let mut identities: HashMap<&NetNs, Option<(u64, u64)>> = HashMap::new();
+        let mut same = Vec::new();
+        for (name, place) in self.opened.iter().filter(|(_, place)| place.netns != NetNs::Here) {
+            let found = identities.entry(&place.netns);
+            let found = found.or_insert_with(|| place.netns.identity().ok());
+            same.push((name.clone(), *found == Some(place.identity)));
+        }
+        for (name, same) in same {
+            match (self.fault(&name), same) {
+                (None, false) => {
+                    self.daemon.core.set_fault(now, &name, Fault::Astray(None));
+                    self.reopening.lost(now, &name);
+                }
+                (Some(Fault::Astray(_)), true) => {
+                    self.daemon.core.clear_fault(now, &name, "its network namespace is back");
+                    self.reopening.forget(&name);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn fault(&self, name: &str) -> Option<&Fault> {
+        self.daemon.core.ports().find(|port| port.name() == name)?.fault.as_ref()
+    }
+}
+
+/// How long after a first failure a port is tried again; doubled by each further one.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// The longest interval between two tries.
+const RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// Those that reach [`RETRY_MAX`].
+const DOUBLINGS_MAX: u32 = 5;
+
+/// A port that keeps its device so long is opened at once the next time.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Devices opened in one turn, each of which may take milliseconds: the API has its turn between.
+const TRIES_PER_STEP: usize = 8;
+
+/// How often namespaces are looked at.
+const NAMESPACES_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Nanos = Nanos(100_000_000_000);
+
+    #[test]
+    fn tries_come_at_growing_intervals_that_are_bounded() {
+        let mut reopening = Reopening::default();
+        reopening.lost(START, "fra");
+        let mut intervals = Vec::new();
+        let mut now = START;
+        for _ in 0..9 {
+            assert_eq!(reopening.due(now), ["fra"]);
+            reopening.tried(now, "fra", false);
+            reopening.lost(now, "fra");
+            assert!(reopening.due(now).is_empty());
+            let next = reopening.poll_timeout().unwrap();
+            intervals.push(next.since(now).as_millis());
+            now = next;
+        }
+        assert_eq!(intervals, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000, 8000]);
+        reopening.tried(now, "fra", true);
+        assert_eq!(reopening.poll_timeout(), None);
+    }
+
+    /// Somebody who deletes it as soon as it is there does not keep the router busy.
+    #[test]
+    fn a_device_that_is_deleted_again_and_again_is_made_more_and_more_slowly() {
+        let mut reopening = Reopening::default();
+        let mut now = START;
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            reopening.lost(now, "fra");
+            let due = reopening.poll_timeout().unwrap();
+            waits.push(due.since(now).as_millis());
+            now = due;
+            reopening.tried(now, "fra", true);
+        }
+        assert_eq!(waits, [0, 250, 500, 1000]);
+        now += FORGOTTEN_AFTER + Duration::from_secs(1);
+        reopening.lost(now, "fra");
+        assert_eq!(reopening.due(now), ["fra"], "forgotten after a while");
+    }
+
+    #[test]
+    fn many_ports_take_turns() {
+        let mut reopening = Reopening::default();
+        for index in 0..20 {
+            reopening.lost(START, &format!("port{index:02}"));
+        }
+        let mut rounds = Vec::new();
+        while reopening.poll_timeout().is_some() {
+            let due = reopening.due(START);
+            rounds.push(due.len());
+            for name in due {
+                reopening.tried(START, &name, true);
+            }
+        }
+        assert_eq!(rounds, [8, 8, 4]);
+    }
+}
