@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use nearhop::config::model::{CheckKind, Via};
 use nearhop::config::{Config, ConfigErrors, Finding, Style, diff, load, parse, parse_bytes};
+use nearhop::port::PortId;
+use nearhop::probe::{CheckSpec, Prober};
+use nearhop::time::Nanos;
 use proptest::prelude::*;
 
 fn testdata(name: &str) -> PathBuf {
@@ -86,6 +89,76 @@ fn defaults_are_those_documented() {
     assert!(site.health.iter().all(|c| (c.fall, c.rise, c.initial_up) == (3, 5, false)));
     let dns = CheckKind::Dns { port: 53, name: ".".into() };
     assert_eq!(site.health[3].kind, dns);
+}
+
+/// One site with `checks` by 32 links in two families: 64 checks each.
+fn many_checks(checks: &str) -> String {
+    let router = "[router]\nname = \"r1\"\naddresses = [\"fd00::1/128\"]\n";
+    let names: Vec<String> = (0..32).map(|index| format!("p{index}")).collect();
+    let ports = names.iter().enumerate().map(|(index, name)| {
+        let address = format!("addresses = [\"10.0.{index}.1/24\"]");
+        format!("[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\n{address}\n")
+    });
+    let text = router.to_owned() + &ports.collect::<String>();
+    text + &format!(
+        "[[service]]\nname = \"dns\"\nprefixes = [\"198.51.100.53/32\", \"2001:db8:53::53/128\"]\n\
+         [[service.site]]\nname = \"fra\"\nvia = {names:?}\nhealth = [\n{checks}]\n"
+    )
+}
+
+#[test]
+fn more_checks_than_can_be_done_are_refused_where_they_begin() {
+    let echo = "{ icmp = {} },\n";
+    let fits = many_checks(&echo.repeat(256));
+    assert!(parse("r1.toml", &fits).is_ok(), "16,384 are the most");
+    let tcp = many_checks(&(echo.repeat(256) + "{ tcp = { port = 80 } },\n"));
+    assert!(parse("r1.toml", &tcp).is_ok(), "the host stack does those");
+    let errors = parse("r1.toml", &many_checks(&echo.repeat(258))).unwrap_err();
+    let [error] = &errors.mistakes[..] else { panic!("{errors}") };
+    let line = fits.lines().position(|line| line == "health = [").unwrap() + 1;
+    assert_eq!(error.position(), Some((line + 257, 1)));
+    assert!(error.message().starts_with("16512 checks"), "{error}");
+    // In one family alone: half as many.
+    let one = "{ icmp = {}, target = \"10.9.9.9\" },\n";
+    assert!(parse("r1.toml", &many_checks(&one.repeat(512))).is_ok());
+    assert!(parse("r1.toml", &many_checks(&one.repeat(513))).is_err());
+}
+
+/// What the reader lets through the prober takes: a check that cannot be added would leave its site
+/// without a verdict.
+#[test]
+fn the_largest_of_every_check_can_be_done() {
+    let name = [&*"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join(".");
+    let payload = "x".repeat(1_200);
+    let checks = format!(
+        "{{ dns = {{ name = \"{name}\" }} }},\n{{ dns = {{ name = \".\" }} }},\n\
+         {{ udp = {{ port = 7, payload = \"{payload}\" }} }},\n"
+    );
+    let (config, _) = parse("r1.toml", &many_checks(&checks)).unwrap();
+    let mut prober = Prober::new(1);
+    for check in &config.services[0].sites[0].health {
+        for address in ["198.51.100.53", "2001:db8:53::53"] {
+            let target = address.parse().unwrap();
+            let spec = CheckSpec {
+                kind: check.kind.clone(),
+                port: PortId(0),
+                source: target,
+                target,
+                interval: check.interval,
+                fall: check.fall,
+                rise: check.rise,
+                initial_up: check.initial_up,
+            };
+            assert!(prober.add(Nanos(1), spec).is_ok(), "{check:?}");
+        }
+    }
+    for too_much in [
+        format!("{{ dns = {{ name = \"{name}d\" }} }}"),
+        "{ dns = { name = \"a..b\" } }".to_owned(),
+        format!("{{ udp = {{ port = 7, payload = \"{payload}x\" }} }}"),
+    ] {
+        assert!(parse("r1.toml", &many_checks(&too_much)).is_err(), "{too_much}");
+    }
 }
 
 #[test]

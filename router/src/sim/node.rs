@@ -14,7 +14,7 @@ use nearhop_fib::PathId;
 use super::plane::{Plane, Punts};
 use crate::config::Config;
 use crate::config::model::CheckKind;
-use crate::control::core::{Core, Orders, PortChange};
+use crate::control::core::{Core, Orders, ReloadError};
 use crate::control::monitor::{LegSpec, Monitor};
 use crate::event::EventKind;
 use crate::forward::Counters;
@@ -48,7 +48,7 @@ pub struct Node {
 pub enum NodeError {
     /// Only a restart could bring it in force. Nothing was changed.
     #[error(transparent)]
-    Ports(#[from] PortChange),
+    Ports(#[from] ReloadError),
     /// A check cannot be done; its leg is not watched, and stays down. The rest is in force.
     #[error("a check cannot be done: {0}")]
     Check(#[from] AddError),

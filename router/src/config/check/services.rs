@@ -6,14 +6,49 @@ use toml::Spanned;
 
 use super::{family, is_v6, own_addresses};
 use crate::config::finding::Finding;
+use crate::config::model::CheckKind;
 use crate::config::raw::{RawConfig, RawService};
 use crate::config::report::Report;
+use crate::probe::MAX_CHECKS;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     for service in &raw.services {
         few_enough_links(service, report);
         targets_fit(service, report);
         targets_are_elsewhere(raw, service, report);
+    }
+    few_enough_checks(raw, report);
+}
+
+/// Every check is done by every link of its site, in every family that it fits; TCP checks need no
+/// place in the prober.
+fn few_enough_checks(raw: &RawConfig, report: &Report) {
+    let mut total = 0;
+    let mut first_beyond = None;
+    for service in &raw.services {
+        let families =
+            [false, true].map(|v6| service.prefixes.iter().any(|p| is_v6(*p.get_ref()) == v6));
+        for site in &service.sites {
+            for check in &site.health.checks {
+                if matches!(check.kind, CheckKind::Tcp { .. }) {
+                    continue;
+                }
+                let fits =
+                    |v6: bool| check.target.as_ref().is_none_or(|t| t.get_ref().is_ipv6() == v6);
+                let served = [false, true].into_iter().filter(|&v6| families[usize::from(v6)]);
+                total += site.via.len() * served.filter(|&v6| fits(v6)).count();
+                if total > MAX_CHECKS {
+                    first_beyond.get_or_insert(check.span.clone());
+                }
+            }
+        }
+    }
+    if let Some(span) = first_beyond {
+        let text = format!("{total} checks, counted over all links and families");
+        let finding = Finding::mistake(text)
+            .at(span, format!("from here on: expected at most {MAX_CHECKS} in all"))
+            .help("fewer checks, or several routers; TCP checks do not count");
+        report.add(finding);
     }
 }
 

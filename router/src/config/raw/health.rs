@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -24,7 +25,9 @@ pub(in crate::config) struct RawHealth {
 pub(in crate::config) struct RawCheck {
     pub(in crate::config) target: Option<Spanned<IpAddr>>,
     pub(in crate::config) interval: Option<Spanned<Duration>>,
-    kind: CheckKind,
+    pub(in crate::config) kind: CheckKind,
+    /// All of it.
+    pub(in crate::config) span: Range<usize>,
     fall: u32,
     rise: u32,
     initial_up: bool,
@@ -91,8 +94,9 @@ fn read_check(mut table: Table<'_>) -> Option<RawCheck> {
         table.report().add(finding);
         table.ignore("combine");
     }
+    let span = table.span();
     table.finish();
-    kind.map(|kind| RawCheck { target, interval, kind, fall, rise, initial_up })
+    kind.map(|kind| RawCheck { target, interval, kind, span, fall, rise, initial_up })
 }
 
 fn read_kind(table: &mut Table<'_>) -> Option<CheckKind> {

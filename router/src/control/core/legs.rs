@@ -1,15 +1,15 @@
 //! Legs: one way to one site of one service in one family.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
 use super::super::cost::{Distance, Ranked};
 use super::super::monitor::{LegSpec, initial_reasons};
+use super::wanted::{probes, wanted_legs};
 use super::{Core, MoveCause, Orders};
-use crate::config::model::{Check, Combine, Service, Site, Via};
+use crate::config::Config;
+use crate::config::model::{Combine, Service};
 use crate::event::{EventKind, Family};
 use crate::port::PortId;
 use crate::probe::CheckSpec;
@@ -62,7 +62,7 @@ impl Core {
     /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
     /// ones whose checks changed keep their state until the new checks speak.
     pub(super) fn plan_legs(&mut self, now: Nanos, orders: &mut Orders) -> Result<(), WriteError> {
-        let wanted = self.wanted_legs();
+        let wanted = wanted_legs(&self.config, |name| Some(self.ports.get(name)?.id));
         let gone: Vec<LegKey> =
             self.legs.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
         for key in gone {
@@ -80,6 +80,7 @@ impl Core {
                     for check in &mut spec.checks {
                         check.initial_up = leg.up;
                     }
+                    self.probes.insert(spec.path, probes(&spec.checks));
                     orders.legs.push(spec);
                 }
                 continue;
@@ -111,6 +112,7 @@ impl Core {
             checks: spec.checks.clone(),
             combine: spec.combine,
         };
+        self.probes.insert(spec.path, probes(&spec.checks));
         self.by_path.insert(spec.path, key.clone());
         self.legs.insert(key, leg);
         orders.legs.push(spec);
@@ -186,6 +188,19 @@ impl Core {
         service.latency_unit.map(|_| self.ranking(service, key.family))
     }
 
+    /// How many checks the prober would have at most while `config` comes into force: those it has,
+    /// of legs that go too, and those that are new.
+    pub(super) fn probes_amid(&self, config: &Config) -> usize {
+        // Legs by a port that is not open yet are new, whatever number it gets.
+        let id = |name: &str| Some(self.ports.get(name).map_or(PortId::default(), |port| port.id));
+        let is_new = |(key, spec): &(&LegKey, &LegSpec)| {
+            self.legs.get(key).is_none_or(|leg| leg.checks != spec.checks)
+        };
+        let wanted = wanted_legs(config, id);
+        let new = wanted.iter().filter(is_new).map(|(_, spec)| probes(&spec.checks));
+        self.probes.values().sum::<usize>() + new.sum::<usize>()
+    }
+
     pub(super) fn service(&self, name: &str) -> Option<&Service> {
         self.config.services.get(*self.service_index.get(name)?)
     }
@@ -203,61 +218,4 @@ impl Core {
             (key.family, &key.service, &key.site) == (first.family, &first.service, &first.site)
         })
     }
-
-    /// Every leg that the configuration has and whose port is open.
-    fn wanted_legs(&self) -> BTreeMap<LegKey, LegSpec> {
-        let mut wanted = BTreeMap::new();
-        for service in &self.config.services {
-            for family in families(service) {
-                for site in &service.sites {
-                    for Via::Port(port) in &site.via {
-                        let (service, site_name) = (service.name.clone(), site.name.clone());
-                        let key = LegKey { service, family, site: site_name, port: port.clone() };
-                        if let Some(spec) = self.leg_spec(&key, site) {
-                            wanted.insert(key, spec);
-                        }
-                    }
-                }
-            }
-        }
-        wanted
-    }
-
-    fn leg_spec(&self, key: &LegKey, site: &Site) -> Option<LegSpec> {
-        let port = self.ports.get(&key.port)?;
-        let checks = site.health.iter().filter_map(|check| self.check_spec(key, check)).collect();
-        Some(LegSpec { path: PathId::default(), port: port.id, checks, combine: site.combine })
-    }
-
-    /// A check asks the service's own address, unless told otherwise, in each family on its own.
-    fn check_spec(&self, key: &LegKey, check: &Check) -> Option<CheckSpec> {
-        let port = self.ports.get(&key.port)?;
-        let of_family = |ip: &IpAddr| Family::of(*ip) == key.family;
-        let own = self.service(&key.service)?.prefixes.iter().map(|prefix| prefix.addr());
-        let target = match check.target {
-            Some(target) => Some(target).filter(of_family),
-            None => own.into_iter().find(of_family),
-        }?;
-        let addresses = port.config.addresses.iter().chain(&self.config.router.addresses);
-        let source = addresses.map(ipnetwork::IpNetwork::ip).find(of_family)?;
-        Some(CheckSpec {
-            kind: check.kind.clone(),
-            port: port.id,
-            source,
-            target,
-            interval: check.interval,
-            fall: check.fall,
-            rise: check.rise,
-            initial_up: check.initial_up,
-        })
-    }
-}
-
-/// The families that a service has prefixes of.
-pub(super) fn families(service: &Service) -> Vec<Family> {
-    let mut families: Vec<Family> =
-        service.prefixes.iter().map(|prefix| Family::of(prefix.addr())).collect();
-    families.sort_unstable();
-    families.dedup();
-    families
 }

@@ -10,6 +10,7 @@ mod ports;
 mod select;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Wr
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
-pub use self::ports::{Fault, PortChange, PortState};
+pub use self::ports::{Fault, PortState, ReloadError};
 use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::config::Config;
 use crate::event::{EventKind, Family, MoveCause};
@@ -43,6 +44,8 @@ pub struct Core {
     next_port: u16,
     legs: BTreeMap<LegKey, LegState>,
     by_path: HashMap<PathId, LegKey>,
+    /// Checks that the prober has for each path, from [`Orders::legs`] to [`Self::release`].
+    probes: HashMap<PathId, usize>,
     drained: BTreeSet<String>,
     groups: HashMap<GroupKey, GroupState>,
     installed: BTreeMap<nearhop_fib::IpPrefix, Installed>,
@@ -99,6 +102,7 @@ impl Core {
             next_port: 0,
             legs: BTreeMap::new(),
             by_path: HashMap::new(),
+            probes: HashMap::new(),
             drained: BTreeSet::new(),
             groups: HashMap::new(),
             installed: BTreeMap::new(),
@@ -202,6 +206,7 @@ impl Core {
     pub fn release(&mut self, stopped: &Stopping) {
         // A full retire list leaves a number unused, which costs nothing but the number.
         for &path in &stopped.legs {
+            self.probes.remove(&path);
             let _ = self.writer.remove_path(path);
         }
         for &(_, adjacency, path) in &stopped.ports {

@@ -14,6 +14,7 @@ use crate::event::EventKind;
 use crate::forward::{PortEntry, Snapshot};
 use crate::port::gone::GonePort;
 use crate::port::{Port, PortId};
+use crate::probe::MAX_CHECKS;
 use crate::time::Nanos;
 
 /// A port in use.
@@ -64,10 +65,16 @@ impl PortState {
 
 /// Why a configuration cannot follow the one in force.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum PortChange {
+pub enum ReloadError {
     /// The sockets are bound before anything else, and others know where they are.
     #[error("[api] cannot change while nearhop runs; restart it")]
     Api,
+    /// The old checks and the new ones do not fit together, which they have to for a moment.
+    #[error(
+        "the prober would have {0} checks while the old ones give way to the new ones, and there \
+         can be {MAX_CHECKS}; change fewer sites at a time, or restart nearhop"
+    )]
+    Checks(usize),
     /// A port keeps its name but is another device.
     #[error(
         "port {0:?} would become another device; give the new one another name, or restart nearhop"
@@ -86,12 +93,12 @@ impl Core {
     pub fn ports_to_open<'a>(
         &self,
         config: &'a Config,
-    ) -> Result<Vec<&'a model::Port>, PortChange> {
+    ) -> Result<Vec<&'a model::Port>, ReloadError> {
         if config.router.workers != self.config.router.workers {
-            return Err(PortChange::Workers);
+            return Err(ReloadError::Workers);
         }
         if config.api != self.config.api {
-            return Err(PortChange::Api);
+            return Err(ReloadError::Api);
         }
         let mut open = Vec::new();
         for port in &config.ports {
@@ -102,10 +109,14 @@ impl Core {
                         (&a.device, &a.netns) == (&b.device, &b.netns)
                     };
                     if !same(&state.config, port) {
-                        return Err(PortChange::Device(port.name.clone()));
+                        return Err(ReloadError::Device(port.name.clone()));
                     }
                 }
             }
+        }
+        let probes = self.probes_amid(config);
+        if probes > MAX_CHECKS {
+            return Err(ReloadError::Checks(probes));
         }
         Ok(open)
     }

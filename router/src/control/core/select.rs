@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Core;
-use super::legs::families;
+use super::wanted::families;
 use crate::config::model::Service;
 use crate::event::{EventKind, Family, MoveCause};
 use crate::time::Nanos;

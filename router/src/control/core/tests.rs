@@ -352,6 +352,27 @@ fn a_port_that_goes_stays_until_every_batch_that_may_lead_to_it_is_done() {
 }
 
 #[test]
+fn checks_that_do_not_fit_beside_those_there_are_are_refused_before_anything_changes() {
+    let checks = |count: usize, port: &str| {
+        let mut config = parse(&with_service("", &[(port, &format!("\"{port}\""), "")]));
+        let health = &mut config.services[0].sites[0].health;
+        *health = vec![health[0].clone(); count];
+        config
+    };
+    let (mut rig, _) = Rig::new(PORTS);
+    rig.apply_config(checks(10_000, "ams")).unwrap();
+    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_ok(), "nothing new");
+    let refused = rig.core.ports_to_open(&checks(6_385, "fra")).unwrap_err();
+    assert_eq!(refused, ReloadError::Checks(16_385));
+    let orders = rig.apply_config(checks(6_384, "fra")).unwrap();
+    assert_eq!(orders.stop.legs.len(), 1);
+    // Those that go count until they are gone.
+    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_err());
+    rig.core.release(&orders.stop);
+    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_ok());
+}
+
+#[test]
 fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     let mut rig = Rig::up(&two_sites(10, 20));
     let (id, path) = (rig.core.ports["ams"].id, rig.path("ams", "ams"));
@@ -385,12 +406,12 @@ fn a_port_keeps_its_device_and_workers_their_number() {
     let rig = Rig::up(&two_sites(10, 20));
     let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));
     let refused = rig.core.ports_to_open(&other).unwrap_err();
-    assert_eq!(refused, PortChange::Device("fra".into()));
+    assert_eq!(refused, ReloadError::Device("fra".into()));
     let workers = parse(&two_sites(10, 20).replace("name = \"r1\"", "name = \"r1\"\nworkers = 3"));
-    assert_eq!(rig.core.ports_to_open(&workers).unwrap_err(), PortChange::Workers);
+    assert_eq!(rig.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
     // Threads are there before any port is.
     let (bare, _) = Rig::new("[router]\nname = \"r1\"\n");
-    assert_eq!(bare.core.ports_to_open(&workers).unwrap_err(), PortChange::Workers);
+    assert_eq!(bare.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
 }
 
 #[test]
