@@ -85,6 +85,41 @@ fn explain_names_the_site_that_a_flow_really_goes_to() {
     });
 }
 
+/// The ports that lead to sites have no IPv6 address: nobody can ask whether a site is there.
+#[test]
+fn a_leg_that_cannot_be_checked_is_down_and_the_router_ready() {
+    in_namespaces("a_leg_that_cannot_be_checked_is_down_and_the_router_ready", || {
+        let config = daemon_support::config(AMS_FIRST)
+            .replace(", \"fd00:1::1/64\"", "")
+            .replace(", \"fd00:2::1/64\"", "");
+        let rig = Rig::begin_with(AMS_FIRST, &config);
+        support::wait_for("the router to be ready", || {
+            rig.dir.join("ready").exists().then_some(())
+        });
+        let legs = rig.show("services");
+        let why = "unreachable: no check is possible: neither port ams nor [router] has an IPv6 \
+                   address";
+        for family in ["ipv4", "ipv6"] {
+            let of = |leg: &&serde_json::Value| leg["site"] == "ams" && leg["family"] == family;
+            let leg = legs.iter().find(of).unwrap();
+            let wanted = if family == "ipv4" { ("up", "lowest cost") } else { ("down", why) };
+            assert_eq!((&leg["state"], &leg["why"]), (&wanted.0.into(), &wanted.1.into()));
+        }
+        let out = rig.nearhop(&["explain", SERVICE_V6]);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(said.contains(why), "{said}");
+        let out = rig.nearhop(&["check", "/run/rig/r1.toml"]);
+        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        assert!(said.contains("no port of a site has an IPv6 address"), "{said}");
+        // An address of the router's own is enough, by a reload.
+        let router = "state-dir = \"/run/rig/state\"\n";
+        let own = format!("{router}addresses = [\"fd00:9::1/128\"]\n");
+        rig.write_file(&config.replace(router, &own));
+        assert!(rig.nearhop(&["reload"]).status.success());
+        rig.wait_all_up();
+    });
+}
+
 #[test]
 fn a_second_router_is_refused_and_the_first_goes_on() {
     in_namespaces("a_second_router_is_refused_and_the_first_goes_on", || {

@@ -170,7 +170,7 @@ fn state(leg: &LegState, drained: bool) -> &'static str {
 /// Why packets go there, or why not.
 fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
     if !leg.up {
-        return format!("unreachable: {}", leg.reason);
+        return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason));
     }
     match (drained, best, place.tier) {
         (true, false, _) => "drained by an operator".into(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nearhop_fib::{AdjacencyId, Handle, PathId, Reason};
+use nearhop_fib::{AdjacencyId, Handle, PathId, Reason, Reasons};
 
 use super::damping::Damping;
 use crate::config::model::{CheckKind, Combine};
@@ -42,6 +42,26 @@ pub struct LegSpec {
     pub checks: Vec<CheckSpec>,
     /// How several checks make one verdict.
     pub combine: Combine,
+    /// Why none of its checks can be done, if so: it stays down then.
+    pub impossible: Option<String>,
+}
+
+impl LegSpec {
+    /// What its path is down for before its checks have said anything.
+    pub fn initial_reasons(&self) -> Reasons {
+        if self.impossible.is_some() {
+            return Reasons::NONE.with(Reason::Health);
+        }
+        let failing = self.checks.iter().filter(|check| !check.initial_up);
+        let well = match self.combine {
+            Combine::All => failing.clone().next().is_none(),
+            Combine::Any => self.checks.is_empty() || self.checks.iter().any(|c| c.initial_up),
+        };
+        if well {
+            return Reasons::NONE;
+        }
+        failing.fold(Reasons::NONE, |reasons, check| reasons.with(reason_of(&check.kind)))
+    }
 }
 
 /// Something that happened; its bytes are stored already.
@@ -99,6 +119,8 @@ struct Leg {
     port: PortId,
     checks: Vec<Check>,
     combine: Combine,
+    /// It has checks that cannot be done.
+    impossible: bool,
     damping: Damping,
     /// Waits until then, although it is well.
     hold_until: Option<Nanos>,
@@ -166,7 +188,7 @@ impl Monitor {
     }
 
     /// Watches a leg from now on. Its path was made down for what its checks have not shown yet
-    /// ([`initial_reasons`]). One that is watched already gets these checks instead of its own,
+    /// ([`LegSpec::initial_reasons`]). One that is watched already gets these checks instead of its own,
     /// which begin as its own ended; its flaps are not forgotten.
     ///
     /// # Errors
@@ -180,12 +202,14 @@ impl Monitor {
         let leg = match self.legs.remove(&spec.path) {
             Some(leg) => {
                 self.forget_checks(&leg.checks);
-                Leg { port: spec.port, checks, combine: spec.combine, ..leg }
+                let (port, combine) = (spec.port, spec.combine);
+                Leg { port, checks, combine, impossible: spec.impossible.is_some(), ..leg }
             }
             None => Leg {
                 port: spec.port,
                 checks,
                 combine: spec.combine,
+                impossible: spec.impossible.is_some(),
                 damping: Damping::default(),
                 hold_until: None,
                 up: false,
@@ -193,7 +217,7 @@ impl Monitor {
             },
         };
         self.legs.insert(spec.path, leg);
-        self.judge(now, None, spec.path, "initial");
+        self.judge(now, None, spec.path, spec.impossible.as_deref().unwrap_or("initial"));
         self.settle();
         Ok(())
     }
@@ -541,13 +565,15 @@ impl Monitor {
 impl Leg {
     fn is_well(&self) -> bool {
         match self.combine {
+            _ if self.impossible => false,
             Combine::All => self.checks.iter().all(|check| check.up),
             Combine::Any => self.checks.is_empty() || self.checks.iter().any(|check| check.up),
         }
     }
 
     fn fails(&self, reason: Reason) -> bool {
-        self.checks.iter().any(|check| check.reason == reason && !check.up)
+        (self.impossible && reason == Reason::Health)
+            || self.checks.iter().any(|check| check.reason == reason && !check.up)
     }
 }
 
@@ -557,19 +583,6 @@ pub fn reason_of(kind: &CheckKind) -> Reason {
         CheckKind::Icmp | CheckKind::Udp { .. } => Reason::Probe,
         CheckKind::Dns { .. } | CheckKind::Tcp { .. } => Reason::Health,
     }
-}
-
-/// What a path is down for before its checks have said anything.
-pub fn initial_reasons(checks: &[CheckSpec], combine: Combine) -> nearhop_fib::Reasons {
-    let failing = checks.iter().filter(|check| !check.initial_up);
-    let well = match combine {
-        Combine::All => failing.clone().next().is_none(),
-        Combine::Any => checks.is_empty() || checks.iter().any(|check| check.initial_up),
-    };
-    if well {
-        return nearhop_fib::Reasons::NONE;
-    }
-    failing.fold(nearhop_fib::Reasons::NONE, |reasons, check| reasons.with(reason_of(&check.kind)))
 }
 
 /// Legs looked at in one turn of [`Monitor::handle_carrier`] and [`Monitor::handle_timeout`]: a

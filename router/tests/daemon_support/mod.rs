@@ -42,6 +42,13 @@ impl Rig {
 
     /// As [`Self::start`], with a configuration of one's own for these sites.
     pub fn start_with(costs: Costs<'_>, config: &str) -> Self {
+        let rig = Self::begin_with(costs, config);
+        rig.wait_all_up();
+        rig
+    }
+
+    /// As [`Self::start_with`], without waiting for the sites.
+    pub fn begin_with(costs: Costs<'_>, config: &str) -> Self {
         let dir = PathBuf::from("/run/rig");
         fs::create_dir_all(&dir).unwrap();
         let client = support::netns("client");
@@ -51,7 +58,6 @@ impl Rig {
         for site in &mut rig.sites {
             site.serve();
         }
-        rig.wait_all_up();
         rig
     }
 

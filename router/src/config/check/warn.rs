@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nearhop_fib::IpPrefix;
@@ -11,7 +12,7 @@ use super::addresses::has_family;
 use super::{connected, family, is_v6};
 use crate::config::finding::Finding;
 use crate::config::model::WhenAllDead;
-use crate::config::raw::{RawConfig, RawPort, RawService, RawSite, RawTarget, RawVia};
+use crate::config::raw::{RawCheck, RawConfig, RawPort, RawService, RawSite, RawTarget, RawVia};
 use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
@@ -23,7 +24,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     idle_queues(raw, report);
     for service in &raw.services {
         no_site(service, report);
-        families_reachable(raw, service, report);
+        families_checkable(raw, service, report);
         shared_links(service, report);
         covering_covers(raw, service, report);
         for site in &service.sites {
@@ -74,16 +75,16 @@ fn no_site(service: &RawService, report: &Report) {
     }
 }
 
-/// A family of the service that some or all links to its sites have no source address for.
-fn families_reachable(raw: &RawConfig, service: &RawService, report: &Report) {
+/// A family of the service that some or all checked links to its sites have no source address for.
+fn families_checkable(raw: &RawConfig, service: &RawService, report: &Report) {
     for v6 in [false, true] {
-        let mut own = raw.router.addresses.iter();
-        if own.any(|address| address.get_ref().is_ipv6() == v6) {
+        let of_router = raw.router.addresses.iter().map(|address| address.get_ref().ip());
+        if of_router.into_iter().any(|ip| ip.is_ipv6() == v6 && !is_any_link_local(ip)) {
             continue;
         }
         let mut prefixes = service.prefixes.iter();
         let Some(prefix) = prefixes.find(|prefix| is_v6(*prefix.get_ref()) == v6) else { continue };
-        let (with, without): (Vec<_>, Vec<_>) = links(service)
+        let (with, without): (Vec<_>, Vec<_>) = checked_links(service, v6)
             .filter_map(|via| port_of(raw, via))
             .partition(|port| has_family(port, v6));
         let family = family(v6);
@@ -91,22 +92,41 @@ fn families_reachable(raw: &RawConfig, service: &RawService, report: &Report) {
             let finding = Finding::warning(format!("no port of a site has an {family} address"))
                 .at(
                     prefix.span(),
-                    format!("{family} checks have no source address and are left out"),
+                    format!("{family} checks have no source, and its sites stay down"),
                 )
-                .help("add one to the ports that lead to sites, or to [router]");
+                .help("add one to the ports that lead to sites, or to addresses of [router]");
             report.add(finding);
             continue;
         }
         let named = without.into_iter().filter_map(|port| port.name.as_ref());
         for name in named.collect::<HashSet<_>>() {
-            let finding =
-                Finding::warning(format!("port {:?} has no {family} address", name.get_ref()))
-                    .at(name.span(), format!("it leads to a site that serves {}", prefix.get_ref()))
-                    .help(format!(
-                        "without one, {family} checks through it have no source and are left out"
-                    ));
+            let finding = Finding::warning(format!(
+                "port {:?} has no {family} address",
+                name.get_ref()
+            ))
+            .at(name.span(), format!("it leads to a site that serves {}", prefix.get_ref()))
+            .help(format!(
+                "{family} checks through it have no source, and it stays down for {family}: \
+                         add an address to it, or to addresses of [router]"
+            ));
             report.add(finding);
         }
+    }
+}
+
+/// Links of sites that have a check of this family.
+fn checked_links(service: &RawService, v6: bool) -> impl Iterator<Item = &RawVia> {
+    let fits = move |check: &RawCheck| {
+        check.target.as_ref().is_none_or(|target| target.get_ref().is_ipv6() == v6)
+    };
+    let checked = move |site: &&RawSite| site.health.checks.iter().any(fits);
+    service.sites.iter().filter(checked).flat_map(|site| &site.via)
+}
+
+fn is_any_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
 
@@ -200,10 +220,6 @@ fn public_api(raw: &RawConfig, report: &Report) {
             .help("\"127.0.0.1:7780\" keeps it to this machine");
         report.add(finding);
     }
-}
-
-fn links(service: &RawService) -> impl Iterator<Item = &RawVia> {
-    service.sites.iter().flat_map(|site| &site.via)
 }
 
 fn port_of<'r>(raw: &'r RawConfig, via: &RawVia) -> Option<&'r RawPort> {

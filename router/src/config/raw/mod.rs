@@ -14,6 +14,7 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use health::RawCheck;
 pub(super) use port::{MTU_DEFAULT, RawPort};
 pub(super) use service::{RawService, RawSite};
 pub(super) use via::{RawRoute, RawTarget, RawVia};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
 use super::super::cost::{Distance, Ranked};
-use super::super::monitor::{LegSpec, initial_reasons};
+use super::super::monitor::LegSpec;
 use super::wanted::{probes, wanted_legs};
 use super::{Core, MoveCause, Orders};
 use crate::config::Config;
@@ -47,6 +47,8 @@ pub struct LegState {
     pub distance: Distance,
     /// Smoothed round-trip time.
     pub rtt: Option<Duration>,
+    /// Why none of its checks can be done, if so.
+    pub impossible: Option<String>,
     pub(super) checks: Vec<CheckSpec>,
     pub(super) combine: Combine,
 }
@@ -73,9 +75,11 @@ impl Core {
         }
         for (key, mut spec) in wanted {
             if let Some(leg) = self.legs.get_mut(&key) {
-                if leg.checks != spec.checks || leg.combine != spec.combine {
+                let was = (&leg.checks, leg.combine, &leg.impossible);
+                if was != (&spec.checks, spec.combine, &spec.impossible) {
                     leg.checks.clone_from(&spec.checks);
                     leg.combine = spec.combine;
+                    leg.impossible.clone_from(&spec.impossible);
                     spec.path = leg.path;
                     for check in &mut spec.checks {
                         check.initial_up = leg.up;
@@ -98,7 +102,7 @@ impl Core {
         orders: &mut Orders,
     ) -> Result<(), WriteError> {
         let accept = if self.drained.contains(&key.site) { ACCEPT_NONE } else { ACCEPT_ALL };
-        let reasons = initial_reasons(&spec.checks, spec.combine);
+        let reasons = spec.initial_reasons();
         spec.path = self.writer.add_path_down(name_key(&key.site), accept, reasons)?;
         let leg = LegState {
             path: spec.path,
@@ -111,6 +115,7 @@ impl Core {
             rtt: None,
             checks: spec.checks.clone(),
             combine: spec.combine,
+            impossible: spec.impossible.clone(),
         };
         self.probes.insert(spec.path, probes(&spec.checks));
         self.by_path.insert(spec.path, key.clone());

@@ -277,7 +277,7 @@ fn directed_broadcasts(config: &Config) -> Vec<Ipv4Addr> {
     found
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

@@ -373,6 +373,42 @@ fn checks_that_do_not_fit_beside_those_there_are_are_refused_before_anything_cha
 }
 
 #[test]
+fn a_leg_without_a_source_for_its_checks_asks_from_the_routers_address_or_stays_down() {
+    let v6 = "2001:db8:53::53";
+    let text = with_service("", &[("ams", "\"ams\"", ""), ("fra", "\"fra\"", "health = []")])
+        .replace(&format!("\"{SERVICE}/32\""), &format!("\"{SERVICE}/32\", \"{v6}/128\""));
+    let router = |address: &str| {
+        text.replace("\"192.0.2.1/32\"", &format!("\"192.0.2.1/32\", \"{address}\""))
+    };
+    let of_v6 = |rig: &Rig, site: &str| {
+        let mut legs = rig.core.legs().filter(|(key, _)| key.family == Family::Ipv6);
+        legs.find(|(key, _)| key.site == site).map(|(_, leg)| leg.clone()).unwrap()
+    };
+    let (mut rig, orders) = Rig::new(&text);
+    let leg = of_v6(&rig, "ams");
+    let why = "no check is possible: neither port ams nor [router] has an IPv6 address";
+    assert_eq!((leg.checks().len(), leg.impossible.as_deref()), (0, Some(why)));
+    assert!(!rig.core.writer().path_reasons(leg.path).is_alive(), "not by its carrier alone");
+    let order = orders.legs.iter().find(|spec| spec.path == leg.path).unwrap();
+    assert_eq!(order.impossible.as_deref(), Some(why));
+    let free = of_v6(&rig, "fra");
+    assert!(rig.core.writer().path_reasons(free.path).is_alive(), "it has no checks");
+    // A link-local address of the router is nobody's to answer.
+    let orders = rig.apply(&router("fe80::1/128")).unwrap();
+    assert!(orders.legs.is_empty() && of_v6(&rig, "ams").impossible.is_some());
+    let orders = rig.apply(&router("fd00::1/128")).unwrap();
+    let [order] = &orders.legs[..] else { panic!("{:?}", orders.legs) };
+    assert_eq!((order.path, &order.impossible), (leg.path, &None));
+    assert_eq!(order.checks[0].source, "fd00::1".parse::<IpAddr>().unwrap());
+    // The port's own comes first, and a global one before all.
+    let both = router("fd00::1/128").replace("\"10.1.0.1/24\"", "\"fe80::9/64\", \"fd00:1::1/64\"");
+    let orders = rig.apply(&both).unwrap();
+    let sources: Vec<String> =
+        orders.legs.iter().map(|leg| leg.checks[0].source.to_string()).collect();
+    assert_eq!(sources, ["192.0.2.1", "fd00:1::1"]);
+}
+
+#[test]
 fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     let mut rig = Rig::up(&two_sites(10, 20));
     let (id, path) = (rig.core.ports["ams"].id, rig.path("ams", "ams"));

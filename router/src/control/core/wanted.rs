@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
 use super::super::monitor::LegSpec;
 use super::LegKey;
+use super::ports::is_link_local;
 use crate::config::Config;
-use crate::config::model::{Check, CheckKind, Port, Service, Via};
+use crate::config::model::{Check, CheckKind, Port, Service, Site, Via};
 use crate::event::Family;
 use crate::port::PortId;
 use crate::probe::CheckSpec;
@@ -29,14 +31,7 @@ pub(super) fn wanted_legs(
                         continue;
                     };
                     let link = Link { config, service, family, port, id };
-                    let checks = site.health.iter().filter_map(|check| link.check(check));
-                    let spec = LegSpec {
-                        path: PathId::default(),
-                        port: id,
-                        checks: checks.collect(),
-                        combine: site.combine,
-                    };
-                    wanted.insert(link.key(&site.name), spec);
+                    wanted.insert(link.key(&site.name), link.leg(site));
                 }
             }
         }
@@ -77,17 +72,57 @@ impl Link<'_> {
         }
     }
 
-    /// A check asks the service's own address, unless told otherwise, in each family on its own.
-    fn check(&self, check: &Check) -> Option<CheckSpec> {
-        let of_family = |ip: &IpAddr| Family::of(*ip) == self.family;
+    /// One that has checks is never without them: where they have no source it stays down.
+    fn leg(&self, site: &Site) -> LegSpec {
+        let asked = site.health.iter().filter_map(|check| Some((check, self.target(check)?)));
+        let mut spec = LegSpec {
+            path: PathId::default(),
+            port: self.id,
+            checks: Vec::new(),
+            combine: site.combine,
+            impossible: None,
+        };
+        match self.source() {
+            Some(source) => {
+                let checks = asked.map(|(check, target)| self.check(check, source, target));
+                spec.checks = checks.collect();
+            }
+            None if asked.count() > 0 => spec.impossible = Some(self.no_source()),
+            None => {}
+        }
+        spec
+    }
+
+    /// The service's own address, unless told otherwise, in each family on its own.
+    fn target(&self, check: &Check) -> Option<IpAddr> {
         let mut own = self.service.prefixes.iter().map(|prefix| prefix.addr());
-        let target = match check.target {
-            Some(target) => Some(target).filter(of_family),
-            None => own.find(of_family),
-        }?;
-        let addresses = self.port.addresses.iter().chain(&self.config.router.addresses);
-        let source = addresses.map(ipnetwork::IpNetwork::ip).find(of_family)?;
-        Some(CheckSpec {
+        match check.target {
+            Some(target) => Some(target).filter(|ip| self.is_of_family(*ip)),
+            None => own.find(|ip| self.is_of_family(*ip)),
+        }
+    }
+
+    /// An address of the port, else of the router; a link-local one only if there is no other.
+    fn source(&self) -> Option<IpAddr> {
+        let of = |addresses: &[IpNetwork], link_local: bool| {
+            let mut ips = addresses.iter().map(IpNetwork::ip);
+            ips.find(|&ip| self.is_of_family(ip) && is_link_local(ip) == link_local)
+        };
+        let (port, router) = (&self.port.addresses, &self.config.router.addresses);
+        of(port, false).or_else(|| of(router, false)).or_else(|| of(port, true))
+    }
+
+    fn no_source(&self) -> String {
+        let family = match self.family {
+            Family::Ipv4 => "IPv4",
+            Family::Ipv6 => "IPv6",
+        };
+        let port = &self.port.name;
+        format!("no check is possible: neither port {port} nor [router] has an {family} address")
+    }
+
+    fn check(&self, check: &Check, source: IpAddr, target: IpAddr) -> CheckSpec {
+        CheckSpec {
             kind: check.kind.clone(),
             port: self.id,
             source,
@@ -96,6 +131,10 @@ impl Link<'_> {
             fall: check.fall,
             rise: check.rise,
             initial_up: check.initial_up,
-        })
+        }
+    }
+
+    fn is_of_family(&self, ip: IpAddr) -> bool {
+        Family::of(ip) == self.family
     }
 }

@@ -49,9 +49,10 @@ impl Rig {
     }
 
     fn leg(&mut self, checks: Vec<CheckSpec>, combine: Combine) -> PathId {
-        let reasons = initial_reasons(&checks, combine);
+        let spec = LegSpec { path: PathId(0), port: PORT, checks, combine, impossible: None };
+        let reasons = spec.initial_reasons();
         let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
-        self.monitor.add_leg(self.now, LegSpec { path, port: PORT, checks, combine }).unwrap();
+        self.monitor.add_leg(self.now, LegSpec { path, ..spec }).unwrap();
         path
     }
 
@@ -162,6 +163,35 @@ fn without_checks_the_carrier_alone_decides() {
     }
     assert_eq!(rig.reasons(path), [], "the adjacency's byte says it all");
     assert!(rig.fib.adjacency_reasons(rig.adjacency).has(Reason::Carrier));
+}
+
+/// Nothing is asked, so nothing would ever say that the site is dead.
+#[test]
+fn a_leg_whose_checks_cannot_be_done_stays_down_and_says_why() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![], Combine::All);
+    assert!(rig.alive(path));
+    rig.told();
+    let possible =
+        LegSpec { path, port: PORT, checks: vec![], combine: Combine::Any, impossible: None };
+    let why = "no check is possible: there is no address";
+    let spec = LegSpec { impossible: Some(why.into()), ..possible.clone() };
+    assert_eq!(spec.initial_reasons().iter().collect::<Vec<_>>(), [Reason::Health]);
+    rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
+    assert_eq!((rig.alive(path), rig.told()), (false, vec![told(false, why)]));
+    rig.carrier(false);
+    rig.carrier(true);
+    assert_eq!((rig.alive(path), rig.told()), (false, vec![]));
+    assert_eq!(rig.monitor.undecided(), 0, "this is its verdict");
+    // With an address it is down until it has answered.
+    rig.monitor.add_leg(rig.now, LegSpec { checks: vec![icmp()], ..possible.clone() }).unwrap();
+    assert!(!rig.alive(path));
+    rig.run_ms(100);
+    assert!(rig.alive(path));
+    rig.monitor.add_leg(rig.now, spec).unwrap();
+    assert!(!rig.alive(path));
+    rig.monitor.add_leg(rig.now, possible).unwrap();
+    assert_eq!(rig.reasons(path), [Reason::Damped], "nothing to ask any more, but it flapped");
 }
 
 #[test]
@@ -309,7 +339,8 @@ fn nothing_waits_without_carrier() {
     rig.flap(2);
     rig.carrier(false);
     rig.events();
-    let spec = LegSpec { path, port: PORT, checks: vec![], combine: Combine::All };
+    let spec =
+        LegSpec { path, port: PORT, checks: vec![], combine: Combine::All, impossible: None };
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
     assert_eq!(rig.reasons(path), []);
@@ -371,7 +402,7 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
     let wrong = CheckSpec { target: "2001:db8::53".parse().unwrap(), ..icmp() };
     let checks = vec![icmp(), dns(), wrong.clone()];
     let path = rig.writer.add_path_down(1, ACCEPT_ALL, Reason::Probe.into()).unwrap();
-    let spec = LegSpec { path, port: PORT, checks, combine: Combine::All };
+    let spec = LegSpec { path, port: PORT, checks, combine: Combine::All, impossible: None };
     let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
     assert!(matches!(error, AddError::Family { .. }), "{error}");
     assert_eq!((rig.monitor.stats(path), rig.monitor.undecided()), (vec![], 0));
@@ -395,7 +426,8 @@ fn other_checks_begin_as_the_old_ones_ended() {
     let path = rig.leg(vec![icmp()], Combine::All);
     rig.run_ms(50);
     rig.events();
-    let spec = LegSpec { path, port: PORT, checks: vec![dns()], combine: Combine::All };
+    let spec =
+        LegSpec { path, port: PORT, checks: vec![dns()], combine: Combine::All, impossible: None };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert!(rig.alive(path));
     rig.run_ms(100);
@@ -418,7 +450,8 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
     rig.flap(2);
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.events();
-    let spec = LegSpec { path, port: PORT, checks: vec![icmp()], combine: Combine::All };
+    let spec =
+        LegSpec { path, port: PORT, checks: vec![icmp()], combine: Combine::All, impossible: None };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.run_ms(94);
