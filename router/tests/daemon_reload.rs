@@ -28,6 +28,7 @@ fn a_port_that_goes_leaves_neither_device_nor_socket_nor_counts() {
         let fra = rig.site_netns("fra");
         assert!(route_sockets(fra) > 0, "the carrier is watched");
 
+        let before = wait_for("fra's port to count", || Some(received(&rig)).filter(|&n| n >= 50));
         rig.write_config(AMS_ALONE);
         assert!(rig.nearhop(&["reload"]).status.success());
         let mut links = LinkSetup::open(fra).unwrap();
@@ -37,10 +38,19 @@ fn a_port_that_goes_leaves_neither_device_nor_socket_nor_counts() {
 
         rig.write_config(FRA_FIRST);
         assert!(rig.nearhop(&["reload"]).status.success());
+        // It has its old number again, and nobody answers there yet.
+        assert!(received(&rig) < before);
         rig.connect();
         rig.wait_all_up();
         assert_eq!(packets_of_fra(&rig), [0, 0]);
     });
+}
+
+/// Packets that came in by fra's port.
+fn received(rig: &Rig) -> u64 {
+    let ports = rig.show("ports");
+    let fra = ports.iter().find(|port| port["port"] == "fra").unwrap();
+    fra["rx_packets"].as_u64().unwrap()
 }
 
 fn packets_of_fra(rig: &Rig) -> Vec<u64> {

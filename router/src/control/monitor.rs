@@ -183,6 +183,8 @@ impl Monitor {
     /// Forgets a port; its legs were removed before.
     pub fn remove_port(&mut self, port: PortId) {
         self.ports.remove(&port);
+        // Another may get its number.
+        self.news.retain(|news| news.port != port);
         // To the prober, ports have carrier until told otherwise.
         self.prober.set_carrier(Nanos::ZERO, port, true);
     }

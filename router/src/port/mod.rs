@@ -16,7 +16,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::batch::Batch;
 
-/// Index of a port in the router's list; stable over reloads while the port keeps its name.
+/// Number of a port; stable over reloads while the port keeps its name. Another port may get it once
+/// no worker can hold it any more.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PortId(pub u16);
 

@@ -27,9 +27,10 @@ use crate::control::monitor::MonitorEventKind;
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::heartbeat::{HeartbeatReport, Order};
+use crate::port::PortId;
 use crate::port::netns::Place;
 use crate::time::Nanos;
-use crate::worker::WorkerReport;
+use crate::worker::{PortCounters, WorkerReport};
 
 /// Runs the router until it is told to end.
 pub(super) async fn run(
@@ -87,6 +88,8 @@ struct Control {
     reopening: Reopening,
     /// What the path of each leg had counted for others before.
     counted_before: BTreeMap<PathId, PathCount>,
+    /// As that, by the numbers of ports.
+    ports_before: BTreeMap<PortId, PortCounters>,
     options: RunOptions,
     ready: bool,
     next_seq: u64,
@@ -111,6 +114,7 @@ impl Control {
             opened: BTreeMap::new(),
             reopening: Reopening::default(),
             counted_before: BTreeMap::new(),
+            ports_before: BTreeMap::new(),
             options,
             ready: false,
             next_seq: 0,
@@ -300,7 +304,7 @@ impl Control {
     fn put_in_force(&mut self, config: Config, devices: BTreeMap<String, Opened>) {
         let now = Nanos::now();
         self.hosting.configure(&config);
-        let before: BTreeSet<PathId> = self.daemon.core.legs().map(|(_, leg)| leg.path).collect();
+        let before = self.numbers_in_use();
         let mut moved = BTreeMap::new();
         for (name, opened) in devices {
             self.opened.insert(name.clone(), opened.place);
@@ -326,15 +330,26 @@ impl Control {
         }
     }
 
-    /// Workers count for good; a new leg's count begins at what its path's number has by now.
-    fn count_anew(&mut self, before: &BTreeSet<PathId>) {
-        let counted = self.totals().counters.paths;
-        let paths: BTreeSet<PathId> = self.daemon.core.legs().map(|(_, leg)| leg.path).collect();
+    /// Workers count for good; the count of a new leg or port begins at what its number has by now.
+    fn count_anew(&mut self, (legs_before, ports_before): &(BTreeSet<PathId>, BTreeSet<PortId>)) {
+        let totals = self.totals();
+        let (paths, ports) = self.numbers_in_use();
         self.counted_before.retain(|path, _| paths.contains(path));
-        for &path in paths.difference(before) {
-            let count = counted.get(path.0 as usize).copied().unwrap_or_default();
+        for &path in paths.difference(legs_before) {
+            let count = totals.counters.paths.get(path.0 as usize).copied().unwrap_or_default();
             self.counted_before.insert(path, count);
         }
+        self.ports_before.retain(|port, _| ports.contains(port));
+        for &port in ports.difference(ports_before) {
+            let count = totals.ports.get(&port).copied().unwrap_or_default();
+            self.ports_before.insert(port, count);
+        }
+    }
+
+    fn numbers_in_use(&self) -> (BTreeSet<PathId>, BTreeSet<PortId>) {
+        let core = &self.daemon.core;
+        let legs = core.legs().map(|(_, leg)| leg.path).collect();
+        (legs, core.ports().map(|port| port.id).collect())
     }
 
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
@@ -355,6 +370,9 @@ impl Control {
         }
         for &path in legs {
             self.hosting.forget(path);
+        }
+        for &(port, _, _) in ports {
+            self.hosting.forget_port(now, port);
         }
         if !ports.is_empty() {
             let core = &self.daemon.core;
@@ -387,6 +405,11 @@ impl Control {
             if let Some(count) = totals.counters.paths.get_mut(path.0 as usize) {
                 count.packets = count.packets.saturating_sub(before.packets);
                 count.bytes = count.bytes.saturating_sub(before.bytes);
+            }
+        }
+        for (port, before) in &self.ports_before {
+            if let Some(count) = totals.ports.get_mut(port) {
+                *count = count.since(before);
             }
         }
         Facts { core: &self.daemon.core, totals, opened: &self.opened, heartbeat }

@@ -84,6 +84,11 @@ impl Hosting {
         }
     }
 
+    /// A port is gone, and no check is left on it: another may get its number.
+    pub(super) fn forget_port(&mut self, now: Nanos, port: PortId) {
+        self.set_carrier(now, port, true);
+    }
+
     pub(super) fn set_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
         self.checker.set_carrier(now, &mut self.host, port, up);
     }

@@ -94,6 +94,19 @@ impl PortCounters {
         self.tx_bytes += other.tx_bytes;
         self.tx_dropped += other.tx_dropped;
     }
+
+    /// What was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets.saturating_sub(before.rx_packets),
+            rx_bytes: self.rx_bytes.saturating_sub(before.rx_bytes),
+            rx_batches: self.rx_batches.saturating_sub(before.rx_batches),
+            tx_packets: self.tx_packets.saturating_sub(before.tx_packets),
+            tx_bytes: self.tx_bytes.saturating_sub(before.tx_bytes),
+            tx_dropped: self.tx_dropped.saturating_sub(before.tx_dropped),
+        }
+    }
 }
 
 /// What a worker is started with.

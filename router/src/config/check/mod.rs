@@ -23,6 +23,7 @@ use super::report::Report;
 
 /// Every check that spans more than one key.
 pub(super) fn all(raw: &RawConfig, report: &Report) {
+    names::few_enough_ports(raw, report);
     names::unique(raw, report);
     names::resolved(raw, report);
     addresses::check(raw, report);

@@ -10,6 +10,7 @@ use crate::config::finding::Finding;
 use crate::config::raw::{RawConfig, RawTarget, RawVia};
 use crate::config::report::{Report, list_of};
 use crate::config::suggest::did_you_mean;
+use crate::control::core::PORTS_MAX;
 use crate::port::netns::NetNs;
 
 /// Names of ports, devices, services, and of sites within a service.
@@ -32,6 +33,15 @@ pub(super) fn unique(raw: &RawConfig, report: &Report) {
         no_twins(sites.map(keyed), report, |name| {
             format!("the service has two sites called {name:?}")
         });
+    }
+}
+
+/// Each has a number of its own.
+pub(super) fn few_enough_ports(raw: &RawConfig, report: &Report) {
+    if let Some(port) = raw.ports.get(PORTS_MAX) {
+        let finding = Finding::mistake(format!("{} ports", raw.ports.len()))
+            .at(port.span.clone(), format!("from here on: expected at most {PORTS_MAX}"));
+        report.add(finding);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod install;
 mod legs;
+mod numbers;
 mod ports;
 mod select;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Wr
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
+pub use self::numbers::PORTS_MAX;
+use self::numbers::PortNumbers;
 pub use self::ports::{Fault, PortState, ReloadError};
 use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::config::Config;
@@ -41,7 +44,7 @@ pub struct Core {
     service_index: HashMap<String, usize>,
     clock: fn() -> Nanos,
     ports: BTreeMap<String, PortState>,
-    next_port: u16,
+    numbers: PortNumbers,
     legs: BTreeMap<LegKey, LegState>,
     by_path: HashMap<PathId, LegKey>,
     /// Checks that the prober has for each path, from [`Orders::legs`] to [`Self::release`].
@@ -99,7 +102,7 @@ impl Core {
             service_index: HashMap::new(),
             clock,
             ports: BTreeMap::new(),
-            next_port: 0,
+            numbers: PortNumbers::default(),
             legs: BTreeMap::new(),
             by_path: HashMap::new(),
             probes: HashMap::new(),
@@ -146,7 +149,7 @@ impl Core {
         let names = self.config.services.iter().map(|service| service.name.clone());
         self.service_index = names.enumerate().map(|(index, name)| (name, index)).collect();
         let mut orders = Orders::default();
-        let mut outcome = self.add_ports(devices, &mut orders);
+        let mut outcome = self.add_ports(now, devices, &mut orders);
         if outcome.is_ok() {
             outcome = self.plan_legs(now, &mut orders);
         }
@@ -209,7 +212,8 @@ impl Core {
             self.probes.remove(&path);
             let _ = self.writer.remove_path(path);
         }
-        for &(_, adjacency, path) in &stopped.ports {
+        for &(id, adjacency, path) in &stopped.ports {
+            self.numbers.retire(&self.writer, id);
             let _ = self.writer.remove_path(path);
             let _ = self.writer.remove_adjacency(adjacency);
         }
@@ -220,7 +224,9 @@ impl Core {
     pub fn handle_monitor(&mut self, event: &MonitorEvent) {
         match &event.kind {
             MonitorEventKind::Carrier { port, up } => {
-                if let Some(state) = self.ports.values_mut().find(|state| state.id == *port) {
+                // News from before is of another port, which had the number then.
+                let is_meant = |state: &&mut PortState| state.id == *port && state.since <= event.t;
+                if let Some(state) = self.ports.values_mut().find(is_meant) {
                     state.carrier = *up;
                     let kind = EventKind::Carrier { port: state.name().to_owned(), up: *up };
                     self.events.push_back((event.t, kind));
@@ -280,6 +286,7 @@ impl Core {
     pub fn reclaim(&mut self) {
         self.retired_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retired_devices.retain(|device| Arc::strong_count(device) > 1);
+        self.numbers.reclaim(&self.writer);
         self.writer.reclaim();
     }
 

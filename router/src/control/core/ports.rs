@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
 
+use super::numbers::PORTS_MAX;
 use super::{Core, Orders};
 use crate::config::{Config, model};
 use crate::event::EventKind;
@@ -29,6 +30,8 @@ pub struct PortState {
     pub device: Arc<dyn Port>,
     /// What is configured.
     pub config: model::Port,
+    /// Since when.
+    pub since: Nanos,
     /// Whether there is carrier.
     pub carrier: bool,
     /// What is wrong with the device, while the router tries to open it anew.
@@ -80,6 +83,12 @@ pub enum ReloadError {
         "port {0:?} would become another device; give the new one another name, or restart nearhop"
     )]
     Device(String),
+    /// New ports get numbers before those of old ones are free again.
+    #[error(
+        "{0} new ports, but there are not as many free numbers ({PORTS_MAX} in all) until old ports \
+         are gone; change fewer ports at a time"
+    )]
+    Ports(usize),
     /// More workers or fewer need new threads and queues.
     #[error("the number of workers cannot change while nearhop runs; restart it")]
     Workers,
@@ -114,6 +123,9 @@ impl Core {
                 }
             }
         }
+        if open.len() > self.numbers.available() {
+            return Err(ReloadError::Ports(open.len()));
+        }
         let probes = self.probes_amid(config);
         if probes > MAX_CHECKS {
             return Err(ReloadError::Checks(probes));
@@ -124,6 +136,7 @@ impl Core {
     /// Takes new ports in, down until there is carrier; those that stay get their new configuration.
     pub(super) fn add_ports(
         &mut self,
+        now: Nanos,
         mut devices: BTreeMap<String, Arc<dyn Port>>,
         orders: &mut Orders,
     ) -> Result<(), WriteError> {
@@ -133,20 +146,30 @@ impl Core {
                 continue;
             }
             let Some(device) = devices.remove(&config.name) else { continue };
-            let id = PortId(self.next_port);
-            let key = name_key(&config.name);
-            let adjacency = self.writer.add_adjacency(id.0, key)?;
-            // Whoever watches the carrier clears it, once there is one.
-            self.handle.set_adjacency_down(adjacency, Reason::Carrier);
-            let path = self.writer.add_path(key, ACCEPT_ALL)?;
-            self.next_port = id.0.checked_add(1).ok_or(WriteError::IdsExhausted)?;
+            let id = self.numbers.take(&self.writer).ok_or(WriteError::IdsExhausted)?;
+            let (adjacency, path) = match self.add_way_out(id, &config.name) {
+                Ok(ids) => ids,
+                Err(error) => {
+                    self.numbers.put_back(id);
+                    return Err(error);
+                }
+            };
             orders.ports.push((id, adjacency));
-            let name = config.name.clone();
-            let fault = None;
-            let state = PortState { id, adjacency, path, device, config, carrier: false, fault };
+            let (name, since) = (config.name.clone(), now);
+            let (carrier, fault) = (false, None);
+            let state = PortState { id, adjacency, path, device, config, since, carrier, fault };
             self.ports.insert(name, state);
         }
         Ok(())
+    }
+
+    /// What routes that leave by a new port lead to.
+    fn add_way_out(&mut self, id: PortId, name: &str) -> Result<(AdjacencyId, PathId), WriteError> {
+        let key = name_key(name);
+        let adjacency = self.writer.add_adjacency(id.0, key)?;
+        // Whoever watches the carrier clears it, once there is one.
+        self.handle.set_adjacency_down(adjacency, Reason::Carrier);
+        Ok((adjacency, self.writer.add_path(key, ACCEPT_ALL)?))
     }
 
     /// The name of the port that has this number.
@@ -229,7 +252,7 @@ impl Core {
     /// Publishes what workers read besides the FIB. Ports that are configured no more stay in it
     /// until [`Self::finish_parting`], for batches and groups may still lead to them.
     pub(super) fn publish_snapshot(&mut self) {
-        let mut ports = vec![None; usize::from(self.next_port)];
+        let mut ports = vec![None; self.numbers.end()];
         for state in self.ports.values() {
             ports[usize::from(state.id.0)] = Some(entry(state));
         }

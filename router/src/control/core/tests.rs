@@ -301,7 +301,7 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     // Not released: others are taken.
     let orders = rig.apply(&with_fra).unwrap();
     assert_ne!((orders.ports[0].1, orders.legs[0].path), (adjacency, leg));
-    assert_ne!(orders.ports[0].0, port, "a port's number is never used again");
+    assert_ne!(orders.ports[0].0, port);
     let second = rig.apply(&without).unwrap().stop;
     // Released while a reader is in a batch: still others.
     let online = rig.core.handle().reader().unwrap();
@@ -312,12 +312,78 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     let orders = rig.apply(&with_fra).unwrap();
     let taken = [stop.ports[0].1, second.ports[0].1];
     assert!(!taken.contains(&orders.ports[0].1));
+    assert!(![stop.ports[0].0, second.ports[0].0].contains(&orders.ports[0].0));
     drop(guard);
     let third = rig.apply(&without).unwrap().stop;
     rig.core.release(&third);
     rig.core.reclaim();
     let orders = rig.apply(&with_fra).unwrap();
     assert!([taken[0], taken[1], third.ports[0].1].contains(&orders.ports[0].1), "reused at last");
+    assert_eq!(orders.ports[0].0, port, "the one that has been free longest");
+}
+
+/// More ports than there are numbers come and go, while a worker is in a batch now and then.
+#[test]
+fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
+    const AT_A_TIME: usize = 1_000;
+    let (mut rig, _) = Rig::new("[router]\nname = \"r1\"\n");
+    let mut busy = rig.core.handle().reader().unwrap();
+    let config = |round: usize| {
+        let mut config = parse("[router]\nname = \"r1\"\n[[port]]\nname = \"p\"\ntun = \"p\"\n");
+        let port = config.ports.remove(0);
+        let named =
+            |index| config::model::Port { name: format!("p{round}-{index}"), ..port.clone() };
+        config.ports = (0..AT_A_TIME).map(named).collect();
+        config
+    };
+    let mut in_use: BTreeSet<PortId> = BTreeSet::new();
+    // Since how many batches a number is nobody's; the batch of then may still hold it.
+    let mut released: BTreeMap<PortId, usize> = BTreeMap::new();
+    let (mut batches, mut early, mut most) = (0, 0, 0);
+    for round in 0..34 {
+        let mut online = (round % 2 == 1).then(|| busy.online());
+        for swap in 0..3 {
+            let orders = rig.apply_config(config(round * 3 + swap)).unwrap();
+            for (id, _) in &orders.ports {
+                assert!(in_use.insert(*id), "{id:?} has two ports");
+                assert!(released.remove(id).is_none_or(|batch| batch < batches), "{id:?}: early");
+                most = most.max(usize::from(id.0));
+            }
+            early += released.values().filter(|&&batch| batch == batches).count();
+            let mut stop = orders.stop;
+            if let Some(online) = &mut online {
+                assert!(stop.ports.is_empty(), "a batch may have found them");
+                online.quiescent();
+                batches += 1;
+                stop = rig.core.take_stopping();
+            }
+            rig.core.release(&stop);
+            for (id, _, _) in stop.ports {
+                assert!(in_use.remove(&id));
+                released.insert(id, batches);
+            }
+            batches += usize::from(online.is_none());
+        }
+        drop(online);
+        batches += 1;
+        rig.core.reclaim();
+    }
+    assert_eq!(in_use.len(), AT_A_TIME);
+    assert!(early > 10 * AT_A_TIME, "{early}: batches were under way");
+    assert!(most < 10 * AT_A_TIME, "{most}: numbers are used again");
+}
+
+#[test]
+fn old_news_of_a_number_is_not_taken_for_its_new_ports() {
+    let (mut rig, _) = Rig::new(PORTS);
+    let port = rig.core.ports["fra"].id;
+    let mut carrier = |t: Nanos| {
+        let kind = MonitorEventKind::Carrier { port, up: true };
+        rig.core.handle_monitor(&MonitorEvent { t, stored: t, kind });
+        rig.core.ports["fra"].carrier
+    };
+    assert!(!carrier(Nanos(NOW.0 - 1)), "of who had the number before");
+    assert!(carrier(NOW));
 }
 
 #[test]
