@@ -118,7 +118,7 @@ pub enum EventKind {
         to: Vec<String>,
         /// Why flows may have moved.
         cause: MoveCause,
-        /// The member that caused it.
+        /// The member that caused it: who died, or who is cheaper now.
         member: String,
     },
     /// One leg of a site (a service, a family, a link) went up or down.
@@ -156,7 +156,7 @@ pub enum Family {
 pub enum MoveCause {
     /// The share of flows that a site takes changed.
     Accept,
-    /// A cheaper member came up.
+    /// Another member is cheaper now: it came up, or latencies changed.
     CheaperUp,
     /// The configuration changed.
     Configuration,

@@ -38,7 +38,10 @@ impl Core {
         }
         let (service, family) = key.clone();
         self.selected.insert(key, to.clone());
-        let member = member.to_owned();
+        let member = match cause {
+            MoveCause::CheaperUp => cheaper(&from, &to, member).to_owned(),
+            _ => member.to_owned(),
+        };
         let kind = EventKind::Select { service, family, from, to, cause, member };
         self.events.push_back((now, kind));
     }
@@ -63,5 +66,39 @@ impl Core {
         };
         let open = best(false);
         if open.is_empty() { best(true) } else { open }
+    }
+}
+
+/// The member that is cheaper now: one that packets go to anew, else one that they still go to. Of
+/// these the one that changed, where it is among them: a site that got slower is not.
+fn cheaper<'a>(from: &[String], to: &'a [String], changed: &'a str) -> &'a str {
+    let new: Vec<&String> = to.iter().filter(|site| !from.contains(site)).collect();
+    let candidates = if new.is_empty() { to.iter().collect() } else { new };
+    match candidates.first() {
+        Some(first) if candidates.iter().all(|site| *site != changed) => first,
+        _ => changed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheaper_member_is_one_that_packets_go_to() {
+        let sites = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (from, to, changed, want) in [
+            ("ams", "fra", "fra", "fra"),
+            ("ams", "fra", "ams", "fra"),
+            ("ams fra", "fra", "ams", "fra"),
+            ("ams fra", "ams", "ams", "ams"),
+            ("ams", "ams fra", "ams", "fra"),
+            ("ams", "ams fra par", "par", "par"),
+            ("ams", "fra par", "lon", "fra"),
+            ("ams", "", "ams", "ams"),
+        ] {
+            let got = cheaper(&sites(from), &sites(to), changed).to_owned();
+            assert_eq!(got, want, "{from} -> {to} by {changed}");
+        }
     }
 }
