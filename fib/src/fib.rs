@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
 use crate::flow::FlowHash;
-use crate::group::{Group, GroupId, Groups, Spread};
+use crate::group::{Group, GroupId, Groups, Kind, Spread};
 use crate::lpm::Table;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select};
@@ -114,6 +114,16 @@ impl Fib {
         (0..members)
             .filter_map(move |index| group?.member(index))
             .filter_map(|member| self.port(member.adjacency))
+    }
+
+    /// Whether packets to this group go anywhere: out of a port, were its members alive, or to the
+    /// router itself (for reverse-path checks).
+    pub fn leads_somewhere(&self, id: GroupId) -> bool {
+        self.groups.get(id).is_some_and(|group| match group.header.kind {
+            Kind::Forward => group.header.count > 0,
+            Kind::Local => true,
+            Kind::Blackhole | Kind::Unreachable | Kind::Prohibit => false,
+        })
     }
 
     /// The port an adjacency leaves by.

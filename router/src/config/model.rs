@@ -95,7 +95,7 @@ pub enum ReversePath {
     /// None.
     #[default]
     Off,
-    /// There is a route to the source.
+    /// There is a route to the source that leads out of a port or to the router itself.
     Loose,
     /// The packet came in by a port of any member of the route to its source, dead ones included.
     Strict,

@@ -130,7 +130,7 @@ fn reverse_path_ok(meta: &Meta, port: PortId, fib: &Fib, snapshot: &Snapshot) ->
     let check = snapshot.port(port).map_or(ReversePath::Off, |port| port.reverse_path);
     match check {
         ReversePath::Off => true,
-        ReversePath::Loose => fib.lookup(meta.src) != GroupId::NONE,
+        ReversePath::Loose => fib.leads_somewhere(fib.lookup(meta.src)),
         ReversePath::Strict => fib.ports(fib.lookup(meta.src)).any(|member| member == port.0),
     }
 }

@@ -349,7 +349,7 @@ fn fragments_for_the_router_go_to_the_host_stack_whatever_their_bytes_are() {
 }
 
 #[test]
-fn reverse_path_strict_takes_any_member_dead_or_alive_and_loose_any_route() {
+fn reverse_path_strict_takes_any_member_dead_or_alive_and_loose_any_route_that_leads_somewhere() {
     let mut rig = Rig::new();
     let answer = udp(SERVICE, CLIENT, 5);
     let check = |rig: &mut Rig, mode, port: u16| {
@@ -367,6 +367,14 @@ fn reverse_path_strict_takes_any_member_dead_or_alive_and_loose_any_route() {
     rig.with_snapshot(|s| s.ports[0].as_mut().unwrap().reverse_path = ReversePath::Loose);
     assert!(rig.run(0, &[udp("9.9.9.9:1", SERVICE, 5)]).is_empty());
     assert_eq!(rig.of(Verdict::ReversePath), 2);
+    let refused = [Group::Blackhole, Group::Unreachable, Group::Prohibit];
+    for (group, refused) in refused.iter().zip(3..) {
+        rig.group("9.9.9.0/24", group);
+        assert!(rig.run(0, &[udp("9.9.9.9:1", SERVICE, 5)]).is_empty());
+        assert_eq!(rig.of(Verdict::ReversePath), refused, "{group:?} is no way back");
+    }
+    rig.route("9.9.9.0/24", &[2]);
+    assert_eq!(rig.run(0, &[udp("9.9.9.9:1", SERVICE, 5)]).len(), 1, "its member is dead");
 }
 
 #[test]
