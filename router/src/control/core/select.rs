@@ -49,10 +49,11 @@ impl Core {
     /// The sites of the cheapest tier that lives and is not drained; of the cheapest that lives, if
     /// all are drained; sorted by name.
     pub fn best_sites(&self, service: &Service, family: Family) -> Vec<String> {
+        let ranking = self.ranking(service, family);
         let best = |drained_too: bool| {
             let mut tier = None;
             let mut sites = Vec::new();
-            for place in self.ranking(service, family) {
+            for place in &ranking {
                 let site = &service.sites[place.index];
                 let up = self.site_legs(&service.name, family, &site.name).any(|(_, leg)| leg.up);
                 let takes = drained_too || !self.drained.contains(&site.name);
