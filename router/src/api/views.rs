@@ -1,6 +1,6 @@
 //! What `show` and `explain` say: flat objects, units in names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use nearhop_fib::{FlowHash, FlowKey, Group, GroupId, IpPrefix, Member, Selected, Spread};
 use serde_json::{Value, json};
@@ -11,8 +11,9 @@ use crate::control::core::{Core, LegKey, LegState, Source};
 use crate::control::cost::{Ranked, Rule};
 use crate::event::Family;
 use crate::heartbeat::HeartbeatReport;
-use crate::port::link::LinkSetup;
-use crate::port::netns::Place;
+use crate::packet::protocol;
+use crate::port::link::{LinkSetup, LinkStatus};
+use crate::port::netns::{NetNs, Place};
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{PortCounters, WorkerReport};
@@ -52,6 +53,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         let error = format!("no flow from {from} to {}: of different families", query.address);
         return Err(ApiError::bad_request(error));
     }
+    ports_fit(query)?;
     let core = facts.core;
     let found = core.writer().longest_match(query.address);
     let schema = "nearhop.explain.v1";
@@ -83,6 +85,28 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         "selected": selected,
         "items": items,
     }))
+}
+
+/// A flow has ports, or an echo's identifier, only where the forwarding step reads them.
+fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
+    let refused = |what: &str, found: String, help: &str| {
+        Err(ApiError::bad_request(format!("{what} means nothing {found}")).with_help(help))
+    };
+    let given = [(query.sport.is_some(), "sport"), (query.dport.is_some(), "dport")];
+    let Some((_, first)) = given.iter().find(|(given, _)| *given) else { return Ok(()) };
+    let Some(proto) = query.proto else {
+        return refused(first, "without a protocol".into(), "name it, such as --proto udp");
+    };
+    if protocol::has_ports(proto) {
+        return Ok(());
+    }
+    if protocol::is_icmp(proto, query.address.is_ipv6()) {
+        return match query.dport {
+            None => Ok(()),
+            Some(_) => refused("dport", "for ICMP".into(), "sport is the identifier of an echo"),
+        };
+    }
+    refused(first, format!("for protocol {proto}"), "it has no ports: leave them out")
 }
 
 fn flow(core: &Core, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
@@ -310,17 +334,17 @@ fn selected_text(selected: Selected, core: &Core) -> String {
 fn ports(facts: &Facts<'_>) -> Vec<Value> {
     let core = facts.core;
     let totals = &facts.totals.ports;
+    let devices = devices(facts.opened);
     core.ports()
         .map(|port| {
             let count = totals.get(&port.id).copied().unwrap_or_default();
             let opened = facts.opened.get(port.name());
-            let kernel = opened.and_then(|place| {
-                let links = LinkSetup::open(&place.netns).ok()?.list().ok()?;
-                links.into_iter().find(|link| link.ifindex == place.ifindex)
-            });
+            // What is at its place now may be another's.
+            let place = opened.filter(|_| port.fault.is_none());
+            let kernel = place.and_then(|place| devices.get(&(&place.netns, place.ifindex)));
             json!({
                 "port": port.name(),
-                "device": kernel.as_ref().map(|link| link.name.clone()),
+                "device": kernel.map(|link| link.name.clone()),
                 "netns": opened.map(|place| place.netns.to_string()),
                 "engine": port.device.engine(),
                 "queues": port.device.queues(),
@@ -338,6 +362,17 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+/// The kernel's side of every port, by a list of each namespace.
+fn devices(opened: &BTreeMap<String, Place>) -> HashMap<(&NetNs, u32), LinkStatus> {
+    let mut devices = HashMap::new();
+    for netns in opened.values().map(|place| &place.netns).collect::<HashSet<_>>() {
+        // One that cannot be entered any more shows no devices.
+        let links = LinkSetup::open(netns).and_then(|mut links| links.list()).unwrap_or_default();
+        devices.extend(links.into_iter().map(|link| ((netns, link.ifindex), link)));
+    }
+    devices
 }
 
 fn per_batch(count: PortCounters) -> Option<f64> {

@@ -59,6 +59,18 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
     /// UDP-Lite (RFC 3828).
     pub const UDP_LITE: u8 = 136;
+
+    /// Whether its header begins with two ports, which then are part of a packet's flow.
+    #[inline]
+    pub const fn has_ports(protocol: u8) -> bool {
+        matches!(protocol, TCP | UDP | UDP_LITE | SCTP | DCCP)
+    }
+
+    /// Whether it is the ICMP of its family, whose echoes have their identifier for a source port.
+    #[inline]
+    pub const fn is_icmp(protocol: u8, ipv6: bool) -> bool {
+        protocol == if ipv6 { ICMPV6 } else { ICMP }
+    }
 }
 
 /// The 16 bits at `at`, which must lie within the array.

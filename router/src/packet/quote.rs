@@ -234,8 +234,7 @@ impl<'a> Upper<'a> {
     /// Ports; zeros if the protocol has none, `None` if the bytes end before.
     #[inline]
     fn ports(&self) -> Option<[u16; 2]> {
-        use protocol::{DCCP, SCTP, TCP, UDP, UDP_LITE};
-        if !matches!(self.protocol, TCP | UDP | UDP_LITE | SCTP | DCCP) {
+        if !protocol::has_ports(self.protocol) {
             return Some([0, 0]);
         }
         let [a, b, c, d] = *self.bytes.first_chunk()?;
@@ -265,10 +264,7 @@ impl<'a> Upper<'a> {
 
     #[inline]
     fn is_icmp(&self) -> bool {
-        match self.src {
-            IpAddr::V4(_) => self.protocol == protocol::ICMP,
-            IpAddr::V6(_) => self.protocol == protocol::ICMPV6,
-        }
+        protocol::is_icmp(self.protocol, self.src.is_ipv6())
     }
 
     fn is_echo(&self, kind: u8) -> bool {

@@ -53,13 +53,17 @@ via = "fra"
 fn explained(core: &Core, from: &str) -> Result<Value, ApiError> {
     let (address, from) = ("198.51.100.53".parse().unwrap(), from.parse().ok());
     let query = ExplainQuery { address, from, proto: Some(17), sport: Some(1), dport: Some(53) };
+    answer(core, &query)
+}
+
+fn answer(core: &Core, query: &ExplainQuery) -> Result<Value, ApiError> {
     let facts = Facts {
         core,
         totals: WorkerReport::default(),
         opened: &BTreeMap::new(),
         heartbeat: &|| None,
     };
-    explain(&facts, &query)
+    explain(&facts, query)
 }
 
 #[test]
@@ -79,4 +83,28 @@ fn a_flow_has_one_member_unless_each_packet_has_its_own() {
 fn a_flow_between_families_is_refused() {
     let error = explained(&core("hash"), "2001:db8::2").unwrap_err();
     assert!(error.text().contains("families"), "{}", error.text());
+}
+
+/// What the hash of a flow does not use would be a question about nothing.
+#[test]
+fn ports_are_taken_where_a_flow_has_them() {
+    let core = core("hash");
+    let (v4, v6) = ("198.51.100.53", "2001:db8:53::53");
+    for (address, proto, sport, dport, says) in [
+        (v4, Some(6), Some(1), Some(2), None),
+        (v4, Some(132), Some(1), None, None),
+        (v4, None, None, None, None),
+        (v4, Some(47), None, None, None),
+        (v4, Some(1), Some(7), None, None),
+        (v6, Some(58), Some(7), None, None),
+        (v4, Some(1), Some(7), Some(1), Some("dport means nothing for ICMP")),
+        (v4, Some(58), Some(7), None, Some("sport means nothing for protocol 58")),
+        (v4, Some(47), None, Some(1), Some("dport means nothing for protocol 47")),
+        (v4, None, Some(1), Some(1), Some("sport means nothing without a protocol")),
+    ] {
+        let address = address.parse().unwrap();
+        let query = ExplainQuery { address, from: None, proto, sport, dport };
+        let error = answer(&core, &query).err();
+        assert_eq!(error.as_ref().map(ApiError::text), says, "{query:?}");
+    }
 }
