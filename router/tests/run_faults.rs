@@ -5,6 +5,7 @@ mod daemon_support;
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -188,6 +189,44 @@ fn cpu_ticks(rig: &Rig) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", rig.router.id())).unwrap();
     let fields = stat.rsplit(')').next().unwrap().split_whitespace();
     fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// The kernel of the site says that the service is not there, by an ICMP error that quotes the SYN.
+#[test]
+fn a_tcp_check_fails_by_the_error_that_quotes_it_and_waits_for_no_silence() {
+    in_namespaces("a_tcp_check_fails_by_the_error_that_quotes_it_and_waits_for_no_silence", || {
+        // Silence would take 100 s to be one.
+        let health = "{ tcp = { port = 7 }, interval = \"100ms\", fall = 1000, rise = 1 }";
+        let rig = Rig::begin_with(AMS_FIRST, &config_with(AMS_FIRST, health));
+        for (site, address) in
+            [("ams", SERVICE_V4), ("ams", SERVICE_V6), ("fra", SERVICE_V4), ("fra", SERVICE_V6)]
+        {
+            let netns = rig.site_netns(site);
+            let listener = netns.within(|| TcpListener::bind((address, 7))).unwrap().unwrap();
+            // Ends with the test's process.
+            thread::spawn(move || listener.incoming().for_each(drop));
+        }
+        rig.wait_all_up();
+        let watch = Watch::start(&rig);
+        let ams = rig.site_netns("ams");
+        for sysctl in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            let path = format!("/proc/sys/net/{sysctl}");
+            ams.within(|| fs::write(path, "1")).unwrap().unwrap();
+        }
+        // Who forwards sends errors; and who forwards IPv6 keeps the routes that were set by hand.
+        let mut links = LinkSetup::open(ams).unwrap();
+        for (address, len) in [(SERVICE_V4, 32), (SERVICE_V6, 128)] {
+            let network = format!("{address}/{len}");
+            support::run(&format!("ip -n ams route add unreachable {network}"));
+            links.delete_address("lo", network.parse().unwrap()).unwrap();
+        }
+        for family in ["ipv4", "ipv6"] {
+            let down = watch.wait_for("ams to be down", |event| {
+                event["kind"] == "site" && event["site"] == "ams" && event["family"] == family
+            });
+            assert_eq!((&down["up"], &down["reason"]), (&false.into(), &"health refused".into()));
+        }
+    });
 }
 
 #[test]
