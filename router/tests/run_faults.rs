@@ -101,12 +101,12 @@ fn a_device_that_is_deleted_under_traffic_is_made_anew() {
             let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
             let before = links.find("nh-ams").unwrap().unwrap();
             links.delete("nh-ams").unwrap();
-            wait_for_site(&probes, "fra");
             let after = wait_for("the device to be there again", || {
                 links.find("nh-ams").unwrap().filter(|link| link.ifindex != before.ifindex)
             });
             assert_eq!(after.mtu, before.mtu);
-            // The site's routes went with the device; the addresses are the router's to give.
+            // The site's routes went with the device; the addresses are the router's to give, and
+            // enough for its checks.
             connect(rig.site_netns("ams"), "nh-ams", &[]);
             wait_for("the router to tell of it", || {
                 let lines = watch.lines.lock().unwrap();
@@ -114,7 +114,11 @@ fn a_device_that_is_deleted_under_traffic_is_made_anew() {
                     let fits = |line: &&Value| line["kind"] == "device" && line["ok"] == ok;
                     lines.iter().filter(fits).count()
                 };
-                (device(false) == round && device(true) == round).then_some(())
+                let fits =
+                    |line: &&Value| line["kind"] == "select" && line["cause"] == "member_died";
+                let moves = lines.iter().filter(fits).count();
+                (device(false) == round && device(true) == round && moves >= 2 * round)
+                    .then_some(())
             });
         }
         wait_for_site(&probes, "ams");

@@ -11,6 +11,8 @@ use super::*;
 use crate::config;
 use crate::port::memory::MemoryPort;
 
+mod ports;
+
 const NOW: Nanos = Nanos(1_000_000_000);
 const SERVICE: &str = "198.51.100.53";
 
@@ -284,161 +286,6 @@ fn other_checks_or_another_combination_of_them_are_watched_anew() {
 }
 
 #[test]
-fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
-    let with_fra = two_sites(10, 20);
-    let without = with_service("", &[("ams", "\"ams\"", "cost = 10")]);
-    let without = without
-        .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
-    let mut rig = Rig::up(&with_fra);
-    let (leg, port) = (rig.path("fra", "fra"), rig.core.ports["fra"].id);
-    let adjacency = rig.core.ports["fra"].adjacency;
-    let stop = rig.apply(&without).unwrap().stop;
-    assert_eq!(stop.legs, [leg]);
-    let stopped: Vec<(PortId, AdjacencyId)> = stop.ports.iter().map(|p| (p.0, p.1)).collect();
-    assert_eq!(stopped, [(port, adjacency)]);
-    assert!(rig.core.snapshot().port(port).is_none());
-    assert_eq!(rig.group_id("10.2.0.9"), GroupId::NONE);
-    // Not released: others are taken.
-    let orders = rig.apply(&with_fra).unwrap();
-    assert_ne!((orders.ports[0].1, orders.legs[0].path), (adjacency, leg));
-    assert_ne!(orders.ports[0].0, port);
-    let second = rig.apply(&without).unwrap().stop;
-    // Released while a reader is in a batch: still others.
-    let online = rig.core.handle().reader().unwrap();
-    let mut online = online;
-    let guard = online.online();
-    rig.core.release(&stop);
-    rig.core.release(&second);
-    let orders = rig.apply(&with_fra).unwrap();
-    let taken = [stop.ports[0].1, second.ports[0].1];
-    assert!(!taken.contains(&orders.ports[0].1));
-    assert!(![stop.ports[0].0, second.ports[0].0].contains(&orders.ports[0].0));
-    drop(guard);
-    let third = rig.apply(&without).unwrap().stop;
-    rig.core.release(&third);
-    rig.core.reclaim();
-    let orders = rig.apply(&with_fra).unwrap();
-    assert!([taken[0], taken[1], third.ports[0].1].contains(&orders.ports[0].1), "reused at last");
-    assert_eq!(orders.ports[0].0, port, "the one that has been free longest");
-}
-
-/// More ports than there are numbers come and go, while a worker is in a batch now and then.
-#[test]
-fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
-    const AT_A_TIME: usize = 1_000;
-    let (mut rig, _) = Rig::new("[router]\nname = \"r1\"\n");
-    let mut busy = rig.core.handle().reader().unwrap();
-    let config = |round: usize| {
-        let mut config = parse("[router]\nname = \"r1\"\n[[port]]\nname = \"p\"\ntun = \"p\"\n");
-        let port = config.ports.remove(0);
-        let named =
-            |index| config::model::Port { name: format!("p{round}-{index}"), ..port.clone() };
-        config.ports = (0..AT_A_TIME).map(named).collect();
-        config
-    };
-    let mut in_use: BTreeSet<PortId> = BTreeSet::new();
-    // Since how many batches a number is nobody's; the batch of then may still hold it.
-    let mut released: BTreeMap<PortId, usize> = BTreeMap::new();
-    let (mut batches, mut early, mut most) = (0, 0, 0);
-    for round in 0..34 {
-        let mut online = (round % 2 == 1).then(|| busy.online());
-        for swap in 0..3 {
-            let orders = rig.apply_config(config(round * 3 + swap)).unwrap();
-            for (id, _) in &orders.ports {
-                assert!(in_use.insert(*id), "{id:?} has two ports");
-                assert!(released.remove(id).is_none_or(|batch| batch < batches), "{id:?}: early");
-                most = most.max(usize::from(id.0));
-            }
-            early += released.values().filter(|&&batch| batch == batches).count();
-            let mut stop = orders.stop;
-            if let Some(online) = &mut online {
-                assert!(stop.ports.is_empty(), "a batch may have found them");
-                online.quiescent();
-                batches += 1;
-                stop = rig.core.take_stopping();
-            }
-            rig.core.release(&stop);
-            for (id, _, _) in stop.ports {
-                assert!(in_use.remove(&id));
-                released.insert(id, batches);
-            }
-            batches += usize::from(online.is_none());
-        }
-        drop(online);
-        batches += 1;
-        rig.core.reclaim();
-    }
-    assert_eq!(in_use.len(), AT_A_TIME);
-    assert!(early > 10 * AT_A_TIME, "{early}: batches were under way");
-    assert!(most < 10 * AT_A_TIME, "{most}: numbers are used again");
-}
-
-#[test]
-fn old_news_of_a_number_is_not_taken_for_its_new_ports() {
-    let (mut rig, _) = Rig::new(PORTS);
-    let port = rig.core.ports["fra"].id;
-    let mut carrier = |t: Nanos| {
-        let kind = MonitorEventKind::Carrier { port, up: true };
-        rig.core.handle_monitor(&MonitorEvent { t, stored: t, kind });
-        rig.core.ports["fra"].carrier
-    };
-    assert!(!carrier(Nanos(NOW.0 - 1)), "of who had the number before");
-    assert!(carrier(NOW));
-}
-
-#[test]
-fn a_port_without_news_of_its_carrier_takes_no_packet() {
-    let (mut rig, _) = Rig::new(PORTS);
-    let new = "[[port]]\nname = \"new\"\ntun = \"nh-new\"\naddresses = [\"10.3.0.1/24\"]\n";
-    let orders = rig.apply_config(parse(&format!("{PORTS}{new}"))).unwrap();
-    let [(id, adjacency)] = orders.ports[..] else { panic!("{orders:?}") };
-    assert!(rig.core.writer().adjacency_reasons(adjacency).has(Reason::Carrier), "{id:?}");
-    let found = rig.group_id("10.3.0.9");
-    let got = rig.reader.online().select(found, nearhop_fib::FlowHash::of_packet(1, 1));
-    assert_eq!(got, Selected::AllDead { answer: true });
-}
-
-/// A worker amid a batch has found a group that leads to a port which a reload removes.
-#[test]
-fn a_port_that_goes_stays_until_every_batch_that_may_lead_to_it_is_done() {
-    let without = PORTS
-        .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
-    let mut rig = Rig::up(&two_sites(10, 20));
-    let (leg, port) = (rig.path("fra", "fra"), rig.core.ports["fra"].id);
-    let mut busy = rig.core.handle().reader().unwrap();
-    let mut online = busy.online();
-    let stop = rig.apply(&without).unwrap().stop;
-    assert!(stop.legs.contains(&leg) && stop.ports.is_empty(), "{stop:?}");
-    assert!(rig.core.snapshot().port(port).is_some());
-    assert!(rig.core.take_stopping().ports.is_empty());
-    online.quiescent();
-    assert_eq!(rig.core.take_stopping().ports.len(), 1);
-    assert!(rig.core.snapshot().port(port).is_none());
-    assert!(rig.core.take_stopping().ports.is_empty(), "once");
-}
-
-#[test]
-fn checks_that_do_not_fit_beside_those_there_are_are_refused_before_anything_changes() {
-    let checks = |count: usize, port: &str| {
-        let mut config = parse(&with_service("", &[(port, &format!("\"{port}\""), "")]));
-        let health = &mut config.services[0].sites[0].health;
-        *health = vec![health[0].clone(); count];
-        config
-    };
-    let (mut rig, _) = Rig::new(PORTS);
-    rig.apply_config(checks(10_000, "ams")).unwrap();
-    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_ok(), "nothing new");
-    let refused = rig.core.ports_to_open(&checks(6_385, "fra")).unwrap_err();
-    assert_eq!(refused, ReloadError::Checks(16_385));
-    let orders = rig.apply_config(checks(6_384, "fra")).unwrap();
-    assert_eq!(orders.stop.legs.len(), 1);
-    // Those that go count until they are gone.
-    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_err());
-    rig.core.release(&orders.stop);
-    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_ok());
-}
-
-#[test]
 fn a_leg_without_a_source_for_its_checks_asks_from_the_routers_address_or_stays_down() {
     let v6 = "2001:db8:53::53";
     let text = with_service("", &[("ams", "\"ams\"", ""), ("fra", "\"fra\"", "health = []")])
@@ -472,48 +319,6 @@ fn a_leg_without_a_source_for_its_checks_asks_from_the_routers_address_or_stays_
     let sources: Vec<String> =
         orders.legs.iter().map(|leg| leg.checks[0].source.to_string()).collect();
     assert_eq!(sources, ["192.0.2.1", "fd00:1::1"]);
-}
-
-#[test]
-fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
-    let mut rig = Rig::up(&two_sites(10, 20));
-    let (id, path) = (rig.core.ports["ams"].id, rig.path("ams", "ams"));
-    let device = |rig: &Rig| Arc::clone(&rig.core.snapshot().port(id).unwrap().device);
-    let old = Arc::downgrade(&device(&rig));
-    for _ in 0..2 {
-        let kind = MonitorEventKind::Gone { port: id, ifindex: 7 };
-        rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
-    }
-    assert!(matches!(device(&rig).tx(0, &[]), Err(crate::port::PortError::Gone)));
-    rig.core.reclaim();
-    assert!(old.upgrade().is_none(), "the router lets go of it");
-    let told =
-        |ok, reason: &str| EventKind::Device { port: "ams".into(), ok, reason: reason.into() };
-    assert_eq!(rig.events(), [told(false, "device gone; trying again")], "once");
-    for _ in 0..2 {
-        rig.core.set_fault(NOW, "ams", Fault::Gone(Some("no namespace".into())));
-    }
-    assert_eq!(rig.events(), [told(false, "device gone; trying again: no namespace")]);
-    let new = MemoryPort::pair(1).0 as Arc<dyn Port>;
-    let orders = rig.core.give_device(NOW, "ams", Arc::clone(&new));
-    assert_eq!(orders.ports, [(id, rig.core.ports["ams"].adjacency)], "watched anew");
-    assert!(Arc::ptr_eq(&device(&rig), &new) && rig.core.ports["ams"].fault.is_none());
-    assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![told(true, "made anew")]));
-    rig.apply(&two_sites(10, 20)).unwrap();
-    assert!(Arc::ptr_eq(&device(&rig), &new), "a reload keeps it");
-}
-
-#[test]
-fn a_port_keeps_its_device_and_workers_their_number() {
-    let rig = Rig::up(&two_sites(10, 20));
-    let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));
-    let refused = rig.core.ports_to_open(&other).unwrap_err();
-    assert_eq!(refused, ReloadError::Device("fra".into()));
-    let workers = parse(&two_sites(10, 20).replace("name = \"r1\"", "name = \"r1\"\nworkers = 3"));
-    assert_eq!(rig.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
-    // Threads are there before any port is.
-    let (bare, _) = Rig::new("[router]\nname = \"r1\"\n");
-    assert_eq!(bare.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
 }
 
 #[test]
