@@ -44,7 +44,7 @@ pub fn run(topology: Topology, options: &UpOptions) -> Result<(), StageError> {
     check(&topology)?;
     let folder = RunFolder::create(&options.runs, Utc::now())?;
     let started = Nanos::now();
-    let mut stage = Stage::build(topology, options.seed, &folder)?;
+    let stage = Stage::build(topology, options.seed, &folder)?;
     stage.wait_for_sites()?;
     let mut probers = start_probers(&stage)?;
     for prober in &mut probers {

@@ -109,10 +109,12 @@ fn assert_run_folder(runs: &Path) {
         assert!(!found, "the page loads something: {foreign}");
     }
     let events = fs::read_to_string(folder.join("events.jsonl")).unwrap();
-    let kinds: BTreeSet<String> = events
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].as_str().unwrap().into())
-        .collect();
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: BTreeSet<&str> =
+        events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    let times = |events: &[Value]| events.iter().map(|e| e["t_ns"].as_u64()).collect::<Vec<_>>();
+    assert!(times(&events).is_sorted(), "{:?}", times(&events));
     for kind in ["ready", "carrier", "site", "select", "publish", "drain", "reload", "fault"] {
         assert!(kinds.contains(kind), "no {kind} among {kinds:?}");
     }
@@ -148,8 +150,27 @@ fn an_interrupt_in_the_middle_leaves_nothing_behind() {
     })
     .unwrap();
     assert_eq!(entries(), 0, "the lab is listed still");
+    assert_events_up_to_the_break(runs.path());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("/run/netns/ams"), "{mounts}");
+}
+
+/// Of what was on the screen when the demo was broken off nothing is missing.
+fn assert_events_up_to_the_break(runs: &Path) {
+    let folder = fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
+    let text = fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    // The last line may be cut where the program ended.
+    let whole = &text[..=text.rfind('\n').unwrap()];
+    let events: Vec<Value> =
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for kind in ["ready", "fault", "site", "select", "heal"] {
+        assert!(events.iter().any(|event| event["kind"] == kind), "no {kind} in {whole}");
+    }
+    // Every event of the router, from its first on.
+    let of_router = events.iter().filter(|event| event["schema"] == "nearhop.event.v1");
+    let numbers: Vec<u64> = of_router.map(|event| event["seq"].as_u64().unwrap()).collect();
+    let first = numbers[0];
+    assert!(numbers.iter().zip(first..).all(|(&is, should)| is == should), "{numbers:?}");
 }
 
 /// Root on the host is more than labs need: an ordinary user has to be enough.

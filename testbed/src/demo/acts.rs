@@ -67,16 +67,16 @@ impl Show {
         wait_until("the moment of the kill", Duration::from_secs(1), || Nanos::now() >= at)?;
         let act = self.stage.inflict(kind, site)?;
         self.wait_for_flows("another site to answer every flow", |now| now != site)?;
-        let router = &self.stage.router;
+        let told = &self.stage.events;
         wait_until("the router to tell of the fault", Duration::from_secs(5), || {
-            FAMILIES.iter().all(|&family| {
-                router.told(act.before.0, |event| is_site(event, site, family, false))
-            })
+            FAMILIES
+                .iter()
+                .all(|&family| told.told(act.before.0, |event| is_site(event, site, family, false)))
         })?;
         let end = Nanos::now();
         self.prober.set_spacing(CALM).map_err(DemoError::lab)?;
         let taken = self.records(start..end)?;
-        let events = self.stage.events_since(act.before)?;
+        let events = self.stage.events.router_events(act.before.0);
         let window = Window { start_ns: start.0, fault_ns: act.before.0, end_ns: end.0 };
         let mut kills = Vec::new();
         for family in FAMILIES {

@@ -89,8 +89,9 @@ impl Show {
         ]
     }
 
-    pub(super) fn finish_events(&mut self) -> Result<Vec<Mark>, DemoError> {
-        self.stage.events_since(Nanos::ZERO)?;
+    /// What has happened, in the order of time, also on disk.
+    pub(super) fn finish_events(&self) -> Result<Vec<Mark>, DemoError> {
+        self.stage.events.finish()?;
         Ok(self.stage.events.marks())
     }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nearhop::event::{Event, Family};
 use serde::{Deserialize, Serialize};
@@ -68,8 +69,12 @@ pub enum Line {
     Lab(LabEvent),
 }
 
-/// Collects events; what has come is on disk at once, and in the order of time at the end.
-pub struct EventLog {
+/// Collects events from whoever has a copy of it; what has come is on disk at once, and in the order
+/// of time at the end.
+#[derive(Clone)]
+pub struct EventLog(Arc<Mutex<Inner>>);
+
+struct Inner {
     path: PathBuf,
     out: BufWriter<File>,
     lines: Vec<Line>,
@@ -78,42 +83,73 @@ pub struct EventLog {
 impl EventLog {
     pub(super) fn create(path: &Path) -> Result<Self, ReportError> {
         let file = File::create(path).map_err(ReportError::at(path))?;
-        Ok(Self { path: path.to_owned(), out: BufWriter::new(file), lines: Vec::new() })
+        let inner = Inner { path: path.to_owned(), out: BufWriter::new(file), lines: Vec::new() };
+        Ok(Self(Arc::new(Mutex::new(inner))))
     }
 
     /// Adds a router's event.
-    pub fn router(&mut self, event: Event) -> Result<(), ReportError> {
-        self.add(Line::Router(event))
+    pub fn router(&self, event: Event) -> Result<(), ReportError> {
+        self.inner().add(Line::Router(event))
     }
 
     /// Adds something the lab did at `t_ns`, CLOCK_MONOTONIC.
-    pub fn lab(&mut self, t_ns: u64, kind: LabEventKind) -> Result<(), ReportError> {
-        self.add(Line::Lab(LabEvent { schema: LAB_SCHEMA.to_owned(), t_ns, kind }))
+    pub fn lab(&self, t_ns: u64, kind: LabEventKind) -> Result<(), ReportError> {
+        self.inner().add(Line::Lab(LabEvent { schema: LAB_SCHEMA.to_owned(), t_ns, kind }))
     }
 
     /// All events so far, in the order in which they came.
-    pub fn lines(&self) -> &[Line] {
-        &self.lines
+    pub fn lines(&self) -> Vec<Line> {
+        self.inner().lines.clone()
     }
 
-    /// The router's events so far.
-    pub fn router_events(&self) -> Vec<Event> {
-        let router = |line: &Line| match line {
-            Line::Router(event) => Some(event.clone()),
-            Line::Lab(_) => None,
-        };
-        self.lines.iter().filter_map(router).collect()
+    /// The router's events so far that happened at `since_ns` or later.
+    pub fn router_events(&self, since_ns: u64) -> Vec<Event> {
+        self.inner().router_events(since_ns).cloned().collect()
+    }
+
+    /// Whether an event of the router that happened at `since_ns` or later fits.
+    pub fn told(&self, since_ns: u64, fits: impl Fn(&Event) -> bool) -> bool {
+        self.inner().router_events(since_ns).any(fits)
     }
 
     /// Faults, heals and changes, by time.
     pub fn marks(&self) -> Vec<Mark> {
-        let mut marks: Vec<Mark> = self.lines.iter().filter_map(Line::mark).collect();
+        let mut marks: Vec<Mark> = self.inner().lines.iter().filter_map(Line::mark).collect();
         marks.sort_by_key(|mark| mark.t_ns);
         marks
     }
 
-    /// Writes the file anew, by time; gives the lines.
-    pub fn finish(mut self) -> Result<Vec<Line>, ReportError> {
+    /// Writes the file anew, by time; gives the lines. What comes later is added at its end.
+    pub fn finish(&self) -> Result<Vec<Line>, ReportError> {
+        let mut inner = self.inner();
+        inner.sort()?;
+        Ok(inner.lines.clone())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn add(&mut self, line: Line) -> Result<(), ReportError> {
+        let written = write_line(&mut self.out, &line).and_then(|()| self.out.flush());
+        // In the list also when the disk is full: what is measured rests on it.
+        self.lines.push(line);
+        written.map_err(ReportError::at(&self.path))
+    }
+
+    fn router_events(&self, since_ns: u64) -> impl Iterator<Item = &Event> {
+        let router = self.lines.iter().filter_map(|line| match line {
+            Line::Router(event) => Some(event),
+            Line::Lab(_) => None,
+        });
+        router.filter(move |event| event.t_ns >= since_ns)
+    }
+
+    /// A reader of the file sees it as it was, or sorted, and never a part.
+    fn sort(&mut self) -> Result<(), ReportError> {
         self.lines.sort_by_key(Line::t_ns);
         let sorted = self.path.with_extension("jsonl.new");
         let file = File::create(&sorted).map_err(ReportError::at(&sorted))?;
@@ -121,13 +157,7 @@ impl EventLog {
         let written = self.lines.iter().try_for_each(|line| write_line(&mut out, line));
         written.and_then(|()| out.flush()).map_err(ReportError::at(&sorted))?;
         std::fs::rename(&sorted, &self.path).map_err(ReportError::at(&self.path))?;
-        Ok(self.lines)
-    }
-
-    fn add(&mut self, line: Line) -> Result<(), ReportError> {
-        let written = write_line(&mut self.out, &line).and_then(|()| self.out.flush());
-        written.map_err(ReportError::at(&self.path))?;
-        self.lines.push(line);
+        self.out = out;
         Ok(())
     }
 }

@@ -284,7 +284,7 @@ fn a_folder_holds_everything_and_no_two_runs_share_one() {
 fn events_are_on_disk_at_once_and_by_time_in_the_end() {
     let root = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(root.path(), Utc::from_unix(0)).unwrap();
-    let mut log = folder.events().unwrap();
+    let log = folder.events().unwrap();
     let path = folder.path().join("events.jsonl");
     let down = site_down("fra", Family::Ipv4, 30, 31);
     log.router(down.clone()).unwrap();
@@ -301,7 +301,8 @@ fn events_are_on_disk_at_once_and_by_time_in_the_end() {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     assert_eq!(read(), log.lines());
-    assert_eq!(log.router_events(), [down]);
+    assert_eq!(log.router_events(30_000), [down]);
+    assert!(log.router_events(30_001).is_empty() && !log.told(30_001, |_| true));
     let labels: Vec<_> = log.marks().into_iter().map(|mark| mark.label).collect();
     assert_eq!(labels, ["silent kill of fra, ipv4", "fra healed after silent kill"]);
     let lines = log.finish().unwrap();
@@ -312,4 +313,7 @@ fn events_are_on_disk_at_once_and_by_time_in_the_end() {
         first,
         r#"{"schema":"nearlab.event.v1","t_ns":20000,"kind":"fault","how":"silent","site":"fra","family":"ipv4"}"#
     );
+    // Of a lab that is kept, more events come.
+    log.lab(50_000, LabEventKind::Note { text: "later".into() }).unwrap();
+    assert_eq!(read().iter().map(Line::t_ns).collect::<Vec<_>>(), [20_000, 30_000, 40_000, 50_000]);
 }

@@ -159,14 +159,14 @@ impl<'a> Play<'a> {
     }
 
     fn finish(
-        mut self,
+        self,
         begin: Nanos,
         traces: &[Trace],
         options: &RunOptions,
         folder: &RunFolder,
     ) -> Result<bool, StageError> {
         let console = Console::new(options.json);
-        let events = self.stage.events_since(Nanos::ZERO)?;
+        let events = self.stage.events.router_events(0);
         let record = Record {
             begin_ns: begin.0,
             end_ns: (begin + self.scenario.lasts).0,

@@ -80,9 +80,9 @@ impl Stage {
             start_site(&lab, &site.name, folder)?;
         }
         wait_until("the router's control socket", START_BUDGET, || socket.exists())?;
-        let router = Router::follow(&socket)?;
-        let silence = lab.silence().map_or_else(|| "unknown".into(), |way| way.to_string());
         let events = folder.events()?;
+        let router = Router::follow(&socket, events.clone())?;
+        let silence = lab.silence().map_or_else(|| "unknown".into(), |way| way.to_string());
         Ok(Self { lab, router, order, events, config, router_name, silence })
     }
 
@@ -98,23 +98,20 @@ impl Stage {
     }
 
     /// Waits until every site of every service is up in every family.
-    pub(crate) fn wait_for_sites(&mut self) -> Result<(), StageError> {
+    pub(crate) fn wait_for_sites(&self) -> Result<(), StageError> {
         let wanted = legs(self.lab.topology());
-        let (mut up, mut fresh) = (BTreeSet::new(), Vec::new());
-        let router = &mut self.router;
+        let events = &self.events;
         wait_for("every site to be up in the router", START_BUDGET, || {
-            for event in router.take_new() {
-                note_up(&event, &mut up);
-                fresh.push(event);
-            }
+            let mut up = BTreeSet::new();
+            events.router_events(0).iter().for_each(|event| note_up(event, &mut up));
             let missing: Vec<_> = wanted.difference(&up).map(|leg| leg.1.as_str()).collect();
             if missing.is_empty() { Ok(()) } else { Err(format!("not up: {}", missing.join(", "))) }
         })?;
-        fresh.into_iter().try_for_each(|event| Ok(self.events.router(event)?))
+        Ok(())
     }
 
     /// Does this to a site, and says so in the log.
-    pub(crate) fn inflict(&mut self, how: KillKind, site: &str) -> Result<Act, StageError> {
+    pub(crate) fn inflict(&self, how: KillKind, site: &str) -> Result<Act, StageError> {
         let act = self.lab.inflict(fault(how), site).map_err(StageError::lab)?;
         let fault = LabEventKind::Fault { how, site: site.to_owned(), family: None };
         self.events.lab(act.before.0, fault)?;
@@ -122,14 +119,14 @@ impl Stage {
     }
 
     /// Undoes [`Self::inflict`], and says so in the log.
-    pub(crate) fn heal(&mut self, how: KillKind, site: &str) -> Result<Act, StageError> {
+    pub(crate) fn heal(&self, how: KillKind, site: &str) -> Result<Act, StageError> {
         let act = self.lab.heal(fault(how), site).map_err(StageError::lab)?;
         self.events.lab(act.before.0, LabEventKind::Heal { how, site: site.to_owned() })?;
         Ok(act)
     }
 
     /// Asks the router for a change, such as `drain/ams`, and says so in the log.
-    pub(crate) fn ask(&mut self, path: &str) -> Result<(), StageError> {
+    pub(crate) fn ask(&self, path: &str) -> Result<(), StageError> {
         self.router.post(&format!("/v1/{path}"))?;
         self.note(LabEventKind::Change { what: path.replace('/', " ") })
     }
@@ -146,18 +143,9 @@ impl Stage {
         self.note(LabEventKind::Change { what })
     }
 
-    pub(crate) fn note(&mut self, kind: LabEventKind) -> Result<(), StageError> {
+    pub(crate) fn note(&self, kind: LabEventKind) -> Result<(), StageError> {
         self.events.lab(Nanos::now().0, kind)?;
         Ok(())
-    }
-
-    /// Takes the router's new events into the log, and gives those from `since` on.
-    pub(crate) fn events_since(&mut self, since: Nanos) -> Result<Vec<Event>, StageError> {
-        for event in self.router.take_new() {
-            self.events.router(event)?;
-        }
-        let all = self.events.router_events();
-        Ok(all.into_iter().filter(|event| event.t_ns >= since.0).collect())
     }
 
     /// Their names, in order.
