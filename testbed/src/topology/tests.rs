@@ -31,6 +31,7 @@ fn the_router_accepts_its_configuration() {
         assert!(warnings.is_empty(), "{warnings:?}");
         assert_eq!((config.ports.len(), config.services[0].sites.len()), (4, 3));
         assert_eq!(config.services[0].sites[0].health.len(), 2);
+        assert_eq!(config.services[0].latency_unit, None, "a busy machine moves no flow");
     }
 }
 
