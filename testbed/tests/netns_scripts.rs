@@ -7,8 +7,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
 
+#[path = "../../router/tests/support/skip.rs"]
+mod skip;
+
 use std::env;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nearhop::port::netns::NetNs;
+use skip::skip;
 
 const NAME: &str = "the_lab_by_hand_fails_over_and_goes_without_a_trace";
 
@@ -25,7 +29,7 @@ fn the_lab_by_hand_fails_over_and_goes_without_a_trace() {
         return whole_life();
     }
     if let Some(why) = cannot_run() {
-        return skip(&why);
+        return skip(NAME, &why);
     }
     let nearhop = build_nearhop();
     let this = env::current_exe().unwrap();
@@ -69,7 +73,7 @@ fn the_configuration_is_one_that_nearhop_takes_without_a_warning() {
 fn whole_life() {
     let up = call("up.sh", &[]);
     if up.status.code() == Some(ENVIRONMENT) {
-        return skip(String::from_utf8_lossy(&up.stderr).trim());
+        return skip(NAME, &String::from_utf8_lossy(&up.stderr));
     }
     assert!(up.status.success(), "up.sh: {up:?}");
     served_by("ams");
@@ -197,18 +201,6 @@ fn exists(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())
-}
-
-/// Says that this test did not run, and why, where `cargo xtask test` collects such words.
-fn skip(why: &str) {
-    let line = format!("netns_scripts::{NAME}: {}", why.replace('\n', "; "));
-    eprintln!("SKIPPED {line}");
-    let required = env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1");
-    assert!(!required, "NEARHOP_REQUIRE_ALL=1, and yet: {line}");
-    if let Some(log) = env::var_os("NEARHOP_SKIP_LOG") {
-        let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        writeln!(log, "{line}").unwrap();
-    }
 }
 
 fn repository() -> &'static Path {

@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
 
-use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+#[path = "../../router/tests/support/skip.rs"]
+mod skip;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use skip::skip;
 
 #[test]
 fn every_file_that_comes_with_the_lab_is_valid() {
@@ -143,18 +147,11 @@ fn run(file: &Path, runs: &Path) -> Option<Output> {
     Some(output)
 }
 
-/// Says that a test did not run, and why, where `cargo xtask test` collects such words.
+/// This machine cannot build labs; anything else is a failure.
 fn cannot(output: &Output) {
-    let why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    let line = format!("scenarios: {why}");
-    assert_eq!(output.status.code(), Some(ENVIRONMENT), "{line}");
-    eprintln!("SKIPPED {line}");
-    let required = std::env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1");
-    assert!(!required, "NEARHOP_REQUIRE_ALL=1, and yet: {line}");
-    if let Some(log) = std::env::var_os("NEARHOP_SKIP_LOG") {
-        let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        writeln!(log, "{line}").unwrap();
-    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(ENVIRONMENT), "{why}");
+    skip("scenarios", &why);
 }
 
 /// Labs that play at once would find each other's checks late.

@@ -217,7 +217,7 @@ fn dig_agrees() {
     in_namespace("dig_agrees", || {
         if Command::new("dig").arg("-v").output().is_err() {
             let why = "dig is not installed: apt-get install bind9-dnsutils";
-            return traffic_support::skip("dig_agrees", why);
+            return traffic_support::skip::skip("dig_agrees", why);
         }
         let _site = Site::start("ams-2");
         let cases: [(&[&str], &str); 8] = [

@@ -6,12 +6,13 @@
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)] // unshare(2) and the ioctls of TUN
 
+pub mod skip;
 pub mod trace;
 pub mod wire;
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -39,18 +40,7 @@ pub fn in_namespaces(test: &str, body: impl FnOnce()) {
     }
     let mut unshare = match unshare_that_works() {
         Ok(command) => command,
-        Err(reason) => {
-            let required = env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1");
-            assert!(!required, "{test} cannot run: {reason}");
-            // Written past `cargo test`'s capture, which would hide it.
-            let _ = writeln!(io::stderr(), "{test}: SKIPPED: {reason}");
-            // `cargo xtask test` lists these at its end.
-            if let Some(log) = env::var_os("NEARHOP_SKIP_LOG") {
-                let log = File::options().create(true).append(true).open(log);
-                let _ = log.and_then(|mut log| writeln!(log, "{test}: {reason}"));
-            }
-            return;
-        }
+        Err(reason) => return skip::skip(test, &reason),
     };
     let child = unshare
         .arg(env::current_exe().expect("this test's binary"))

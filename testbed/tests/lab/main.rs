@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use nearlab::sandbox::{Options, enter};
 
+use support::skip::skip;
 use support::{CASE, Case, in_sandbox, unavailable};
 
 fn main() -> ExitCode {
@@ -54,8 +55,7 @@ fn inside() -> Vec<Case> {
 fn trials() -> Vec<Trial> {
     let missing = unavailable();
     if let Some(why) = &missing {
-        eprintln!("labs cannot be built here, their tests are skipped: {why}");
-        support::log_skipped(&why.replace('\n', "; "));
+        skip("lab", &format!("labs cannot be built here: {why}"));
     }
     let inside = inside()
         .into_iter()

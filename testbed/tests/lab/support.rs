@@ -1,8 +1,9 @@
 //! What the cases share: starting themselves in a sandbox, and small programs to run in labs.
 
+#[path = "../../../router/tests/support/skip.rs"]
+pub mod skip;
+
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Write;
 use std::net::UdpSocket;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -51,19 +52,10 @@ pub fn in_sandbox(case: &str) -> Result<(), String> {
 
 /// Why sandboxes cannot be had here, if they cannot; required ones are tried regardless.
 pub fn unavailable() -> Option<String> {
-    if std::env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1") {
+    if skip::all_required() {
         return None;
     }
     in_sandbox("fit").err()
-}
-
-/// Tells `cargo xtask test` why, which lists what did not run.
-pub fn log_skipped(why: &str) {
-    if let Some(log) = std::env::var_os("NEARHOP_SKIP_LOG") {
-        let log = File::options().create(true).append(true).open(log);
-        // The reason was printed too, and is no reason to fail.
-        let _ = log.and_then(|mut log| writeln!(log, "lab: {why}"));
-    }
 }
 
 /// A lab with a cable from the client to one site instead of a router, and an echo server there.

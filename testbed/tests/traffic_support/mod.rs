@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+#[path = "../../../router/tests/support/skip.rs"]
+pub mod skip;
+
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -30,7 +32,7 @@ pub fn in_namespace(name: &str, body: impl FnOnce()) {
     if !probe.as_ref().is_ok_and(|output| output.status.success()) {
         let why =
             format!("cannot make a user and network namespace with unshare and ip: {probe:?}");
-        return skip(name, &why);
+        return skip::skip(name, &why);
     }
     let output = Command::new("unshare")
         .args(["-Urn", "--kill-child", "--fork", "--pid", "sh", "-c", &script])
@@ -44,17 +46,6 @@ pub fn in_namespace(name: &str, body: impl FnOnce()) {
     println!("{text}");
     assert!(output.status.success(), "{name} failed inside its namespace:\n{text}");
     assert!(text.contains("1 passed"), "{name} did not run inside its namespace:\n{text}");
-}
-
-/// Says why the test called `name` does not run, also where `cargo xtask test` collects that; fails
-/// if NEARHOP_REQUIRE_ALL=1.
-pub fn skip(name: &str, why: &str) {
-    assert!(std::env::var("NEARHOP_REQUIRE_ALL").as_deref() != Ok("1"), "{why}");
-    eprintln!("skipped: {why}");
-    if let Some(log) = std::env::var_os("NEARHOP_SKIP_LOG") {
-        let mut log = File::options().create(true).append(true).open(log).unwrap();
-        writeln!(log, "{name}: {}", why.replace('\n', "; ")).unwrap();
-    }
 }
 
 /// Whether packets to the addresses on `lo` find their way: the kernel's IPv6 puts the route in

@@ -6,6 +6,8 @@ mod command;
 mod lint;
 mod report;
 mod shell;
+#[path = "../../../../router/tests/support/skip.rs"]
+mod skip;
 mod test;
 
 use std::process::ExitCode;
@@ -76,8 +78,7 @@ fn run(steps: &[&Step]) -> ExitCode {
         eprintln!("error: cannot enter {}: {error}", command::root().display());
         return ExitCode::from(2);
     }
-    let require_all = std::env::var_os("NEARHOP_REQUIRE_ALL").is_some_and(|value| value == "1");
-    let mut report = Report::new(require_all);
+    let mut report = Report::new(skip::all_required());
     for step in steps {
         println!("\n== {}: {}", step.name, step.about);
         let start = Nanos::now();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command::{cargo, output, program, repository_files, root, run, succeeds};
 use crate::report::Outcome;
-use crate::{Step, shell};
+use crate::{Step, shell, skip};
 
 /// In the order in which they run.
 pub const STEPS: &[Step] = &[
@@ -45,7 +45,7 @@ fn tests() -> Outcome {
     } else {
         cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"])
     };
-    match run(command.env(SKIP_LOG, &log)) {
+    match run(command.env(skip::LOG, &log)) {
         Outcome::Passed => passed_but(&fs::read_to_string(&log).unwrap_or_default()),
         other => other,
     }
@@ -152,7 +152,6 @@ fn rustup_cargo(chosen: &[&str]) -> std::process::Command {
 }
 
 const PACKAGES: &str = "./.ci/packages";
-const SKIP_LOG: &str = "NEARHOP_SKIP_LOG";
 const PACKAGES_BY_FOLDER: [(&str, &str); 3] =
     [("fib/src", "nearhop-fib"), ("router/src", "nearhop"), ("testbed/src", "nearlab")];
 
