@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nearhop::event::{EventKind, MoveCause};
 use nearhop::port::memory::LinkState;
-use nearhop::sim::{Action, Power};
+use nearhop::sim::{Action, Impairment, Part, Power};
 use nearhop::time::Nanos;
 use sim_support::{LINK_DELAY, Lab, Plan, R1, R2};
 
@@ -298,6 +298,75 @@ fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
         assert!(at <= cut + ms(45) && at > cut + ms(25), "{at}");
     }
     lab.assert_sound();
+}
+
+#[test]
+fn a_control_part_that_stands_still_stops_no_failover() {
+    let mut lab = lab();
+    let stall = |stalled| Action::Stall { node: R2, part: Part::Control, stalled };
+    lab.act(stall(true));
+    let cut = lab.link(lab.ams.link, LinkState::Silent);
+    lab.drain(lab.par, true);
+    lab.run_ms(200);
+    assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+    assert_eq!(lab.lost_since(cut + ms(30)), 0);
+    assert!(lab.events_since(cut).all(|happened| happened.node != R2), "nothing is told");
+    lab.act(stall(false));
+    lab.run_ms(50);
+    for at in down_at(&lab, "ams", cut, "probe silent") {
+        assert!(at <= cut + ms(30), "told late, with its own time: {at}");
+    }
+    assert_eq!(lab.sites_now(), ["fra"], "par is drained as soon as somebody takes the order");
+    lab.assert_sound();
+}
+
+#[test]
+fn a_worker_that_stands_still_loses_nothing_but_time() {
+    let mut lab = lab();
+    let stall = |stalled| Action::Stall { node: R2, part: Part::Worker, stalled };
+    // Shorter than the checks of r1 wait for an answer, and those of r2.
+    let began = lab.act(stall(true));
+    lab.run_ms(15);
+    lab.act(stall(false));
+    lab.run_ms(100);
+    assert_eq!(lab.lost_since(began - ms(50)), 0);
+    assert_eq!(lab.sites_now(), ["ams"]);
+    assert_eq!(lab.events_since(began).count(), 0);
+    lab.assert_sound();
+}
+
+#[test]
+fn a_router_that_is_killed_starts_anew_and_reads_the_state_of_its_ports() {
+    let mut lab = lab();
+    lab.drain(lab.ams, true);
+    let killed = lab.act(Action::Stop { node: R2 });
+    lab.run_ms(100);
+    assert_eq!(lab.sites_now(), ["home"]);
+    assert!(lab.events_since(killed).all(|happened| happened.node == R1));
+    lab.link(lab.fra.link, LinkState::Down);
+    let started = lab.act(Action::Start { node: R2 });
+    lab.run_ms(400);
+    assert_eq!(lab.sites_now(), ["ams"], "the drain is forgotten");
+    assert!(lab.site_events("fra", started).iter().all(|event| !event.2), "it has no carrier");
+    assert_eq!(lab.lost_since(lab.now() - ms(50)), 0);
+}
+
+#[test]
+fn late_copied_and_damaged_packets_move_nothing() {
+    let mut lab = lab();
+    let began = lab.now();
+    let impairment = Impairment { reorder: 300, duplicate: 300, corrupt: 0 };
+    lab.act(Action::Impair { link: lab.ams.link, impairment });
+    lab.run_ms(300);
+    assert_eq!((lab.lost_since(began), lab.sites_now()), (0, vec!["ams"]));
+    let arrived = lab.each_flow().map(|flow| flow.arrivals.len()).sum::<usize>();
+    let sent = lab.each_flow().map(|flow| flow.sent.len()).sum::<usize>();
+    assert!(arrived > sent + sent / 10, "{arrived} answers to {sent} packets");
+    let impairment = Impairment { corrupt: 100, ..Impairment::default() };
+    lab.act(Action::Impair { link: lab.ams.link, impairment });
+    lab.run_ms(300);
+    assert!(lab.lost_since(began) > 0, "what is damaged counts as lost");
+    lab.assert_moves_explained();
 }
 
 #[test]

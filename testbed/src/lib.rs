@@ -13,6 +13,7 @@ pub mod measure;
 pub mod report;
 pub mod sandbox;
 pub mod scenario;
+pub mod sim;
 pub mod site;
 mod stage;
 mod sys;

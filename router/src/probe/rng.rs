@@ -19,6 +19,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A number below `limit`, which is not 0. Small limits are as good as even.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next_u64() % limit
+    }
+
     pub(crate) fn next_u16(&mut self) -> u16 {
         (self.next_u64() >> 48) as u16
     }

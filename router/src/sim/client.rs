@@ -96,18 +96,42 @@ impl Flow {
     }
 }
 
+/// Which way a packet of a flow goes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Way {
+    ToSite,
+    ToClient,
+}
+
 /// What a packet to a client answers: flow, number, site. `None` if it is no answer.
 pub(super) fn read_answer(packet: &[u8]) -> Option<(FlowId, usize, String)> {
     let meta = Meta::parse(packet).ok()?;
+    let (flow, seq, site) = read_payload(packet, &meta)?;
+    Some((flow, seq, String::from_utf8_lossy(site).into_owned()))
+}
+
+/// The flow a packet belongs to, its number there, and which way it goes. `None` if it belongs to
+/// none of these, or is damaged.
+pub(super) fn read_numbers(packet: &[u8], flows: &[Flow]) -> Option<(FlowId, usize, Way)> {
+    let meta = Meta::parse(packet).ok()?;
+    let (id, seq, _) = read_payload(packet, &meta)?;
+    let flow = flows.get(id.0)?;
+    let (client, service) = (flow.src.ip(), flow.dst.ip());
+    if (meta.src, meta.dst) == (client, service) {
+        return Some((id, seq, Way::ToSite));
+    }
+    ((meta.src, meta.dst) == (service, client)).then_some((id, seq, Way::ToClient))
+}
+
+fn read_payload<'p>(packet: &'p [u8], meta: &Meta) -> Option<(FlowId, usize, &'p [u8])> {
     if meta.protocol != protocol::UDP {
         return None;
     }
     let datagram = Udp::parse(&packet[meta.header_len..meta.len]).ok()?;
     let valid = datagram.is_valid(meta.src, meta.dst);
-    let (numbers, site) = datagram.payload().split_first_chunk::<PAYLOAD>().filter(|_| valid)?;
+    let (numbers, rest) = datagram.payload().split_first_chunk::<PAYLOAD>().filter(|_| valid)?;
     let number = |at: usize| numbers[at..at + 4].iter().fold(0, |n, &b| n << 8 | usize::from(b));
-    let (flow, seq) = (FlowId(number(0)), number(4));
-    Some((flow, seq, String::from_utf8_lossy(site).into_owned()))
+    Some((FlowId(number(0)), number(4), rest))
 }
 
 /// A flow's number and a packet's.

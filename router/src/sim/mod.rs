@@ -15,12 +15,19 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod draft;
+mod link;
 mod net;
 mod node;
 mod plane;
 mod site;
+mod trail;
+pub mod trial;
 
 pub use client::{Arrival, Client, Flow, FlowId};
-pub use net::{Action, End, Happened, LinkId, Net, Stuck};
-pub use node::{Node, NodeError};
+pub use draft::{Draft, SERVICES};
+pub use link::{End, Impairment, LATE_MAX, LinkId};
+pub use net::{Action, Happened, Net, Stuck};
+pub use node::{Node, NodeError, Part};
 pub use site::{Power, Site};
+pub use trail::Return;

@@ -1,15 +1,20 @@
 //! The network between routers, sites and clients, and its clock.
 #![forbid(unsafe_code)]
 
+mod action;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::client::{Client, Flow, FlowId, read_answer};
+pub use action::Action;
+
+use super::client::{Arrival, Client, Flow, FlowId, read_answer};
+use super::link::{End, Fate, Flying, Impairment, Link, LinkId};
 use super::node::{Node, NodeError};
-use super::site::{Power, Site};
-use super::{Arrival, client};
+use super::site::Site;
+use super::trail::{Return, Trails};
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::port::memory::LinkState;
@@ -20,85 +25,22 @@ use crate::time::Nanos;
 pub struct Net {
     now: Nanos,
     rng: Rng,
-    nodes: Vec<Node>,
+    routers: Vec<Router>,
     sites: Vec<Site>,
     clients: Vec<Client>,
     flows: Vec<Flow>,
     links: Vec<Link>,
     /// By router and port: the link there, and which of its ends.
     joined: BTreeMap<(usize, String), (LinkId, usize)>,
-    timers: Vec<Option<Nanos>>,
     awake: BTreeSet<usize>,
     agenda: BTreeMap<(Nanos, u64), Action>,
     flying: BTreeMap<(Nanos, u64), Flying>,
     order: u64,
     happened: Vec<Happened>,
+    trails: Trails,
     steps: u64,
+    delivered: u64,
     carrier_delay: Duration,
-}
-
-/// Names a link of a [`Net`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct LinkId(pub usize);
-
-/// What a link ends at.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum End {
-    /// One of the clients.
-    Client(usize),
-    /// A port of one of the routers.
-    Node(usize, String),
-    /// One of the sites.
-    Site(usize),
-}
-
-/// Something that is done to the network.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// A router's leg flaps are forgiven.
-    ClearDamping {
-        /// Which router.
-        node: usize,
-    },
-    /// A site is drained at one router, or taken back.
-    Drain {
-        /// Which router.
-        node: usize,
-        /// The site's name there.
-        site: String,
-        /// Whether it takes no new flows from now on.
-        drained: bool,
-    },
-    /// A link changes.
-    Link {
-        /// Which link.
-        link: LinkId,
-        /// How it is from now on.
-        state: LinkState,
-    },
-    /// A router is told of the carrier of a port.
-    News {
-        /// Which router.
-        node: usize,
-        /// The port's name.
-        port: String,
-        /// Whether there is carrier.
-        up: bool,
-    },
-    /// A site, or its server, dies or comes back.
-    Power {
-        /// Which site.
-        site: usize,
-        /// What works from now on.
-        power: Power,
-    },
-    /// A router is given another configuration.
-    Reload {
-        /// Which router.
-        node: usize,
-        /// The configuration.
-        config: Box<Config>,
-    },
 }
 
 /// An event of one of the routers.
@@ -124,7 +66,7 @@ pub enum Stuck {
         waiting: String,
     },
     /// A configuration was not taken.
-    #[error("at {now} a reload failed: {error}")]
+    #[error("at {now} a configuration was not taken: {error}")]
     Reload {
         /// When.
         now: Nanos,
@@ -133,18 +75,22 @@ pub enum Stuck {
     },
 }
 
-struct Link {
-    ends: [End; 2],
-    delay: Duration,
-    state: LinkState,
-    lost: u64,
+/// A router and what surrounds its process.
+struct Router {
+    node: Node,
+    /// When to step it next.
+    timer: Option<Nanos>,
+    /// What it was given last.
+    config: Config,
+    running: bool,
+    /// What its control part was asked for while it stood still.
+    postponed: Vec<Action>,
 }
 
-/// A packet on a link.
-struct Flying {
-    link: LinkId,
-    to: usize,
-    packet: Vec<u8>,
+impl Router {
+    fn new(node: Node, config: Config) -> Self {
+        Self { node, timer: None, config, running: true, postponed: Vec::new() }
+    }
 }
 
 impl Net {
@@ -153,19 +99,20 @@ impl Net {
         Self {
             now: START,
             rng: Rng::new(seed),
-            nodes: Vec::new(),
+            routers: Vec::new(),
             sites: Vec::new(),
             clients: Vec::new(),
             flows: Vec::new(),
             links: Vec::new(),
             joined: BTreeMap::new(),
-            timers: Vec::new(),
             awake: BTreeSet::new(),
             agenda: BTreeMap::new(),
             flying: BTreeMap::new(),
             order: 0,
             happened: Vec::new(),
+            trails: Trails::default(),
             steps: 0,
+            delivered: 0,
             carrier_delay: CARRIER_DELAY,
         }
     }
@@ -175,11 +122,10 @@ impl Net {
     /// # Errors
     /// As [`Node::new`].
     pub fn add_node(&mut self, config: Config) -> Result<usize, NodeError> {
-        let node = Node::new(self.now, config, self.rng.next_u64())?;
-        self.nodes.push(node);
-        self.timers.push(None);
-        self.awake.insert(self.nodes.len() - 1);
-        Ok(self.nodes.len() - 1)
+        let node = Node::new(self.now, config.clone(), self.rng.next_u64())?;
+        self.routers.push(Router::new(node, config));
+        self.awake.insert(self.routers.len() - 1);
+        Ok(self.routers.len() - 1)
     }
 
     /// Adds a site.
@@ -205,7 +151,8 @@ impl Net {
             }
         }
         let delay = delay.max(Duration::from_nanos(1));
-        self.links.push(Link { ends, delay, state: LinkState::Up, lost: 0 });
+        let (state, impairment) = (LinkState::Up, Impairment::default());
+        self.links.push(Link { ends, delay, state, impairment, lost: 0 });
         id
     }
 
@@ -244,8 +191,8 @@ impl Net {
         while let Some(due) = self.next_due().filter(|&due| due <= until) {
             turns = if due > self.now { 0 } else { turns + 1 };
             if turns > TURNS_MAX {
-                let first = self.timers.iter().position(|&at| at == Some(due));
-                let waiting = first.map_or("the network", |index| self.nodes[index].name());
+                let first = self.routers.iter().find(|router| router.timer == Some(due));
+                let waiting = first.map_or("the network", |router| router.node.name());
                 return Err(Stuck::Clock { now: self.now, waiting: waiting.to_owned() });
             }
             self.now = self.now.max(due);
@@ -265,7 +212,7 @@ impl Net {
 
     /// The router with this number.
     pub fn node(&self, index: usize) -> &Node {
-        &self.nodes[index]
+        &self.routers[index].node
     }
 
     /// The site with this number.
@@ -293,6 +240,11 @@ impl Net {
         self.links[id.0].state
     }
 
+    /// What a link does to packets.
+    pub fn impairment(&self, id: LinkId) -> Impairment {
+        self.links[id.0].impairment
+    }
+
     /// Packets that a link has swallowed.
     pub fn lost(&self, id: LinkId) -> u64 {
         self.links[id.0].lost
@@ -308,6 +260,22 @@ impl Net {
         self.steps
     }
 
+    /// How many packets came to routers.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Packets of flows that came to a router again, in the order of time.
+    pub fn returns(&self) -> &[Return] {
+        self.trails.returns()
+    }
+
+    /// The routers that a packet of a flow passed on its way to a site; `None` if it was copied or
+    /// damaged by a link, or came to no router.
+    pub fn trail(&self, flow: FlowId, seq: usize) -> Option<Vec<usize>> {
+        self.trails.to_site(flow, seq)
+    }
+
     /// How long after a cut or heal both ends are told.
     pub fn set_carrier_delay(&mut self, delay: Duration) {
         self.carrier_delay = delay;
@@ -320,62 +288,8 @@ impl Net {
         let agenda = self.agenda.first_key_value().map(|(key, _)| key.0);
         let flying = self.flying.first_key_value().map(|(key, _)| key.0);
         let flows = self.flows.iter().map(|flow| flow.next).filter(|&t| t < Nanos(u64::MAX));
-        let timers = self.timers.iter().copied().flatten();
+        let timers = self.routers.iter().filter_map(|router| router.timer);
         agenda.into_iter().chain(flying).chain(flows).chain(timers).min()
-    }
-
-    fn act(&mut self) -> Result<(), Stuck> {
-        while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= self.now) {
-            let action = entry.remove();
-            self.perform(action)?;
-        }
-        Ok(())
-    }
-
-    fn perform(&mut self, action: Action) -> Result<(), Stuck> {
-        let now = self.now;
-        match action {
-            Action::Link { link, state } => self.set_link(link, state),
-            Action::Power { site, power } => self.sites[site].power = power,
-            Action::News { node, port, up } => self.wake(node).set_carrier(now, &port, up),
-            Action::ClearDamping { node } => self.wake(node).clear_damping(now),
-            Action::Drain { node, site, drained } => {
-                self.wake(node).drain(now, &site, drained);
-            }
-            Action::Reload { node, config } => {
-                let outcome = self.wake(node).apply(now, *config);
-                outcome.map_err(|error| Stuck::Reload { now, error })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A router that has to be stepped in this turn.
-    fn wake(&mut self, node: usize) -> &mut Node {
-        self.awake.insert(node);
-        &mut self.nodes[node]
-    }
-
-    /// What is on the link is lost unless it is up. Both ends of a cut or healed link are told
-    /// after the carrier delay; their devices refuse packets at once.
-    fn set_link(&mut self, id: LinkId, state: LinkState) {
-        let link = &mut self.links[id.0];
-        let before = std::mem::replace(&mut link.state, state);
-        if state != LinkState::Up {
-            let flying = self.flying.len();
-            self.flying.retain(|_, flying| flying.link != id);
-            link.lost += (flying - self.flying.len()) as u64;
-        }
-        let (was, is) = (before != LinkState::Down, state != LinkState::Down);
-        if was == is {
-            return;
-        }
-        for end in self.links[id.0].ends.clone() {
-            if let End::Node(node, port) = end {
-                self.nodes[node].set_wire(&port, is);
-                self.at(self.now + self.carrier_delay, Action::News { node, port, up: is });
-            }
-        }
     }
 
     fn deliver(&mut self) {
@@ -388,16 +302,22 @@ impl Net {
                         self.put(link, to, answer);
                     }
                 }
-                End::Node(node, port) => {
-                    self.awake.insert(node);
-                    let device = self.nodes[node].device(&port);
-                    // A port that was removed or is full loses it, as a real one does.
-                    if device.is_none_or(|device| device.inject(&packet).is_err()) {
-                        self.links[link.0].lost += 1;
-                    }
-                }
+                End::Node(node, port) => self.hand_in(link, node, &port, &packet),
             }
         }
+    }
+
+    fn hand_in(&mut self, link: LinkId, index: usize, port: &str, packet: &[u8]) {
+        let router = &self.routers[index];
+        let device = router.node.device(port).filter(|_| router.running);
+        // A port that was removed or is full loses it, as a real one does.
+        if device.is_none_or(|device| device.inject(packet).is_err()) {
+            self.links[link.0].lost += 1;
+            return;
+        }
+        self.delivered += 1;
+        self.trails.visit(self.now, index, packet, &self.flows);
+        self.awake.insert(index);
     }
 
     fn receive(&mut self, client: usize, packet: &[u8]) {
@@ -422,7 +342,7 @@ impl Net {
                 continue;
             }
             let end = End::Client(flow.client);
-            let packet = flow.send(self.now, client::FlowId(index));
+            let packet = flow.send(self.now, FlowId(index));
             let place = self.links.iter().position(|link| link.ends.contains(&end));
             if let (Some(place), Some(packet)) = (place, packet) {
                 let from = usize::from(self.links[place].ends[1] == end);
@@ -432,29 +352,38 @@ impl Net {
     }
 
     /// Sends a packet into a link from one of its ends.
-    fn put(&mut self, id: LinkId, from: usize, packet: Vec<u8>) {
-        let key = (self.now + self.links[id.0].delay, self.next_order());
+    fn put(&mut self, id: LinkId, from: usize, mut packet: Vec<u8>) {
         let link = &mut self.links[id.0];
-        if link.state == LinkState::Up {
-            self.flying.insert(key, Flying { link: id, to: 1 - from, packet });
-        } else {
+        if link.state != LinkState::Up {
             link.lost += 1;
+            return;
+        }
+        let due = self.now + link.delay;
+        let Fate { late, flip } = link.impairment.fate(&packet, &mut self.rng);
+        if late.len() > 1 || flip.is_some() {
+            self.trails.taint(&packet, &self.flows);
+        }
+        if let Some(bit) = flip {
+            packet[bit / 8] ^= 1 << (bit % 8);
+        }
+        for late in late {
+            let key = (due + late, self.next_order());
+            self.flying.insert(key, Flying { link: id, to: 1 - from, packet: packet.clone() });
         }
     }
 
     fn step_nodes(&mut self) {
-        let due = |at: &Option<Nanos>| at.is_some_and(|at| at <= self.now);
-        let due: Vec<usize> =
-            (0..self.nodes.len()).filter(|index| due(&self.timers[*index])).collect();
+        let due = |index: &usize| self.routers[*index].timer.is_some_and(|at| at <= self.now);
+        let due: Vec<usize> = (0..self.routers.len()).filter(due).collect();
         self.awake.extend(due);
         for index in std::mem::take(&mut self.awake) {
-            let node = &mut self.nodes[index];
+            let Router { node, timer, .. } = &mut self.routers[index];
             node.step(self.now);
             self.steps += 1;
             while let Some((t, kind)) = node.poll_event() {
                 self.happened.push(Happened { t, node: index, kind });
             }
-            self.timers[index] = node.poll_timeout(self.now);
+            *timer = node.poll_timeout(self.now);
             self.collect(index);
         }
     }
@@ -465,7 +394,7 @@ impl Net {
         let ports = self.joined.range(first..).take_while(|((of, _), _)| *of == node);
         let ports: Vec<_> = ports.map(|((_, port), &place)| (port.clone(), place)).collect();
         for (port, (link, end)) in ports {
-            let sent = self.nodes[node].device(&port).map(|device| device.drain());
+            let sent = self.routers[node].node.device(&port).map(|device| device.drain());
             for packet in sent.into_iter().flatten() {
                 self.put(link, end, packet);
             }

@@ -41,6 +41,17 @@ pub struct Node {
     watched: BTreeSet<PathId>,
     next_round_trips: Nanos,
     probes_lost: u64,
+    stalled: BTreeSet<Part>,
+}
+
+/// A part of a router that can stand still while the others go on.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Part {
+    /// The control thread: nothing is published and no event is told. Liveness, which is the
+    /// heartbeat thread's, still reaches the worker.
+    Control,
+    /// The worker: packets wait in the ports, answers to probes among them.
+    Worker,
 }
 
 /// Why a router does not take a configuration.
@@ -83,6 +94,7 @@ impl Node {
             watched: BTreeSet::new(),
             next_round_trips: now + ROUND_TRIPS_EVERY,
             probes_lost: 0,
+            stalled: BTreeSet::new(),
         };
         node.apply(now, config)?;
         Ok(node)
@@ -137,11 +149,26 @@ impl Node {
         self.tell_core(now);
     }
 
+    /// Lets a part stand still, or go on; what the monitor had to say meanwhile comes first then.
+    pub fn stall(&mut self, now: Nanos, part: Part, stalled: bool) {
+        if stalled {
+            self.stalled.insert(part);
+        } else {
+            self.stalled.remove(&part);
+            self.tell_core(now);
+        }
+    }
+
+    /// Whether a part stands still.
+    pub fn stalls(&self, part: Part) -> bool {
+        self.stalled.contains(&part)
+    }
+
     /// Does everything that is due: packets first, as each of the threads does, so that an answer
     /// that came in time counts before its absence does.
     pub fn step(&mut self, now: Nanos) {
         for _ in 0..ROUNDS_MAX {
-            let any = self.plane.run(now, &mut self.punts);
+            let any = !self.stalls(Part::Worker) && self.plane.run(now, &mut self.punts);
             self.take_in(now);
             if !any {
                 break;
@@ -150,17 +177,13 @@ impl Node {
         self.monitor.handle_timeout(now);
         self.poll_host(now);
         self.send_probes(now);
-        for first in self.plane.take_first_packets() {
-            self.core.handle_first_packet(0, first);
-        }
-        self.tell_core(now);
-        if now >= self.next_round_trips {
+        let round_trips = now >= self.next_round_trips;
+        if round_trips {
             self.next_round_trips = now + ROUND_TRIPS_EVERY;
-            // What a stalled reader holds back is published by the next step's retry.
-            let _ = self.core.handle_round_trips(now, self.monitor.round_trips());
         }
-        let _ = self.core.retry(now);
-        self.stop(now);
+        if !self.stalls(Part::Control) {
+            self.step_control(now, round_trips);
+        }
     }
 
     /// When to call [`Self::step`] next, unless a packet comes before.
@@ -205,6 +228,19 @@ impl Node {
     /// Probes that their port did not take.
     pub fn probes_lost(&self) -> u64 {
         self.probes_lost
+    }
+
+    fn step_control(&mut self, now: Nanos, round_trips: bool) {
+        for first in self.plane.take_first_packets() {
+            self.core.handle_first_packet(0, first);
+        }
+        self.tell_core(now);
+        if round_trips {
+            // What a stalled reader holds back is published by the next step's retry.
+            let _ = self.core.handle_round_trips(now, self.monitor.round_trips());
+        }
+        let _ = self.core.retry(now);
+        self.stop(now);
     }
 
     fn port_id(&self, name: &str) -> Option<PortId> {
@@ -319,6 +355,9 @@ impl Node {
     /// Hands the monitor's news on, round-trip times first: a site that comes up is to be ranked by
     /// what is known of it.
     fn tell_core(&mut self, now: Nanos) {
+        if self.stalls(Part::Control) {
+            return;
+        }
         let mut first = true;
         while let Some(event) = self.monitor.poll_event() {
             if std::mem::take(&mut first) {

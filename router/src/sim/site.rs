@@ -71,7 +71,7 @@ impl Site {
     }
 
     fn datagram(&mut self, meta: &Meta, upper: &[u8]) -> Option<Vec<u8>> {
-        let request = Udp::parse(upper).ok()?;
+        let request = Udp::parse(upper).ok().filter(|udp| udp.is_valid(meta.src, meta.dst))?;
         let payload = if request.dst_port() == DNS {
             dns_answer(request.payload())?
         } else {
@@ -88,15 +88,18 @@ impl Site {
 }
 
 fn echo_reply(meta: &Meta, upper: &[u8]) -> Option<Vec<u8>> {
-    let (ident, seq, data) = match meta.dst {
-        IpAddr::V4(_) => {
-            let request = Icmp::parse(upper).ok().filter(|m| m.kind() == icmp::ECHO_REQUEST)?;
+    let (ident, seq, data) = match (meta.src, meta.dst) {
+        (_, IpAddr::V4(_)) => {
+            let request = Icmp::parse(upper).ok().filter(Icmp::is_valid)?;
+            let request = Some(request).filter(|m| m.kind() == icmp::ECHO_REQUEST)?;
             (request.ident(), request.seq(), request.data())
         }
-        IpAddr::V6(_) => {
-            let request = Icmpv6::parse(upper).ok().filter(|m| m.kind() == icmpv6::ECHO_REQUEST)?;
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let request = Icmpv6::parse(upper).ok().filter(|m| m.is_valid(src, dst))?;
+            let request = Some(request).filter(|m| m.kind() == icmpv6::ECHO_REQUEST)?;
             (request.ident(), request.seq(), request.data())
         }
+        _ => return None,
     };
     let mut out = vec![0; data.len() + HEADERS_MAX];
     let (src, dst) = (meta.dst, meta.src);

@@ -10,18 +10,18 @@
 #![allow(dead_code)] // each test file uses a part
 #![allow(clippy::unwrap_used)] // it is all for tests
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nearhop::config::{self, Config};
+use nearhop::config::Config;
 use nearhop::event::{EventKind, Family, MoveCause};
 use nearhop::port::memory::LinkState;
-use nearhop::sim::{Action, End, Flow, FlowId, Happened, LinkId, Net, Power, Site};
+use nearhop::sim::{
+    Action, Draft, End, Flow, FlowId, Happened, LinkId, Net, Power, SERVICES, Site,
+};
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
 
-pub const SERVICES: [&str; 2] = ["198.51.100.53:7", "[2001:db8:53::53]:7"];
 pub const R1: usize = 0;
 pub const R2: usize = 1;
 pub const LINK_DELAY: Duration = Duration::from_micros(200);
@@ -79,32 +79,35 @@ impl Plan {
 
     pub fn r1(self) -> Config {
         let far_ms = self.far_ms;
-        let ports = [
-            port("client", "10.0.0.1", "fd00::1"),
-            port("home", "10.1.0.1", "fd00:1::1"),
-            port("r2", "10.12.0.1", "fd00:12::1"),
-        ];
         let far =
             format!(r#"health = {{ icmp = {{}}, interval = "{far_ms}ms", fall = 4, rise = 3 }}"#);
-        let sites = [site("far", "r2", 10, &far), site("home", "home", 20, &self.health())];
-        router("r1", &ports, &[("10.2.0.0/16", "r2"), ("fd00:2::/32", "r2")], &sites)
+        Draft::new("r1")
+            .port("client", "10.0.0.1/24", "fd00::1/64")
+            .port("home", "10.1.0.1/24", "fd00:1::1/64")
+            .port("r2", "10.12.0.1/24", "fd00:12::1/64")
+            .route("10.2.0.0/16", "r2")
+            .route("fd00:2::/32", "r2")
+            .site("far", "r2", 10, &far)
+            .site("home", "home", 20, &self.health())
+            .config()
+            .unwrap()
     }
 
     pub fn r2(self) -> Config {
-        let ports = [
-            port("r1", "10.12.0.2", "fd00:12::2"),
-            port("ams", "10.2.1.1", "fd00:2:1::1"),
-            port("fra", "10.2.2.1", "fd00:2:2::1"),
-            port("par", "10.2.3.1", "fd00:2:3::1"),
-        ];
         let health = self.health();
         let fra = if self.fra_checked { &*health } else { "" };
-        let sites = [
-            site("ams", "ams", self.ams_cost, &health),
-            site("fra", "fra", 20, fra),
-            site("par", "par", 20, &health),
-        ];
-        router("r2", &ports, &[("10.0.0.0/24", "r1"), ("fd00::/64", "r1")], &sites)
+        Draft::new("r2")
+            .port("r1", "10.12.0.2/24", "fd00:12::2/64")
+            .port("ams", "10.2.1.1/24", "fd00:2:1::1/64")
+            .port("fra", "10.2.2.1/24", "fd00:2:2::1/64")
+            .port("par", "10.2.3.1/24", "fd00:2:3::1/64")
+            .route("10.0.0.0/24", "r1")
+            .route("fd00::/64", "r1")
+            .site("ams", "ams", self.ams_cost, &health)
+            .site("fra", "fra", 20, fra)
+            .site("par", "par", 20, &health)
+            .config()
+            .unwrap()
     }
 }
 
@@ -279,28 +282,4 @@ impl Lab {
 
 fn names(node: usize) -> &'static str {
     ["r1", "r2"][node]
-}
-
-fn port(name: &str, v4: &str, v6: &str) -> String {
-    format!(
-        "[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\naddresses = [\"{v4}/24\", \"{v6}/64\"]\n"
-    )
-}
-
-fn site(name: &str, via: &str, cost: u32, health: &str) -> String {
-    format!("[[service.site]]\nname = \"{name}\"\nvia = \"{via}\"\ncost = {cost}\n{health}\n")
-}
-
-fn router(name: &str, ports: &[String], routes: &[(&str, &str)], sites: &[String]) -> Config {
-    let mut table = String::new();
-    for (prefix, via) in routes {
-        writeln!(table, "[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"").unwrap();
-    }
-    let text = format!(
-        "[router]\nname = \"{name}\"\n{}{table}[[service]]\nname = \"www\"\n\
-         prefixes = [\"198.51.100.53/32\", \"2001:db8:53::53/128\"]\n{}",
-        ports.concat(),
-        sites.concat(),
-    );
-    config::parse(name, &text).unwrap_or_else(|errors| panic!("{errors}")).0
 }

@@ -12,7 +12,7 @@ use nearhop::config::Style;
 use nearlab::sandbox::{self, Options};
 use nearlab::scenario::{self, FileErrors, Scenario};
 use nearlab::topology::Topology;
-use nearlab::{demo, doctor, lab, site, traffic, up};
+use nearlab::{demo, doctor, lab, sim, site, traffic, up};
 
 /// Whole anycast networks out of Linux network namespaces.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Try whole routers on a fake clock by faults from a seed, without a lab.
+    Sim(sim::SimOptions),
     /// Build a lab, start its router, sites and traffic, and leave it up until Ctrl-C.
     Up(up::UpOptions),
     /// Say what this machine has for labs, and what mends it where it lacks something.
@@ -91,6 +93,9 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Run(options) => play(&options),
         Command::Validate { files } => Ok(validate(&files)),
+        Command::Sim(options) => {
+            Ok(if sim::run(&options)? { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+        }
         Command::Up(options) => stand(&options),
         Command::Doctor { json } => {
             let report = doctor::run()?;

@@ -15,6 +15,7 @@ pub const STEPS: &[Step] = &[
     Step { name: "shell", about: "shellcheck on every script", run: shell::check },
     Step { name: "tests", about: "unit, integration and bench targets", run: tests },
     Step { name: "doctests", about: "examples in the documentation", run: doctests },
+    Step { name: "sim", about: "random networks and faults on a fake clock", run: sim },
     Step { name: "loom", about: "all interleavings of readers and the writer", run: loom },
     Step { name: "asan", about: "AddressSanitizer on packages with unsafe code", run: asan },
     Step { name: "miri", about: "undefined behaviour in the tables, by interpreting", run: miri },
@@ -49,6 +50,12 @@ fn tests() -> Outcome {
         Outcome::Passed => passed_but(&fs::read_to_string(&log).unwrap_or_default()),
         other => other,
     }
+}
+
+/// With those of `router/tests/sim_seeds.rs` a thousand.
+fn sim() -> Outcome {
+    let nearlab = ["run", "--quiet", "--package", "nearlab", "--bin", "nearlab", "--"];
+    run(cargo(nearlab).args(["sim", "--start-seed", "101", "--seeds", "900"]))
 }
 
 fn passed_but(log: &str) -> Outcome {

@@ -1,0 +1,130 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::sim::{FlowId, Return};
+
+#[test]
+fn the_same_seed_gives_the_same_story() {
+    let story = |seed| run(seed, Options::default()).story;
+    let first = story(3);
+    assert!(first.len() > 100, "{}", first.len());
+    assert_eq!(first, story(3));
+    assert_ne!(first, story(4));
+}
+
+#[test]
+fn seeds_draw_every_shape_every_size_and_every_fault() {
+    let outcomes: Vec<Outcome> = (1..=40).map(|seed| run(seed, Options::default())).collect();
+    let shapes: BTreeSet<Shape> = outcomes.iter().map(|one| one.shape).collect();
+    assert_eq!(shapes, Shape::ALL.into());
+    let sizes: BTreeSet<usize> = outcomes.iter().map(|one| one.routers).collect();
+    assert_eq!(sizes, (2..=6).collect());
+    let faults: BTreeSet<Fault> =
+        outcomes.iter().flat_map(|one| one.faults.keys().copied()).collect();
+    assert_eq!(faults, Fault::ALL.into());
+    for invariant in Invariant::ALL {
+        let checked: u64 = outcomes.iter().map(|one| one.checked[&invariant]).sum();
+        assert!(checked > 100, "{checked} {} for {}", invariant.unit(), invariant.label());
+    }
+}
+
+#[test]
+fn each_invariant_that_is_broken_is_noticed_as_itself() {
+    for invariant in Invariant::ALL {
+        // In a circle whose sites all die packets go round too.
+        let options = Options { spoil: Some(invariant), shape: Some(Shape::Chain) };
+        let broken = |seed| -> BTreeSet<Invariant> {
+            run(seed, options).breaches.iter().map(|breach| breach.invariant).collect()
+        };
+        // Of some seeds one site is left, which is the dearest and the cheapest.
+        let first = (1..=20).map(broken).find(|broken| broken.contains(&invariant));
+        let first = first.unwrap_or_else(|| panic!("{} is not noticed", invariant.label()));
+        // Nobody is served by a site that is dead, or at the end of a loop.
+        let follows = [invariant, Invariant::BlackHole, Invariant::Site];
+        assert!(first.iter().all(|one| follows.contains(one)), "{}: {first:?}", invariant.label());
+    }
+}
+
+/// All sites die in silence, and each router falls back on the next until it has missed enough
+/// answers. Between two routers the rule against U-turns keeps packets from going to and fro;
+/// between three they go round.
+#[test]
+fn a_transient_loop_is_counted_and_ends_in_time() {
+    let (died, world) = all_sites_die(Shape::Circle);
+    let loops = judge::loops(world.net.returns());
+    let [one] = &loops[..] else { panic!("{loops:?}") };
+    // Their own sites are given up after three echoes, 20 ms apart; the other router after four,
+    // 40 ms apart.
+    let ms = Duration::from_millis;
+    assert!(one.from > died + ms(40) && one.to < died + ms(160 + 40), "{one:?}, died at {died}");
+    assert!(one.lasted() > ms(20) && one.returns > 60, "{one:?}: a packet alone gives 60");
+    let expired = |node| world.net.node(node).counters().of(crate::verdict::Verdict::TtlExpired);
+    assert!((0..3).map(expired).sum::<u64>() > 0, "a packet ends by its TTL");
+
+    let (_, world) = all_sites_die(Shape::Pair);
+    assert_eq!(world.net.returns(), []);
+}
+
+/// When they died; and the world when that is over, and nothing goes round any more.
+fn all_sites_die(shape: Shape) -> (Nanos, World) {
+    let mut rng = Rng::new(1);
+    let plan = Plan::draw(&mut rng, Some(shape));
+    let mut world = World::new(1, plan, rng).unwrap();
+    world.run_for(WARM_UP).unwrap();
+    world.start_flows();
+    world.run_for(Duration::from_millis(300)).unwrap();
+    assert_eq!(world.net.returns(), [], "no loop as long as the sites live");
+    let died = world.net.now();
+    (0..world.plan.sites.len()).for_each(|site| world.set_power(site, Power::Off));
+    world.run_for(budget(world.plan.routers())).unwrap();
+    let judged = world.net.now();
+    world.run_for(Duration::from_millis(300)).unwrap();
+    assert!(world.net.returns().iter().all(|at| at.t < judged));
+    (died, world)
+}
+
+#[test]
+fn transient_loops_are_told_apart_by_the_time_between_them() {
+    let at = |ms: u64| Return { t: Nanos(ms * 1_000_000), flow: FlowId(0), node: 0 };
+    let found = judge::loops(&[at(10), at(20), at(60), at(120)]);
+    let lasted: Vec<_> = found.iter().map(|one| (one.lasted().as_millis(), one.returns)).collect();
+    assert_eq!(lasted, [(50, 3), (0, 1)]);
+}
+
+/// The oracle against a network that is written down by hand: r0 - r1 - r2, a site behind r1 and
+/// one behind r2; r0 and r1 prefer what is farther away.
+#[test]
+fn the_oracle_follows_costs_links_drains_and_the_way_back() {
+    let leg = |to, cost| Leg { to, cost };
+    let plan = Plan {
+        shape: Shape::Chain,
+        legs: vec![
+            vec![leg(To::Trunk(0), 10)],
+            vec![leg(To::Trunk(1), 10), leg(To::Site(0), 20)],
+            vec![leg(To::Site(1), 10)],
+        ],
+        trunks: vec![[0, 1], [1, 2]],
+        sites: vec![1, 2],
+        clients: vec![0, 2],
+        every_ms: vec![20; 3],
+    };
+    let mut world = World::new(1, plan, Rng::new(1)).unwrap();
+    let mut says = |change: &mut dyn FnMut(&mut World)| {
+        change(&mut world);
+        world.run_for(Duration::from_millis(1)).unwrap();
+        let expected = Judge::new(None).expected(&world);
+        let names: Vec<Vec<&str>> =
+            expected.iter().map(|sites| sites.iter().map(String::as_str).collect()).collect();
+        format!("{names:?}")
+    };
+    let both = r#"[["s1"], ["s1"]]"#;
+    assert_eq!(says(&mut |_| ()), both);
+    let drained = (2, "s1".to_owned());
+    assert_eq!(says(&mut |w| w.drained.extend([drained.clone()])), both, "it is all r2 has");
+    assert_eq!(says(&mut |w| w.set_power(1, Power::ServerDead)), r#"[["s0"], []]"#);
+    assert_eq!(says(&mut |w| w.set_power(1, Power::On)), both);
+    let cut = |w: &mut World| w.set_link(w.trunk_links[1], LinkState::Silent);
+    assert_eq!(says(&mut { cut }), r#"[["s0"], ["s1"]]"#);
+    let first = |w: &mut World| w.set_link(w.trunk_links[0], LinkState::Down);
+    assert_eq!(says(&mut { first }), r#"[[], ["s1"]]"#);
+}

@@ -1,0 +1,182 @@
+//! `nearlab sim`: trials of whole routers on a fake clock, one for each seed.
+#![forbid(unsafe_code)]
+
+mod told;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use nearhop::sim::trial::{Invariant, Options, Outcome, Shape, run as run_trial};
+
+use told::Totals;
+
+/// What `nearlab sim` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimOptions {
+    /// How many seeds are tried.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub start_seed: u64,
+    /// Replay this seed alone, and print everything that happens.
+    #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "start_seed"])]
+    pub seed: Option<u64>,
+    /// Only networks of this shape.
+    #[arg(long)]
+    pub shape: Option<ShapeArg>,
+    /// Break an invariant on purpose, to see that it is noticed.
+    #[arg(long = "break", value_name = "INVARIANT")]
+    pub spoil: Option<InvariantArg>,
+    /// Print nothing but one line of JSON on standard output (nearlab.sim.v1).
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How routers are linked, as typed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum ShapeArg {
+    /// Two to six in a row.
+    Chain,
+    /// Three, each of which falls back on the next.
+    Circle,
+    /// Four to six in a row, with links across.
+    Mesh,
+    /// Two, each of which falls back on the other.
+    Pair,
+    /// Three to six in a ring.
+    Ring,
+}
+
+/// What has to hold, as typed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum InvariantArg {
+    /// Every packet ends in one verdict: one too many is counted.
+    Account,
+    /// No black hole while a path exists: every site dies when all is judged.
+    BlackHole,
+    /// No flow moves without a cause: what routers said is forgotten.
+    Cause,
+    /// No forwarding loop after the budget: two routers are told to send to one another.
+    Loop,
+    /// The site is the oracle's: the oracle is told wrong costs.
+    Site,
+    /// Bounded work: no step is allowed.
+    Work,
+}
+
+/// Runs the trials; `true` if everything held in all of them.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(options: &SimOptions) -> std::io::Result<bool> {
+    let trial = options.trial();
+    let (first, seeds) = options.seed.map_or((options.start_seed, options.seeds), |seed| (seed, 1));
+    let mut out = std::io::stdout().lock();
+    if let Some(seed) = options.seed {
+        let outcome = run_trial(seed, trial);
+        if !options.json {
+            told::story(&mut out, &outcome)?;
+        }
+        return finish(&mut out, options, &Totals::of(seed, vec![outcome]));
+    }
+    let totals = Totals::of(first, try_all(first, seeds, trial));
+    finish(&mut out, options, &totals)
+}
+
+impl SimOptions {
+    fn trial(&self) -> Options {
+        let shape = self.shape.map(|shape| match shape {
+            ShapeArg::Chain => Shape::Chain,
+            ShapeArg::Circle => Shape::Circle,
+            ShapeArg::Mesh => Shape::Mesh,
+            ShapeArg::Pair => Shape::Pair,
+            ShapeArg::Ring => Shape::Ring,
+        });
+        let spoil = self.spoil.map(|invariant| match invariant {
+            InvariantArg::Account => Invariant::Account,
+            InvariantArg::BlackHole => Invariant::BlackHole,
+            InvariantArg::Cause => Invariant::Cause,
+            InvariantArg::Loop => Invariant::Loop,
+            InvariantArg::Site => Invariant::Site,
+            InvariantArg::Work => Invariant::Work,
+        });
+        Options { shape, spoil }
+    }
+
+    /// What repeats the trial of a seed.
+    fn replay(&self, seed: u64) -> String {
+        let trial = self.trial();
+        let shape = trial.shape.map(|shape| format!(" --shape {}", shape.label()));
+        let spoil = trial.spoil.map(|invariant| format!(" --break {}", invariant.label()));
+        let (shape, spoil) = (shape.unwrap_or_default(), spoil.unwrap_or_default());
+        format!("nearlab sim --seed {seed}{shape}{spoil}")
+    }
+}
+
+fn finish(
+    out: &mut impl std::io::Write,
+    options: &SimOptions,
+    totals: &Totals,
+) -> std::io::Result<bool> {
+    let replay = |seed| options.replay(seed);
+    if options.json {
+        writeln!(out, "{}", told::json(totals, replay))?;
+        for (seed, what) in totals.failures() {
+            // Standard output has one line and no other.
+            let _ = writeln!(std::io::stderr(), "replay: {}  # {what}", replay(seed));
+        }
+        return Ok(totals.ok());
+    }
+    told::table(out, totals)?;
+    for (seed, what) in totals.failures() {
+        writeln!(out, "replay: {}  # {what}", replay(seed))?;
+    }
+    Ok(totals.ok())
+}
+
+/// On every core; the outcomes are in the order of seeds, without their stories.
+fn try_all(first: u64, seeds: u64, options: Options) -> Vec<Outcome> {
+    let next = AtomicU64::new(0);
+    let done: Mutex<Vec<Outcome>> = Mutex::default();
+    let terminal = std::io::stderr().is_terminal();
+    let work = || {
+        loop {
+            // Which thread takes which seed is all the same to the outcomes.
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= seeds {
+                return;
+            }
+            let mut outcome = run_trial(first.wrapping_add(index), options);
+            outcome.story = Vec::new();
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push(outcome);
+            if terminal {
+                progress(done.len() as u64, seeds);
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let mut outcomes = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|outcome| outcome.seed.wrapping_sub(first));
+    outcomes
+}
+
+/// On one line, which is empty again at the end.
+fn progress(done: u64, of: u64) {
+    let mut err = std::io::stderr();
+    let _ = if done == of {
+        write!(err, "\r{:40}\r", "")
+    } else {
+        write!(err, "\r{done} of {of} seeds")
+    };
+    let _ = err.flush();
+}
