@@ -61,10 +61,18 @@ pub(super) async fn run(
         // operator waiting, nor they the lanes.
         tokio::select! {
             () = wake.notified() => control.handle_lanes(),
-            Some(command) = asked.recv() => control.handle_command(command),
+            Some(command) = asked.recv() => {
+                // News from before an order is heard before it: what the order moves, and why, is
+                // told by what was known.
+                control.handle_lanes();
+                control.handle_command(command);
+            }
             () = sleep_until(due) => {}
             _ = second.tick() => control.keep_house(),
-            _ = hangup.recv() => control.reload_by_signal(),
+            _ = hangup.recv() => {
+                control.handle_lanes();
+                control.reload_by_signal();
+            }
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
         }
