@@ -204,7 +204,10 @@ fn reload(world: &mut World) -> Result<(), TrialError> {
 fn restart(world: &mut World) -> Result<(), TrialError> {
     let node = any_router(world);
     world.tell(format!("{} is killed", router_name(node)));
-    let from = world.net.now();
+    // News that its control thread had no time to tell is never told.
+    let is_mute = world.net.node(node).stalls(Part::Control);
+    let now = world.net.now();
+    let from = world.mute_since.get(&node).copied().filter(|_| is_mute).unwrap_or(now);
     world.act(Action::Stop { node });
     pause(world, 5, 195)?;
     world.tell(format!("{} starts", router_name(node)));
@@ -219,6 +222,9 @@ fn stall(world: &mut World) {
     let part = [Part::Worker, Part::Control][world.rng.below(2) as usize];
     let ms = 20 + world.rng.below(280);
     world.tell(format!("{part:?} of {} stands still for {ms} ms", router_name(node)));
+    if part == Part::Control && !world.net.node(node).stalls(part) {
+        world.mute_since.insert(node, world.net.now());
+    }
     world.act(Action::Stall { node, part, stalled: true });
     let end = world.net.now() + Duration::from_millis(ms);
     world.net.at(end, Action::Stall { node, part, stalled: false });

@@ -1,7 +1,7 @@
 //! The network of one trial, and what was done to it so far.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -20,12 +20,14 @@ pub(super) struct World {
     pub(super) site_links: Vec<LinkId>,
     /// Router and site.
     pub(super) drained: BTreeSet<(usize, String)>,
-    /// When a router did not run.
+    /// Since when a router's control thread stands still, or stood the last time.
+    pub(super) mute_since: BTreeMap<usize, Nanos>,
+    /// When a router did not run, or told nothing and then was killed.
     pub(super) absences: Vec<Absence>,
     pub(super) story: Vec<Told>,
 }
 
-/// A router did not run.
+/// A router told nothing of what it did.
 pub(super) struct Absence {
     pub(super) node: usize,
     pub(super) from: Nanos,
@@ -58,8 +60,9 @@ impl World {
             let end = node(router, client_name(index));
             net.join(End::Client(client), end, LINK_DELAY);
         }
-        let (drained, absences, story) = (BTreeSet::new(), Vec::new(), Vec::new());
-        Ok(Self { net, plan, rng, trunk_links, site_links, drained, absences, story })
+        let (drained, mute_since) = (BTreeSet::new(), BTreeMap::new());
+        let (absences, story) = (Vec::new(), Vec::new());
+        Ok(Self { net, plan, rng, trunk_links, site_links, drained, mute_since, absences, story })
     }
 
     /// Starts flows of every client to the service in both families.
