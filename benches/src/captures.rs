@@ -20,7 +20,7 @@ use crate::stats::Summary;
 use crate::sys::{Capture, Captured};
 
 /// Runs the check.
-pub fn run(_: Wish, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
+pub fn run(_: Wish<'_>, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut nics = Vec::new();
     let mut rows = Vec::new();
     let mut built = |lab: &Lab| {

@@ -6,6 +6,7 @@
 
 mod captures;
 mod failover;
+mod fib;
 mod forward;
 mod noise;
 mod report;
@@ -14,7 +15,7 @@ mod sys;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,15 +42,25 @@ struct Cli {
     /// Leave the peers out.
     #[arg(long)]
     alone: bool,
+    /// Leave this peer out, by its name or its first word (`fib`).
+    #[arg(long, value_name = "PEER", value_delimiter = ',')]
+    without: Vec<String>,
+    /// Also draw the table as a bar chart (`fib`).
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// What a bench is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct Wish<'a> {
     /// How many repeats.
     pub repeat: u32,
     /// Without peers.
     pub alone: bool,
+    /// Without these.
+    pub without: &'a [String],
+    /// Where to draw the figures.
+    pub svg: Option<&'a Path>,
 }
 
 fn main() -> ExitCode {
@@ -101,12 +112,14 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     let chosen = choose(&cli.name)?;
     // Labs are never on the host; to be done while there is one thread.
     sandbox::enter(&sandbox::Options::named("bench")).map_err(BenchError::environment)?;
+    let Cli { repeat, alone, .. } = *cli;
+    let wish = Wish { repeat, alone, without: &cli.without, svg: cli.svg.as_deref() };
     let (mut met, mut quiet) = (true, true);
     let mut lines = String::new();
     for (name, bench) in chosen {
         noise::refuse_if_busy(cli.noisy)?;
         let mut noise = Noise::begin();
-        let rows = bench(Wish { repeat: cli.repeat, alone: cli.alone }, &mut noise)?;
+        let rows = bench(wish, &mut noise)?;
         let bench = Bench::new(name, noise.end(), rows);
         println!("{bench}");
         met &= bench.met();
@@ -127,7 +140,7 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
 }
 
-type Run = fn(Wish, &mut Noise) -> Result<Vec<report::Row>, BenchError>;
+type Run = fn(Wish<'_>, &mut Noise) -> Result<Vec<report::Row>, BenchError>;
 
 fn choose(name: &str) -> Result<Vec<(&'static str, Run)>, BenchError> {
     if name == "all" {
@@ -147,11 +160,15 @@ fn names() -> String {
     format!("there are: {}, all; not built yet: {}", names.join(", "), PLANNED.join(", "))
 }
 
-const BENCHES: &[(&str, Run)] =
-    &[("captures", captures::run), ("failover", failover::run), ("forward", forward::run)];
+const BENCHES: &[(&str, Run)] = &[
+    ("captures", captures::run),
+    ("failover", failover::run),
+    ("fib", fib::run),
+    ("forward", forward::run),
+];
 
 /// Named in the plan, and still to come.
-const PLANNED: &[&str] = &["fib", "throughput"];
+const PLANNED: &[&str] = &["throughput"];
 
 /// First argument that makes this program the `nearhop` command.
 pub const ROUTER: &str = "router";

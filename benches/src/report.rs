@@ -51,6 +51,9 @@ pub struct Row {
     pub met: Option<bool>,
     /// First and third quartile of nearhop's figure, in its unit.
     pub spread: Option<[f64; 2]>,
+    /// One of many: people see it only if it missed its target.
+    #[serde(skip)]
+    pub detail: bool,
 }
 
 impl Row {
@@ -79,6 +82,13 @@ impl Row {
     pub fn judged(mut self, target: impl Into<String>, met: bool) -> Self {
         self.target = target.into();
         self.met = Some(met);
+        self
+    }
+
+    /// Keeps it from people while its target is met.
+    #[must_use]
+    pub fn in_detail(mut self) -> Self {
+        self.detail = true;
         self
     }
 
@@ -114,16 +124,21 @@ impl fmt::Display for Bench {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MachineFacts { kernel, cpu, cores, .. } = &self.machine;
         writeln!(f, "\n{}: {cpu}, {cores} cores, {kernel}; {}\n", self.bench, self.noise)?;
-        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
+        let is_shown = |row: &&Row| !row.detail || row.met == Some(false);
+        let shown: Vec<&Row> = self.rows.iter().filter(is_shown).collect();
+        let width = shown.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
         writeln!(
             f,
             "{:<width$}  {:>10}  {:>21}  {:>10}  {:>7}  {:<5}  PEER, TARGET",
             "NAME", "NEARHOP", "QUARTILES", "PEER", "RATIO", "UNIT"
         )?;
-        for row in &self.rows {
+        for row in &shown {
             row.write(f, width)?;
         }
-        Ok(())
+        match self.rows.len() - shown.len() {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} rows that met their target, in --json"),
+        }
     }
 }
 

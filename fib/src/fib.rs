@@ -82,6 +82,20 @@ impl Fib {
         }
     }
 
+    /// As [`Self::lookup_batch`], for IPv4 alone.
+    pub fn lookup_batch_v4(&self, addrs: &[Ipv4Addr], found: &mut [GroupId]) {
+        for (addr, slot) in addrs.iter().zip(found) {
+            *slot = self.v4.lookup(*addr);
+        }
+    }
+
+    /// As [`Self::lookup_batch`], for IPv6 alone.
+    pub fn lookup_batch_v6(&self, addrs: &[Ipv6Addr], found: &mut [GroupId]) {
+        for (addr, slot) in addrs.iter().zip(found) {
+            *slot = self.v6.lookup(*addr);
+        }
+    }
+
     /// Chooses the member of `group` that a flow goes to now.
     #[inline]
     pub fn select(&self, group: GroupId, flow: FlowHash) -> Selected {

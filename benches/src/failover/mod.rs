@@ -24,7 +24,7 @@ use crate::report::{BenchError, Row};
 use crate::stats::Summary;
 
 /// Runs the bench.
-pub fn run(wish: Wish, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
+pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut ours = [Size::SMALL, Size::LARGE].map(|size| nearhop::build(size).map(Series::new));
     let mut linux = if wish.alone || !linux::is_here() {
         None
@@ -118,7 +118,7 @@ fn detail(series: &Series) -> Vec<Row> {
     figures.into_iter().filter_map(told).collect()
 }
 
-fn peers(wish: Wish, linux: Option<&[Series; 2]>) -> Vec<Row> {
+fn peers(wish: Wish<'_>, linux: Option<&[Series; 2]>) -> Vec<Row> {
     let mut rows = Vec::new();
     match linux {
         Some(linux) => rows.extend(linux.iter().flat_map(detail)),

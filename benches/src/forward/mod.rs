@@ -17,7 +17,7 @@ use crate::report::{BenchError, Row};
 use crate::stats::Summary;
 
 /// Runs the bench.
-pub fn run(wish: Wish, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
+pub fn run(wish: Wish<'_>, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let table = Table::load().map_err(BenchError::environment)?;
     let mut rig = Rig::new(&table);
     let rounds = (wish.repeat as usize).max(3);
