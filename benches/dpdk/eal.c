@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Starts DPDK's environment for the bench `fib`, and puts its memory into huge pages without any
- * having been reserved.
+ * Starts DPDK's environment for the bench `fib`, and gives it memory in transparent huge pages, so
+ * that none need be reserved.
  */
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -11,14 +12,10 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_malloc.h>
-#include <rte_memory.h>
 #include <rte_version.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* since Linux 6.1 */
-#endif
-
-#define HUGE_PAGE ((uintptr_t)2 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
+#define HEAP "nearhop"
 
 const char *shim_version(void)
 {
@@ -30,84 +27,77 @@ const char *shim_error(void)
 	return rte_strerror(rte_errno);
 }
 
-int shim_eal(int core, int mebibytes)
+/* Where the tables are: memory of ours that DPDK uses as a heap. */
+static struct {
+	char *base;
+	size_t length;
+	int socket;
+} arena;
+
+static int start(int core)
 {
-	char cores[16], memory[16];
+	char cores[16];
 	char *arguments[] = {
-		"nearhop-benches", "-l", cores, "-m", memory, "--no-huge", "--no-pci", "--in-memory",
-		"--no-telemetry", "--no-shconf", "--no-hpet", "--force-max-simd-bitwidth=512",
-		"--log-level=error", NULL,
+		"nearhop-benches", "-l", cores, "-m", "64", "--no-huge", "--no-pci", "--no-telemetry",
+		"--no-shconf", "--no-hpet", "--force-max-simd-bitwidth=512", "--log-level=error", NULL,
 	};
+
 	snprintf(cores, sizeof(cores), "%d", core);
-	snprintf(memory, sizeof(memory), "%d", mebibytes);
 	return rte_eal_init(RTE_DIM(arguments) - 1, arguments);
 }
 
-struct advice {
-	int what;
-	int refused;
-};
-
-/* Only whole huge pages are named: what is over at both ends stays in small ones. */
-static int advise_list(const struct rte_memseg_list *list, void *argument)
+/* DPDK's own memory without reserved huge pages is a file in memory that begins anywhere, which
+ * the kernel cannot give huge pages. So the tables get memory that can be had in huge pages, by the
+ * interface that DPDK has for memory of other origin.
+ */
+static int add_arena(size_t length)
 {
-	struct advice *advice = argument;
-	uintptr_t first = RTE_ALIGN_CEIL((uintptr_t)list->base_va, HUGE_PAGE);
-	uintptr_t last = RTE_ALIGN_FLOOR((uintptr_t)list->base_va + list->len, HUGE_PAGE);
+	char *area = mmap(NULL, length + HUGE_PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (last > first && madvise((void *)first, last - first, advice->what) != 0)
-		advice->refused++;
-	return 0;
+	if (area == MAP_FAILED) {
+		rte_errno = errno;
+		return -1;
+	}
+	arena.base = RTE_PTR_ALIGN_CEIL(area, HUGE_PAGE);
+	arena.length = length;
+	/* Where the kernel has none to give, ordinary pages serve; shim_memory tells. */
+	(void)madvise(arena.base, length, MADV_HUGEPAGE);
+	if (rte_malloc_heap_create(HEAP) != 0 ||
+	    rte_malloc_heap_memory_add(HEAP, arena.base, length, NULL, length / HUGE_PAGE,
+				       HUGE_PAGE) != 0)
+		return -1;
+	arena.socket = rte_malloc_heap_get_socket(HEAP);
+	return arena.socket < 0 ? -1 : 0;
 }
 
-/* Transparent huge pages for all of DPDK's memory, before it is touched. */
-int shim_huge_pages(void)
+/* Once in a process; binds the calling thread to the core. */
+int shim_eal(int core, int mebibytes)
 {
-	struct advice advice = {.what = MADV_HUGEPAGE};
-
-	rte_memseg_list_walk(advise_list, &advice);
-	return advice.refused;
+	if (start(core) < 0)
+		return -1;
+	return add_arena((size_t)mebibytes << 20);
 }
 
-/* Asks the kernel to make huge pages now of what became small ones. */
-int shim_collapse(void)
+/* The socket's number that stands for our memory. */
+int shim_socket(void)
 {
-	struct advice advice = {.what = MADV_COLLAPSE};
-
-	rte_memseg_list_walk(advise_list, &advice);
-	return advice.refused;
+	return arena.socket;
 }
 
-struct range {
-	uint64_t first, last;
-};
-
-static int widen_range(const struct rte_memseg_list *list, void *argument)
+/* The addresses between which the tables are. */
+void shim_memory(uint64_t range[2])
 {
-	struct range *range = argument;
-	uint64_t first = (uintptr_t)list->base_va;
-
-	range->first = RTE_MIN(range->first, first);
-	range->last = RTE_MAX(range->last, first + list->len);
-	return 0;
+	range[0] = (uintptr_t)arena.base;
+	range[1] = (uintptr_t)arena.base + arena.length;
 }
 
-/* The addresses between which DPDK's memory is. */
-void shim_memory(struct range *range)
-{
-	*range = (struct range){.first = UINT64_MAX};
-	rte_memseg_list_walk(widen_range, range);
-}
-
-/* Bytes that DPDK's heaps have given out. */
+/* Bytes that were given out. */
 uint64_t shim_allocated(void)
 {
 	struct rte_malloc_socket_stats stats;
-	uint64_t sum = 0;
-	int socket;
 
-	for (socket = 0; socket < RTE_MAX_NUMA_NODES; socket++)
-		if (rte_malloc_get_socket_stats(socket, &stats) == 0)
-			sum += stats.heap_allocsz_bytes;
-	return sum;
+	if (rte_malloc_get_socket_stats(arena.socket, &stats) != 0)
+		return 0;
+	return stats.heap_allocsz_bytes;
 }

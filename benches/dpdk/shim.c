@@ -31,6 +31,12 @@ struct table {
 	} of;
 };
 
+int shim_socket(void);
+
+/* Two-byte entries for IPv4. Those of rte_fib6 name at most 32,767 tbl8s, and the full table takes
+ * 38,096 (one for each different beginning of 24, 32, 40, ... bits that a longer prefix has), and
+ * more are reserved meanwhile: so four bytes.
+ */
 int shim_create(struct table *table, enum kind kind, const char *name, uint32_t routes,
 		uint32_t tbl8s, uint32_t miss)
 {
@@ -40,7 +46,7 @@ int shim_create(struct table *table, enum kind kind, const char *name, uint32_t 
 	};
 	struct rte_fib6_conf fib6 = {
 		.type = RTE_FIB6_TRIE, .default_nh = miss, .max_routes = routes,
-		.trie = {.nh_sz = RTE_FIB6_TRIE_2B, .num_tbl8 = tbl8s},
+		.trie = {.nh_sz = RTE_FIB6_TRIE_4B, .num_tbl8 = tbl8s},
 	};
 	struct rte_lpm_config lpm4 = {.max_rules = routes, .number_tbl8s = tbl8s};
 	struct rte_lpm6_config lpm6 = {.max_rules = routes, .number_tbl8s = tbl8s};
@@ -48,16 +54,16 @@ int shim_create(struct table *table, enum kind kind, const char *name, uint32_t 
 	table->kind = kind;
 	switch (kind) {
 	case FIB4:
-		table->of.fib4 = rte_fib_create(name, SOCKET_ID_ANY, &fib4);
+		table->of.fib4 = rte_fib_create(name, shim_socket(), &fib4);
 		break;
 	case FIB6:
-		table->of.fib6 = rte_fib6_create(name, SOCKET_ID_ANY, &fib6);
+		table->of.fib6 = rte_fib6_create(name, shim_socket(), &fib6);
 		break;
 	case LPM4:
-		table->of.lpm4 = rte_lpm_create(name, SOCKET_ID_ANY, &lpm4);
+		table->of.lpm4 = rte_lpm_create(name, shim_socket(), &lpm4);
 		break;
 	case LPM6:
-		table->of.lpm6 = rte_lpm6_create(name, SOCKET_ID_ANY, &lpm6);
+		table->of.lpm6 = rte_lpm6_create(name, shim_socket(), &lpm6);
 		break;
 	}
 	return table->of.fib4 != NULL ? 0 : -1;

@@ -58,8 +58,8 @@ pub struct Facts {
     pub build_s: f64,
     /// Bytes, where it tells.
     pub bytes: Option<usize>,
-    /// Whether routes can be changed.
-    pub changes: bool,
+    /// How many pairs of a removal and an insertion it bears; 0 where routes cannot be changed.
+    pub pairs_max: usize,
     /// It shares its table with a contestant before it, whose figures of changes stand for both.
     pub shared: bool,
 }

@@ -111,7 +111,7 @@ fn family<W: Lookup>(
     println!("\n{}\n{}", table::lookups(&columns), table::latencies(&columns));
     println!("{}", table::known(family, &known));
     if !wish.alone && dpdk::MISSING.is_none() {
-        println!("DPDK: {}", dpdk::note());
+        println!("{}", dpdk::note());
     }
     drop(field);
     rows.extend(targets::lookups(&columns));
@@ -136,7 +136,7 @@ fn changes<W: Word>(
 ) -> Result<Vec<Known>, BenchError> {
     let known = |contestant: &mut Box<dyn Contestant<W>>| {
         let (name, facts) = (contestant.name().to_owned(), contestant.facts());
-        let changes = (facts.changes && !facts.shared)
+        let changes = (facts.pairs_max > 0 && !facts.shared)
             .then(|| updates::measure(contestant.as_mut(), routes, rounds))
             .transpose()?;
         Ok(Known { name, facts, changes })

@@ -75,7 +75,7 @@ where
     }
 
     fn facts(&self) -> Facts {
-        Facts { build_s: self.build_s, changes: true, ..Facts::default() }
+        Facts { build_s: self.build_s, pairs_max: usize::MAX, ..Facts::default() }
     }
 }
 
@@ -139,7 +139,12 @@ impl<W: Word<Addr: Address>> Contestant<W> for Treebitmap<W> {
 
     fn facts(&self) -> Facts {
         let (nodes, results) = self.table.mem_usage();
-        Facts { build_s: self.build_s, bytes: Some(nodes + results), changes: true, shared: false }
+        Facts {
+            build_s: self.build_s,
+            bytes: Some(nodes + results),
+            pairs_max: usize::MAX,
+            shared: false,
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl<W: Lookup> Contestant<W> for Nearhop {
 
     fn facts(&self) -> Facts {
         let bytes = Some((self.bytes)(self.writer.memory()));
-        Facts { build_s: self.build_s, bytes, changes: true, shared: false }
+        Facts { build_s: self.build_s, bytes, pairs_max: usize::MAX, shared: false }
     }
 }
 

@@ -52,10 +52,10 @@ pub struct Table<K> {
     keys: PhantomData<fn(K)>,
 }
 
-/// Starts the environment on `core` with so much memory, once in a process.
+/// Starts the environment on `core`, with so much memory for tables, once in a process.
 pub fn start(core: usize, mebibytes: i32) -> Result<(), String> {
     let core = c_int::try_from(core).map_err(|error| error.to_string())?;
-    // SAFETY: two numbers; the shim keeps its own arguments on its stack during the call.
+    // SAFETY: two numbers. EAL's arguments are the shim's own.
     let outcome = unsafe { shim_eal(core, mebibytes) };
     if outcome < 0 { Err(format!("rte_eal_init: {}", error())) } else { Ok(()) }
 }
@@ -66,29 +66,17 @@ pub fn version() -> String {
     unsafe { CStr::from_ptr(shim_version()) }.to_string_lossy().into_owned()
 }
 
-/// Wishes huge pages for memory that is not touched yet; the number of areas refused.
-pub fn wish_huge_pages() -> i32 {
-    // SAFETY: walks DPDK's own list; the environment was started.
-    unsafe { shim_huge_pages() }
-}
-
-/// Makes huge pages of what was touched; the number of areas refused.
-pub fn collapse() -> i32 {
-    // SAFETY: as above.
-    unsafe { shim_collapse() }
-}
-
-/// First and last address of DPDK's memory.
+/// First address of the tables' memory, and the first behind it.
 pub fn memory() -> [u64; 2] {
     let mut range = [0; 2];
-    // SAFETY: the shim writes a struct of two such numbers.
+    // SAFETY: the shim writes two such numbers.
     unsafe { shim_memory(&raw mut range) };
     range
 }
 
-/// Bytes that DPDK's heaps have given out.
+/// Bytes that tables take.
 pub fn allocated() -> u64 {
-    // SAFETY: reads statistics of heaps that exist since the environment was started.
+    // SAFETY: reads statistics of a heap that exists since the environment was started.
     unsafe { shim_allocated() }
 }
 
@@ -176,8 +164,6 @@ unsafe extern "C" {
     fn shim_version() -> *const c_char;
     fn shim_error() -> *const c_char;
     fn shim_eal(core: c_int, mebibytes: c_int) -> c_int;
-    fn shim_huge_pages() -> c_int;
-    fn shim_collapse() -> c_int;
     fn shim_memory(range: *mut [u64; 2]);
     fn shim_allocated() -> u64;
     fn shim_create(
