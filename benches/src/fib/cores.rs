@@ -27,6 +27,27 @@ impl Cores {
     }
 }
 
+/// The cores that the calling thread may use.
+pub struct Binding(CpuSet);
+
+impl Binding {
+    /// Those of now.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn save() -> Result<Self, BenchError> {
+        sched_getaffinity(None).map(Self).map_err(BenchError::environment)
+    }
+
+    /// Binds the thread to them again.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn restore(self) -> Result<(), BenchError> {
+        sched_setaffinity(None, &self.0).map_err(BenchError::environment)
+    }
+}
+
 /// Binds the calling thread to a core.
 ///
 /// # Errors

@@ -9,6 +9,8 @@ use std::ops::{BitOr, BitXor};
 
 use nearhop_fib::IpPrefix;
 
+use super::random::{Random, Zipf};
+
 /// An address as a number; the family it belongs to.
 pub trait Word:
     Copy
@@ -152,19 +154,24 @@ pub struct Keys<W: Word> {
 impl<W: Word> Keys<W> {
     /// [`Word::KEYS`] keys.
     pub fn new(workload: Workload, routes: &Routes<W>) -> Self {
+        Self::some(workload, routes, W::KEYS)
+    }
+
+    /// So many keys.
+    pub fn some(workload: Workload, routes: &Routes<W>, count: usize) -> Self {
         let mut random = Random(SEED_KEYS ^ workload as u64);
-        let flows = |random: &mut Random, count| routes.traffic(random, count);
+        let flows = |random: &mut Random, count: usize| routes.traffic(random, count);
         let bits: Vec<W> = match workload {
-            Workload::Uniform => (0..W::KEYS).map(|_| W::uniform(&mut random)).collect(),
-            Workload::Traffic => flows(&mut random, W::KEYS),
+            Workload::Uniform => (0..count).map(|_| W::uniform(&mut random)).collect(),
+            Workload::Traffic => flows(&mut random, count),
             Workload::Zipf => {
                 let flows = flows(&mut random, ZIPF_FLOWS);
                 let zipf = Zipf::new(flows.len());
-                (0..W::KEYS).map(|_| flows[zipf.draw(&mut random)]).collect()
+                (0..count).map(|_| flows[zipf.draw(&mut random)]).collect()
             }
             Workload::Rep1k => {
                 let flows = flows(&mut random, REP_FLOWS);
-                (0..W::KEYS).map(|_| flows[random.below(REP_FLOWS as u64) as usize]).collect()
+                (0..count).map(|_| flows[random.below(REP_FLOWS as u64) as usize]).collect()
             }
         };
         Self::from(bits)
@@ -177,51 +184,6 @@ impl<W: Word> From<Vec<W>> for Keys<W> {
         let wire = bits.iter().map(|bits| bits.wire()).collect();
         let tops = bits.iter().map(|bits| bits.top()).collect();
         Self { bits, addrs, wire, tops }
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014).
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `end` - 1.
-    pub fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
-    }
-
-    /// From 0 to 1, 1 excluded.
-    fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// Ranks by Zipf's law with s = 1: rank k has a share of 1/k. `cumulative[k]` is the sum up to it.
-struct Zipf {
-    cumulative: Vec<f64>,
-}
-
-impl Zipf {
-    fn new(ranks: usize) -> Self {
-        let sum = |sum: &mut f64, rank: usize| {
-            *sum += 1.0 / rank as f64;
-            Some(*sum)
-        };
-        Self { cumulative: (1..=ranks).scan(0.0, sum).collect() }
-    }
-
-    fn draw(&self, random: &mut Random) -> usize {
-        let total = self.cumulative.last().copied().unwrap_or_default();
-        let at = random.unit() * total;
-        self.cumulative.partition_point(|&sum| sum <= at).min(self.cumulative.len() - 1)
     }
 }
 
@@ -317,18 +279,6 @@ mod tests {
         assert!(whole.traffic(&mut random, 100).iter().any(|flow| flow >> 127 == 1));
         let host = Routes(vec![Route { bits: 7_u128, len: 128, hop: 0 }]);
         assert_eq!(host.traffic(&mut random, 1), [7]);
-    }
-
-    #[test]
-    fn the_first_rank_comes_twice_as_often_as_the_second() {
-        let (zipf, mut random) = (Zipf::new(1000), Random(3));
-        let mut counts = [0_u32; 1000];
-        for _ in 0..200_000 {
-            counts[zipf.draw(&mut random)] += 1;
-        }
-        let ratio = f64::from(counts[0]) / f64::from(counts[1]);
-        assert!((1.9..2.1).contains(&ratio), "{ratio}");
-        assert!(counts.iter().all(|&count| count > 0));
     }
 
     #[test]

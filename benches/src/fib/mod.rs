@@ -6,6 +6,8 @@ mod contestants;
 mod cores;
 mod ffi;
 mod keys;
+mod lookup;
+mod random;
 mod readers;
 mod speed;
 mod svg;
@@ -20,11 +22,12 @@ use nearhop_fib::IpPrefix;
 
 use self::contestant::{Contestant, Maker};
 use self::contestants::crates::{PrefixTrie, Treebitmap};
-use self::contestants::nearhop::{Lookup, Nearhop};
+use self::contestants::nearhop::Nearhop;
 use self::contestants::planb::PlanB;
 use self::contestants::{dpdk, planb};
 use self::cores::Cores;
 use self::keys::{Keys, Routes, Word, Workload};
+use self::lookup::Lookup;
 use self::speed::{Column, Field};
 use self::table::Known;
 use crate::Wish;
@@ -36,6 +39,14 @@ use crate::stats::Summary;
 /// Runs the bench.
 pub fn run(wish: Wish<'_>, _: &mut Noise) -> Result<Vec<Row>, BenchError> {
     check_names(wish.without)?;
+    let before = cores::Binding::save()?;
+    let rows = bound(wish);
+    before.restore()?;
+    rows
+}
+
+/// On one core from here on.
+fn bound(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
     let prefixes = Table::load().map_err(BenchError::environment)?.prefixes;
     let (v4, v6) = tables(&prefixes);
     let cores = Cores::choose()?;

@@ -10,9 +10,11 @@ use std::time::Duration;
 use nearhop::time::Nanos;
 use nearhop_fib::{GroupId, Reader, Writer};
 
-use super::contestants::nearhop::{Hops, Lookup, Nearhop, prefix};
+use super::contestants::nearhop::{Hops, Nearhop};
 use super::cores::{self, Cores};
-use super::keys::{Keys, Random, Route, Routes, Workload};
+use super::keys::{Keys, Route, Routes, Workload};
+use super::lookup::{Lookup, prefix};
+use super::random::Random;
 use crate::report::BenchError;
 
 /// What one round gave.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use nearhop::time::Nanos;
 
 use super::contestant::{Contestant, Maker};
-use super::keys::{HOPS, Random, Route, Routes, Word};
+use super::keys::{HOPS, Route, Routes, Word};
+use super::random::Random;
 use crate::report::BenchError;
 use crate::stats::Summary;
 

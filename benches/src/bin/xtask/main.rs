@@ -1,7 +1,9 @@
 //! The project's tasks: `cargo xtask test` runs every test there is, `cargo xtask lint` every
 //! check of the code itself. Both go on after a failure and end with a summary of what ran.
+//! `cargo xtask bench-fib` measures lookups beside DPDK's.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod command;
 mod lint;
 mod report;
@@ -19,6 +21,7 @@ use report::{Outcome, Report};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (steps, wanted) = match &cli.task {
+        Task::BenchFib { arguments } => return bench::fib(arguments),
         Task::Test { steps } => (test::STEPS, steps),
         Task::Lint { steps } => (lint::STEPS, steps),
     };
@@ -49,6 +52,15 @@ enum Task {
     Test {
         /// Only these steps
         steps: Vec<String>,
+    },
+    /// Measure lookups beside DPDK's, which is installed first where it is missing
+    ///
+    /// As `cargo run --release -p nearhop-benches --features dpdk -- fib`. Exit status 3: DPDK is
+    /// missing and cannot be installed; else that of the bench (BENCHMARKING.md).
+    BenchFib {
+        /// What the bench is told: `--repeat 5 --svg FILE`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Check formatting, lints, documentation and dependencies
     #[command(after_help = describe(lint::STEPS))]

@@ -1,50 +1,13 @@
-//! Our own table, by its public interface. What that interface is called stands here alone.
+//! Our own table, by its public interface.
 #![forbid(unsafe_code)]
 
 use nearhop::time::Nanos;
-use nearhop_fib::{Fib, Group, GroupId, IpPrefix, Memory, Reader, Writer, fib};
+use nearhop_fib::{Group, GroupId, Memory, Reader, Writer, fib};
 
 use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained};
-use crate::fib::keys::{HOPS, Keys, Route, Routes, Word};
+use crate::fib::keys::{HOPS, Keys, Route, Routes};
+use crate::fib::lookup::{Lookup, prefix};
 use crate::report::BenchError;
-
-/// The calls of [`Fib`] for one family.
-pub trait Lookup: Word {
-    /// Many addresses at once.
-    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]);
-    /// One address.
-    fn one(fib: &Fib, addr: Self) -> GroupId;
-    /// Bytes of the family's table.
-    fn bytes(memory: Memory) -> usize;
-}
-
-impl Lookup for u32 {
-    #[inline]
-    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
-        fib.lookup_batch_v4(addrs, found);
-    }
-    #[inline]
-    fn one(fib: &Fib, addr: Self) -> GroupId {
-        fib.lookup(addr.ip())
-    }
-    fn bytes(memory: Memory) -> usize {
-        memory.v4
-    }
-}
-
-impl Lookup for u128 {
-    #[inline]
-    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
-        fib.lookup_batch_v6(addrs, found);
-    }
-    #[inline]
-    fn one(fib: &Fib, addr: Self) -> GroupId {
-        fib.lookup(addr.ip())
-    }
-    fn bytes(memory: Memory) -> usize {
-        memory.v6
-    }
-}
 
 /// A FIB with the routes of one family, and a reader of it.
 pub struct Nearhop {
@@ -155,14 +118,6 @@ impl<W: Lookup> Contestant<W> for Nearhop {
     fn facts(&self) -> Facts {
         let bytes = Some((self.bytes)(self.writer.memory()));
         Facts { build_s: self.build_s, bytes, pairs_max: usize::MAX, shared: false }
-    }
-}
-
-/// The route's prefix as the FIB takes it.
-pub fn prefix<W: Word>(route: &Route<W>) -> IpPrefix {
-    match IpPrefix::new(route.bits.ip(), route.len) {
-        Ok(prefix) => prefix,
-        Err(error) => unreachable!("the table's prefixes were read as such: {error}"),
     }
 }
 

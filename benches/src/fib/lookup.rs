@@ -1,0 +1,52 @@
+//! What the calls of our own table are named: here alone, for all that measures it.
+#![forbid(unsafe_code)]
+
+use nearhop_fib::{Fib, GroupId, IpPrefix, Memory};
+
+use super::keys::{Route, Word};
+
+/// The calls of [`Fib`] for one family.
+pub trait Lookup: Word {
+    /// Many addresses at once.
+    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]);
+    /// One address.
+    fn one(fib: &Fib, addr: Self) -> GroupId;
+    /// Bytes of the family's table.
+    fn bytes(memory: Memory) -> usize;
+}
+
+impl Lookup for u32 {
+    #[inline]
+    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
+        fib.lookup_batch_v4(addrs, found);
+    }
+    #[inline]
+    fn one(fib: &Fib, addr: Self) -> GroupId {
+        fib.lookup(addr.ip())
+    }
+    fn bytes(memory: Memory) -> usize {
+        memory.v4
+    }
+}
+
+impl Lookup for u128 {
+    #[inline]
+    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
+        fib.lookup_batch_v6(addrs, found);
+    }
+    #[inline]
+    fn one(fib: &Fib, addr: Self) -> GroupId {
+        fib.lookup(addr.ip())
+    }
+    fn bytes(memory: Memory) -> usize {
+        memory.v6
+    }
+}
+
+/// The route's prefix as the FIB takes it.
+pub fn prefix<W: Word>(route: &Route<W>) -> IpPrefix {
+    match IpPrefix::new(route.bits.ip(), route.len) {
+        Ok(prefix) => prefix,
+        Err(error) => unreachable!("the table's prefixes were read as such: {error}"),
+    }
+}
