@@ -113,7 +113,7 @@ fn family<W: Lookup>(
 ) -> Result<Vec<Column>, BenchError> {
     let (family, rounds) = (W::FAMILY, wish.repeat as usize);
     println!("\n{family}: {} routes", routes.0.len());
-    let columns = speed::measure(&mut field, routes, rounds)?;
+    let columns = speed::measure(&mut field, routes, family, rounds)?;
     eprintln!("changing {family} routes");
     let known = changes(&mut field, routes, rounds)?;
     let lengths = updates::lengths(field[0].as_mut(), routes)?;
@@ -177,8 +177,8 @@ fn beside_planb(
     let routes = v6.up_to(planb::LEN_MAX);
     let ours: Box<dyn Contestant<u128>> = Box::new(Nearhop::new(&routes)?);
     let mut field: Field<u128> = vec![ours, Box::new(PlanB::new(Path::new(&library), &routes)?)];
-    println!("\nIPv6 up to /{}: {} routes", planb::LEN_MAX, routes.0.len());
-    let columns = speed::measure(&mut field, &routes, wish.repeat as usize)?;
+    println!("\n{}: {} routes", planb::PART, routes.0.len());
+    let columns = speed::measure(&mut field, &routes, planb::PART, wish.repeat as usize)?;
     println!("\n{}\n{}", table::lookups(&columns), table::latencies(&columns));
     rows.extend(targets::planb(&columns));
     Ok(())

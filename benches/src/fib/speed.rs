@@ -14,7 +14,7 @@ pub type Field<W> = Vec<Box<dyn Contestant<W>>>;
 /// One column of the table.
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// `IPv4` or `IPv6`.
+    /// `IPv4`, `IPv6`, or which part of it.
     pub family: &'static str,
     /// What the keys were like.
     pub workload: Workload,
@@ -70,22 +70,23 @@ impl Column {
 pub fn measure<W: Word>(
     field: &mut Field<W>,
     routes: &Routes<W>,
+    family: &'static str,
     rounds: usize,
 ) -> Result<Vec<Column>, BenchError> {
     let mut columns = Vec::new();
     for workload in Workload::ALL {
-        eprintln!("measuring {} {workload}", W::FAMILY);
+        eprintln!("measuring {family} {workload}");
         let keys = Keys::new(workload, routes);
         let answers = agree(field, &keys)?;
         println!(
-            "{} {workload}: {} keys, checksum {:016x} by all {} contestants",
-            W::FAMILY,
+            "{family} {workload}: {} keys, checksum {:016x} by all {} contestants",
             keys.bits.len(),
             answers.checksum,
             field.len()
         );
         for mode in MODES {
-            columns.push(column(field, &keys, &answers, (workload, mode), rounds)?);
+            let cells = cells(field, &keys, &answers, mode, rounds)?;
+            columns.push(Column { family, workload, mode, cells });
         }
     }
     Ok(columns)
@@ -108,13 +109,13 @@ pub fn agree<W: Word>(field: &mut Field<W>, keys: &Keys<W>) -> Result<Answers, B
     Ok(answers)
 }
 
-fn column<W: Word>(
+fn cells<W: Word>(
     field: &mut Field<W>,
     keys: &Keys<W>,
     answers: &Answers,
-    (workload, mode): (Workload, Mode),
+    mode: Mode,
     rounds: usize,
-) -> Result<Column, BenchError> {
+) -> Result<Vec<Cell>, BenchError> {
     let cell = |contestant: &dyn Contestant<W>| Cell {
         name: contestant.name().to_owned(),
         maker: contestant.maker(),
@@ -130,7 +131,7 @@ fn column<W: Word>(
             cells[who].samples.push(sample);
         }
     }
-    Ok(Column { family: W::FAMILY, workload, mode, cells })
+    Ok(cells)
 }
 
 fn sample<W: Word>(

@@ -52,7 +52,7 @@ impl<'a> Panel<'a> {
         for column in &self.columns {
             let Mode::Batch(batch) = column.mode else { continue };
             let name = format!("{}, batch {batch}", column.workload);
-            text(svg, (left, y + 12), "start", "font-weight=\"bold\"", &name);
+            text(svg, (left, y + 19), "start", "font-weight=\"bold\"", &name);
             y += GROUP;
             for cell in &column.cells {
                 self.bar(svg, left, y, cell);
@@ -102,7 +102,7 @@ const PANEL: usize = 560;
 const NAMES: usize = 120;
 const BARS: usize = PANEL - NAMES - 44;
 const HEAD: usize = 22;
-const GROUP: usize = 24;
+const GROUP: usize = 26;
 const BAR: usize = 16;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub fn planb(columns: &[Column]) -> Vec<Row> {
         let least = matches!(column.workload, Workload::Traffic | Workload::Zipf)
             .then_some(PLANB)
             .filter(|_| column.mode != Mode::Dependent);
-        against(column, |maker| maker == Maker::PlanB, least, " up to /64")
+        against(column, |maker| maker == Maker::PlanB, least)
     };
     columns.iter().filter_map(row).collect()
 }
@@ -30,7 +30,7 @@ pub fn planb(columns: &[Column]) -> Vec<Row> {
 /// A row that says that PlanB is missing.
 pub fn no_planb() -> Row {
     let why = format!("its code is not part of this project; {} names its library", planb::LIBRARY);
-    Row::missing("IPv6 up to /64: lookups", "PlanB", &why)
+    Row::missing(format!("{} lookups", planb::PART), "PlanB", &why)
 }
 
 /// A row that says that DPDK is missing, if it is.
@@ -56,21 +56,16 @@ fn least(column: &Column) -> Option<f64> {
 fn against_dpdk(column: &Column, least: Option<f64>) -> Option<Row> {
     let v4 = column.family == "IPv4";
     let is = move |maker| maker == Maker::DpdkFib || (v4 && maker == Maker::DpdkLpm);
-    against(column, is, least, "")
+    against(column, is, least)
 }
 
-fn against(
-    column: &Column,
-    is: impl Fn(Maker) -> bool,
-    least: Option<f64>,
-    which: &str,
-) -> Option<Row> {
+fn against(column: &Column, is: impl Fn(Maker) -> bool, least: Option<f64>) -> Option<Row> {
     let ours = column.best(|maker| maker == Maker::Nearhop)?.summary();
     let (how, unit) = match column.mode {
         Mode::Batch(batch) => (format!("batch {batch}"), "M/s"),
         Mode::Dependent => ("dependent".to_owned(), "ns"),
     };
-    let name = format!("{}{which} {}, {how}", column.family, column.workload);
+    let name = format!("{} {}, {how}", column.family, column.workload);
     let row = Row::told(name, unit, &ours);
     let Some(peer) = column.best(is) else { return Some(row) };
     let row = row.against(&peer.name, Some(peer.summary().p50));

@@ -17,6 +17,9 @@ pub const LIBRARY: &str = "NEARHOP_PLANB_LIB";
 /// The longest prefix it takes.
 pub const LEN_MAX: u8 = 64;
 
+/// What tables hold that are compared with it.
+pub const PART: &str = "IPv6 up to /64";
+
 /// A table of the library.
 pub struct PlanB {
     table: Table,
