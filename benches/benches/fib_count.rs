@@ -46,7 +46,8 @@ fn run() {
     let mut valgrind = Command::new("valgrind");
     valgrind
         .args(["--tool=callgrind", "--collect-atstart=no", "-q"])
-        .args(["--toggle-collect=*counted*", "--dump-after=*counted*"])
+        // Two patterns for the same functions: of two options with one pattern the last one counts.
+        .args(["--toggle-collect=*counted*", "--dump-after=*counted_*"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(this)
         .arg(INSIDE);
