@@ -10,12 +10,6 @@ pub trait Addr: Copy + Debug + Display + Eq + FromStr + Hash + Ord + Send + Sync
     /// Bits of an address: 32 or 128.
     const BITS: u8;
 
-    /// Bits the root of a table is indexed by.
-    const ROOT_BITS: u8;
-
-    /// Bits each further level of a table is indexed by; it divides what the root leaves.
-    const STRIDE: u8;
-
     /// The address as a number, right-aligned in 128 bits.
     fn to_bits128(self) -> u128;
 
@@ -49,8 +43,6 @@ pub trait Addr: Copy + Debug + Display + Eq + FromStr + Hash + Ord + Send + Sync
 
 impl Addr for Ipv4Addr {
     const BITS: u8 = 32;
-    const ROOT_BITS: u8 = ROOT_BITS;
-    const STRIDE: u8 = STRIDE;
 
     #[inline]
     fn to_bits128(self) -> u128 {
@@ -70,8 +62,6 @@ impl Addr for Ipv4Addr {
 
 impl Addr for Ipv6Addr {
     const BITS: u8 = 128;
-    const ROOT_BITS: u8 = ROOT_BITS;
-    const STRIDE: u8 = STRIDE;
 
     #[inline]
     fn to_bits128(self) -> u128 {
@@ -88,14 +78,3 @@ impl Addr for Ipv6Addr {
         ((self.to_bits() << at) >> (128 - count)) as usize
     }
 }
-
-#[cfg(not(loom))]
-const ROOT_BITS: u8 = 16;
-#[cfg(not(loom))]
-const STRIDE: u8 = 8;
-
-// The model checker follows every atomic: two levels of four slots show what any two levels do.
-#[cfg(loom)]
-const ROOT_BITS: u8 = 2;
-#[cfg(loom)]
-const STRIDE: u8 = 2;

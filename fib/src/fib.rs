@@ -6,22 +6,28 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
+use crossbeam_utils::CachePadded;
+
 use crate::flow::FlowHash;
-use crate::group::{Group, GroupId, Groups, Kind, Spread};
-use crate::lpm::Table;
+use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
+use crate::options::{Options, V4Form};
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::writer::Writer;
+use crate::{batch, v4, v6};
 
 /// What readers see. Reached through [`Online`].
 pub struct Fib {
-    pub(crate) v4: Table<Ipv4Addr>,
-    pub(crate) v6: Table<Ipv6Addr>,
+    pub(crate) v4: v4::Table,
+    pub(crate) v6: v6::Table,
     pub(crate) groups: Groups,
     pub(crate) liveness: Liveness,
     pub(crate) qsbr: Qsbr,
+    /// How many groups, group lines, paths and adjacencies have ever been in use.
+    /// Written by the writer alone, and so not beside what lookups read.
+    pub(crate) used: CachePadded<[AtomicU32; 4]>,
 }
 
 /// Makes an empty FIB for at most `readers_max` readers at a time.
@@ -53,12 +59,18 @@ pub struct Fib {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn fib(readers_max: usize) -> (Writer, Handle) {
+    fib_with(readers_max, Options::default())
+}
+
+/// As [`fib()`], with a choice of what it is made of.
+pub fn fib_with(readers_max: usize, options: Options) -> (Writer, Handle) {
     let shared = Arc::new(Fib {
-        v4: Table::new(),
-        v6: Table::new(),
+        v4: v4::Table::new(options.v4),
+        v6: v6::Table::new(),
         groups: Groups::new(),
         liveness: Liveness::new(),
         qsbr: Qsbr::new(readers_max),
+        used: CachePadded::default(),
     });
     let handle = Handle { shared: Arc::clone(&shared) };
     (Writer::new(shared), handle)
@@ -82,24 +94,56 @@ impl Fib {
         }
     }
 
-    /// As [`Self::lookup_batch`], for IPv4 alone.
+    /// As [`Self::lookup_batch`], of one family: the way for many addresses at once.
     pub fn lookup_batch_v4(&self, addrs: &[Ipv4Addr], found: &mut [GroupId]) {
-        for (addr, slot) in addrs.iter().zip(found) {
-            *slot = self.v4.lookup(*addr);
-        }
+        self.lookup_batch_v4_as(addrs, found, |group| group);
     }
 
-    /// As [`Self::lookup_batch`], for IPv6 alone.
+    /// As [`Self::lookup_batch_v4`], for a caller who wants something else in its slots than ids:
+    /// what `make` makes of each. It may be called more than once for an address.
+    pub fn lookup_batch_v4_as<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let count = addrs.len().min(found.len());
+        batch::v4(&self.v4, &addrs[..count], &mut found[..count], make);
+    }
+
+    /// As [`Self::lookup_batch_v4`].
     pub fn lookup_batch_v6(&self, addrs: &[Ipv6Addr], found: &mut [GroupId]) {
-        for (addr, slot) in addrs.iter().zip(found) {
-            *slot = self.v6.lookup(*addr);
-        }
+        self.lookup_batch_v6_as(addrs, found, |group| group);
+    }
+
+    /// As [`Self::lookup_batch_v4_as`].
+    pub fn lookup_batch_v6_as<T: Copy>(
+        &self,
+        addrs: &[Ipv6Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let count = addrs.len().min(found.len());
+        batch::v6(&self.v6, &addrs[..count], &mut found[..count], make);
     }
 
     /// Chooses the member of `group` that a flow goes to now.
     #[inline]
     pub fn select(&self, group: GroupId, flow: FlowHash) -> Selected {
-        select(&self.groups, &self.liveness, group, flow, None)
+        select(&self.groups, &self.liveness, group, |_| flow, None)
+    }
+
+    /// As [`Self::select`], with a flow's hash that is asked for once it is known what the members
+    /// are chosen by; not at all for a group that has none.
+    #[inline]
+    pub fn select_by(&self, group: GroupId, hash: impl FnOnce(Spread) -> FlowHash) -> Selected {
+        select(&self.groups, &self.liveness, group, hash, None)
+    }
+
+    /// Has the memory that [`Self::select`] of this group reads first fetched meanwhile.
+    #[inline]
+    pub fn fetch_group(&self, group: GroupId) {
+        self.groups.fetch(group);
     }
 
     /// As [`Self::select`] for a packet that came in by `port`: a member that leads back there is
@@ -107,7 +151,7 @@ impl Fib {
     /// choice would otherwise toss a packet to and fro.
     #[inline]
     pub fn select_onward(&self, group: GroupId, flow: FlowHash, port: u16) -> Selected {
-        select(&self.groups, &self.liveness, group, flow, Some(port))
+        select(&self.groups, &self.liveness, group, |_| flow, Some(port))
     }
 
     /// What the members of `group` are chosen by.
@@ -143,27 +187,27 @@ impl Fib {
     /// The port an adjacency leaves by.
     #[inline]
     pub fn port(&self, id: AdjacencyId) -> Option<u16> {
-        Some(self.liveness.adjacencies.get(id.0)?.port.load(Ordering::Relaxed))
+        (id.0 <= ADJACENCY_MAX).then(|| self.liveness.adjacency(id).port.load(Ordering::Relaxed))
     }
 
     /// Why an adjacency is down; none is alive.
     pub fn adjacency_reasons(&self, id: AdjacencyId) -> Reasons {
-        self.liveness.adjacency_reasons(id)
+        self.liveness.adjacency(id).reasons.load()
     }
 
     /// Why a path is down; none is alive.
     pub fn path_reasons(&self, id: PathId) -> Reasons {
-        self.liveness.path_reasons(id)
+        self.liveness.path(id).reasons.load()
     }
 
     /// The share of flows a path's site takes, in 65,535ths.
     pub fn accept(&self, id: PathId) -> Option<u16> {
-        Some(self.liveness.paths.get(id.0)?.accept.load(Ordering::Relaxed))
+        (id.0 <= PATH_MAX).then(|| self.liveness.path(id).accept.load(Ordering::Relaxed))
     }
 
     /// How often a path has come back. A flow stored under another epoch counts as new.
     pub fn epoch(&self, id: PathId) -> Option<u32> {
-        Some(self.liveness.paths.get(id.0)?.epoch.load(Ordering::Relaxed))
+        (id.0 <= PATH_MAX).then(|| self.liveness.path(id).epoch.load(Ordering::Relaxed))
     }
 }
 
@@ -183,36 +227,36 @@ impl Handle {
     /// Sets a reason on an adjacency. Takes effect on every reader's next selection; O(1). Returns
     /// whether it was clear before. Ids that do not exist are ignored.
     pub fn set_adjacency_down(&self, id: AdjacencyId, reason: Reason) -> bool {
-        let state = self.shared.liveness.adjacencies.get(id.0);
-        state.is_some_and(|state| Liveness::set(&state.reasons, reason))
+        id.0 <= ADJACENCY_MAX && self.shared.liveness.adjacency(id).reasons.set(reason)
     }
 
     /// Clears a reason on an adjacency; returns whether it was set.
     pub fn clear_adjacency_down(&self, id: AdjacencyId, reason: Reason) -> bool {
-        let state = self.shared.liveness.adjacencies.get(id.0);
-        state.is_some_and(|state| Liveness::clear(&state.reasons, reason))
+        id.0 <= ADJACENCY_MAX && self.shared.liveness.adjacency(id).reasons.clear(reason)
     }
 
     /// Sets a reason on a path; as [`Self::set_adjacency_down`].
     pub fn set_path_down(&self, id: PathId, reason: Reason) -> bool {
-        let state = self.shared.liveness.paths.get(id.0);
-        state.is_some_and(|state| Liveness::set(&state.reasons, reason))
+        id.0 <= PATH_MAX && self.shared.liveness.path(id).reasons.set(reason)
     }
 
     /// Clears a reason on a path; returns whether it was set. A path that comes back by this has
     /// its epoch raised first.
     pub fn clear_path_down(&self, id: PathId, reason: Reason) -> bool {
-        let Some(state) = self.shared.liveness.paths.get(id.0) else { return false };
-        if self.path_reasons(id) == Reasons::from(reason) {
+        if id.0 > PATH_MAX {
+            return false;
+        }
+        let state = self.shared.liveness.path(id);
+        if state.reasons.load() == Reasons::from(reason) {
             state.epoch.fetch_add(1, Ordering::AcqRel);
         }
-        Liveness::clear(&state.reasons, reason)
+        state.reasons.clear(reason)
     }
 
     /// Sets the share of flows that a path's site takes, in 65,535ths.
     pub fn set_accept(&self, id: PathId, accept: u16) {
-        if let Some(state) = self.shared.liveness.paths.get(id.0) {
-            state.accept.store(accept, Ordering::Release);
+        if id.0 <= PATH_MAX {
+            self.shared.liveness.path(id).accept.store(accept, Ordering::Release);
         }
     }
 
@@ -297,13 +341,24 @@ pub struct Memory {
 }
 
 impl Fib {
+    /// The form the IPv4 table has now: see [`V4Form`] for when it changes.
+    pub fn v4_form(&self) -> V4Form {
+        self.v4.form()
+    }
+
+    /// Bits of a slot of the IPv4 table: 16 while numbers of groups fit, 32 from then on.
+    pub fn v4_slot_bits(&self) -> u32 {
+        self.v4.slot_bits()
+    }
+
     /// Bytes of what readers see, by part.
     pub fn memory(&self) -> Memory {
+        let used = |kind: usize| self.used[kind].load(Ordering::Relaxed);
         Memory {
             v4: self.v4.bytes(),
             v6: self.v6.bytes(),
-            groups: self.groups.bytes(),
-            liveness: self.liveness.paths.bytes() + self.liveness.adjacencies.bytes(),
+            groups: Groups::bytes(used(0), used(1)),
+            liveness: Liveness::bytes(used(2), used(3)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::segments::Segments;
+use crate::memory::{Slab, prefetch};
 use crate::state::{AdjacencyId, PathId};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -141,14 +141,15 @@ impl Group {
         let kind = match self {
             Self::Forward { members, when_dead, spread } => {
                 let (when_dead, spread) = (*when_dead, *spread);
-                return Header { kind: Kind::Forward, when_dead, spread, count: members.len() };
+                let count = members.len();
+                return Header { kind: Kind::Forward, when_dead, spread, count, plain: 0 };
             }
             Self::Local => Kind::Local,
             Self::Blackhole => Kind::Blackhole,
             Self::Unreachable => Kind::Unreachable,
             Self::Prohibit => Kind::Prohibit,
         };
-        Header { kind, when_dead: WhenDead::Drop, spread: Spread::Flow, count: 0 }
+        Header { kind, when_dead: WhenDead::Drop, spread: Spread::Flow, count: 0, plain: 0 }
     }
 }
 
@@ -159,6 +160,8 @@ pub(crate) struct Header {
     pub(crate) when_dead: WhenDead,
     pub(crate) spread: Spread,
     pub(crate) count: usize,
+    /// See [`Groups::write`].
+    pub(crate) plain: usize,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -173,51 +176,67 @@ pub(crate) enum Kind {
 /// One cache line: a header and seven members, or eight members more of the same group.
 #[derive(Default)]
 #[cfg_attr(not(loom), repr(align(64)))]
-pub(crate) struct Line([AtomicU64; WORDS]);
+pub(crate) struct GroupLine([AtomicU64; WORDS]);
 
 /// Where groups live: group id → first line → lines that never change while they are linked.
 pub(crate) struct Groups {
     /// For each id, 1 + the index of its first line; 0 is no group. Written by the writer
     /// (release, after the lines), read by readers (acquire).
-    first_lines: Segments<AtomicU32>,
+    first_lines: Slab<AtomicU32, GROUPS>,
     /// Written before they are linked; read relaxed, under the acquire of `first_lines`.
-    lines: Segments<Line>,
+    lines: Slab<GroupLine, LINES>,
 }
 
 impl Groups {
     pub(crate) fn new() -> Self {
-        Self { first_lines: Segments::new(FIRST_GROUPS), lines: Segments::new(FIRST_LINES) }
+        Self { first_lines: Slab::new(), lines: Slab::new() }
     }
 
     #[inline]
     pub(crate) fn get(&self, id: GroupId) -> Option<GroupRef<'_>> {
-        let first = self.first_lines.get(id.0)?.load(Ordering::Acquire).checked_sub(1)?;
-        let head = self.lines.get(first)?;
+        let first = self.first_lines.get(id.0 as usize)?.load(Ordering::Acquire).checked_sub(1)?;
+        let head = &self.lines[first as usize % LINES];
         let header = Header::unpack(head.0[0].load(Ordering::Relaxed));
-        Some(GroupRef { lines: &self.lines, first, head, header })
+        Some(GroupRef { groups: self, first, head, header })
     }
 
-    /// Writes a group into lines that no reader can reach.
-    pub(crate) fn write(&self, first: u32, group: &Group) {
+    /// Fetches what [`Self::get`] reads first, and afterwards.
+    #[inline]
+    pub(crate) fn fetch(&self, id: GroupId) {
+        if let Some(first) = self.first_lines.get(id.0 as usize) {
+            prefetch(&self.lines[first.load(Ordering::Relaxed).wrapping_sub(1) as usize % LINES]);
+        }
+    }
+
+    /// Writes a group into lines that no reader can reach. The first `plain` members are sites of
+    /// one link each, equal in tier and weight, and all of that tier.
+    pub(crate) fn write(&self, first: u32, group: &Group, plain: usize) {
         let members: &[Member] = match group {
             Group::Forward { members, .. } => members,
             _ => &[],
         };
-        self.lines.grow_to(first).0[0].store(group.header().pack(), Ordering::Relaxed);
+        let header = Header { plain, ..group.header() };
+        self.lines[first as usize].0[0].store(header.pack(), Ordering::Relaxed);
         for (index, member) in members.iter().enumerate() {
             let (line, word) = place(index);
-            self.lines.grow_to(first + line).0[word].store(member.pack(), Ordering::Relaxed);
+            self.lines[(first + line) as usize].0[word].store(member.pack(), Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn use_huge_pages(&self) {
+        self.first_lines.use_huge_pages();
+        self.lines.use_huge_pages();
     }
 
     /// Links lines to an id; gives back the first line that was linked before.
     pub(crate) fn link(&self, id: GroupId, first: Option<u32>) -> Option<u32> {
-        let slot = self.first_lines.grow_to(id.0);
+        let slot = &self.first_lines[id.0 as usize];
         slot.swap(first.map_or(0, |line| line + 1), Ordering::AcqRel).checked_sub(1)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.first_lines.bytes() + self.lines.bytes()
+    /// Bytes of the first so many groups and lines.
+    pub(crate) fn bytes(groups: u32, lines: u32) -> usize {
+        groups as usize * size_of::<AtomicU32>() + lines as usize * size_of::<GroupLine>()
     }
 
     /// How many lines a group of `members` takes.
@@ -229,9 +248,9 @@ impl Groups {
 /// A group as a reader sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct GroupRef<'a> {
-    lines: &'a Segments<Line>,
+    groups: &'a Groups,
     first: u32,
-    head: &'a Line,
+    head: &'a GroupLine,
     pub(crate) header: Header,
 }
 
@@ -243,8 +262,15 @@ impl GroupRef<'_> {
             return None;
         }
         let (line, word) = place(index);
-        let line = if line == 0 { self.head } else { self.lines.get(self.first + line)? };
+        let more = || &self.groups.lines[(self.first + line) as usize % LINES];
+        let line = if line == 0 { self.head } else { more() };
         Some(Member::unpack(line.0[word].load(Ordering::Relaxed)))
+    }
+
+    /// The members that [`Groups::write`] was told are plain.
+    #[inline]
+    pub(crate) fn plain(&self) -> impl Iterator<Item = Member> + '_ {
+        (0..self.header.plain).filter_map(|index| self.member(index))
     }
 
     pub(crate) fn to_group(self) -> Group {
@@ -274,6 +300,7 @@ impl Header {
             | (self.kind as u64) << 8
             | when_dead << 12
             | u64::from(self.spread == Spread::Packet) << 16
+            | (self.plain as u64) << 24
             | u64::from(covering) << 32
     }
 
@@ -293,7 +320,8 @@ impl Header {
             _ => WhenDead::Covering(GroupId((word >> 32) as u32)),
         };
         let spread = if word >> 16 & 1 == 0 { Spread::Flow } else { Spread::Packet };
-        Self { kind, when_dead, spread, count: (word & 0xff) as usize }
+        let plain = (word >> 24 & 0xff) as usize;
+        Self { kind, when_dead, spread, count: (word & 0xff) as usize, plain }
     }
 }
 
@@ -325,19 +353,13 @@ fn place(index: usize) -> (u32, usize) {
 /// 8-byte words in a line.
 const WORDS: usize = 8;
 
-const PATH_BITS: u32 = 24;
-const ADJACENCY_BITS: u32 = 18;
+const PATH_BITS: u32 = if cfg!(loom) { 3 } else { 22 };
+const ADJACENCY_BITS: u32 = if cfg!(loom) { 3 } else { 18 };
 const TIER_BITS: u32 = 6;
 
-/// log₂ of the ids and lines in the first segments.
-#[cfg(not(loom))]
-const FIRST_GROUPS: u32 = 6;
-#[cfg(not(loom))]
-const FIRST_LINES: u32 = 6;
-#[cfg(loom)]
-const FIRST_GROUPS: u32 = 0;
-#[cfg(loom)]
-const FIRST_LINES: u32 = 0;
+/// Groups and lines there is address space for; memory is taken as they are used.
+pub(crate) const GROUPS: usize = if cfg!(loom) { 8 } else { 1 << 21 };
+pub(crate) const LINES: usize = if cfg!(loom) { 8 } else { 1 << 21 };
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -363,7 +385,7 @@ mod tests {
                 when_dead: WhenDead::Covering(GroupId(77)),
                 spread: Spread::Packet,
             };
-            groups.write(100, &group);
+            groups.write(100, &group, 0);
             assert_eq!(groups.link(GroupId(3), Some(100)).is_some(), count != 0);
             assert_eq!(groups.get(GroupId(3)).unwrap().to_group(), group);
         }
@@ -371,7 +393,7 @@ mod tests {
         assert_eq!(Groups::lines_for(8), 2);
         assert_eq!(Groups::lines_for(64), 9);
         for group in [Group::Local, Group::Blackhole, Group::Unreachable, Group::Prohibit] {
-            groups.write(5, &group);
+            groups.write(5, &group, 0);
             groups.link(GroupId(9), Some(5));
             assert_eq!(groups.get(GroupId(9)).unwrap().to_group(), group);
         }

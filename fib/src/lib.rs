@@ -13,33 +13,44 @@
 //! * What is unlinked is reused only after every reader has passed a quiescent point.
 //! * A change of liveness is one byte, and moves every prefix of every group at once.
 //!
-//! Everything is `#![forbid(unsafe_code)]`: what readers see is made of atomics, so that a mistake
-//! here could give a wrong answer, but never undefined behaviour.
-#![cfg_attr(not(feature = "std"), no_std)]
-#![forbid(unsafe_code)]
+//! What readers see is made of atomics, so that a mistake here could give a wrong answer, but never
+//! undefined behaviour. `unsafe` is in four small files: one gives out zeroed memory and prefetches,
+//! the others use instructions that not every processor has, or that have no safe name.
+#![no_std]
 
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 mod addr;
+mod batch;
 mod fib;
 mod flow;
 mod group;
-mod lpm;
+mod memory;
+mod options;
+mod popcount;
 mod prefix;
 mod qsbr;
+mod rib;
 mod segments;
 mod select;
+mod short;
 mod state;
 mod sync;
+mod v4;
+mod v6;
 mod writer;
 
 pub use addr::Addr;
-pub use fib::{Fib, Handle, Memory, Online, Reader, fib};
+pub use batch::batch_code;
+pub use fib::{Fib, Handle, Memory, Online, Reader, fib, fib_with};
 pub use flow::{FlowHash, FlowKey, name_key};
 pub use group::{
     ADJACENCY_MAX, Group, GroupError, GroupId, MEMBERS_MAX, Member, PATH_MAX, Spread, TIER_MAX,
     WhenDead,
 };
+pub use options::{Options, V4Form};
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};
 pub use state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, PathId, Reason, Reasons};

@@ -13,7 +13,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// One writer's clock and what each reader last saw of it.
 pub(crate) struct Qsbr {
     /// Written by the writer alone, at each retirement; read by readers when they are quiescent.
-    epoch: AtomicU64,
+    epoch: CachePadded<AtomicU64>,
     /// One for each reader that may register: [`FREE`], [`OFFLINE`], or the epoch it last saw.
     /// Written by its reader, read by the writer.
     slots: Box<[CachePadded<AtomicU64>]>,
@@ -22,7 +22,7 @@ pub(crate) struct Qsbr {
 impl Qsbr {
     pub(crate) fn new(readers_max: usize) -> Self {
         let slots = (0..readers_max).map(|_| CachePadded::new(AtomicU64::new(FREE))).collect();
-        Self { epoch: AtomicU64::new(FIRST_EPOCH), slots }
+        Self { epoch: CachePadded::new(AtomicU64::new(FIRST_EPOCH)), slots }
     }
 
     /// Takes a slot for a new reader, offline at first; `None` if all are taken.

@@ -6,8 +6,10 @@
 //! (Schindelhauer and Schomaker, 2005): with u uniform, the least −log(u) / weight wins with
 //! probability proportional to weight.
 
+use core::hint::select_unpredictable;
+
 use crate::flow::{FlowHash, negative_log2};
-use crate::group::{GroupId, GroupRef, Groups, Kind, Member, WhenDead};
+use crate::group::{GroupId, GroupRef, Groups, Kind, Member, Spread, WhenDead};
 use crate::state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, Liveness, PathId};
 use crate::sync::Ordering;
 
@@ -56,12 +58,13 @@ pub const COVERING_MAX: usize = 8;
 pub(crate) fn select(
     groups: &Groups,
     liveness: &Liveness,
-    mut id: GroupId,
-    flow: FlowHash,
+    id: GroupId,
+    hash: impl FnOnce(Spread) -> FlowHash,
     ingress: Option<u16>,
 ) -> Selected {
+    let Some(mut group) = groups.get(id) else { return Selected::NoRoute };
+    let flow = hash(group.header.spread);
     for _ in 0..COVERING_MAX {
-        let Some(group) = groups.get(id) else { return Selected::NoRoute };
         match group.header.kind {
             Kind::Forward => {}
             Kind::Local => return Selected::Local,
@@ -82,7 +85,10 @@ pub(crate) fn select(
                     Selected::Member { path: member.path, adjacency: member.adjacency }
                 });
             }
-            WhenDead::Covering(covering) => id = covering,
+            WhenDead::Covering(covering) => match groups.get(covering) {
+                Some(covering) => group = covering,
+                None => return Selected::NoRoute,
+            },
         }
     }
     Selected::CoveringLoop
@@ -132,11 +138,34 @@ impl Choice<'_> {
     /// any.
     #[inline]
     fn living(&self) -> Option<Member> {
+        if let Some(member) = self.plain() {
+            return Some(member);
+        }
         let site = self
             .best(|site| site.alive != 0 && self.accepts(site))
             .or_else(|| self.best(|site| site.alive != 0 && site.accept != ACCEPT_NONE))
             .or_else(|| self.best(|site| site.alive != 0))?;
         self.link(&site, site.alive)
+    }
+
+    /// What [`Self::living`] is for most groups most of the time, without a branch that hashes
+    /// decide: the best of those sites of the first tier that live and take every flow, if these
+    /// have one link each and weigh the same; none if a site takes its share only.
+    #[inline]
+    fn plain(&self) -> Option<Member> {
+        let (mut best, mut leading, mut is_plain) = (None, 0, self.barred.is_none());
+        for member in self.group.plain() {
+            let state = self.liveness.path(member.path);
+            let is_alive = self.is_alive(member);
+            is_plain &= state.accept.load(Ordering::Relaxed) == ACCEPT_ALL;
+            // In the order of `ahead`: the greatest hash, and then the first, for they are in the
+            // order of their keys.
+            let hash = FlowHash::with_key(self.flow.site, state.site_key.load(Ordering::Relaxed));
+            let hash = select_unpredictable(is_alive, hash | 1, 0);
+            best = select_unpredictable(hash > leading, Some(member), best);
+            leading = select_unpredictable(hash > leading, hash, leading);
+        }
+        best.filter(|_| is_plain)
     }
 
     /// The member that would be chosen if all were alive.
@@ -148,24 +177,24 @@ impl Choice<'_> {
     /// The best-ranked site that is eligible, in the first tier that has one.
     #[inline]
     fn best(&self, eligible: impl Fn(&Site) -> bool) -> Option<Site> {
-        let mut best: Option<(Site, Option<u64>)> = None;
+        let mut best: Option<(Site, Option<Rank>)> = None;
         let mut next = 0;
         while let Some(site) = self.site_at(next) {
             next = site.end;
             if !eligible(&site) {
                 continue;
             }
-            let Some((leader, score)) = &mut best else {
+            let Some((leader, rank)) = &mut best else {
                 best = Some((site, None));
                 continue;
             };
             if site.tier != leader.tier {
                 break;
             }
-            // Most tiers have one eligible site, and need no score at all.
-            let leading = *score.get_or_insert_with(|| self.score(leader.key));
-            let challenge = self.score(site.key);
-            if ahead((challenge, site.weight, site.key), (leading, leader.weight, leader.key)) {
+            // Most tiers have one eligible site, and need no rank at all.
+            let leading = *rank.get_or_insert_with(|| self.rank(leader));
+            let challenge = self.rank(&site);
+            if challenge.is_ahead(leading) {
                 best = Some((site, Some(challenge)));
             }
         }
@@ -176,9 +205,9 @@ impl Choice<'_> {
     #[inline]
     fn site_at(&self, first: usize) -> Option<Site> {
         let head = self.group.member(first)?;
-        let state = self.liveness.paths.get(head.path.0);
-        let key = state.map_or(0, |state| state.site_key.load(Ordering::Relaxed));
-        let accept = state.map_or(ACCEPT_ALL, |state| state.accept.load(Ordering::Relaxed));
+        let state = self.liveness.path(head.path);
+        let key = state.site_key.load(Ordering::Relaxed);
+        let accept = state.accept.load(Ordering::Relaxed);
         let mut site = Site {
             first,
             end: first + 1,
@@ -202,7 +231,7 @@ impl Choice<'_> {
     /// The link inside a site, of those whose bit is set in `eligible`.
     #[inline]
     fn link(&self, site: &Site, eligible: u64) -> Option<Member> {
-        let mut best: Option<(Member, (u64, u64, u64))> = None;
+        let mut best: Option<(Member, Rank)> = None;
         for index in site.first..site.end {
             let member = self.group.member(index)?;
             if eligible >> (index - site.first) & 1 == 0 {
@@ -211,10 +240,9 @@ impl Choice<'_> {
             if site.end - site.first == 1 {
                 return Some(member);
             }
-            let key = self.link_key(member);
-            let score = negative_log2(FlowHash::with_key(self.flow.link, key));
-            let rank = (score, u64::from(member.weight), key);
-            if best.as_ref().is_none_or(|(_, leading)| ahead(rank, *leading)) {
+            let key = self.liveness.adjacency(member.adjacency).key.load(Ordering::Relaxed);
+            let rank = Rank::new(self.flow.link, key, u64::from(member.weight));
+            if best.as_ref().is_none_or(|(_, leading)| rank.is_ahead(*leading)) {
                 best = Some((member, rank));
             }
         }
@@ -222,8 +250,8 @@ impl Choice<'_> {
     }
 
     #[inline]
-    fn score(&self, key: u64) -> u64 {
-        negative_log2(FlowHash::with_key(self.flow.site, key))
+    fn rank(&self, site: &Site) -> Rank {
+        Rank::new(self.flow.site, site.key, site.weight)
     }
 
     #[inline]
@@ -233,32 +261,49 @@ impl Choice<'_> {
 
     #[inline]
     fn is_alive(&self, member: Member) -> bool {
-        self.liveness.path_reasons(member.path).is_alive()
-            && self.liveness.adjacency_reasons(member.adjacency).is_alive()
+        // Both are read in any case: to guess would cost more.
+        self.liveness.path(member.path).reasons.is_alive()
+            & self.liveness.adjacency(member.adjacency).reasons.is_alive()
             && self.barred.is_none_or(|barred| self.is_allowed(member, barred))
     }
 
     fn is_allowed(&self, member: Member, barred: Barred) -> bool {
-        let state = self.liveness.adjacencies.get(member.adjacency.0);
-        let port = state.map(|state| state.port.load(Ordering::Relaxed));
-        port != Some(barred.port) || barred.best == Some(member)
+        let port = self.liveness.adjacency(member.adjacency).port.load(Ordering::Relaxed);
+        port != barred.port || barred.best == Some(member)
     }
 
     #[inline]
     fn site_key(&self, member: Member) -> u64 {
-        self.liveness.paths.get(member.path.0).map_or(0, |s| s.site_key.load(Ordering::Relaxed))
-    }
-
-    #[inline]
-    fn link_key(&self, member: Member) -> u64 {
-        let state = self.liveness.adjacencies.get(member.adjacency.0);
-        state.map_or(0, |state| state.key.load(Ordering::Relaxed))
+        self.liveness.path(member.path).site_key.load(Ordering::Relaxed)
     }
 }
 
-/// Whether `(score, weight, key)` a ranks before b: the less score per weight, then the key.
-/// Scores are below 2⁴⁰ and weights at most 64 × 65,535, so the products fit.
-#[inline]
-fn ahead(a: (u64, u64, u64), b: (u64, u64, u64)) -> bool {
-    (a.0 * b.1, a.2) < (b.0 * a.1, b.2)
+/// What a site or a link is compared by.
+#[derive(Clone, Copy)]
+struct Rank {
+    hash: u64,
+    weight: u64,
+    key: u64,
+}
+
+impl Rank {
+    #[inline]
+    fn new(flow: u64, key: u64, weight: u64) -> Self {
+        Self { hash: FlowHash::with_key(flow, key), weight, key }
+    }
+
+    /// Whether this ranks before `other`: the less −log(hash) per weight, then the greater hash,
+    /// then the key. Of equal weights the greater hash has the less logarithm, so that none need be
+    /// taken. Logarithms are below 2⁴⁰ and weights at most 64 × 65,535, so the products fit.
+    #[inline]
+    fn is_ahead(self, other: Self) -> bool {
+        if self.weight != other.weight {
+            let mine = negative_log2(self.hash) * other.weight;
+            let theirs = negative_log2(other.hash) * self.weight;
+            if mine != theirs {
+                return mine < theirs;
+            }
+        }
+        (other.hash | 1, self.key) < (self.hash | 1, other.key)
+    }
 }

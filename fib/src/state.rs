@@ -1,7 +1,8 @@
 //! What the control plane changes in place: why an adjacency or a path is down, and how much a
 //! site takes. One byte stored here moves every prefix of every group at once.
 
-use crate::segments::Segments;
+use crate::group::{ADJACENCY_MAX, PATH_MAX};
+use crate::memory::Slab;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// A way out of the router.
@@ -105,12 +106,60 @@ pub const ACCEPT_ALL: u16 = u16::MAX;
 /// Drained: no new flow goes there while another site can take it.
 pub const ACCEPT_NONE: u16 = 0;
 
+/// A set of reasons that its owners change in place. Zero, as of an id that was never handed out, is
+/// down for want of resolution: that bit is stored inverted.
+///
+/// Relaxed to read: the byte stands for itself, and nothing else is published by it.
+#[derive(Default)]
+pub(crate) struct ReasonByte(AtomicU8);
+
+impl ReasonByte {
+    #[inline]
+    pub(crate) fn load(&self) -> Reasons {
+        Reasons(self.0.load(Ordering::Relaxed) ^ INVERTED)
+    }
+
+    #[inline]
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == INVERTED
+    }
+
+    pub(crate) fn store(&self, reasons: Reasons) {
+        self.0.store(reasons.0 ^ INVERTED, Ordering::Release);
+    }
+
+    /// Returns whether it was clear before.
+    pub(crate) fn set(&self, reason: Reason) -> bool {
+        !self.change(reason, true)
+    }
+
+    /// Returns whether it was set before.
+    pub(crate) fn clear(&self, reason: Reason) -> bool {
+        self.change(reason, false)
+    }
+
+    /// Returns whether it was set before.
+    fn change(&self, reason: Reason, is_set: bool) -> bool {
+        let bit = reason as u8;
+        let is_one = is_set != (INVERTED & bit != 0);
+        let before = if is_one {
+            self.0.fetch_or(bit, Ordering::AcqRel)
+        } else {
+            self.0.fetch_and(!bit, Ordering::AcqRel)
+        };
+        (before ^ INVERTED) & bit != 0
+    }
+}
+
+/// The reason whose bit is stored inverted.
+const INVERTED: u8 = Reason::Resolution as u8;
+
 /// One adjacency, as the workers see it. 16 bytes.
 #[derive(Default)]
+#[cfg_attr(not(loom), repr(C))]
 pub(crate) struct AdjacencyState {
-    /// Down-reasons: written by their owners, read for each packet. Relaxed: the byte stands for
-    /// itself, and nothing else is published by it.
-    pub(crate) reasons: AtomicU8,
+    /// Down-reasons: written by their owners, read for each packet.
+    pub(crate) reasons: ReasonByte,
     /// The port it leaves by. Written before the id is published, constant while it is in use.
     pub(crate) port: AtomicU16,
     /// What the link hash knows it by; as `port`.
@@ -119,9 +168,10 @@ pub(crate) struct AdjacencyState {
 
 /// One path, as the workers see it. 16 bytes: four share a cache line.
 #[derive(Default)]
+#[cfg_attr(not(loom), repr(C))]
 pub(crate) struct PathState {
     /// As [`AdjacencyState::reasons`].
-    pub(crate) reasons: AtomicU8,
+    pub(crate) reasons: ReasonByte,
     /// The share of flows its site takes now, in 65,535ths. Written by the control plane.
     pub(crate) accept: AtomicU16,
     /// Raised when the path comes back: a flow stored under an older epoch counts as new.
@@ -132,49 +182,32 @@ pub(crate) struct PathState {
 
 /// All adjacencies and paths: what `select` reads besides the group.
 pub(crate) struct Liveness {
-    pub(crate) adjacencies: Segments<AdjacencyState>,
-    pub(crate) paths: Segments<PathState>,
+    adjacencies: Slab<AdjacencyState, { ADJACENCY_MAX as usize + 1 }>,
+    paths: Slab<PathState, { PATH_MAX as usize + 1 }>,
 }
 
 impl Liveness {
     pub(crate) fn new() -> Self {
-        Self { adjacencies: Segments::new(FIRST_STATES), paths: Segments::new(FIRST_STATES) }
+        Self { adjacencies: Slab::new(), paths: Slab::new() }
     }
 
-    /// An id that was never handed out counts as down for want of resolution.
+    /// Its state; that of an id no member can name is the first's.
     #[inline]
-    pub(crate) fn adjacency_reasons(&self, id: AdjacencyId) -> Reasons {
-        self.adjacencies.get(id.0).map_or(Reason::Resolution.into(), |state| {
-            Reasons(state.reasons.load(Ordering::Relaxed))
-        })
+    pub(crate) fn adjacency(&self, id: AdjacencyId) -> &AdjacencyState {
+        &self.adjacencies[(id.0 & ADJACENCY_MAX) as usize]
     }
 
-    /// As [`Self::adjacency_reasons`].
+    /// As [`Self::adjacency`].
     #[inline]
-    pub(crate) fn path_reasons(&self, id: PathId) -> Reasons {
-        self.paths.get(id.0).map_or(Reason::Resolution.into(), |state| {
-            Reasons(state.reasons.load(Ordering::Relaxed))
-        })
+    pub(crate) fn path(&self, id: PathId) -> &PathState {
+        &self.paths[(id.0 & PATH_MAX) as usize]
     }
 
-    pub(crate) fn set(byte: &AtomicU8, reason: Reason) -> bool {
-        byte.fetch_or(reason as u8, Ordering::AcqRel) & reason as u8 == 0
-    }
-
-    pub(crate) fn clear(byte: &AtomicU8, reason: Reason) -> bool {
-        byte.fetch_and(!(reason as u8), Ordering::AcqRel) & reason as u8 != 0
-    }
-
-    pub(crate) fn store(byte: &AtomicU8, reasons: Reasons) {
-        byte.store(reasons.0, Ordering::Release);
+    /// Bytes of the first so many paths and adjacencies.
+    pub(crate) fn bytes(paths: u32, adjacencies: u32) -> usize {
+        paths as usize * size_of::<PathState>() + adjacencies as usize * size_of::<AdjacencyState>()
     }
 }
-
-/// log₂ of the states in the first segment.
-#[cfg(not(loom))]
-const FIRST_STATES: u32 = 6;
-#[cfg(loom)]
-const FIRST_STATES: u32 = 1;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -199,11 +232,17 @@ mod tests {
 
     #[test]
     fn setting_twice_or_clearing_what_is_not_set_changes_nothing() {
-        let byte = AtomicU8::new(0);
-        assert!(Liveness::set(&byte, Reason::Probe));
-        assert!(!Liveness::set(&byte, Reason::Probe));
-        assert!(!Liveness::clear(&byte, Reason::Carrier));
-        assert!(Liveness::clear(&byte, Reason::Probe));
-        assert_eq!(byte.load(Ordering::Relaxed), 0);
+        let byte = ReasonByte::default();
+        assert_eq!(byte.load(), Reason::Resolution.into(), "never handed out");
+        byte.store(Reasons::NONE);
+        for reason in Reason::ALL {
+            assert!(byte.is_alive());
+            assert!(byte.set(reason));
+            assert!(!byte.set(reason));
+            assert_eq!(byte.load(), reason.into());
+            assert!(Reason::ALL.iter().all(|&other| other == reason || !byte.clear(other)));
+            assert!(!byte.is_alive());
+            assert!(byte.clear(reason));
+        }
     }
 }

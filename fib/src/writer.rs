@@ -1,19 +1,20 @@
 //! The one writer: every structural change, and the grace period of everything that is unlinked.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
 use crate::fib::Fib;
 use crate::group::{
-    ADJACENCY_MAX, Group, GroupError, GroupId, Groups, MEMBERS_MAX, Member, PATH_MAX,
+    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, MEMBERS_MAX, Member, PATH_MAX,
 };
-use crate::lpm::TableWriter;
-use crate::prefix::{IpPrefix, Prefix};
-use crate::state::{AdjacencyId, Liveness, PathId, Reasons};
+use crate::prefix::IpPrefix;
+use crate::rib::{Iter, LARGE};
+use crate::state::{AdjacencyId, PathId, Reasons};
 use crate::sync::{Arc, Ordering};
+use crate::{v4, v6};
 
 /// Changes the FIB. There is one; it never waits for readers and no reader waits for it.
 ///
@@ -23,15 +24,15 @@ use crate::sync::{Arc, Ordering};
 /// changes of liveness go through all the same.
 pub struct Writer {
     shared: Arc<Fib>,
-    v4: TableWriter<core::net::Ipv4Addr>,
-    v6: TableWriter<core::net::Ipv6Addr>,
+    v4: v4::TableWriter,
+    v6: v6::TableWriter,
     groups: Ids,
     adjacencies: Ids,
     paths: Ids,
     lines: Lines,
     retired: VecDeque<(u64, Retired)>,
-    /// Groups that are removed, but still there for readers who found them before.
-    removed: BTreeSet<u32>,
+    /// For each group id, how many routes lead there.
+    routes_to: Vec<u32>,
 }
 
 /// Things that may wait for their grace period at a time.
@@ -51,6 +52,17 @@ pub enum WriteError {
     },
     /// No group has this id.
     UnknownGroup,
+    /// No adjacency has this id.
+    UnknownAdjacency,
+    /// No path has this id.
+    UnknownPath,
+    /// Routes lead to the group: they have to go first.
+    GroupInUse {
+        /// How many.
+        routes: u32,
+    },
+    /// The IPv6 table has used up its address space.
+    TableFull,
 }
 
 impl fmt::Display for WriteError {
@@ -62,6 +74,12 @@ impl fmt::Display for WriteError {
                 write!(f, "reader {reader} stalls: {RETIRED_MAX} unlinked things wait for it")
             }
             Self::UnknownGroup => f.write_str("no group has this id"),
+            Self::UnknownAdjacency => f.write_str("no adjacency has this id"),
+            Self::UnknownPath => f.write_str("no path has this id"),
+            Self::GroupInUse { routes } => {
+                write!(f, "{routes} routes lead to the group: remove or replace them first")
+            }
+            Self::TableFull => f.write_str("the IPv6 table is full: no more routes fit"),
         }
     }
 }
@@ -78,14 +96,14 @@ impl Writer {
     pub(crate) fn new(shared: Arc<Fib>) -> Self {
         Self {
             shared,
-            v4: TableWriter::new(),
-            v6: TableWriter::new(),
+            v4: v4::TableWriter::new(),
+            v6: v6::TableWriter::new(),
             groups: Ids::up_to(GROUP_MAX),
             adjacencies: Ids::up_to(ADJACENCY_MAX),
             paths: Ids::up_to(PATH_MAX),
             lines: Lines::default(),
             retired: VecDeque::new(),
-            removed: BTreeSet::new(),
+            routes_to: Vec::new(),
         }
     }
 
@@ -95,26 +113,39 @@ impl Writer {
         prefix: IpPrefix,
         group: GroupId,
     ) -> Result<Option<GroupId>, WriteError> {
-        self.members_of(group)?;
-        Ok(match prefix {
-            IpPrefix::V4(prefix) => self.v4.insert(&self.shared.v4, prefix, group),
-            IpPrefix::V6(prefix) => self.v6.insert(&self.shared.v6, prefix, group),
-        })
+        self.has_group(group)?;
+        self.make_room(frees_max(prefix))?;
+        // As much as one change takes stays for removals, by which room is made.
+        self.has_slots(prefix, 2)?;
+        let (retired, qsbr) = (&mut self.retired, &self.shared.qsbr);
+        let old = match prefix {
+            IpPrefix::V4(prefix) => self.v4.insert(&self.shared.v4, prefix, group, |freed| {
+                retired.push_back((qsbr.retire(), Retired::V4(freed)));
+            }),
+            IpPrefix::V6(prefix) => self.v6.insert(&self.shared.v6, prefix, group, |freed| {
+                retired.push_back((qsbr.retire(), Retired::V6(freed)));
+            }),
+        };
+        self.routes_to[group.0 as usize] += 1;
+        self.forget_route(old);
+        Ok(old)
     }
 
     /// Removes a route; gives back the group it led to.
     pub fn remove(&mut self, prefix: IpPrefix) -> Result<Option<GroupId>, WriteError> {
-        self.make_room(LEVELS_MAX)?;
-        let retired = &mut self.retired;
-        let qsbr = &self.shared.qsbr;
-        Ok(match prefix {
-            IpPrefix::V4(prefix) => self.v4.remove(&self.shared.v4, prefix, |chunk| {
-                retired.push_back((qsbr.retire(), Retired::Chunk4(chunk)));
+        self.make_room(frees_max(prefix))?;
+        self.has_slots(prefix, 1)?;
+        let (retired, qsbr) = (&mut self.retired, &self.shared.qsbr);
+        let old = match prefix {
+            IpPrefix::V4(prefix) => self.v4.remove(&self.shared.v4, prefix, |freed| {
+                retired.push_back((qsbr.retire(), Retired::V4(freed)));
             }),
-            IpPrefix::V6(prefix) => self.v6.remove(&self.shared.v6, prefix, |chunk| {
-                retired.push_back((qsbr.retire(), Retired::Chunk6(chunk)));
+            IpPrefix::V6(prefix) => self.v6.remove(&self.shared.v6, prefix, |freed| {
+                retired.push_back((qsbr.retire(), Retired::V6(freed)));
             }),
-        })
+        };
+        self.forget_route(old);
+        Ok(old)
     }
 
     /// The group of exactly this prefix.
@@ -143,19 +174,29 @@ impl Writer {
 
     /// All routes: IPv4 before IPv6, then by address, the shorter prefix first.
     pub fn iter(&self) -> impl Iterator<Item = (IpPrefix, GroupId)> + '_ {
-        let v4 = self.v4.iter().map(|(prefix, group)| (IpPrefix::V4(prefix), group));
-        v4.chain(self.v6.iter().map(|(prefix, group)| (IpPrefix::V6(prefix), group)))
+        Self::routes(self.v4.iter(None), self.v6.iter(None))
     }
 
     /// The routes that come after `prefix` in [`Self::iter`], to go on page by page.
     pub fn iter_after(&self, prefix: IpPrefix) -> impl Iterator<Item = (IpPrefix, GroupId)> + '_ {
-        let (v4, v6) = match prefix {
-            IpPrefix::V4(prefix) => (Some(Some(prefix)), None),
-            IpPrefix::V6(prefix) => (None, Some(prefix)),
-        };
-        let v4 = v4.into_iter().flat_map(|after: Option<Prefix<_>>| self.v4.iter_after(after));
-        v4.map(|(prefix, group)| (IpPrefix::V4(prefix), group))
-            .chain(self.v6.iter_after(v6).map(|(prefix, group)| (IpPrefix::V6(prefix), group)))
+        match prefix {
+            IpPrefix::V4(prefix) => Self::routes(self.v4.iter(Some(prefix)), self.v6.iter(None)),
+            IpPrefix::V6(prefix) => Self::routes(Iter::END, self.v6.iter(Some(prefix))),
+        }
+    }
+
+    fn routes<'a>(
+        v4: Iter<'a, Ipv4Addr>,
+        v6: Iter<'a, Ipv6Addr>,
+    ) -> impl Iterator<Item = (IpPrefix, GroupId)> + 'a {
+        let v4 = v4.map(|(prefix, word)| (IpPrefix::V4(prefix), GroupId(word - 1)));
+        v4.chain(v6.map(|(prefix, word)| (IpPrefix::V6(prefix), GroupId(word - 1))))
+    }
+
+    /// Bytes of the writer's own copy of the routes, IPv4 and IPv6; [`Fib::memory`] is what
+    /// readers see.
+    pub fn routes_bytes(&self) -> (usize, usize) {
+        (self.v4.bytes(), self.v6.bytes())
     }
 
     /// How many routes there are, IPv4 and IPv6.
@@ -173,16 +214,20 @@ impl Writer {
     pub fn add_adjacency(&mut self, port: u16, key: u64) -> Result<AdjacencyId, WriteError> {
         self.reclaim();
         let id = self.adjacencies.take().ok_or(WriteError::IdsExhausted)?;
-        let state = self.shared.liveness.adjacencies.grow_to(id);
+        self.note_use();
+        let state = self.shared.liveness.adjacency(AdjacencyId(id));
         state.port.store(port, Ordering::Relaxed);
         state.key.store(key, Ordering::Relaxed);
-        Liveness::store(&state.reasons, Reasons::NONE);
+        state.reasons.store(Reasons::NONE);
         Ok(AdjacencyId(id))
     }
 
     /// Retires an adjacency. The caller has replaced every group that names it.
     pub fn remove_adjacency(&mut self, id: AdjacencyId) -> Result<(), WriteError> {
-        self.retire(Retired::Adjacency(id.0))
+        self.adjacencies.is_taken(id.0).then_some(()).ok_or(WriteError::UnknownAdjacency)?;
+        self.retire(Retired::Adjacency(id.0))?;
+        self.adjacencies.forget(id.0);
+        Ok(())
     }
 
     /// A new path, alive. `site_key` is what the site hash knows its site by ([`crate::name_key`]);
@@ -200,26 +245,35 @@ impl Writer {
     ) -> Result<PathId, WriteError> {
         self.reclaim();
         let id = self.paths.take().ok_or(WriteError::IdsExhausted)?;
-        let state = self.shared.liveness.paths.grow_to(id);
+        self.note_use();
+        let state = self.shared.liveness.path(PathId(id));
         state.site_key.store(site_key, Ordering::Relaxed);
         state.accept.store(accept, Ordering::Relaxed);
         state.epoch.fetch_add(1, Ordering::Relaxed);
-        Liveness::store(&state.reasons, reasons);
+        state.reasons.store(reasons);
         Ok(PathId(id))
     }
 
     /// Retires a path. The caller has replaced every group that names it.
     pub fn remove_path(&mut self, id: PathId) -> Result<(), WriteError> {
-        self.retire(Retired::Path(id.0))
+        self.paths.is_taken(id.0).then_some(()).ok_or(WriteError::UnknownPath)?;
+        self.retire(Retired::Path(id.0))?;
+        self.paths.forget(id.0);
+        Ok(())
     }
 
     /// A new group.
     pub fn add_group(&mut self, group: &Group) -> Result<GroupId, WriteError> {
         group.validate()?;
         self.reclaim();
+        self.has_lines(group)?;
         let id = self.groups.take().ok_or(WriteError::IdsExhausted)?;
         let first = self.write_lines(group);
         self.shared.groups.link(GroupId(id), Some(first));
+        self.routes_to.resize(self.routes_to.len().max(id as usize + 1), 0);
+        if id as usize == LARGE {
+            self.shared.groups.use_huge_pages();
+        }
         Ok(GroupId(id))
     }
 
@@ -228,6 +282,7 @@ impl Writer {
         group.validate()?;
         self.make_room(1)?;
         let members = self.members_of(id)?;
+        self.has_lines(group)?;
         let first = self.write_lines(group);
         if let Some(old) = self.shared.groups.link(id, Some(first)) {
             self.retire(Retired::Lines { first: old, count: Groups::lines_for(members) })?;
@@ -235,12 +290,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Retires a group. The caller has removed every route to it. Readers who found it before still
-    /// get what it says: its lines go with its id, after the grace period.
+    /// Retires a group that no route leads to. Readers who found it before still get what it says:
+    /// its lines go with its id, after the grace period. Other groups that name it as
+    /// [`WhenDead::Covering`](crate::WhenDead::Covering) are the caller's to replace.
     pub fn remove_group(&mut self, id: GroupId) -> Result<(), WriteError> {
-        self.members_of(id)?;
-        self.retire(Retired::Group(id.0))?;
-        self.removed.insert(id.0);
+        self.has_group(id)?;
+        match self.routes_to[id.0 as usize] {
+            0 => self.retire(Retired::Group(id.0))?,
+            routes => return Err(WriteError::GroupInUse { routes }),
+        }
+        self.groups.forget(id.0);
         Ok(())
     }
 
@@ -250,15 +309,12 @@ impl Writer {
             return 0;
         }
         let over = self.shared.qsbr.grace_over();
-        while let Some(&(epoch, retired)) = self.retired.front() {
-            if epoch > over {
-                break;
-            }
-            self.retired.pop_front();
+        while self.retired.front().is_some_and(|&(epoch, _)| epoch <= over) {
+            let Some((_, retired)) = self.retired.pop_front() else { break };
             match retired {
                 Retired::Adjacency(id) => self.adjacencies.give_back(id),
-                Retired::Chunk4(chunk) => self.v4.recycle(chunk),
-                Retired::Chunk6(chunk) => self.v6.recycle(chunk),
+                Retired::V4(freed) => self.v4.recycle(&self.shared.v4, freed),
+                Retired::V6(freed) => self.v6.recycle(freed),
                 Retired::Group(id) => self.unlink_group(id),
                 Retired::Lines { first, count } => self.lines.give_back(first, count),
                 Retired::Path(id) => self.paths.give_back(id),
@@ -281,7 +337,7 @@ impl Writer {
     /// The online reader that has gone longest without a quiescent point, if something waits for
     /// it: its [`crate::Reader::slot`].
     pub fn slowest_reader(&self) -> Option<usize> {
-        let &(epoch, _) = self.retired.front()?;
+        let epoch = self.retired.front()?.0;
         let (reader, seen) = self.shared.qsbr.slowest()?;
         (seen < epoch).then_some(reader)
     }
@@ -293,14 +349,62 @@ impl Writer {
             members.sort_by_key(|member| (member.tier, self.site_key(member), member.adjacency));
         }
         let first = self.lines.take(Groups::lines_for(group.members_len()));
-        self.shared.groups.write(first, &group);
+        self.shared.groups.write(first, &group, self.plain_members(&group));
+        self.note_use();
         first
     }
 
-    /// How many members a group has that exists and is not removed.
+    /// How many members the first tier has, if it is as [`Groups::write`] wants it told.
+    fn plain_members(&self, group: &Group) -> usize {
+        let Group::Forward { members, .. } = group else { return 0 };
+        let tier = members.chunk_by(|a, b| a.tier == b.tier).next().unwrap_or_default();
+        let are_equal = tier.iter().all(|member| member.weight == tier[0].weight);
+        let are_apart =
+            tier.windows(2).all(|pair| self.site_key(&pair[0]) != self.site_key(&pair[1]));
+        if are_equal && are_apart { tier.len() } else { 0 }
+    }
+
+    /// Whether there is room for one more group.
+    fn has_lines(&mut self, group: &Group) -> Result<(), WriteError> {
+        let count = Groups::lines_for(group.members_len());
+        if !self.lines.has(count) {
+            self.reclaim();
+        }
+        if self.lines.has(count) { Ok(()) } else { Err(WriteError::IdsExhausted) }
+    }
+
+    /// Whether the table of this family has room for as many changes.
+    fn has_slots(&mut self, prefix: IpPrefix, changes: usize) -> Result<(), WriteError> {
+        if matches!(prefix, IpPrefix::V4(_)) || self.v6.has_room_for(changes) {
+            return Ok(());
+        }
+        self.reclaim();
+        if self.v6.has_room_for(changes) { Ok(()) } else { Err(WriteError::TableFull) }
+    }
+
+    /// A group that exists and is not removed.
+    fn has_group(&self, id: GroupId) -> Result<(), WriteError> {
+        if self.groups.is_taken(id.0) { Ok(()) } else { Err(WriteError::UnknownGroup) }
+    }
+
+    fn forget_route(&mut self, old: Option<GroupId>) {
+        if let Some(old) = old {
+            self.routes_to[old.0 as usize] -= 1;
+        }
+    }
+
+    /// For [`Fib::memory`].
+    fn note_use(&self) {
+        let used = [self.groups.next, self.lines.next, self.paths.next, self.adjacencies.next];
+        for (slot, used) in self.shared.used.iter().zip(used) {
+            slot.store(used, Ordering::Relaxed);
+        }
+    }
+
+    /// How many members a group has.
     fn members_of(&self, id: GroupId) -> Result<usize, WriteError> {
-        let group = self.shared.groups.get(id).filter(|_| !self.removed.contains(&id.0));
-        Ok(group.ok_or(WriteError::UnknownGroup)?.header.count)
+        self.has_group(id)?;
+        Ok(self.shared.groups.get(id).ok_or(WriteError::UnknownGroup)?.header.count)
     }
 
     /// Takes a removed group's id and lines back, now that nobody holds them.
@@ -309,13 +413,11 @@ impl Writer {
         if let Some(first) = self.shared.groups.link(GroupId(id), None) {
             self.lines.give_back(first, Groups::lines_for(members));
         }
-        self.removed.remove(&id);
         self.groups.give_back(id);
     }
 
     fn site_key(&self, member: &Member) -> u64 {
-        let state = self.shared.liveness.paths.get(member.path.0);
-        state.map_or(0, |state| state.site_key.load(Ordering::Relaxed))
+        self.shared.liveness.path(member.path).site_key.load(Ordering::Relaxed)
     }
 
     fn retire(&mut self, retired: Retired) -> Result<(), WriteError> {
@@ -351,16 +453,24 @@ impl Group {
     }
 }
 
+/// Entries of the list of what is retired that one change of a route may take.
+fn frees_max(prefix: IpPrefix) -> usize {
+    match prefix {
+        IpPrefix::V4(prefix) => v4::frees_max(prefix),
+        IpPrefix::V6(_) => 1,
+    }
+}
+
 /// A grace period: see [`Writer::begin_grace`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Grace(u64);
 
 /// Something unlinked that readers may still hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Retired {
     Adjacency(u32),
-    Chunk4(u32),
-    Chunk6(u32),
+    V4(v4::Freed),
+    V6(v6::Freed),
     Group(u32),
     Lines { first: u32, count: usize },
     Path(u32),
@@ -371,21 +481,33 @@ struct Ids {
     next: u32,
     max: u32,
     free: Vec<u32>,
+    /// Whether an id was handed out, and not removed since.
+    taken: Vec<bool>,
 }
 
 impl Ids {
     fn up_to(max: u32) -> Self {
-        Self { next: 0, max, free: Vec::new() }
+        Self { next: 0, max, free: Vec::new(), taken: Vec::new() }
     }
 
     fn take(&mut self) -> Option<u32> {
-        self.free.pop().or_else(|| {
-            let id = self.next;
-            (id <= self.max).then(|| {
-                self.next += 1;
-                id
-            })
-        })
+        let id = self.free.pop().or_else(|| (self.next <= self.max).then_some(self.next))?;
+        if id == self.next {
+            self.next += 1;
+            self.taken.push(false);
+        }
+        self.taken[id as usize] = true;
+        Some(id)
+    }
+
+    #[inline]
+    fn is_taken(&self, id: u32) -> bool {
+        self.taken.get(id as usize).is_some_and(|&is_taken| is_taken)
+    }
+
+    /// Nobody is to name it any more; to be given back when nobody can.
+    fn forget(&mut self, id: u32) {
+        self.taken[id as usize] = false;
     }
 
     fn give_back(&mut self, id: u32) {
@@ -401,6 +523,10 @@ struct Lines {
 }
 
 impl Lines {
+    fn has(&self, count: usize) -> bool {
+        !self.free[count].is_empty() || self.next as usize + count <= LINES
+    }
+
     fn take(&mut self, count: usize) -> u32 {
         self.free[count].pop().unwrap_or_else(|| {
             let first = self.next;
@@ -417,11 +543,11 @@ impl Lines {
 /// Lines of the largest group.
 const LINES_MAX: usize = (MEMBERS_MAX + 1).div_ceil(8);
 
-/// The highest group id: a table's word has 31 bits for 1 + id.
-const GROUP_MAX: u32 = (1 << 31) - 3;
-
-/// Chunks that the removal of one route can unlink.
-const LEVELS_MAX: usize = 16;
+/// The highest group id.
+const GROUP_MAX: u32 = GROUPS as u32 - 1;
 
 /// Below this, grace periods are not looked at in every call.
 const RECLAIM_AT: usize = 1024;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,24 +1,16 @@
-//! The tables against a slow and obvious model: a list of prefixes, searched from end to end.
-
+//! The tables against a slow and obvious model, with edits that shrink.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(not(loom))]
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod common;
 
-use nearhop_fib::{Group, GroupId, IpPrefix, Writer, fib};
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use common::{Golden, address_of, boundaries, look_up, prefix_of, with_groups};
+use nearhop_fib::{GroupId, Handle, IpPrefix, Writer};
 use proptest::prelude::*;
-
-/// The model: every prefix and its group.
-#[derive(Default)]
-struct Golden(BTreeMap<IpPrefix, GroupId>);
-
-impl Golden {
-    fn longest_match(&self, addr: IpAddr) -> Option<(IpPrefix, GroupId)> {
-        let covering = self.0.iter().filter(|(prefix, _)| prefix.contains(addr));
-        covering.max_by_key(|(prefix, _)| prefix.len()).map(|(&prefix, &group)| (prefix, group))
-    }
-}
+use proptest::test_runner::{TestCaseError, TestRunner};
 
 #[derive(Clone, Debug)]
 enum Edit {
@@ -26,160 +18,213 @@ enum Edit {
     Remove(IpPrefix),
 }
 
-/// Addresses that collide often: few bits vary, at places where strides end and begin.
-fn address(v6: bool) -> impl Strategy<Value = IpAddr> {
-    let picks = prop::collection::vec(any::<bool>(), 12);
-    (picks, any::<u128>(), 0..10_u8).prop_map(move |(picks, noise, wild)| {
-        let places: &[u32] = if v6 {
-            &[127, 113, 112, 111, 104, 103, 96, 65, 64, 8, 1, 0]
-        } else {
-            &[31, 30, 17, 16, 15, 14, 9, 8, 7, 6, 1, 0]
-        };
-        let mut bits = if wild == 0 { noise } else { 0 };
-        for (pick, place) in picks.iter().zip(places) {
-            bits ^= u128::from(*pick) << place;
-        }
-        if v6 { Ipv6Addr::from_bits(bits).into() } else { Ipv4Addr::from_bits(bits as u32).into() }
-    })
+/// Any prefixes that collide often: few bits vary, at places where nodes end and begin.
+#[test]
+fn the_tables_answer_as_the_model_does() {
+    let addrs = prop::collection::vec(any::<bool>().prop_flat_map(address), 20);
+    check(400, &(prop::collection::vec(edit(prefix()), 1..120), addrs));
 }
 
-fn prefix() -> impl Strategy<Value = IpPrefix> {
-    any::<bool>().prop_flat_map(|v6| {
-        let longest = if v6 { 128_u8 } else { 32 };
-        (address(v6), 0..=longest).prop_map(|(addr, len)| IpPrefix::around(addr, len).unwrap())
-    })
+/// Hundreds of neighbours in one node: lines overflow, tables are made and widened, and where slots
+/// run out, a line leads to lines.
+#[test]
+fn crowded_nodes_answer_as_the_model_does() {
+    let addrs = prop::collection::vec(crowded_address(), 20);
+    check(60, &(prop::collection::vec(edit(crowded_prefix()), 100..1200), addrs));
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
-    prop_oneof![
-        3 => (prefix(), 0..8_u8).prop_map(|(prefix, group)| Edit::Insert(prefix, group)),
-        1 => prefix().prop_map(Edit::Remove),
-    ]
-}
-
-/// The first and last address of a prefix and their neighbours.
-fn boundaries(prefix: IpPrefix) -> Vec<IpAddr> {
-    match prefix {
-        IpPrefix::V4(p) => [p.addr().to_bits(), p.last().to_bits()]
-            .iter()
-            .flat_map(|&b| [b.wrapping_sub(1), b, b.wrapping_add(1)])
-            .map(|bits| Ipv4Addr::from_bits(bits).into())
-            .collect(),
-        IpPrefix::V6(p) => [p.addr().to_bits(), p.last().to_bits()]
-            .iter()
-            .flat_map(|&b| [b.wrapping_sub(1), b, b.wrapping_add(1)])
-            .map(|bits| Ipv6Addr::from_bits(bits).into())
-            .collect(),
-    }
-}
-
-fn groups(writer: &mut Writer) -> Vec<GroupId> {
-    (0..8).map(|_| writer.add_group(&Group::Local).unwrap()).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    #[test]
-    fn the_tables_answer_as_the_model_does(
-        edits in prop::collection::vec(edit(), 1..120),
-        addrs in prop::collection::vec(any::<bool>().prop_flat_map(address), 20),
-    ) {
-        let (mut writer, handle) = fib(1);
-        let groups = groups(&mut writer);
-        let mut reader = handle.reader().unwrap();
-        let mut golden = Golden::default();
-        let mut touched: Vec<IpAddr> = addrs;
-        for edit in edits {
-            match edit {
-                Edit::Insert(prefix, group) => {
-                    let group = groups[usize::from(group)];
-                    let old = writer.insert(prefix, group).unwrap();
-                    prop_assert_eq!(old, golden.0.insert(prefix, group));
-                    touched.extend(boundaries(prefix));
-                }
-                Edit::Remove(prefix) => {
-                    prop_assert_eq!(writer.remove(prefix).unwrap(), golden.0.remove(&prefix));
-                    touched.extend(boundaries(prefix));
-                }
-            }
-        }
-        let online = reader.online();
-        let mut found = vec![GroupId::NONE; touched.len()];
-        online.lookup_batch(&touched, &mut found);
-        for (&addr, &found) in touched.iter().zip(&found) {
-            let want = golden.longest_match(addr);
-            prop_assert_eq!(found, want.map_or(GroupId::NONE, |(_, group)| group), "{}", addr);
-            prop_assert_eq!(online.lookup(addr), found);
-            prop_assert_eq!(writer.longest_match(addr), want, "{}", addr);
-        }
-        let routes: Vec<_> = golden.0.iter().map(|(&prefix, &group)| (prefix, group)).collect();
-        prop_assert_eq!(writer.iter().collect::<Vec<_>>(), routes.clone());
-        for (index, &(prefix, group)) in routes.iter().enumerate() {
-            prop_assert_eq!(writer.get(prefix), Some(group));
-            let rest: Vec<_> = writer.iter_after(prefix).collect();
-            prop_assert_eq!(&rest, &routes[index + 1..]);
-        }
-    }
-
-    #[test]
-    fn adding_and_removing_everything_leaves_an_empty_table_of_the_same_size(
-        mut prefixes in prop::collection::vec(prefix(), 1..60),
-    ) {
-        let (mut writer, handle) = fib(1);
-        let groups = groups(&mut writer);
-        let mut reader = handle.reader().unwrap();
+/// As above, then everything goes and comes again in the other order.
+#[test]
+fn adding_and_removing_everything_leaves_an_empty_table_of_the_same_size() {
+    let prefixes = prop_oneof![
+        2 => prop::collection::vec(prefix(), 1..60),
+        1 => prop::collection::vec(crowded_prefix(), 1..400),
+    ];
+    run(150, &prefixes, |mut prefixes, table| {
+        let mut reader = table.handle.reader().unwrap();
         let mut sizes = Vec::new();
         for _ in 0..3 {
             for &prefix in &prefixes {
-                writer.insert(prefix, groups[0]).unwrap();
+                table.writer.insert(prefix, table.groups[0]).unwrap();
             }
             prefixes.reverse();
             for &prefix in &prefixes {
-                writer.remove(prefix).unwrap();
+                table.writer.remove(prefix).unwrap();
             }
             let online = reader.online();
             for addr in prefixes.iter().flat_map(|&prefix| boundaries(prefix)) {
                 prop_assert_eq!(online.lookup(addr), GroupId::NONE);
             }
-            sizes.push(writer.memory());
             drop(online);
-            prop_assert_eq!(writer.reclaim(), 0);
+            prop_assert_eq!(table.writer.reclaim(), 0);
+            sizes.push(table.writer.memory());
         }
-        prop_assert!(writer.is_empty());
+        prop_assert!(table.writer.is_empty());
         prop_assert_eq!(sizes[1], sizes[2]);
-    }
+        Ok(())
+    });
 }
 
-/// All prefixes of the last three bits before and after a stride's end, all tables of three routes.
-#[test]
-fn small_universe_exhaustively() {
-    let all: Vec<IpPrefix> = (14..=18)
-        .flat_map(|len| (0..1_u32 << (len - 13)).map(move |n| (n << (32 - len), len as u8)))
-        .map(|(bits, len)| IpPrefix::new(Ipv4Addr::from_bits(bits).into(), len).unwrap())
-        .collect();
-    let probes: Vec<IpAddr> = (0..32_u32).map(|n| Ipv4Addr::from_bits(n << 14).into()).collect();
-    let (mut writer, handle) = fib(1);
-    let groups = groups(&mut writer);
-    let mut reader = handle.reader().unwrap();
-    for a in &all {
-        for b in &all {
-            for c in all.iter().step_by(3) {
-                let mut golden = Golden::default();
-                for (group, prefix) in [a, b, c].into_iter().enumerate() {
-                    writer.insert(*prefix, groups[group]).unwrap();
-                    golden.0.insert(*prefix, groups[group]);
+fn check(cases: u32, edits: &impl Strategy<Value = (Vec<Edit>, Vec<IpAddr>)>) {
+    run(cases, edits, |(edits, addrs), table| {
+        let mut golden = Golden::default();
+        let mut touched: Vec<IpAddr> = addrs;
+        for edit in edits {
+            let prefix = match edit {
+                Edit::Insert(prefix, group) => {
+                    let group = table.groups[usize::from(group)];
+                    let old = table.writer.insert(prefix, group).unwrap();
+                    prop_assert_eq!(old, golden.insert(prefix, group));
+                    prefix
                 }
-                let online = reader.online();
-                for &addr in &probes {
-                    let want = golden.longest_match(addr).map_or(GroupId::NONE, |(_, g)| g);
-                    assert_eq!(online.lookup(addr), want, "{a} {b} {c} {addr}");
+                Edit::Remove(prefix) => {
+                    let old = table.writer.remove(prefix).unwrap();
+                    prop_assert_eq!(old, golden.remove(prefix));
+                    prefix
                 }
-                for prefix in [a, b, c] {
-                    writer.remove(*prefix).unwrap();
-                }
-                assert!(probes.iter().all(|&addr| online.lookup(addr) == GroupId::NONE));
+            };
+            for addr in boundaries(prefix) {
+                prop_assert_eq!(table.writer.lookup(addr), golden.lookup(addr), "{}", addr);
+                touched.push(addr);
             }
         }
+        let mut reader = table.handle.reader().unwrap();
+        let found = look_up(&reader.online(), &touched);
+        for (&addr, &found) in touched.iter().zip(&found) {
+            let want = golden.longest_match(addr);
+            prop_assert_eq!(found, want.map_or(GroupId::NONE, |(_, group)| group), "{}", addr);
+            prop_assert_eq!(table.writer.longest_match(addr), want, "{}", addr);
+        }
+        check_order(&table.writer, &golden.routes())
+    });
+}
+
+/// The routes are all there and in order, from each of them on.
+fn check_order(writer: &Writer, routes: &[(IpPrefix, GroupId)]) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&writer.iter().collect::<Vec<_>>(), routes);
+    for (index, &(prefix, group)) in routes.iter().enumerate() {
+        prop_assert_eq!(writer.get(prefix), Some(group));
+        let next: Vec<_> = writer.iter_after(prefix).take(9).collect();
+        let rest = &routes[index + 1..];
+        prop_assert_eq!(&next[..], &rest[..rest.len().min(9)]);
     }
+    Ok(())
+}
+
+/// What one case leaves to the next, for an empty table costs milliseconds.
+struct Table {
+    writer: Writer,
+    handle: Handle,
+    groups: Vec<GroupId>,
+}
+
+fn run<S: Strategy>(
+    cases: u32,
+    input: &S,
+    test: impl Fn(S::Value, &mut Table) -> Result<(), TestCaseError>,
+) {
+    let used: RefCell<Option<Table>> = RefCell::new(None);
+    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(cases) };
+    let ended = TestRunner::new(config).run(input, |input| {
+        // A case that fails leaves none, so that its smaller ones begin anew.
+        let mut table = used.take().unwrap_or_else(|| {
+            let (writer, handle, groups) = with_groups(1, 8);
+            Table { writer, handle, groups }
+        });
+        test(input, &mut table)?;
+        let left: Vec<IpPrefix> = table.writer.iter().map(|(prefix, _)| prefix).collect();
+        for &prefix in &left {
+            table.writer.remove(prefix).unwrap();
+        }
+        for addr in left.into_iter().flat_map(boundaries) {
+            prop_assert_eq!(table.writer.lookup(addr), GroupId::NONE, "{}", addr);
+        }
+        used.replace(Some(table));
+        Ok(())
+    });
+    ended.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn edit(prefix: impl Strategy<Value = IpPrefix> + Clone) -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        3 => (prefix.clone(), 0..8_u8).prop_map(|(prefix, group)| Edit::Insert(prefix, group)),
+        1 => prefix.prop_map(Edit::Remove),
+    ]
+}
+
+/// Few bits vary, on both sides of every edge.
+fn address(v6: bool) -> impl Strategy<Value = IpAddr> {
+    let picks = prop::collection::vec(any::<bool>(), 14);
+    (picks, any::<u128>(), 0..10_u8).prop_map(move |(picks, noise, wild)| {
+        let (edges, width): (&[u32], _) = if v6 {
+            (&[0, 7, 8, 15, 16, 31, 32, 47, 48, 63, 64, 111, 112, 127], 128)
+        } else {
+            (&[0, 1, 6, 7, 8, 9, 14, 15, 16, 22, 23, 24, 30, 31], 32)
+        };
+        let mut bits = if wild == 0 { noise } else { 0 };
+        for (pick, nth) in picks.iter().zip(edges) {
+            bits ^= u128::from(*pick) << (width - 1 - nth);
+        }
+        address_of(v6, bits)
+    })
+}
+
+fn prefix() -> impl Strategy<Value = IpPrefix> + Clone {
+    let edges = prop::sample::select(vec![
+        (8, 8),
+        (9, 9),
+        (16, 16),
+        (17, 17),
+        (24, 32),
+        (25, 33),
+        (31, 48),
+        (32, 49),
+        (7, 64),
+        (30, 65),
+        (15, 112),
+        (23, 113),
+        (0, 0),
+        (1, 127),
+        (32, 128),
+        (24, 45),
+    ]);
+    let lens = prop_oneof![1 => edges, 1 => (0..=32_u8, 0..=128_u8)];
+    (any::<bool>(), lens).prop_flat_map(|(v6, (len4, len6))| {
+        address(v6).prop_map(move |addr| {
+            prefix_of(v6, common::bits_of(addr), if v6 { len6 } else { len4 })
+        })
+    })
+}
+
+/// One /32 or /16 and what is below: neighbours at both ends of a node, and children here and
+/// there.
+fn crowded_address() -> impl Strategy<Value = IpAddr> + Clone {
+    (any::<bool>(), value(), value(), value()).prop_map(|(v6, a, b, c)| {
+        let v6_bits = 0x2001_0db8_u128 << 96 | a << 80 | b << 64 | c;
+        address_of(v6, if v6 { v6_bits } else { 10 << 24 | (a & 3) << 16 | b })
+    })
+}
+
+/// Sixteen bits: mostly near the least or the highest.
+fn value() -> impl Strategy<Value = u128> + Clone {
+    prop_oneof![
+        3 => 0..48_u128,
+        2 => 0xffd0..=0xffff_u128,
+        2 => 0x7ff0..0x8010_u128,
+        1 => 0..=0xffff_u128,
+    ]
+}
+
+fn crowded_prefix() -> impl Strategy<Value = IpPrefix> + Clone {
+    let lens = prop_oneof![
+        6 => (24..=32_u8, 44..=48_u8),
+        2 => (17..=24_u8, 33..=48_u8),
+        2 => (14..=32_u8, 46..=64_u8),
+        1 => (25..=32_u8, 64..=128_u8),
+        1 => (6..=18_u8, 14..=33_u8),
+    ];
+    (crowded_address(), lens).prop_map(|(addr, (len4, len6))| {
+        let len = if addr.is_ipv6() { len6 } else { len4 };
+        prefix_of(addr.is_ipv6(), common::bits_of(addr), len)
+    })
 }

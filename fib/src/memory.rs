@@ -1,0 +1,224 @@
+//! Zeroed memory for tables: large, on huge pages where the system gives them, and never moved.
+//!
+//! The one file of this crate with `unsafe` in it. What it hands out are slices of atomics, which
+//! all zeros are a valid value of, and which live as long as the [`Slab`].
+#![allow(unsafe_code)]
+
+#[cfg(loom)]
+pub(crate) use self::model::{Slab, Zeroed};
+#[cfg(not(loom))]
+pub(crate) use self::real::{Slab, Zeroed};
+
+/// Asks the processor to fetch the cache line `place` is in. Only a hint: nothing where the target
+/// has no such instruction.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "one instruction")]
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: a prefetch accesses no memory in the sense of the language and cannot fault;
+    // `place` is a valid address anyway.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    let _ = place;
+}
+
+/// Ticks of a clock that is cheap to read and runs about as fast as the processor; 0 where there is
+/// none.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "one instruction")]
+pub(crate) fn clock() -> u64 {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: every x86-64 has the time stamp counter, and to read it changes nothing.
+    return unsafe { core::arch::x86_64::_rdtsc() };
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    0
+}
+
+#[cfg(not(loom))]
+mod real {
+    use alloc::alloc::{alloc_zeroed, dealloc, handle_alloc_error};
+    use core::alloc::Layout;
+    use core::ops::Deref;
+    use core::ptr::NonNull;
+
+    use crate::sync::{AtomicU16, AtomicU32, AtomicU64};
+
+    /// Types that may be made of zero bytes.
+    ///
+    /// # Safety
+    /// Zero bytes are a valid value, and nothing has to be dropped.
+    pub(crate) unsafe trait Zeroed: Sync + Send {}
+
+    // SAFETY: an atomic integer has the representation of the integer, of which zero is a value, and
+    // no destructor.
+    unsafe impl Zeroed for AtomicU16 {}
+    // SAFETY: as above.
+    unsafe impl Zeroed for AtomicU32 {}
+    // SAFETY: as above.
+    unsafe impl Zeroed for AtomicU64 {}
+    // SAFETY: made of atomic integers alone.
+    unsafe impl Zeroed for crate::v6::Line {}
+    // SAFETY: as above.
+    unsafe impl Zeroed for crate::group::GroupLine {}
+    // SAFETY: as above.
+    unsafe impl Zeroed for crate::state::AdjacencyState {}
+    // SAFETY: as above.
+    unsafe impl Zeroed for crate::state::PathState {}
+    // SAFETY: an array is its elements one after the other.
+    unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
+
+    /// `LEN` elements of zero bytes at one address for life. Untouched pages cost nothing where the
+    /// allocator maps large blocks lazily, as those of Linux do.
+    pub(crate) struct Slab<T: Zeroed, const LEN: usize> {
+        first: NonNull<[T; LEN]>,
+        block: NonNull<u8>,
+        layout: Layout,
+    }
+
+    // SAFETY: a slab owns its elements as a boxed slice does, and gives out shared references only;
+    // `Zeroed` demands that elements are `Sync` and `Send`.
+    unsafe impl<T: Zeroed, const LEN: usize> Send for Slab<T, LEN> {}
+    // SAFETY: as above.
+    unsafe impl<T: Zeroed, const LEN: usize> Sync for Slab<T, LEN> {}
+
+    impl<T: Zeroed, const LEN: usize> Slab<T, LEN> {
+        pub(crate) fn new() -> Self {
+            const { assert!(LEN > 0 && size_of::<T>() > 0, "a slab holds something") };
+            let bytes = size_of::<[T; LEN]>();
+            let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { LINE.max(align_of::<T>()) };
+            // Allocators map zeros lazily only where no more than the usual alignment is asked
+            // for; so more is asked for than is needed, and the slab begins inside.
+            let layout = Layout::from_size_align(bytes + align, USUAL_ALIGN);
+            let Ok(layout) = layout else { panic!("a slab of {bytes} bytes is no layout") };
+            // SAFETY: the layout's size is not zero, by the assertion above.
+            let start = unsafe { alloc_zeroed(layout) };
+            let Some(block) = NonNull::new(start) else { handle_alloc_error(layout) };
+            // SAFETY: `align_offset` to a power of two is below `align`, by which the block is
+            // longer than the slab.
+            let first = unsafe { block.add(start.align_offset(align)) };
+            Self { first: first.cast(), block, layout }
+        }
+
+        /// Bytes of address space.
+        #[allow(clippy::unused_self, reason = "as asked of a value")]
+        pub(crate) fn bytes(&self) -> usize {
+            size_of::<[T; LEN]>()
+        }
+
+        /// Asks for huge pages, for what has been touched too. A system that refuses gives small
+        /// ones: slower, and right all the same. To be called once a table is large: a huge page
+        /// costs its whole size, and the time to clear it, as soon as one byte is touched.
+        pub(crate) fn use_huge_pages(&self) {
+            #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
+            if self.bytes() >= HUGE_PAGE {
+                let start = self.first.as_ptr().cast();
+                for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
+                    // SAFETY: the range is one allocation of our own, and neither advice changes
+                    // what is in it.
+                    unsafe { libc::madvise(start, self.bytes(), advice) };
+                }
+            }
+        }
+
+        /// Gives the memory back; from then on every element is zero. For elements that nobody
+        /// reads any more, so that it does not matter that other systems than Linux keep them.
+        pub(crate) fn let_go(&self) {
+            #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
+            if self.bytes() >= HUGE_PAGE {
+                let whole = self.bytes() / HUGE_PAGE * HUGE_PAGE;
+                // SAFETY: the range is whole pages of one allocation of our own. Its elements
+                // become zeros, which by `Zeroed` they may be, and which a concurrent reader sees
+                // as it would see stores of zeros: they are read through atomics alone.
+                unsafe { libc::madvise(self.first.as_ptr().cast(), whole, libc::MADV_DONTNEED) };
+            }
+        }
+    }
+
+    impl<T: Zeroed, const LEN: usize> Deref for Slab<T, LEN> {
+        type Target = [T; LEN];
+
+        #[inline]
+        fn deref(&self) -> &[T; LEN] {
+            // SAFETY: `first` points to `LEN` elements, allocated and zeroed in `new`, aligned to
+            // `align`, which is no less than that of `T`, valid as zeros by `Zeroed`, freed only in `drop`; they are changed through
+            // shared references alone, which only atomics allow.
+            unsafe { self.first.as_ref() }
+        }
+    }
+
+    impl<T: Zeroed, const LEN: usize> Drop for Slab<T, LEN> {
+        fn drop(&mut self) {
+            // SAFETY: allocated in `new` by the same allocator with the same layout, and not freed
+            // before; elements need no drop, by `Zeroed`.
+            unsafe { dealloc(self.block.as_ptr(), self.layout) }
+        }
+    }
+
+    const HUGE_PAGE: usize = 2 << 20;
+    const LINE: usize = 64;
+    const USUAL_ALIGN: usize = 16;
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use crate::sync::Ordering;
+
+        #[test]
+        fn a_slab_is_zero_aligned_and_keeps_what_is_stored() {
+            check::<1>();
+            check::<63>();
+            check::<{ 1 << 12 }>();
+            check::<{ (1 << 20) + 5 }>();
+        }
+
+        fn check<const LEN: usize>() {
+            let slab: Slab<AtomicU32, LEN> = Slab::new();
+            assert_eq!(slab.as_ptr() as usize % LINE, 0);
+            assert!(slab.iter().step_by(997).all(|slot| slot.load(Ordering::Relaxed) == 0));
+            slab[LEN - 1].store(7, Ordering::Relaxed);
+            assert_eq!(slab[LEN - 1].load(Ordering::Relaxed), 7);
+            assert_eq!(slab.bytes(), LEN * 4);
+            slab.use_huge_pages();
+            assert_eq!(slab[LEN - 1].load(Ordering::Relaxed), 7);
+            slab.let_go();
+        }
+    }
+}
+
+/// Under the model checker, atomics are objects that have to be made one by one.
+#[cfg(loom)]
+mod model {
+    use alloc::boxed::Box;
+    use core::ops::Deref;
+
+    pub(crate) trait Zeroed: Default {}
+
+    impl<T: Default> Zeroed for T {}
+
+    pub(crate) struct Slab<T, const LEN: usize>(Box<[T; LEN]>);
+
+    impl<T: Default, const LEN: usize> Slab<T, LEN> {
+        pub(crate) fn new() -> Self {
+            Self(Box::new(core::array::from_fn(|_| T::default())))
+        }
+
+        pub(crate) fn bytes(&self) -> usize {
+            size_of::<[T; LEN]>()
+        }
+
+        pub(crate) fn use_huge_pages(&self) {}
+
+        pub(crate) fn let_go(&self) {}
+    }
+
+    impl<T, const LEN: usize> Deref for Slab<T, LEN> {
+        type Target = [T; LEN];
+
+        fn deref(&self) -> &[T; LEN] {
+            &self.0
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The writer's routes in order: a trie of nodes for eight bits each.
+//!
+//! A node holds the prefixes that end in its bits as a bitmap over a complete binary tree: the one
+//! of `l` of its bits with value `v` is bit `2^l + v`, so its shorter neighbours are found by
+//! halving. What readers' tables must know of the routes (who covers whom, which slots no longer
+//! prefix decides) are questions to one node, and mostly to one cache line.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use crate::addr::Addr;
+use crate::prefix::Prefix;
+
+/// Bits of a node. The model checker follows every atomic of the tables that have this stride,
+/// so it gets the smallest that has two levels.
+#[cfg(not(loom))]
+pub(crate) const STRIDE: u8 = 8;
+#[cfg(loom)]
+pub(crate) const STRIDE: u8 = 1;
+
+/// Every route of one family, with a number each.
+pub(crate) struct Rib<A> {
+    /// The root is the first.
+    nodes: Vec<Node>,
+    free: Vec<u32>,
+    /// For each value of the first two strides, 1 + the node there: most ways begin here.
+    shortcut: Vec<u32>,
+    len: usize,
+    family: PhantomData<A>,
+}
+
+/// The routes whose length ends in one stride, and what is below.
+#[derive(Clone, Default)]
+pub(crate) struct Node {
+    /// Bit `2^l + v`: a prefix of `l` bits with value `v`. Only the root has bit 1, the empty one.
+    prefixes: [u64; 8],
+    /// Bit `v`: a node below.
+    children: [u64; 4],
+    /// The numbers of the prefixes, in the order of their bits.
+    values: Vec<u32>,
+    /// The nodes below, in the order of their bits.
+    below: Vec<u32>,
+}
+
+impl<A: Addr> Rib<A> {
+    pub(crate) fn new() -> Self {
+        Self {
+            nodes: vec![Node::default()],
+            free: Vec::new(),
+            shortcut: vec![0; 1 << (2 * STRIDE)],
+            len: 0,
+            family: PhantomData,
+        }
+    }
+
+    /// Adds or replaces a route; gives back the number it had.
+    pub(crate) fn insert(&mut self, prefix: Prefix<A>, value: u32) -> Option<u32> {
+        let node = self.make_node(prefix.addr(), node_depth(prefix.len()));
+        let old = self.nodes[node].insert(index_of(prefix), value);
+        self.len += usize::from(old.is_none());
+        old
+    }
+
+    /// Removes a route; gives back the number it had.
+    pub(crate) fn remove(&mut self, prefix: Prefix<A>) -> Option<u32> {
+        let depth = node_depth(prefix.len());
+        let node = self.find(prefix.addr(), depth)?;
+        let old = self.nodes[node].remove(index_of(prefix))?;
+        self.len -= 1;
+        if depth > 0 && self.nodes[node].is_empty() {
+            self.prune(prefix.addr(), depth);
+        }
+        Some(old)
+    }
+
+    /// The number of exactly this prefix.
+    pub(crate) fn get(&self, prefix: Prefix<A>) -> Option<u32> {
+        self.node(prefix.addr(), node_depth(prefix.len()))?.get(index_of(prefix))
+    }
+
+    /// The longest prefix that covers `addr`.
+    pub(crate) fn longest_match(&self, addr: A) -> Option<(Prefix<A>, u32)> {
+        let host = Prefix::host(addr);
+        self.get(host).map(|value| (host, value)).or_else(|| self.covering(host))
+    }
+
+    /// The longest prefix that covers `prefix` and is shorter.
+    pub(crate) fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, u32)> {
+        let mut best = None;
+        let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
+        let (mut depth, mut node) = (0, &self.nodes[0]);
+        loop {
+            let from = if depth == last { index_of(prefix) / 2 } else { node_index(addr, depth) };
+            if let Some(index) = node.nearest(from) {
+                best = Some((depth, index, node));
+            }
+            if depth == last {
+                break;
+            }
+            match node.child(addr.bits_at(depth, STRIDE)) {
+                Some(below) => node = &self.nodes[below as usize],
+                None => break,
+            }
+            depth += STRIDE;
+        }
+        let (depth, index, node) = best?;
+        let prefix = Prefix::around(addr, depth + index.ilog2() as u8)?;
+        Some((prefix, node.get(index)?))
+    }
+
+    /// The node for lengths `depth + 1 ..= depth + STRIDE` on the way to `addr`.
+    pub(crate) fn node(&self, addr: A, depth: u8) -> Option<&Node> {
+        self.find(addr, depth).map(|node| &self.nodes[node])
+    }
+
+    /// Which values of its node's stride `prefix` covers, and no longer prefix of the node does.
+    pub(crate) fn decided(&self, prefix: Prefix<A>) -> [u64; 4] {
+        let depth = node_depth(prefix.len());
+        let first = prefix.addr().bits_at(depth, STRIDE);
+        let bits = prefix.len() - depth;
+        let covered = match self.node(prefix.addr(), depth) {
+            Some(node) if bits < STRIDE => node.covered(bits),
+            _ => [0; 4],
+        };
+        outside(covered, first..first + (1 << (STRIDE - bits)))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the trie, as far as they can be told.
+    pub(crate) fn bytes(&self) -> usize {
+        let numbers = |node: &Node| (node.values.capacity() + node.below.capacity()) * 4;
+        self.nodes.capacity() * size_of::<Node>()
+            + self.nodes.iter().map(numbers).sum::<usize>()
+            + self.shortcut.len() * 4
+    }
+
+    /// All routes in order: by address, the shorter first.
+    pub(crate) fn iter(&self) -> Iter<'_, A> {
+        let root = Place { node: 0, depth: 0, at: 0 };
+        Iter { nodes: &self.nodes, addr: 0, places: vec![root], family: PhantomData }
+    }
+
+    /// The routes after `prefix`, in order.
+    pub(crate) fn iter_after(&self, prefix: Prefix<A>) -> Iter<'_, A> {
+        let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
+        let mut places = Vec::new();
+        let (mut node, mut depth) = (0, 0);
+        while depth < last {
+            let value = addr.bits_at(depth, STRIDE);
+            // What is at this very value and shorter comes before the prefix.
+            let at = ORDER_LEN_OF_VALUE * value + ORDER_LEN_OF_VALUE;
+            places.push(Place { node, depth, at });
+            match self.nodes[node].child(value) {
+                Some(below) => node = below as usize,
+                None => break,
+            }
+            depth += STRIDE;
+        }
+        if depth == last {
+            places.push(Place { node, depth, at: order_of(index_of(prefix)) + 1 });
+        }
+        Iter { nodes: &self.nodes, addr: addr.to_bits128(), places, family: PhantomData }
+    }
+
+    fn find(&self, addr: A, depth: u8) -> Option<usize> {
+        let (mut node, mut at) = (0, 0);
+        if depth >= 2 * STRIDE {
+            let start = self.shortcut[addr.bits_at(0, 2 * STRIDE)].checked_sub(1)?;
+            (node, at) = (start as usize, 2 * STRIDE);
+        }
+        while at < depth {
+            node = self.nodes[node].child(addr.bits_at(at, STRIDE))? as usize;
+            at += STRIDE;
+        }
+        Some(node)
+    }
+
+    fn make_node(&mut self, addr: A, depth: u8) -> usize {
+        if let Some(node) = self.find(addr, depth) {
+            return node;
+        }
+        let (mut node, mut at) = (0, 0);
+        while at < depth {
+            let value = addr.bits_at(at, STRIDE);
+            at += STRIDE;
+            node = match self.nodes[node].child(value) {
+                Some(below) => below as usize,
+                None => self.add_child(node, value),
+            };
+            if at == 2 * STRIDE {
+                self.shortcut[addr.bits_at(0, 2 * STRIDE)] = node as u32 + 1;
+            }
+        }
+        node
+    }
+
+    fn add_child(&mut self, parent: usize, value: usize) -> usize {
+        let child = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(Node::default());
+            self.nodes.len() as u32 - 1
+        });
+        let parent = &mut self.nodes[parent];
+        let rank = rank(&parent.children, value);
+        parent.below.insert(rank, child);
+        parent.children[value / 64] |= 1 << (value % 64);
+        child as usize
+    }
+
+    /// Takes away the nodes on the way to the one at `depth` that nothing is in any more.
+    fn prune(&mut self, addr: A, mut depth: u8) {
+        while depth > 0 {
+            let Some(node) = self.find(addr, depth).filter(|&node| self.nodes[node].is_empty())
+            else {
+                return;
+            };
+            if depth == 2 * STRIDE {
+                self.shortcut[addr.bits_at(0, 2 * STRIDE)] = 0;
+            }
+            depth -= STRIDE;
+            let Some(parent) = self.find(addr, depth) else { return };
+            self.nodes[node] = Node::default();
+            self.free.push(node as u32);
+            let value = addr.bits_at(depth, STRIDE);
+            let parent = &mut self.nodes[parent];
+            let rank = rank(&parent.children, value);
+            parent.below.remove(rank);
+            parent.children[value / 64] &= !(1 << (value % 64));
+        }
+    }
+}
+
+impl Node {
+    /// The number of the prefix with this bit.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<u32> {
+        self.has(index).then(|| self.values[rank(&self.prefixes, index)])
+    }
+
+    /// The longest prefix of this node that covers `index` or is it.
+    #[inline]
+    pub(crate) fn nearest(&self, mut index: usize) -> Option<usize> {
+        while index > 0 {
+            if self.has(index) {
+                return Some(index);
+            }
+            index /= 2;
+        }
+        None
+    }
+
+    /// Whether no prefix ends here.
+    pub(crate) fn has_no_prefix(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Which of the `2^STRIDE` values a prefix of more than `len` of the node's bits covers.
+    pub(crate) fn covered(&self, len: u8) -> [u64; 4] {
+        let mut covered = [0; 4];
+        for level in len + 1..=STRIDE {
+            covered = spread(covered);
+            let first = 1_usize << level;
+            for (word, bits) in covered.iter_mut().enumerate().take((first / 64).max(1)) {
+                *bits |= match first / 64 {
+                    0 => self.prefixes[0] >> first & ((1 << first) - 1),
+                    words => self.prefixes[words + word],
+                };
+            }
+        }
+        covered
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.prefixes[index / 64] >> (index % 64) & 1 != 0
+    }
+
+    fn insert(&mut self, index: usize, value: u32) -> Option<u32> {
+        let rank = rank(&self.prefixes, index);
+        if self.has(index) {
+            return Some(core::mem::replace(&mut self.values[rank], value));
+        }
+        self.values.insert(rank, value);
+        self.prefixes[index / 64] |= 1 << (index % 64);
+        None
+    }
+
+    fn remove(&mut self, index: usize) -> Option<u32> {
+        let rank = rank(&self.prefixes, index);
+        self.has(index).then(|| {
+            self.prefixes[index / 64] &= !(1 << (index % 64));
+            self.values.remove(rank)
+        })
+    }
+
+    fn child(&self, value: usize) -> Option<u32> {
+        let is_there = self.children[value / 64] >> (value % 64) & 1 != 0;
+        is_there.then(|| self.below[rank(&self.children, value)])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.below.is_empty()
+    }
+}
+
+/// Routes in order.
+pub(crate) struct Iter<'a, A> {
+    nodes: &'a [Node],
+    /// Its leading bits are the way to the innermost place.
+    addr: u128,
+    places: Vec<Place>,
+    family: PhantomData<A>,
+}
+
+impl<A> Iter<'_, A> {
+    /// No routes.
+    pub(crate) const END: Self =
+        Self { nodes: &[], addr: 0, places: Vec::new(), family: PhantomData };
+}
+
+/// How far a node has been walked.
+struct Place {
+    node: usize,
+    depth: u8,
+    /// Which of [`ORDER_LEN_OF_VALUE`] × `2^STRIDE` things is next.
+    at: usize,
+}
+
+impl<A: Addr> Iterator for Iter<'_, A> {
+    type Item = (Prefix<A>, u32);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let place = self.places.last_mut()?;
+            let (value, what) = (place.at / ORDER_LEN_OF_VALUE, place.at % ORDER_LEN_OF_VALUE);
+            if value == 1 << STRIDE {
+                self.places.pop();
+                continue;
+            }
+            place.at += 1;
+            let node = &self.nodes[place.node];
+            let depth = place.depth;
+            if what <= usize::from(STRIDE) {
+                let host = usize::from(STRIDE) - what;
+                let index = (1 << what) + (value >> host);
+                if value & ((1 << host) - 1) == 0 && node.has(index) {
+                    let addr = with_bits::<A>(self.addr, depth, value);
+                    let prefix = Prefix::around(A::from_bits128(addr), depth + what as u8)?;
+                    return Some((prefix, node.get(index)?));
+                }
+            } else if let Some(below) = node.child(value) {
+                self.addr = with_bits::<A>(self.addr, depth, value);
+                let (node, depth) = (below as usize, depth + STRIDE);
+                self.places.push(Place { node, depth, at: 0 });
+            }
+        }
+    }
+}
+
+/// The depth of the node in which a prefix of `len` bits ends.
+#[inline]
+pub(crate) fn node_depth(len: u8) -> u8 {
+    len.saturating_sub(1) / STRIDE * STRIDE
+}
+
+/// The bit of a prefix in its node.
+#[inline]
+pub(crate) fn index_of<A: Addr>(prefix: Prefix<A>) -> usize {
+    let depth = node_depth(prefix.len());
+    let bits = prefix.len() - depth;
+    (1 << bits) + (prefix.addr().bits_at(depth, STRIDE) >> (STRIDE - bits))
+}
+
+/// The bit of the whole stride at `depth` on the way to `addr`.
+#[inline]
+pub(crate) fn node_index<A: Addr>(addr: A, depth: u8) -> usize {
+    (1 << STRIDE) + addr.bits_at(depth, STRIDE)
+}
+
+/// The bits of `span` that are not set.
+pub(crate) fn outside(covered: [u64; 4], span: Range<usize>) -> [u64; 4] {
+    let below = |end: usize, word: usize| match end.saturating_sub(word * 64) {
+        0 => 0,
+        bits @ 1..=63 => (1 << bits) - 1,
+        _ => u64::MAX,
+    };
+    let mut open = covered;
+    for (word, bits) in open.iter_mut().enumerate() {
+        *bits = !*bits & below(span.end, word) & !below(span.start, word);
+    }
+    open
+}
+
+/// Calls `each` with every bit that is set.
+#[inline]
+pub(crate) fn for_each(bits: &[u64; 4], mut each: impl FnMut(usize)) {
+    for (word, &bits) in bits.iter().enumerate() {
+        let mut left = bits;
+        while left != 0 {
+            each(word * 64 + left.trailing_zeros() as usize);
+            left &= left - 1;
+        }
+    }
+}
+
+/// Where a prefix's bit comes in the order of its node.
+fn order_of(index: usize) -> usize {
+    let bits = index.ilog2() as usize;
+    let value = (index - (1 << bits)) << (usize::from(STRIDE) - bits);
+    ORDER_LEN_OF_VALUE * value + bits
+}
+
+/// `addr` with `value` in the stride at `depth`, and zeros after it.
+fn with_bits<A: Addr>(addr: u128, depth: u8, value: usize) -> u128 {
+    let after = u32::from(A::BITS - depth);
+    let kept = if after == 128 { 0 } else { addr >> after << after };
+    kept | (value as u128) << (after - u32::from(STRIDE))
+}
+
+/// How many bits below `bit` are set.
+#[inline]
+fn rank<const N: usize>(bits: &[u64; N], bit: usize) -> usize {
+    let whole: u32 = bits[..bit / 64].iter().map(|word| word.count_ones()).sum();
+    (whole + (bits[bit / 64] & ((1 << (bit % 64)) - 1)).count_ones()) as usize
+}
+
+/// Each of the first 128 bits twice.
+fn spread(bits: [u64; 4]) -> [u64; 4] {
+    let twice = |half: u64| {
+        let mut x = half & 0xffff_ffff;
+        x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+        x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+        x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        x = (x | x << 2) & 0x3333_3333_3333_3333;
+        x = (x | x << 1) & 0x5555_5555_5555_5555;
+        x | x << 1
+    };
+    [twice(bits[0]), twice(bits[0] >> 32), twice(bits[1]), twice(bits[1] >> 32)]
+}
+
+/// Routes from which on a table's memory is worth huge pages.
+pub(crate) const LARGE: usize = 1 << 13;
+
+/// For each value of a stride: the prefixes that begin there, the shortest first (0 bits, of
+/// which only the root has one, to `STRIDE` bits), then the node below.
+const ORDER_LEN_OF_VALUE: usize = STRIDE as usize + 2;

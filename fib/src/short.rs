@@ -1,0 +1,72 @@
+//! What prefixes of up to one stride say, and how a lookup that falls back on them stays consistent.
+//!
+//! A lookup that finds nothing longer reads a second word, later than the first. Were a longer
+//! prefix added and the short one removed in between, it would find neither. So the writer counts
+//! before it changes what lookups fall back on, and who sees the count move looks once more.
+#![forbid(unsafe_code)]
+
+use crossbeam_utils::CachePadded;
+
+use crate::memory::Slab;
+use crate::rib::STRIDE;
+use crate::sync::{AtomicU32, Ordering};
+
+/// For each value of the first stride, the answer of the longest prefix that is no longer than it:
+/// 0, or 1 + the group.
+pub(crate) struct Short {
+    words: Slab<AtomicU32, { 1 << STRIDE }>,
+    /// Raised by the writer before it changes a word here, or another that lookups fall back on.
+    /// Release: who sees it sees what was added before. Readers compare two acquire loads of it.
+    changes: CachePadded<AtomicU32>,
+}
+
+impl Short {
+    pub(crate) fn new() -> Self {
+        Self { words: Slab::new(), changes: CachePadded::new(AtomicU32::new(0)) }
+    }
+
+    /// Acquire: who sees a group's number sees its lines.
+    #[inline]
+    pub(crate) fn get(&self, slot: usize) -> u32 {
+        self.words[slot].load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, slot: usize, word: u32) {
+        self.words[slot].store(word, Ordering::Release);
+    }
+
+    /// To be called before each change of what lookups fall back on.
+    pub(crate) fn begin_change(&self) {
+        let next = self.changes.load(Ordering::Relaxed).wrapping_add(1);
+        self.changes.store(next, Ordering::Release);
+    }
+
+    /// How many changes have begun. The same before and after a lookup: what it fell back on was
+    /// what it would have been at its first step.
+    #[inline]
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Looks up; again, at most [`TRIES`] times in all, while changes begin meanwhile.
+    #[inline]
+    pub(crate) fn while_unchanged(&self, mut look_up: impl FnMut() -> u32) -> u32 {
+        let mut before = self.changes();
+        for _ in 1..TRIES {
+            let word = look_up();
+            let after = self.changes();
+            if before == after {
+                return word;
+            }
+            before = after;
+        }
+        look_up()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.bytes()
+    }
+}
+
+/// Lookups in a row that changes of short prefixes may spoil, before one is believed all the same.
+const TRIES: u32 = 4;

@@ -1,0 +1,295 @@
+//! The writer's side of the IPv4 table.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use super::dir::ROOT_BITS;
+use super::nodes::Nodes;
+use super::{CHILD, Table};
+use crate::addr::Addr;
+use crate::group::GroupId;
+use crate::options::V4Form;
+use crate::prefix::Prefix;
+use crate::rib::{Iter, LARGE, Rib, STRIDE, for_each, node_depth, outside};
+
+/// The routes, and which chunks are free.
+pub(crate) struct TableWriter {
+    routes: Rib<Ipv4Addr>,
+    /// Chunks below this have been in use.
+    chunks: u32,
+    free: Vec<u32>,
+    /// The books of the compact form.
+    nodes: Nodes,
+}
+
+/// What readers may still be in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Freed {
+    /// A chunk that is linked no more.
+    Chunk(u32),
+    /// Lines of the compact form that are linked no more.
+    Lines { first: u32, count: u32 },
+    /// What the table began as, after slots became wider.
+    First,
+}
+
+/// How many things one change of a route of this prefix may free.
+pub(crate) fn frees_max(prefix: Prefix<Ipv4Addr>) -> usize {
+    // The nodes of its blocks, which have none where the short table speaks; a chunk; and what the
+    // table began as.
+    match prefix.len() {
+        ..=STRIDE => 1,
+        len => 2 + (1 << (2 * STRIDE).saturating_sub(len)),
+    }
+}
+
+impl TableWriter {
+    pub(crate) fn new() -> Self {
+        // A batch tells a chunk by what is below its number: none is 0.
+        Self { routes: Rib::new(), chunks: 1, free: Vec::new(), nodes: Nodes::new() }
+    }
+
+    /// Adds or replaces a route; gives back what it had before.
+    pub(crate) fn insert(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv4Addr>,
+        group: GroupId,
+        mut freed: impl FnMut(Freed),
+    ) -> Option<GroupId> {
+        debug_assert!(group.0 < CHILD - 1);
+        let word = group.0 + 1;
+        self.make_fit(table, word, &mut freed);
+        let old = self.routes.insert(prefix, word);
+        if old.is_none() && self.len() == LARGE {
+            table.use_huge_pages();
+        }
+        if prefix.len() > ROOT_BITS as u8 {
+            self.have_chunk(table, prefix.addr(), &mut freed);
+        }
+        if old != Some(word) {
+            self.write(table, prefix, word, &mut freed);
+        }
+        old.map(|word| GroupId(word - 1))
+    }
+
+    /// Removes a route; gives back what it had.
+    pub(crate) fn remove(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv4Addr>,
+        mut freed: impl FnMut(Freed),
+    ) -> Option<GroupId> {
+        let old = self.routes.remove(prefix)?;
+        // What a short prefix says is in the short table, and a slot defers to that.
+        let heir = self.routes.covering(prefix);
+        let heir = heir.filter(|(prefix, _)| prefix.len() > STRIDE).map_or(0, |(_, word)| word);
+        self.make_fit(table, heir, &mut freed);
+        self.write(table, prefix, heir, &mut freed);
+        if prefix.len() > ROOT_BITS as u8 {
+            self.drop_chunk(table, prefix.addr(), &mut freed);
+        }
+        Some(GroupId(old - 1))
+    }
+
+    /// What no reader can reach any more may be used again.
+    pub(crate) fn recycle(&mut self, table: &Table, freed: Freed) {
+        match freed {
+            Freed::Chunk(chunk) => self.free.push(chunk),
+            // Those of a compact form that is given up go with it.
+            Freed::Lines { .. } if table.form() == V4Form::Direct => {}
+            Freed::Lines { first, count } => self.nodes.recycle(first, count),
+            Freed::First => table.let_go_of_first(),
+        }
+    }
+
+    /// The group of exactly this prefix.
+    pub(crate) fn get(&self, prefix: Prefix<Ipv4Addr>) -> Option<GroupId> {
+        self.routes.get(prefix).map(|word| GroupId(word - 1))
+    }
+
+    /// The longest prefix that covers `addr`.
+    pub(crate) fn lookup(&self, addr: Ipv4Addr) -> Option<(Prefix<Ipv4Addr>, GroupId)> {
+        self.routes.longest_match(addr).map(|(prefix, word)| (prefix, GroupId(word - 1)))
+    }
+
+    /// The longest prefix that covers `prefix` and is shorter.
+    pub(crate) fn covering(&self, prefix: Prefix<Ipv4Addr>) -> Option<(Prefix<Ipv4Addr>, GroupId)> {
+        self.routes.covering(prefix).map(|(prefix, word)| (prefix, GroupId(word - 1)))
+    }
+
+    /// The routes in order, with 1 + their group.
+    pub(crate) fn iter(&self, after: Option<Prefix<Ipv4Addr>>) -> Iter<'_, Ipv4Addr> {
+        after.map_or_else(|| self.routes.iter(), |prefix| self.routes.iter_after(prefix))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.routes.bytes()
+    }
+
+    /// Writes `word` wherever `prefix` decides, or did until now.
+    fn write(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv4Addr>,
+        word: u32,
+        freed: &mut impl FnMut(Freed),
+    ) {
+        let addr = prefix.addr();
+        if prefix.len() <= STRIDE {
+            return self.write_short(table, prefix);
+        }
+        let values = self.routes.decided(prefix);
+        let block = addr.to_bits() >> (32 - 2 * STRIDE);
+        match node_depth(prefix.len()) / STRIDE {
+            1 => for_each(&values, |value| {
+                let block = block & !STRIDE_MASK | value as u32;
+                let addr = Ipv4Addr::from_bits(block << (32 - 2 * STRIDE));
+                let open = open_values(&self.routes, addr, 2 * STRIDE);
+                self.write_block(table, (block, &open), word, freed);
+            }),
+            2 => self.write_block(table, (block, &values), word, freed),
+            _ => {
+                let chunk = table.root(addr.bits_at_root()) & !CHILD;
+                for_each(&values, |value| table.set_chunk(chunk, value, word));
+            }
+        }
+    }
+
+    /// The short table's slots under `prefix`, from the routes.
+    fn write_short(&self, table: &Table, prefix: Prefix<Ipv4Addr>) {
+        let Some(root) = self.routes.node(prefix.addr(), 0) else { return };
+        let first = prefix.addr().bits_at(0, STRIDE);
+        table.short.begin_change();
+        for slot in first..first + (1 << (STRIDE - prefix.len())) {
+            let index = root.nearest((1 << STRIDE) + slot);
+            table.short.set(slot, index.and_then(|index| root.get(index)).unwrap_or(0));
+        }
+    }
+
+    /// Writes `word` to these values of a block; of those that have chunks, to what no longer
+    /// prefix decides.
+    #[inline]
+    fn write_block(
+        &mut self,
+        table: &Table,
+        (block, values): (u32, &[u64; 4]),
+        word: u32,
+        freed: &mut impl FnMut(Freed),
+    ) {
+        let (routes, block) = (&self.routes, block as usize);
+        let change = |value, old| {
+            if old & CHILD == 0 {
+                return word;
+            }
+            let slot = (block << STRIDE) + value;
+            let addr = Ipv4Addr::from_bits((slot as u32) << (32 - ROOT_BITS));
+            let open = open_values(routes, addr, ROOT_BITS as u8);
+            for_each(&open, |value| table.set_chunk(old & !CHILD, value, word));
+            old
+        };
+        table.edit(&mut self.nodes, (block, values), change, freed);
+    }
+
+    /// Goes on with wider slots if a word does not fit, or one more change might not.
+    fn make_fit(&mut self, table: &Table, word: u32, freed: &mut impl FnMut(Freed)) {
+        if !table.fits(word) || !self.nodes.has_room() {
+            self.nodes = Nodes::new();
+            table.widen(self.chunks);
+            freed(Freed::First);
+        }
+    }
+
+    /// Gives the /24 around `addr` a chunk, if it has none.
+    fn have_chunk(&mut self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
+        let slot = addr.bits_at_root();
+        if table.root(slot) & CHILD != 0 {
+            return;
+        }
+        let chunk = self.free.pop().unwrap_or_else(|| {
+            self.chunks += 1;
+            self.chunks - 1
+        });
+        self.make_fit(table, CHILD | chunk, freed);
+        // It says all that the slot said, so no answer changes by linking it.
+        let fill = |_, old| {
+            (0..1 << STRIDE).for_each(|value| table.set_chunk(chunk, value, old));
+            CHILD | chunk
+        };
+        table.edit(&mut self.nodes, (slot >> STRIDE, &only(slot)), fill, freed);
+    }
+
+    /// Unlinks the chunk `addr` is in, if no route needs it.
+    fn drop_chunk(&mut self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
+        let slot = addr.bits_at_root();
+        let word = table.root(slot);
+        let is_needed = self.routes.node(addr, ROOT_BITS as u8).is_some_and(|n| !n.has_no_prefix());
+        if word & CHILD == 0 || is_needed {
+            return;
+        }
+        let chunk = word & !CHILD;
+        let at = (slot >> STRIDE, &only(slot));
+        table.edit(&mut self.nodes, at, |_, _| table.chunk(chunk, 0), &mut *freed);
+        freed(Freed::Chunk(chunk));
+    }
+}
+
+/// The values of the stride at `depth`, on the way to `addr`, that no prefix which ends in it
+/// decides.
+fn open_values(routes: &Rib<Ipv4Addr>, addr: Ipv4Addr, depth: u8) -> [u64; 4] {
+    let covered = routes.node(addr, depth).map_or([0; 4], |node| node.covered(0));
+    outside(covered, 0..1 << STRIDE)
+}
+
+/// The value of a slot in its block.
+fn only(slot: usize) -> [u64; 4] {
+    let value = slot & STRIDE_MASK as usize;
+    outside([0; 4], value..value + 1)
+}
+
+/// The slot of the root an address is in.
+trait RootSlot {
+    fn bits_at_root(self) -> usize;
+}
+
+impl RootSlot for Ipv4Addr {
+    fn bits_at_root(self) -> usize {
+        (self.to_bits() >> (32 - ROOT_BITS)) as usize
+    }
+}
+
+/// The bits of a stride, as a mask of an address shifted to end with it.
+const STRIDE_MASK: u32 = (1 << STRIDE) - 1;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::nodes::LINES_OF_A_CHANGE;
+    use super::*;
+
+    #[test]
+    fn a_compact_table_that_runs_out_of_lines_goes_on_in_the_direct_form() {
+        let (table, mut writer) = (Table::new(V4Form::Compact), TableWriter::new());
+        writer.nodes = Nodes::with_lines(LINES_OF_A_CHANGE + 3);
+        let prefix = |n: u32| Prefix::around(Ipv4Addr::from_bits(n << 16), 24).unwrap();
+        let mut forms = Vec::new();
+        let mut freed = Vec::new();
+        for n in 0..6 {
+            writer.insert(&table, prefix(n), GroupId(n), |what| freed.push(what));
+            forms.push(table.form());
+            for n in 0..6 {
+                let want = writer.get(prefix(n)).unwrap_or(GroupId::NONE);
+                assert_eq!(table.lookup(prefix(n).addr()), want);
+            }
+        }
+        let (compact, direct) = (V4Form::Compact, V4Form::Direct);
+        assert_eq!(forms, [compact, compact, compact, compact, direct, direct]);
+        assert!(matches!(freed[..], [Freed::First]), "{freed:?}");
+        writer.recycle(&table, Freed::First);
+        assert_eq!(table.lookup(prefix(2).addr()), GroupId(2));
+    }
+}
