@@ -5,9 +5,10 @@
 //! parse ─▶ admit ─▶ lookup ─▶ select ─▶ TTL, MTU ─▶ transmissions, punts, counted drops
 //! ```
 //!
-//! All lookups of a batch come before the first group is read. A group may be replaced in between by
-//! one that leads to a port published before it, so the snapshot is looked at again for each port:
-//! a packet never goes by an id newer than what it is looked up in.
+//! Each stage is gone through for the whole batch before the next, so that the memory it needs is on
+//! its way for many packets at once. And the order is what makes it safe: all lookups of a batch come
+//! before the first group is read, all groups before the ports are: whatever was published before
+//! an id that is found is seen by the time it is needed.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -16,6 +17,8 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nearhop_fib::{Fib, FlowHash, GroupId, PathId, Selected, Spread};
 
@@ -43,21 +46,9 @@ pub fn forward(
     state: &mut WorkerState,
     now: Nanos,
 ) {
-    let mut admitted: [Option<Admitted>; BURST] = [const { None }; BURST];
-    let snapshot = snapshots.load();
-    for (index, slot) in admitted.iter_mut().enumerate().take(batch.len()) {
-        state.counters.received += 1;
-        match admit(batch, index, fib, snapshot) {
-            Ok(packet) => *slot = Some(packet),
-            Err(verdict) => state.counters.count(verdict),
-        }
-    }
-    let mut step = Step { fib, snapshots, state, now };
-    for (index, packet) in admitted.iter().enumerate().take(batch.len()) {
-        if let Some(packet) = packet {
-            step.decide(batch, index, packet);
-        }
-    }
+    let admitted = admit_all(batch, fib, snapshots.load(), state);
+    let groups = look_up(fib, &admitted[..batch.len()]);
+    Step { fib, snapshots, state, now }.carry_out(batch, &admitted, &groups);
 }
 
 /// Sends `packet`, made by the router itself, where the FIB says; a copy is put in `batch`. The
@@ -90,19 +81,71 @@ pub fn originate(
     step.state.counters.count(verdict);
 }
 
-/// A packet that may be forwarded, and where its destination leads.
-struct Admitted {
-    meta: Meta,
-    group: GroupId,
+/// Those packets of a batch that may be forwarded. The others are counted.
+type Admitted = [Option<Meta>; BURST];
+
+fn admit_all(
+    batch: &mut Batch,
+    fib: &Fib,
+    snapshot: &Snapshot,
+    state: &mut WorkerState,
+) -> Admitted {
+    let mut admitted = [const { None }; BURST];
+    state.counters.received += batch.len() as u64;
+    for (index, slot) in admitted.iter_mut().enumerate().take(batch.len()) {
+        match admit(batch, index, fib, snapshot) {
+            Ok(meta) => *slot = Some(meta),
+            Err(verdict) => state.counters.count(verdict),
+        }
+    }
+    admitted
+}
+
+/// The groups that the destinations lead to, and their memory under way.
+fn look_up(fib: &Fib, admitted: &[Option<Meta>]) -> [GroupId; BURST] {
+    let mut groups = [GroupId::NONE; BURST];
+    let mut v4 = Family { addrs: [Ipv4Addr::UNSPECIFIED; BURST], lanes: [0; BURST], count: 0 };
+    let mut v6 = Family { addrs: [Ipv6Addr::UNSPECIFIED; BURST], lanes: [0; BURST], count: 0 };
+    for (lane, meta) in admitted.iter().enumerate() {
+        match meta.as_ref().map(|meta| meta.dst) {
+            Some(IpAddr::V4(addr)) => v4.add(lane, addr),
+            Some(IpAddr::V6(addr)) => v6.add(lane, addr),
+            None => {}
+        }
+    }
+    v4.look_up(&mut groups, |addrs, found| fib.lookup_batch_v4(addrs, found));
+    v6.look_up(&mut groups, |addrs, found| fib.lookup_batch_v6(addrs, found));
+    for &group in &groups[..admitted.len()] {
+        fib.fetch_group(group);
+    }
+    groups
+}
+
+/// The destinations of one family, and which packets they are of.
+struct Family<A> {
+    addrs: [A; BURST],
+    lanes: [u8; BURST],
+    count: usize,
+}
+
+impl<A> Family<A> {
+    fn add(&mut self, lane: usize, addr: A) {
+        self.addrs[self.count] = addr;
+        self.lanes[self.count] = lane as u8;
+        self.count += 1;
+    }
+
+    fn look_up(&self, groups: &mut [GroupId; BURST], batch: impl FnOnce(&[A], &mut [GroupId])) {
+        let mut found = [GroupId::NONE; BURST];
+        batch(&self.addrs[..self.count], &mut found);
+        for (&lane, &group) in self.lanes.iter().zip(&found).take(self.count) {
+            groups[usize::from(lane)] = group;
+        }
+    }
 }
 
 /// Parses and checks packet `index`, cuts what follows it, and looks its destination up.
-fn admit(
-    batch: &mut Batch,
-    index: usize,
-    fib: &Fib,
-    snapshot: &Snapshot,
-) -> Result<Admitted, Verdict> {
+fn admit(batch: &mut Batch, index: usize, fib: &Fib, snapshot: &Snapshot) -> Result<Meta, Verdict> {
     let (slot, bytes) = batch.packet(index);
     let meta = Meta::parse(bytes)?;
     batch.truncate(index, meta.len);
@@ -121,7 +164,7 @@ fn admit(
     if !reverse_path_ok(&meta, slot.port, fib, snapshot) {
         return Err(Verdict::ReversePath);
     }
-    Ok(Admitted { group: fib.lookup(meta.dst), meta })
+    Ok(meta)
 }
 
 /// RFC 3704: strict is the feasible-path variant, for anycast sites answer from a shared address,
@@ -143,66 +186,106 @@ struct Step<'a> {
     now: Nanos,
 }
 
+/// What is to become of a packet.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// It was not admitted.
+    Ended,
+    Send(Way),
+    /// The way out is not there any more.
+    NoPort,
+    Local,
+    Refuse(Selected),
+}
+
+#[derive(Clone, Copy)]
+struct Way {
+    path: PathId,
+    port: PortId,
+    mtu: u16,
+}
+
 impl Step<'_> {
-    fn decide(&mut self, batch: &mut Batch, index: usize, packet: &Admitted) {
-        let meta = &packet.meta;
-        let ingress = batch.packet(index).0.port;
-        match self.choose_onward(packet.group, meta, ingress) {
-            Selected::Member { path, adjacency } => {
-                let port = self.fib.port(adjacency).map(PortId);
-                self.send(batch, index, meta, port, path);
-            }
-            Selected::Local => {
-                let verdict = self.local_verdict(batch, index, meta);
-                batch.punt(index, verdict);
-            }
-            other => {
-                let (verdict, error) = refusal(other);
-                self.drop(batch, index, meta, verdict, error);
+    fn carry_out(&mut self, batch: &mut Batch, admitted: &Admitted, groups: &[GroupId; BURST]) {
+        let fates = self.decide(batch, admitted, groups);
+        for (index, (meta, fate)) in admitted.iter().zip(fates).enumerate().take(batch.len()) {
+            let Some(meta) = meta else { continue };
+            match fate {
+                Fate::Ended => {}
+                Fate::Send(way) => self.send(batch, index, meta, way),
+                Fate::NoPort => self.state.counters.count(Verdict::NoPort),
+                Fate::Local => {
+                    let verdict = self.local_verdict(batch, index, meta);
+                    batch.punt(index, verdict);
+                }
+                Fate::Refuse(selected) => {
+                    let (verdict, error) = refusal(selected);
+                    self.drop(batch, index, meta, verdict, error);
+                }
             }
         }
     }
 
+    fn decide(
+        &mut self,
+        batch: &Batch,
+        admitted: &Admitted,
+        groups: &[GroupId; BURST],
+    ) -> [Fate; BURST] {
+        let seed = self.snapshots.load().hash_seed;
+        let mut chosen = [Selected::NoRoute; BURST];
+        for (index, slot) in chosen.iter_mut().enumerate().take(batch.len()) {
+            if let Some(meta) = &admitted[index] {
+                let ingress = batch.packet(index).0.port;
+                *slot = self.choose_onward(groups[index], meta, seed, ingress);
+            }
+        }
+        let snapshot = self.snapshots.load();
+        let fib = self.fib;
+        let mut fates = [Fate::Ended; BURST];
+        for ((fate, meta), &selected) in fates.iter_mut().zip(admitted).zip(&chosen) {
+            *fate = match selected {
+                _ if meta.is_none() => continue,
+                Selected::Member { path, adjacency } => {
+                    let port = fib.port(adjacency).map(PortId);
+                    let entry = port.and_then(|port| Some((port, snapshot.port(port)?.mtu)));
+                    entry.map_or(Fate::NoPort, |(port, mtu)| Fate::Send(Way { path, port, mtu }))
+                }
+                Selected::Local => Fate::Local,
+                other => Fate::Refuse(other),
+            };
+        }
+        fates
+    }
+
     fn choose(&mut self, group: GroupId, meta: &Meta) -> Selected {
-        let hash = self.hash(group, meta);
-        self.fib.select(group, hash)
+        let seed = self.snapshots.load().hash_seed;
+        let state = &mut *self.state;
+        self.fib.select_by(group, |spread| hash(state, meta, seed, spread))
     }
 
     /// As [`Self::choose`], but repair never sends a packet back out of the port it came in by.
-    fn choose_onward(&mut self, group: GroupId, meta: &Meta, ingress: PortId) -> Selected {
-        let hash = self.hash(group, meta);
-        match self.fib.select(group, hash) {
+    fn choose_onward(
+        &mut self,
+        group: GroupId,
+        meta: &Meta,
+        seed: u64,
+        ingress: PortId,
+    ) -> Selected {
+        let state = &mut *self.state;
+        let selected = self.fib.select_by(group, |spread| hash(state, meta, seed, spread));
+        match selected {
             Selected::Member { adjacency, .. } if self.fib.port(adjacency) == Some(ingress.0) => {
+                let hash = hash(state, meta, seed, self.fib.spread(group));
                 self.fib.select_onward(group, hash, ingress.0)
             }
             other => other,
         }
     }
 
-    fn hash(&mut self, group: GroupId, meta: &Meta) -> FlowHash {
-        let seed = self.snapshots.load().hash_seed;
-        match self.fib.spread(group) {
-            Spread::Flow => meta.flow.hash(seed),
-            Spread::Packet => {
-                self.state.packets_spread += 1;
-                FlowHash::of_packet(self.state.packets_spread, seed ^ self.state.salt)
-            }
-        }
-    }
-
     /// Checks TTL and MTU, rewrites the packet, and queues it.
-    fn send(
-        &mut self,
-        batch: &mut Batch,
-        index: usize,
-        meta: &Meta,
-        port: Option<PortId>,
-        path: PathId,
-    ) {
-        let mtu_of = |id| Some((id, self.snapshots.load().port(id)?.mtu));
-        let Some((id, mtu)) = port.and_then(mtu_of) else {
-            return self.state.counters.count(Verdict::NoPort);
-        };
+    fn send(&mut self, batch: &mut Batch, index: usize, meta: &Meta, way: Way) {
+        let Way { path, port: id, mtu } = way;
         if meta.ttl <= 1 {
             let error = Some(ErrorKind::TimeExceeded);
             return self.drop(batch, index, meta, Verdict::TtlExpired, error);
@@ -281,6 +364,17 @@ impl Step<'_> {
         self.state.counters.count(verdict);
         if let Some(error) = error {
             self.answer(batch, index, meta, error);
+        }
+    }
+}
+
+/// What a packet's member is chosen by.
+fn hash(state: &mut WorkerState, meta: &Meta, seed: u64, spread: Spread) -> FlowHash {
+    match spread {
+        Spread::Flow => meta.flow.hash(seed),
+        Spread::Packet => {
+            state.packets_spread += 1;
+            FlowHash::of_packet(state.packets_spread, seed ^ state.salt)
         }
     }
 }

@@ -408,8 +408,8 @@ fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
     assert!(batch.push(&udp(CLIENT, SERVICE, 5)));
     let mut snapshots = Snapshots::new(Arc::clone(&published));
     let online = reader.online();
-    let admitted = admit(&mut batch, 0, &online, snapshots.load());
-    let Ok(admitted) = admitted else { panic!("refused") };
+    let admitted = admit_all(&mut batch, &online, snapshots.load(), &mut state);
+    let groups = look_up(&online, &admitted[..1]);
     let mut step = Step { fib: &online, snapshots: &mut snapshots, state: &mut state, now };
 
     let mut newer = (**published.load()).clone();
@@ -420,9 +420,9 @@ fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
     let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
     let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
     let group = Group::Forward { members, when_dead, spread };
-    writer.replace_group(admitted.group, &group).unwrap();
+    writer.replace_group(groups[0], &group).unwrap();
 
-    step.decide(&mut batch, 0, &admitted);
+    step.carry_out(&mut batch, &admitted, &groups);
     let ports: Vec<u16> = batch.transmissions().map(|(sent, _)| sent.port.0).collect();
     assert_eq!(ports, [3]);
 }
