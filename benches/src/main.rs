@@ -10,6 +10,7 @@ mod fib;
 mod forward;
 mod noise;
 mod report;
+mod soak;
 mod stats;
 mod sys;
 
@@ -72,6 +73,9 @@ fn main() -> ExitCode {
         return nearhop::cli::main(
             std::iter::once("nearhop".into()).chain(args.into_iter().skip(1)),
         );
+    }
+    if args.first().is_some_and(|first| first == "soak") {
+        return soak::main(&args);
     }
     if args.first().is_some_and(|first| GUESTS.iter().any(|guest| first == guest)) {
         return be(Guest::parse());

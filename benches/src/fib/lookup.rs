@@ -9,6 +9,8 @@ use super::keys::{Route, Word};
 pub trait Lookup: Word {
     /// Many addresses at once.
     fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]);
+    /// As [`Self::batch`], stored as DPDK stores it: 64 bits for each address.
+    fn stored(fib: &Fib, addrs: &[Self::Addr], out: &mut [u64]);
     /// One address.
     fn one(fib: &Fib, addr: Self) -> GroupId;
     /// Bytes of the family's table.
@@ -19,6 +21,10 @@ impl Lookup for u32 {
     #[inline]
     fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
         fib.lookup_batch_v4(addrs, found);
+    }
+    #[inline]
+    fn stored(fib: &Fib, addrs: &[Self::Addr], out: &mut [u64]) {
+        fib.lookup_batch_v4_as(addrs, out, |group| u64::from(group.0));
     }
     #[inline]
     fn one(fib: &Fib, addr: Self) -> GroupId {
@@ -33,6 +39,10 @@ impl Lookup for u128 {
     #[inline]
     fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
         fib.lookup_batch_v6(addrs, found);
+    }
+    #[inline]
+    fn stored(fib: &Fib, addrs: &[Self::Addr], out: &mut [u64]) {
+        fib.lookup_batch_v6_as(addrs, out, |group| u64::from(group.0));
     }
     #[inline]
     fn one(fib: &Fib, addr: Self) -> GroupId {

@@ -7,7 +7,7 @@ mod cores;
 mod ffi;
 mod keys;
 mod lookup;
-mod random;
+pub mod random;
 mod readers;
 mod speed;
 mod svg;

@@ -84,13 +84,8 @@ impl<W: Lookup> Contestant<W> for Nearhop {
 
     fn pass(&mut self, keys: &Keys<W>, batch: usize, out: &mut [u64]) {
         let mut online = self.reader.online();
-        let mut found = [GroupId::NONE; BATCH_MAX];
-        let found = &mut found[..batch];
         batches(&keys.addrs, batch, out, |addrs, out| {
-            W::batch(&online, addrs, found);
-            for (group, slot) in found.iter().zip(out) {
-                *slot = u64::from(group.0);
-            }
+            W::stored(&online, addrs, out);
             online.quiescent();
         });
     }
@@ -120,6 +115,3 @@ impl<W: Lookup> Contestant<W> for Nearhop {
         Facts { build_s: self.build_s, bytes, pairs_max: usize::MAX, shared: false }
     }
 }
-
-/// The largest batch that is measured.
-const BATCH_MAX: usize = 256;
