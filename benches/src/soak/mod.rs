@@ -53,7 +53,11 @@ struct Options {
 pub fn main(args: &[OsString]) -> ExitCode {
     let options = Options::parse_from(args);
     match run(options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(why)) => {
+            let _ = writeln!(std::io::stderr(), "soak: FAILED: {why}");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(error.status())
@@ -61,7 +65,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<(), BenchError> {
+/// What was wrong, if it could be run.
+fn run(options: Options) -> Result<Result<(), String>, BenchError> {
     let table = Table::load().map_err(BenchError::environment)?;
     let updates = Update::load().map_err(BenchError::environment)?;
     let processors = thread::available_parallelism().map_or(2, |count| count.get() as u64);
@@ -83,6 +88,7 @@ fn run(options: Options) -> Result<(), BenchError> {
     let mut writing = Writing {
         writer: &mut writer,
         model: Model::default(),
+        longest: [vec![0; places.v4.len()], vec![0; places.v6.len()]],
         groups: &groups,
         in_use: NARROW,
         watch: &watch,
@@ -92,12 +98,12 @@ fn run(options: Options) -> Result<(), BenchError> {
     };
     let (end, counts) = both(&mut writing, &handle, readers, &table, &updates);
     let ended = match (end, watch.wrong.lock().ok().and_then(|mut wrong| wrong.take())) {
-        (_, Some(wrong)) => Err(BenchError::environment(format!("WRONG: {wrong}"))),
-        (End::Broken(why), None) => Err(BenchError::environment(format!("BROKEN: {why}"))),
+        (_, Some(wrong)) => Err(wrong),
+        (End::Broken(why), None) => Err(why),
         (End::Stopped, None) => sweep(&mut writing, &table),
     };
     tell(&writing, &counts);
-    ended
+    Ok(ended)
 }
 
 /// Loads the table and goes on until it is time, while readers read.
@@ -164,7 +170,7 @@ fn add_groups(writer: &mut Writer) -> Result<Vec<GroupId>, BenchError> {
 }
 
 /// With nobody reading: every boundary of every route says what the model says.
-fn sweep(writing: &mut Writing<'_>, table: &Table) -> Result<(), BenchError> {
+fn sweep(writing: &mut Writing<'_>, table: &Table) -> Result<(), String> {
     let mut wrong = None;
     for addr in table.prefixes.iter().flat_map(|&prefix| boundaries(prefix)) {
         let want = writing.model.find(addr).map_or(GroupId::NONE, |(_, group)| group);
@@ -175,10 +181,8 @@ fn sweep(writing: &mut Writing<'_>, table: &Table) -> Result<(), BenchError> {
     }
     let waiting = writing.writer.reclaim();
     match wrong {
-        Some(wrong) => Err(BenchError::environment(format!("WRONG: {wrong}"))),
-        None if waiting > 0 => {
-            Err(BenchError::environment(format!("BROKEN: {waiting} things wait for no reader")))
-        }
+        Some(wrong) => Err(wrong),
+        None if waiting > 0 => Err(format!("{waiting} things wait for no reader")),
         None => {
             println!("soak: at the end all {} routes are right", table.prefixes.len());
             Ok(())
@@ -202,7 +206,7 @@ fn tell(writing: &Writing<'_>, counts: &[Count]) {
 }
 
 /// Places of each family.
-const PLACES: usize = 8192;
+const PLACES: usize = 2048;
 
 /// Groups at first, and later: their numbers no longer fit 16 bits.
 const NARROW: usize = 4096;

@@ -20,6 +20,8 @@ pub struct Writing<'a> {
     pub writer: &'a mut Writer,
     /// As the table.
     pub model: Model,
+    /// By IPv4 and IPv6 place, 1 + the length of the prefix that decides it.
+    pub longest: [Vec<u8>; 2],
     /// What routes may lead to; of these, the first so many for now.
     pub groups: &'a [GroupId],
     /// See [`Self::groups`].
@@ -90,7 +92,9 @@ impl Writing<'_> {
     fn storm(&mut self) -> Result<(), End> {
         let mut before = HashMap::with_capacity(STORM);
         for _ in 0..STORM {
-            let (prefix, group) = (self.around(8), self.group());
+            // Short ones move many places, which takes the model its time.
+            let least = if self.random.below(64) == 0 { 8 } else { 17 };
+            let (prefix, group) = (self.around(least), self.group());
             let old = self.set(prefix, Some(group), STORMS)?;
             before.entry(prefix).or_insert(old);
             self.replace_one()?;
@@ -148,10 +152,11 @@ impl Writing<'_> {
         let want = self.model.set(prefix, group);
         let Both { v4, v6 } = self.watch.places;
         let is_v6 = prefix.addr().is_ipv6();
+        let [longest_v4, longest_v6] = &mut self.longest;
         let moved = if is_v6 {
-            announce(v6, &self.model, prefix)
+            announce(v6, longest_v6, &self.model, prefix, group)
         } else {
-            announce(v4, &self.model, prefix)
+            announce(v4, longest_v4, &self.model, prefix, group)
         };
         let old = match group {
             Some(group) => self.writer.insert(prefix, group)?,
@@ -197,15 +202,28 @@ impl Writing<'_> {
     }
 }
 
-/// Says what will be of each place that a change moves; gives those back.
+/// Says what will be of each place that a change moves; gives those back. `longest` is, for each
+/// place, 1 + the length of the prefix that decides it.
 fn announce<A: Copy + Ord + Into<IpAddr>>(
     places: &Places<A>,
+    longest: &mut [u8],
     model: &Model,
     prefix: IpPrefix,
+    group: Option<GroupId>,
 ) -> Vec<usize> {
-    let will_be = |place| model.find(places.addr(place).into());
+    let own = prefix.len() + 1;
     let moved = places.within(prefix).filter(|&place| {
-        places.announce(place, will_be(place).map_or(GroupId::NONE, |(_, group)| group))
+        let decided_by = longest[place];
+        let (decides, will_be) = match group {
+            Some(group) if decided_by <= own => (own, group),
+            None if decided_by == own => {
+                let next = model.find(places.addr(place).into());
+                next.map_or((0, GroupId::NONE), |(len, group)| (len + 1, group))
+            }
+            _ => return false,
+        };
+        longest[place] = decides;
+        places.announce(place, will_be)
     });
     moved.collect()
 }
@@ -233,4 +251,4 @@ const FLAPPING: usize = 300;
 const FLAPS: usize = 100;
 
 /// How often a longer route takes over from a short one, and back, in one go.
-const SHIFTS: usize = 300;
+const SHIFTS: usize = 100;
