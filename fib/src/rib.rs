@@ -141,7 +141,7 @@ impl<A: Addr> Rib<A> {
 
     /// All routes in order: by address, the shorter first.
     pub(crate) fn iter(&self) -> Iter<'_, A> {
-        let root = Place { node: 0, depth: 0, at: 0 };
+        let root = Place::new(&self.nodes, 0, 0, 0);
         Iter { nodes: &self.nodes, addr: 0, places: vec![root], family: PhantomData }
     }
 
@@ -154,7 +154,7 @@ impl<A: Addr> Rib<A> {
             let value = addr.bits_at(depth, STRIDE);
             // What is at this very value and shorter comes before the prefix.
             let at = ORDER_LEN_OF_VALUE * value + ORDER_LEN_OF_VALUE;
-            places.push(Place { node, depth, at });
+            places.push(Place::new(&self.nodes, node, depth, at));
             match self.nodes[node].child(value) {
                 Some(below) => node = below as usize,
                 None => break,
@@ -162,7 +162,8 @@ impl<A: Addr> Rib<A> {
             depth += STRIDE;
         }
         if depth == last {
-            places.push(Place { node, depth, at: order_of(index_of(prefix)) + 1 });
+            let at = order_of(index_of(prefix)) + 1;
+            places.push(Place::new(&self.nodes, node, depth, at));
         }
         Iter { nodes: &self.nodes, addr: addr.to_bits128(), places, family: PhantomData }
     }
@@ -274,6 +275,21 @@ impl Node {
         covered
     }
 
+    /// The values at which a prefix begins, or a node is below.
+    fn busy(&self) -> [u64; 4] {
+        let mut busy = self.children;
+        for (word, &bits) in self.prefixes.iter().enumerate() {
+            let mut left = bits;
+            while left != 0 {
+                let index = word * 64 + left.trailing_zeros() as usize;
+                let value = order_of(index) / ORDER_LEN_OF_VALUE;
+                busy[value / 64] |= 1 << (value % 64);
+                left &= left - 1;
+            }
+        }
+        busy
+    }
+
     fn has(&self, index: usize) -> bool {
         self.prefixes[index / 64] >> (index % 64) & 1 != 0
     }
@@ -327,6 +343,14 @@ struct Place {
     depth: u8,
     /// Which of [`ORDER_LEN_OF_VALUE`] × `2^STRIDE` things is next.
     at: usize,
+    /// At which values there is something.
+    busy: [u64; 4],
+}
+
+impl Place {
+    fn new(nodes: &[Node], node: usize, depth: u8, at: usize) -> Self {
+        Self { node, depth, at, busy: nodes[node].busy() }
+    }
 }
 
 impl<A: Addr> Iterator for Iter<'_, A> {
@@ -336,9 +360,16 @@ impl<A: Addr> Iterator for Iter<'_, A> {
         loop {
             let place = self.places.last_mut()?;
             let (value, what) = (place.at / ORDER_LEN_OF_VALUE, place.at % ORDER_LEN_OF_VALUE);
-            if value == 1 << STRIDE {
-                self.places.pop();
-                continue;
+            match next_bit(&place.busy, value) {
+                Some(busy) if busy > value => {
+                    place.at = ORDER_LEN_OF_VALUE * busy;
+                    continue;
+                }
+                Some(_) => {}
+                None => {
+                    self.places.pop();
+                    continue;
+                }
             }
             place.at += 1;
             let node = &self.nodes[place.node];
@@ -354,7 +385,7 @@ impl<A: Addr> Iterator for Iter<'_, A> {
             } else if let Some(below) = node.child(value) {
                 self.addr = with_bits::<A>(self.addr, depth, value);
                 let (node, depth) = (below as usize, depth + STRIDE);
-                self.places.push(Place { node, depth, at: 0 });
+                self.places.push(Place::new(self.nodes, node, depth, 0));
             }
         }
     }
@@ -404,6 +435,15 @@ pub(crate) fn for_each(bits: &[u64; 4], mut each: impl FnMut(usize)) {
             left &= left - 1;
         }
     }
+}
+
+/// The first bit that is set, from one on.
+fn next_bit(bits: &[u64; 4], from: usize) -> Option<usize> {
+    let word = from / 64;
+    let first = bits.get(word)? >> (from % 64) << (from % 64);
+    let rest = bits.iter().enumerate().skip(word + 1).map(|(word, &bits)| (word, bits));
+    let (word, bits) = core::iter::once((word, first)).chain(rest).find(|&(_, bits)| bits != 0)?;
+    Some(word * 64 + bits.trailing_zeros() as usize)
 }
 
 /// Where a prefix's bit comes in the order of its node.
