@@ -124,7 +124,7 @@ fn run<S: Strategy>(
     test: impl Fn(S::Value, &mut Table) -> Result<(), TestCaseError>,
 ) {
     let used: RefCell<Option<Table>> = RefCell::new(None);
-    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(cases) };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     let ended = TestRunner::new(config).run(input, |input| {
         // A case that fails leaves none, so that its smaller ones begin anew.
         let mut table = used.take().unwrap_or_else(|| {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use nearhop::time::Nanos;
-use nearhop_fib::{Group, GroupId, Handle, IpPrefix, Writer, fib};
+use nearhop_fib::{Group, GroupId, Handle, IpPrefix, Options, V4Form, Writer, fib_with};
 
 use self::churn::Update;
 use self::model::{Model, bits_of};
@@ -37,13 +37,16 @@ use crate::report::BenchError;
 /// Readers look up while a writer replays real churn and random storms; every answer is judged.
 #[derive(Clone, Copy, Debug, Parser)]
 #[command(name = "nearhop-benches soak")]
-struct Options {
+struct Cli {
     /// For how long.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// How many readers; by default one for each processor but one, and at least two.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=64))]
     readers: Option<u64>,
+    /// Begin with the compact form of the IPv4 table.
+    #[arg(long)]
+    compact: bool,
     /// Where its random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -51,7 +54,7 @@ struct Options {
 
 /// Runs it with the arguments after its name.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let options = Options::parse_from(args);
+    let options = Cli::parse_from(args);
     match run(options) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(why)) => {
@@ -66,18 +69,19 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 /// What was wrong, if it could be run.
-fn run(options: Options) -> Result<Result<(), String>, BenchError> {
+fn run(options: Cli) -> Result<Result<(), String>, BenchError> {
     let table = Table::load().map_err(BenchError::environment)?;
     let updates = Update::load().map_err(BenchError::environment)?;
     let processors = thread::available_parallelism().map_or(2, |count| count.get() as u64);
     let readers = options.readers.unwrap_or((processors - 1).max(2)) as usize;
     let mut random = Random(options.seed);
     let places = places(&table, &updates, &mut random);
-    let (mut writer, handle) = fib(readers);
+    let form = if options.compact { V4Form::Compact } else { V4Form::Direct };
+    let (mut writer, handle) = fib_with(readers, Options { v4: form });
     let groups = add_groups(&mut writer)?;
     let watch = Watch { places: &places, stop: AtomicBool::new(false), wrong: Mutex::new(None) };
     println!(
-        "soak: {} routes, {} real updates, {} + {} places, {readers} readers, {} s, seed {}",
+        "soak: {} routes, {} real updates, {} + {} places, {readers} readers, {form:?}, {} s, seed {}",
         table.prefixes.len(),
         updates.len(),
         places.v4.len(),
@@ -122,7 +126,12 @@ fn both(
             .collect();
         let end = writing.load(&table.prefixes).map_or_else(|end| end, |()| writing.go_on(updates));
         watch.stop.store(true, Ordering::Relaxed);
-        (end, readers.into_iter().filter_map(|reader| reader.join().ok()).collect())
+        let joined: Result<Vec<Count>, _> =
+            readers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        match joined {
+            Ok(counts) => (end, counts),
+            Err(_) => (End::Broken("a reader panicked".into()), Vec::new()),
+        }
     })
 }
 
