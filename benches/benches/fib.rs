@@ -17,7 +17,6 @@ mod random;
 mod rig;
 
 use std::hint::black_box;
-use std::net::IpAddr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nearhop_fib::{Group, GroupId, Reader, Writer, fib};
@@ -28,16 +27,8 @@ use rig::Table;
 
 fn lookups(c: &mut Criterion) {
     let prefixes = Table::load().unwrap_or_else(|error| panic!("testdata: {error}")).prefixes;
-    let v4 = Routes::of(&prefixes, |addr| match addr {
-        IpAddr::V4(addr) => Some(addr.to_bits()),
-        IpAddr::V6(_) => None,
-    });
-    let v6 = Routes::of(&prefixes, |addr| match addr {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(addr) => Some(addr.to_bits()),
-    });
-    family(c, &v4);
-    family(c, &v6);
+    family(c, &Routes::<u32>::of(&prefixes));
+    family(c, &Routes::<u128>::of(&prefixes));
 }
 
 fn family<W: Lookup>(c: &mut Criterion, routes: &Routes<W>) {

@@ -18,7 +18,6 @@ mod random;
 mod rig;
 
 use std::hint::black_box;
-use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -82,16 +81,8 @@ fn cases() -> Vec<String> {
 /// In the order of [`cases`].
 fn count() {
     let prefixes = Table::load().expect("testdata").prefixes;
-    let v4 = Routes::of(&prefixes, |addr| match addr {
-        IpAddr::V4(addr) => Some(addr.to_bits()),
-        IpAddr::V6(_) => None,
-    });
-    family(&v4);
-    let v6 = Routes::of(&prefixes, |addr| match addr {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(addr) => Some(addr.to_bits()),
-    });
-    family(&v6);
+    family(&Routes::<u32>::of(&prefixes));
+    family(&Routes::<u128>::of(&prefixes));
 }
 
 fn family<W: Lookup>(routes: &Routes<W>) {

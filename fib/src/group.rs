@@ -14,6 +14,18 @@ pub struct GroupId(pub u32);
 impl GroupId {
     /// What a lookup finds where no prefix covers the address.
     pub const NONE: Self = Self(u32::MAX);
+
+    /// What tables store: 1 + the number, for 0 is no answer.
+    #[inline]
+    pub(crate) const fn word(self) -> u32 {
+        self.0.wrapping_add(1)
+    }
+
+    /// The group that a table's word stands for.
+    #[inline]
+    pub(crate) const fn of_word(word: u32) -> Self {
+        Self(word.wrapping_sub(1))
+    }
 }
 
 /// One way to reach what a group stands for.

@@ -75,7 +75,6 @@ mod real {
     pub(crate) struct Slab<T: Zeroed, const LEN: usize> {
         first: NonNull<[T; LEN]>,
         block: NonNull<u8>,
-        layout: Layout,
     }
 
     // SAFETY: a slab owns its elements as a boxed slice does, and gives out shared references only;
@@ -85,21 +84,29 @@ mod real {
     unsafe impl<T: Zeroed, const LEN: usize> Sync for Slab<T, LEN> {}
 
     impl<T: Zeroed, const LEN: usize> Slab<T, LEN> {
+        const ALIGN: usize = {
+            assert!(align_of::<T>() <= LINE, "no atomic is aligned to more than a line");
+            if size_of::<[T; LEN]>() >= HUGE_PAGE { HUGE_PAGE } else { LINE }
+        };
+
+        /// Allocators map zeros lazily only where no more than the usual alignment is asked for; so
+        /// more is asked for than is needed, and the slab begins inside.
+        const LAYOUT: Layout = {
+            assert!(LEN > 0 && size_of::<T>() > 0, "a slab holds something");
+            match Layout::from_size_align(size_of::<[T; LEN]>() + Self::ALIGN, USUAL_ALIGN) {
+                Ok(layout) => layout,
+                Err(_) => panic!("a slab fits the address space"),
+            }
+        };
+
         pub(crate) fn new() -> Self {
-            const { assert!(LEN > 0 && size_of::<T>() > 0, "a slab holds something") };
-            let bytes = size_of::<[T; LEN]>();
-            let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { LINE.max(align_of::<T>()) };
-            // Allocators map zeros lazily only where no more than the usual alignment is asked
-            // for; so more is asked for than is needed, and the slab begins inside.
-            let layout = Layout::from_size_align(bytes + align, USUAL_ALIGN);
-            let Ok(layout) = layout else { panic!("a slab of {bytes} bytes is no layout") };
-            // SAFETY: the layout's size is not zero, by the assertion above.
-            let start = unsafe { alloc_zeroed(layout) };
-            let Some(block) = NonNull::new(start) else { handle_alloc_error(layout) };
-            // SAFETY: `align_offset` to a power of two is below `align`, by which the block is
+            // SAFETY: the layout's size is not zero, by the assertion at its definition.
+            let start = unsafe { alloc_zeroed(Self::LAYOUT) };
+            let Some(block) = NonNull::new(start) else { handle_alloc_error(Self::LAYOUT) };
+            // SAFETY: `align_offset` to a power of two is below it, and by as much the block is
             // longer than the slab.
-            let first = unsafe { block.add(start.align_offset(align)) };
-            Self { first: first.cast(), block, layout }
+            let first = unsafe { block.add(start.align_offset(Self::ALIGN)) };
+            Self { first: first.cast(), block }
         }
 
         /// Bytes of address space.
@@ -153,7 +160,7 @@ mod real {
         fn drop(&mut self) {
             // SAFETY: allocated in `new` by the same allocator with the same layout, and not freed
             // before; elements need no drop, by `Zeroed`.
-            unsafe { dealloc(self.block.as_ptr(), self.layout) }
+            unsafe { dealloc(self.block.as_ptr(), Self::LAYOUT) }
         }
     }
 

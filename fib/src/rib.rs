@@ -11,6 +11,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use crate::addr::Addr;
+use crate::group::GroupId;
 use crate::prefix::Prefix;
 
 /// Bits of a node. The model checker follows every atomic of the tables that have this stride,
@@ -20,7 +21,7 @@ pub(crate) const STRIDE: u8 = 8;
 #[cfg(loom)]
 pub(crate) const STRIDE: u8 = 1;
 
-/// Every route of one family, with a number each.
+/// Every route of one family, with its group.
 pub(crate) struct Rib<A> {
     /// The root is the first.
     nodes: Vec<Node>,
@@ -38,8 +39,8 @@ pub(crate) struct Node {
     prefixes: [u64; 8],
     /// Bit `v`: a node below.
     children: [u64; 4],
-    /// The numbers of the prefixes, in the order of their bits.
-    values: Vec<u32>,
+    /// The groups of the prefixes, in the order of their bits.
+    groups: Vec<GroupId>,
     /// The nodes below, in the order of their bits.
     below: Vec<u32>,
 }
@@ -55,16 +56,16 @@ impl<A: Addr> Rib<A> {
         }
     }
 
-    /// Adds or replaces a route; gives back the number it had.
-    pub(crate) fn insert(&mut self, prefix: Prefix<A>, value: u32) -> Option<u32> {
+    /// Adds or replaces a route; gives back the group it had.
+    pub(crate) fn insert(&mut self, prefix: Prefix<A>, group: GroupId) -> Option<GroupId> {
         let node = self.make_node(prefix.addr(), node_depth(prefix.len()));
-        let old = self.nodes[node].insert(index_of(prefix), value);
+        let old = self.nodes[node].insert(index_of(prefix), group);
         self.len += usize::from(old.is_none());
         old
     }
 
-    /// Removes a route; gives back the number it had.
-    pub(crate) fn remove(&mut self, prefix: Prefix<A>) -> Option<u32> {
+    /// Removes a route; gives back the group it had.
+    pub(crate) fn remove(&mut self, prefix: Prefix<A>) -> Option<GroupId> {
         let depth = node_depth(prefix.len());
         let node = self.find(prefix.addr(), depth)?;
         let old = self.nodes[node].remove(index_of(prefix))?;
@@ -75,19 +76,19 @@ impl<A: Addr> Rib<A> {
         Some(old)
     }
 
-    /// The number of exactly this prefix.
-    pub(crate) fn get(&self, prefix: Prefix<A>) -> Option<u32> {
+    /// The group of exactly this prefix.
+    pub(crate) fn get(&self, prefix: Prefix<A>) -> Option<GroupId> {
         self.node(prefix.addr(), node_depth(prefix.len()))?.get(index_of(prefix))
     }
 
     /// The longest prefix that covers `addr`.
-    pub(crate) fn longest_match(&self, addr: A) -> Option<(Prefix<A>, u32)> {
+    pub(crate) fn longest_match(&self, addr: A) -> Option<(Prefix<A>, GroupId)> {
         let host = Prefix::host(addr);
-        self.get(host).map(|value| (host, value)).or_else(|| self.covering(host))
+        self.get(host).map(|group| (host, group)).or_else(|| self.covering(host))
     }
 
     /// The longest prefix that covers `prefix` and is shorter.
-    pub(crate) fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, u32)> {
+    pub(crate) fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, GroupId)> {
         let mut best = None;
         let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
         let (mut depth, mut node) = (0, &self.nodes[0]);
@@ -133,10 +134,23 @@ impl<A: Addr> Rib<A> {
 
     /// Bytes of the trie, as far as they can be told.
     pub(crate) fn bytes(&self) -> usize {
-        let numbers = |node: &Node| (node.values.capacity() + node.below.capacity()) * 4;
+        let numbers = |node: &Node| (node.groups.capacity() + node.below.capacity()) * 4;
         self.nodes.capacity() * size_of::<Node>()
             + self.nodes.iter().map(numbers).sum::<usize>()
             + self.shortcut.len() * 4
+    }
+
+    /// What the prefixes of up to one stride say of the values that `prefix`, one of these, covers or
+    /// did: each value, and its group.
+    pub(crate) fn short_answers(
+        &self,
+        prefix: Prefix<A>,
+    ) -> impl Iterator<Item = (usize, GroupId)> + '_ {
+        let (root, first) = (&self.nodes[0], prefix.addr().bits_at(0, STRIDE));
+        (first..first + (1 << (STRIDE - prefix.len()))).map(|value| {
+            let nearest = root.nearest((1 << STRIDE) + value);
+            (value, nearest.and_then(|index| root.get(index)).unwrap_or(GroupId::NONE))
+        })
     }
 
     /// All routes in order: by address, the shorter first.
@@ -236,15 +250,15 @@ impl<A: Addr> Rib<A> {
 }
 
 impl Node {
-    /// The number of the prefix with this bit.
+    /// The group of the prefix with this bit.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<u32> {
-        self.has(index).then(|| self.values[rank(&self.prefixes, index)])
+    pub(crate) fn get(&self, index: usize) -> Option<GroupId> {
+        self.has(index).then(|| self.groups[rank(&self.prefixes, index)])
     }
 
     /// The longest prefix of this node that covers `index` or is it.
     #[inline]
-    pub(crate) fn nearest(&self, mut index: usize) -> Option<usize> {
+    fn nearest(&self, mut index: usize) -> Option<usize> {
         while index > 0 {
             if self.has(index) {
                 return Some(index);
@@ -256,7 +270,7 @@ impl Node {
 
     /// Whether no prefix ends here.
     pub(crate) fn has_no_prefix(&self) -> bool {
-        self.values.is_empty()
+        self.groups.is_empty()
     }
 
     /// Which of the `2^STRIDE` values a prefix of more than `len` of the node's bits covers.
@@ -278,15 +292,10 @@ impl Node {
     /// The values at which a prefix begins, or a node is below.
     fn busy(&self) -> [u64; 4] {
         let mut busy = self.children;
-        for (word, &bits) in self.prefixes.iter().enumerate() {
-            let mut left = bits;
-            while left != 0 {
-                let index = word * 64 + left.trailing_zeros() as usize;
-                let value = order_of(index) / ORDER_LEN_OF_VALUE;
-                busy[value / 64] |= 1 << (value % 64);
-                left &= left - 1;
-            }
-        }
+        for_each(&self.prefixes, |index| {
+            let value = order_of(index) / ORDER_LEN_OF_VALUE;
+            busy[value / 64] |= 1 << (value % 64);
+        });
         busy
     }
 
@@ -294,21 +303,21 @@ impl Node {
         self.prefixes[index / 64] >> (index % 64) & 1 != 0
     }
 
-    fn insert(&mut self, index: usize, value: u32) -> Option<u32> {
+    fn insert(&mut self, index: usize, group: GroupId) -> Option<GroupId> {
         let rank = rank(&self.prefixes, index);
         if self.has(index) {
-            return Some(core::mem::replace(&mut self.values[rank], value));
+            return Some(core::mem::replace(&mut self.groups[rank], group));
         }
-        self.values.insert(rank, value);
+        self.groups.insert(rank, group);
         self.prefixes[index / 64] |= 1 << (index % 64);
         None
     }
 
-    fn remove(&mut self, index: usize) -> Option<u32> {
+    fn remove(&mut self, index: usize) -> Option<GroupId> {
         let rank = rank(&self.prefixes, index);
         self.has(index).then(|| {
             self.prefixes[index / 64] &= !(1 << (index % 64));
-            self.values.remove(rank)
+            self.groups.remove(rank)
         })
     }
 
@@ -318,7 +327,7 @@ impl Node {
     }
 
     fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.below.is_empty()
+        self.groups.is_empty() && self.below.is_empty()
     }
 }
 
@@ -354,7 +363,7 @@ impl Place {
 }
 
 impl<A: Addr> Iterator for Iter<'_, A> {
-    type Item = (Prefix<A>, u32);
+    type Item = (Prefix<A>, GroupId);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -399,7 +408,7 @@ pub(crate) fn node_depth(len: u8) -> u8 {
 
 /// The bit of a prefix in its node.
 #[inline]
-pub(crate) fn index_of<A: Addr>(prefix: Prefix<A>) -> usize {
+fn index_of<A: Addr>(prefix: Prefix<A>) -> usize {
     let depth = node_depth(prefix.len());
     let bits = prefix.len() - depth;
     (1 << bits) + (prefix.addr().bits_at(depth, STRIDE) >> (STRIDE - bits))
@@ -407,7 +416,7 @@ pub(crate) fn index_of<A: Addr>(prefix: Prefix<A>) -> usize {
 
 /// The bit of the whole stride at `depth` on the way to `addr`.
 #[inline]
-pub(crate) fn node_index<A: Addr>(addr: A, depth: u8) -> usize {
+fn node_index<A: Addr>(addr: A, depth: u8) -> usize {
     (1 << STRIDE) + addr.bits_at(depth, STRIDE)
 }
 
@@ -427,7 +436,7 @@ pub(crate) fn outside(covered: [u64; 4], span: Range<usize>) -> [u64; 4] {
 
 /// Calls `each` with every bit that is set.
 #[inline]
-pub(crate) fn for_each(bits: &[u64; 4], mut each: impl FnMut(usize)) {
+pub(crate) fn for_each<const N: usize>(bits: &[u64; N], mut each: impl FnMut(usize)) {
     for (word, &bits) in bits.iter().enumerate() {
         let mut left = bits;
         while left != 0 {

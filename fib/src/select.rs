@@ -48,6 +48,12 @@ pub enum Selected {
     CoveringLoop,
 }
 
+impl From<Member> for Selected {
+    fn from(member: Member) -> Self {
+        Self::Member { path: member.path, adjacency: member.adjacency }
+    }
+}
+
 /// How often a dead group may pass a packet on to the covering one.
 pub const COVERING_MAX: usize = 8;
 
@@ -75,15 +81,13 @@ pub(crate) fn select(
         let mut choice = Choice { group, liveness, flow, barred: None };
         choice.barred = ingress.map(|port| Barred { port, best: choice.any() });
         if let Some(member) = choice.living() {
-            return Selected::Member { path: member.path, adjacency: member.adjacency };
+            return member.into();
         }
         match group.header.when_dead {
             WhenDead::Unreachable => return choice.refusal(true),
             WhenDead::Drop => return choice.refusal(false),
             WhenDead::FailOpen => {
-                return choice.any().map_or(Selected::AllDead { answer: true }, |member| {
-                    Selected::Member { path: member.path, adjacency: member.adjacency }
-                });
+                return choice.any().map_or(Selected::AllDead { answer: true }, Selected::from);
             }
             WhenDead::Covering(covering) => match groups.get(covering) {
                 Some(covering) => group = covering,
@@ -153,12 +157,15 @@ impl Choice<'_> {
     /// have one link each and weigh the same; none if a site takes its share only.
     #[inline]
     fn plain(&self) -> Option<Member> {
-        let (mut best, mut leading, mut is_plain) = (None, 0, self.barred.is_none());
+        if self.barred.is_some() {
+            return None;
+        }
+        let (mut best, mut leading, mut is_plain) = (None, 0, true);
         for member in self.group.plain() {
             let state = self.liveness.path(member.path);
             let is_alive = self.is_alive(member);
             is_plain &= state.accept.load(Ordering::Relaxed) == ACCEPT_ALL;
-            // In the order of `ahead`: the greatest hash, and then the first, for they are in the
+            // In the order of `Rank::is_ahead`: the greatest hash, and then the first, for they are in the
             // order of their keys.
             let hash = FlowHash::with_key(self.flow.site, state.site_key.load(Ordering::Relaxed));
             let hash = select_unpredictable(is_alive, hash | 1, 0);

@@ -7,8 +7,10 @@
 
 use crossbeam_utils::CachePadded;
 
+use crate::addr::Addr;
 use crate::memory::Slab;
-use crate::rib::STRIDE;
+use crate::prefix::Prefix;
+use crate::rib::{Rib, STRIDE};
 use crate::sync::{AtomicU32, Ordering};
 
 /// For each value of the first stride, the answer of the longest prefix that is no longer than it:
@@ -31,11 +33,15 @@ impl Short {
         self.words[slot].load(Ordering::Acquire)
     }
 
-    pub(crate) fn set(&self, slot: usize, word: u32) {
-        self.words[slot].store(word, Ordering::Release);
+    /// Follows the routes after a change of `prefix`, which is no longer than a stride.
+    pub(crate) fn follow<A: Addr>(&self, routes: &Rib<A>, prefix: Prefix<A>) {
+        self.begin_change();
+        for (value, group) in routes.short_answers(prefix) {
+            self.words[value].store(group.word(), Ordering::Release);
+        }
     }
 
-    /// To be called before each change of what lookups fall back on.
+    /// To be called before each change of what else lookups fall back on.
     pub(crate) fn begin_change(&self) {
         let next = self.changes.load(Ordering::Relaxed).wrapping_add(1);
         self.changes.store(next, Ordering::Release);

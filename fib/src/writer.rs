@@ -6,11 +6,12 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Deref;
 
+use crate::addr::Addr;
 use crate::fib::Fib;
 use crate::group::{
     ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, MEMBERS_MAX, Member, PATH_MAX,
 };
-use crate::prefix::IpPrefix;
+use crate::prefix::{IpPrefix, Prefix};
 use crate::rib::{Iter, LARGE};
 use crate::state::{AdjacencyId, PathId, Reasons};
 use crate::sync::{Arc, Ordering};
@@ -151,57 +152,50 @@ impl Writer {
     /// The group of exactly this prefix.
     pub fn get(&self, prefix: IpPrefix) -> Option<GroupId> {
         match prefix {
-            IpPrefix::V4(prefix) => self.v4.get(prefix),
-            IpPrefix::V6(prefix) => self.v6.get(prefix),
+            IpPrefix::V4(prefix) => self.v4.routes().get(prefix),
+            IpPrefix::V6(prefix) => self.v6.routes().get(prefix),
         }
     }
 
     /// The longest prefix that covers `addr`, and its group.
     pub fn longest_match(&self, addr: IpAddr) -> Option<(IpPrefix, GroupId)> {
         match addr {
-            IpAddr::V4(addr) => self.v4.lookup(addr).map(|(p, group)| (p.into(), group)),
-            IpAddr::V6(addr) => self.v6.lookup(addr).map(|(p, group)| (p.into(), group)),
+            IpAddr::V4(addr) => self.v4.routes().longest_match(addr).map(of_either),
+            IpAddr::V6(addr) => self.v6.routes().longest_match(addr).map(of_either),
         }
     }
 
     /// The longest prefix that covers `prefix` and is shorter than it.
     pub fn covering(&self, prefix: IpPrefix) -> Option<(IpPrefix, GroupId)> {
         match prefix {
-            IpPrefix::V4(prefix) => self.v4.covering(prefix).map(|(p, group)| (p.into(), group)),
-            IpPrefix::V6(prefix) => self.v6.covering(prefix).map(|(p, group)| (p.into(), group)),
+            IpPrefix::V4(prefix) => self.v4.routes().covering(prefix).map(of_either),
+            IpPrefix::V6(prefix) => self.v6.routes().covering(prefix).map(of_either),
         }
     }
 
     /// All routes: IPv4 before IPv6, then by address, the shorter prefix first.
     pub fn iter(&self) -> impl Iterator<Item = (IpPrefix, GroupId)> + '_ {
-        Self::routes(self.v4.iter(None), self.v6.iter(None))
+        in_order(self.v4.routes().iter(), self.v6.routes().iter())
     }
 
     /// The routes that come after `prefix` in [`Self::iter`], to go on page by page.
     pub fn iter_after(&self, prefix: IpPrefix) -> impl Iterator<Item = (IpPrefix, GroupId)> + '_ {
+        let (v4, v6) = (self.v4.routes(), self.v6.routes());
         match prefix {
-            IpPrefix::V4(prefix) => Self::routes(self.v4.iter(Some(prefix)), self.v6.iter(None)),
-            IpPrefix::V6(prefix) => Self::routes(Iter::END, self.v6.iter(Some(prefix))),
+            IpPrefix::V4(prefix) => in_order(v4.iter_after(prefix), v6.iter()),
+            IpPrefix::V6(prefix) => in_order(Iter::END, v6.iter_after(prefix)),
         }
-    }
-
-    fn routes<'a>(
-        v4: Iter<'a, Ipv4Addr>,
-        v6: Iter<'a, Ipv6Addr>,
-    ) -> impl Iterator<Item = (IpPrefix, GroupId)> + 'a {
-        let v4 = v4.map(|(prefix, word)| (IpPrefix::V4(prefix), GroupId(word - 1)));
-        v4.chain(v6.map(|(prefix, word)| (IpPrefix::V6(prefix), GroupId(word - 1))))
     }
 
     /// Bytes of the writer's own copy of the routes, IPv4 and IPv6; [`Fib::memory`] is what
     /// readers see.
     pub fn routes_bytes(&self) -> (usize, usize) {
-        (self.v4.bytes(), self.v6.bytes())
+        (self.v4.routes().bytes(), self.v6.routes().bytes())
     }
 
     /// How many routes there are, IPv4 and IPv6.
     pub fn len(&self) -> (usize, usize) {
-        (self.v4.len(), self.v6.len())
+        (self.v4.routes().len(), self.v6.routes().len())
     }
 
     /// Whether there is no route.
@@ -451,6 +445,20 @@ impl Group {
             _ => 0,
         }
     }
+}
+
+fn of_either<A: Addr>((prefix, group): (Prefix<A>, GroupId)) -> (IpPrefix, GroupId)
+where
+    IpPrefix: From<Prefix<A>>,
+{
+    (prefix.into(), group)
+}
+
+fn in_order<'a>(
+    v4: Iter<'a, Ipv4Addr>,
+    v6: Iter<'a, Ipv6Addr>,
+) -> impl Iterator<Item = (IpPrefix, GroupId)> + 'a {
+    v4.map(of_either).chain(v6.map(of_either))
 }
 
 /// Entries of the list of what is retired that one change of a route may take.

@@ -3,21 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(loom)]
 
+mod checked;
+
 use std::net::IpAddr;
 
 use loom::thread;
 use nearhop_fib::{
-    ACCEPT_ALL, AdjacencyId, FlowHash, Group, GroupId, Handle, IpPrefix, Member, Online, PathId,
-    Reason, Selected, Spread, WhenDead, Writer, fib,
+    ACCEPT_ALL, AdjacencyId, Group, GroupId, Member, Online, PathId, Reason, Selected, Spread,
+    WhenDead, Writer, fib,
 };
 
-const FLOW: FlowHash = FlowHash { site: 1, link: 2 };
-
-fn model(check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(check);
-}
+use checked::{FLOW, model, prefix, reader_thread};
 
 fn leg(writer: &mut Writer, n: u16) -> (PathId, AdjacencyId) {
     let adjacency = writer.add_adjacency(n, u64::from(n)).unwrap();
@@ -33,10 +29,6 @@ fn group_of(legs: &[(PathId, AdjacencyId)]) -> Group {
     Group::Forward { members, when_dead: WhenDead::Drop, spread: Spread::Flow }
 }
 
-fn prefix(text: &str) -> IpPrefix {
-    text.parse().unwrap()
-}
-
 fn addr(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -45,14 +37,6 @@ fn addr(text: &str) -> IpAddr {
 fn ask(online: &Online<'_>, addr: IpAddr) -> Selected {
     let found = online.lookup(addr);
     online.select(found, FLOW)
-}
-
-fn reader_thread(
-    handle: &Handle,
-    work: impl FnOnce(Online<'_>) + 'static,
-) -> thread::JoinHandle<()> {
-    let mut reader = handle.reader().unwrap();
-    thread::spawn(move || work(reader.online()))
 }
 
 /// A new leg, its group and its longer prefix appear: old or new, never anything else.

@@ -3,18 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(loom)]
 
+mod checked;
+
 use std::net::IpAddr;
 
-use loom::thread;
-use nearhop_fib::{
-    FlowHash, Group, GroupId, Handle, IpPrefix, Online, Options, Selected, V4Form, Writer, fib_with,
-};
+use nearhop_fib::{Group, GroupId, Handle, Online, Options, Selected, V4Form, Writer, fib_with};
 
-fn model(check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(check);
-}
+use checked::{FLOW, model, prefix, reader_thread};
 
 fn compact() -> (Writer, Handle, Vec<GroupId>) {
     let (mut writer, handle) = fib_with(1, Options { v4: V4Form::Compact });
@@ -23,21 +18,9 @@ fn compact() -> (Writer, Handle, Vec<GroupId>) {
     (writer, handle, groups)
 }
 
-fn prefix(text: &str) -> IpPrefix {
-    text.parse().unwrap()
-}
-
 fn ask(online: &Online<'_>, addr: &str) -> Selected {
     let found = online.lookup(addr.parse::<IpAddr>().unwrap());
-    online.select(found, FlowHash { site: 1, link: 2 })
-}
-
-fn reader_thread(
-    handle: &Handle,
-    work: impl FnOnce(Online<'_>) + 'static,
-) -> thread::JoinHandle<()> {
-    let mut reader = handle.reader().unwrap();
-    thread::spawn(move || work(reader.online()))
+    online.select(found, FLOW)
 }
 
 /// A block gets a node: old or new, never anything else.

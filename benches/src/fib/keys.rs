@@ -25,7 +25,7 @@ pub trait Word:
     + 'static
 {
     /// As nearhop and treebitmap take it.
-    type Addr: Copy;
+    type Addr: Copy + Into<IpAddr>;
     /// As DPDK takes it: a number for IPv4, bytes for IPv6.
     type Wire: Copy;
     /// Bits of an address.
@@ -50,7 +50,11 @@ pub trait Word:
     /// The first 64 bits.
     fn top(self) -> u64;
     /// As one reads it.
-    fn ip(self) -> IpAddr;
+    fn ip(self) -> IpAddr {
+        self.addr().into()
+    }
+    /// The bits of an address, if it is of this family.
+    fn of_ip(ip: IpAddr) -> Option<Self>;
 }
 
 /// One route of the table; `hop` is below [`HOPS`].
@@ -70,10 +74,10 @@ pub struct Routes<W>(pub Vec<Route<W>>);
 
 impl<W: Word> Routes<W> {
     /// The prefixes of this family, each with a random next hop.
-    pub fn of(prefixes: &[IpPrefix], bits: impl Fn(IpAddr) -> Option<W>) -> Self {
+    pub fn of(prefixes: &[IpPrefix]) -> Self {
         let mut random = Random(SEED_HOPS);
         let route = |prefix: &IpPrefix| {
-            let bits = bits(prefix.addr())?;
+            let bits = W::of_ip(prefix.addr())?;
             Some(Route { bits, len: prefix.len(), hop: random.below(HOPS) as u32 })
         };
         Self(prefixes.iter().filter_map(route).collect())
@@ -215,8 +219,11 @@ impl Word for u32 {
     fn top(self) -> u64 {
         u64::from(self) << 32
     }
-    fn ip(self) -> IpAddr {
-        self.addr().into()
+    fn of_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(ip) => Some(ip.to_bits()),
+            IpAddr::V6(_) => None,
+        }
     }
 }
 
@@ -248,8 +255,11 @@ impl Word for u128 {
     fn top(self) -> u64 {
         (self >> 64) as u64
     }
-    fn ip(self) -> IpAddr {
-        self.addr().into()
+    fn of_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V6(ip) => Some(ip.to_bits()),
+            IpAddr::V4(_) => None,
+        }
     }
 }
 

@@ -15,10 +15,7 @@ mod table;
 mod targets;
 mod updates;
 
-use std::net::IpAddr;
 use std::path::Path;
-
-use nearhop_fib::IpPrefix;
 
 use self::contestant::{Contestant, Maker};
 use self::contestants::crates::{PrefixTrie, Treebitmap};
@@ -48,7 +45,7 @@ pub fn run(wish: Wish<'_>, _: &mut Noise) -> Result<Vec<Row>, BenchError> {
 /// On one core from here on.
 fn bound(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
     let prefixes = Table::load().map_err(BenchError::environment)?.prefixes;
-    let (v4, v6) = tables(&prefixes);
+    let (v4, v6) = (Routes::<u32>::of(&prefixes), Routes::<u128>::of(&prefixes));
     let cores = Cores::choose()?;
     let wanted = |name: &str| !wish.without.iter().any(|without| is_named(name, without));
     if !wish.alone {
@@ -67,18 +64,6 @@ fn bound(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
         draw(path, &[&columns_v4, &columns_v6])?;
     }
     Ok(rows)
-}
-
-fn tables(prefixes: &[IpPrefix]) -> (Routes<u32>, Routes<u128>) {
-    let v4 = Routes::of(prefixes, |addr| match addr {
-        IpAddr::V4(addr) => Some(addr.to_bits()),
-        IpAddr::V6(_) => None,
-    });
-    let v6 = Routes::of(prefixes, |addr| match addr {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(addr) => Some(addr.to_bits()),
-    });
-    (v4, v6)
 }
 
 /// Builds everybody's table: ours, DPDK's, then the crates'.

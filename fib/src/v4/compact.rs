@@ -84,7 +84,7 @@ impl Compact {
             addrs.get(index + NODE_AHEAD).into_iter().for_each(fetch_node);
             let addr = addr.to_bits();
             let word = self.resolve(self.load_block(block_of(addr)), addr, &table.short);
-            *found = make(GroupId(word.wrapping_sub(1)));
+            *found = make(GroupId::of_word(word));
         }
         if table.short.changes() != changes {
             for (addr, found) in addrs.iter().zip(found) {

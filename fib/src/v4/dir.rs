@@ -84,11 +84,7 @@ impl<S: Slot> Dir<S> {
         found: &mut [T; GROUP],
         make: impl Fn(GroupId) -> T,
     ) {
-        let root = &*self.root;
-        let mut places = [0; GROUP];
-        for lane in 0..GROUP {
-            places[lane] = root_slot(addrs[lane].to_bits()) as u32;
-        }
+        let (root, places) = (&*self.root, places_of(addrs));
         let mut words = [0; GROUP];
         for lane in 0..GROUP {
             words[lane] = root[places[lane] as usize % (1 << ROOT_BITS)].raw();
@@ -111,15 +107,13 @@ impl<S: Slot> Dir<S> {
         let mut chunks = 0_u32;
         for lane in 0..GROUP {
             let word = if words[lane] == 0 { said[lane] } else { words[lane] };
-            found[lane] = make(GroupId(word.wrapping_sub(1)));
+            found[lane] = make(GroupId::of_word(word));
             chunks |= (words[lane] >> 31) << lane;
         }
-        while chunks != 0 {
-            let lane = chunks.trailing_zeros() as usize % GROUP;
-            chunks &= chunks - 1;
+        for_each(&[chunks.into()], |lane| {
             let word = self.resolve(words[lane], addrs[lane].to_bits(), &table.short);
-            found[lane] = make(GroupId(word.wrapping_sub(1)));
-        }
+            found[lane] = make(GroupId::of_word(word));
+        });
         if table.short.changes() != changes {
             for lane in 0..GROUP {
                 found[lane] = make(table.lookup(addrs[lane]));
@@ -131,11 +125,7 @@ impl<S: Slot> Dir<S> {
     #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
     fn fetch(&self, addrs: &[Ipv4Addr; GROUP]) {
         let root = &*self.root;
-        let mut places = [0; GROUP];
-        for lane in 0..GROUP {
-            places[lane] = root_slot(addrs[lane].to_bits()) as u32;
-        }
-        for place in places {
+        for place in places_of(addrs) {
             prefetch(&root[place as usize % (1 << ROOT_BITS)]);
         }
     }
@@ -221,8 +211,20 @@ impl Dir<AtomicU32> {
 }
 
 #[inline]
-fn root_slot(addr: u32) -> usize {
+pub(super) fn root_slot(addr: u32) -> usize {
     (addr >> (32 - ROOT_BITS)) as usize
+}
+
+/// The slots of a group. A loop over what is there already, which compilers do for eight at once, as
+/// they do not for `map`.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+fn places_of(addrs: &[Ipv4Addr; GROUP]) -> [u32; GROUP] {
+    let mut places = [0; GROUP];
+    for lane in 0..GROUP {
+        places[lane] = root_slot(addrs[lane].to_bits()) as u32;
+    }
+    places
 }
 
 /// Bits of an address that the root is indexed by.

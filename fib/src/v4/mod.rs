@@ -13,7 +13,7 @@
 //!   and to write that into 2²⁴ slots would take milliseconds.
 //! * The writer keeps no copy of the table: its routes say which slots a prefix decides.
 //!
-//! That is the direct form. [`compact`] takes a fifth of the memory and has the same answers; it is
+//! That is the direct form. [`compact`] takes an eighth of the memory and has the same answers; it is
 //! chosen where a table is made, and goes over to the direct form with 32-bit slots at the point
 //! where slots of the direct form become wider.
 //!
@@ -95,7 +95,7 @@ impl Table {
             Now::Wide(dir) => dir.lookup(addr, &self.short),
             Now::Compact(compact) => compact.lookup(addr, &self.short),
         });
-        GroupId(word.wrapping_sub(1))
+        GroupId::of_word(word)
     }
 
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as

@@ -4,14 +4,13 @@
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use super::dir::ROOT_BITS;
+use super::dir::{ROOT_BITS, root_slot};
 use super::nodes::Nodes;
 use super::{CHILD, Table};
-use crate::addr::Addr;
 use crate::group::GroupId;
 use crate::options::V4Form;
 use crate::prefix::Prefix;
-use crate::rib::{Iter, LARGE, Rib, STRIDE, for_each, node_depth, outside};
+use crate::rib::{LARGE, Rib, STRIDE, for_each, node_depth, outside};
 
 /// The routes, and which chunks are free.
 pub(crate) struct TableWriter {
@@ -59,19 +58,19 @@ impl TableWriter {
         mut freed: impl FnMut(Freed),
     ) -> Option<GroupId> {
         debug_assert!(group.0 < CHILD - 1);
-        let word = group.0 + 1;
+        let word = group.word();
         self.make_fit(table, word, &mut freed);
-        let old = self.routes.insert(prefix, word);
-        if old.is_none() && self.len() == LARGE {
+        let old = self.routes.insert(prefix, group);
+        if old.is_none() && self.routes.len() == LARGE {
             table.use_huge_pages();
         }
         if prefix.len() > ROOT_BITS as u8 {
             self.have_chunk(table, prefix.addr(), &mut freed);
         }
-        if old != Some(word) {
+        if old != Some(group) {
             self.write(table, prefix, word, &mut freed);
         }
-        old.map(|word| GroupId(word - 1))
+        old
     }
 
     /// Removes a route; gives back what it had.
@@ -84,13 +83,13 @@ impl TableWriter {
         let old = self.routes.remove(prefix)?;
         // What a short prefix says is in the short table, and a slot defers to that.
         let heir = self.routes.covering(prefix);
-        let heir = heir.filter(|(prefix, _)| prefix.len() > STRIDE).map_or(0, |(_, word)| word);
+        let heir = heir.filter(|(prefix, _)| prefix.len() > STRIDE).map_or(0, |(_, g)| g.word());
         self.make_fit(table, heir, &mut freed);
         self.write(table, prefix, heir, &mut freed);
         if prefix.len() > ROOT_BITS as u8 {
             self.drop_chunk(table, prefix.addr(), &mut freed);
         }
-        Some(GroupId(old - 1))
+        Some(old)
     }
 
     /// What no reader can reach any more may be used again.
@@ -104,32 +103,9 @@ impl TableWriter {
         }
     }
 
-    /// The group of exactly this prefix.
-    pub(crate) fn get(&self, prefix: Prefix<Ipv4Addr>) -> Option<GroupId> {
-        self.routes.get(prefix).map(|word| GroupId(word - 1))
-    }
-
-    /// The longest prefix that covers `addr`.
-    pub(crate) fn lookup(&self, addr: Ipv4Addr) -> Option<(Prefix<Ipv4Addr>, GroupId)> {
-        self.routes.longest_match(addr).map(|(prefix, word)| (prefix, GroupId(word - 1)))
-    }
-
-    /// The longest prefix that covers `prefix` and is shorter.
-    pub(crate) fn covering(&self, prefix: Prefix<Ipv4Addr>) -> Option<(Prefix<Ipv4Addr>, GroupId)> {
-        self.routes.covering(prefix).map(|(prefix, word)| (prefix, GroupId(word - 1)))
-    }
-
-    /// The routes in order, with 1 + their group.
-    pub(crate) fn iter(&self, after: Option<Prefix<Ipv4Addr>>) -> Iter<'_, Ipv4Addr> {
-        after.map_or_else(|| self.routes.iter(), |prefix| self.routes.iter_after(prefix))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.routes.len()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.routes.bytes()
+    /// Every route.
+    pub(crate) fn routes(&self) -> &Rib<Ipv4Addr> {
+        &self.routes
     }
 
     /// Writes `word` wherever `prefix` decides, or did until now.
@@ -142,7 +118,7 @@ impl TableWriter {
     ) {
         let addr = prefix.addr();
         if prefix.len() <= STRIDE {
-            return self.write_short(table, prefix);
+            return table.short.follow(&self.routes, prefix);
         }
         let values = self.routes.decided(prefix);
         let block = addr.to_bits() >> (32 - 2 * STRIDE);
@@ -155,20 +131,9 @@ impl TableWriter {
             }),
             2 => self.write_block(table, (block, &values), word, freed),
             _ => {
-                let chunk = table.root(addr.bits_at_root()) & !CHILD;
+                let chunk = table.root(root_slot(addr.to_bits())) & !CHILD;
                 for_each(&values, |value| table.set_chunk(chunk, value, word));
             }
-        }
-    }
-
-    /// The short table's slots under `prefix`, from the routes.
-    fn write_short(&self, table: &Table, prefix: Prefix<Ipv4Addr>) {
-        let Some(root) = self.routes.node(prefix.addr(), 0) else { return };
-        let first = prefix.addr().bits_at(0, STRIDE);
-        table.short.begin_change();
-        for slot in first..first + (1 << (STRIDE - prefix.len())) {
-            let index = root.nearest((1 << STRIDE) + slot);
-            table.short.set(slot, index.and_then(|index| root.get(index)).unwrap_or(0));
         }
     }
 
@@ -207,7 +172,7 @@ impl TableWriter {
 
     /// Gives the /24 around `addr` a chunk, if it has none.
     fn have_chunk(&mut self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
-        let slot = addr.bits_at_root();
+        let slot = root_slot(addr.to_bits());
         if table.root(slot) & CHILD != 0 {
             return;
         }
@@ -226,7 +191,7 @@ impl TableWriter {
 
     /// Unlinks the chunk `addr` is in, if no route needs it.
     fn drop_chunk(&mut self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
-        let slot = addr.bits_at_root();
+        let slot = root_slot(addr.to_bits());
         let word = table.root(slot);
         let is_needed = self.routes.node(addr, ROOT_BITS as u8).is_some_and(|n| !n.has_no_prefix());
         if word & CHILD == 0 || is_needed {
@@ -252,17 +217,6 @@ fn only(slot: usize) -> [u64; 4] {
     outside([0; 4], value..value + 1)
 }
 
-/// The slot of the root an address is in.
-trait RootSlot {
-    fn bits_at_root(self) -> usize;
-}
-
-impl RootSlot for Ipv4Addr {
-    fn bits_at_root(self) -> usize {
-        (self.to_bits() >> (32 - ROOT_BITS)) as usize
-    }
-}
-
 /// The bits of a stride, as a mask of an address shifted to end with it.
 const STRIDE_MASK: u32 = (1 << STRIDE) - 1;
 
@@ -282,7 +236,7 @@ mod tests {
             writer.insert(&table, prefix(n), GroupId(n), |what| freed.push(what));
             forms.push(table.form());
             for n in 0..6 {
-                let want = writer.get(prefix(n)).unwrap_or(GroupId::NONE);
+                let want = writer.routes.get(prefix(n)).unwrap_or(GroupId::NONE);
                 assert_eq!(table.lookup(prefix(n).addr()), want);
             }
         }

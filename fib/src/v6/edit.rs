@@ -220,53 +220,66 @@ impl Nodes {
 
     /// Says `paint` of the values from `start` to before `end` of a part.
     fn divide(&mut self, table: &Table, part: &Part, start: u32, end: u32, paint: Paint) {
-        let mut runs = self.decode(table, part);
-        split(&mut runs, start);
-        split(&mut runs, end);
-        for run in runs.iter_mut().filter(|run| (start..end).contains(&run.start)) {
-            if run.word & BELOW != 0 {
-                self.paint_node(table, run.word, paint);
-            } else if let Some(leaf) = paint.over(run.owner) {
-                (run.word, run.owner) = (leaf.word, leaf.owner);
+        self.change(table, part, |nodes, runs| {
+            split(runs, start);
+            split(runs, end);
+            for run in runs.iter_mut().filter(|run| (start..end).contains(&run.start)) {
+                if run.word & BELOW != 0 {
+                    nodes.paint_node(table, run.word, paint);
+                } else if let Some(leaf) = paint.over(run.owner) {
+                    (run.word, run.owner) = (leaf.word, leaf.owner);
+                }
             }
-        }
-        self.encode(table, part, runs);
+        });
     }
 
     /// Gives a value a node of its own, that says what was said of the value.
     fn put_node(&mut self, table: &Table, part: &Part, key: u32) {
-        let mut runs = self.decode(table, part);
-        split(&mut runs, key);
-        split(&mut runs, key + 1);
-        if let Some(nth) = runs.iter().position(|run| run.start == key) {
-            let node = self.make_line(table, &[Run { start: 0, ..runs[nth] }]);
-            runs[nth].word = LINE_BELOW | node;
-        }
-        self.encode(table, part, runs);
+        self.change(table, part, |nodes, runs| {
+            split(runs, key);
+            split(runs, key + 1);
+            if let Some(run) = runs.iter_mut().find(|run| run.start == key) {
+                run.word = LINE_BELOW | nodes.make_line(table, &[Run { start: 0, ..*run }]);
+            }
+        });
     }
 
     /// Puts an answer in the place of a value's node.
     fn take_node(&mut self, table: &Table, part: &Part, key: u32, node: u32, heir: Leaf) {
-        let mut runs = self.decode(table, part);
-        if let Some(run) = runs.iter_mut().find(|run| run.start == key) {
-            (run.word, run.owner) = (heir.word, heir.owner);
-        }
-        self.encode(table, part, runs);
+        self.change(table, part, |_, runs| {
+            if let Some(run) = runs.iter_mut().find(|run| run.start == key) {
+                (run.word, run.owner) = (heir.word, heir.owner);
+            }
+        });
         self.free_below(table, node);
     }
 
-    /// The runs of a part. Its lines are handed back: what follows is [`Self::encode`].
-    fn decode(&mut self, table: &Table, part: &Part) -> Vec<Run> {
+    /// Has `change` say what the runs of a part become. Their lines are made anew, and the old ones
+    /// handed back.
+    fn change(
+        &mut self,
+        table: &Table,
+        part: &Part,
+        change: impl FnOnce(&mut Self, &mut Vec<Run>),
+    ) {
         let mut runs = core::mem::take(&mut self.scratch);
         runs.clear();
+        self.decode(table, part, &mut runs);
+        let before = runs.len();
+        change(self, &mut runs);
+        merge(&mut runs);
+        self.encode(table, part, before, &runs);
+        self.scratch = runs;
+    }
+
+    /// The runs of a part, whose lines are handed back.
+    fn decode(&mut self, table: &Table, part: &Part, runs: &mut Vec<Run>) {
         let word = part.place.load(table);
         if word & LINE != 0 {
-            self.decode_line(table, line_of(word) as usize, part.start, &mut runs);
-        } else {
-            let Place::Slot(slot) = part.place else { return runs };
+            self.decode_line(table, line_of(word) as usize, part.start, runs);
+        } else if let Place::Slot(slot) = part.place {
             runs.push(Run { start: part.start, word, owner: self.owners[slot] });
         }
-        runs
     }
 
     fn decode_line(&mut self, table: &Table, index: usize, from: u32, runs: &mut Vec<Run>) {
@@ -287,42 +300,33 @@ impl Nodes {
         self.freed.lines.push(index as u32);
     }
 
-    /// Writes a part's runs, and links them.
-    fn encode(&mut self, table: &Table, part: &Part, mut runs: Vec<Run>) {
-        merge(&mut runs);
+    /// Writes a part's runs, of which there were so many `before`, and links them.
+    fn encode(&mut self, table: &Table, part: &Part, before: usize, runs: &[Run]) {
         match part.table {
             Some((node, place)) => {
                 let (first, width) = table_of(node);
-                let now = Self::part_runs(table, part);
                 let count = &mut self.runs_in[first >> SLOTS_ALIGN];
-                *count = (*count + runs.len() as u32).saturating_sub(now);
+                *count = (*count + runs.len() as u32).saturating_sub(before as u32);
                 let is_worth_it = runs.len() > RUNS && 2 << width <= SLOTS_FOR_A_RUN * *count;
                 if width < WIDTH_MAX && (runs.len() > RUNS * RUNS || is_worth_it) {
-                    let all = self.decode_table(table, node, part, &runs);
+                    let all = self.decode_table(table, node, part, runs);
                     let wider = self.make_table(table, &all);
                     self.store(table, place, wider, 0);
                     self.freed.tables.push(node);
                 } else {
-                    let leaf = self.make_part(table, &runs);
+                    let leaf = self.make_part(table, runs);
                     self.store(table, part.place, leaf.word, leaf.owner);
                 }
             }
             None if runs.len() > RUNS => {
-                let node = self.make_table(table, &runs);
+                let node = self.make_table(table, runs);
                 self.store(table, part.place, node, 0);
             }
             None => {
-                let line = self.make_line(table, &runs);
+                let line = self.make_line(table, runs);
                 self.store(table, part.place, LINE_BELOW | line, 0);
             }
         }
-        self.scratch = runs;
-    }
-
-    /// How many runs a slot's part has as it is stored.
-    fn part_runs(table: &Table, part: &Part) -> u32 {
-        let word = part.place.load(table);
-        if word & TAGS == LINE { count_runs(table, line_of(word) as usize) } else { 1 }
     }
 
     /// Every run of a table, with `runs` for one part of it.
@@ -336,13 +340,8 @@ impl Nodes {
                 all.extend_from_slice(runs);
                 continue;
             }
-            let place = first + slot as usize;
-            let word = table.slots[place].load(Ordering::Relaxed);
-            if word & TAGS == LINE {
-                self.decode_line(table, line_of(word) as usize, start, &mut all);
-            } else {
-                all.push(Run { start, word, owner: self.owners[place] });
-            }
+            let place = Place::Slot(first + slot as usize);
+            self.decode(table, &Part { place, start, table: part.table }, &mut all);
         }
         merge(&mut all);
         all
@@ -494,19 +493,6 @@ fn merge(runs: &mut Vec<Run>) {
     runs.dedup_by(|next, run| {
         next.word & BELOW == 0 && (next.word, next.owner) == (run.word, run.owner)
     });
-}
-
-fn count_runs(table: &Table, index: usize) -> u32 {
-    let line = &table.lines[index];
-    let mut count = 0;
-    for nth in 0..RUNS {
-        let (word, owner) = (line.word(nth), line.owner(nth));
-        if nth > 0 && word == line.word(nth - 1) && owner == line.owner(nth - 1) {
-            continue;
-        }
-        count += if word & TAGS == LINE { count_runs(table, line_of(word) as usize) } else { 1 };
-    }
-    count
 }
 
 /// The width of a table for these runs: the least at which every part fits a line, if that is

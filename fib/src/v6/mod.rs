@@ -34,7 +34,7 @@ pub(crate) use self::line::Line;
 pub(crate) use self::writer::{Freed, TableWriter};
 use crate::group::GroupId;
 use crate::memory::Slab;
-use crate::rib::STRIDE;
+use crate::rib::{STRIDE, for_each};
 use crate::short::Short;
 use crate::sync::{AtomicU32, Ordering};
 
@@ -72,7 +72,7 @@ impl Table {
             let word = self.descend(start[NODE].load(Ordering::Acquire), bits, WINDOW);
             self.answer(word, bits)
         });
-        GroupId(word.wrapping_sub(1))
+        GroupId::of_word(word)
     }
 
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
@@ -155,9 +155,9 @@ impl Table {
                 again |= ((words[lane] & !(words[lane] >> 1)) >> 30 & 1) << lane;
             }
             // A few parts of a few nodes have more runs than fit a line.
-            for lane in bits_of(again) {
+            for_each(&[again.into()], |lane| {
                 words[lane] = self.follow(words[lane], keys[lane] as u16);
-            }
+            });
         }
         let mut left = 0_u32;
         for lane in 0..GROUP {
@@ -166,15 +166,13 @@ impl Table {
             // Bit 30 or 31: no answer yet.
             left |= ((group | group >> 1) >> 30 & 1) << lane;
         }
-        for lane in bits_of(left) {
+        for_each(&[left.into()], |lane| {
             let bits = addrs[lane].to_bits();
             let word = self.descend(words[lane], bits, (STEPS + 1) * WINDOW);
-            found[lane] = make(GroupId(self.answer(word, bits).wrapping_sub(1)));
-        }
+            found[lane] = make(GroupId::of_word(self.answer(word, bits)));
+        });
         if self.short.changes() != changes {
-            for lane in bits_of(left) {
-                found[lane] = make(self.lookup(addrs[lane]));
-            }
+            for_each(&[left.into()], |lane| found[lane] = make(self.lookup(addrs[lane])));
         }
     }
 
@@ -250,16 +248,6 @@ fn line_of(word: u32) -> u32 {
 fn slot_of(word: u32, key: u32) -> u32 {
     let slot = (word >> SHIFT_BITS << SLOTS_ALIGN) + (key >> (word & SHIFT_MASK));
     choose(word & TAGS == TABLE_BELOW, slot % SLOTS as u32, 0)
-}
-
-/// The lanes whose bit is set.
-#[inline]
-fn bits_of(mut mask: u32) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let lane = mask.trailing_zeros() as usize;
-        mask &= mask.wrapping_sub(1);
-        (lane < GROUP).then_some(lane)
-    })
 }
 
 /// First slot and width in bits of a table.

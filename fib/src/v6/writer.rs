@@ -9,7 +9,7 @@ use super::{ANSWER, Table, WINDOW};
 use crate::addr::Addr;
 use crate::group::GroupId;
 use crate::prefix::Prefix;
-use crate::rib::{Iter, LARGE, Rib, STRIDE, for_each};
+use crate::rib::{LARGE, Rib, STRIDE, for_each};
 use crate::sync::Ordering;
 
 /// The routes, and the books of the trie's memory.
@@ -50,19 +50,19 @@ impl TableWriter {
         group: GroupId,
         freed: impl FnOnce(Freed),
     ) -> Option<GroupId> {
-        let leaf = Leaf { word: group.0 + 1, owner: prefix.len() + 1 };
-        let old = self.routes.insert(prefix, leaf.word);
-        if old.is_none() && self.len() == LARGE {
+        let leaf = Leaf { word: group.word(), owner: prefix.len() + 1 };
+        let old = self.routes.insert(prefix, group);
+        if old.is_none() && self.routes.len() == LARGE {
             table.use_huge_pages();
         }
-        if old != Some(leaf.word) {
+        if old != Some(group) {
             if u32::from(prefix.len()) > WINDOW {
                 self.edit(table, prefix, Paint::Cover(leaf), freed);
             } else {
                 self.write_root(table, prefix, leaf.word);
             }
         }
-        old.map(|word| GroupId(word - 1))
+        old
     }
 
     /// Removes a route; gives back what it had.
@@ -77,7 +77,10 @@ impl TableWriter {
         let longer_than = |least: u32| {
             let heir = self.routes.covering(prefix);
             let heir = heir.filter(|(heir, _)| u32::from(heir.len()) > least);
-            heir.map_or(Leaf::NONE, |(heir, word)| Leaf { word, owner: heir.len() + 1 })
+            heir.map_or(Leaf::NONE, |(heir, group)| Leaf {
+                word: group.word(),
+                owner: heir.len() + 1,
+            })
         };
         if u32::from(prefix.len()) > WINDOW {
             let paint = Paint::Uncover { owner: prefix.len() + 1, heir: longer_than(WINDOW) };
@@ -85,7 +88,7 @@ impl TableWriter {
         } else {
             self.write_root(table, prefix, longer_than(STRIDE.into()).word);
         }
-        Some(GroupId(old - 1))
+        Some(old)
     }
 
     /// What no reader can reach any more may be used again.
@@ -93,33 +96,9 @@ impl TableWriter {
         self.nodes.recycle(freed);
     }
 
-    /// The group of exactly this prefix.
-    pub(crate) fn get(&self, prefix: Prefix<Ipv6Addr>) -> Option<GroupId> {
-        self.routes.get(prefix).map(|word| GroupId(word - 1))
-    }
-
-    /// The longest prefix that covers `addr`.
-    pub(crate) fn lookup(&self, addr: Ipv6Addr) -> Option<(Prefix<Ipv6Addr>, GroupId)> {
-        self.routes.longest_match(addr).map(|(prefix, word)| (prefix, GroupId(word - 1)))
-    }
-
-    /// The longest prefix that covers `prefix` and is shorter.
-    pub(crate) fn covering(&self, prefix: Prefix<Ipv6Addr>) -> Option<(Prefix<Ipv6Addr>, GroupId)> {
-        self.routes.covering(prefix).map(|(prefix, word)| (prefix, GroupId(word - 1)))
-    }
-
-    /// The routes in order, with 1 + their group.
-    pub(crate) fn iter(&self, after: Option<Prefix<Ipv6Addr>>) -> Iter<'_, Ipv6Addr> {
-        after.map_or_else(|| self.routes.iter(), |prefix| self.routes.iter_after(prefix))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.routes.len()
-    }
-
-    /// Bytes of the routes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.routes.bytes()
+    /// Every route.
+    pub(crate) fn routes(&self) -> &Rib<Ipv6Addr> {
+        &self.routes
     }
 
     fn edit(
@@ -146,17 +125,11 @@ impl TableWriter {
 
     /// Writes what a prefix that the root tells apart says.
     fn write_root(&self, table: &Table, prefix: Prefix<Ipv6Addr>, word: u32) {
+        if prefix.len() <= STRIDE {
+            return table.short.follow(&self.routes, prefix);
+        }
         let first = prefix.addr().bits_at(0, STRIDE);
         table.short.begin_change();
-        if prefix.len() <= STRIDE {
-            let Some(root) = self.routes.node(prefix.addr(), 0) else { return };
-            for slot in first..first + (1 << (STRIDE - prefix.len())) {
-                let index = root.nearest((1 << STRIDE) + slot);
-                let word = index.and_then(|index| root.get(index)).unwrap_or(0);
-                table.short.set(slot, word);
-            }
-            return;
-        }
         for_each(&self.routes.decided(prefix), |value| {
             let start = &table.root[(first << STRIDE) + value];
             start[ANSWER].store(word, Ordering::Release);

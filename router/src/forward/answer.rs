@@ -48,7 +48,9 @@ impl Step<'_> {
         let mut back = *meta;
         std::mem::swap(&mut back.flow.src, &mut back.flow.dst);
         std::mem::swap(&mut back.flow.src_port, &mut back.flow.dst_port);
-        let Selected::Member { adjacency, .. } = self.choose(group, &back) else { return None };
+        let seed = self.snapshots.load().hash_seed;
+        let selected = self.choose(group, &back, seed);
+        let Selected::Member { adjacency, .. } = selected else { return None };
         let port = PortId(self.fib.port(adjacency)?);
         let snapshot = self.snapshots.load();
         let entry = snapshot.port(port)?;

@@ -67,8 +67,9 @@ pub fn originate(
         return;
     };
     let group = fib.lookup(meta.dst);
+    let seed = snapshots.load().hash_seed;
     let mut step = Step { fib, snapshots, state, now };
-    let verdict = match step.choose(group, &meta) {
+    let verdict = match step.choose(group, &meta, seed) {
         Selected::Member { path, adjacency } => match fib.port(adjacency).map(PortId) {
             Some(port) if batch.transmit_copy(packet, port, Some(path), Verdict::Originate) => {
                 return;
@@ -258,10 +259,8 @@ impl Step<'_> {
         fates
     }
 
-    fn choose(&mut self, group: GroupId, meta: &Meta) -> Selected {
-        let seed = self.snapshots.load().hash_seed;
-        let state = &mut *self.state;
-        self.fib.select_by(group, |spread| hash(state, meta, seed, spread))
+    fn choose(&mut self, group: GroupId, meta: &Meta, seed: u64) -> Selected {
+        self.fib.select_by(group, |spread| hash(self.state, meta, seed, spread))
     }
 
     /// As [`Self::choose`], but repair never sends a packet back out of the port it came in by.
@@ -272,11 +271,9 @@ impl Step<'_> {
         seed: u64,
         ingress: PortId,
     ) -> Selected {
-        let state = &mut *self.state;
-        let selected = self.fib.select_by(group, |spread| hash(state, meta, seed, spread));
-        match selected {
+        match self.choose(group, meta, seed) {
             Selected::Member { adjacency, .. } if self.fib.port(adjacency) == Some(ingress.0) => {
-                let hash = hash(state, meta, seed, self.fib.spread(group));
+                let hash = hash(self.state, meta, seed, self.fib.spread(group));
                 self.fib.select_onward(group, hash, ingress.0)
             }
             other => other,

@@ -363,7 +363,7 @@ impl Control {
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
         let heartbeat = &self.daemon.heartbeat;
         for (id, adjacency) in orders.ports {
-            let name = self.daemon.core.ports().find(|port| port.id == id).map(PortState::name);
+            let name = self.daemon.core.name_of(id);
             if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
                 heartbeat.order(Order::Port { id, adjacency, place });
             }
