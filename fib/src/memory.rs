@@ -60,7 +60,9 @@ mod real {
     // SAFETY: as above.
     unsafe impl Zeroed for AtomicU64 {}
     // SAFETY: made of atomic integers alone.
-    unsafe impl Zeroed for crate::v6::Line {}
+    unsafe impl Zeroed for crate::v6::Narrow {}
+    // SAFETY: as above.
+    unsafe impl Zeroed for crate::v6::Wide {}
     // SAFETY: as above.
     unsafe impl Zeroed for crate::group::GroupLine {}
     // SAFETY: as above.

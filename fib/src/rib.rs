@@ -273,6 +273,11 @@ impl Node {
         self.groups.is_empty()
     }
 
+    /// Whether no prefix ends below.
+    pub(crate) fn has_no_child(&self) -> bool {
+        self.below.is_empty()
+    }
+
     /// Which of the `2^STRIDE` values a prefix of more than `len` of the node's bits covers.
     pub(crate) fn covered(&self, len: u8) -> [u64; 4] {
         let mut covered = [0; 4];

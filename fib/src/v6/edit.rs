@@ -1,28 +1,27 @@
-//! Changes of the trie, and the books of its memory.
+//! Changes of the trie.
 //!
-//! A word is changed in place where a prefix decides whole words. Where it divides a run, the lines
-//! of that part of the node are made anew and linked by one store. Whatever is replaced is handed
-//! back for its grace period.
+//! A word is changed in place where a prefix decides whole words. Where it divides a run, the line of
+//! that part is made anew and linked by one store. Whatever is replaced is handed back for its grace
+//! period. Neighbours that come to say the same stay apart until the room is needed, so that a route
+//! that flaps costs a line once.
 #![forbid(unsafe_code)]
 
-use alloc::vec;
 use alloc::vec::Vec;
 
-use super::line::{RUNS, Run};
-use super::writer::Freed;
-use super::{
-    BELOW, LINE, LINE_BELOW, LINES, NODE, SLOTS, SLOTS_ALIGN, TABLE_BELOW, TAGS, Table, WIDTH_MAX,
-    WINDOW, line_of, table_of, table_word, window,
-};
+use super::line::Run;
+use super::parts::{Leaf, SLOTS_FOR_A_RUN, Span, WIDTH_MAX, merge, value_of};
+use super::store::Store;
+use super::word::Kind;
+use super::{NODE, ROOT_BITS, Table, WINDOW, root_of, window, word};
 use crate::sync::Ordering;
 
-/// A change by one prefix of more than [`WINDOW`] bits.
+/// A change by one prefix that is longer than what readers fall back on.
 pub(super) struct Edit {
     /// The prefix.
     pub(super) bits: u128,
     pub(super) len: u32,
     pub(super) paint: Paint,
-    /// How many bits lead to the outermost node on the way that no route is in any more.
+    /// How many bits lead to the outermost window on the way that no route is in any more.
     pub(super) empty: Option<u32>,
 }
 
@@ -35,17 +34,6 @@ pub(super) enum Paint {
     Uncover { owner: u8, heir: Leaf },
 }
 
-/// An answer: the word, and 1 + the length of the prefix it is by.
-#[derive(Clone, Copy)]
-pub(super) struct Leaf {
-    pub(super) word: u32,
-    pub(super) owner: u8,
-}
-
-impl Leaf {
-    pub(super) const NONE: Self = Self { word: 0, owner: 0 };
-}
-
 impl Paint {
     /// What replaces an answer of this owner.
     fn over(self, owner: u8) -> Option<Leaf> {
@@ -55,7 +43,7 @@ impl Paint {
         }
     }
 
-    fn heir(self) -> Leaf {
+    fn leaf(self) -> Leaf {
         match self {
             Self::Cover(leaf) => leaf,
             Self::Uncover { heir, .. } => heir,
@@ -63,12 +51,11 @@ impl Paint {
     }
 }
 
-/// Where the word of a node or of a part of one is stored.
+/// Where the word of a span is stored.
 #[derive(Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     Root(usize),
     Slot(usize),
-    Run { line: usize, nth: usize },
 }
 
 impl Place {
@@ -76,156 +63,142 @@ impl Place {
         match self {
             Self::Root(at) => table.root[at][NODE].load(Ordering::Relaxed),
             Self::Slot(slot) => table.slots[slot].load(Ordering::Relaxed),
-            Self::Run { line, nth } => table.lines[line].word(nth),
         }
     }
 }
 
-/// A part of a node that shares a word: all of it, or what a slot of its table stands for.
+/// A span of a window and its word's place.
+#[derive(Clone, Copy)]
 struct Part {
     place: Place,
-    start: u32,
-    /// The word of the table, and where that is stored.
-    table: Option<(u32, Place)>,
+    span: Span,
 }
 
-/// Memory of the trie: what is in use, and what the writer knows of it besides.
-pub(super) struct Nodes {
-    /// For each slot, 1 + the length of the prefix that decides it; 0 is none.
-    owners: Vec<u8>,
-    /// For each table, by its first slot, how many runs it tells apart.
-    runs_in: Vec<u32>,
-    slots: usize,
-    lines: usize,
-    free_tables: [Vec<u32>; WIDTH_MAX as usize + 1],
-    free_lines: Vec<u32>,
-    freed: Freed,
+/// Carries changes out.
+pub(super) struct Editor {
+    pub(super) store: Store,
+    /// The tables on the way to the part that is changed, the outermost first.
+    path: Vec<Part>,
     scratch: Vec<Run>,
 }
 
-impl Nodes {
+impl Editor {
     pub(super) fn new() -> Self {
-        Self {
-            owners: vec![0; SLOTS],
-            runs_in: vec![0; SLOTS >> SLOTS_ALIGN],
-            // The first of each stands for none.
-            slots: 1 << SLOTS_ALIGN,
-            lines: 1,
-            free_tables: [const { Vec::new() }; WIDTH_MAX as usize + 1],
-            free_lines: Vec::new(),
-            freed: Freed { lines: Vec::new(), tables: Vec::new() },
-            scratch: Vec::new(),
+        Self { store: Store::new(), path: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Carries a change out. What is not linked any more is in `store.unlinked`.
+    pub(super) fn edit(&mut self, table: &Table, edit: &Edit) {
+        let mut place = Place::Root(root_of(edit.bits));
+        let mut at = ROOT_BITS;
+        if edit.empty == Some(at) {
+            self.store.unlink(table, place.load(table), Span::WINDOW);
+            return self.link(table, place, Leaf::NONE);
+        }
+        loop {
+            let (value, end) = (window(edit.bits, at), at + WINDOW);
+            let whole = Part { place, span: Span::WINDOW };
+            if edit.len <= end {
+                return self.say(table, whole, Span::around(value, end - edit.len), edit.paint);
+            }
+            let part = self.part_of(table, whole, Span::around(value, 0));
+            match self.find(table, part, value) {
+                Kind::Below { .. } if edit.empty == Some(end) => {
+                    return self.take_window(table, part, value, edit.paint.leaf());
+                }
+                Kind::Below { slot } => (place, at) = (Place::Slot(slot as usize), end),
+                _ => self.put_window(table, part, value),
+            }
         }
     }
 
-    pub(super) fn has_room_for(&self, changes: usize) -> bool {
-        LINES - self.lines + self.free_lines.len() > changes * LINES_OF_A_CHANGE
-            && (WIDTH_MAX == 0 || SLOTS - self.slots > changes * (2 << WIDTH_MAX))
-    }
-
-    #[cfg(all(test, not(loom)))]
-    pub(super) fn leave_lines(&mut self, left: usize) {
-        self.lines = LINES - left;
-    }
-
-    pub(super) fn recycle(&mut self, freed: Freed) {
-        self.free_lines.extend(freed.lines);
-        for word in freed.tables {
-            let (first, width) = table_of(word);
-            self.free_tables[width as usize].push(first as u32);
+    /// The innermost part of a window that has all of `span`; the tables on the way are noted.
+    fn part_of(&mut self, table: &Table, mut part: Part, span: Span) -> Part {
+        self.path.clear();
+        loop {
+            let word = part.place.load(table);
+            match word::kind(word) {
+                Kind::Table { shift, .. } if span.bits <= shift => {
+                    self.path.push(part);
+                    let place = Place::Slot(word::slot_of(word, span.start));
+                    part = Part { place, span: Span::around(span.start, shift) };
+                }
+                _ => return part,
+            }
         }
     }
 
-    /// Carries a change out; gives back what is linked no more.
-    pub(super) fn edit(&mut self, table: &Table, edit: &Edit) -> Option<Freed> {
-        self.carry_out(table, edit);
-        table.used[0].store(self.slots as u32, Ordering::Relaxed);
-        table.used[1].store(self.lines as u32, Ordering::Relaxed);
-        let is_nothing = self.freed.lines.is_empty() && self.freed.tables.is_empty();
-        (!is_nothing).then(|| Freed {
-            lines: core::mem::take(&mut self.freed.lines),
-            tables: core::mem::take(&mut self.freed.tables),
+    /// What is said of a value of a part that is no table.
+    fn find(&self, table: &Table, part: Part, value: u32) -> Kind {
+        let word = part.place.load(table);
+        word::kind(match word::kind(word) {
+            Kind::Wide { shift, line } => table.wide[line as usize].find((value >> shift) as u16),
+            Kind::Narrow { shift, line } => {
+                table.narrow[line as usize].find((value >> shift) as u16)
+            }
+            _ => word,
         })
     }
 
-    fn carry_out(&mut self, table: &Table, edit: &Edit) {
-        let mut place = Place::Root(window(edit.bits, 0));
-        let mut at = WINDOW;
-        if edit.empty == Some(at) {
-            let node = place.load(table);
-            self.store(table, place, Leaf::NONE.word, 0);
-            return self.free_below(table, node);
-        }
-        if place.load(table) & TAGS == 0 {
-            let node = self.make_line(table, &[Run { start: 0, word: 0, owner: 0 }]);
-            self.store(table, place, LINE_BELOW | node, 0);
-        }
-        loop {
-            let key = window(edit.bits, at) as u32;
-            let end = at + WINDOW;
-            let node = place.load(table);
-            let width = table_of(node).1;
-            if node & TAGS == TABLE_BELOW && edit.len <= at + width {
-                let first = table_of(node).0 + (key >> (WINDOW - width)) as usize;
-                for slot in first..first + (1 << (at + width - edit.len)) {
-                    self.paint_slot(table, slot, edit.paint);
-                }
-                return;
+    /// Says `paint` of these values of a window.
+    fn say(&mut self, table: &Table, whole: Part, span: Span, paint: Paint) {
+        let part = self.part_of(table, whole, span);
+        let word = part.place.load(table);
+        if matches!(word::kind(word), Kind::Table { .. }) {
+            for (slot, inner) in part.span.parts_within(word, span) {
+                self.paint(table, Part { place: Place::Slot(slot), span: inner }, paint);
             }
-            let part = Self::part(place, node, key);
-            if edit.len <= end {
-                return self.divide(table, &part, key, key + (1 << (end - edit.len)), edit.paint);
-            }
-            let (run, word) = Self::locate(table, &part, key);
-            if word & BELOW == 0 {
-                self.put_node(table, &part, key);
-            } else if edit.empty == Some(end) {
-                return self.take_node(table, &part, key, word, edit.paint.heir());
-            } else {
-                (place, at) = (run, end);
-            }
+            self.path.push(part);
+        } else if span == part.span {
+            self.paint(table, part, paint);
+        } else if !self.say_in_place(table, (word, part), span, paint) {
+            return self.divide(table, part, span, paint);
         }
+        self.count(table, paint);
     }
 
-    /// The part of a node that `key` is in.
-    fn part(place: Place, node: u32, key: u32) -> Part {
-        if node & TAGS != TABLE_BELOW {
-            return Part { place, start: 0, table: None };
+    /// Where a line tells these very values apart already, no new one is needed.
+    fn say_in_place(
+        &mut self,
+        table: &Table,
+        (line, part): (u32, Part),
+        span: Span,
+        paint: Paint,
+    ) -> bool {
+        let (Kind::Narrow { shift, .. } | Kind::Wide { shift, .. }) = word::kind(line) else {
+            return false;
+        };
+        let is_narrow = word::tag(line) == word::NARROW;
+        if span.bits < shift || is_narrow && !word::fits_narrow(paint.leaf().word) {
+            return false;
         }
-        let (first, width) = table_of(node);
-        let shift = WINDOW - width;
-        let slot = key >> shift;
-        Part {
-            place: Place::Slot(first + slot as usize),
-            start: slot << shift,
-            table: Some((node, place)),
-        }
+        let count = self.store.runs_of(line);
+        let start = |store: &Store, nth: usize| match nth {
+            0 => part.span.start.into(),
+            _ if nth == count => part.span.end(),
+            _ => value_of(store.run(table, line, nth).0, shift, part.span).into(),
+        };
+        let first = (0..count).find(|&nth| start(&self.store, nth) >= span.start.into());
+        let Some(first) = first.filter(|&nth| start(&self.store, nth) == span.start.into()) else {
+            return false;
+        };
+        let end = (first + 1..=count).find(|&nth| start(&self.store, nth) >= span.end());
+        let Some(end) = end.filter(|&nth| start(&self.store, nth) == span.end()) else {
+            return false;
+        };
+        self.paint_runs(table, (line, part), first..end, paint);
+        true
     }
 
-    /// Where the word of the run `key` is in is stored, and the word.
-    fn locate(table: &Table, part: &Part, key: u32) -> (Place, u32) {
-        let mut place = part.place;
-        let mut word = place.load(table);
-        // The node's own word, where it has no table, is marked as seen from above.
-        let mut is_line = part.table.is_none() || word & TAGS == LINE;
-        while is_line {
-            let line = line_of(word) as usize;
-            let nth = table.lines[line].rank(key as u16);
-            place = Place::Run { line, nth };
-            word = table.lines[line].word(nth);
-            is_line = word & TAGS == LINE;
-        }
-        (place, word)
-    }
-
-    /// Says `paint` of the values from `start` to before `end` of a part.
-    fn divide(&mut self, table: &Table, part: &Part, start: u32, end: u32, paint: Paint) {
-        self.change(table, part, |nodes, runs| {
-            split(runs, start);
-            split(runs, end);
-            for run in runs.iter_mut().filter(|run| (start..end).contains(&run.start)) {
-                if run.word & BELOW != 0 {
-                    nodes.paint_node(table, run.word, paint);
+    /// Makes a part anew in which these values are told apart.
+    fn divide(&mut self, table: &Table, part: Part, span: Span, paint: Paint) {
+        self.change(table, part, |editor, runs| {
+            split(runs, part.span, span.start.into());
+            split(runs, part.span, span.end());
+            for run in runs.iter_mut().filter(|run| span.contains(run.start)) {
+                if let Kind::Below { slot } = word::kind(run.word) {
+                    let place = Place::Slot(slot as usize);
+                    editor.paint(table, Part { place, span: Span::WINDOW }, paint);
                 } else if let Some(leaf) = paint.over(run.owner) {
                     (run.word, run.owner) = (leaf.word, leaf.owner);
                 }
@@ -233,303 +206,204 @@ impl Nodes {
         });
     }
 
-    /// Gives a value a node of its own, that says what was said of the value.
-    fn put_node(&mut self, table: &Table, part: &Part, key: u32) {
-        self.change(table, part, |nodes, runs| {
-            split(runs, key);
-            split(runs, key + 1);
-            if let Some(run) = runs.iter_mut().find(|run| run.start == key) {
-                run.word = LINE_BELOW | nodes.make_line(table, &[Run { start: 0, ..*run }]);
+    /// Gives a value a window of its own, that says what was said of the value.
+    fn put_window(&mut self, table: &Table, part: Part, value: u32) {
+        self.change(table, part, |editor, runs| {
+            split(runs, part.span, value.into());
+            split(runs, part.span, u64::from(value) + 1);
+            if let Some(run) = runs.iter_mut().find(|run| run.start == value) {
+                let slot = editor.store.take_table(0);
+                let leaf = Leaf { word: run.word, owner: run.owner };
+                editor.link(table, Place::Slot(slot as usize), leaf);
+                (run.word, run.owner) = (word::below(slot), 0);
             }
         });
     }
 
-    /// Puts an answer in the place of a value's node.
-    fn take_node(&mut self, table: &Table, part: &Part, key: u32, node: u32, heir: Leaf) {
-        self.change(table, part, |_, runs| {
-            if let Some(run) = runs.iter_mut().find(|run| run.start == key) {
-                (run.word, run.owner) = (heir.word, heir.owner);
+    /// Puts an answer in the place of a value's window.
+    fn take_window(&mut self, table: &Table, part: Part, value: u32, leaf: Leaf) {
+        self.change(table, part, |editor, runs| {
+            if let Some(run) = runs.iter_mut().find(|run| run.start == value) {
+                editor.store.unlink(table, run.word, Span::VALUE);
+                (run.word, run.owner) = (leaf.word, leaf.owner);
             }
         });
-        self.free_below(table, node);
     }
 
-    /// Has `change` say what the runs of a part become. Their lines are made anew, and the old ones
-    /// handed back.
+    /// Says `paint` of all of a part, whatever it is made of.
+    fn paint(&mut self, table: &Table, part: Part, paint: Paint) {
+        let word = part.place.load(table);
+        match word::kind(word) {
+            Kind::Answer(_) => {
+                if let Some(leaf) = paint.over(self.owner(part.place)) {
+                    self.link(table, part.place, leaf);
+                }
+            }
+            Kind::Below { slot } => {
+                let place = Place::Slot(slot as usize);
+                self.paint(table, Part { place, span: Span::WINDOW }, paint);
+            }
+            Kind::Table { .. } => {
+                for (slot, span) in part.span.parts(word) {
+                    self.paint(table, Part { place: Place::Slot(slot), span }, paint);
+                }
+            }
+            Kind::Narrow { .. } if !word::fits_narrow(paint.leaf().word) => {
+                let path = core::mem::take(&mut self.path);
+                self.divide(table, part, part.span, paint);
+                self.path = path;
+            }
+            Kind::Narrow { .. } | Kind::Wide { .. } => {
+                let runs = 0..self.store.runs_of(word);
+                self.paint_runs(table, (word, part), runs, paint);
+            }
+        }
+    }
+
+    /// Says `paint` of these runs of a line, and makes it anew if few that differ are left.
+    fn paint_runs(
+        &mut self,
+        table: &Table,
+        (line, part): (u32, Part),
+        runs: core::ops::Range<usize>,
+        paint: Paint,
+    ) {
+        for nth in runs {
+            let (_, word, owner) = self.store.run(table, line, nth);
+            if let Kind::Below { slot } = word::kind(word) {
+                let place = Place::Slot(slot as usize);
+                self.paint(table, Part { place, span: Span::WINDOW }, paint);
+            } else if let Some(leaf) = paint.over(owner) {
+                self.store.set_run(table, line, nth, (leaf.word, leaf.owner));
+            }
+        }
+        let count = self.store.runs_of(line);
+        let differs = |nth: &usize| {
+            let of = |nth| {
+                let (_, word, owner) = self.store.run(table, line, nth);
+                (word, owner)
+            };
+            of(*nth) != of(*nth - 1)
+        };
+        if 2 * (1 + (1..count).filter(differs).count()) <= count {
+            self.change(table, part, |_, _| {});
+        }
+    }
+
+    /// Has `change` say what the runs of a part become. Its line is made anew.
     fn change(
         &mut self,
         table: &Table,
-        part: &Part,
+        part: Part,
         change: impl FnOnce(&mut Self, &mut Vec<Run>),
     ) {
         let mut runs = core::mem::take(&mut self.scratch);
         runs.clear();
-        self.decode(table, part, &mut runs);
+        self.store.take_apart(table, self.leaf(table, part.place), part.span, None, &mut runs);
         let before = runs.len();
         change(self, &mut runs);
         merge(&mut runs);
-        self.encode(table, part, before, &runs);
+        for outer in &self.path {
+            let count = runs_in(&mut self.store, table, *outer);
+            *count = (*count + runs.len() as u32).saturating_sub(before as u32).max(1);
+        }
+        self.encode(table, part, &runs);
         self.scratch = runs;
     }
 
-    /// The runs of a part, whose lines are handed back.
-    fn decode(&mut self, table: &Table, part: &Part, runs: &mut Vec<Run>) {
-        let word = part.place.load(table);
-        if word & LINE != 0 {
-            self.decode_line(table, line_of(word) as usize, part.start, runs);
-        } else if let Place::Slot(slot) = part.place {
-            runs.push(Run { start: part.start, word, owner: self.owners[slot] });
+    /// Links these runs of a part. If they need a table, and the one around has grown enough to be
+    /// wider, that is made anew instead.
+    fn encode(&mut self, table: &Table, part: Part, runs: &[Run]) {
+        if !super::parts::needs_table(runs, part.span) {
+            let leaf = self.store.make(table, runs, part.span);
+            return self.link(table, part.place, leaf);
         }
-    }
-
-    fn decode_line(&mut self, table: &Table, index: usize, from: u32, runs: &mut Vec<Run>) {
-        let line = &table.lines[index];
-        for nth in 0..RUNS {
-            let (word, owner) = (line.word(nth), line.owner(nth));
-            let start = if nth == 0 { from } else { line.start(nth) };
-            let is_padding = nth > 0 && word == line.word(nth - 1) && owner == line.owner(nth - 1);
-            if is_padding {
-                continue;
-            }
-            if word & TAGS == LINE {
-                self.decode_line(table, line_of(word) as usize, start, runs);
-            } else {
-                runs.push(Run { start, word, owner });
-            }
-        }
-        self.freed.lines.push(index as u32);
-    }
-
-    /// Writes a part's runs, of which there were so many `before`, and links them.
-    fn encode(&mut self, table: &Table, part: &Part, before: usize, runs: &[Run]) {
-        match part.table {
-            Some((node, place)) => {
-                let (first, width) = table_of(node);
-                let count = &mut self.runs_in[first >> SLOTS_ALIGN];
-                *count = (*count + runs.len() as u32).saturating_sub(before as u32);
-                let is_worth_it = runs.len() > RUNS && 2 << width <= SLOTS_FOR_A_RUN * *count;
-                if width < WIDTH_MAX && (runs.len() > RUNS * RUNS || is_worth_it) {
-                    let all = self.decode_table(table, node, part, runs);
-                    let wider = self.make_table(table, &all);
-                    self.store(table, place, wider, 0);
-                    self.freed.tables.push(node);
-                } else {
-                    let leaf = self.make_part(table, runs);
-                    self.store(table, part.place, leaf.word, leaf.owner);
-                }
-            }
-            None if runs.len() > RUNS => {
-                let node = self.make_table(table, runs);
-                self.store(table, part.place, node, 0);
-            }
+        let narrow = |editor: &mut Self, &outer: &Part| {
+            let (_, width) = outer.span.table(outer.place.load(table));
+            let worth = SLOTS_FOR_A_RUN * *runs_in(&mut editor.store, table, outer);
+            width < WIDTH_MAX.min(outer.span.bits) && 2 << width <= worth
+        };
+        let path = core::mem::take(&mut self.path);
+        match path.iter().find(|outer| narrow(self, outer)) {
+            Some(&outer) => self.make_anew(table, outer, Some((part.span, runs))),
             None => {
-                let line = self.make_line(table, runs);
-                self.store(table, part.place, LINE_BELOW | line, 0);
+                let leaf = self.store.make(table, runs, part.span);
+                self.link(table, part.place, leaf);
             }
         }
+        self.path = path;
     }
 
-    /// Every run of a table, with `runs` for one part of it.
-    fn decode_table(&mut self, table: &Table, node: u32, part: &Part, runs: &[Run]) -> Vec<Run> {
-        let (first, width) = table_of(node);
-        let shift = WINDOW - width;
-        let mut all = Vec::new();
-        for slot in 0..1 << width {
-            let start = slot << shift;
-            if start == part.start {
-                all.extend_from_slice(runs);
-                continue;
-            }
-            let place = Place::Slot(first + slot as usize);
-            self.decode(table, &Part { place, start, table: part.table }, &mut all);
-        }
-        merge(&mut all);
-        all
+    /// Makes a table anew, with these runs for a part of it.
+    fn make_anew(&mut self, table: &Table, part: Part, instead: Option<(Span, &[Run])>) {
+        let mut runs = Vec::new();
+        self.store.take_apart(table, self.leaf(table, part.place), part.span, instead, &mut runs);
+        merge(&mut runs);
+        let leaf = self.store.make(table, &runs, part.span);
+        self.link(table, part.place, leaf);
     }
 
-    /// A table for a whole node, not linked yet; its word.
-    fn make_table(&mut self, table: &Table, runs: &[Run]) -> u32 {
-        let width = width_for(runs);
-        let first = self.free_tables[width as usize].pop().unwrap_or_else(|| {
-            let first = self.slots as u32;
-            self.slots += 1 << width.max(SLOTS_ALIGN);
-            first
-        });
-        let shift = WINDOW - width;
-        let mut from = 0;
-        let mut mine: Vec<Run> = Vec::with_capacity(RUNS);
-        for slot in 0..1_u32 << width {
-            let (start, end) = (slot << shift, (slot + 1) << shift);
-            while runs.get(from + 1).is_some_and(|next| next.start <= start) {
-                from += 1;
-            }
-            mine.clear();
-            mine.extend(runs[from..].iter().take_while(|run| run.start < end));
-            mine[0].start = start;
-            let leaf = self.make_part(table, &mine);
-            let place = first as usize + slot as usize;
-            table.slots[place].store(leaf.word, Ordering::Relaxed);
-            self.owners[place] = leaf.owner;
+    /// Notes that a prefix began or ceased to decide whole words, and makes the outermost table anew
+    /// that has become far too wide.
+    fn count(&mut self, table: &Table, paint: Paint) {
+        for outer in &self.path {
+            let count = runs_in(&mut self.store, table, *outer);
+            *count = match paint {
+                Paint::Cover(_) => count.saturating_add(1),
+                Paint::Uncover { .. } => count.saturating_sub(1).max(1),
+            };
         }
-        self.runs_in[first as usize >> SLOTS_ALIGN] = runs.len() as u32;
-        table_word(first, width)
+        let is_too_wide = |editor: &mut Self, &outer: &Part| {
+            let (_, width) = outer.span.table(outer.place.load(table));
+            let runs = *runs_in(&mut editor.store, table, outer);
+            width > 4 && 1 << width > 4 * SLOTS_FOR_A_RUN * runs
+        };
+        let path = core::mem::take(&mut self.path);
+        if let Some(&outer) = path.iter().find(|outer| is_too_wide(self, outer)) {
+            self.make_anew(table, outer, None);
+        }
+        self.path = path;
     }
 
-    /// The word for the runs of a slot, not linked yet: an answer, a line, or a line of lines.
-    fn make_part(&mut self, table: &Table, runs: &[Run]) -> Leaf {
-        if let [Run { word, owner, .. }] = *runs
-            && word & BELOW == 0
-        {
-            return Leaf { word, owner };
-        }
-        if runs.len() <= RUNS {
-            return Leaf { word: LINE | self.make_line(table, runs), owner: 0 };
-        }
-        let each = runs.len().div_ceil(runs.len().div_ceil(RUNS));
-        let mut top = [Run { start: 0, word: 0, owner: 0 }; RUNS];
-        let mut count = 0;
-        for (run, part) in top.iter_mut().zip(runs.chunks(each)) {
-            let word = LINE | self.make_line(table, part);
-            *run = Run { start: part[0].start, word, owner: 0 };
-            count += 1;
-        }
-        Leaf { word: LINE | self.make_line(table, &top[..count]), owner: 0 }
+    fn leaf(&self, table: &Table, place: Place) -> Leaf {
+        Leaf { word: place.load(table), owner: self.owner(place) }
     }
 
-    fn make_line(&mut self, table: &Table, runs: &[Run]) -> u32 {
-        let line = self.free_lines.pop().unwrap_or_else(|| {
-            self.lines += 1;
-            self.lines as u32 - 1
-        });
-        table.lines[line as usize].fill(runs);
-        line
-    }
-
-    fn paint_node(&mut self, table: &Table, node: u32, paint: Paint) {
-        if node & TAGS != TABLE_BELOW {
-            return self.paint_line(table, line_of(node) as usize, paint);
-        }
-        let (first, width) = table_of(node);
-        for slot in first..first + (1 << width) {
-            self.paint_slot(table, slot, paint);
-        }
-    }
-
-    fn paint_slot(&mut self, table: &Table, slot: usize, paint: Paint) {
-        let word = table.slots[slot].load(Ordering::Relaxed);
-        if word & TAGS == LINE {
-            self.paint_line(table, line_of(word) as usize, paint);
-        } else if let Some(leaf) = paint.over(self.owners[slot]) {
-            self.store(table, Place::Slot(slot), leaf.word, leaf.owner);
-        }
-    }
-
-    fn paint_line(&mut self, table: &Table, index: usize, paint: Paint) {
-        let line = &table.lines[index];
-        for nth in 0..RUNS {
-            let word = line.word(nth);
-            let is_padding = nth > 0 && word & TAGS != 0 && word == line.word(nth - 1);
-            if word & TAGS == 0 {
-                if let Some(leaf) = paint.over(line.owner(nth)) {
-                    line.set(nth, leaf.word, leaf.owner);
-                }
-            } else if !is_padding {
-                self.paint_node(table, word, paint);
-            }
-        }
-    }
-
-    /// Hands back everything of a node and of those below it.
-    fn free_below(&mut self, table: &Table, node: u32) {
-        if node & TAGS == TABLE_BELOW {
-            let (first, width) = table_of(node);
-            for slot in first..first + (1 << width) {
-                self.free_below(table, table.slots[slot].load(Ordering::Relaxed));
-            }
-            self.freed.tables.push(node);
-        } else if node & LINE != 0 {
-            let line = &table.lines[line_of(node) as usize];
-            for nth in 0..RUNS {
-                let word = line.word(nth);
-                if word & TAGS != 0 && (nth == 0 || word != line.word(nth - 1)) {
-                    self.free_below(table, word);
-                }
-            }
-            self.freed.lines.push(line_of(node));
+    fn owner(&self, place: Place) -> u8 {
+        match place {
+            // A root's window has nothing before a prefix comes.
+            Place::Root(_) => 0,
+            Place::Slot(slot) => self.store.owner(slot),
         }
     }
 
     /// Release: who sees the word sees what it leads to.
-    fn store(&mut self, table: &Table, place: Place, word: u32, owner: u8) {
+    fn link(&mut self, table: &Table, place: Place, leaf: Leaf) {
         match place {
-            Place::Root(at) => table.root[at][NODE].store(word, Ordering::Release),
+            Place::Root(at) => table.root[at][NODE].store(leaf.word, Ordering::Release),
             Place::Slot(slot) => {
-                self.owners[slot] = owner;
-                table.slots[slot].store(word, Ordering::Release);
-            }
-            Place::Run { line, nth } => {
-                // Runs that only fill the line up say what the last one does.
-                let line = &table.lines[line];
-                let old = line.word(nth);
-                for nth in (0..RUNS).filter(|&nth| line.word(nth) == old) {
-                    line.set(nth, word, owner);
-                }
+                self.store.set_owner(slot, leaf.owner);
+                table.slots[slot].store(leaf.word, Ordering::Release);
             }
         }
     }
+}
+
+/// How many runs the table of a part tells apart.
+fn runs_in<'s>(store: &'s mut Store, table: &Table, part: Part) -> &'s mut u32 {
+    let (first, _) = part.span.table(part.place.load(table));
+    store.runs_in(first)
 }
 
 /// Begins a run at `at`, if there is none.
-fn split(runs: &mut Vec<Run>, at: u32) {
+fn split(runs: &mut Vec<Run>, span: Span, at: u64) {
+    if at >= span.end() {
+        return;
+    }
+    let at = at as u32;
     let after = runs.partition_point(|run| run.start <= at);
     let Some(&run) = after.checked_sub(1).and_then(|before| runs.get(before)) else { return };
-    if run.start < at && at < 1 << WINDOW {
+    if run.start < at {
         runs.insert(after, Run { start: at, ..run });
     }
 }
-
-/// Makes one run of neighbours that say the same.
-fn merge(runs: &mut Vec<Run>) {
-    runs.dedup_by(|next, run| {
-        next.word & BELOW == 0 && (next.word, next.owner) == (run.word, run.owner)
-    });
-}
-
-/// The width of a table for these runs: the least at which every part fits a line, if that is
-/// worth its slots; else the greatest that is, as long as two lines in a row are enough.
-fn width_for(runs: &[Run]) -> u32 {
-    let worth = SLOTS_FOR_A_RUN * runs.len() as u32;
-    let mut width = SLOTS_ALIGN.min(WIDTH_MAX);
-    while width < WIDTH_MAX {
-        let most = most_in_a_part(runs, width);
-        if most <= RUNS || (2 << width > worth && most <= RUNS * RUNS) {
-            break;
-        }
-        width += 1;
-    }
-    width
-}
-
-/// The most runs in one of the parts that a table of `width` has.
-fn most_in_a_part(runs: &[Run], width: u32) -> usize {
-    let shift = WINDOW - width;
-    let (mut most, mut count, mut part) = (0, 0, 0);
-    for run in runs {
-        if run.start >> shift == part {
-            count += 1;
-        } else {
-            part = run.start >> shift;
-            // A part that begins amid a run has that run too.
-            count = 1 + usize::from(run.start & ((1 << shift) - 1) != 0);
-        }
-        most = most.max(count);
-    }
-    most
-}
-
-/// Slots a table may have for each of its runs: more make lookups shorter, and the table larger
-/// than the cache.
-const SLOTS_FOR_A_RUN: u32 = 8;
-
-/// More lines than any one change takes.
-const LINES_OF_A_CHANGE: usize = if cfg!(loom) { 2 } else { 1 << 15 };

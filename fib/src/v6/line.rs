@@ -1,34 +1,82 @@
-//! A line: which of nine runs a value is in, and the word of that run.
+//! Lines: which of a few runs a value is in, and what is said of that run. 64 bytes each.
 //!
-//! `unsafe` is here to load and compare eight keys at once, and for nothing else.
+//! A narrow line tells sixteen runs apart whose answers fit 16 bits. A wide one tells ten apart, and
+//! its words may be of any kind. Readers reach a line after it was filled. Later the writer may
+//! change what is said of a run, but never where runs begin: for that it makes a new line.
+//!
+//! `unsafe` is here to load and compare sixteen keys at once, and for nothing else.
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// 64 bytes: the boundaries of runs, their words, and for the writer the owner of each.
-///
-/// Readers reach a line after it was filled; later the writer may change words of it, one at a
-/// time, but never its boundaries.
-#[derive(Default)]
-#[cfg_attr(not(loom), repr(C, align(64)))]
-pub(crate) struct Line {
-    /// Eight boundaries of 16 bits, in order, the first lowest; unused ones are the highest value.
-    keys: [AtomicU64; 2],
-    /// Words of the runs; those beyond the last run repeat it.
-    words: [AtomicU32; RUNS],
-    /// A byte for each run: 1 + the length of the prefix that decides it, or 0.
-    owners: [AtomicU32; 3],
-}
-
-/// Values from `start` to the next run's, and what is said of them.
+/// Values from `start` on, up to the next run's, and what is said of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Run {
     pub(super) start: u32,
     pub(super) word: u32,
+    /// 1 + the length of the prefix that decides it, or 0.
     pub(super) owner: u8,
 }
 
-impl Line {
+/// Up to [`NARROW_RUNS`] runs.
+#[derive(Default)]
+#[cfg_attr(not(loom), repr(C, align(64)))]
+pub(crate) struct Narrow {
+    /// Where runs begin, 16 bits each, the first lowest. The first is 0; unused ones are the
+    /// highest value.
+    keys: [AtomicU64; NARROW_RUNS / 4],
+    /// Answers; those beyond the last run repeat it.
+    answers: [AtomicU16; NARROW_RUNS],
+}
+
+/// Up to [`WIDE_RUNS`] runs.
+#[derive(Default)]
+#[cfg_attr(not(loom), repr(C, align(64)))]
+pub(crate) struct Wide {
+    /// As in a narrow line.
+    keys: [AtomicU64; WIDE_RUNS.div_ceil(4)],
+    words: [AtomicU32; WIDE_RUNS],
+}
+
+impl Narrow {
+    /// The answer for the run `key` is in.
+    #[inline]
+    pub(super) fn find(&self, key: u16) -> u32 {
+        // Acquire: who sees a group's number sees its lines.
+        self.answers[self.rank(key) % NARROW_RUNS].load(Ordering::Acquire).into()
+    }
+
+    /// The index of the run `key` is in.
+    #[inline]
+    pub(super) fn rank(&self, key: u16) -> usize {
+        keys_up_to(&self.keys, key).wrapping_sub(1)
+    }
+
+    /// Fills a line that no reader can reach yet with runs whose values are shifted by so much.
+    pub(super) fn fill(&self, runs: &[Run], shift: u32) {
+        store_keys(&self.keys, runs, shift);
+        for (nth, answer) in self.answers.iter().enumerate() {
+            let run = runs[nth.min(runs.len() - 1)];
+            answer.store(run.word as u16, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes what is said of a run, for readers too.
+    pub(super) fn set(&self, nth: usize, word: u32) {
+        self.answers[nth].store(word as u16, Ordering::Release);
+    }
+
+    pub(super) fn word(&self, nth: usize) -> u32 {
+        self.answers[nth].load(Ordering::Relaxed).into()
+    }
+
+    /// Where run `nth` begins, shifted.
+    pub(super) fn key(&self, nth: usize) -> u16 {
+        key_of(&self.keys, nth)
+    }
+}
+
+impl Wide {
     /// The word of the run `key` is in.
     #[inline]
     pub(super) fn find(&self, key: u16) -> u32 {
@@ -36,29 +84,21 @@ impl Line {
     }
 
     /// The index of the run `key` is in.
-    #[inline]
     pub(super) fn rank(&self, key: u16) -> usize {
-        keys_up_to(&self.keys, key)
+        let runs = (1..WIDE_RUNS).take_while(|&nth| key_of(&self.keys, nth) <= key);
+        runs.count()
     }
 
-    /// Fills a line that no reader can reach yet with 1 to [`RUNS`] runs, the first from 0.
-    pub(super) fn fill(&self, runs: &[Run]) {
-        let last = runs.len() - 1;
-        let key = |nth: usize| runs.get(nth + 1).map_or(u64::from(u16::MAX), |r| r.start.into());
-        for (half, keys) in self.keys.iter().enumerate() {
-            let packed = (0..4).map(|nth| key(half * 4 + nth) << (16 * nth)).sum();
-            keys.store(packed, Ordering::Relaxed);
-        }
-        for nth in 0..RUNS {
-            let run = runs[nth.min(last)];
-            self.words[nth].store(run.word, Ordering::Relaxed);
-            self.set_owner(nth, run.owner);
+    /// As [`Narrow::fill`].
+    pub(super) fn fill(&self, runs: &[Run], shift: u32) {
+        store_keys(&self.keys, runs, shift);
+        for (nth, word) in self.words.iter().enumerate() {
+            word.store(runs[nth.min(runs.len() - 1)].word, Ordering::Relaxed);
         }
     }
 
-    /// Changes what is said of a run, for readers too.
-    pub(super) fn set(&self, nth: usize, word: u32, owner: u8) {
-        self.set_owner(nth, owner);
+    /// As [`Narrow::set`].
+    pub(super) fn set(&self, nth: usize, word: u32) {
         self.words[nth].store(word, Ordering::Release);
     }
 
@@ -66,58 +106,68 @@ impl Line {
         self.words[nth].load(Ordering::Relaxed)
     }
 
-    pub(super) fn owner(&self, nth: usize) -> u8 {
-        (self.owners[nth / 4].load(Ordering::Relaxed) >> (8 * (nth % 4))) as u8
-    }
-
-    /// Where run `nth` begins. Unused ones begin at the highest value.
-    pub(super) fn start(&self, nth: usize) -> u32 {
-        let Some(key) = nth.checked_sub(1) else { return 0 };
-        (self.keys[key / 4].load(Ordering::Relaxed) >> (16 * (key % 4))) as u32 & 0xffff
-    }
-
-    fn set_owner(&self, nth: usize, owner: u8) {
-        let owners = &self.owners[nth / 4];
-        let shift = 8 * (nth % 4);
-        let others = owners.load(Ordering::Relaxed) & !(0xff << shift);
-        owners.store(others | u32::from(owner) << shift, Ordering::Relaxed);
+    /// As [`Narrow::key`].
+    pub(super) fn key(&self, nth: usize) -> u16 {
+        key_of(&self.keys, nth)
     }
 }
 
-/// How many of eight ordered keys are no higher than `key`.
+fn store_keys(keys: &[AtomicU64], runs: &[Run], shift: u32) {
+    let key = |nth: usize| match (nth, runs.get(nth)) {
+        (0, _) => 0,
+        (_, Some(run)) => (run.start >> shift) as u16,
+        (_, None) => u16::MAX,
+    };
+    for (quarter, keys) in keys.iter().enumerate() {
+        let packed = (0..4).map(|nth| u64::from(key(4 * quarter + nth)) << (16 * nth)).sum();
+        keys.store(packed, Ordering::Relaxed);
+    }
+}
+
+fn key_of(keys: &[AtomicU64], nth: usize) -> u16 {
+    (keys[nth / 4].load(Ordering::Relaxed) >> (16 * (nth % 4))) as u16
+}
+
+/// How many of sixteen ordered keys are no higher than `key`.
 #[inline]
 #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-fn keys_up_to(keys: &[AtomicU64; 2], key: u16) -> usize {
+fn keys_up_to(keys: &[AtomicU64; 4], key: u16) -> usize {
     use core::arch::x86_64::{
-        _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi16, _mm_setzero_si128,
-        _mm_subs_epu16,
+        __m128i, _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16,
+        _mm_set1_epi16, _mm_setzero_si128, _mm_subs_epu16,
     };
-    // SAFETY: every x86-64 has SSE2. The sixteen bytes read are those of `keys`. They are written
-    // only while no reader can reach the line: before the store that links it (release, and read
-    // with acquire), and after the grace period of the store that unlinks it. Whoever holds a
-    // `&Fib` is an online reader or the writer itself, so no write runs beside this plain load.
+    // SAFETY: every x86-64 has SSE2. The 32 bytes read are those of `keys`. They are written only
+    // while no reader can reach the line: before the store that links it (release, and read with
+    // acquire), and after the grace period of the store that unlinks it. Whoever holds a `&Fib` is
+    // an online reader or the writer itself, so no write runs beside these plain loads.
+    let halves = unsafe {
+        let keys: *const __m128i = core::ptr::from_ref(keys).cast();
+        [_mm_loadu_si128(keys), _mm_loadu_si128(keys.add(1))]
+    };
+    // SAFETY: every x86-64 has SSE2.
     let mask = unsafe {
-        let keys = _mm_loadu_si128(core::ptr::from_ref(keys).cast());
         // The subtraction stops at 0 for keys no higher than `key`.
-        let left = _mm_subs_epu16(keys, _mm_set1_epi16(key.cast_signed()));
-        _mm_movemask_epi8(_mm_cmpeq_epi16(left, _mm_setzero_si128()))
+        let up_to = |keys| {
+            let left = _mm_subs_epu16(keys, _mm_set1_epi16(key.cast_signed()));
+            _mm_cmpeq_epi16(left, _mm_setzero_si128())
+        };
+        _mm_movemask_epi8(_mm_packs_epi16(up_to(halves[0]), up_to(halves[1])))
     };
-    // Two bits for each key, and the keys are in order: the first zero says how many.
-    ((!mask).trailing_zeros() / 2) as usize
+    // The keys are in order: the first zero says how many.
+    (!mask).trailing_zeros() as usize
 }
 
 #[inline]
 #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
-fn keys_up_to(keys: &[AtomicU64; 2], key: u16) -> usize {
-    let up_to = |keys: u64| (0..4).filter(|nth| (keys >> (16 * nth)) as u16 <= key).count();
-    keys.iter().map(|keys| up_to(keys.load(Ordering::Relaxed))).sum()
+fn keys_up_to(keys: &[AtomicU64; 4], key: u16) -> usize {
+    (0..NARROW_RUNS).filter(|&nth| key_of(keys, nth) <= key).count()
 }
 
-/// Boundaries in a line.
-pub(super) const KEYS: usize = 8;
+/// Runs of a narrow line.
+pub(super) const NARROW_RUNS: usize = 16;
 
-/// Runs in a line.
-pub(super) const RUNS: usize = KEYS + 1;
+/// Runs of a wide line.
+pub(super) const WIDE_RUNS: usize = 10;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -125,27 +175,38 @@ mod tests {
 
     use super::*;
 
+    const MOST: [u32; 15] = [1, 2, 3, 4, 5, 0xff, 0x100, 0x7eff, 0x7fff, 0x8000, 0x8001, 0xff00, 0xfffd, 0xfffe, 0xffff];
+
     #[test]
     fn a_line_is_one_cache_line_and_finds_the_run_of_every_value() {
-        assert_eq!((size_of::<Line>(), align_of::<Line>()), (64, 64));
-        for boundaries in [
-            [1, 2, 3, 4, 5, 6, 7, 8].as_slice(),
-            &[0x7fff, 0x8000, 0x8001],
-            &[0xffff],
-            &[1, 0xff, 0x100, 0x7f00, 0xff00, 0xfffd, 0xfffe, 0xffff],
-            &[],
-        ] {
-            let starts = core::iter::once(0).chain(boundaries.iter().copied());
-            let runs: Vec<Run> = starts
-                .enumerate()
-                .map(|(n, start)| Run { start, word: 100 + n as u32, owner: n as u8 + 1 })
-                .collect();
-            let line = Line::default();
-            line.fill(&runs);
-            for value in 0..=u16::MAX {
-                let want = runs.iter().rfind(|run| run.start <= u32::from(value)).unwrap();
-                assert_eq!(line.find(value), want.word, "{value:#x} of {boundaries:x?}");
-                assert_eq!(line.owner(line.rank(value)), want.owner);
+        assert_eq!((size_of::<Narrow>(), align_of::<Narrow>()), (64, 64));
+        assert_eq!((size_of::<Wide>(), align_of::<Wide>()), (64, 64));
+        for boundaries in [&MOST[..], &MOST[..9], &[0x7fff, 0x8000], &[0xffff], &[1], &[]] {
+            for (shift, base) in [(0, 0), (4, 0x1230_0000)] {
+                let starts = core::iter::once(0).chain(boundaries.iter().copied());
+                let run = |(n, start): (usize, u32)| Run {
+                    start: base + (start << shift),
+                    word: 100 + n as u32,
+                    owner: 0,
+                };
+                check(&starts.enumerate().map(run).collect::<Vec<_>>(), shift, base);
+            }
+        }
+    }
+
+    fn check(runs: &[Run], shift: u32, base: u32) {
+        let (narrow, wide) = (Narrow::default(), Wide::default());
+        narrow.fill(runs, shift);
+        let is_for_both = runs.len() <= WIDE_RUNS;
+        if is_for_both {
+            wide.fill(runs, shift);
+        }
+        for key in 0..=u16::MAX {
+            let value = base + (u32::from(key) << shift);
+            let want = runs.iter().rfind(|run| run.start <= value).unwrap();
+            assert_eq!(narrow.find(key), want.word, "{key:#x} of {runs:x?}");
+            if is_for_both {
+                assert_eq!(wide.find(key), want.word, "{key:#x} of {runs:x?}");
             }
         }
     }

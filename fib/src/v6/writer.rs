@@ -4,8 +4,10 @@
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
-use super::edit::{Edit, Leaf, Nodes, Paint};
-use super::{ANSWER, Table, WINDOW};
+use super::edit::{Edit, Editor, Paint};
+use super::parts::Leaf;
+use super::store::Unlinked;
+use super::{ANSWER, MIDDLES, ROOT_BITS, Table, WINDOW, root_of};
 use crate::addr::Addr;
 use crate::group::GroupId;
 use crate::prefix::Prefix;
@@ -15,31 +17,35 @@ use crate::sync::Ordering;
 /// The routes, and the books of the trie's memory.
 pub(crate) struct TableWriter {
     routes: Rib<Ipv6Addr>,
-    nodes: Nodes,
+    editor: Editor,
 }
 
 /// What readers may still be in: to be given to [`TableWriter::recycle`] once they are not.
 #[derive(Debug)]
-pub(crate) struct Freed {
-    pub(super) lines: Vec<u32>,
-    /// Words of tables.
-    pub(super) tables: Vec<u32>,
+pub(crate) enum Freed {
+    /// As most changes leave behind.
+    One(One),
+    Many(Vec<One>),
 }
+
+/// See [`Unlinked`].
+#[derive(Debug)]
+pub(crate) struct One(Unlinked);
 
 impl TableWriter {
     pub(crate) fn new() -> Self {
-        Self { routes: Rib::new(), nodes: Nodes::new() }
+        Self { routes: Rib::new(), editor: Editor::new() }
     }
 
     /// Whether any so many changes still have room.
     pub(crate) fn has_room_for(&self, changes: usize) -> bool {
-        self.nodes.has_room_for(changes)
+        self.editor.store.has_room_for(changes)
     }
 
     /// Leaves no more than so many lines, as a table of millions of routes would.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn leave_lines(&mut self, left: usize) {
-        self.nodes.leave_lines(left);
+        self.editor.store.leave_lines(left);
     }
 
     /// Adds or replaces a route; gives back what it had before.
@@ -56,11 +62,12 @@ impl TableWriter {
             table.use_huge_pages();
         }
         if old != Some(group) {
-            if u32::from(prefix.len()) > WINDOW {
-                self.edit(table, prefix, Paint::Cover(leaf), freed);
-            } else {
-                self.write_root(table, prefix, leaf.word);
+            match prefix.len() {
+                ..=ROOT_LEN => self.write_root(table, prefix, leaf.word),
+                ..=MIDDLE_LEN => self.write_middle(table, prefix, leaf.word),
+                _ => self.edit(table, prefix, Paint::Cover(leaf)),
             }
+            self.hand_back(table, freed);
         }
         old
     }
@@ -73,27 +80,33 @@ impl TableWriter {
         freed: impl FnOnce(Freed),
     ) -> Option<GroupId> {
         let old = self.routes.remove(prefix)?;
-        // What shorter prefixes say is in the root and before it, and a word of 0 defers to that.
-        let longer_than = |least: u32| {
-            let heir = self.routes.covering(prefix);
-            let heir = heir.filter(|(heir, _)| u32::from(heir.len()) > least);
+        // A word of 0 defers to what is asked next.
+        let longer_than = |least: u8| {
+            let heir = self.routes.covering(prefix).filter(|(heir, _)| heir.len() > least);
             heir.map_or(Leaf::NONE, |(heir, group)| Leaf {
                 word: group.word(),
                 owner: heir.len() + 1,
             })
         };
-        if u32::from(prefix.len()) > WINDOW {
-            let paint = Paint::Uncover { owner: prefix.len() + 1, heir: longer_than(WINDOW) };
-            self.edit(table, prefix, paint, freed);
-        } else {
-            self.write_root(table, prefix, longer_than(STRIDE.into()).word);
+        match prefix.len() {
+            ..=ROOT_LEN => self.write_root(table, prefix, longer_than(STRIDE).word),
+            ..=MIDDLE_LEN => self.write_middle(table, prefix, longer_than(ROOT_LEN).word),
+            len => {
+                let paint = Paint::Uncover { owner: len + 1, heir: longer_than(MIDDLE_LEN) };
+                self.edit(table, prefix, paint);
+            }
         }
+        self.hand_back(table, freed);
         Some(old)
     }
 
     /// What no reader can reach any more may be used again.
     pub(crate) fn recycle(&mut self, freed: Freed) {
-        self.nodes.recycle(freed);
+        let store = &mut self.editor.store;
+        match freed {
+            Freed::One(One(one)) => store.recycle(one),
+            Freed::Many(many) => many.into_iter().for_each(|One(one)| store.recycle(one)),
+        }
     }
 
     /// Every route.
@@ -101,25 +114,34 @@ impl TableWriter {
         &self.routes
     }
 
-    fn edit(
-        &mut self,
-        table: &Table,
-        prefix: Prefix<Ipv6Addr>,
-        paint: Paint,
-        freed: impl FnOnce(Freed),
-    ) {
+    fn edit(&mut self, table: &Table, prefix: Prefix<Ipv6Addr>, paint: Paint) {
         let addr = prefix.addr();
-        let depths = (WINDOW..u32::from(prefix.len())).step_by(WINDOW as usize);
-        // The outermost node that no route is in any more.
+        let depths = (ROOT_BITS..prefix.len().into()).step_by(WINDOW as usize);
+        // The outermost window that no route is in any more.
         let empty = match paint {
             Paint::Cover(_) => None,
-            Paint::Uncover { .. } => {
-                depths.into_iter().find(|&at| self.routes.node(addr, at as u8).is_none())
-            }
+            Paint::Uncover { .. } => depths.into_iter().find(|&at| self.is_empty(addr, at)),
         };
         let edit = Edit { bits: addr.to_bits(), len: prefix.len().into(), paint, empty };
-        if let Some(left_behind) = self.nodes.edit(table, &edit) {
-            freed(left_behind);
+        self.editor.edit(table, &edit);
+    }
+
+    /// Whether no route of the window that begins after `at` bits is left that is in the trie.
+    fn is_empty(&self, addr: Ipv6Addr, at: u32) -> bool {
+        let Some(node) = self.routes.node(addr, at as u8) else { return true };
+        at == ROOT_BITS && node.has_no_child()
+    }
+
+    fn hand_back(&mut self, table: &Table, freed: impl FnOnce(Freed)) {
+        let store = &mut self.editor.store;
+        store.note_use(table);
+        match store.unlinked[..] {
+            [] => {}
+            [one] => {
+                store.unlinked.clear();
+                freed(Freed::One(One(one)));
+            }
+            _ => freed(Freed::Many(store.unlinked.drain(..).map(One).collect())),
         }
     }
 
@@ -135,4 +157,35 @@ impl TableWriter {
             start[ANSWER].store(word, Ordering::Release);
         });
     }
+
+    /// Writes what a prefix says that ends in the stride after the root's bits.
+    fn write_middle(&mut self, table: &Table, prefix: Prefix<Ipv6Addr>, word: u32) {
+        let addr = prefix.addr();
+        let place = &table.middle[root_of(addr.to_bits())];
+        table.short.begin_change();
+        let store = &mut self.editor.store;
+        let mut first = place.load(Ordering::Relaxed);
+        if self.routes.node(addr, ROOT_LEN).is_none_or(|node| node.has_no_prefix()) {
+            place.store(0, Ordering::Release);
+            if first != 0 {
+                store.unlinked.push(Unlinked::Table { first, width: STRIDE.into() });
+            }
+            return;
+        }
+        if first == 0 {
+            first = store.take_table(STRIDE.into());
+            let slots = &table.slots[first as usize..][..MIDDLES];
+            slots.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+        }
+        for_each(&self.routes.decided(prefix), |value| {
+            table.slots[first as usize + value].store(word, Ordering::Release);
+        });
+        place.store(first, Ordering::Release);
+    }
 }
+
+/// Prefixes of up to so many bits are in the root.
+const ROOT_LEN: u8 = ROOT_BITS as u8;
+
+/// Prefixes of up to so many bits, and more than the root's, are in its middle tables.
+const MIDDLE_LEN: u8 = ROOT_LEN + STRIDE;

@@ -1,0 +1,250 @@
+//! How the runs of a span of values become a word: an answer, a line, or a table of spans.
+#![forbid(unsafe_code)]
+
+use alloc::vec::Vec;
+
+use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
+use super::store::{Store, Unlinked};
+use super::word::Kind;
+use super::{Table, WINDOW, word};
+use crate::sync::Ordering;
+
+/// `2^bits` values of a window, from `start` on, which is a multiple of that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) bits: u32,
+}
+
+impl Span {
+    /// All values of a window.
+    pub(super) const WINDOW: Self = Self { start: 0, bits: WINDOW };
+    /// One value.
+    pub(super) const VALUE: Self = Self { start: 0, bits: 0 };
+
+    /// The values that differ from this one in the last `bits` alone.
+    pub(super) fn around(value: u32, bits: u32) -> Self {
+        let start = (u64::from(value) >> bits << bits) as u32;
+        Self { start, bits }
+    }
+
+    /// One more than the last value.
+    pub(super) fn end(self) -> u64 {
+        u64::from(self.start) + (1 << self.bits)
+    }
+
+    pub(super) fn contains(self, value: u32) -> bool {
+        (u64::from(self.start)..self.end()).contains(&value.into())
+    }
+
+    /// First slot, and width in bits, of the table that is this span's word.
+    pub(super) fn table(self, word: u32) -> (usize, u32) {
+        (word::slot_of(word, self.start), self.bits - word::shift_of(word))
+    }
+
+    /// The slots of the table that is this span's word, and what each stands for.
+    pub(super) fn parts(self, word: u32) -> impl Iterator<Item = (usize, Self)> + use<> {
+        self.parts_within(word, self)
+    }
+
+    /// Those of [`Self::parts`] that are within a span of more values than one of them.
+    pub(super) fn parts_within(
+        self,
+        word: u32,
+        span: Self,
+    ) -> impl Iterator<Item = (usize, Self)> + use<> {
+        let bits = word::shift_of(word);
+        (0..1_u64 << (span.bits - bits)).map(move |nth| {
+            let start = span.start + ((nth << bits) as u32);
+            (word::slot_of(word, start), Self { start, bits })
+        })
+    }
+}
+
+/// Whether these runs of a span are neither an answer nor a line.
+pub(super) fn needs_table(runs: &[Run], span: Span) -> bool {
+    runs.len() > 1 && line_for(runs, span).is_none()
+        || span.bits > 0 && runs.len() == 1 && word::is_below(runs[0].word)
+}
+
+/// A word, and for an answer 1 + the length of the prefix it is by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Leaf {
+    pub(super) word: u32,
+    pub(super) owner: u8,
+}
+
+impl Leaf {
+    pub(super) const NONE: Self = Self { word: 0, owner: 0 };
+}
+
+/// The shift of a line for these runs of a span, and whether a narrow one does; `None` if they need
+/// a table.
+fn line_for(runs: &[Run], span: Span) -> Option<(u32, bool)> {
+    let shift = span.bits.saturating_sub(KEY_BITS);
+    let is_even = |run: &Run| run.start.trailing_zeros() >= shift;
+    if runs.len() > NARROW_RUNS || !runs[1..].iter().all(is_even) {
+        return None;
+    }
+    if runs.iter().all(|run| word::fits_narrow(run.word)) {
+        return Some((shift, true));
+    }
+    // What leads to the next window does so for one value.
+    let is_below = |run: &Run| word::is_below(run.word);
+    let fits = runs.len() <= WIDE_RUNS && (shift == 0 || !runs.iter().any(is_below));
+    fits.then_some((shift, false))
+}
+
+/// The width of a table for these runs of a span: the least at which every part is a line or an
+/// answer, if that is worth its slots; else the greatest that is.
+fn width_for(runs: &[Run], span: Span) -> u32 {
+    let worth = SLOTS_FOR_A_RUN * runs.len() as u32;
+    let widest = WIDTH_MAX.min(span.bits);
+    let mut width = WIDTH_MIN.min(widest);
+    while width < widest && 2 << width <= worth && !is_enough(runs, span, width) {
+        width += 1;
+    }
+    width
+}
+
+/// Whether no part that a table of this width leaves needs a table itself.
+fn is_enough(runs: &[Run], span: Span, width: u32) -> bool {
+    let bits = span.bits - width;
+    let mut rest = runs;
+    while let Some(first) = rest.first() {
+        let part = Span::around(first.start, bits);
+        let inside = rest.iter().take_while(|run| part.contains(run.start)).count();
+        // A part that begins amid a run has that run too.
+        let begins_amid = part.start != first.start;
+        let is_one = inside == 1 && !begins_amid;
+        let is_too_much = begins_amid && inside == NARROW_RUNS;
+        if !is_one && (is_too_much || line_for(&rest[..inside], part).is_none()) {
+            return false;
+        }
+        if begins_amid && first.start.trailing_zeros() < bits.saturating_sub(KEY_BITS) {
+            return false;
+        }
+        rest = &rest[inside..];
+    }
+    true
+}
+
+impl Store {
+    /// The word for the runs of a span, not linked yet.
+    pub(super) fn make(&mut self, table: &Table, runs: &[Run], span: Span) -> Leaf {
+        if let [Run { word, owner, .. }] = *runs
+            && (span.bits == 0 || !word::is_below(word))
+        {
+            return Leaf { word, owner };
+        }
+        let word = match line_for(runs, span) {
+            Some(line) => self.make_line(table, runs, line),
+            None => self.make_table(table, runs, span),
+        };
+        Leaf { word, owner: 0 }
+    }
+
+    /// A table for the runs of a span, not linked yet.
+    pub(super) fn make_table(&mut self, table: &Table, runs: &[Run], span: Span) -> u32 {
+        let width = width_for(runs, span);
+        let first = self.take_table(width);
+        let word = word::table(span.bits - width, first, span.start);
+        let mut from = 0;
+        let mut mine: Vec<Run> = Vec::with_capacity(NARROW_RUNS);
+        for (slot, part) in span.parts(word) {
+            while runs.get(from + 1).is_some_and(|next| next.start <= part.start) {
+                from += 1;
+            }
+            mine.clear();
+            let inside = runs[from..].iter().take_while(|run| u64::from(run.start) < part.end());
+            mine.extend(inside);
+            mine[0].start = part.start;
+            let leaf = self.make(table, &mine, part);
+            table.slots[slot].store(leaf.word, Ordering::Relaxed);
+            self.set_owner(slot, leaf.owner);
+        }
+        *self.runs_in(first as usize) = runs.len() as u32;
+        word
+    }
+
+    /// Appends the runs of a span with this word, and `instead` for a part of it. What the word
+    /// leads to is noted as unlinked, but for the windows below.
+    pub(super) fn take_apart(
+        &mut self,
+        table: &Table,
+        leaf: Leaf,
+        span: Span,
+        instead: Option<(Span, &[Run])>,
+        runs: &mut Vec<Run>,
+    ) {
+        if let Some((of, new)) = instead
+            && of == span
+        {
+            return runs.extend_from_slice(new);
+        }
+        match word::kind(leaf.word) {
+            Kind::Answer(_) | Kind::Below { .. } => {
+                runs.push(Run { start: span.start, word: leaf.word, owner: leaf.owner });
+            }
+            Kind::Narrow { shift, line } => {
+                self.append_line(table, leaf.word, (span, shift), runs);
+                self.unlinked.push(Unlinked::Narrow(line));
+            }
+            Kind::Wide { shift, line } => {
+                self.append_line(table, leaf.word, (span, shift), runs);
+                self.unlinked.push(Unlinked::Wide(line));
+            }
+            Kind::Table { .. } => {
+                for (slot, part) in span.parts(leaf.word) {
+                    let word = table.slots[slot].load(Ordering::Relaxed);
+                    let leaf = Leaf { word, owner: self.owner(slot) };
+                    self.take_apart(table, leaf, part, instead, runs);
+                }
+                let (first, width) = span.table(leaf.word);
+                let first = first as u32;
+                self.unlinked.push(Unlinked::Table { first, width });
+            }
+        }
+    }
+
+    fn append_line(
+        &mut self,
+        table: &Table,
+        line: u32,
+        (span, shift): (Span, u32),
+        runs: &mut Vec<Run>,
+    ) {
+        for nth in 0..self.runs_of(line) {
+            let (key, word, owner) = self.run(table, line, nth);
+            let start = if nth == 0 { span.start } else { value_of(key, shift, span) };
+            runs.push(Run { start, word, owner });
+        }
+    }
+}
+
+/// The value of a span that has this key.
+pub(super) fn value_of(key: u16, shift: u32, span: Span) -> u32 {
+    // A span has no more values than keys, so its first values' key says what is above the key.
+    let above = u64::from(span.start) >> shift >> KEY_BITS << KEY_BITS;
+    ((above | u64::from(key)) << shift) as u32
+}
+
+/// Makes one run of neighbours that say the same.
+pub(super) fn merge(runs: &mut Vec<Run>) {
+    runs.dedup_by(|next, run| {
+        !word::is_below(next.word) && (next.word, next.owner) == (run.word, run.owner)
+    });
+}
+
+/// Bits of a line's keys.
+const KEY_BITS: u32 = 16;
+
+/// Slots a table may have for each of its runs: more make lookups shorter, and the table larger
+/// than the cache.
+pub(super) const SLOTS_FOR_A_RUN: u32 = 8;
+
+/// The widest table. A wider one would take long to make anew when it grows.
+pub(super) const WIDTH_MAX: u32 = if cfg!(loom) { 2 } else { 13 };
+
+/// The narrowest table, but for spans of fewer values.
+const WIDTH_MIN: u32 = if cfg!(loom) { 1 } else { 2 };
