@@ -34,6 +34,11 @@ pub(crate) fn v6<T: Copy>(
     found: &mut [T],
     make: impl Fn(GroupId) -> T,
 ) {
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    if has_v4() {
+        // SAFETY: as above.
+        return unsafe { table.lookup_lanes(addrs, found, make) };
+    }
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri)))]
     if has_v3() {
         // SAFETY: as above.
@@ -62,6 +67,16 @@ fn v6_v3<T: Copy>(
     make: impl Fn(GroupId) -> T,
 ) {
     table.lookup_each(addrs, found, make);
+}
+
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[inline]
+fn has_v4() -> bool {
+    has_v3()
+        && std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
 }
 
 /// Haswell and later, Zen and later. What is detected is remembered by the standard library.

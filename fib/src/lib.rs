@@ -36,6 +36,8 @@ mod rib;
 mod segments;
 mod select;
 mod short;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod simd;
 mod state;
 mod sync;
 mod v4;

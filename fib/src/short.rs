@@ -33,6 +33,13 @@ impl Short {
         self.words[slot].load(Ordering::Acquire)
     }
 
+    /// All words, for who gets several at once.
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU32] {
+        &*self.words
+    }
+
     /// Follows the routes after a change of `prefix`, which is no longer than a stride.
     pub(crate) fn follow<A: Addr>(&self, routes: &Rib<A>, prefix: Prefix<A>) {
         self.begin_change();

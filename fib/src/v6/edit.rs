@@ -9,10 +9,10 @@
 use alloc::vec::Vec;
 
 use super::line::Run;
-use super::parts::{Leaf, SLOTS_FOR_A_RUN, Span, WIDTH_MAX, merge, value_of};
+use super::parts::{Leaf, Span, WIDTH_MAX, merge, needs_table, slots_for_a_run};
 use super::store::Store;
 use super::word::Kind;
-use super::{NODE, ROOT_BITS, Table, WINDOW, root_of, window, word};
+use super::{NODE, ROOT_BITS, STEPS, Table, WINDOW, root_of, window, word};
 use crate::sync::Ordering;
 
 /// A change by one prefix that is longer than what readers fall back on.
@@ -79,12 +79,15 @@ pub(super) struct Editor {
     pub(super) store: Store,
     /// The tables on the way to the part that is changed, the outermost first.
     path: Vec<Part>,
+    /// How many tables are counted as leading to the window: none to the first, and to those below
+    /// as many as a batch goes through for all of its addresses.
+    depth: usize,
     scratch: Vec<Run>,
 }
 
 impl Editor {
     pub(super) fn new() -> Self {
-        Self { store: Store::new(), path: Vec::new(), scratch: Vec::new() }
+        Self { store: Store::new(), path: Vec::new(), depth: 0, scratch: Vec::new() }
     }
 
     /// Carries a change out. What is not linked any more is in `store.unlinked`.
@@ -97,6 +100,7 @@ impl Editor {
         }
         loop {
             let (value, end) = (window(edit.bits, at), at + WINDOW);
+            self.depth = if at == ROOT_BITS { 0 } else { STEPS as usize };
             let whole = Part { place, span: Span::WINDOW };
             if edit.len <= end {
                 return self.say(table, whole, Span::around(value, end - edit.len), edit.paint);
@@ -132,7 +136,7 @@ impl Editor {
     fn find(&self, table: &Table, part: Part, value: u32) -> Kind {
         let word = part.place.load(table);
         word::kind(match word::kind(word) {
-            Kind::Wide { shift, line } => table.wide[line as usize].find((value >> shift) as u16),
+            Kind::Wide { line } => table.wide[line as usize].find(value),
             Kind::Narrow { shift, line } => {
                 table.narrow[line as usize].find((value >> shift) as u16)
             }
@@ -165,25 +169,23 @@ impl Editor {
         span: Span,
         paint: Paint,
     ) -> bool {
-        let (Kind::Narrow { shift, .. } | Kind::Wide { shift, .. }) = word::kind(line) else {
-            return false;
+        let has_room = match word::kind(line) {
+            Kind::Narrow { shift, .. } => {
+                span.bits >= shift && word::fits_narrow(paint.leaf().word)
+            }
+            Kind::Wide { .. } => true,
+            _ => false,
         };
-        let is_narrow = word::tag(line) == word::NARROW;
-        if span.bits < shift || is_narrow && !word::fits_narrow(paint.leaf().word) {
+        if !has_room {
             return false;
         }
         let count = self.store.runs_of(line);
-        let start = |store: &Store, nth: usize| match nth {
-            0 => part.span.start.into(),
+        let start = |nth: usize| match nth {
             _ if nth == count => part.span.end(),
-            _ => value_of(store.run(table, line, nth).0, shift, part.span).into(),
+            _ => self.store.run(table, line, part.span, nth).start.into(),
         };
-        let first = (0..count).find(|&nth| start(&self.store, nth) >= span.start.into());
-        let Some(first) = first.filter(|&nth| start(&self.store, nth) == span.start.into()) else {
-            return false;
-        };
-        let end = (first + 1..=count).find(|&nth| start(&self.store, nth) >= span.end());
-        let Some(end) = end.filter(|&nth| start(&self.store, nth) == span.end()) else {
+        let at = |value: u64| (0..=count).find(|&nth| start(nth) == value);
+        let (Some(first), Some(end)) = (at(span.start.into()), at(span.end())) else {
             return false;
         };
         self.paint_runs(table, (line, part), first..end, paint);
@@ -269,7 +271,7 @@ impl Editor {
         paint: Paint,
     ) {
         for nth in runs {
-            let (_, word, owner) = self.store.run(table, line, nth);
+            let Run { word, owner, .. } = self.store.run(table, line, part.span, nth);
             if let Kind::Below { slot } = word::kind(word) {
                 let place = Place::Slot(slot as usize);
                 self.paint(table, Part { place, span: Span::WINDOW }, paint);
@@ -280,7 +282,7 @@ impl Editor {
         let count = self.store.runs_of(line);
         let differs = |nth: &usize| {
             let of = |nth| {
-                let (_, word, owner) = self.store.run(table, line, nth);
+                let Run { word, owner, .. } = self.store.run(table, line, part.span, nth);
                 (word, owner)
             };
             of(*nth) != of(*nth - 1)
@@ -291,12 +293,7 @@ impl Editor {
     }
 
     /// Has `change` say what the runs of a part become. Its line is made anew.
-    fn change(
-        &mut self,
-        table: &Table,
-        part: Part,
-        change: impl FnOnce(&mut Self, &mut Vec<Run>),
-    ) {
+    fn change(&mut self, table: &Table, part: Part, change: impl FnOnce(&mut Self, &mut Vec<Run>)) {
         let mut runs = core::mem::take(&mut self.scratch);
         runs.clear();
         self.store.take_apart(table, self.leaf(table, part.place), part.span, None, &mut runs);
@@ -314,32 +311,38 @@ impl Editor {
     /// Links these runs of a part. If they need a table, and the one around has grown enough to be
     /// wider, that is made anew instead.
     fn encode(&mut self, table: &Table, part: Part, runs: &[Run]) {
-        if !super::parts::needs_table(runs, part.span) {
-            let leaf = self.store.make(table, runs, part.span);
+        let depth = self.depth + self.path.len();
+        if !needs_table(runs, part.span, depth) {
+            let leaf = self.store.make(table, runs, part.span, depth);
             return self.link(table, part.place, leaf);
         }
-        let narrow = |editor: &mut Self, &outer: &Part| {
+        let path = core::mem::take(&mut self.path);
+        let is_too_narrow = |(depth, outer): &(usize, Part)| {
             let (_, width) = outer.span.table(outer.place.load(table));
-            let worth = SLOTS_FOR_A_RUN * *runs_in(&mut editor.store, table, outer);
+            let worth = slots_for_a_run(*depth) * *runs_in(&mut self.store, table, *outer);
             width < WIDTH_MAX.min(outer.span.bits) && 2 << width <= worth
         };
-        let path = core::mem::take(&mut self.path);
-        match path.iter().find(|outer| narrow(self, outer)) {
-            Some(&outer) => self.make_anew(table, outer, Some((part.span, runs))),
+        match (self.depth..).zip(path.iter().copied()).find(is_too_narrow) {
+            Some(outer) => self.make_anew(table, outer, Some((part.span, runs))),
             None => {
-                let leaf = self.store.make(table, runs, part.span);
+                let leaf = self.store.make(table, runs, part.span, depth);
                 self.link(table, part.place, leaf);
             }
         }
         self.path = path;
     }
 
-    /// Makes a table anew, with these runs for a part of it.
-    fn make_anew(&mut self, table: &Table, part: Part, instead: Option<(Span, &[Run])>) {
+    /// Makes a table anew to which so many others lead, with these runs for a part of it.
+    fn make_anew(
+        &mut self,
+        table: &Table,
+        (depth, part): (usize, Part),
+        instead: Option<(Span, &[Run])>,
+    ) {
         let mut runs = Vec::new();
         self.store.take_apart(table, self.leaf(table, part.place), part.span, instead, &mut runs);
         merge(&mut runs);
-        let leaf = self.store.make(table, &runs, part.span);
+        let leaf = self.store.make(table, &runs, part.span, depth);
         self.link(table, part.place, leaf);
     }
 
@@ -353,13 +356,13 @@ impl Editor {
                 Paint::Uncover { .. } => count.saturating_sub(1).max(1),
             };
         }
-        let is_too_wide = |editor: &mut Self, &outer: &Part| {
-            let (_, width) = outer.span.table(outer.place.load(table));
-            let runs = *runs_in(&mut editor.store, table, outer);
-            width > 4 && 1 << width > 4 * SLOTS_FOR_A_RUN * runs
-        };
         let path = core::mem::take(&mut self.path);
-        if let Some(&outer) = path.iter().find(|outer| is_too_wide(self, outer)) {
+        let is_too_wide = |(depth, outer): &(usize, Part)| {
+            let (_, width) = outer.span.table(outer.place.load(table));
+            let runs = *runs_in(&mut self.store, table, *outer);
+            width > 4 && 1 << width > 4 * slots_for_a_run(*depth) * runs
+        };
+        if let Some(outer) = (self.depth..).zip(path.iter().copied()).find(is_too_wide) {
             self.make_anew(table, outer, None);
         }
         self.path = path;

@@ -1,7 +1,7 @@
 //! Lines: which of a few runs a value is in, and what is said of that run. 64 bytes each.
 //!
-//! A narrow line tells sixteen runs apart whose answers fit 16 bits. A wide one tells ten apart, and
-//! its words may be of any kind. Readers reach a line after it was filled. Later the writer may
+//! A narrow line tells sixteen runs apart, by 16 bits of a value and with answers that fit as many. A
+//! wide one tells eight apart, by whole values, and its words may be of any kind. Readers reach a line after it was filled. Later the writer may
 //! change what is said of a run, but never where runs begin: for that it makes a new line.
 //!
 //! `unsafe` is here to load and compare sixteen keys at once, and for nothing else.
@@ -22,7 +22,7 @@ pub(super) struct Run {
 #[derive(Default)]
 #[cfg_attr(not(loom), repr(C, align(64)))]
 pub(crate) struct Narrow {
-    /// Where runs begin, 16 bits each, the first lowest. The first is 0; unused ones are the
+    /// The last value of each run but the last, 16 bits each, the first lowest; unused ones are the
     /// highest value.
     keys: [AtomicU64; NARROW_RUNS / 4],
     /// Answers; those beyond the last run repeat it.
@@ -33,8 +33,8 @@ pub(crate) struct Narrow {
 #[derive(Default)]
 #[cfg_attr(not(loom), repr(C, align(64)))]
 pub(crate) struct Wide {
-    /// As in a narrow line.
-    keys: [AtomicU64; WIDE_RUNS.div_ceil(4)],
+    /// As in a narrow line, but whole values.
+    keys: [AtomicU32; WIDE_RUNS],
     words: [AtomicU32; WIDE_RUNS],
 }
 
@@ -43,18 +43,37 @@ impl Narrow {
     #[inline]
     pub(super) fn find(&self, key: u16) -> u32 {
         // Acquire: who sees a group's number sees its lines.
-        self.answers[self.rank(key) % NARROW_RUNS].load(Ordering::Acquire).into()
+        self.answers[self.rank(key)].load(Ordering::Acquire).into()
+    }
+
+    /// As [`Self::find`], by a comparison that gives a bit for each key.
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vl,popcnt")]
+    pub(super) fn find_by_mask(&self, key: u16) -> u32 {
+        use core::arch::x86_64::{_mm256_cmplt_epu16_mask, _mm256_loadu_si256, _mm256_set1_epi16};
+        // SAFETY: as in `keys_below`.
+        let keys = unsafe { _mm256_loadu_si256(self.keys.as_ptr().cast()) };
+        let below = _mm256_cmplt_epu16_mask(keys, _mm256_set1_epi16(key.cast_signed()));
+        self.answers[below.count_ones() as usize % NARROW_RUNS].load(Ordering::Acquire).into()
     }
 
     /// The index of the run `key` is in.
     #[inline]
     pub(super) fn rank(&self, key: u16) -> usize {
-        keys_up_to(&self.keys, key).wrapping_sub(1)
+        keys_below(&self.keys, key) % NARROW_RUNS
     }
 
     /// Fills a line that no reader can reach yet with runs whose values are shifted by so much.
     pub(super) fn fill(&self, runs: &[Run], shift: u32) {
-        store_keys(&self.keys, runs, shift);
+        let last = |nth: usize| match runs.get(nth + 1) {
+            Some(next) => (next.start >> shift) as u16 - 1,
+            None => u16::MAX,
+        };
+        for (quarter, keys) in self.keys.iter().enumerate() {
+            let packed = (0..4).map(|nth| u64::from(last(4 * quarter + nth)) << (16 * nth)).sum();
+            keys.store(packed, Ordering::Relaxed);
+        }
         for (nth, answer) in self.answers.iter().enumerate() {
             let run = runs[nth.min(runs.len() - 1)];
             answer.store(run.word as u16, Ordering::Relaxed);
@@ -71,29 +90,32 @@ impl Narrow {
     }
 
     /// Where run `nth` begins, shifted.
-    pub(super) fn key(&self, nth: usize) -> u16 {
-        key_of(&self.keys, nth)
+    pub(super) fn start(&self, nth: usize) -> u16 {
+        nth.checked_sub(1).map_or(0, |before| self.key(before).wrapping_add(1))
+    }
+
+    fn key(&self, nth: usize) -> u16 {
+        (self.keys[nth / 4].load(Ordering::Relaxed) >> (16 * (nth % 4))) as u16
     }
 }
 
 impl Wide {
-    /// The word of the run `key` is in.
+    /// The word of the run `value` is in.
     #[inline]
-    pub(super) fn find(&self, key: u16) -> u32 {
-        self.words[self.rank(key)].load(Ordering::Acquire)
+    pub(super) fn find(&self, value: u32) -> u32 {
+        let key = |nth: usize| self.keys[nth].load(Ordering::Relaxed);
+        // All of them: to end at the first would be a guess.
+        let rank = (0..WIDE_RUNS).filter(|&nth| key(nth) < value).count();
+        self.words[rank % WIDE_RUNS].load(Ordering::Acquire)
     }
 
-    /// The index of the run `key` is in.
-    pub(super) fn rank(&self, key: u16) -> usize {
-        let runs = (1..WIDE_RUNS).take_while(|&nth| key_of(&self.keys, nth) <= key);
-        runs.count()
-    }
-
-    /// As [`Narrow::fill`].
-    pub(super) fn fill(&self, runs: &[Run], shift: u32) {
-        store_keys(&self.keys, runs, shift);
-        for (nth, word) in self.words.iter().enumerate() {
-            word.store(runs[nth.min(runs.len() - 1)].word, Ordering::Relaxed);
+    /// As [`Narrow::fill`], of whole values.
+    pub(super) fn fill(&self, runs: &[Run]) {
+        for nth in 0..WIDE_RUNS {
+            let key = runs.get(nth + 1).map_or(u32::MAX, |next| next.start - 1);
+            self.keys[nth].store(key, Ordering::Relaxed);
+            let word = runs[nth.min(runs.len() - 1)].word;
+            self.words[nth].store(word, Ordering::Relaxed);
         }
     }
 
@@ -106,32 +128,17 @@ impl Wide {
         self.words[nth].load(Ordering::Relaxed)
     }
 
-    /// As [`Narrow::key`].
-    pub(super) fn key(&self, nth: usize) -> u16 {
-        key_of(&self.keys, nth)
+    /// Where run `nth` begins; 0 for the first.
+    pub(super) fn start(&self, nth: usize) -> u32 {
+        let before = nth.checked_sub(1).map(|before| self.keys[before].load(Ordering::Relaxed));
+        before.map_or(0, |before| before.wrapping_add(1))
     }
 }
 
-fn store_keys(keys: &[AtomicU64], runs: &[Run], shift: u32) {
-    let key = |nth: usize| match (nth, runs.get(nth)) {
-        (0, _) => 0,
-        (_, Some(run)) => (run.start >> shift) as u16,
-        (_, None) => u16::MAX,
-    };
-    for (quarter, keys) in keys.iter().enumerate() {
-        let packed = (0..4).map(|nth| u64::from(key(4 * quarter + nth)) << (16 * nth)).sum();
-        keys.store(packed, Ordering::Relaxed);
-    }
-}
-
-fn key_of(keys: &[AtomicU64], nth: usize) -> u16 {
-    (keys[nth / 4].load(Ordering::Relaxed) >> (16 * (nth % 4))) as u16
-}
-
-/// How many of sixteen ordered keys are no higher than `key`.
+/// How many of sixteen ordered keys are lower than `key`.
 #[inline]
 #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-fn keys_up_to(keys: &[AtomicU64; 4], key: u16) -> usize {
+fn keys_below(keys: &[AtomicU64; 4], key: u16) -> usize {
     use core::arch::x86_64::{
         __m128i, _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16,
         _mm_set1_epi16, _mm_setzero_si128, _mm_subs_epu16,
@@ -145,29 +152,30 @@ fn keys_up_to(keys: &[AtomicU64; 4], key: u16) -> usize {
         [_mm_loadu_si128(keys), _mm_loadu_si128(keys.add(1))]
     };
     // SAFETY: every x86-64 has SSE2.
-    let mask = unsafe {
-        // The subtraction stops at 0 for keys no higher than `key`.
-        let up_to = |keys| {
-            let left = _mm_subs_epu16(keys, _mm_set1_epi16(key.cast_signed()));
-            _mm_cmpeq_epi16(left, _mm_setzero_si128())
+    let others = unsafe {
+        // The subtraction stops at 0 for keys no lower than `key`.
+        let others = |keys| {
+            let over = _mm_subs_epu16(_mm_set1_epi16(key.cast_signed()), keys);
+            _mm_cmpeq_epi16(over, _mm_setzero_si128())
         };
-        _mm_movemask_epi8(_mm_packs_epi16(up_to(halves[0]), up_to(halves[1])))
+        _mm_movemask_epi8(_mm_packs_epi16(others(halves[0]), others(halves[1])))
     };
-    // The keys are in order: the first zero says how many.
-    (!mask).trailing_zeros() as usize
+    // The keys are in order: the first of the others says how many are not of them.
+    others.trailing_zeros() as usize
 }
 
 #[inline]
 #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
-fn keys_up_to(keys: &[AtomicU64; 4], key: u16) -> usize {
-    (0..NARROW_RUNS).filter(|&nth| key_of(keys, nth) <= key).count()
+fn keys_below(keys: &[AtomicU64; 4], key: u16) -> usize {
+    let below = |keys: u64| (0..4).filter(|nth| ((keys >> (16 * nth)) as u16) < key).count();
+    keys.iter().map(|keys| below(keys.load(Ordering::Relaxed))).sum()
 }
 
 /// Runs of a narrow line.
 pub(super) const NARROW_RUNS: usize = 16;
 
 /// Runs of a wide line.
-pub(super) const WIDE_RUNS: usize = 10;
+pub(super) const WIDE_RUNS: usize = 8;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -175,13 +183,15 @@ mod tests {
 
     use super::*;
 
-    const MOST: [u32; 15] = [1, 2, 3, 4, 5, 0xff, 0x100, 0x7eff, 0x7fff, 0x8000, 0x8001, 0xff00, 0xfffd, 0xfffe, 0xffff];
+    const MOST: [u32; 15] = [
+        1, 2, 3, 4, 5, 0xff, 0x100, 0x7eff, 0x7fff, 0x8000, 0x8001, 0xff00, 0xfffd, 0xfffe, 0xffff,
+    ];
 
     #[test]
     fn a_line_is_one_cache_line_and_finds_the_run_of_every_value() {
         assert_eq!((size_of::<Narrow>(), align_of::<Narrow>()), (64, 64));
         assert_eq!((size_of::<Wide>(), align_of::<Wide>()), (64, 64));
-        for boundaries in [&MOST[..], &MOST[..9], &[0x7fff, 0x8000], &[0xffff], &[1], &[]] {
+        for boundaries in [&MOST[..], &MOST[..7], &[0x7fff, 0x8000], &[0xffff], &[1], &[]] {
             for (shift, base) in [(0, 0), (4, 0x1230_0000)] {
                 let starts = core::iter::once(0).chain(boundaries.iter().copied());
                 let run = |(n, start): (usize, u32)| Run {
@@ -199,14 +209,14 @@ mod tests {
         narrow.fill(runs, shift);
         let is_for_both = runs.len() <= WIDE_RUNS;
         if is_for_both {
-            wide.fill(runs, shift);
+            wide.fill(runs);
         }
         for key in 0..=u16::MAX {
             let value = base + (u32::from(key) << shift);
             let want = runs.iter().rfind(|run| run.start <= value).unwrap();
             assert_eq!(narrow.find(key), want.word, "{key:#x} of {runs:x?}");
             if is_for_both {
-                assert_eq!(wide.find(key), want.word, "{key:#x} of {runs:x?}");
+                assert_eq!(wide.find(value), want.word, "{key:#x} of {runs:x?}");
             }
         }
     }

@@ -22,6 +22,8 @@
 #![deny(unsafe_code)]
 
 mod edit;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod lanes;
 mod line;
 mod parts;
 mod store;
@@ -194,9 +196,7 @@ impl Table {
                 Kind::Table { .. } => {
                     self.slots[word::slot_of(word, value)].load(Ordering::Acquire)
                 }
-                Kind::Wide { shift, line } => {
-                    self.wide[line as usize].find((value >> shift) as u16)
-                }
+                Kind::Wide { line } => self.wide[line as usize].find(value),
                 Kind::Below { slot } => {
                     at += WINDOW;
                     self.slots[slot as usize].load(Ordering::Acquire)

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
 use super::store::{Store, Unlinked};
 use super::word::Kind;
-use super::{Table, WINDOW, word};
+use super::{STEPS, Table, WINDOW, word};
 use crate::sync::Ordering;
 
 /// `2^bits` values of a window, from `start` on, which is a multiple of that.
@@ -31,6 +31,14 @@ impl Span {
     /// One more than the last value.
     pub(super) fn end(self) -> u64 {
         u64::from(self.start) + (1 << self.bits)
+    }
+
+    /// The value with this key in a narrow line of this span.
+    pub(super) fn value_of(self, key: u16, shift: u32) -> u32 {
+        // A span has no more values than keys, so all have the same bits above their key.
+        let above = u64::from(self.start) >> shift >> KEY_BITS << KEY_BITS;
+        // The first run's key is 0, wherever the span begins.
+        (((above | u64::from(key)) << shift) as u32).max(self.start)
     }
 
     pub(super) fn contains(self, value: u32) -> bool {
@@ -61,12 +69,6 @@ impl Span {
     }
 }
 
-/// Whether these runs of a span are neither an answer nor a line.
-pub(super) fn needs_table(runs: &[Run], span: Span) -> bool {
-    runs.len() > 1 && line_for(runs, span).is_none()
-        || span.bits > 0 && runs.len() == 1 && word::is_below(runs[0].word)
-}
-
 /// A word, and for an answer 1 + the length of the prefix it is by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Leaf {
@@ -78,37 +80,55 @@ impl Leaf {
     pub(super) const NONE: Self = Self { word: 0, owner: 0 };
 }
 
-/// The shift of a line for these runs of a span, and whether a narrow one does; `None` if they need
-/// a table.
-fn line_for(runs: &[Run], span: Span) -> Option<(u32, bool)> {
-    let shift = span.bits.saturating_sub(KEY_BITS);
-    let is_even = |run: &Run| run.start.trailing_zeros() >= shift;
-    if runs.len() > NARROW_RUNS || !runs[1..].iter().all(is_even) {
-        return None;
-    }
-    if runs.iter().all(|run| word::fits_narrow(run.word)) {
-        return Some((shift, true));
-    }
-    // What leads to the next window does so for one value.
-    let is_below = |run: &Run| word::is_below(run.word);
-    let fits = runs.len() <= WIDE_RUNS && (shift == 0 || !runs.iter().any(is_below));
-    fits.then_some((shift, false))
+/// What kind of line runs fit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LineKind {
+    /// For values shifted by so much.
+    Narrow {
+        shift: u32,
+    },
+    Wide,
 }
 
-/// The width of a table for these runs of a span: the least at which every part is a line or an
-/// answer, if that is worth its slots; else the greatest that is.
-fn width_for(runs: &[Run], span: Span) -> u32 {
-    let worth = SLOTS_FOR_A_RUN * runs.len() as u32;
+/// The kind of line for these runs of a span that so many tables lead to; `None` if they need a
+/// table.
+fn line_for(runs: &[Run], span: Span, depth: usize) -> Option<LineKind> {
+    let shift = span.bits.saturating_sub(KEY_BITS);
+    let is_narrow = runs.iter().all(|run| word::fits_narrow(run.word));
+    if is_narrow && runs.len() <= NARROW_RUNS {
+        let is_even = |run: &Run| run.start.trailing_zeros() >= shift;
+        if runs[1..].iter().all(is_even) {
+            return Some(LineKind::Narrow { shift });
+        }
+    }
+    // Batches look into narrow lines for all of their addresses; so where they go through all
+    // tables, one more is better.
+    let is_better = !is_narrow || depth >= STEPS as usize;
+    (is_better && runs.len() <= WIDE_RUNS).then_some(LineKind::Wide)
+}
+
+/// Whether these runs of a span that so many tables lead to are neither an answer nor a line.
+pub(super) fn needs_table(runs: &[Run], span: Span, depth: usize) -> bool {
+    let is_answer = runs.len() == 1 && !word::is_below(runs[0].word);
+    !is_answer && line_for(runs, span, depth).is_none()
+}
+
+/// The width of a table for these runs of a span, after so many tables: the least at which every
+/// part is a line or an answer, if that is worth its slots; else the greatest that is.
+fn width_for(runs: &[Run], span: Span, depth: usize) -> u32 {
+    let worth = slots_for_a_run(depth) * runs.len() as u32;
     let widest = WIDTH_MAX.min(span.bits);
-    let mut width = WIDTH_MIN.min(widest);
-    while width < widest && 2 << width <= worth && !is_enough(runs, span, width) {
+    // What few runs need is spans that a line has keys for.
+    let least = if runs.len() <= NARROW_RUNS { span.bits.saturating_sub(KEY_BITS) } else { 0 };
+    let mut width = least.clamp(WIDTH_MIN, WIDTH_OF_FEW).min(widest);
+    while width < widest && 2 << width <= worth && !is_enough(runs, span, width, depth + 1) {
         width += 1;
     }
     width
 }
 
 /// Whether no part that a table of this width leaves needs a table itself.
-fn is_enough(runs: &[Run], span: Span, width: u32) -> bool {
+fn is_enough(runs: &[Run], span: Span, width: u32, depth: usize) -> bool {
     let bits = span.bits - width;
     let mut rest = runs;
     while let Some(first) = rest.first() {
@@ -118,7 +138,7 @@ fn is_enough(runs: &[Run], span: Span, width: u32) -> bool {
         let begins_amid = part.start != first.start;
         let is_one = inside == 1 && !begins_amid;
         let is_too_much = begins_amid && inside == NARROW_RUNS;
-        if !is_one && (is_too_much || line_for(&rest[..inside], part).is_none()) {
+        if !is_one && (is_too_much || line_for(&rest[..inside], part, depth).is_none()) {
             return false;
         }
         if begins_amid && first.start.trailing_zeros() < bits.saturating_sub(KEY_BITS) {
@@ -130,23 +150,22 @@ fn is_enough(runs: &[Run], span: Span, width: u32) -> bool {
 }
 
 impl Store {
-    /// The word for the runs of a span, not linked yet.
-    pub(super) fn make(&mut self, table: &Table, runs: &[Run], span: Span) -> Leaf {
+    /// The word for the runs of a span that so many tables lead to, not linked yet.
+    pub(super) fn make(&mut self, table: &Table, runs: &[Run], span: Span, depth: usize) -> Leaf {
         if let [Run { word, owner, .. }] = *runs
             && (span.bits == 0 || !word::is_below(word))
         {
             return Leaf { word, owner };
         }
-        let word = match line_for(runs, span) {
+        let word = match line_for(runs, span, depth) {
             Some(line) => self.make_line(table, runs, line),
-            None => self.make_table(table, runs, span),
+            None => self.make_table(table, runs, span, depth),
         };
         Leaf { word, owner: 0 }
     }
 
-    /// A table for the runs of a span, not linked yet.
-    pub(super) fn make_table(&mut self, table: &Table, runs: &[Run], span: Span) -> u32 {
-        let width = width_for(runs, span);
+    fn make_table(&mut self, table: &Table, runs: &[Run], span: Span, depth: usize) -> u32 {
+        let width = width_for(runs, span, depth);
         let first = self.take_table(width);
         let word = word::table(span.bits - width, first, span.start);
         let mut from = 0;
@@ -159,7 +178,7 @@ impl Store {
             let inside = runs[from..].iter().take_while(|run| u64::from(run.start) < part.end());
             mine.extend(inside);
             mine[0].start = part.start;
-            let leaf = self.make(table, &mine, part);
+            let leaf = self.make(table, &mine, part, depth + 1);
             table.slots[slot].store(leaf.word, Ordering::Relaxed);
             self.set_owner(slot, leaf.owner);
         }
@@ -186,12 +205,12 @@ impl Store {
             Kind::Answer(_) | Kind::Below { .. } => {
                 runs.push(Run { start: span.start, word: leaf.word, owner: leaf.owner });
             }
-            Kind::Narrow { shift, line } => {
-                self.append_line(table, leaf.word, (span, shift), runs);
+            Kind::Narrow { line, .. } => {
+                self.append_line(table, leaf.word, span, runs);
                 self.unlinked.push(Unlinked::Narrow(line));
             }
-            Kind::Wide { shift, line } => {
-                self.append_line(table, leaf.word, (span, shift), runs);
+            Kind::Wide { line } => {
+                self.append_line(table, leaf.word, span, runs);
                 self.unlinked.push(Unlinked::Wide(line));
             }
             Kind::Table { .. } => {
@@ -207,26 +226,9 @@ impl Store {
         }
     }
 
-    fn append_line(
-        &mut self,
-        table: &Table,
-        line: u32,
-        (span, shift): (Span, u32),
-        runs: &mut Vec<Run>,
-    ) {
-        for nth in 0..self.runs_of(line) {
-            let (key, word, owner) = self.run(table, line, nth);
-            let start = if nth == 0 { span.start } else { value_of(key, shift, span) };
-            runs.push(Run { start, word, owner });
-        }
+    fn append_line(&self, table: &Table, line: u32, span: Span, runs: &mut Vec<Run>) {
+        runs.extend((0..self.runs_of(line)).map(|nth| self.run(table, line, span, nth)));
     }
-}
-
-/// The value of a span that has this key.
-pub(super) fn value_of(key: u16, shift: u32, span: Span) -> u32 {
-    // A span has no more values than keys, so its first values' key says what is above the key.
-    let above = u64::from(span.start) >> shift >> KEY_BITS << KEY_BITS;
-    ((above | u64::from(key)) << shift) as u32
 }
 
 /// Makes one run of neighbours that say the same.
@@ -239,12 +241,22 @@ pub(super) fn merge(runs: &mut Vec<Run>) {
 /// Bits of a line's keys.
 const KEY_BITS: u32 = 16;
 
-/// Slots a table may have for each of its runs: more make lookups shorter, and the table larger
-/// than the cache.
-pub(super) const SLOTS_FOR_A_RUN: u32 = 8;
+/// Slots that a table after so many others may have for each of its runs: more make lookups
+/// shorter, and the table larger than the cache. Much may be spent on the last that batches go
+/// through for all of their addresses, for to go on alone takes an address longer than all others.
+pub(super) fn slots_for_a_run(depth: usize) -> u32 {
+    match depth {
+        0 => 4,
+        _ if depth + 1 < STEPS as usize => 8,
+        _ => 64,
+    }
+}
 
 /// The widest table. A wider one would take long to make anew when it grows.
-pub(super) const WIDTH_MAX: u32 = if cfg!(loom) { 2 } else { 13 };
+pub(super) const WIDTH_MAX: u32 = if cfg!(loom) { 2 } else { 16 };
+
+/// The widest table that is given to few runs for the sake of fewer steps.
+const WIDTH_OF_FEW: u32 = if cfg!(loom) { 1 } else { 6 };
 
 /// The narrowest table, but for spans of fewer values.
 const WIDTH_MIN: u32 = if cfg!(loom) { 1 } else { 2 };

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
-use super::parts::Span;
+use super::parts::{LineKind, Span};
 use super::word::Kind;
 use super::{LINES, SLOTS, Table, word};
 use crate::sync::Ordering;
@@ -96,21 +96,19 @@ impl Store {
         })
     }
 
-    /// Fills a line with runs that it has room for, shifted by so much; its word.
-    pub(super) fn make_line(
-        &mut self,
-        table: &Table,
-        runs: &[Run],
-        (shift, is_narrow): (u32, bool),
-    ) -> u32 {
-        if is_narrow {
-            let line = self.narrow.take(runs);
-            table.narrow[line as usize].fill(runs, shift);
-            word::narrow(shift, line)
-        } else {
-            let line = self.wide.take(runs);
-            table.wide[line as usize].fill(runs, shift);
-            word::wide(shift, line)
+    /// Fills a line with runs that it has room for; its word.
+    pub(super) fn make_line(&mut self, table: &Table, runs: &[Run], kind: LineKind) -> u32 {
+        match kind {
+            LineKind::Narrow { shift } => {
+                let line = self.narrow.take(runs);
+                table.narrow[line as usize].fill(runs, shift);
+                word::narrow(shift, line)
+            }
+            LineKind::Wide => {
+                let line = self.wide.take(runs);
+                table.wide[line as usize].fill(runs);
+                word::wide(line)
+            }
         }
     }
 
@@ -119,7 +117,7 @@ impl Store {
         match word::kind(word) {
             Kind::Answer(_) => {}
             Kind::Narrow { line, .. } => self.unlinked.push(Unlinked::Narrow(line)),
-            Kind::Wide { line, .. } => {
+            Kind::Wide { line } => {
                 for nth in 0..self.runs_of(word) {
                     self.unlink(table, table.wide[line as usize].word(nth), Span::VALUE);
                 }
@@ -144,21 +142,22 @@ impl Store {
     pub(super) fn runs_of(&self, word: u32) -> usize {
         match word::kind(word) {
             Kind::Narrow { line, .. } => self.narrow.counts[line as usize].into(),
-            Kind::Wide { line, .. } => self.wide.counts[line as usize].into(),
+            Kind::Wide { line } => self.wide.counts[line as usize].into(),
             _ => 1,
         }
     }
 
-    /// Run `nth` of a line, but for where it begins; and its key.
-    pub(super) fn run(&self, table: &Table, word: u32, nth: usize) -> (u16, u32, u8) {
-        match word::kind(word) {
-            Kind::Narrow { line, .. } => {
+    /// Run `nth` of the line that is this span's word.
+    pub(super) fn run(&self, table: &Table, line: u32, span: Span, nth: usize) -> Run {
+        match word::kind(line) {
+            Kind::Narrow { shift, line } => {
                 let (owner, line) = (self.narrow.owner(line, nth), &table.narrow[line as usize]);
-                (line.key(nth), line.word(nth), owner)
+                let start = span.value_of(line.start(nth), shift);
+                Run { start, word: line.word(nth), owner }
             }
-            Kind::Wide { line, .. } => {
+            Kind::Wide { line } => {
                 let (owner, line) = (self.wide.owner(line, nth), &table.wide[line as usize]);
-                (line.key(nth), line.word(nth), owner)
+                Run { start: line.start(nth).max(span.start), word: line.word(nth), owner }
             }
             _ => unreachable!("only lines have runs"),
         }
@@ -175,7 +174,7 @@ impl Store {
                 let end = if is_last { NARROW_RUNS } else { nth + 1 };
                 (nth..end).for_each(|nth| table.narrow[line as usize].set(nth, word));
             }
-            Kind::Wide { line, .. } => {
+            Kind::Wide { line } => {
                 self.wide.owners[line as usize * WIDE_RUNS + nth] = owner;
                 let end = if is_last { WIDE_RUNS } else { nth + 1 };
                 (nth..end).for_each(|nth| table.wide[line as usize].set(nth, word));

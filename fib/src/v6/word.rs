@@ -4,7 +4,7 @@
 //! 00 group (30)               an answer: 1 + the group, or 0 for none
 //! 01 shift (5)  line (25)     a narrow line, for the value shifted
 //! 10 shift (5)  base (25)     a table; its slot for a value is base + (value >> shift)
-//! 11 0 shift (5) line (24)    a wide line
+//! 11 0 line (29)              a wide line, for the value
 //! 11 1 slot (29)              the next window: its word is in that slot
 //! ```
 //!
@@ -26,7 +26,6 @@ pub(super) enum Kind {
         base: u32,
     },
     Wide {
-        shift: u32,
         line: u32,
     },
     Below {
@@ -49,9 +48,7 @@ pub(super) fn kind(word: u32) -> Kind {
         NARROW => Kind::Narrow { shift, line: word & INDEX },
         TABLE => Kind::Table { shift, base: word & INDEX },
         _ if word & BELOW != 0 => Kind::Below { slot: word & (BELOW - 1) },
-        _ => {
-            Kind::Wide { shift: word >> WIDE_SHIFT & SHIFTS, line: word & ((1 << WIDE_SHIFT) - 1) }
-        }
+        _ => Kind::Wide { line: word & (BELOW - 1) },
     }
 }
 
@@ -71,8 +68,8 @@ pub(super) const fn narrow(shift: u32, line: u32) -> u32 {
     NARROW << TAG_SHIFT | shift << INDEX_BITS | line
 }
 
-pub(super) const fn wide(shift: u32, line: u32) -> u32 {
-    3 << TAG_SHIFT | shift << WIDE_SHIFT | line
+pub(super) const fn wide(line: u32) -> u32 {
+    3 << TAG_SHIFT | line
 }
 
 /// A table whose slots from `first` on stand for the values from `start` on, `2^shift` each.
@@ -107,9 +104,13 @@ pub(super) const INDEX: u32 = (1 << INDEX_BITS) - 1;
 /// Bits that say by how much to shift.
 pub(super) const SHIFTS: u32 = 31;
 
-const TAG_SHIFT: u32 = 30;
+/// Where the first two bits begin.
+pub(super) const TAG_SHIFT: u32 = 30;
+
+/// The first two bits.
+pub(super) const TAGS: u32 = 3 << TAG_SHIFT;
+
 const BELOW: u32 = 1 << 29;
-const WIDE_SHIFT: u32 = 24;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -119,8 +120,6 @@ mod tests {
     fn words_are_what_they_were_made_of() {
         for shift in [0, 1, 16, 31] {
             assert_eq!(kind(narrow(shift, INDEX)), Kind::Narrow { shift, line: INDEX });
-            let line = (1 << WIDE_SHIFT) - 1;
-            assert_eq!(kind(wide(shift, line)), Kind::Wide { shift, line });
             let start = 0xa000_0000;
             let word = table(shift, 8, start);
             assert!(matches!(kind(word), Kind::Table { shift: found, .. } if found == shift));
@@ -131,8 +130,9 @@ mod tests {
             }
         }
         let slot = BELOW - 1;
+        assert_eq!(kind(wide(slot)), Kind::Wide { line: slot });
         assert_eq!(kind(below(slot)), Kind::Below { slot });
-        assert!(is_below(below(0)) && !is_below(wide(31, 1)) && !is_below(0x3fff_ffff));
+        assert!(is_below(below(0)) && !is_below(wide(1)) && !is_below(0x3fff_ffff));
         assert_eq!(kind(0x3fff_ffff), Kind::Answer(0x3fff_ffff));
         assert!(fits_narrow(0xffff) && !fits_narrow(0x1_0000) && !fits_narrow(below(0)));
     }

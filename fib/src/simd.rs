@@ -1,0 +1,137 @@
+//! Sixteen loads by one instruction (AVX-512), where a processor does that faster than one by one.
+//!
+//! `unsafe` is here for that instruction, and for reading the bytes of addresses, and for nothing
+//! else. The callers' own steps are arithmetic on registers, which is safe.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+use core::arch::x86_64::{
+    __m512i, __mmask16, _mm512_and_si512, _mm512_set1_epi32, _mm512_setzero_si512,
+};
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::sync::AtomicU32;
+
+/// Lanes of a register.
+pub(crate) const LANES: usize = 16;
+
+/// For each lane of `mask`, the element of its index, modulo the length, which is a power of two;
+/// for the others what `others` has.
+///
+/// Each load is what an acquire load is on this architecture: loads of one element are atomic,
+/// since they are aligned, and later loads are not done before (Intel's manual, VPGATHERDD: "memory
+/// ordering with other instructions follows the Intel-64 memory-ordering model").
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn gather(
+    table: &[AtomicU32],
+    index: __m512i,
+    mask: __mmask16,
+    others: __m512i,
+) -> __m512i {
+    assert!(table.len().is_power_of_two() && table.len() <= 1 << 31);
+    let index = _mm512_and_si512(index, _mm512_set1_epi32((table.len() - 1) as i32));
+    let mut found = others;
+    // SAFETY: every index is below the length, by the line before, so each of the at most sixteen
+    // loads reads an element of the slice. That they race with stores of other threads is why this
+    // is no intrinsic: the language sees loads by an instruction of the machine, as by atomics.
+    unsafe {
+        asm!(
+            "vpgatherdd {found}{{{mask}}}, [{base} + 4*{index}]",
+            found = inout(zmm_reg) found,
+            mask = inout(kreg) mask => _,
+            index = in(zmm_reg) index,
+            base = in(reg) table.as_ptr(),
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    found
+}
+
+/// As [`gather`] for every lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
+    gather(table, index, __mmask16::MAX, _mm512_setzero_si512())
+}
+
+/// Sixteen addresses as numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
+    use core::arch::x86_64::{
+        _mm_setr_epi8, _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_shuffle_epi8,
+    };
+    const {
+        // SAFETY: both are plain bytes of one size. It is run by the compiler.
+        let bytes: [u8; 4] = unsafe { core::mem::transmute(Ipv4Addr::new(1, 2, 3, 4)) };
+        assert!(matches!(bytes, [1, 2, 3, 4]), "an address is its bytes in the network's order");
+    }
+    // SAFETY: reads the 64 bytes of the array; any alignment will do.
+    let bytes = unsafe { _mm512_loadu_si512(addrs.as_ptr().cast()) };
+    let order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(order))
+}
+
+/// The bytes of four addresses, one after the other.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
+    const {
+        let addr = Ipv6Addr::new(0x0102, 0x0304, 0x0506, 0x0708, 0x090a, 0x0b0c, 0x0d0e, 0x0f10);
+        // SAFETY: both are plain bytes of one size. It is run by the compiler.
+        let bytes: [u8; 16] = unsafe { core::mem::transmute(addr) };
+        let mut nth = 0;
+        while nth < 16 {
+            assert!(bytes[nth] == nth as u8 + 1, "an address is its bytes in the network's order");
+            nth += 1;
+        }
+    }
+    // SAFETY: reads the 64 bytes of the array; any alignment will do.
+    unsafe { core::arch::x86_64::_mm512_loadu_si512(addrs.as_ptr().cast()) }
+}
+
+/// The lanes of a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn to_array(register: __m512i) -> [u32; LANES] {
+    // SAFETY: both are 64 plain bytes.
+    unsafe { core::mem::transmute(register) }
+}
+
+/// A register with these lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn from_array(lanes: &[u32; LANES]) -> __m512i {
+    // SAFETY: both are 64 plain bytes.
+    unsafe { core::mem::transmute(*lanes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn check() {
+        let table: [AtomicU32; 64] = core::array::from_fn(|n| AtomicU32::new(1000 + n as u32));
+        let index: [u32; LANES] = core::array::from_fn(|n| 7 * n as u32);
+        let register = from_array(&index);
+        let all = to_array(gather_all(&table, register));
+        assert_eq!(all, index.map(|n| 1000 + n % 64), "beyond the end it begins again");
+        let some = to_array(gather(&table, register, 0b101, register));
+        let want = core::array::from_fn(|n| if n == 0 || n == 2 { all[n] } else { index[n] });
+        assert_eq!(some, want);
+        let addrs = core::array::from_fn(|n| Ipv4Addr::from_bits(0x0102_0304 * n as u32));
+        assert_eq!(to_array(numbers(&addrs)), addrs.map(Ipv4Addr::to_bits));
+    }
+
+    #[test]
+    fn lanes_are_loaded_as_one_by_one() {
+        if std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+        {
+            // SAFETY: the processor has the instructions, by the line before.
+            unsafe { check() };
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Batches by AVX-512: each step for sixteen addresses at once, but for lines, which are looked into
+//! one by one.
+#![forbid(unsafe_code)]
+
+use core::arch::x86_64::{
+    __m512i, __mmask16, _mm_setr_epi8, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4,
+    _mm512_cmpeq_epi32_mask, _mm512_mask_mov_epi32, _mm512_maskz_mov_epi32,
+    _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_srlv_epi32,
+    _mm512_test_epi32_mask, _mm512_testn_epi32_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
+};
+use core::net::Ipv6Addr;
+
+use super::{ANSWER, LINES, NODE, STEPS, Table, word};
+use crate::group::GroupId;
+use crate::rib::{STRIDE, for_each};
+use crate::simd::{LANES, bytes_of_four, from_array, gather, gather_all, to_array};
+
+impl Table {
+    /// As [`Self::lookup_each`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    pub(crate) fn lookup_lanes<T: Copy>(
+        &self,
+        addrs: &[Ipv6Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let (large, rest) = addrs.as_chunks::<LARGE>();
+        let (large_found, found) = found.as_chunks_mut::<LARGE>();
+        for (addrs, found) in large.iter().zip(large_found) {
+            self.lookup_registers::<LARGE, { LARGE / LANES }, T>(addrs, found, &make);
+        }
+        let (small, rest) = rest.as_chunks::<SMALL>();
+        let (small_found, found) = found.as_chunks_mut::<SMALL>();
+        for (addrs, found) in small.iter().zip(small_found) {
+            self.lookup_registers::<SMALL, { SMALL / LANES }, T>(addrs, found, &make);
+        }
+        for (addr, found) in rest.iter().zip(found) {
+            *found = make(self.lookup(*addr));
+        }
+    }
+
+    /// Stage by stage for several registers, so that as many loads as possible are under way.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    fn lookup_registers<const ADDRS: usize, const COUNT: usize, T: Copy>(
+        &self,
+        addrs: &[Ipv6Addr; ADDRS],
+        found: &mut [T; ADDRS],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let changes = self.short.changes();
+        let (addrs, _) = addrs.as_chunks::<LANES>();
+        let (found, _) = found.as_chunks_mut::<LANES>();
+        let none = _mm512_setzero_si512();
+        let (mut roots, mut values, mut words) = ([none; COUNT], [none; COUNT], [none; COUNT]);
+        for nth in 0..COUNT {
+            (roots[nth], values[nth]) = heads(&addrs[nth]);
+            words[nth] = self.windows_at(roots[nth]);
+        }
+        for _ in 0..STEPS {
+            for nth in 0..COUNT {
+                words[nth] = self.step(words[nth], values[nth]);
+            }
+        }
+        let (mut lines, mut said) = ([[0; LANES]; COUNT], [[0; LANES]; COUNT]);
+        for nth in 0..COUNT {
+            let word = words[nth];
+            // Where there is no line, the first is looked into, which is never used.
+            let line = _mm512_and_si512(word, splat(word::INDEX % LINES as u32));
+            lines[nth] = to_array(_mm512_maskz_mov_epi32(is_line(word), line));
+            said[nth] = to_array(_mm512_srlv_epi32(values[nth], shifts(word)));
+        }
+        for (lines, said) in lines.iter().zip(&mut said) {
+            for lane in 0..LANES {
+                let line = &self.narrow[lines[lane] as usize % LINES];
+                said[lane] = line.find_by_mask(said[lane] as u16);
+            }
+        }
+        for nth in 0..COUNT {
+            let words =
+                _mm512_mask_mov_epi32(words[nth], is_line(words[nth]), from_array(&said[nth]));
+            self.finish(&addrs[nth], (roots[nth], words, changes), &mut found[nth], &make);
+        }
+    }
+
+    /// The words of first windows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn windows_at(&self, roots: __m512i) -> __m512i {
+        let index = _mm512_add_epi32(_mm512_slli_epi32::<1>(roots), splat(NODE as u32));
+        gather_all(self.root.as_flattened(), index)
+    }
+
+    /// Goes through a table, where there is one.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn step(&self, words: __m512i, values: __m512i) -> __m512i {
+        let is_table = _mm512_cmpeq_epi32_mask(tags(words), splat(word::TABLE));
+        let slot = _mm512_add_epi32(words, _mm512_srlv_epi32(values, shifts(words)));
+        gather(&*self.slots, slot, is_table, words)
+    }
+
+    /// From what was found to answers. What few addresses need is done for those alone.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn finish<T: Copy>(
+        &self,
+        addrs: &[Ipv6Addr; LANES],
+        (roots, said, changes): (__m512i, __m512i, u32),
+        found: &mut [T; LANES],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        // No `map`: it would be a function of its own, compiled for any processor.
+        let words = to_array(said);
+        for lane in 0..LANES {
+            found[lane] = make(GroupId::of_word(words[lane]));
+        }
+        let is_silent = _mm512_testn_epi32_mask(said, said);
+        let is_more = _mm512_test_epi32_mask(said, splat(word::TAGS));
+        if is_silent | is_more == 0 {
+            return;
+        }
+        let middle = gather(&*self.middle, roots, is_silent, _mm512_setzero_si512());
+        let left = is_more | _mm512_test_epi32_mask(middle, middle);
+        for_each(&[left.into()], |lane| {
+            let bits = addrs[lane].to_bits();
+            let word = self.answer(self.descend(words[lane], bits), bits);
+            found[lane] = make(GroupId::of_word(word));
+        });
+        let is_silent = is_silent & !left;
+        let words = to_array(self.fall_back(roots, is_silent));
+        for_each(&[is_silent.into()], |lane| found[lane] = make(GroupId::of_word(words[lane])));
+        if self.short.changes() != changes {
+            let all = is_silent | left;
+            for_each(&[all.into()], |lane| found[lane] = make(self.lookup(addrs[lane])));
+        }
+    }
+
+    /// What prefixes of up to the root's bits say.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn fall_back(&self, roots: __m512i, lanes: __mmask16) -> __m512i {
+        let index = _mm512_add_epi32(_mm512_slli_epi32::<1>(roots), splat(ANSWER as u32));
+        let said = gather(self.root.as_flattened(), index, lanes, splat(1));
+        let is_silent = _mm512_testn_epi32_mask(said, said);
+        let short = _mm512_srli_epi32::<{ STRIDE as u32 }>(roots);
+        gather(self.short.words(), short, is_silent, said)
+    }
+}
+
+/// The values of the root and of the first window, of sixteen addresses.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn heads(addrs: &[Ipv6Addr; LANES]) -> (__m512i, __m512i) {
+    // Of each address the first two bytes, and the next four, as numbers.
+    let order = _mm_setr_epi8(1, 0, -1, -1, 5, 4, 3, 2, -1, -1, -1, -1, -1, -1, -1, -1);
+    let order = _mm512_broadcast_i32x4(order);
+    let (fours, _) = addrs.as_chunks::<4>();
+    let four = |nth: usize| _mm512_shuffle_epi8(bytes_of_four(&fours[nth]), order);
+    let low = _mm512_unpacklo_epi32(four(0), four(1));
+    let high = _mm512_unpacklo_epi32(four(2), four(3));
+    // Lane 4q + r has address 4r + q so far.
+    let turn = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let roots = _mm512_permutexvar_epi32(turn, _mm512_unpacklo_epi64(low, high));
+    (roots, _mm512_permutexvar_epi32(turn, _mm512_unpackhi_epi64(low, high)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn splat(number: u32) -> __m512i {
+    _mm512_set1_epi32(number.cast_signed())
+}
+
+/// As [`word::tag`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn tags(words: __m512i) -> __m512i {
+    _mm512_srli_epi32::<{ word::TAG_SHIFT }>(words)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn is_line(words: __m512i) -> __mmask16 {
+    _mm512_cmpeq_epi32_mask(tags(words), splat(word::NARROW))
+}
+
+/// As [`word::shift_of`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn shifts(words: __m512i) -> __m512i {
+    _mm512_and_si512(_mm512_srli_epi32::<{ word::INDEX_BITS }>(words), splat(word::SHIFTS))
+}
+
+/// Addresses of a large batch that are looked up together, and of what is left of it.
+const LARGE: usize = 128;
+const SMALL: usize = 32;
