@@ -121,6 +121,13 @@ impl<S: Slot> Dir<S> {
         }
     }
 
+    /// The root, slot by slot.
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[inline]
+    pub(super) fn slots(&self) -> &[S] {
+        &*self.root
+    }
+
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
     fn fetch(&self, addrs: &[Ipv4Addr; GROUP]) {
@@ -166,7 +173,7 @@ impl<S: Slot> Dir<S> {
 
     /// What a slot of the root says of `addr`.
     #[inline]
-    fn resolve(&self, mut word: u32, addr: u32, short: &Short) -> u32 {
+    pub(super) fn resolve(&self, mut word: u32, addr: u32, short: &Short) -> u32 {
         if word & CHILD != 0 {
             word = self.chunks.get(word & !CHILD, chunk_slot(addr));
         }
@@ -231,7 +238,7 @@ fn places_of(addrs: &[Ipv4Addr; GROUP]) -> [u32; GROUP] {
 pub(super) const ROOT_BITS: u32 = 3 * STRIDE as u32;
 
 /// Addresses looked up together.
-const GROUP: usize = if cfg!(loom) { 2 } else { 32 };
+pub(super) const GROUP: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// Groups of a large batch that are timed.
 const TRIAL: usize = 1;

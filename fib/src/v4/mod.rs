@@ -25,6 +25,8 @@
 
 mod compact;
 mod dir;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod lanes;
 mod nodes;
 mod slot;
 mod space;

@@ -27,6 +27,9 @@ pub(super) trait Slot: Default + Zeroed {
 
     /// Release.
     fn set(&self, word: u32);
+
+    /// Slots by their width, for who loads several at once.
+    fn by_width(slots: &[Self]) -> ByWidth<'_>;
 }
 
 impl Slot for AtomicU16 {
@@ -45,6 +48,10 @@ impl Slot for AtomicU16 {
     #[inline]
     fn set(&self, word: u32) {
         self.store(narrow(word), Ordering::Release);
+    }
+
+    fn by_width(slots: &[Self]) -> ByWidth<'_> {
+        ByWidth::Narrow(slots)
     }
 }
 
@@ -65,6 +72,16 @@ impl Slot for AtomicU32 {
     fn set(&self, word: u32) {
         self.store(word, Ordering::Release);
     }
+
+    fn by_width(slots: &[Self]) -> ByWidth<'_> {
+        ByWidth::Wide(slots)
+    }
+}
+
+/// Slots of either width.
+pub(super) enum ByWidth<'a> {
+    Narrow(&'a [AtomicU16]),
+    Wide(&'a [AtomicU32]),
 }
 
 /// A word in 16 bits. It has to fit: see [`Slot::MAX`].

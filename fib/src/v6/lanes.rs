@@ -113,38 +113,40 @@ impl Table {
         found: &mut [T; LANES],
         make: impl Fn(GroupId) -> T,
     ) {
-        // No `map`: it would be a function of its own, compiled for any processor.
-        let words = to_array(said);
-        for lane in 0..LANES {
-            found[lane] = make(GroupId::of_word(words[lane]));
-        }
         let is_silent = _mm512_testn_epi32_mask(said, said);
-        let is_more = _mm512_test_epi32_mask(said, splat(word::TAGS));
-        if is_silent | is_more == 0 {
+        let mut left = _mm512_test_epi32_mask(said, splat(word::TAGS));
+        let mut answers = said;
+        if is_silent != 0 {
+            let middle = gather(&*self.middle, roots, is_silent, _mm512_setzero_si512());
+            left |= _mm512_test_epi32_mask(middle, middle);
+            answers = self.fall_back(roots, is_silent, said);
+        }
+        // No `map`: it would be a function of its own, compiled for any processor.
+        let answers = to_array(answers);
+        for lane in 0..LANES {
+            found[lane] = make(GroupId::of_word(answers[lane]));
+        }
+        if left | is_silent == 0 {
             return;
         }
-        let middle = gather(&*self.middle, roots, is_silent, _mm512_setzero_si512());
-        let left = is_more | _mm512_test_epi32_mask(middle, middle);
+        let words = to_array(said);
         for_each(&[left.into()], |lane| {
             let bits = addrs[lane].to_bits();
             let word = self.answer(self.descend(words[lane], bits), bits);
             found[lane] = make(GroupId::of_word(word));
         });
-        let is_silent = is_silent & !left;
-        let words = to_array(self.fall_back(roots, is_silent));
-        for_each(&[is_silent.into()], |lane| found[lane] = make(GroupId::of_word(words[lane])));
         if self.short.changes() != changes {
             let all = is_silent | left;
             for_each(&[all.into()], |lane| found[lane] = make(self.lookup(addrs[lane])));
         }
     }
 
-    /// What prefixes of up to the root's bits say.
+    /// What prefixes of up to the root's bits say of these lanes.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn fall_back(&self, roots: __m512i, lanes: __mmask16) -> __m512i {
+    fn fall_back(&self, roots: __m512i, lanes: __mmask16, others: __m512i) -> __m512i {
         let index = _mm512_add_epi32(_mm512_slli_epi32::<1>(roots), splat(ANSWER as u32));
-        let said = gather(self.root.as_flattened(), index, lanes, splat(1));
+        let said = gather(self.root.as_flattened(), index, lanes, others);
         let is_silent = _mm512_testn_epi32_mask(said, said);
         let short = _mm512_srli_epi32::<{ STRIDE as u32 }>(roots);
         gather(self.short.words(), short, is_silent, said)
