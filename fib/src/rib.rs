@@ -89,26 +89,44 @@ impl<A: Addr> Rib<A> {
 
     /// The longest prefix that covers `prefix` and is shorter.
     pub(crate) fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, GroupId)> {
-        let mut best = None;
         let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
-        let (mut depth, mut node) = (0, &self.nodes[0]);
-        loop {
+        // Of a node at `depth`, what covers the prefix.
+        let in_node = |node: u32, depth: u8| {
+            let node = &self.nodes[node as usize];
             let from = if depth == last { index_of(prefix) / 2 } else { node_index(addr, depth) };
-            if let Some(index) = node.nearest(from) {
-                best = Some((depth, index, node));
-            }
-            if depth == last {
-                break;
-            }
-            match node.child(addr.bits_at(depth, STRIDE)) {
-                Some(below) => node = &self.nodes[below as usize],
-                None => break,
-            }
-            depth += STRIDE;
+            let index = node.nearest(from)?;
+            let prefix = Prefix::around(addr, depth + index.ilog2() as u8)?;
+            Some((prefix, node.get(index)?))
+        };
+        // From the innermost node outwards: most routes have their heir near by. The first two nodes
+        // are passed over, and only looked into when nothing inside them has one.
+        let outer = if last >= 2 * STRIDE { 2 * STRIDE } else { 0 };
+        let inner =
+            self.find(addr, outer).into_iter().flat_map(|from| self.way(from, outer, prefix));
+        let mut nodes = [(0, 0); NODES_MAX];
+        let count = nodes.iter_mut().zip(inner).map(|(place, node)| *place = node).count();
+        let found = nodes[..count].iter().rev().find_map(|&(node, depth)| in_node(node, depth));
+        if found.is_some() || outer == 0 {
+            return found;
         }
-        let (depth, index, node) = best?;
-        let prefix = Prefix::around(addr, depth + index.ilog2() as u8)?;
-        Some((prefix, node.get(index)?))
+        let first = self.nodes[0].child(addr.bits_at(0, STRIDE));
+        first.and_then(|node| in_node(node, STRIDE)).or_else(|| in_node(0, 0))
+    }
+
+    /// The nodes on the way from one at `depth` to that of `prefix`, as far as they exist.
+    fn way(
+        &self,
+        from: usize,
+        depth: u8,
+        prefix: Prefix<A>,
+    ) -> impl Iterator<Item = (u32, u8)> + '_ {
+        let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
+        core::iter::successors(Some((from as u32, depth)), move |&(node, depth)| {
+            let is_last = depth >= last;
+            let value = if is_last { 0 } else { addr.bits_at(depth, STRIDE) };
+            let below = self.nodes[node as usize].child(value).filter(|_| !is_last)?;
+            Some((below, depth + STRIDE))
+        })
     }
 
     /// The node for lengths `depth + 1 ..= depth + STRIDE` on the way to `addr`.
@@ -494,6 +512,9 @@ fn spread(bits: [u64; 4]) -> [u64; 4] {
     };
     [twice(bits[0]), twice(bits[0] >> 32), twice(bits[1]), twice(bits[1] >> 32)]
 }
+
+/// Nodes on the way to a prefix, at most.
+const NODES_MAX: usize = 128 / STRIDE as usize;
 
 /// Routes from which on a table's memory is worth huge pages.
 pub(crate) const LARGE: usize = 1 << 13;

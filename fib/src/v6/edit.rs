@@ -169,26 +169,14 @@ impl Editor {
         span: Span,
         paint: Paint,
     ) -> bool {
-        let has_room = match word::kind(line) {
-            Kind::Narrow { shift, .. } => {
-                span.bits >= shift && word::fits_narrow(paint.leaf().word)
-            }
-            Kind::Wide { .. } => true,
-            _ => false,
-        };
-        if !has_room {
+        let is_narrow = word::tag(line) == word::NARROW;
+        if is_narrow && !word::fits_narrow(paint.leaf().word) {
             return false;
         }
-        let count = self.store.runs_of(line);
-        let start = |nth: usize| match nth {
-            _ if nth == count => part.span.end(),
-            _ => self.store.run(table, line, part.span, nth).start.into(),
-        };
-        let at = |value: u64| (0..=count).find(|&nth| start(nth) == value);
-        let (Some(first), Some(end)) = (at(span.start.into()), at(span.end())) else {
+        let Some(runs) = self.store.runs_that_are(table, (line, part.span), span) else {
             return false;
         };
-        self.paint_runs(table, (line, part), first..end, paint);
+        self.paint_runs(table, (line, part), runs, paint);
         true
     }
 
@@ -271,7 +259,7 @@ impl Editor {
         paint: Paint,
     ) {
         for nth in runs {
-            let Run { word, owner, .. } = self.store.run(table, line, part.span, nth);
+            let (word, owner) = self.store.said(table, line, nth);
             if let Kind::Below { slot } = word::kind(word) {
                 let place = Place::Slot(slot as usize);
                 self.paint(table, Part { place, span: Span::WINDOW }, paint);
@@ -279,15 +267,7 @@ impl Editor {
                 self.store.set_run(table, line, nth, (leaf.word, leaf.owner));
             }
         }
-        let count = self.store.runs_of(line);
-        let differs = |nth: &usize| {
-            let of = |nth| {
-                let Run { word, owner, .. } = self.store.run(table, line, part.span, nth);
-                (word, owner)
-            };
-            of(*nth) != of(*nth - 1)
-        };
-        if 2 * (1 + (1..count).filter(differs).count()) <= count {
+        if 2 * self.store.distinct(table, line) <= self.store.runs_of(line) {
             self.change(table, part, |_, _| {});
         }
     }

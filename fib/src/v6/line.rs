@@ -103,10 +103,15 @@ impl Wide {
     /// The word of the run `value` is in.
     #[inline]
     pub(super) fn find(&self, value: u32) -> u32 {
-        let key = |nth: usize| self.keys[nth].load(Ordering::Relaxed);
+        self.words[self.rank(value)].load(Ordering::Acquire)
+    }
+
+    /// The index of the run `value` is in.
+    #[inline]
+    pub(super) fn rank(&self, value: u32) -> usize {
         // All of them: to end at the first would be a guess.
-        let rank = (0..WIDE_RUNS).filter(|&nth| key(nth) < value).count();
-        self.words[rank % WIDE_RUNS].load(Ordering::Acquire)
+        let below = |key: &&AtomicU32| key.load(Ordering::Relaxed) < value;
+        self.keys.iter().filter(below).count() % WIDE_RUNS
     }
 
     /// As [`Narrow::fill`], of whole values.

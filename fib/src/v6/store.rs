@@ -4,6 +4,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
 use super::parts::{LineKind, Span};
@@ -161,6 +162,57 @@ impl Store {
             }
             _ => unreachable!("only lines have runs"),
         }
+    }
+
+    /// What is said of run `nth` of a line, and the run's owner.
+    pub(super) fn said(&self, table: &Table, line: u32, nth: usize) -> (u32, u8) {
+        match word::kind(line) {
+            Kind::Narrow { line, .. } => {
+                (table.narrow[line as usize].word(nth), self.narrow.owner(line, nth))
+            }
+            Kind::Wide { line } => {
+                (table.wide[line as usize].word(nth), self.wide.owner(line, nth))
+            }
+            _ => unreachable!("only lines have runs"),
+        }
+    }
+
+    /// Which runs of the line that is a span's word are these values, if any are exactly these.
+    pub(super) fn runs_that_are(
+        &self,
+        table: &Table,
+        (line, span): (u32, Span),
+        values: Span,
+    ) -> Option<Range<usize>> {
+        let last = (values.end() - 1) as u32;
+        let (first, end) = match word::kind(line) {
+            Kind::Narrow { shift, .. } if values.bits < shift => return None,
+            Kind::Narrow { shift, line } => {
+                let line = &table.narrow[line as usize];
+                (line.rank((values.start >> shift) as u16), line.rank((last >> shift) as u16) + 1)
+            }
+            Kind::Wide { line } => {
+                let line = &table.wide[line as usize];
+                (line.rank(values.start), line.rank(last) + 1)
+            }
+            _ => return None,
+        };
+        let start = |nth: usize| match nth {
+            _ if nth == self.runs_of(line) => span.end(),
+            _ => self.run(table, line, span, nth).start.into(),
+        };
+        let are = start(first) == values.start.into() && start(end) == values.end();
+        are.then_some(first..end)
+    }
+
+    /// How many runs of a line are left if neighbours that say the same are one.
+    pub(super) fn distinct(&self, table: &Table, line: u32) -> usize {
+        let mut before = self.said(table, line, 0);
+        let differs = |&nth: &usize| {
+            let said = self.said(table, line, nth);
+            said != core::mem::replace(&mut before, said)
+        };
+        1 + (1..self.runs_of(line)).filter(differs).count()
     }
 
     /// Changes what is said of a run of a line, for readers too.
