@@ -11,7 +11,7 @@ use nearhop_fib::{
     FlowHash, Group, GroupId, IpPrefix, Online, Options, Selected, V4Form, fib_with,
 };
 
-/// Two nodes, each of them a line, are filled before they are linked: nobody sees an empty one.
+/// A line is filled before it is linked: nobody sees an empty one.
 #[test]
 fn a_new_v6_prefix_is_seen_whole_or_not_at_all() {
     check_steps(
@@ -26,20 +26,26 @@ fn a_new_v6_prefix_is_seen_whole_or_not_at_all() {
 /// one was then serves another prefix, once nobody is in it.
 #[test]
 fn v6_lines_are_not_reused_under_a_reader() {
-    for (place, allowed) in [
-        ("c000::", [Selected::Local, Selected::Blackhole].as_slice()),
-        ("d000::", &[Selected::Local]),
-    ] {
-        check_steps(
-            &[("c000::/3", LOCAL)],
-            &[Step::Insert("c000::/4", BLACKHOLE), Step::Insert("4000::/4", PROHIBIT)],
-            place,
-            allowed,
-        );
-    }
+    check_steps(
+        &[("c000::/4", LOCAL)],
+        &[Step::Insert("d000::/4", BLACKHOLE), Step::Insert("4000::/4", PROHIBIT)],
+        "c000::",
+        &[Selected::Local],
+    );
 }
 
-/// Nodes that no route is in any more go, and serve another prefix.
+/// What prefixes say that end in the stride after the root's is in a table that comes and goes.
+#[test]
+fn a_v6_table_of_short_prefixes_is_not_reused_under_a_reader() {
+    check_steps(
+        &[("::/0", BLACKHOLE), ("c000::/3", LOCAL)],
+        &[Step::Remove("c000::/3"), Step::Insert("4000::/3", PROHIBIT)],
+        "c000::",
+        &[Selected::Local, Selected::Blackhole],
+    );
+}
+
+/// A window that no route is in any more goes, and its line serves another prefix.
 #[test]
 fn a_v6_node_that_vanishes_is_not_reused_under_a_reader() {
     check_steps(
