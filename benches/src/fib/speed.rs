@@ -143,6 +143,7 @@ fn sample<W: Word>(
     match mode {
         Mode::Batch(batch) => {
             let mut out = vec![0; batch];
+            contestant.touch(keys);
             let start = Nanos::now();
             contestant.pass(keys, batch, &mut out);
             let taken = Nanos::now().since(start);

@@ -6,7 +6,7 @@ use ip_network_table_deps_treebitmap::address::Address;
 use nearhop::time::Nanos;
 use prefix_trie::{Prefix, PrefixMap};
 
-use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained};
+use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained, touch};
 use crate::fib::keys::{Keys, Route, Routes, Word};
 use crate::report::BenchError;
 
@@ -67,6 +67,10 @@ where
     fn insert(&mut self, route: &Route<W>) -> Result<(), BenchError> {
         self.map.insert((route.bits, route.len), route.hop);
         Ok(())
+    }
+
+    fn touch(&self, keys: &Keys<W>) {
+        touch(&keys.bits);
     }
 
     fn remove(&mut self, route: &Route<W>) -> Result<(), BenchError> {
@@ -130,6 +134,10 @@ impl<W: Word<Addr: Address>> Contestant<W> for Treebitmap<W> {
     fn insert(&mut self, route: &Route<W>) -> Result<(), BenchError> {
         self.table.insert(route.bits.addr(), u32::from(route.len), route.hop);
         Ok(())
+    }
+
+    fn touch(&self, keys: &Keys<W>) {
+        touch(&keys.addrs);
     }
 
     fn remove(&mut self, route: &Route<W>) -> Result<(), BenchError> {

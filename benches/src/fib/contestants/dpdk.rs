@@ -46,7 +46,7 @@ mod with {
 
     use nearhop::time::Nanos;
 
-    use crate::fib::contestant::{Contestant, Facts, Maker, NONE};
+    use crate::fib::contestant::{Contestant, Facts, Maker, NONE, touch};
     use crate::fib::ffi::dpdk::{self, Key, Kind, Table};
     use crate::fib::keys::{HOPS, Keys, Route, Routes, Word};
     use crate::report::BenchError;
@@ -164,6 +164,10 @@ mod with {
         fn insert(&mut self, route: &Route<W>) -> Result<(), BenchError> {
             let outcome = self.built.table.add(&route.bits.wire(), route.len, route.hop);
             outcome.map_err(|error| refused(self.name, route, &error))
+        }
+
+        fn touch(&self, keys: &Keys<W>) {
+            touch(&keys.wire);
         }
 
         fn remove(&mut self, route: &Route<W>) -> Result<(), BenchError> {

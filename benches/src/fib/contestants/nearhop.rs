@@ -4,7 +4,7 @@
 use nearhop::time::Nanos;
 use nearhop_fib::{Group, GroupId, Memory, Reader, Writer, fib};
 
-use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained};
+use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained, touch};
 use crate::fib::keys::{HOPS, Keys, Route, Routes};
 use crate::fib::lookup::{Lookup, prefix};
 use crate::report::BenchError;
@@ -103,6 +103,10 @@ impl<W: Lookup> Contestant<W> for Nearhop {
         let group = self.hops.group(route.hop);
         self.writer.insert(prefix(route), group).map_err(BenchError::environment)?;
         Ok(())
+    }
+
+    fn touch(&self, keys: &Keys<W>) {
+        touch(&keys.addrs);
     }
 
     fn remove(&mut self, route: &Route<W>) -> Result<(), BenchError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nearhop::time::Nanos;
 
-use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained};
+use crate::fib::contestant::{Contestant, Facts, Maker, NONE, batches, chained, touch};
 use crate::fib::ffi::planb::{Library, Prefix, Table};
 use crate::fib::keys::{Keys, Route, Routes, Word};
 use crate::report::BenchError;
@@ -74,6 +74,10 @@ impl Contestant<u128> for PlanB {
 
     fn insert(&mut self, _: &Route<u128>) -> Result<(), BenchError> {
         Err(BenchError::environment("PlanB is built anew, never changed"))
+    }
+
+    fn touch(&self, keys: &Keys<u128>) {
+        touch(&keys.tops);
     }
 
     fn remove(&mut self, _: &Route<u128>) -> Result<(), BenchError> {
