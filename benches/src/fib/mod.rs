@@ -17,6 +17,8 @@ mod updates;
 
 use std::path::Path;
 
+use nearhop_fib::batch_code;
+
 use self::contestant::{Contestant, Maker};
 use self::contestants::crates::{PrefixTrie, Treebitmap};
 use self::contestants::nearhop::Nearhop;
@@ -97,7 +99,7 @@ fn family<W: Lookup>(
     rows: &mut Vec<Row>,
 ) -> Result<Vec<Column>, BenchError> {
     let (family, rounds) = (W::FAMILY, wish.repeat as usize);
-    println!("\n{family}: {} routes", routes.0.len());
+    println!("\n{family}: {} routes; nearhop's batches by {} code", routes.0.len(), batch_code());
     let columns = speed::measure(&mut field, routes, family, rounds)?;
     eprintln!("changing {family} routes");
     let known = changes(&mut field, routes, rounds)?;
