@@ -14,7 +14,7 @@
 //! * A change of liveness is one byte, and moves every prefix of every group at once.
 //!
 //! What readers see is made of atomics, so that a mistake here could give a wrong answer, but never
-//! undefined behaviour. `unsafe` is in four small files: one gives out zeroed memory and prefetches,
+//! undefined behaviour. `unsafe` is in five small files: one gives out zeroed memory and prefetches,
 //! the others use instructions that not every processor has, or that have no safe name.
 #![no_std]
 

@@ -1,6 +1,6 @@
 //! Zeroed memory for tables: large, on huge pages where the system gives them, and never moved.
 //!
-//! The one file of this crate with `unsafe` in it. What it hands out are slices of atomics, which
+//! `unsafe` is here for that memory, and for two instructions. What it hands out are slices of atomics, which
 //! all zeros are a valid value of, and which live as long as the [`Slab`].
 #![allow(unsafe_code)]
 
@@ -120,6 +120,7 @@ mod real {
         /// Asks for huge pages, for what has been touched too. A system that refuses gives small
         /// ones: slower, and right all the same. To be called once a table is large: a huge page
         /// costs its whole size, and the time to clear it, as soon as one byte is touched.
+        #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
         pub(crate) fn use_huge_pages(&self) {
             #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
             if self.bytes() >= HUGE_PAGE {
@@ -134,6 +135,7 @@ mod real {
 
         /// Gives the memory back; from then on every element is zero. For elements that nobody
         /// reads any more, so that it does not matter that other systems than Linux keep them.
+        #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
         pub(crate) fn let_go(&self) {
             #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
             if self.bytes() >= HUGE_PAGE {

@@ -32,7 +32,7 @@ pub(crate) fn gather(
     others: __m512i,
 ) -> __m512i {
     assert!(table.len().is_power_of_two() && table.len() <= 1 << 31);
-    let index = _mm512_and_si512(index, _mm512_set1_epi32((table.len() - 1) as i32));
+    let index = _mm512_and_si512(index, _mm512_set1_epi32((table.len() as u32 - 1).cast_signed()));
     let mut found = others;
     // SAFETY: every index is below the length, by the line before, so each of the at most sixteen
     // loads reads an element of the slice. That they race with stores of other threads is why this
@@ -55,7 +55,7 @@ pub(crate) fn gather(
 #[target_feature(enable = "avx512f")]
 pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     assert!(table.len().is_power_of_two() && table.len() <= 1 << 31);
-    let index = _mm512_and_si512(index, _mm512_set1_epi32((table.len() - 1) as i32));
+    let index = _mm512_and_si512(index, _mm512_set1_epi32((table.len() as u32 - 1).cast_signed()));
     let mut found = _mm512_setzero_si512();
     // SAFETY: as in `gather`. The mask is made here, of a number: compilers make it of whatever
     // another mask register holds, and then this waits for what that was computed from.
@@ -80,6 +80,7 @@ pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
+    #[allow(clippy::cast_ptr_alignment, reason = "it is looked at in the next line")]
     let pairs = table.as_ptr().cast::<AtomicU32>();
     assert!(pairs.is_aligned() && table.len().is_multiple_of(2));
     // SAFETY: the slice's own memory, as half as many elements of twice the size, aligned by the
@@ -199,7 +200,7 @@ mod tests {
         let want = core::array::from_fn(|n| if n == 0 || n == 2 { all[n] } else { index[n] });
         assert_eq!(some, want);
         let halves: [AtomicU32; 64] =
-            core::array::from_fn(|n| AtomicU32::new((2 * n | (2 * n + 1) << 16) as u32));
+            core::array::from_fn(|n| AtomicU32::new(((2 * n) | ((2 * n + 1) << 16)) as u32));
         // SAFETY: the array's own memory, seen in halves.
         let halves = unsafe { core::slice::from_raw_parts(halves.as_ptr().cast(), 128) };
         assert_eq!(to_array(gather_halves(halves, register)), index.map(|n| n % 128));

@@ -98,7 +98,7 @@ impl<S: Slot> Dir<S> {
         let mut others = 0;
         for said in said {
             let groups = _mm512_sub_epi32(said, _mm512_set1_epi32(1));
-            others |= _mm512_cmpge_epu32_mask(groups, _mm512_set1_epi32(S::MAX as i32));
+            others |= _mm512_cmpge_epu32_mask(groups, _mm512_set1_epi32(S::MAX.cast_signed()));
         }
         if others != 0 {
             return self.others_by_lanes(addrs, at, found, make);
@@ -140,7 +140,7 @@ impl<S: Slot> Dir<S> {
             let is_silent = _mm512_testn_epi32_mask(said, said);
             store(gather(table.short.words(), short, is_silent, said), found, &make);
             // Few addresses are in a chunk.
-            let chunks = _mm512_cmpgt_epu32_mask(said, _mm512_set1_epi32(S::MAX as i32));
+            let chunks = _mm512_cmpgt_epu32_mask(said, _mm512_set1_epi32(S::MAX.cast_signed()));
             let words = to_array(said);
             for_each(&[chunks.into()], |lane| {
                 let (word, addr) = (S::word(words[lane]), addrs[lane].to_bits());

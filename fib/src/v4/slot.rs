@@ -29,6 +29,7 @@ pub(super) trait Slot: Default + Zeroed {
     fn set(&self, word: u32);
 
     /// Slots by their width, for who loads several at once.
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
     fn by_width(slots: &[Self]) -> ByWidth<'_>;
 }
 
@@ -50,6 +51,7 @@ impl Slot for AtomicU16 {
         self.store(narrow(word), Ordering::Release);
     }
 
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
     fn by_width(slots: &[Self]) -> ByWidth<'_> {
         ByWidth::Narrow(slots)
     }
@@ -73,12 +75,14 @@ impl Slot for AtomicU32 {
         self.store(word, Ordering::Release);
     }
 
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
     fn by_width(slots: &[Self]) -> ByWidth<'_> {
         ByWidth::Wide(slots)
     }
 }
 
 /// Slots of either width.
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 pub(super) enum ByWidth<'a> {
     Narrow(&'a [AtomicU16]),
     Wide(&'a [AtomicU32]),

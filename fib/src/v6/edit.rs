@@ -106,7 +106,7 @@ impl Editor {
                 return self.say(table, whole, Span::around(value, end - edit.len), edit.paint);
             }
             let part = self.part_of(table, whole, Span::around(value, 0));
-            match self.find(table, part, value) {
+            match Self::find(table, part, value) {
                 Kind::Below { .. } if edit.empty == Some(end) => {
                     return self.take_window(table, part, value, edit.paint.leaf());
                 }
@@ -133,7 +133,7 @@ impl Editor {
     }
 
     /// What is said of a value of a part that is no table.
-    fn find(&self, table: &Table, part: Part, value: u32) -> Kind {
+    fn find(table: &Table, part: Part, value: u32) -> Kind {
         let word = part.place.load(table);
         word::kind(match word::kind(word) {
             Kind::Wide { line } => table.wide[line as usize].find(value),
@@ -149,7 +149,7 @@ impl Editor {
         let part = self.part_of(table, whole, span);
         let word = part.place.load(table);
         if matches!(word::kind(word), Kind::Table { .. }) {
-            for (slot, inner) in part.span.parts_within(word, span) {
+            for (slot, inner) in Span::parts_within(word, span) {
                 self.paint(table, Part { place: Place::Slot(slot), span: inner }, paint);
             }
             self.path.push(part);
@@ -302,12 +302,12 @@ impl Editor {
             let worth = slots_for_a_run(*depth) * *runs_in(&mut self.store, table, *outer);
             width < WIDTH_MAX.min(outer.span.bits) && 2 << width <= worth
         };
-        match (self.depth..).zip(path.iter().copied()).find(is_too_narrow) {
-            Some(outer) => self.make_anew(table, outer, Some((part.span, runs))),
-            None => {
-                let leaf = self.store.make(table, runs, part.span, depth);
-                self.link(table, part.place, leaf);
-            }
+        let outer = (self.depth..).zip(path.iter().copied()).find(is_too_narrow);
+        if let Some(outer) = outer {
+            self.make_anew(table, outer, Some((part.span, runs)));
+        } else {
+            let leaf = self.store.make(table, runs, part.span, depth);
+            self.link(table, part.place, leaf);
         }
         self.path = path;
     }

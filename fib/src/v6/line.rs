@@ -218,7 +218,7 @@ mod tests {
         }
         for key in 0..=u16::MAX {
             let value = base + (u32::from(key) << shift);
-            let want = runs.iter().rfind(|run| run.start <= value).unwrap();
+            let Some(want) = runs.iter().rfind(|run| run.start <= value) else { panic!("{value}") };
             assert_eq!(narrow.find(key), want.word, "{key:#x} of {runs:x?}");
             if is_for_both {
                 assert_eq!(wide.find(value), want.word, "{key:#x} of {runs:x?}");

@@ -52,12 +52,11 @@ impl Span {
 
     /// The slots of the table that is this span's word, and what each stands for.
     pub(super) fn parts(self, word: u32) -> impl Iterator<Item = (usize, Self)> + use<> {
-        self.parts_within(word, self)
+        Self::parts_within(word, self)
     }
 
-    /// Those of [`Self::parts`] that are within a span of more values than one of them.
+    /// The slots of a table for a span of more values than one of them stands for.
     pub(super) fn parts_within(
-        self,
         word: u32,
         span: Self,
     ) -> impl Iterator<Item = (usize, Self)> + use<> {

@@ -108,6 +108,7 @@ pub(super) const SHIFTS: u32 = 31;
 pub(super) const TAG_SHIFT: u32 = 30;
 
 /// The first two bits.
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 pub(super) const TAGS: u32 = 3 << TAG_SHIFT;
 
 const BELOW: u32 = 1 << 29;

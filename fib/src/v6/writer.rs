@@ -11,7 +11,7 @@ use super::{ANSWER, MIDDLES, ROOT_BITS, Table, WINDOW, root_of};
 use crate::addr::Addr;
 use crate::group::GroupId;
 use crate::prefix::Prefix;
-use crate::rib::{LARGE, Rib, STRIDE, for_each};
+use crate::rib::{LARGE, Node, Rib, STRIDE, for_each};
 use crate::sync::Ordering;
 
 /// The routes, and the books of the trie's memory.
@@ -62,10 +62,12 @@ impl TableWriter {
             table.use_huge_pages();
         }
         if old != Some(group) {
-            match prefix.len() {
-                ..=ROOT_LEN => self.write_root(table, prefix, leaf.word),
-                ..=MIDDLE_LEN => self.write_middle(table, prefix, leaf.word),
-                _ => self.edit(table, prefix, Paint::Cover(leaf)),
+            if prefix.len() <= ROOT_LEN {
+                self.write_root(table, prefix, leaf.word);
+            } else if prefix.len() <= MIDDLE_LEN {
+                self.write_middle(table, prefix, leaf.word);
+            } else {
+                self.edit(table, prefix, Paint::Cover(leaf));
             }
             self.hand_back(table, freed);
         }
@@ -88,13 +90,13 @@ impl TableWriter {
                 owner: heir.len() + 1,
             })
         };
-        match prefix.len() {
-            ..=ROOT_LEN => self.write_root(table, prefix, longer_than(STRIDE).word),
-            ..=MIDDLE_LEN => self.write_middle(table, prefix, longer_than(ROOT_LEN).word),
-            len => {
-                let paint = Paint::Uncover { owner: len + 1, heir: longer_than(MIDDLE_LEN) };
-                self.edit(table, prefix, paint);
-            }
+        if prefix.len() <= ROOT_LEN {
+            self.write_root(table, prefix, longer_than(STRIDE).word);
+        } else if prefix.len() <= MIDDLE_LEN {
+            self.write_middle(table, prefix, longer_than(ROOT_LEN).word);
+        } else {
+            let paint = Paint::Uncover { owner: prefix.len() + 1, heir: longer_than(MIDDLE_LEN) };
+            self.edit(table, prefix, paint);
         }
         self.hand_back(table, freed);
         Some(old)
@@ -165,7 +167,7 @@ impl TableWriter {
         table.short.begin_change();
         let store = &mut self.editor.store;
         let mut first = place.load(Ordering::Relaxed);
-        if self.routes.node(addr, ROOT_LEN).is_none_or(|node| node.has_no_prefix()) {
+        if self.routes.node(addr, ROOT_LEN).is_none_or(Node::has_no_prefix) {
             place.store(0, Ordering::Release);
             if first != 0 {
                 store.unlinked.push(Unlinked::Table { first, width: STRIDE.into() });
@@ -175,7 +177,9 @@ impl TableWriter {
         if first == 0 {
             first = store.take_table(STRIDE.into());
             let slots = &table.slots[first as usize..][..MIDDLES];
-            slots.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+            for slot in slots {
+                slot.store(0, Ordering::Relaxed);
+            }
         }
         for_each(&self.routes.decided(prefix), |value| {
             table.slots[first as usize + value].store(word, Ordering::Release);

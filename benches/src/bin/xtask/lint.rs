@@ -9,6 +9,11 @@ use crate::report::Outcome;
 pub const STEPS: &[Step] = &[
     Step { name: "fmt", about: "formatting", run: fmt },
     Step { name: "clippy", about: "compiler and clippy, warnings refused", run: clippy },
+    Step {
+        name: "no-std",
+        about: "the forwarding tables without the standard library",
+        run: no_std,
+    },
     Step { name: "doc", about: "documentation builds, links resolve", run: doc },
     Step { name: "fuzz", about: "the fuzz targets: formatting, warnings refused", run: fuzz },
     Step { name: "deny", about: "bans, licences and sources of all dependencies", run: deny },
@@ -21,6 +26,13 @@ fn fmt() -> Outcome {
 
 fn clippy() -> Outcome {
     run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The crate says `no_std`, so that whatever needs the standard library in it fails to compile where the
+/// feature of that name is off.
+fn no_std() -> Outcome {
+    let crate_alone = ["--package", "nearhop-fib", "--no-default-features", "--lib"];
+    run(cargo(["clippy"]).args(crate_alone).args(["--", "-D", "warnings"]))
 }
 
 fn doc() -> Outcome {
