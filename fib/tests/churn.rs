@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use common::{Golden, Numbers, boundaries, look_up, prefix_of, with_groups};
-use nearhop_fib::{GroupId, IpPrefix, Memory, Reader, Writer};
+use nearhop_fib::{GroupId, Handle, IpPrefix, Memory, Reader, Writer};
 
 #[test]
 fn a_v6_allocation() {
@@ -19,6 +19,41 @@ fn a_v6_allocation() {
 #[test]
 fn a_v6_site_down_to_hosts() {
     churn(&Ground { v6: true, base: 0x2001_0db8_ffff << 80, fixed: 48, lens: 45..=128 });
+}
+
+/// Numbers of groups that fit 16 bits beside such as do not: lines of both kinds, which become each
+/// other.
+#[test]
+fn a_v6_allocation_of_many_groups() {
+    let (writer, handle, groups) = with_groups(1, 0x1_0000 + 40);
+    let groups = [&groups[..24], &groups[0xfff0..]].concat();
+    let ground = Ground { v6: true, base: 0x2001_0db8 << 96, fixed: 32, lens: 25..=64 };
+    churn_with(&ground, writer, &handle, &groups);
+}
+
+/// Parts of a window that fill up and empty again one after the other, while one route keeps the
+/// window: the memory of each serves the next.
+#[test]
+fn a_v6_window_that_stays_in_use() {
+    let (mut writer, _, groups) = with_groups(1, 64);
+    writer.insert(prefix_of(true, 0x2001_ffff << 96, 32), groups[0]).unwrap();
+    let mut sizes = vec![writer.memory().v6];
+    for part in 0..12_u128 {
+        let mut numbers = Numbers(7);
+        let prefixes: Vec<IpPrefix> = (0..4000)
+            .map(|_| prefix_of(true, ((0x2001_0d00 + part) << 96) | numbers.bits() >> 32, 48))
+            .collect();
+        for &prefix in &prefixes {
+            writer.insert(prefix, numbers.pick(&groups)).unwrap();
+        }
+        for &prefix in &prefixes {
+            writer.remove(prefix).unwrap();
+        }
+        assert_eq!((writer.reclaim(), writer.len()), (0, (0, 1)));
+        sizes.push(writer.memory().v6);
+    }
+    // Eleven more parts take less than a quarter of what the first did.
+    assert!(4 * (sizes[12] - sizes[1]) < sizes[1] - sizes[0], "{sizes:?}");
 }
 
 #[test]
@@ -64,12 +99,16 @@ struct Ground {
 }
 
 fn churn(ground: &Ground) {
-    let (mut writer, handle, groups) = with_groups(1, 64);
+    let (writer, handle, groups) = with_groups(1, 64);
+    churn_with(ground, writer, &handle, &groups);
+}
+
+fn churn_with(ground: &Ground, mut writer: Writer, handle: &Handle, groups: &[GroupId]) {
     let mut reader = handle.reader().unwrap();
     let sizes: Vec<Memory> = (0..3)
         .map(|_| {
             // The same numbers each time: what the first round took must do for the next.
-            round(ground, &mut writer, &mut reader, &groups, &mut Numbers(0x5eed));
+            round(ground, &mut writer, &mut reader, groups, &mut Numbers(0x5eed));
             assert_eq!(writer.reclaim(), 0);
             writer.memory()
         })

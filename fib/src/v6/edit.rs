@@ -312,38 +312,40 @@ impl Editor {
         self.path = path;
     }
 
-    /// Makes a table anew to which so many others lead, with these runs for a part of it.
+    /// Makes a table anew to which so many others lead, with these runs for a part of it. Gives back how
+    /// many runs it tells apart.
     fn make_anew(
         &mut self,
         table: &Table,
         (depth, part): (usize, Part),
         instead: Option<(Span, &[Run])>,
-    ) {
+    ) -> u32 {
         let mut runs = Vec::new();
         self.store.take_apart(table, self.leaf(table, part.place), part.span, instead, &mut runs);
         merge(&mut runs);
         let leaf = self.store.make(table, &runs, part.span, depth);
         self.link(table, part.place, leaf);
+        runs.len() as u32
     }
 
-    /// Notes that a prefix began or ceased to decide whole words, and makes the outermost table anew
-    /// that has become far too wide.
+    /// Notes with the innermost table that a prefix began or ceased to decide whole words. If it has
+    /// become far too wide it is made anew, and then perhaps those around it.
     fn count(&mut self, table: &Table, paint: Paint) {
-        for outer in &self.path {
-            let count = runs_in(&mut self.store, table, *outer);
-            *count = match paint {
-                Paint::Cover(_) => count.saturating_add(1),
-                Paint::Uncover { .. } => count.saturating_sub(1).max(1),
-            };
-        }
         let path = core::mem::take(&mut self.path);
-        let is_too_wide = |(depth, outer): &(usize, Part)| {
-            let (_, width) = outer.span.table(outer.place.load(table));
-            let runs = *runs_in(&mut self.store, table, *outer);
-            width > 4 && 1 << width > 4 * slots_for_a_run(*depth) * runs
+        let mut lost = match paint {
+            Paint::Cover(_) => -1,
+            Paint::Uncover { .. } => 1,
         };
-        if let Some(outer) = (self.depth..).zip(path.iter().copied()).find(is_too_wide) {
-            self.make_anew(table, outer, None);
+        for (nth, &part) in path.iter().enumerate().rev() {
+            let count = runs_in(&mut self.store, table, part);
+            *count = count.saturating_add_signed(-lost).max(1);
+            let (before, depth) = (*count, self.depth + nth);
+            let (_, width) = part.span.table(part.place.load(table));
+            if width <= 4 || 1 << width <= 4 * slots_for_a_run(depth) * before {
+                break;
+            }
+            let after = self.make_anew(table, (depth, part), None);
+            lost = before.saturating_sub(after).cast_signed();
         }
         self.path = path;
     }

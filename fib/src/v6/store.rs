@@ -28,10 +28,9 @@ pub(super) struct Store {
 
 /// Lines of one kind.
 struct Lines<const RUNS: usize> {
-    /// For each line how many runs it has.
-    counts: Vec<u8>,
-    /// For each run of each line, 1 + the length of the prefix that decides it; 0 is none.
-    owners: Vec<u8>,
+    /// For each line, how many runs it has; then for each run 1 + the length of the prefix that
+    /// decides it, or 0. Side by side, for they are read together.
+    books: Vec<u8>,
     used: usize,
     free: Vec<u32>,
 }
@@ -142,8 +141,8 @@ impl Store {
     /// How many runs a line has.
     pub(super) fn runs_of(&self, word: u32) -> usize {
         match word::kind(word) {
-            Kind::Narrow { line, .. } => self.narrow.counts[line as usize].into(),
-            Kind::Wide { line } => self.wide.counts[line as usize].into(),
+            Kind::Narrow { line, .. } => self.narrow.count(line),
+            Kind::Wide { line } => self.wide.count(line),
             _ => 1,
         }
     }
@@ -222,12 +221,12 @@ impl Store {
         let is_last = nth + 1 == self.runs_of(line);
         match word::kind(line) {
             Kind::Narrow { line, .. } => {
-                self.narrow.owners[line as usize * NARROW_RUNS + nth] = owner;
+                self.narrow.set_owner(line, nth, owner);
                 let end = if is_last { NARROW_RUNS } else { nth + 1 };
                 (nth..end).for_each(|nth| table.narrow[line as usize].set(nth, word));
             }
             Kind::Wide { line } => {
-                self.wide.owners[line as usize * WIDE_RUNS + nth] = owner;
+                self.wide.set_owner(line, nth, owner);
                 let end = if is_last { WIDE_RUNS } else { nth + 1 };
                 (nth..end).for_each(|nth| table.wide[line as usize].set(nth, word));
             }
@@ -251,8 +250,15 @@ impl Store {
 
 impl<const RUNS: usize> Lines<RUNS> {
     fn new() -> Self {
-        let (counts, owners) = (vec![0; LINES], vec![0; LINES * RUNS]);
-        Self { counts, owners, used: 1, free: Vec::new() }
+        Self { books: vec![0; LINES * (RUNS + 1)], used: 1, free: Vec::new() }
+    }
+
+    fn book(&self, line: u32) -> &[u8] {
+        &self.books[line as usize * (RUNS + 1)..][..=RUNS]
+    }
+
+    fn count(&self, line: u32) -> usize {
+        self.book(line)[0].into()
     }
 
     fn room(&self) -> usize {
@@ -260,7 +266,11 @@ impl<const RUNS: usize> Lines<RUNS> {
     }
 
     fn owner(&self, line: u32, nth: usize) -> u8 {
-        self.owners[line as usize * RUNS + nth]
+        self.book(line)[nth + 1]
+    }
+
+    fn set_owner(&mut self, line: u32, nth: usize, owner: u8) {
+        self.books[line as usize * (RUNS + 1) + nth + 1] = owner;
     }
 
     fn take(&mut self, runs: &[Run]) -> u32 {
@@ -268,9 +278,9 @@ impl<const RUNS: usize> Lines<RUNS> {
             self.used += 1;
             self.used as u32 - 1
         });
-        self.counts[line as usize] = runs.len() as u8;
-        let owners = &mut self.owners[line as usize * RUNS..][..RUNS];
-        owners.iter_mut().zip(runs).for_each(|(owner, run)| *owner = run.owner);
+        let book = &mut self.books[line as usize * (RUNS + 1)..][..=RUNS];
+        book[0] = runs.len() as u8;
+        book[1..].iter_mut().zip(runs).for_each(|(owner, run)| *owner = run.owner);
         line
     }
 }
