@@ -364,7 +364,7 @@ fn fragments_for_the_router_go_to_the_host_stack_whatever_their_bytes_are() {
     let mut pieces = Vec::new();
     let packet = may_fragment(echo[..len].to_vec());
     crate::packet::fragment::fragment(&packet, 1500, &mut [0; 1500], |piece| {
-        pieces.push(piece.to_vec())
+        pieces.push(piece.to_vec());
     })
     .unwrap();
     rig.run(0, &pieces);

@@ -266,3 +266,129 @@ const IN_VAIN: [i32; 3] = [-libc::EAGAIN, -libc::EINTR, UNFINISHED];
 
 /// Reads made at least: two, so that the usual single packet shows in one call that it was alone.
 const READS_MIN: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use super::*;
+    use crate::packet::offload::{OFFLOAD_LEN, Offloads};
+
+    /// A port whose device is one end of a pair of sockets.
+    struct Socket(OwnedFd);
+
+    impl Port for Socket {
+        fn engine(&self) -> &'static str {
+            "socket"
+        }
+
+        fn queues(&self) -> usize {
+            1
+        }
+
+        fn offloads(&self) -> Offloads {
+            Offloads::ALL
+        }
+
+        fn rx(&self, _queue: usize, _batch: &mut Batch) -> Result<usize, PortError> {
+            Ok(0)
+        }
+
+        fn tx(&self, _queue: usize, _packet: &[u8]) -> Result<(), PortError> {
+            Err(PortError::Down)
+        }
+
+        fn send(&self, _queue: usize, frame: Frame<'_>) -> Result<(), PortError> {
+            rustix::io::write(&self.0, frame.bytes()).map(|_| ()).map_err(|_| PortError::Full)
+        }
+
+        fn frames_fd(&self, _queue: usize) -> Option<BorrowedFd<'_>> {
+            Some(self.0.as_fd())
+        }
+
+        fn fd(&self, _queue: usize) -> Option<BorrowedFd<'_>> {
+            Some(self.0.as_fd())
+        }
+    }
+
+    /// A queue, the far end of its device, and the port.
+    fn queue() -> (UringQueue, OwnedFd) {
+        let (near, far) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::DGRAM,
+            rustix::net::SocketFlags::NONBLOCK,
+            None,
+        )
+        .unwrap();
+        let queue = UringQueue::open(Arc::new(Socket(near)), 0).unwrap();
+        // The byte of the probe, which a TUN device would have refused.
+        assert_eq!(rustix::io::read(&far, &mut [0; 10]), Ok(1));
+        (queue, far)
+    }
+
+    fn frame(number: u8) -> [u8; OFFLOAD_LEN + 1] {
+        let mut bytes = [0; OFFLOAD_LEN + 1];
+        bytes[OFFLOAD_LEN] = number;
+        bytes
+    }
+
+    fn arrived(far: &OwnedFd) -> Vec<u8> {
+        let mut buffer = [0; 100];
+        let next =
+            std::iter::from_fn(|| rustix::io::read(far, &mut buffer).ok().map(|_| buffer[10]));
+        next.collect()
+    }
+
+    fn send(queue: &mut UringQueue, numbers: std::ops::Range<u8>) -> Vec<Result<(), PortError>> {
+        let frames: Vec<_> = numbers.map(frame).collect();
+        let mut told = Vec::new();
+        queue.tx(&mut frames.iter().map(|bytes| Frame::whole(bytes)), &mut |one| told.push(one));
+        told
+    }
+
+    #[test]
+    fn reads_and_writes_are_in_order_and_never_wait() {
+        let (mut queue, far) = queue();
+        let mut batch = Batch::new();
+        assert_eq!(queue.rx(&mut batch).unwrap(), 0);
+        for number in 0..5 {
+            rustix::io::write(&far, &frame(number)).unwrap();
+        }
+        assert_eq!(queue.rx(&mut batch).unwrap(), 5);
+        let numbers: Vec<u8> = (0..5).map(|index| batch.packet(index).1[0]).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        assert!(send(&mut queue, 0..9).iter().all(Result::is_ok));
+        assert_eq!(arrived(&far), (0..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_a_full_device_does_not_take_is_told_of_each() {
+        let (mut queue, far) = queue();
+        let mut taken = 0;
+        let refused = loop {
+            let told = send(&mut queue, 0..200);
+            assert_eq!(told.len(), 200);
+            taken += told.iter().filter(|one| one.is_ok()).count();
+            if let Some(first) = told.iter().position(Result::is_err) {
+                break told.into_iter().skip(first).collect::<Vec<_>>();
+            }
+        };
+        assert!(refused.iter().all(|one| matches!(one, Err(PortError::Full))), "{refused:?}");
+        assert_eq!(arrived(&far).len(), taken);
+        assert!(send(&mut queue, 0..1)[0].is_ok(), "it works again");
+    }
+
+    #[test]
+    fn a_ring_that_fails_loses_nothing_doubles_nothing_and_says_so() {
+        let (mut queue, far) = queue();
+        assert!(send(&mut queue, 0..3).iter().all(Result::is_ok));
+        let other = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: both descriptors are open; that of the ring is another file from now on, which
+        // the ring closes as it would its own.
+        assert!(unsafe { libc::dup2(other.as_raw_fd(), queue.ring.as_raw_fd()) } >= 0);
+        assert!(send(&mut queue, 3..6).iter().all(Result::is_ok));
+        assert_eq!(arrived(&far), [0, 1, 2, 3, 4, 5]);
+        let failed = queue.rx(&mut Batch::new());
+        assert!(matches!(failed, Err(PortError::Engine(_))), "{failed:?}");
+    }
+}

@@ -425,7 +425,11 @@ impl Control {
                 *count = count.since(before);
             }
         }
-        Facts { core: &self.daemon.core, totals, opened: &self.opened, heartbeat }
+        let polling = self.daemon.workers.iter().map(|worker| {
+            worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner).polling
+        });
+        let polling = polling.collect();
+        Facts { core: &self.daemon.core, totals, polling, opened: &self.opened, heartbeat }
     }
 
     /// Latency as the heartbeat thread knows it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
-use crate::packet::offload::Offloads;
+use crate::packet::offload::{Offloads, offload_names};
 use crate::port::Port;
 use crate::port::link::{LinkError, LinkSetup};
 use crate::port::netns::Place;
@@ -105,10 +105,4 @@ pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenErro
     }
     let place = Place { netns: opened.netns, identity, ifindex: opened.ifindex };
     Ok(Opened { device: opened.port, place })
-}
-
-/// As the log and `show ports` say them.
-pub(crate) fn offload_names(offloads: Offloads) -> String {
-    let names = offloads.names();
-    if names.is_empty() { "none".into() } else { names.join(" ") }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nearhop_fib::Reader;
 
-pub use self::counters::{PortCounters, WorkerReport};
+pub use self::counters::{Polling, PortCounters, WorkerReport};
 pub use self::io::drop_verdict;
 pub use self::lanes::{EngineNews, Lane, LanePacket, Lanes, PortTrouble, Wake};
 use self::poller::{Poller, Ready};

@@ -71,7 +71,7 @@ mod tests {
         (0..times)
             .map(|_| {
                 let looks = spin.begin(*now, BUDGET);
-                *now = *now + gap;
+                *now += gap;
                 if looks {
                     spin.goes_on(*now, gap < BUDGET);
                 }

@@ -60,7 +60,7 @@ fn taken_apart(batch: &Batch) -> Vec<Vec<u8>> {
     for (_, frame) in batch.frames(OUT) {
         let plan = Segments::plan(frame.packet(), frame.offload()).unwrap();
         assert_eq!(plan.count() as u64, frame.segments());
-        plan.each(&mut [0; PACKET_MAX], |segment| all.push(segment.to_vec()));
+        plan.each(&mut vec![0; PACKET_MAX], |segment| all.push(segment.to_vec()));
     }
     all
 }

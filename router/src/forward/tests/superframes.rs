@@ -3,8 +3,10 @@
 use super::*;
 use crate::packet::offload::segment::Segments;
 use crate::packet::offload::tests::{payload, superframe};
-use crate::packet::offload::{GSO_NONE, Offloads};
+use crate::packet::offload::{GSO_NONE, OFFLOAD_LEN, Offloads};
 use crate::packet::samples::{self, CLIENT_V4, CLIENT_V6, SERVICE_V4, SERVICE_V6};
+use crate::port::Port;
+use crate::port::queue::{PlainQueue, send_all};
 
 /// A rig whose clients are those of the samples.
 fn rig() -> Rig {
@@ -180,4 +182,79 @@ fn all_segments_share_the_fate_of_a_superframe_that_is_refused_or_punted() {
     let martian = with(packet, |bytes| bytes[12..16].copy_from_slice(&[127, 0, 0, 1]));
     assert!(rig.run_frame(0, &martian, offload).is_empty());
     assert_eq!(rig.of(Verdict::MartianSource), 10);
+}
+
+/// A generator of numbers without a state of the system: the same frames in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % bound
+    }
+
+    /// A frame with a few bytes of header, packet or both changed.
+    fn mutated(&mut self) -> (Vec<u8>, Offload) {
+        let [ipv6, tcp] = [self.below(2) == 1, self.below(2) == 1];
+        let payload = vec![7; self.below(400) + 1];
+        let (mut packet, offload) = superframe(ipv6, tcp, self.below(200) as u16, &payload);
+        let mut header = offload.to_bytes();
+        for _ in 0..self.below(4) {
+            match self.below(3) {
+                0 => header[self.below(OFFLOAD_LEN)] = self.below(256) as u8,
+                1 => {
+                    let at = self.below(packet.len().min(60));
+                    packet[at] = self.below(256) as u8;
+                }
+                _ => packet.truncate(self.below(packet.len()) + 1),
+            }
+        }
+        if packet.len() >= 20 && packet[0] == 0x45 && self.below(4) > 0 {
+            samples::fix_checksum(&mut packet);
+        }
+        (packet, Offload::from_bytes(header))
+    }
+}
+
+/// Ten thousand changed frames (`NEARHOP_FRAMES` says how many else) through the step, joining and
+/// both kinds of ports: every one is sent or counted, and what leaves completed parses. After each
+/// batch a good packet is forwarded.
+#[test]
+fn mutated_frames_are_sent_or_counted_and_forwarding_goes_on() {
+    let frames = std::env::var("NEARHOP_FRAMES").ok().and_then(|count| count.parse().ok());
+    let mut numbers = Numbers(0x6e65_6172_686f_7021);
+    let mut rig = rig();
+    let ports = [Offloads::ALL, Offloads::NONE].map(|o| MemoryPort::pair_with(1 << 17, o).0);
+    let mut buffer = vec![0; OFFLOAD_LEN + crate::batch::PACKET_MAX];
+    for _ in 0..frames.unwrap_or(10_000_u64).div_ceil(BURST as u64) {
+        rig.batch.clear();
+        rig.batch.from_port(PortId(0));
+        for _ in 1..BURST {
+            let (packet, offload) = numbers.mutated();
+            assert!(rig.batch.push_frame(&packet, offload));
+        }
+        let (good, offload) = superframe(false, false, 100, &[7; 950]);
+        assert!(rig.batch.push_frame(&good, offload));
+        let sent = rig.run_batch();
+        assert_eq!(sent.last().map(|sent| sent.1), Some(Verdict::Forward));
+        rig.batch.join(PortId(1), Offloads::ALL);
+        for port in &ports {
+            let mut queue = PlainQueue::new(Arc::clone(port) as Arc<dyn Port>, 0);
+            let to = (PortId(1), &**port as &dyn Port);
+            let (mut told, mut before) = (0, 0);
+            rig.batch.frames(PortId(1)).for_each(|(_, frame)| before += frame.segments());
+            send_all(&mut queue, to, &rig.batch, &mut buffer, &mut |sent| {
+                assert!(sent.result.is_ok(), "{:?}", sent.result);
+                told += sent.packets;
+            });
+            assert_eq!(told, before);
+            for (packet, offload) in port.drain_frames() {
+                let meta = Meta::parse(&packet).unwrap();
+                assert_eq!(offload.check(&packet, &meta).map(|_| meta.len), Ok(packet.len()));
+            }
+        }
+    }
+    assert!(rig.of(Verdict::BadOffload) > 100 && rig.of(Verdict::Forward) > 1000);
 }

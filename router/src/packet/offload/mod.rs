@@ -281,6 +281,12 @@ impl Offloads {
     }
 }
 
+/// As the log and `show ports` say them.
+pub fn offload_names(offloads: Offloads) -> String {
+    let names = offloads.names();
+    if names.is_empty() { "none".into() } else { names.join(" ") }
+}
+
 impl Shape {
     /// A packet that is one packet.
     #[inline]

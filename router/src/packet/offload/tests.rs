@@ -70,7 +70,7 @@ pub(crate) fn payload(packet: &[u8]) -> Vec<u8> {
 fn segments(packet: &[u8], offload: Offload) -> Result<Vec<Vec<u8>>, Verdict> {
     let plan = Segments::plan(packet, offload)?;
     let mut all = Vec::new();
-    plan.each(&mut [0; 65_575], |segment| all.push(segment.to_vec()));
+    plan.each(&mut vec![0; 65_575], |segment| all.push(segment.to_vec()));
     assert_eq!(all.len(), plan.count());
     assert_eq!(all.iter().map(Vec::len).sum::<usize>(), plan.bytes());
     Ok(all)
