@@ -410,3 +410,47 @@ fn small_datagrams_stay_alone_where_the_port_asks_for_that() {
         small_datagrams_arrive(false);
     });
 }
+
+/// Questions and answers, one after the other; what the workers say of how they waited.
+fn ask_and_answer(busy_poll: &str) -> (u64, u64) {
+    let text = config(AMS).replace("workers = 2\n", &format!("workers = 2\n{busy_poll}"));
+    let rig = Rig::start_with(AMS, &text);
+    let client = udp_socket(&rig.client, "10.0.0.2".parse::<IpAddr>().unwrap());
+    let site = udp_socket(rig.site_netns("ams"), "10.1.0.2".parse::<IpAddr>().unwrap());
+    client.connect(site.local_addr().unwrap()).unwrap();
+    for number in 0..500_u32 {
+        client.send(&number.to_be_bytes()).unwrap();
+        let mut buffer = [0; 8];
+        let (len, from) = site.recv_from(&mut buffer).unwrap();
+        site.send_to(&buffer[..len], from).unwrap();
+        client.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..4], number.to_be_bytes());
+    }
+    let top = rig.nearhop(&["top", "--count", "1", "--interval", "0.1", "--json"]);
+    assert!(top.status.success(), "{}", String::from_utf8_lossy(&top.stderr));
+    let top: Value = serde_json::from_slice(&top.stdout).unwrap();
+    assert_eq!(top["schema"], "nearhop.top.v1");
+    let ports = top["items"].as_array().unwrap().iter().filter(|item| item["of"] == "port");
+    assert_eq!(ports.map(|port| port["name"].clone()).collect::<Vec<_>>().len(), 2);
+    // Copied out every 10 ms, while packets flow: the checks do.
+    wait_for("counters", || {
+        let workers = rig.show("workers");
+        let sum = |key: &str| workers.iter().map(|w| w[key].as_u64().unwrap()).sum::<u64>();
+        (sum("sleeps") + sum("found_awake") > 500).then(|| (sum("found_awake"), sum("busy_ms")))
+    })
+}
+
+#[test]
+fn a_worker_that_may_look_is_found_awake() {
+    in_namespaces("a_worker_that_may_look_is_found_awake", || {
+        let (found, busy_ms) = ask_and_answer("busy-poll = \"10ms\"\n");
+        assert!(found > 300 && busy_ms > 0, "{found} found awake, {busy_ms} ms of looking");
+    });
+}
+
+#[test]
+fn a_worker_that_may_not_look_sleeps() {
+    in_namespaces("a_worker_that_may_not_look_sleeps", || {
+        assert_eq!(ask_and_answer(""), (0, 0));
+    });
+}

@@ -26,7 +26,8 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
     let mut before = look()?;
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
-        runtime.block_on(tokio::time::sleep(Duration::from_secs_f64(args.interval)));
+        let interval = Duration::from_secs_f64(args.interval);
+        runtime.block_on(async { tokio::time::sleep(interval).await });
         let now = look()?;
         let items = now.rates_since(&before);
         let document = json!({ "schema": "nearhop.top.v1", "items": items });

@@ -175,8 +175,89 @@ pub fn drop_verdict(error: &PortError) -> Verdict {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::os::fd::BorrowedFd;
 
+    use arc_swap::ArcSwap;
+    use crossbeam_channel::Receiver;
+
+    use super::super::lanes::{Lane, Wake};
     use super::*;
+    use crate::batch::Frame;
+    use crate::control::core::Core;
+    use crate::forward::Snapshot;
+    use crate::port::memory::MemoryPort;
+    use crate::port::{EngineChoice, Port, Queue};
+
+    /// An engine that has failed.
+    struct Broken;
+
+    impl Queue for Broken {
+        fn engine(&self) -> &'static str {
+            "broken"
+        }
+
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn rx(&mut self, _batch: &mut Batch) -> Result<usize, PortError> {
+            Err(PortError::Engine(io::ErrorKind::OutOfMemory.into()))
+        }
+
+        fn tx(
+            &mut self,
+            _frames: &mut dyn Iterator<Item = Frame<'_>>,
+            _done: &mut dyn FnMut(Result<(), PortError>),
+        ) {
+        }
+    }
+
+    fn lanes() -> (Lanes, Receiver<EngineNews>) {
+        let wake = Wake::new().unwrap().0;
+        let (engines, news) = Lane::new(8, wake.clone());
+        let (prober, trouble) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake.clone()).0);
+        let (host, first) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake).0);
+        (Lanes::new(prober, trouble, host, first, engines), news)
+    }
+
+    #[test]
+    fn an_engine_that_fails_is_replaced_and_told_of_and_packets_come_again() {
+        let id = PortId(0);
+        let (near, far) = MemoryPort::pair(8);
+        let device: Arc<dyn Port> = near;
+        let entry = PortEntry {
+            name: "fra".into(),
+            device: Arc::clone(&device),
+            mtu: 1500,
+            address_v4: None,
+            address_v6: None,
+            reverse_path: crate::config::model::ReversePath::Off,
+            engine: EngineChoice::Auto,
+            join: true,
+        };
+        let snapshot = Snapshot { ports: vec![Some(entry)], ..Core::empty_snapshot() };
+        let (mut lanes, news) = lanes();
+        let mut poller = Poller::new(0, Wake::new().unwrap().1).unwrap();
+        poller.follow(&snapshot, &mut lanes).unwrap();
+        poller.set_queue(id, Box::new(Broken));
+        let mut snapshots = Snapshots::new(Arc::new(ArcSwap::from_pointee(snapshot)));
+        let (mut ports, mut ways, mut batch) = (BTreeMap::new(), Vec::new(), Batch::new());
+        let mut shell = Shell {
+            worker: 0,
+            lanes: &mut lanes,
+            ports: &mut ports,
+            poller: &mut poller,
+            segment: &mut [],
+            ways: &mut ways,
+        };
+        far.tx(0, &[0x45; 20]).unwrap();
+        assert!(!shell.receive(id, &mut batch, &mut snapshots));
+        assert!(shell.receive(id, &mut batch, &mut snapshots), "what waited comes by the next");
+        assert_eq!(batch.len(), 1);
+        assert_eq!(shell.poller.queue(id, &device).map(|queue| queue.engine()), Some("epoll"));
+        let told = news.try_iter().collect::<Vec<_>>();
+        assert!(matches!(&told[..], [one] if one.failed && one.port == id), "{told:?}");
+    }
 
     #[test]
     fn what_a_device_says_decides_how_its_packet_is_counted() {

@@ -108,6 +108,14 @@ impl Poller {
         }
     }
 
+    /// Puts another queue in a port's place.
+    #[cfg(test)]
+    pub(super) fn set_queue(&mut self, id: PortId, queue: Box<dyn Queue>) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.queue = queue;
+        }
+    }
+
     /// Sleeps until a port has packets, or it is woken; for `timeout_ms` at most.
     pub(super) fn wait(&mut self, timeout_ms: Option<u32>, ready: &mut Ready) -> io::Result<()> {
         let timeout = timeout_ms
