@@ -33,6 +33,8 @@ pub struct Slot {
     pub offload: Offload,
     /// What it is on a wire, once it was admitted; one packet before.
     pub shape: Shape,
+    /// Nothing was left out: its header is all zeros, as of most packets.
+    is_plain: bool,
     /// How many packets that came later were joined to it.
     joined: u16,
     start: u32,
@@ -171,7 +173,8 @@ impl Batch {
         if self.room() == 0 || packet.len() > PACKET_MAX {
             return false;
         }
-        self.next_buffer()[..packet.len()].copy_from_slice(packet);
+        let start = self.taken * STRIDE + HEADROOM;
+        self.bytes[start..start + packet.len()].copy_from_slice(packet);
         self.put_slot(self.taken, packet.len(), offload);
         self.taken += 1;
         true
@@ -205,23 +208,27 @@ impl Batch {
         (slot, &mut self.bytes[slot.range()])
     }
 
-    /// Cuts packet `index` to its first `len` bytes.
-    ///
-    /// # Panics
-    /// If `index` is not below [`Self::len`].
-    pub fn truncate(&mut self, index: usize, len: usize) {
-        let slot = &mut self.slots[index];
-        slot.len = slot.len.min(len as u32);
-    }
-
-    /// What was left out of packet `index` was checked: it is of `shape`.
+    /// Where packet `index` came in, and what it is.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
     #[inline]
-    pub fn settle(&mut self, index: usize, shape: Shape) {
+    pub fn slot(&self, index: usize) -> &Slot {
+        &self.slots[index]
+    }
+
+    /// Packet `index` was admitted: it has `len` bytes, what follows is cut, and it is of `shape`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Self::len`].
+    #[inline]
+    pub fn settle(&mut self, index: usize, len: usize, shape: Shape) {
         let slot = &mut self.slots[index];
+        slot.len = slot.len.min(len as u32);
         slot.shape = shape;
+        if slot.is_plain {
+            return;
+        }
         let tidied = slot.offload.tidied(shape);
         if tidied != slot.offload {
             self.set_offload(index, tidied);
@@ -316,14 +323,17 @@ impl Batch {
         let start = (buffer * STRIDE + HEADROOM) as u32;
         let shape = Shape { segments: 1, segment_len: len as u32, headers_len: 0 };
         let len = len.min(PACKET_MAX) as u32;
-        self.slots.push(Slot { port: self.port, offload, shape, joined: 0, start, len });
-        self.set_offload(self.slots.len() - 1, offload);
+        let bytes = offload.to_bytes();
+        let is_plain = bytes == [0; OFFLOAD_LEN];
+        self.slots.push(Slot { port: self.port, offload, shape, is_plain, joined: 0, start, len });
+        self.bytes[start as usize - OFFLOAD_LEN..start as usize].copy_from_slice(&bytes);
     }
 
     /// Also in front of the packet's bytes, where a device finds it.
     fn set_offload(&mut self, index: usize, offload: Offload) {
         let slot = &mut self.slots[index];
         slot.offload = offload;
+        slot.is_plain = offload == Offload::NONE;
         let start = slot.start as usize;
         self.bytes[start - OFFLOAD_LEN..start].copy_from_slice(&offload.to_bytes());
     }
@@ -365,6 +375,12 @@ impl Default for Batch {
 }
 
 impl Slot {
+    /// Nothing was left out of it, and nothing else is said.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
     }

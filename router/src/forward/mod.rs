@@ -30,6 +30,7 @@ use crate::batch::{BURST, Batch};
 use crate::config::model::ReversePath;
 use crate::packet::error::ErrorKind;
 use crate::packet::martian::{destination_verdict, source_verdict};
+use crate::packet::offload::Shape;
 use crate::packet::{Fragment, Meta, decrement_ttl, protocol};
 use crate::port::PortId;
 use crate::time::Nanos;
@@ -108,7 +109,7 @@ fn admit_all(
 /// How many packets packet `index` stands for. Everything is counted in these.
 #[inline]
 fn segments(batch: &Batch, index: usize) -> u64 {
-    u64::from(batch.packet(index).0.shape.segments)
+    u64::from(batch.slot(index).shape.segments)
 }
 
 /// The groups that the destinations lead to, and their memory under way.
@@ -158,9 +159,12 @@ impl<A> Family<A> {
 fn admit(batch: &mut Batch, index: usize, fib: &Fib, snapshot: &Snapshot) -> Result<Meta, Verdict> {
     let (slot, bytes) = batch.packet(index);
     let meta = Meta::parse(bytes)?;
-    let shape = slot.offload.check(&bytes[..meta.len], &meta)?;
-    batch.truncate(index, meta.len);
-    batch.settle(index, shape);
+    let shape = if slot.is_plain() {
+        Shape::whole(&meta)
+    } else {
+        slot.offload.check(&bytes[..meta.len], &meta)?
+    };
+    batch.settle(index, meta.len, shape);
     if let Some(verdict) = source_verdict(meta.src, snapshot.martians) {
         return Err(verdict);
     }
@@ -250,7 +254,7 @@ impl Step<'_> {
         let mut chosen = [Selected::NoRoute; BURST];
         for (index, slot) in chosen.iter_mut().enumerate().take(batch.len()) {
             if let Some(meta) = &admitted[index] {
-                let ingress = batch.packet(index).0.port;
+                let ingress = batch.slot(index).port;
                 *slot = self.choose_onward(groups[index], meta, seed, ingress);
             }
         }
@@ -301,7 +305,7 @@ impl Step<'_> {
             return self.drop(batch, index, meta, Verdict::TtlExpired, error);
         }
         // Of a superframe, its segments have to fit.
-        let shape = batch.packet(index).0.shape;
+        let shape = batch.slot(index).shape;
         let is_too_big = shape.segment_len > u32::from(mtu);
         if is_too_big && meta.dont_fragment {
             let error = Some(ErrorKind::TooBig { mtu: u32::from(mtu) });
