@@ -1,5 +1,5 @@
-//! What a vnet_hdr claims of any bytes is refused, or segments can be made of it that all parse; and
-//! whatever is joined comes out again as it went in.
+//! What a vnet_hdr claims of any bytes is refused, or segments can be made of it that all parse;
+//! and whatever is joined comes out again as it went in.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -43,7 +43,7 @@ fn join(data: &[u8], buffer: &mut [u8]) {
     batch.join(out, Offloads::ALL);
     let mut after = Vec::new();
     for (_, frame) in batch.frames(out) {
-        let plan = Segments::plan(frame.packet(), frame.offload()).expect("what was joined is right");
+        let plan = Segments::plan(frame.packet(), frame.offload()).expect("joined packets are right");
         plan.each(buffer, |segment| after.push(segment.len()));
     }
     before.sort_unstable();
