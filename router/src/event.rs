@@ -63,6 +63,17 @@ pub enum EventKind {
         /// Whether it takes no new flows now.
         drained: bool,
     },
+    /// A worker's engine on a port has failed; it goes on with another.
+    Engine {
+        /// Port name.
+        port: String,
+        /// Which worker.
+        worker: u16,
+        /// What it goes on with.
+        engine: String,
+        /// What is wrong with the one before.
+        reason: String,
+    },
     /// The first packet that left by this leg since something last changed.
     FirstPacket {
         /// Service name.
@@ -178,6 +189,9 @@ impl fmt::Display for EventKind {
             Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
             Self::Drain { site, drained: true } => write!(f, "{site} is drained"),
             Self::Drain { site, drained: false } => write!(f, "{site} is back from its drain"),
+            Self::Engine { port, worker, engine, reason } => {
+                write!(f, "port {port}: worker {worker} goes on with {engine}: {reason}")
+            }
             Self::FirstPacket { service, site, family, worker } => {
                 let family = family.label();
                 write!(f, "{service}: first packet to {site} ({family}), by worker {worker}")

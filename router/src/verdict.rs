@@ -54,6 +54,7 @@ verdicts! {
     Forward Tx "forwarded" "sent to the member that the group chose";
     Originate Tx "originated" "made by this router: an ICMP error, a probe, or the host stack's own";
     FragmentSent Tx "fragment-sent" "one of the fragments of a packet larger than the MTU (DF clear)";
+    Joined Tx "joined" "sent in a superframe of its flow, behind a packet that counts as forwarded";
     Local Punt "local" "addressed to this router; handed to the host stack";
     ProbeAnswer Punt "probe-answer" "addressed to this router; handed to the prober";
     Fragmented Drop "fragmented" "replaced by its fragments, each counted as fragment-sent";
@@ -67,6 +68,7 @@ verdicts! {
     BadFragment Drop "bad-fragment" "a fragment that would end beyond 65,535 bytes, an IPv6 fragment of a length not divisible by 8, or one in another";
     SourceRoute Drop "source-route" "asks for source routing, which is refused (RFC 7126, RFC 5095)";
     TooManyExtensions Drop "too-many-extensions" "a longer chain of IPv6 extension headers than is followed";
+    BadOffload Drop "bad-offload" "what its vnet_hdr says of checksum and segments does not fit the packet";
     Jumbogram Drop "jumbogram" "an IPv6 jumbogram (RFC 2675), which no port here can carry";
 
     MartianSource Drop "martian-source" "a source address that no packet may have";

@@ -8,17 +8,18 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nearhop::packet::offload::Offloads;
 use nearhop::port::carrier::{CarrierMonitor, LinkEvent};
 use nearhop::port::link::{LinkSetup, VethEnd};
 use nearhop::port::netns::NetNs;
-use nearhop::port::tun::{self, Offloads, OpenedTun, TunSpec};
+use nearhop::port::tun::{self, OpenedTun, TunSpec};
 use nearhop::time::Nanos;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use support::in_namespaces;
 
 fn open_tun(netns: &NetNs, name: &str) -> OpenedTun {
     let (name, netns) = (name.into(), netns.clone());
-    tun::open(&TunSpec { name, netns, queues: 1, persist: false, offloads: Offloads::None })
+    tun::open(&TunSpec { name, netns, queues: 1, persist: false, offloads: Offloads::NONE })
         .unwrap()
 }
 

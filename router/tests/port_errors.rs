@@ -7,17 +7,18 @@ use std::fs;
 use std::thread;
 
 use insta::assert_snapshot;
+use nearhop::packet::offload::Offloads;
 use nearhop::port::carrier::CarrierMonitor;
 use nearhop::port::link::{LinkSetup, VethEnd};
 use nearhop::port::netns::NetNs;
-use nearhop::port::tun::{self, Offloads, TunSpec};
+use nearhop::port::tun::{self, TunSpec};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use support::in_namespaces;
 
 fn spec(netns: &NetNs, queues: usize) -> TunSpec {
     let (name, netns) = ("t0".into(), netns.clone());
-    TunSpec { name, netns, queues, persist: false, offloads: Offloads::None }
+    TunSpec { name, netns, queues, persist: false, offloads: Offloads::NONE }
 }
 
 fn refusal(spec: &TunSpec) -> String {

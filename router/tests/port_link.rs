@@ -6,9 +6,10 @@ mod support;
 use std::net::{IpAddr, UdpSocket};
 
 use ipnetwork::IpNetwork;
+use nearhop::packet::offload::Offloads;
 use nearhop::port::link::{KernelRoute, LinkSetup, VethEnd};
 use nearhop::port::netns::NetNs;
-use nearhop::port::tun::{self, Offloads, TunSpec};
+use nearhop::port::tun::{self, TunSpec};
 use support::{in_namespaces, run, udp_socket, v4, v6, wait_for};
 
 /// Namespaces `a` and `b`, joined by `va` (index 100) and `vb` (index 200), up.
@@ -149,7 +150,7 @@ fn a_device_that_nearhop_made_is_quiet_and_any_other_left_alone() {
         let netns = support::netns("a");
         let open = |name: &str| {
             let (name, netns) = (name.to_string(), netns.clone());
-            tun::open(&TunSpec { name, netns, queues: 1, persist: false, offloads: Offloads::None })
+            tun::open(&TunSpec { name, netns, queues: 1, persist: false, offloads: Offloads::NONE })
         };
         run("ip -n a tuntap add theirs mode tun");
         let peer = [IpNetwork::new(v6(2), 64).unwrap()];

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use nearhop::batch::{BURST, Batch};
+use nearhop::packet::offload::Offloads;
 use nearhop::port::gone::is_gone;
 use nearhop::port::link::{LinkSetup, TunStatus};
 use nearhop::port::netns::NetNs;
-use nearhop::port::tun::{self, Offloads, OpenedTun, TunMode, TunSpec};
+use nearhop::port::tun::{self, OpenedTun, TunMode, TunSpec};
 use nearhop::port::{Port, PortError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use support::{in_namespaces, udp_packet, udp_received, udp_socket, v4, v6, wait_for};
@@ -22,7 +23,7 @@ fn spec(netns: &NetNs, queues: usize) -> TunSpec {
         netns: netns.clone(),
         queues,
         persist: false,
-        offloads: Offloads::None,
+        offloads: Offloads::NONE,
     }
 }
 

@@ -277,17 +277,23 @@ fn what_is_shown_is_so() {
 
 /// The same with what differs between two runs left out.
 fn steady(mut item: Value) -> Value {
-    const VOLATILE: [&str; 14] = [
+    const VOLATILE: [&str; 19] = [
         "age_ms",
         "answered",
         "bytes",
         "device_dropped",
+        "device_refused",
+        // As far as this kernel can: `port_offloads` looks at these.
+        "engine",
         "group",
         "late",
         "latency_us",
         "lost",
+        "offloads",
         "packets",
         "packets_per_batch",
+        "packets_per_read",
+        "packets_per_write",
         "rx_bytes",
         "rx_packets",
         "sent",

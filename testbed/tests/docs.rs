@@ -90,6 +90,12 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
         EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
         EventKind::Drain { site: site.clone(), drained: true },
+        EventKind::Engine {
+            port: port.clone(),
+            worker: 0,
+            engine: "epoll".into(),
+            reason: reason.clone(),
+        },
         EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
         EventKind::Neighbor { neighbor: "n".into(), up: true, reason: reason.clone() },
         EventKind::Publish { groups: 0, prefixes: 0, took_us: 0 },
@@ -112,6 +118,7 @@ fn one_of_each() -> Vec<EventKind> {
             | EventKind::Damped { .. }
             | EventKind::Device { .. }
             | EventKind::Drain { .. }
+            | EventKind::Engine { .. }
             | EventKind::FirstPacket { .. }
             | EventKind::Neighbor { .. }
             | EventKind::Publish { .. }

@@ -39,7 +39,7 @@ pub fn nearhop(size: Size, lab: &str) -> String {
         let _ = write!(
             text,
             "\n[[port]]\nname = \"{port}\"\ntun = \"nh-{port}\"\nnetns = \"{lab}-{port}\"\n\
-             addresses = [\"10.{index}.0.1/24\"]\npeer-addresses = [\"10.{index}.0.2/24\"]\n"
+             join = false\naddresses = [\"10.{index}.0.1/24\"]\npeer-addresses = [\"10.{index}.0.2/24\"]\n"
         );
     }
     let each = size.prefixes / size.services;

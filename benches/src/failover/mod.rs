@@ -15,6 +15,9 @@ mod nearhop;
 mod subject;
 mod traffic;
 
+pub use self::linux::finds;
+pub use self::traffic::pass;
+
 use self::config::Size;
 use self::measure::Fault;
 use self::subject::Subject;

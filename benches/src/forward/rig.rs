@@ -14,8 +14,8 @@ use nearhop::batch::Batch;
 use nearhop::config::model::{Martians, ReversePath};
 use nearhop::forward::{PortEntry, ProbePorts, Snapshot, Snapshots, WorkerState, forward};
 use nearhop::packet::build::Datagram;
-use nearhop::port::PortId;
 use nearhop::port::memory::MemoryPort;
+use nearhop::port::{EngineChoice, PortId};
 use nearhop::time::Nanos;
 use nearhop_fib::{
     ACCEPT_ALL, FlowKey, Group, GroupId, IpPrefix, Member, Reader, Spread, WhenDead, Writer, fib,
@@ -175,6 +175,8 @@ fn snapshot() -> Snapshot {
             address_v4: Some(Ipv4Addr::new(10, port as u8, 0, 1)),
             address_v6: None,
             reverse_path: ReversePath::Off,
+            engine: EngineChoice::Auto,
+            join: true,
         })
     };
     Snapshot {
@@ -186,6 +188,7 @@ fn snapshot() -> Snapshot {
         address_v6: None,
         directed_broadcasts: Vec::new(),
         probe_ports: ProbePorts { first: 49_152, last: 65_535 },
+        busy_poll: std::time::Duration::ZERO,
     }
 }
 

@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 
 use super::{ApiError, ExplainQuery};
 use crate::config::model::{CheckKind, Service, Site};
-use crate::control::core::{Core, LegKey, LegState, Source};
+use crate::control::core::{Core, LegKey, LegState, PortState, Source};
 use crate::control::cost::{Ranked, Rule};
 use crate::event::Family;
 use crate::heartbeat::HeartbeatReport;
+use crate::packet::offload::offload_names;
 use crate::packet::protocol;
 use crate::port::link::{LinkSetup, LinkStatus};
 use crate::port::netns::{NetNs, Place};
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
-use crate::worker::{PortCounters, WorkerReport};
+use crate::worker::{Polling, WorkerReport};
 
 /// What answers are made from.
 pub struct Facts<'a> {
@@ -24,6 +25,8 @@ pub struct Facts<'a> {
     pub core: &'a Core,
     /// The counters of all workers and of the host stack.
     pub totals: WorkerReport,
+    /// How each worker waits for packets, by its number.
+    pub polling: Vec<Polling>,
     /// For each port, where its device was opened.
     pub opened: &'a BTreeMap<String, Place>,
     /// Asks the heartbeat thread what it knows.
@@ -39,9 +42,11 @@ pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
         "ports" => ports(facts),
         "routes" => routes(facts),
         "services" => services(facts),
+        "verdicts" => verdicts(facts),
+        "workers" => workers(facts),
         _ => {
             return Err(ApiError::not_found(format!("there is no {noun:?} to show"))
-                .with_help("services, fib, routes, ports, drops, neighbors"));
+                .with_help("services, fib, routes, ports, drops, verdicts, neighbors, workers"));
         }
     };
     Ok(json!({ "schema": format!("nearhop.{noun}.v1"), "items": items }))
@@ -346,9 +351,10 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
                 "port": port.name(),
                 "device": kernel.map(|link| link.name.clone()),
                 "netns": opened.map(|place| place.netns.to_string()),
-                "engine": port.device.engine(),
+                "engine": engines(port),
+                "kind": port.device.engine(),
                 "queues": port.device.queues(),
-                "offloads": "none",
+                "offloads": offload_names(port.device.offloads()),
                 "state": if port.carrier { "up" } else { "down" },
                 "mtu": port.config.mtu,
                 "rx_packets": count.rx_packets,
@@ -356,8 +362,11 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
                 "tx_packets": count.tx_packets,
                 "tx_bytes": count.tx_bytes,
                 "tx_dropped": count.tx_dropped,
-                "packets_per_batch": per_batch(count),
+                "packets_per_batch": ratio(count.rx_packets, count.rx_batches),
+                "packets_per_read": ratio(count.rx_packets, count.rx_frames),
+                "packets_per_write": ratio(count.tx_packets, count.tx_frames),
                 "device_dropped": kernel.map(|link| link.stats.tx_dropped),
+                "device_refused": kernel.map(|link| link.stats.rx_dropped),
                 "why": port.fault.as_ref().map(ToString::to_string),
             })
         })
@@ -375,9 +384,50 @@ fn devices(opened: &BTreeMap<String, Place>) -> HashMap<(&NetNs, u32), LinkStatu
     devices
 }
 
-fn per_batch(count: PortCounters) -> Option<f64> {
-    (count.rx_batches > 0)
-        .then(|| (count.rx_packets as f64 / count.rx_batches as f64 * 10.0).round() / 10.0)
+/// To one decimal.
+fn ratio(packets: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| (packets as f64 / of as f64 * 10.0).round() / 10.0)
+}
+
+/// How workers move the port's packets: mostly all in one way.
+fn engines(port: &PortState) -> String {
+    let mut names: Vec<&str> = port.engines.values().copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() { port.device.engine().to_owned() } else { names.join(", ") }
+}
+
+/// Every way that packets have ended.
+fn verdicts(facts: &Facts<'_>) -> Vec<Value> {
+    let counters = &facts.totals.counters;
+    let seen = Verdict::ALL.iter().filter(|verdict| counters.of(**verdict) > 0);
+    seen.map(|verdict| {
+        let outcome = match verdict.outcome() {
+            Outcome::Tx => "sent",
+            Outcome::Punt => "punted",
+            Outcome::Drop => "dropped",
+        };
+        let (label, text) = (verdict.label(), verdict.text());
+        let packets = counters.of(*verdict);
+        json!({ "verdict": label, "outcome": outcome, "packets": packets, "text": text })
+    })
+    .collect()
+}
+
+/// How each worker waits for packets.
+fn workers(facts: &Facts<'_>) -> Vec<Value> {
+    let busy_poll = facts.core.config().router.busy_poll;
+    let each = facts.polling.iter().enumerate();
+    each.map(|(worker, polling)| {
+        json!({
+            "worker": worker,
+            "busy_poll_us": busy_poll.as_micros() as u64,
+            "sleeps": polling.sleeps,
+            "found_awake": polling.found,
+            "busy_ms": polling.busy_ns / 1_000_000,
+        })
+    })
+    .collect()
 }
 
 fn drops(facts: &Facts<'_>) -> Vec<Value> {

@@ -28,6 +28,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Follow a running router's events, one JSON object a line.
     Watch(WatchArgs),
+    /// Live rates by port, verdict, service and site.
+    Top(TopArgs),
     /// Let a site take no new flows, in every service.
     Drain(DrainArgs),
     /// Take a drained site back.
@@ -86,8 +88,12 @@ pub(super) enum Noun {
     Ports,
     /// Packets that went nowhere, by reason.
     Drops,
+    /// Every way that packets have ended, sent or not.
+    Verdicts,
     /// Neighbours: sites and routers that are probed or spoken to.
     Neighbors,
+    /// How workers wait for packets: asleep, or looking.
+    Workers,
 }
 
 #[derive(Args, Debug)]
@@ -114,6 +120,18 @@ pub(super) struct ExplainArgs {
 pub(super) struct WatchArgs {
     #[command(flatten)]
     pub(super) socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TopArgs {
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
+    pub(super) interval: f64,
+    /// End after so many; without it, never.
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
 }
 
 #[derive(Args, Debug)]
@@ -179,9 +197,16 @@ impl Noun {
             Self::Routes => "routes",
             Self::Ports => "ports",
             Self::Drops => "drops",
+            Self::Verdicts => "verdicts",
             Self::Neighbors => "neighbors",
+            Self::Workers => "workers",
         }
     }
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "expected 0.1 to 3600 seconds".to_owned())
 }
 
 /// IANA protocol numbers.

@@ -105,7 +105,7 @@ pub(super) fn undamp(args: &ReloadArgs) -> Result<ExitCode, Failure> {
     if args.client.json { print(&args.client, "undamp", &body) } else { Ok(ExitCode::SUCCESS) }
 }
 
-fn connect(args: &SocketArgs) -> Result<Client, Failure> {
+pub(super) fn connect(args: &SocketArgs) -> Result<Client, Failure> {
     let dirs = socket::directories(|name| std::env::var_os(name));
     Ok(Client::new(socket::find(args.socket.as_deref(), &dirs)?)?)
 }
@@ -136,7 +136,7 @@ async fn closed_stdout() {
     }
 }
 
-fn parsed(body: &[u8]) -> Result<Value, Failure> {
+pub(super) fn parsed(body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body)
         .map_err(|error| Failure::environment(format!("the router's answer is not JSON: {error}")))
 }

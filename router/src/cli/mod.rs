@@ -15,6 +15,7 @@ mod output;
 mod run;
 mod show;
 pub mod socket;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Show(args) => client::show(args),
         Command::Explain(args) => client::explain(args),
         Command::Watch(args) => client::watch(args),
+        Command::Top(args) => top::run(args),
         Command::Drain(args) => client::drain(args, "drain"),
         Command::Undrain(args) => client::drain(args, "undrain"),
         Command::Undamp(args) => client::undamp(args),

@@ -111,7 +111,7 @@ fn known_columns(noun: &str) -> &'static [&'static str] {
     found.map_or(&[], |(_, columns)| columns)
 }
 
-const COLUMNS: [(&str, &[&str]); 8] = [
+const COLUMNS: [(&str, &[&str]); 10] = [
     (
         "services",
         &[
@@ -163,6 +163,7 @@ const COLUMNS: [(&str, &[&str]); 8] = [
             "device",
             "netns",
             "engine",
+            "kind",
             "queues",
             "offloads",
             "state",
@@ -170,14 +171,19 @@ const COLUMNS: [(&str, &[&str]); 8] = [
             "rx_packets",
             "rx_bytes",
             "packets_per_batch",
+            "packets_per_read",
             "tx_packets",
             "tx_bytes",
+            "packets_per_write",
             "tx_dropped",
             "device_dropped",
+            "device_refused",
             "why",
         ],
     ),
     ("drops", &["reason", "packets", "text"]),
+    ("verdicts", &["verdict", "outcome", "packets", "text"]),
+    ("workers", &["worker", "busy_poll_us", "sleeps", "found_awake", "busy_ms"]),
     (
         "neighbors",
         &[

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
+use crate::port::EngineChoice;
 use crate::port::netns::NetNs;
 
 /// One router.
@@ -40,6 +41,8 @@ pub struct Router {
     pub martians: Martians,
     /// Seed of the site hash, the same on every router that must agree.
     pub hash_seed: u64,
+    /// How long a worker that has nothing to do looks again before it sleeps; zero: not at all.
+    pub busy_poll: Duration,
     /// Where drains and overrides are kept over a restart.
     pub state_dir: Option<PathBuf>,
 }
@@ -73,6 +76,10 @@ pub struct Port {
     pub mtu: u16,
     /// Reverse-path check of packets that come in here.
     pub reverse_path: ReversePath,
+    /// How packets are moved.
+    pub engine: EngineChoice,
+    /// Small packets of a flow leave in superframes.
+    pub join: bool,
 }
 
 /// What kind of device a port is.
@@ -84,8 +91,10 @@ pub enum Device {
         name: String,
         /// Leave it behind when nearhop ends.
         persist: bool,
-        /// Queues wanted: `None` is one for each worker; `Some(1)` the plain single-queue device.
+        /// Queues wanted: `None` is one for each worker; `Some(1)` the single-queue device.
         queues: Option<usize>,
+        /// Checksums and segments may be left to whoever takes a packet.
+        offloads: bool,
     },
 }
 

@@ -8,6 +8,7 @@ use nearhop_fib::Selected;
 use super::Step;
 use crate::batch::Batch;
 use crate::packet::error::{self, ErrorKind};
+use crate::packet::offload::segment::Segments;
 use crate::packet::{Meta, error::ERROR_MAX};
 use crate::port::PortId;
 use crate::verdict::Verdict;
@@ -32,13 +33,29 @@ impl Step<'_> {
             return;
         };
         let mut buffer = [0; ERROR_MAX];
-        let Some(len) = error::build(kind, batch.packet(index).1, source, &mut buffer) else {
-            return;
-        };
+        let Some(len) = self.build(batch, index, kind, source, &mut buffer) else { return };
         self.state.counters.originated += 1;
         if !batch.transmit_copy(&buffer[..len], port, None, Verdict::Originate) {
             self.state.counters.count(Verdict::NoBuffer);
         }
+    }
+
+    /// Builds an error about packet `index`, or about a superframe's first segment: quoted is what
+    /// the sender would have sent, its checksum completed.
+    fn build(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        kind: ErrorKind,
+        source: IpAddr,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (slot, packet) = batch.packet(index);
+        if slot.offload.is_none() {
+            return error::build(kind, packet, source, out);
+        }
+        let plan = Segments::plan(packet, slot.offload).ok()?;
+        error::build(kind, plan.write(0, &mut self.state.segment_buffer)?, source, out)
     }
 
     /// The port an error to the packet's sender leaves by, and the address it comes from: that

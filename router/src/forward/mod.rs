@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod cut;
 mod limit;
 mod snapshot;
 mod state;
@@ -25,11 +26,12 @@ use nearhop_fib::{Fib, FlowHash, GroupId, PathId, Selected, Spread};
 pub use self::limit::TokenBucket;
 pub use self::snapshot::{PortEntry, ProbePorts, Snapshot, Snapshots};
 pub use self::state::{Counters, FIRST_PACKETS_MAX, FirstPacket, PathCount, WorkerState};
-use crate::batch::{BURST, Batch, Transmission};
+use crate::batch::{BURST, Batch};
 use crate::config::model::ReversePath;
 use crate::packet::error::ErrorKind;
 use crate::packet::martian::{destination_verdict, source_verdict};
-use crate::packet::{Fragment, Meta, decrement_ttl, fragment, protocol};
+use crate::packet::offload::Shape;
+use crate::packet::{Fragment, Meta, decrement_ttl, protocol};
 use crate::port::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
@@ -92,14 +94,22 @@ fn admit_all(
     state: &mut WorkerState,
 ) -> Admitted {
     let mut admitted = [const { None }; BURST];
-    state.counters.received += batch.len() as u64;
     for (index, slot) in admitted.iter_mut().enumerate().take(batch.len()) {
-        match admit(batch, index, fib, snapshot) {
+        let result = admit(batch, index, fib, snapshot);
+        let segments = segments(batch, index);
+        state.counters.received += segments;
+        match result {
             Ok(meta) => *slot = Some(meta),
-            Err(verdict) => state.counters.count(verdict),
+            Err(verdict) => state.counters.count_all(verdict, segments),
         }
     }
     admitted
+}
+
+/// How many packets packet `index` stands for. Everything is counted in these.
+#[inline]
+fn segments(batch: &Batch, index: usize) -> u64 {
+    u64::from(batch.slot(index).shape.segments)
 }
 
 /// The groups that the destinations lead to, and their memory under way.
@@ -145,11 +155,16 @@ impl<A> Family<A> {
     }
 }
 
-/// Parses and checks packet `index`, cuts what follows it, and looks its destination up.
+/// Parses and checks packet `index` and what was left out of it, and cuts what follows it.
 fn admit(batch: &mut Batch, index: usize, fib: &Fib, snapshot: &Snapshot) -> Result<Meta, Verdict> {
     let (slot, bytes) = batch.packet(index);
     let meta = Meta::parse(bytes)?;
-    batch.truncate(index, meta.len);
+    let shape = if slot.is_plain() {
+        Shape::whole(&meta)
+    } else {
+        slot.offload.check(&bytes[..meta.len], &meta)?
+    };
+    batch.settle(index, meta.len, shape);
     if let Some(verdict) = source_verdict(meta.src, snapshot.martians) {
         return Err(verdict);
     }
@@ -214,7 +229,9 @@ impl Step<'_> {
             match fate {
                 Fate::Ended => {}
                 Fate::Send(way) => self.send(batch, index, meta, way),
-                Fate::NoPort => self.state.counters.count(Verdict::NoPort),
+                Fate::NoPort => {
+                    self.state.counters.count_all(Verdict::NoPort, segments(batch, index));
+                }
                 Fate::Local => {
                     let verdict = self.local_verdict(batch, index, meta);
                     batch.punt(index, verdict);
@@ -237,7 +254,7 @@ impl Step<'_> {
         let mut chosen = [Selected::NoRoute; BURST];
         for (index, slot) in chosen.iter_mut().enumerate().take(batch.len()) {
             if let Some(meta) = &admitted[index] {
-                let ingress = batch.packet(index).0.port;
+                let ingress = batch.slot(index).port;
                 *slot = self.choose_onward(groups[index], meta, seed, ingress);
             }
         }
@@ -287,47 +304,22 @@ impl Step<'_> {
             let error = Some(ErrorKind::TimeExceeded);
             return self.drop(batch, index, meta, Verdict::TtlExpired, error);
         }
-        if meta.len > usize::from(mtu) && meta.dont_fragment {
+        // Of a superframe, its segments have to fit.
+        let shape = batch.slot(index).shape;
+        let is_too_big = shape.segment_len > u32::from(mtu);
+        if is_too_big && meta.dont_fragment {
             let error = Some(ErrorKind::TooBig { mtu: u32::from(mtu) });
             return self.drop(batch, index, meta, Verdict::TooBig, error);
         }
         if !decrement_ttl(batch.packet_mut(index).1) {
-            return self.state.counters.count(Verdict::TtlExpired);
+            let segments = u64::from(shape.segments);
+            return self.state.counters.count_all(Verdict::TtlExpired, segments);
         }
-        self.state.note_path(path, meta.len, self.now);
-        if meta.len > usize::from(mtu) {
-            self.send_fragments(batch, index, id, mtu, path);
+        self.state.note_path(path, u64::from(shape.segments), shape.bytes(meta.len), self.now);
+        if is_too_big {
+            self.send_fragments(batch, index, way);
         } else {
             batch.transmit(index, id, Some(path), Verdict::Forward);
-        }
-    }
-
-    /// All fragments or none: a datagram of which one is missing is worth nothing.
-    fn send_fragments(
-        &mut self,
-        batch: &mut Batch,
-        index: usize,
-        port: PortId,
-        mtu: u16,
-        path: PathId,
-    ) {
-        let (packet, mut room) = batch.packet_and_room(index);
-        let Ok(plan) = fragment::Fragments::plan(packet, usize::from(mtu)) else {
-            return self.state.counters.count(Verdict::BadFragment);
-        };
-        // Each piece repeats the header: at most 60 bytes more than its share.
-        let count = plan.count();
-        if !room.has(count, packet.len() + count * 60) {
-            return self.state.counters.count(Verdict::NoBuffer);
-        }
-        let piece = Transmission::template(port, Some(path), Verdict::FragmentSent);
-        let sent = plan.each(&mut self.state.fragment_buffer, |bytes| room.put(bytes, piece));
-        match sent {
-            Ok(count) => {
-                self.state.counters.split += count as u64;
-                self.state.counters.count(Verdict::Fragmented);
-            }
-            Err(_) => self.state.counters.count(Verdict::NoBuffer),
         }
     }
 
@@ -358,7 +350,7 @@ impl Step<'_> {
         verdict: Verdict,
         error: Option<ErrorKind>,
     ) {
-        self.state.counters.count(verdict);
+        self.state.counters.count_all(verdict, segments(batch, index));
         if let Some(error) = error {
             self.answer(batch, index, meta, error);
         }

@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 
 use crate::config::model::{Martians, ReversePath};
-use crate::port::{Port, PortId};
+use crate::port::{EngineChoice, Port, PortId};
 
 /// What workers need to know besides the FIB.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub directed_broadcasts: Vec<Ipv4Addr>,
     /// UDP ports that belong to the prober.
     pub probe_ports: ProbePorts,
+    /// How long a worker that has nothing to do looks again before it sleeps.
+    pub busy_poll: Duration,
 }
 
 /// A port as workers see it.
@@ -45,6 +48,10 @@ pub struct PortEntry {
     pub address_v6: Option<Ipv6Addr>,
     /// How sources are checked.
     pub reverse_path: ReversePath,
+    /// How packets are moved.
+    pub engine: EngineChoice,
+    /// Small packets of a flow leave in superframes.
+    pub join: bool,
 }
 
 /// A range of UDP ports, ends included.

@@ -24,6 +24,8 @@ pub struct WorkerState {
     /// Makes workers spread packets differently.
     pub(super) salt: u64,
     pub(super) fragment_buffer: Box<[u8]>,
+    /// One segment of a superframe.
+    pub(super) segment_buffer: Box<[u8]>,
     changes: Arc<AtomicU64>,
     change_seen: u64,
     paths_seen: Vec<u64>,
@@ -50,24 +52,25 @@ impl WorkerState {
             packets_spread: 0,
             salt: index as u64,
             fragment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
+            segment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
             changes,
             change_seen: u64::MAX,
             paths_seen: Vec::new(),
         }
     }
 
-    /// Counts a packet of `len` bytes on a path, and notes whether it is the first since something
-    /// changed.
+    /// Counts packets of `bytes` in all on a path, and notes whether they are the first since
+    /// something changed.
     #[inline]
-    pub(super) fn note_path(&mut self, path: PathId, len: usize, now: Nanos) {
+    pub(super) fn note_path(&mut self, path: PathId, packets: u64, bytes: usize, now: Nanos) {
         let index = path.0 as usize;
         if self.counters.paths.len() <= index {
             self.counters.paths.resize(index + 1, PathCount::default());
             self.paths_seen.resize(index / 64 + 1, 0);
         }
         let count = &mut self.counters.paths[index];
-        count.packets += 1;
-        count.bytes += len as u64;
+        count.packets += packets;
+        count.bytes += bytes as u64;
         let change = self.changes.load(Ordering::Acquire);
         if change != self.change_seen {
             self.change_seen = change;
@@ -83,7 +86,8 @@ impl WorkerState {
     }
 }
 
-/// Plain counters of one worker. They balance:
+/// Plain counters of one worker. A superframe counts as the packets it stands for, so that they
+/// balance whatever is joined or taken apart:
 /// received + originated + split = the sum of [`Self::verdicts`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Counters {
@@ -119,6 +123,12 @@ impl Counters {
     #[inline]
     pub fn count(&mut self, verdict: Verdict) {
         self.verdicts[verdict as usize] += 1;
+    }
+
+    /// Counts the end of a superframe's packets.
+    #[inline]
+    pub fn count_all(&mut self, verdict: Verdict, packets: u64) {
+        self.verdicts[verdict as usize] += packets;
     }
 
     /// How many packets ended so.

@@ -12,8 +12,12 @@ use nearhop_fib::{
 use proptest::prelude::*;
 
 use super::*;
+
+mod superframes;
 use crate::config::model::Martians;
 use crate::packet::build::{Datagram, Echo};
+use crate::packet::offload::Offload;
+use crate::port::EngineChoice;
 use crate::port::memory::MemoryPort;
 use crate::verdict::Outcome;
 
@@ -94,16 +98,29 @@ impl Rig {
         for packet in packets {
             assert!(self.batch.push(packet));
         }
+        self.run_batch()
+    }
+
+    /// As [`Self::run`], of one packet of which something was left out.
+    fn run_frame(&mut self, port: u16, packet: &[u8], offload: Offload) -> Vec<Sent> {
+        self.batch.clear();
+        self.batch.from_port(PortId(port));
+        assert!(self.batch.push_frame(packet, offload));
+        self.run_batch()
+    }
+
+    fn run_batch(&mut self) -> Vec<Sent> {
         let mut snapshots = Snapshots::new(Arc::clone(&self.published));
         let online = self.reader.online();
         forward(&mut self.batch, &online, &mut snapshots, &mut self.state, self.now);
         drop(online);
         // As the worker's shell does once devices and channels have taken them.
-        for (transmission, _) in self.batch.transmissions() {
-            self.state.counters.count(transmission.verdict);
+        for (transmission, frame) in (0..3).flat_map(|port| self.batch.frames(PortId(port))) {
+            self.state.counters.count_all(transmission.verdict, frame.segments());
         }
         for (punt, _, _) in self.batch.punts() {
-            self.state.counters.count(punt.verdict);
+            let segments = segments(&self.batch, punt.index);
+            self.state.counters.count_all(punt.verdict, segments);
         }
         self.assert_balance();
         self.batch.transmissions().map(|(t, bytes)| (t.port.0, t.verdict, bytes.to_vec())).collect()
@@ -129,6 +146,8 @@ fn snapshot() -> Snapshot {
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
             reverse_path: ReversePath::Off,
+            engine: EngineChoice::Auto,
+            join: true,
         })
     };
     Snapshot {
@@ -144,6 +163,7 @@ fn snapshot() -> Snapshot {
         address_v6: None,
         directed_broadcasts: vec![Ipv4Addr::new(10, 0, 0, 255)],
         probe_ports: ProbePorts { first: 49_152, last: 65_535 },
+        busy_poll: std::time::Duration::ZERO,
     }
 }
 
@@ -343,7 +363,10 @@ fn fragments_for_the_router_go_to_the_host_stack_whatever_their_bytes_are() {
     let len = request.write(&mut echo).unwrap();
     let mut pieces = Vec::new();
     let packet = may_fragment(echo[..len].to_vec());
-    fragment::fragment(&packet, 1500, &mut [0; 1500], |piece| pieces.push(piece.to_vec())).unwrap();
+    crate::packet::fragment::fragment(&packet, 1500, &mut [0; 1500], |piece| {
+        pieces.push(piece.to_vec());
+    })
+    .unwrap();
     rig.run(0, &pieces);
     assert_eq!((rig.of(Verdict::Local), rig.of(Verdict::ProbeAnswer)), (3, 0));
 }

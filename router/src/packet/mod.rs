@@ -10,6 +10,7 @@
 //! * [`checksum`]: the Internet checksum, whole and incremental.
 //! * [`martian`]: addresses that are never forwarded.
 //! * [`error`]: ICMP and ICMPv6 errors, and when they may be sent; [`fragment`]: IPv4 fragments.
+//! * [`offload`]: checksums left out, superframes, and how they are made and taken apart.
 //! * [`build`]: probes; [`quote`]: which probe an ICMP error speaks of.
 #![forbid(unsafe_code)]
 
@@ -24,9 +25,10 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod martian;
 mod meta;
+pub mod offload;
 pub mod quote;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod tcp;
 pub mod udp;
 

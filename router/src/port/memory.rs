@@ -9,13 +9,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Port, PortError};
-use crate::batch::{Batch, PACKET_MAX};
+use crate::batch::{Batch, Frame, PACKET_MAX};
+use crate::packet::offload::{Offload, Offloads};
 
 /// One end of a wire. What one end sends the other receives, in order.
 #[derive(Debug)]
 pub struct MemoryPort {
     wire: Arc<Mutex<Wire>>,
     end: usize,
+    offloads: Offloads,
 }
 
 /// The state of a wire; both ends see the same.
@@ -33,19 +35,34 @@ pub enum LinkState {
 impl MemoryPort {
     /// Both ends of a new wire that holds up to `capacity` packets each way.
     pub fn pair(capacity: usize) -> (Arc<Self>, Arc<Self>) {
+        Self::pair_with(capacity, Offloads::NONE)
+    }
+
+    /// As [`Self::pair`]; the wire carries packets of which so much was left out.
+    pub fn pair_with(capacity: usize, offloads: Offloads) -> (Arc<Self>, Arc<Self>) {
         let wire = Wire { capacity, ..Wire::default() };
         let wire = Arc::new(Mutex::new(wire));
-        let end = |end| Arc::new(Self { wire: Arc::clone(&wire), end });
+        let end = |end| Arc::new(Self { wire: Arc::clone(&wire), end, offloads });
         (end(0), end(1))
     }
 
     /// Lets this end receive a packet as if the other had sent it.
     pub fn inject(&self, packet: &[u8]) -> Result<(), PortError> {
-        self.wire().send(self.end, packet)
+        self.wire().send(self.end, packet, Offload::NONE)
+    }
+
+    /// As [`Self::inject`], of a packet of which something was left out.
+    pub fn inject_frame(&self, packet: &[u8], offload: Offload) -> Result<(), PortError> {
+        self.wire().send(self.end, packet, offload)
     }
 
     /// Takes what this end sent and the other has not received yet, oldest first.
     pub fn drain(&self) -> Vec<Vec<u8>> {
+        self.drain_frames().into_iter().map(|(packet, _)| packet).collect()
+    }
+
+    /// As [`Self::drain`], with what was left out of each.
+    pub fn drain_frames(&self) -> Vec<(Vec<u8>, Offload)> {
         let end = self.other_end();
         self.wire().queues[end].drain(..).collect()
     }
@@ -86,15 +103,27 @@ impl Port for MemoryPort {
         }
         let before = batch.len();
         while batch.room() > 0
-            && let Some(packet) = wire.queues[self.end].pop_front()
+            && let Some((packet, offload)) = wire.queues[self.end].pop_front()
         {
-            batch.push(&packet);
+            batch.push_frame(&packet, offload);
         }
         Ok(batch.len() - before)
     }
 
     fn tx(&self, _queue: usize, packet: &[u8]) -> Result<(), PortError> {
-        self.wire().send(self.other_end(), packet)
+        self.wire().send(self.other_end(), packet, Offload::NONE)
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    fn send(&self, _queue: usize, frame: Frame<'_>) -> Result<(), PortError> {
+        let (packet, offload) = (frame.packet(), frame.offload());
+        if !self.offloads.take(offload, super::is_ipv6(packet)) {
+            return Err(PortError::Refused(io::ErrorKind::InvalidInput.into()));
+        }
+        self.wire().send(self.other_end(), packet, offload)
     }
 
     fn fd(&self, _queue: usize) -> Option<BorrowedFd<'_>> {
@@ -106,14 +135,14 @@ impl Port for MemoryPort {
 #[derive(Debug, Default)]
 struct Wire {
     /// Packets on their way to end 0 and to end 1.
-    queues: [VecDeque<Vec<u8>>; 2],
+    queues: [VecDeque<(Vec<u8>, Offload)>; 2],
     capacity: usize,
     link: LinkState,
     swallowed: u64,
 }
 
 impl Wire {
-    fn send(&mut self, to: usize, packet: &[u8]) -> Result<(), PortError> {
+    fn send(&mut self, to: usize, packet: &[u8], offload: Offload) -> Result<(), PortError> {
         let is_ip = matches!(packet.first().map(|first| first >> 4), Some(4 | 6));
         if !is_ip || packet.len() > PACKET_MAX {
             // As a TUN does.
@@ -127,7 +156,7 @@ impl Wire {
             }
             LinkState::Up if self.queues[to].len() >= self.capacity => Err(PortError::Full),
             LinkState::Up => {
-                self.queues[to].push_back(packet.to_vec());
+                self.queues[to].push_back((packet.to_vec(), offload));
                 Ok(())
             }
         }

@@ -6,6 +6,7 @@
 
 mod error;
 mod framing;
+mod negotiate;
 mod sys;
 
 use std::io;
@@ -19,7 +20,8 @@ use tun_tap::{Iface, Mode};
 use super::link::{LinkError, LinkSetup, LinkStatus, TunStatus};
 use super::netns::NetNs;
 use super::{Port, PortError};
-use crate::batch::Batch;
+use crate::batch::{Batch, Frame};
+use crate::packet::offload::{OFFLOAD_LEN, Offloads};
 use framing::Framing;
 
 pub use error::TunError;
@@ -36,16 +38,9 @@ pub struct TunSpec {
     /// A device that is made stays when nobody holds it. One that is there already stays or goes
     /// as whoever made it said.
     pub persist: bool,
-    /// What may be passed through instead of being completed by the kernel.
+    /// What may be left out of packets both ways. With any, a device that is made carries an
+    /// offload header before each packet, whether or not this kernel has them all.
     pub offloads: Offloads,
-}
-
-/// Work on a packet that a port can leave to whoever takes the packet from it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Offloads {
-    /// None: every packet is whole, its checksums are right.
-    #[default]
-    None,
 }
 
 /// How the device is attached to.
@@ -73,6 +68,8 @@ pub struct OpenedTun {
     pub mode: TunMode,
     /// It was not there before.
     pub created: bool,
+    /// What was wanted and cannot be had, and why.
+    pub missing: Vec<String>,
 }
 
 /// Opens the device, and makes it if it is not there. It is left set down; see
@@ -95,6 +92,7 @@ pub fn open(spec: &TunSpec) -> Result<OpenedTun, TunError> {
         queues: port.queues.len(),
         mode: plan.mode,
         created: plan.created,
+        missing: port.missing.clone(),
         port: Arc::new(port),
     })
 }
@@ -139,7 +137,7 @@ impl<'a> Plan<'a> {
                 mode: wanted,
                 queues: spec.queues,
                 packet_info: false,
-                vnet_hdr: false,
+                vnet_hdr: spec.offloads != Offloads::NONE,
                 created: true,
             });
         };
@@ -214,6 +212,10 @@ struct TunPort {
     queues: Vec<OwnedFd>,
     mode: TunMode,
     framing: Framing,
+    /// Packets come and go with an offload header in front, which is handed on.
+    is_framed: bool,
+    offloads: Offloads,
+    missing: Vec<String>,
 }
 
 impl TunPort {
@@ -221,14 +223,29 @@ impl TunPort {
         for queue in &queues {
             rustix::io::ioctl_fionbio(queue, true)?;
         }
-        let vnet_hdr_len = if plan.vnet_hdr {
-            sys::clear_offloads(queues[0].as_fd())?;
-            sys::vnet_header_len(queues[0].as_fd())?
-        } else {
-            0
-        };
+        let (first, wanted) = (queues[0].as_fd(), plan.spec.offloads);
+        let is_framed = plan.vnet_hdr && !plan.packet_info && wanted != Offloads::NONE;
+        let (mut offloads, mut missing) = (Offloads::NONE, Vec::new());
+        let mut vnet_hdr_len = 0;
+        if is_framed {
+            for queue in &queues {
+                sys::set_vnet_header_len(queue.as_fd(), OFFLOAD_LEN)?;
+            }
+            (offloads, missing) =
+                negotiate::negotiate(wanted, |mask| sys::set_offloads(first, mask))?;
+            vnet_hdr_len = OFFLOAD_LEN;
+        } else if plan.vnet_hdr {
+            sys::set_offloads(first, 0)?;
+            vnet_hdr_len = sys::vnet_header_len(first)?;
+        }
+        if wanted != Offloads::NONE && !is_framed {
+            missing.push(
+                "offloads: the device was there and was made without vnet_hdr, or with packet info"
+                    .into(),
+            );
+        }
         let framing = Framing::new(plan.packet_info, vnet_hdr_len)?;
-        Ok(Self { queues, mode: plan.mode, framing })
+        Ok(Self { queues, mode: plan.mode, framing, is_framed, offloads, missing })
     }
 
     fn queue(&self, queue: usize) -> Result<&OwnedFd, PortError> {
@@ -254,8 +271,14 @@ impl Port for TunPort {
         let queue = self.queue(queue)?;
         let mut received = 0;
         while batch.room() > 0 {
-            match self.framing.read(queue, batch.next_buffer()) {
-                Ok(len) => batch.commit(len),
+            let read = if self.is_framed {
+                let read = rustix::io::read(queue, batch.next_frame());
+                read.map(|len| batch.commit_frames([Some(len)]))
+            } else {
+                self.framing.read(queue, batch.next_buffer()).map(|len| batch.commit(len))
+            };
+            match read {
+                Ok(()) => {}
                 Err(Errno::AGAIN | Errno::INTR) => break,
                 // The device says so again next time: first hand over what came.
                 Err(_) if received > 0 => break,
@@ -270,9 +293,29 @@ impl Port for TunPort {
         self.framing.write(self.queue(queue)?, packet).map(|_| ()).map_err(port_error)
     }
 
+    fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    fn send(&self, queue: usize, frame: Frame<'_>) -> Result<(), PortError> {
+        if !self.is_framed {
+            return self.tx(queue, frame.packet());
+        }
+        rustix::io::write(self.queue(queue)?, frame.bytes()).map(|_| ()).map_err(port_error)
+    }
+
+    fn frames_fd(&self, queue: usize) -> Option<BorrowedFd<'_>> {
+        self.fd(queue).filter(|_| self.is_framed)
+    }
+
     fn fd(&self, queue: usize) -> Option<BorrowedFd<'_>> {
         self.queues.get(queue).map(AsFd::as_fd)
     }
+}
+
+/// What a read or write that failed with `errno`, a positive number, says of the device.
+pub(super) fn port_error_of(errno: i32) -> PortError {
+    port_error(Errno::from_raw_os_error(errno))
 }
 
 fn port_error(errno: Errno) -> PortError {

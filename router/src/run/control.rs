@@ -167,11 +167,16 @@ impl Control {
         for (worker, first) in self.daemon.first_packets.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.core.handle_first_packet(worker, first);
         }
+        for news in self.daemon.engine_news.try_iter().take(EVENTS_PER_STEP) {
+            self.daemon.core.handle_engine(Nanos::now(), &news);
+        }
         for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
             self.hosting.handle_packet(&packet);
         }
-        let Daemon { monitor_events, first_packets, host_packets, wake, .. } = &self.daemon;
-        if !(monitor_events.is_empty() && first_packets.is_empty() && host_packets.is_empty()) {
+        let Daemon { monitor_events, first_packets, host_packets, engine_news, wake, .. } =
+            &self.daemon;
+        let is_idle = monitor_events.is_empty() && engine_news.is_empty();
+        if !(is_idle && first_packets.is_empty() && host_packets.is_empty()) {
             wake.notify_one();
         }
     }
@@ -420,7 +425,11 @@ impl Control {
                 *count = count.since(before);
             }
         }
-        Facts { core: &self.daemon.core, totals, opened: &self.opened, heartbeat }
+        let polling = self.daemon.workers.iter().map(|worker| {
+            worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner).polling
+        });
+        let polling = polling.collect();
+        Facts { core: &self.daemon.core, totals, polling, opened: &self.opened, heartbeat }
     }
 
     /// Latency as the heartbeat thread knows it.

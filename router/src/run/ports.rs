@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
+use crate::packet::offload::{Offloads, offload_names};
 use crate::port::Port;
 use crate::port::link::{LinkError, LinkSetup};
 use crate::port::netns::Place;
-use crate::port::tun::{self, Offloads, TunError, TunSpec};
+use crate::port::tun::{self, TunError, TunSpec};
 
 /// An open device and where its kernel side is.
 pub(super) struct Opened {
@@ -77,27 +78,31 @@ fn adjust(old: &PortConfig, new: &PortConfig) -> Result<(), LinkError> {
 
 /// Opens one device, with its MTU and addresses, and sets it up.
 pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenError> {
-    let Device::Tun { name, persist, queues } = &port.device;
+    let Device::Tun { name, persist, queues, offloads } = &port.device;
     let spec = TunSpec {
         name: name.clone(),
         netns: port.netns.clone(),
         // Each queue has a worker that reads it: what the kernel puts in another is never seen.
         queues: queues.unwrap_or(workers).min(workers).clamp(1, tun::QUEUES_MAX),
         persist: *persist,
-        offloads: Offloads::None,
+        offloads: if *offloads { Offloads::ALL } else { Offloads::NONE },
     };
     // First, so that a namespace that is replaced meanwhile is noticed.
     let identity = port.netns.identity().map_err(TunError::from)?;
     let opened = tun::open(&spec)?;
     opened.bring_up(u32::from(port.mtu), &port.peer_addresses)?;
     log::info!(
-        "port {} is {} in {}, {} queue(s), {}",
+        "port {} is {} in {}, {} queue(s), {}, offloads {}",
         port.name,
         opened.name,
         opened.netns,
         opened.queues,
-        opened.port.engine()
+        opened.port.engine(),
+        offload_names(opened.port.offloads())
     );
+    for what in &opened.missing {
+        log::warn!("port {} is without {what}", port.name);
+    }
     let place = Place { netns: opened.netns, identity, ifindex: opened.ifindex };
     Ok(Opened { device: opened.port, place })
 }

@@ -16,7 +16,7 @@ use crate::control::monitor::{Monitor, MonitorEvent};
 use crate::forward::{FirstPacket, Snapshots};
 use crate::heartbeat::{Heartbeat, HeartbeatParts, Order};
 use crate::time::Nanos;
-use crate::worker::{Lane, LanePacket, Lanes, Wake, Worker, WorkerParts, WorkerShared};
+use crate::worker::{EngineNews, Lane, LanePacket, Lanes, Wake, Worker, WorkerParts, WorkerShared};
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
@@ -28,6 +28,7 @@ pub(super) struct Daemon {
     pub(super) host_packets: Receiver<LanePacket>,
     pub(super) first_packets: Receiver<(usize, FirstPacket)>,
     pub(super) monitor_events: Receiver<MonitorEvent>,
+    pub(super) engine_news: Receiver<EngineNews>,
     pub(super) changes: Arc<AtomicU64>,
     pub(super) seed: u64,
 }
@@ -114,9 +115,10 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
     let (heartbeat_wake, heartbeat_fd) = Wake::new().map_err(failed)?;
     let (host, host_packets) = Lane::new(HOST_LANE, control_wake.clone());
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
-    let (events, monitor_events) = Lane::new(EVENT_LANE, control_wake);
+    let (events, monitor_events) = Lane::new(EVENT_LANE, control_wake.clone());
     let (prober, probe_packets) = Lane::new(PROBE_LANE, heartbeat_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, heartbeat_wake.clone());
+    let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake);
     let (orders, order_queue) = bounded(ORDER_LANE);
 
     let heartbeat = Heartbeat::new(HeartbeatParts {
@@ -144,6 +146,7 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
         host_packets,
         first_packets,
         monitor_events,
+        engine_news,
         changes,
         seed,
     };
@@ -157,7 +160,13 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
             reader,
             snapshots: Arc::clone(&published),
             changes: Arc::clone(&daemon.changes),
-            lanes: Lanes::new(prober.another(), trouble.another(), host.another(), first.another()),
+            lanes: Lanes::new(
+                prober.another(),
+                trouble.another(),
+                host.another(),
+                first.another(),
+                engines.another(),
+            ),
             shared: Arc::clone(&shared),
             wake: wake_fd,
         });

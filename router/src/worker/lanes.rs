@@ -33,6 +33,21 @@ pub struct PortTrouble {
     pub gone: bool,
 }
 
+/// Which engine a worker has on a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EngineNews {
+    /// The worker, from 0.
+    pub worker: usize,
+    /// The port.
+    pub port: PortId,
+    /// As `show ports` says it.
+    pub engine: &'static str,
+    /// Why it is not a faster one.
+    pub why: Option<String>,
+    /// It had a faster one until now.
+    pub failed: bool,
+}
+
 /// Wakes a thread. Cheap to clone.
 #[derive(Clone)]
 pub enum Wake {
@@ -120,6 +135,8 @@ pub struct Lanes {
     pub host: Lane<LanePacket>,
     /// To the control thread: worker and first packet.
     pub first_packets: Lane<(usize, FirstPacket)>,
+    /// To the control thread: engines.
+    pub engines: Lane<EngineNews>,
     reported: BTreeSet<PortId>,
 }
 
@@ -130,8 +147,9 @@ impl Lanes {
         trouble: Lane<PortTrouble>,
         host: Lane<LanePacket>,
         first_packets: Lane<(usize, FirstPacket)>,
+        engines: Lane<EngineNews>,
     ) -> Self {
-        Self { prober, trouble, host, first_packets, reported: BTreeSet::new() }
+        Self { prober, trouble, host, first_packets, engines, reported: BTreeSet::new() }
     }
 
     /// Tells of a port that is down or gone, once in a wake-up.
@@ -155,6 +173,7 @@ impl Lanes {
         self.trouble.flush();
         self.host.flush();
         self.first_packets.flush();
+        self.engines.flush();
     }
 }
 

@@ -3,11 +3,13 @@
 //! that it holds nothing.
 #![forbid(unsafe_code)]
 
+mod counters;
+mod io;
 mod lanes;
 mod poller;
+mod spin;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,13 +18,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nearhop_fib::Reader;
 
-pub use self::lanes::{Lane, LanePacket, Lanes, PortTrouble, Wake};
+pub use self::counters::{Polling, PortCounters, WorkerReport};
+pub use self::io::drop_verdict;
+pub use self::lanes::{EngineNews, Lane, LanePacket, Lanes, PortTrouble, Wake};
 use self::poller::{Poller, Ready};
-use crate::batch::Batch;
-use crate::forward::{Counters, Snapshot, Snapshots, WorkerState, forward};
-use crate::port::{PortError, PortId};
+use self::spin::Spin;
+use crate::batch::{BURST, Batch, PACKET_MAX};
+use crate::forward::{Snapshot, Snapshots, WorkerState, forward};
+use crate::packet::offload::OFFLOAD_LEN;
+use crate::port::PortId;
 use crate::time::Nanos;
-use crate::verdict::Verdict;
 
 /// What one worker is made of.
 pub struct Worker {
@@ -35,6 +40,10 @@ pub struct Worker {
     wake: OwnedFd,
     shared: Arc<WorkerShared>,
     ports: BTreeMap<PortId, PortCounters>,
+    /// One segment of a superframe on its way to a port that does not take it whole.
+    segment: Box<[u8]>,
+    ways: Vec<PortId>,
+    spin: Spin,
     published_at: Nanos,
 }
 
@@ -46,67 +55,6 @@ pub struct WorkerShared {
     pub counters: Mutex<WorkerReport>,
     /// Set to end the worker; it has to be woken then.
     pub stop: AtomicBool,
-}
-
-/// Counters of one worker.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WorkerReport {
-    /// By verdict and path.
-    pub counters: Counters,
-    /// By port.
-    pub ports: BTreeMap<PortId, PortCounters>,
-}
-
-/// Counters of one worker on one port.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PortCounters {
-    /// Packets read.
-    pub rx_packets: u64,
-    /// Bytes read.
-    pub rx_bytes: u64,
-    /// Reads of a batch that brought at least one packet.
-    pub rx_batches: u64,
-    /// Packets the device took.
-    pub tx_packets: u64,
-    /// Bytes the device took.
-    pub tx_bytes: u64,
-    /// Packets the device did not take.
-    pub tx_dropped: u64,
-}
-
-impl WorkerReport {
-    /// Adds another worker's.
-    pub fn add(&mut self, other: &Self) {
-        self.counters.add(&other.counters);
-        for (&id, count) in &other.ports {
-            self.ports.entry(id).or_default().add(count);
-        }
-    }
-}
-
-impl PortCounters {
-    /// Adds another worker's.
-    pub fn add(&mut self, other: &Self) {
-        self.rx_packets += other.rx_packets;
-        self.rx_bytes += other.rx_bytes;
-        self.rx_batches += other.rx_batches;
-        self.tx_packets += other.tx_packets;
-        self.tx_bytes += other.tx_bytes;
-        self.tx_dropped += other.tx_dropped;
-    }
-
-    /// What was counted since `before`.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        Self {
-            rx_packets: self.rx_packets.saturating_sub(before.rx_packets),
-            rx_bytes: self.rx_bytes.saturating_sub(before.rx_bytes),
-            rx_batches: self.rx_batches.saturating_sub(before.rx_batches),
-            tx_packets: self.tx_packets.saturating_sub(before.tx_packets),
-            tx_bytes: self.tx_bytes.saturating_sub(before.tx_bytes),
-            tx_dropped: self.tx_dropped.saturating_sub(before.tx_dropped),
-        }
-    }
 }
 
 /// What a worker is started with.
@@ -142,52 +90,91 @@ impl Worker {
             wake: parts.wake,
             shared: parts.shared,
             ports: BTreeMap::new(),
+            segment: vec![0; OFFLOAD_LEN + PACKET_MAX].into_boxed_slice(),
+            ways: Vec::with_capacity(BURST),
+            spin: Spin::default(),
             published_at: Nanos::ZERO,
         }
     }
 
     /// Forwards until told to stop.
-    pub fn run(mut self) -> io::Result<()> {
-        let mut poller = Poller::new(self.wake.try_clone()?)?;
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut poller = Poller::new(self.index, self.wake.try_clone()?)?;
         let mut ready = Ready::default();
         while !self.shared.stop.load(Ordering::Acquire) {
-            poller.follow(self.index, self.snapshots.load())?;
+            poller.follow(self.snapshots.load(), &mut self.lanes)?;
+            self.lanes.flush();
             let behind = !self.publish();
-            poller.wait(behind.then_some(PUBLISH_EVERY_MS), &mut ready)?;
-            self.forward_from(&ready, &mut poller);
+            self.wait(behind, &mut poller, &mut ready)?;
+            if self.forward_from(&ready, &mut poller) {
+                self.spin.packets_came(Nanos::now());
+            }
         }
         self.published_at = Nanos::ZERO;
         self.publish();
         Ok(())
     }
 
-    /// Reads the ready ports in turn, a batch each, until a whole turn brings nothing.
-    fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) {
-        let Self { reader, snapshots, state, batch, lanes, ports, index, .. } = self;
+    /// Until there are packets, or it is woken: looks for a while if that is configured and pays,
+    /// then sleeps.
+    fn wait(
+        &mut self,
+        behind: bool,
+        poller: &mut Poller,
+        ready: &mut Ready,
+    ) -> std::io::Result<()> {
+        let budget = self.snapshots.load().busy_poll;
+        if self.spin.begin(Nanos::now(), budget) {
+            loop {
+                poller.wait(Some(0), ready)?;
+                let found = !ready.is_empty() || self.shared.stop.load(Ordering::Acquire);
+                if self.spin.goes_on(Nanos::now(), found) {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                if found {
+                    return Ok(());
+                }
+                break;
+            }
+        }
+        self.spin.sleeps += 1;
+        poller.wait(behind.then_some(PUBLISH_EVERY_MS), ready)
+    }
+
+    /// Reads the ready ports in turn, a batch each, until a whole turn brings nothing. Says whether
+    /// anything came.
+    fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
+        let Self { reader, snapshots, state, batch, lanes, ports, segment, ways, index, .. } = self;
         let mut online = reader.online();
+        let mut shell = io::Shell { worker: *index, lanes, ports, poller, segment, ways };
+        let mut any_at_all = false;
         for _ in 0..ROUNDS_MAX {
             let mut any = false;
             for port in ready.ports() {
                 batch.clear();
                 batch.from_port(port);
-                if !receive(port, *index, batch, snapshots, ports, lanes, poller) {
+                if !shell.receive(port, batch, snapshots) {
                     continue;
                 }
                 any = true;
                 let now = Nanos::now();
                 state.counters.batches += 1;
                 forward(batch, &online, snapshots, state, now);
-                send(*index, batch, snapshots, state, ports, lanes);
-                hand_over(batch, state, lanes, now);
+                shell.count_received(port, batch);
+                shell.send(batch, snapshots, state);
+                shell.hand_over(batch, state, now);
                 online.quiescent();
             }
+            any_at_all |= any;
             if !any {
                 break;
             }
         }
         drop(online);
-        lanes.report_first_packets(*index, &mut state.first_packets);
-        lanes.flush();
+        self.lanes.report_first_packets(self.index, &mut self.state.first_packets);
+        self.lanes.flush();
+        any_at_all
     }
 
     /// Copies the counters out if that is due and nobody is reading them; `false` if it is owed.
@@ -199,93 +186,9 @@ impl Worker {
         let Ok(mut report) = self.shared.counters.try_lock() else { return false };
         report.counters.clone_from(&self.state.counters);
         report.ports.clone_from(&self.ports);
+        report.polling = self.spin.counters();
         self.published_at = now;
         true
-    }
-}
-
-/// Fills the batch from one port; `false` if nothing came.
-fn receive(
-    id: PortId,
-    worker: usize,
-    batch: &mut Batch,
-    snapshots: &mut Snapshots,
-    ports: &mut BTreeMap<PortId, PortCounters>,
-    lanes: &mut Lanes,
-    poller: &mut Poller,
-) -> bool {
-    let Some(port) = snapshots.load().port(id) else { return false };
-    match port.device.rx(worker, batch) {
-        Ok(0) => false,
-        Ok(count) => {
-            let counters = ports.entry(id).or_default();
-            counters.rx_packets += count as u64;
-            counters.rx_bytes += (0..count).map(|i| batch.packet(i).1.len() as u64).sum::<u64>();
-            counters.rx_batches += 1;
-            true
-        }
-        Err(error) => {
-            lanes.report_trouble(id, &error);
-            if matches!(error, PortError::Gone) {
-                // Its descriptor would be ready for ever.
-                poller.forget(id);
-            }
-            false
-        }
-    }
-}
-
-/// Sends what the step decided; each packet is counted by what its device said.
-fn send(
-    worker: usize,
-    batch: &Batch,
-    snapshots: &mut Snapshots,
-    state: &mut WorkerState,
-    ports: &mut BTreeMap<PortId, PortCounters>,
-    lanes: &mut Lanes,
-) {
-    let snapshot = snapshots.load();
-    for (transmission, bytes) in batch.transmissions() {
-        let Some(port) = snapshot.port(transmission.port) else {
-            state.counters.count(Verdict::NoPort);
-            continue;
-        };
-        let queue = worker % port.device.queues().max(1);
-        let counters = ports.entry(transmission.port).or_default();
-        let verdict = match port.device.tx(queue, bytes) {
-            Ok(()) => {
-                counters.tx_packets += 1;
-                counters.tx_bytes += bytes.len() as u64;
-                transmission.verdict
-            }
-            Err(error) => {
-                counters.tx_dropped += 1;
-                lanes.report_trouble(transmission.port, &error);
-                drop_verdict(&error)
-            }
-        };
-        state.counters.count(verdict);
-    }
-}
-
-/// Hands packets for the router to the part they are for.
-fn hand_over(batch: &Batch, state: &mut WorkerState, lanes: &mut Lanes, now: Nanos) {
-    for (punt, port, bytes) in batch.punts() {
-        let packet = LanePacket { port, received: now, bytes: bytes.into() };
-        let taken = match punt.verdict {
-            Verdict::ProbeAnswer => lanes.prober.push(packet),
-            _ => lanes.host.push(packet),
-        };
-        state.counters.count(if taken { punt.verdict } else { Verdict::PuntFull });
-    }
-}
-
-/// How a packet ends that its device did not take.
-pub fn drop_verdict(error: &PortError) -> Verdict {
-    match error {
-        PortError::Full => Verdict::TxFull,
-        PortError::Down | PortError::Gone => Verdict::TxDown,
-        PortError::Refused(_) => Verdict::TxRefused,
     }
 }
 
@@ -294,20 +197,3 @@ const ROUNDS_MAX: usize = 16;
 
 /// How long published counters may be behind.
 pub const PUBLISH_EVERY_MS: u32 = 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_device_says_decides_how_its_packet_is_counted() {
-        for (error, verdict) in [
-            (PortError::Full, Verdict::TxFull),
-            (PortError::Down, Verdict::TxDown),
-            (PortError::Gone, Verdict::TxDown),
-            (PortError::Refused(io::ErrorKind::InvalidInput.into()), Verdict::TxRefused),
-        ] {
-            assert_eq!(drop_verdict(&error), verdict);
-        }
-    }
-}

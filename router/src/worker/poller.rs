@@ -1,4 +1,4 @@
-//! Sleeping until a port has packets: one epoll for each worker.
+//! Sleeping until a port has packets: one epoll for each worker, and its queue of every port.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -11,18 +11,30 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use crate::forward::Snapshot;
-use crate::port::{Port, PortId};
+use super::lanes::{EngineNews, Lanes};
+use crate::forward::{PortEntry, Snapshot};
+use crate::port::queue::{PlainQueue, open_queue};
+use crate::port::{EngineChoice, Port, PortId, Queue};
 
 /// An epoll over a worker's queue of every port, and its wake-up.
 pub(super) struct Poller {
+    worker: usize,
     epoll: OwnedFd,
     wake: OwnedFd,
     /// Of which snapshot the ports are.
     generation: Option<u64>,
     /// Kept until the epoll has let go of its descriptor.
-    watched: BTreeMap<PortId, (Arc<dyn Port>, usize)>,
+    open: BTreeMap<PortId, Open>,
     events: Vec<epoll::Event>,
+}
+
+/// A worker's end of a port.
+struct Open {
+    device: Arc<dyn Port>,
+    choice: EngineChoice,
+    queue: Box<dyn Queue>,
+    /// This worker reads it; else it only sends.
+    is_watched: bool,
 }
 
 /// The ports that have packets. Handed back to the poller, so that sleeping allocates nothing.
@@ -33,49 +45,74 @@ impl Ready {
     pub(super) fn ports(&self) -> impl Iterator<Item = PortId> + '_ {
         self.0.iter().copied()
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Poller {
-    pub(super) fn new(wake: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(worker: usize, wake: OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let events = Vec::with_capacity(EVENTS_MAX);
-        Ok(Self { epoll, wake, generation: None, watched: BTreeMap::new(), events })
+        Ok(Self { worker, epoll, wake, generation: None, open: BTreeMap::new(), events })
     }
 
-    /// Watches the ports of `snapshot` of which worker `worker` reads a queue, and no others.
-    pub(super) fn follow(&mut self, worker: usize, snapshot: &Snapshot) -> io::Result<()> {
+    /// Opens a queue of each port of `snapshot`, and watches those that this worker reads.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, lanes: &mut Lanes) -> io::Result<()> {
         if self.generation == Some(snapshot.generation) {
             return Ok(());
         }
-        let stays = |id: &PortId, device: &Arc<dyn Port>| {
-            snapshot.port(*id).is_some_and(|port| Arc::ptr_eq(&port.device, device))
+        let stays = |id: &PortId, open: &Open| {
+            let port = snapshot.port(*id);
+            port.is_some_and(|p| Arc::ptr_eq(&p.device, &open.device) && p.engine == open.choice)
         };
-        let stale: Vec<PortId> = self
-            .watched
-            .iter()
-            .filter(|(id, (device, _))| !stays(id, device))
-            .map(|(&id, _)| id)
-            .collect();
+        let stale: Vec<PortId> =
+            self.open.iter().filter(|(id, open)| !stays(id, open)).map(|(&id, _)| id).collect();
         for id in stale {
             self.forget(id);
         }
         for (id, port) in snapshot.ports() {
-            if worker < port.device.queues() && !self.watched.contains_key(&id) {
-                self.watch(id, &port.device, worker)?;
+            if !self.open.contains_key(&id) {
+                self.open(id, port, lanes)?;
             }
         }
         self.generation = Some(snapshot.generation);
         Ok(())
     }
 
-    /// Stops watching a port.
+    /// This worker's queue of a port, while that has this device.
+    pub(super) fn queue(&mut self, id: PortId, device: &Arc<dyn Port>) -> Option<&mut dyn Queue> {
+        let open = self.open.get_mut(&id)?;
+        Arc::ptr_eq(&open.device, device).then_some(&mut *open.queue)
+    }
+
+    /// Lets go of a port.
     pub(super) fn forget(&mut self, id: PortId) {
-        if let Some((device, queue)) = self.watched.remove(&id)
-            && let Some(fd) = device.fd(queue)
+        if let Some(open) = self.open.remove(&id)
+            && open.is_watched
+            && let Some(fd) = open.queue.fd()
         {
             // A descriptor that is closed already has left the epoll by itself.
             let _ = epoll::delete(&self.epoll, fd);
+        }
+    }
+
+    /// The port's engine has failed: it goes on with the one that always works.
+    pub(super) fn fall_back(&mut self, id: PortId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            // Both are polled by the device's own descriptor, which the epoll has already.
+            let index = self.worker % open.device.queues().max(1);
+            open.queue = Box::new(PlainQueue::new(Arc::clone(&open.device), index));
+        }
+    }
+
+    /// Puts another queue in a port's place.
+    #[cfg(test)]
+    pub(super) fn set_queue(&mut self, id: PortId, queue: Box<dyn Queue>) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.queue = queue;
         }
     }
 
@@ -103,11 +140,29 @@ impl Poller {
         Ok(())
     }
 
-    fn watch(&mut self, id: PortId, device: &Arc<dyn Port>, queue: usize) -> io::Result<()> {
-        let Some(fd) = device.fd(queue) else { return Ok(()) };
-        let data = epoll::EventData::new_u64(u64::from(id.0));
-        epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?;
-        self.watched.insert(id, (Arc::clone(device), queue));
+    fn open(&mut self, id: PortId, port: &PortEntry, lanes: &mut Lanes) -> io::Result<()> {
+        let (device, choice) = (Arc::clone(&port.device), port.engine);
+        let reads = self.worker < device.queues();
+        // One that only sends shares its queue with the worker that reads it.
+        let (queue, why) = if reads {
+            open_queue(&device, self.worker, choice)
+        } else {
+            let index = self.worker % device.queues().max(1);
+            (Box::new(PlainQueue::new(Arc::clone(&device), index)) as Box<dyn Queue>, None)
+        };
+        let is_watched = match queue.fd().filter(|_| reads) {
+            Some(fd) => {
+                let data = epoll::EventData::new_u64(u64::from(id.0));
+                epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?;
+                true
+            }
+            None => false,
+        };
+        if is_watched {
+            let (worker, engine) = (self.worker, queue.engine());
+            lanes.engines.push(EngineNews { worker, port: id, engine, why, failed: false });
+        }
+        self.open.insert(id, Open { device, choice, queue, is_watched });
         Ok(())
     }
 }

@@ -114,6 +114,18 @@ pub fn leave_checksums_to_the_reader(name: &str) {
     assert_eq!((attached, set), (0, 0), "{}", io::Error::last_os_error());
 }
 
+/// Has the kernel cut what is sent by this UDP socket into datagrams of `size` bytes, as late as it
+/// can.
+pub fn set_udp_segment(socket: &impl std::os::fd::AsFd, size: libc::c_int) {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
+    let len = size_of_val(&size) as libc::socklen_t;
+    // SAFETY: the descriptor is open while it is borrowed, and `len` is the size of `size`.
+    let set = unsafe {
+        libc::setsockopt(fd, libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), len)
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
 /// Asks again and again until there is an answer. Panics with `what` after a generous while.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Nanos::now();

@@ -79,23 +79,26 @@ impl Lines {
 /// A field's key and how it is written.
 type Field<T> = (&'static str, fn(&T) -> String);
 
-const ROUTER: [Field<Router>; 7] = [
+const ROUTER: [Field<Router>; 8] = [
     ("name", |r| r.name.clone()),
     ("id", |r| or_default(r.id.as_ref())),
     ("workers", |r| or_default(r.workers.as_ref())),
     ("addresses", |r| listed(&r.addresses)),
     ("martians", |r| show::martians(r.martians)),
     ("hash-seed", |r| r.hash_seed.to_string()),
+    ("busy-poll", |r| show::span(r.busy_poll)),
     ("state-dir", |r| show::path(r.state_dir.as_ref())),
 ];
 
-const PORT: [Field<Port>; 6] = [
+const PORT: [Field<Port>; 8] = [
     ("device", |p| show::device(&p.device)),
     ("netns", |p| p.netns.to_string()),
     ("addresses", |p| listed(&p.addresses)),
     ("peer-addresses", |p| listed(&p.peer_addresses)),
     ("mtu", |p| p.mtu.to_string()),
     ("reverse-path", |p| show::reverse_path(p.reverse_path)),
+    ("engine", |p| show::engine(p.engine)),
+    ("join", |p| p.join.to_string()),
 ];
 
 const SERVICE: [Field<Service>; 4] = [

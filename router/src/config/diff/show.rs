@@ -10,6 +10,7 @@ use crate::config::model::{
     RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
+use crate::port::EngineChoice;
 
 pub(super) fn port_text(port: &Port) -> String {
     device(&port.device)
@@ -34,10 +35,11 @@ pub(super) fn vias(vias: &[Via]) -> String {
 }
 
 pub(super) fn device(device: &Device) -> String {
-    let Device::Tun { name, persist, queues } = device;
+    let Device::Tun { name, persist, queues, offloads } = device;
     let persist = if *persist { ", persistent" } else { "" };
     let queues = queues.map_or(String::new(), |queues| format!(", {queues} queues"));
-    format!("tun {name}{queues}{persist}")
+    let offloads = if *offloads { "" } else { ", no offloads" };
+    format!("tun {name}{queues}{offloads}{persist}")
 }
 
 pub(super) fn health(checks: &[Check]) -> String {
@@ -61,6 +63,20 @@ pub(super) fn reverse_path(check: ReversePath) -> String {
         ReversePath::Strict => "strict",
     };
     word.into()
+}
+
+pub(super) fn engine(engine: EngineChoice) -> String {
+    let word = match engine {
+        EngineChoice::Auto => "auto",
+        EngineChoice::Epoll => "epoll",
+        EngineChoice::Uring => "io-uring",
+    };
+    word.into()
+}
+
+/// A span of time; none of it is `off`.
+pub(super) fn span(span: Duration) -> String {
+    if span.is_zero() { "off".into() } else { show_duration(span) }
 }
 
 pub(super) fn affinity(affinity: Affinity) -> String {

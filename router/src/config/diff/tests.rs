@@ -28,7 +28,7 @@ fn no_difference_of_two_models_goes_unsaid() {
     let (old, new) = (config(OLD), config(NEW));
     let mut mixed = old.clone();
     mixed.router = new.router.clone();
-    assert_eq!(diff(&old, &mixed).len(), 7);
+    assert_eq!(diff(&old, &mixed).len(), 8);
     mixed = old.clone();
     mixed.api = new.api.clone();
     assert_eq!(diff(&old, &mixed).len(), 2);
@@ -77,6 +77,7 @@ workers = 2
 addresses = ["192.0.2.1"]
 martians = "off"
 hash-seed = 5
+busy-poll = "50us"
 state-dir = "/var/lib/nearhop"
 [[port]]
 name = "client"
@@ -86,12 +87,15 @@ addresses = ["10.0.0.1/24", "fd00::1/64"]
 peer-addresses = ["10.0.0.2/24"]
 mtu = 1400
 reverse-path = "strict"
+engine = "epoll"
+join = false
 [[port]]
 name = "fra"
 tun = "nh-fra"
 addresses = ["10.1.0.1/24"]
 queues = 2
 persist = true
+offloads = false
 [[port]]
 name = "par"
 tun = "nh-par"

@@ -9,6 +9,7 @@ mod via;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use toml::Spanned;
@@ -41,6 +42,7 @@ pub(super) struct RawRouter {
     pub(super) addresses: Vec<Spanned<IpNetwork>>,
     pub(super) martians: Martians,
     pub(super) hash_seed: u64,
+    pub(super) busy_poll: Duration,
     pub(super) state_dir: Option<PathBuf>,
 }
 
@@ -112,6 +114,7 @@ impl RawRouter {
             addresses: table.list("addresses", text("an address", value::own_address)),
             martians: inner_or_default(table.get("martians", text("a word", martians))),
             hash_seed: inner_or_default(table.get("hash-seed", value::integer(0..=u64::MAX))),
+            busy_poll: inner_or_default(table.get("busy-poll", text("a span of time", busy_poll))),
             state_dir: table
                 .get("state-dir", text("a path", value::absolute_path))
                 .map(Spanned::into_inner),
@@ -128,6 +131,7 @@ impl RawRouter {
             addresses: self.addresses.into_iter().map(Spanned::into_inner).collect(),
             martians: self.martians,
             hash_seed: self.hash_seed,
+            busy_poll: self.busy_poll,
             state_dir: self.state_dir,
         }
     }
@@ -142,6 +146,7 @@ impl Default for RawRouter {
             addresses: Vec::new(),
             martians: Martians::Default,
             hash_seed: 0,
+            busy_poll: Duration::ZERO,
             state_dir: None,
         }
     }
@@ -164,6 +169,11 @@ pub(super) fn inner_or_default<T: Default>(value: Option<Spanned<T>>) -> T {
 
 pub(super) fn inner_or<T>(value: Option<Spanned<T>>, default: T) -> T {
     value.map_or(default, Spanned::into_inner)
+}
+
+/// Longer than that a worker would only be hot: whoever waits so long can be woken.
+fn busy_poll(text: &str) -> Result<Duration, value::Fault> {
+    value::duration_in(Duration::ZERO..=BUSY_POLL_MAX)(text)
 }
 
 fn router_id(text: &str) -> Result<Ipv4Addr, value::Fault> {
@@ -192,6 +202,8 @@ fn socket_path(text: &str) -> Result<PathBuf, value::Fault> {
     }
     Ok(path)
 }
+
+const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
 
 /// More than any machine has cores for.
 pub(super) const WORKERS_MAX: usize = 256;

@@ -8,6 +8,7 @@ use super::{WORKERS_MAX, inner_or, inner_or_default};
 use crate::config::model::{Device, Port, ReversePath};
 use crate::config::value::{self, Fault, one_of, text};
 use crate::config::walk::Table;
+use crate::port::EngineChoice;
 use crate::port::netns::NetNs;
 
 /// A port as written.
@@ -27,6 +28,9 @@ pub(in crate::config) struct RawPort {
     pub(in crate::config) span: std::ops::Range<usize>,
     persist: bool,
     reverse_path: ReversePath,
+    engine: EngineChoice,
+    offloads: bool,
+    join: bool,
 }
 
 impl RawPort {
@@ -49,6 +53,9 @@ impl RawPort {
             span: table.span(),
             persist: inner_or_default(table.get("persist", value::boolean)),
             reverse_path: inner_or_default(table.get("reverse-path", text("a word", reverse_path))),
+            engine: inner_or_default(table.get("engine", text("a word", engine))),
+            offloads: inner_or(table.get("offloads", value::boolean), true),
+            join: inner_or(table.get("join", value::boolean), true),
         };
         table.later("policer", "a policer");
         table.finish();
@@ -62,12 +69,15 @@ impl RawPort {
                 name: inner_or_default(self.tun),
                 persist: self.persist,
                 queues: self.queues.map(Spanned::into_inner),
+                offloads: self.offloads,
             },
             netns: inner_or(self.netns, NetNs::Here),
             addresses: self.addresses.into_iter().map(Spanned::into_inner).collect(),
             peer_addresses: self.peer_addresses.into_iter().map(Spanned::into_inner).collect(),
             mtu: inner_or(self.mtu, MTU_DEFAULT),
             reverse_path: self.reverse_path,
+            engine: self.engine,
+            join: self.join,
         }
     }
 }
@@ -109,6 +119,15 @@ fn reverse_path(word: &str) -> Result<ReversePath, Fault> {
         ("off", Some(ReversePath::Off)),
         ("loose", Some(ReversePath::Loose)),
         ("strict", Some(ReversePath::Strict)),
+    ];
+    one_of(word, &words)
+}
+
+fn engine(word: &str) -> Result<EngineChoice, Fault> {
+    let words = [
+        ("auto", Some(EngineChoice::Auto)),
+        ("epoll", Some(EngineChoice::Epoll)),
+        ("io-uring", Some(EngineChoice::Uring)),
     ];
     one_of(word, &words)
 }

@@ -16,6 +16,7 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Writer};
@@ -130,6 +131,7 @@ impl Core {
             address_v6: None,
             directed_broadcasts: Vec::new(),
             probe_ports: ProbePorts { first: *SOURCE_PORTS.start(), last: *SOURCE_PORTS.end() },
+            busy_poll: Duration::ZERO,
         }
     }
 

@@ -14,9 +14,10 @@ use crate::config::{Config, model};
 use crate::event::EventKind;
 use crate::forward::{PortEntry, Snapshot};
 use crate::port::gone::GonePort;
-use crate::port::{Port, PortId};
+use crate::port::{EngineChoice, Port, PortId};
 use crate::probe::MAX_CHECKS;
 use crate::time::Nanos;
+use crate::worker::EngineNews;
 
 /// A port in use.
 pub struct PortState {
@@ -36,6 +37,8 @@ pub struct PortState {
     pub carrier: bool,
     /// What is wrong with the device, while the router tries to open it anew.
     pub fault: Option<Fault>,
+    /// How each worker that reads the device does so.
+    pub engines: BTreeMap<usize, &'static str>,
 }
 
 /// What is wrong with a port's device.
@@ -156,8 +159,9 @@ impl Core {
             };
             orders.ports.push((id, adjacency));
             let (name, since) = (config.name.clone(), now);
-            let (carrier, fault) = (false, None);
-            let state = PortState { id, adjacency, path, device, config, since, carrier, fault };
+            let (carrier, fault, engines) = (false, None, BTreeMap::new());
+            let state =
+                PortState { id, adjacency, path, device, config, since, carrier, fault, engines };
             self.ports.insert(name, state);
         }
         Ok(())
@@ -170,6 +174,34 @@ impl Core {
         // Whoever watches the carrier clears it, once there is one.
         self.handle.set_adjacency_down(adjacency, Reason::Carrier);
         Ok((adjacency, self.writer.add_path(key, ACCEPT_ALL)?))
+    }
+
+    /// A worker has opened a queue of a port, or its engine has failed.
+    pub fn handle_engine(&mut self, now: Nanos, news: &EngineNews) {
+        let Some(state) = self.ports.values_mut().find(|state| state.id == news.port) else {
+            return;
+        };
+        let name = state.name();
+        let worker = news.worker;
+        match &news.why {
+            Some(why) if news.failed || state.config.engine == EngineChoice::Uring => {
+                log::error!("port {name}, worker {worker}: {} is used: {why}", news.engine);
+            }
+            Some(why) => {
+                log::info!("port {name}, worker {worker}: {} is used: {why}", news.engine);
+            }
+            None => log::debug!("port {name}, worker {worker}: {} is used", news.engine),
+        }
+        if news.failed {
+            let kind = EventKind::Engine {
+                port: name.to_owned(),
+                worker: worker as u16,
+                engine: news.engine.to_owned(),
+                reason: news.why.clone().unwrap_or_default(),
+            };
+            self.events.push_back((now, kind));
+        }
+        state.engines.insert(worker, news.engine);
     }
 
     /// The name of the port that has this number.
@@ -267,6 +299,7 @@ impl Core {
             address_v4: own.iter().find_map(|&ip| v4(ip)),
             address_v6: own.iter().find_map(|&ip| v6(ip)),
             directed_broadcasts: directed_broadcasts(&self.config),
+            busy_poll: router.busy_poll,
             ..Self::empty_snapshot()
         }));
         self.retired_snapshots.push(old);
@@ -283,6 +316,8 @@ fn entry(state: &PortState) -> PortEntry {
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
         reverse_path: state.config.reverse_path,
+        engine: state.config.engine,
+        join: state.config.join,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ioctls of `<linux/if_tun.h>`.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_short};
+use std::ffi::{c_int, c_short, c_uint};
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -36,11 +36,20 @@ pub(super) fn set_persist(tun: BorrowedFd<'_>, persist: bool) -> io::Result<()> 
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST, c_int::from(persist)) })
 }
 
-/// Has the kernel complete checksums and split superframes before it hands them over.
-pub(super) fn clear_offloads(tun: BorrowedFd<'_>) -> io::Result<()> {
+/// Lets the kernel leave out of packets what `mask` (`TUN_F_*`) names; it does all else before it
+/// hands them over.
+pub(super) fn set_offloads(tun: BorrowedFd<'_>, mask: c_uint) -> io::Result<()> {
     // SAFETY: the descriptor is open while it is borrowed. TUNSETOFFLOAD takes its argument by
     // value.
-    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, 0) })
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, mask) })
+}
+
+/// Sets how many bytes the `struct virtio_net_hdr` before each packet has.
+pub(super) fn set_vnet_header_len(tun: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    let len = c_int::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the descriptor is open while it is borrowed. TUNSETVNETHDRSZ reads one `int` behind
+    // the pointer, which is to one that lives until the call is over, and keeps no pointer.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) })
 }
 
 /// Bytes of the `struct virtio_net_hdr` before each packet, if the device has one.

@@ -1,6 +1,7 @@
 //! Ports that come, go and lose their devices.
 
 use super::*;
+use crate::worker::EngineNews;
 
 #[test]
 fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
@@ -197,4 +198,26 @@ fn a_port_keeps_its_device_and_workers_their_number() {
     // Threads are there before any port is.
     let (bare, _) = Rig::new("[router]\nname = \"r1\"\n");
     assert_eq!(bare.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
+}
+
+#[test]
+fn an_engine_that_fails_is_an_event_and_the_port_says_what_it_has() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let id = rig.core.ports["ams"].id;
+    let news = |worker, engine, failed: bool| EngineNews {
+        worker,
+        port: id,
+        engine,
+        why: failed.then(|| "it broke".to_owned()),
+        failed,
+    };
+    rig.events();
+    rig.core.handle_engine(NOW, &news(0, "io_uring", false));
+    rig.core.handle_engine(NOW, &news(1, "io_uring", false));
+    assert!(rig.events().is_empty(), "nothing has happened");
+    rig.core.handle_engine(NOW, &news(1, "epoll", true));
+    let (port, engine, reason) = ("ams".to_owned(), "epoll".to_owned(), "it broke".to_owned());
+    assert_eq!(rig.events(), [EventKind::Engine { port, worker: 1, engine, reason }]);
+    let engines: Vec<_> = rig.core.ports["ams"].engines.clone().into_iter().collect();
+    assert_eq!(engines, [(0, "io_uring"), (1, "epoll")]);
 }

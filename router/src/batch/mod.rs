@@ -3,25 +3,40 @@
 //! A worker owns one batch and fills it anew in every round: nothing is allocated per packet.
 #![forbid(unsafe_code)]
 
+mod frame;
+mod join;
+
 use nearhop_fib::PathId;
 
+pub use self::frame::Frame;
+use crate::packet::offload::join::Joined;
+use crate::packet::offload::{OFFLOAD_LEN, Offload, Shape};
 use crate::port::PortId;
 use crate::verdict::Verdict;
 
 /// Packets received in one round at most.
 pub const BURST: usize = 64;
 
-/// Free bytes before each received packet, for headers that are put in front.
+/// Free bytes before each received packet, for headers that are put in front. The last
+/// [`OFFLOAD_LEN`] of them say what was left out of the packet, as a device reads and writes it.
 pub const HEADROOM: usize = 128;
 
-/// The largest IP packet.
-pub const PACKET_MAX: usize = 65_535;
+/// The largest IP packet: an IPv6 header and all that its length can say.
+pub const PACKET_MAX: usize = 65_575;
 
 /// One received packet: where it lies and what it came by.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     /// The port it came in by.
     pub port: PortId,
+    /// What of it was left out; checked if it was admitted.
+    pub offload: Offload,
+    /// What it is on a wire, once it was admitted; one packet before.
+    pub shape: Shape,
+    /// Nothing was left out: its header is all zeros, as of most packets.
+    is_plain: bool,
+    /// How many packets that came later were joined to it.
+    joined: u16,
     start: u32,
     len: u32,
 }
@@ -54,14 +69,22 @@ enum Place {
 }
 
 /// Up to [`BURST`] packets, their buffers, and what is to become of them.
+///
+/// Every buffer has room for a superframe. That is cheap: it is address space, of which a small
+/// packet touches one page.
 pub struct Batch {
     bytes: Box<[u8]>,
     slots: Vec<Slot>,
+    /// Buffers taken; those of reads that brought nothing are among them.
+    taken: usize,
     port: PortId,
-    /// Packets made during the step: errors, fragments, the host stack's own.
+    /// Packets made during the step: errors, fragments, the host stack's own; each with an offload
+    /// header before it.
     made: Vec<u8>,
     transmissions: Vec<Transmission>,
     punts: Vec<Punt>,
+    /// While packets are joined: those that others may be joined to, and their slots.
+    heads: Vec<(u32, Joined)>,
 }
 
 impl Batch {
@@ -71,16 +94,19 @@ impl Batch {
         Self {
             bytes: vec![0; BURST * STRIDE].into_boxed_slice(),
             slots: Vec::with_capacity(BURST),
+            taken: 0,
             port: PortId::default(),
             made: Vec::with_capacity(MADE_MAX),
             transmissions: Vec::with_capacity(TRANSMISSIONS_MAX),
             punts: Vec::with_capacity(BURST),
+            heads: Vec::with_capacity(BURST),
         }
     }
 
     /// Forgets all packets.
     pub fn clear(&mut self) {
         self.slots.clear();
+        self.taken = 0;
         self.made.clear();
         self.transmissions.clear();
         self.punts.clear();
@@ -93,35 +119,64 @@ impl Batch {
 
     /// How many more packets fit.
     pub fn room(&self) -> usize {
-        BURST - self.slots.len()
+        BURST - self.taken
     }
 
     /// Where the next packet's bytes go: [`PACKET_MAX`] bytes with [`HEADROOM`] before them.
     /// Empty when there is no room.
     pub fn next_buffer(&mut self) -> &mut [u8] {
-        if self.room() == 0 {
-            return &mut [];
-        }
-        let start = self.slots.len() * STRIDE + HEADROOM;
-        &mut self.bytes[start..start + PACKET_MAX]
+        self.next_frame().get_mut(OFFLOAD_LEN..).unwrap_or_default()
     }
 
-    /// The first `len` bytes of [`Self::next_buffer`] are a packet now. Does nothing without room.
+    /// As [`Self::next_buffer`], with the offload header in front.
+    pub fn next_frame(&mut self) -> &mut [u8] {
+        self.next_frames().next().unwrap_or_default()
+    }
+
+    /// Where the next packets' bytes go, with their offload headers in front, in order.
+    pub fn next_frames(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let buffers = self.bytes.chunks_exact_mut(STRIDE).skip(self.taken);
+        buffers.map(|buffer| &mut buffer[HEADROOM - OFFLOAD_LEN..][..OFFLOAD_LEN + PACKET_MAX])
+    }
+
+    /// The first `len` bytes of [`Self::next_buffer`] are a packet now, whole. Does nothing without
+    /// room.
     pub fn commit(&mut self, len: usize) {
         debug_assert!(self.room() > 0 && len <= PACKET_MAX);
         if self.room() > 0 {
-            let start = (self.slots.len() * STRIDE + HEADROOM) as u32;
-            self.slots.push(Slot { port: self.port, start, len: len.min(PACKET_MAX) as u32 });
+            self.put_slot(self.taken, len, Offload::NONE);
+            self.taken += 1;
+        }
+    }
+
+    /// The next buffers hold what reads brought: `lens` bytes, offload header included, or nothing.
+    pub fn commit_frames(&mut self, lens: impl IntoIterator<Item = Option<usize>>) {
+        let first = self.taken;
+        for (buffer, len) in (first..BURST).zip(lens) {
+            let Some(len) = len else { continue };
+            let start = buffer * STRIDE + HEADROOM - OFFLOAD_LEN;
+            let header = self.bytes[start..].first_chunk().copied().unwrap_or_default();
+            let len = len.min(OFFLOAD_LEN + PACKET_MAX);
+            // What is shorter than the header is no packet: the step counts it as cut short.
+            self.put_slot(buffer, len.saturating_sub(OFFLOAD_LEN), Offload::from_bytes(header));
+            self.taken = buffer + 1;
         }
     }
 
     /// Copies one packet in. `false` without room, or if it is larger than any IP packet.
     pub fn push(&mut self, packet: &[u8]) -> bool {
+        self.push_frame(packet, Offload::NONE)
+    }
+
+    /// Copies in one packet of which something was left out. `false` as in [`Self::push`].
+    pub fn push_frame(&mut self, packet: &[u8], offload: Offload) -> bool {
         if self.room() == 0 || packet.len() > PACKET_MAX {
             return false;
         }
-        self.next_buffer()[..packet.len()].copy_from_slice(packet);
-        self.commit(packet.len());
+        let start = self.taken * STRIDE + HEADROOM;
+        self.bytes[start..start + packet.len()].copy_from_slice(packet);
+        self.put_slot(self.taken, packet.len(), offload);
+        self.taken += 1;
         true
     }
 
@@ -153,13 +208,31 @@ impl Batch {
         (slot, &mut self.bytes[slot.range()])
     }
 
-    /// Cuts packet `index` to its first `len` bytes.
+    /// Where packet `index` came in, and what it is.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
-    pub fn truncate(&mut self, index: usize, len: usize) {
+    #[inline]
+    pub fn slot(&self, index: usize) -> &Slot {
+        &self.slots[index]
+    }
+
+    /// Packet `index` was admitted: it has `len` bytes, what follows is cut, and it is of `shape`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Self::len`].
+    #[inline]
+    pub fn settle(&mut self, index: usize, len: usize, shape: Shape) {
         let slot = &mut self.slots[index];
         slot.len = slot.len.min(len as u32);
+        slot.shape = shape;
+        if slot.is_plain {
+            return;
+        }
+        let tidied = slot.offload.tidied(shape);
+        if tidied != slot.offload {
+            self.set_offload(index, tidied);
+        }
     }
 
     /// Packet `index` leaves by `port`.
@@ -201,13 +274,24 @@ impl Batch {
 
     /// What is to be sent, in order, with the bytes.
     pub fn transmissions(&self) -> impl Iterator<Item = (Transmission, &[u8])> {
-        self.transmissions.iter().map(|&transmission| {
-            let bytes = match transmission.place {
-                Place::Slot(index) => self.packet(index as usize).1,
-                Place::Made { start, len } => &self.made[start as usize..(start + len) as usize],
-            };
-            (transmission, bytes)
-        })
+        self.transmissions.iter().map(|&sent| (sent, self.frame(sent.place).packet()))
+    }
+
+    /// What is to be sent by `port`, in order.
+    pub fn frames(&self, port: PortId) -> impl Iterator<Item = (Transmission, Frame<'_>)> {
+        let sent = self.transmissions.iter().filter(move |sent| sent.port == port);
+        sent.map(|&sent| (sent, self.frame(sent.place)))
+    }
+
+    /// The ports that packets leave by, each once, in the order of their first packets.
+    pub fn ways_out(&self, ways: &mut Vec<PortId>) {
+        ways.clear();
+        for sent in &self.transmissions {
+            // Mostly it is the last one found.
+            if !ways.iter().rev().any(|port| *port == sent.port) {
+                ways.push(sent.port);
+            }
+        }
     }
 
     /// What is for the router itself, in order, with the port it came in by and the bytes.
@@ -216,6 +300,42 @@ impl Batch {
             let (slot, bytes) = self.packet(punt.index);
             (punt, slot.port, bytes)
         })
+    }
+
+    fn frame(&self, place: Place) -> Frame<'_> {
+        match place {
+            Place::Slot(index) => {
+                let slot = self.slots[index as usize];
+                let range = slot.range();
+                Frame {
+                    bytes: &self.bytes[range.start - OFFLOAD_LEN..range.end],
+                    shape: slot.shape,
+                    joined: slot.joined,
+                }
+            }
+            Place::Made { start, len } => {
+                Frame::whole(&self.made[start as usize..][..len as usize])
+            }
+        }
+    }
+
+    fn put_slot(&mut self, buffer: usize, len: usize, offload: Offload) {
+        let start = (buffer * STRIDE + HEADROOM) as u32;
+        let shape = Shape { segments: 1, segment_len: len as u32, headers_len: 0 };
+        let len = len.min(PACKET_MAX) as u32;
+        let bytes = offload.to_bytes();
+        let is_plain = bytes == [0; OFFLOAD_LEN];
+        self.slots.push(Slot { port: self.port, offload, shape, is_plain, joined: 0, start, len });
+        self.bytes[start as usize - OFFLOAD_LEN..start as usize].copy_from_slice(&bytes);
+    }
+
+    /// Also in front of the packet's bytes, where a device finds it.
+    fn set_offload(&mut self, index: usize, offload: Offload) {
+        let slot = &mut self.slots[index];
+        slot.offload = offload;
+        slot.is_plain = offload == Offload::NONE;
+        let start = slot.start as usize;
+        self.bytes[start - OFFLOAD_LEN..start].copy_from_slice(&offload.to_bytes());
     }
 }
 
@@ -235,13 +355,14 @@ pub struct MadeRoom<'a> {
 impl MadeRoom<'_> {
     /// Whether `packets` more with `bytes` in all fit.
     pub fn has(&self, packets: usize, bytes: usize) -> bool {
-        self.made.len() + bytes <= MADE_MAX
+        self.made.len() + bytes + packets * OFFLOAD_LEN <= MADE_MAX
             && self.transmissions.len() + packets + BURST <= TRANSMISSIONS_MAX
     }
 
     /// Adds one; the caller asked [`Self::has`] before.
     pub fn put(&mut self, packet: &[u8], like: Transmission) {
-        let (start, len) = (self.made.len() as u32, packet.len() as u32);
+        let (start, len) = (self.made.len() as u32, (OFFLOAD_LEN + packet.len()) as u32);
+        self.made.extend_from_slice(&[0; OFFLOAD_LEN]);
         self.made.extend_from_slice(packet);
         self.transmissions.push(Transmission { place: Place::Made { start, len }, ..like });
     }
@@ -254,6 +375,12 @@ impl Default for Batch {
 }
 
 impl Slot {
+    /// Nothing was left out of it, and nothing else is said.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
     }
@@ -273,6 +400,21 @@ const TRANSMISSIONS_MAX: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_that_brought_nothing_leave_no_packet_and_their_buffers_unused() {
+        let mut batch = Batch::new();
+        for (index, buffer) in batch.next_frames().take(4).enumerate() {
+            buffer[..OFFLOAD_LEN].fill(0);
+            buffer[OFFLOAD_LEN] = index as u8;
+        }
+        batch.commit_frames([Some(OFFLOAD_LEN + 1), None, Some(OFFLOAD_LEN + 1), None]);
+        let bytes: Vec<_> = (0..batch.len()).map(|index| batch.packet(index).1.to_vec()).collect();
+        assert_eq!(bytes, [[0], [2]]);
+        assert_eq!(batch.room(), BURST - 3);
+        batch.commit_frames([Some(3)]);
+        assert!(batch.packet(2).1.is_empty(), "less than a header");
+    }
 
     #[test]
     fn a_full_batch_takes_no_more_and_gives_each_packet_back() {

@@ -1,0 +1,96 @@
+//! Joining what a batch sends: small packets of a flow leave as one superframe.
+#![forbid(unsafe_code)]
+
+use super::{BURST, Batch, PACKET_MAX, Place};
+use crate::packet::offload::join::Joined;
+use crate::packet::offload::{Offloads, Shape};
+use crate::port::PortId;
+use crate::verdict::Verdict;
+
+impl Batch {
+    /// Joins packets that leave by `port`, as far as it takes superframes. Each superframe leaves
+    /// when its first packet would have; a packet that cannot be joined to what its flow has open
+    /// closes it, so that no packet overtakes another of its flow.
+    pub fn join(&mut self, port: PortId, offloads: Offloads) {
+        if !(offloads.uso4 || offloads.uso6 || offloads.tso4 || offloads.tso6) {
+            return;
+        }
+        self.heads.clear();
+        let mut open = [NOBODY; BUCKETS];
+        for at in 0..self.transmissions.len() {
+            let sent = self.transmissions[at];
+            if sent.port != port {
+                continue;
+            }
+            let Some(mut next) = self.joinable(sent.place, sent.verdict, offloads) else {
+                // Of which flow it is was not looked at: nothing after it may be put before it.
+                open = [NOBODY; BUCKETS];
+                continue;
+            };
+            let Place::Slot(index) = sent.place else { continue };
+            let (_, packet) = self.packet(index as usize);
+            let bucket = &mut open[next.flow_bits(packet) as usize % BUCKETS];
+            if *bucket != NOBODY && self.join_to(usize::from(*bucket), index, &mut next) {
+                self.transmissions[at].verdict = Verdict::Joined;
+            } else {
+                *bucket = self.heads.len() as u8;
+                self.heads.push((index, next));
+            }
+        }
+        self.finish_heads();
+    }
+
+    fn joinable(&self, place: Place, verdict: Verdict, offloads: Offloads) -> Option<Joined> {
+        let Place::Slot(index) = place else { return None };
+        let (slot, packet) = self.packet(index as usize);
+        let joined = Joined::new(packet, slot.offload).filter(|_| verdict == Verdict::Forward)?;
+        let (tcp, ipv6) = joined.kind();
+        let taken = if tcp { offloads.tso(ipv6) } else { offloads.uso(ipv6) };
+        taken.then_some(joined)
+    }
+
+    /// Joins packet `index` to the head; packets are sent in the order of their buffers.
+    fn join_to(&mut self, head: usize, index: u32, next: &mut Joined) -> bool {
+        let (head_index, head) = &mut self.heads[head];
+        let (first, second) = (self.slots[*head_index as usize], self.slots[index as usize]);
+        debug_assert!(first.start < second.start);
+        let (before, after) = self.bytes.split_at_mut(second.start as usize);
+        let buffer = before.get_mut(first.start as usize..).unwrap_or_default();
+        let len = buffer.len().min(PACKET_MAX);
+        head.join(&mut buffer[..len], next, &after[..second.len as usize])
+    }
+
+    fn finish_heads(&mut self) {
+        let mut any = false;
+        for at in 0..self.heads.len() {
+            let (index, head) = self.heads[at];
+            if head.segments() == 1 {
+                continue;
+            }
+            any = true;
+            let start = self.slots[index as usize].start as usize;
+            let (len, offload) = head.finish(&mut self.bytes[start..start + PACKET_MAX]);
+            let slot = &mut self.slots[index as usize];
+            slot.len = len as u32;
+            slot.joined = (head.segments() - 1) as u16;
+            slot.shape = Shape {
+                segments: head.segments() as u16,
+                segment_len: u32::from(offload.hdr_len + offload.gso_size),
+                headers_len: offload.hdr_len,
+            };
+            self.set_offload(index as usize, offload);
+        }
+        if any {
+            self.transmissions.retain(|sent| sent.verdict != Verdict::Joined);
+        }
+    }
+}
+
+/// Flows of a batch that can be open at once; two in one bucket close each other.
+const BUCKETS: usize = 2 * BURST;
+
+/// An empty bucket.
+const NOBODY: u8 = u8::MAX;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Packets too large for the way out whose sender lets them be cut.
+#![forbid(unsafe_code)]
+
+use super::{Step, Way};
+use crate::batch::{Batch, MadeRoom, Transmission};
+use crate::packet::fragment::Fragments;
+use crate::packet::offload::segment::Segments;
+use crate::verdict::Verdict;
+
+impl Step<'_> {
+    /// All fragments or none: a datagram of which one is missing is worth nothing. A superframe is
+    /// taken apart first, and each of its segments is cut; what was left out of it is done before.
+    pub(super) fn send_fragments(&mut self, batch: &mut Batch, index: usize, way: Way) {
+        let (slot, _) = batch.packet(index);
+        let (packet, mut room) = batch.packet_and_room(index);
+        let segments = u64::from(slot.shape.segments);
+        let piece = Transmission::template(way.port, Some(way.path), Verdict::FragmentSent);
+        let mut segment = std::mem::take(&mut self.state.segment_buffer);
+        let cut = Segments::plan(packet, slot.offload).map_err(|_| Verdict::BadFragment);
+        let cut = cut
+            .and_then(|plan| self.cut(&plan, usize::from(way.mtu), &mut segment, &mut room, piece));
+        self.state.segment_buffer = segment;
+        let verdict = match cut {
+            Ok(count) => {
+                self.state.counters.split += count;
+                Verdict::Fragmented
+            }
+            Err(verdict) => verdict,
+        };
+        self.state.counters.count_all(verdict, segments);
+    }
+
+    fn cut(
+        &mut self,
+        plan: &Segments<'_>,
+        mtu: usize,
+        buffer: &mut [u8],
+        room: &mut MadeRoom<'_>,
+        piece: Transmission,
+    ) -> Result<u64, Verdict> {
+        // The first segment is the largest: no other is cut into more pieces, each of which repeats
+        // the header, at most 60 bytes more than its share.
+        let first = plan.write(0, buffer).ok_or(Verdict::NoBuffer)?;
+        let pieces = Fragments::plan(first, mtu).map_err(|_| Verdict::BadFragment)?.count();
+        let most = pieces * plan.count();
+        if !room.has(most, plan.bytes() + most * 60) {
+            return Err(Verdict::NoBuffer);
+        }
+        let mut count = 0;
+        for index in 0..plan.count() {
+            let segment = plan.write(index, buffer).ok_or(Verdict::NoBuffer)?;
+            let fragments = Fragments::plan(segment, mtu).map_err(|_| Verdict::BadFragment)?;
+            let made = fragments
+                .each(&mut self.state.fragment_buffer, |bytes| room.put(bytes, piece))
+                .map_err(|_| Verdict::NoBuffer)?;
+            count += made as u64;
+        }
+        Ok(count)
+    }
+}

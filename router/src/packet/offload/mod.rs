@@ -1,0 +1,342 @@
+//! What a packet's sender left to whoever takes the packet: checksums, and cutting a superframe into
+//! segments. A `struct virtio_net_hdr` stands before each packet of a TUN device that has it on.
+//!
+//! Its fields are a claim about bytes that come from elsewhere. [`Offload::check`] compares them with
+//! the packet, once, when it is admitted; everything after may rely on the [`Shape`] it gives.
+//!
+//! * [`Offload`]: the header; [`Offloads`]: what a port may be given without our doing it first.
+//! * [`complete`]: the checksum that was left out.
+//! * [`segment`](mod@segment): a superframe as the packets it stands for.
+//! * [`join`]: small packets of one flow as a superframe.
+#![forbid(unsafe_code)]
+
+pub mod join;
+pub mod segment;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use super::checksum::Sum;
+use super::tcp::Tcp;
+use super::udp::{self, Udp};
+use super::{Fragment, Meta, protocol};
+use crate::verdict::Verdict;
+
+/// Bytes of the header before each packet.
+pub const OFFLOAD_LEN: usize = 10;
+
+/// A superframe of more segments is a lie or an attack: no TCP's least segment size gives as many.
+pub const SEGMENTS_MAX: usize = 2048;
+
+/// `struct virtio_net_hdr`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Offload {
+    /// [`NEEDS_CSUM`], [`DATA_VALID`].
+    pub flags: u8,
+    /// [`GSO_NONE`] to [`GSO_UDP_L4`], maybe with [`GSO_ECN`].
+    pub gso_type: u8,
+    /// Bytes of all headers: a hint.
+    pub hdr_len: u16,
+    /// Payload bytes of each segment but the last.
+    pub gso_size: u16,
+    /// Where the sum begins that was left out.
+    pub csum_start: u16,
+    /// Where it goes, from there.
+    pub csum_offset: u16,
+}
+
+/// Work on packets that a port can leave to whoever takes them from it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one flag of the kernel's")]
+pub struct Offloads {
+    /// Checksums of TCP and UDP.
+    pub checksum: bool,
+    /// TCP over IPv4 in superframes.
+    pub tso4: bool,
+    /// TCP over IPv6 in superframes.
+    pub tso6: bool,
+    /// Those superframes may have the ECN bits of TCP set.
+    pub tso_ecn: bool,
+    /// UDP over IPv4 in superframes.
+    pub uso4: bool,
+    /// UDP over IPv6 in superframes.
+    pub uso6: bool,
+}
+
+/// What a packet is on a wire: itself, or the segments of a superframe.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shape {
+    /// How many packets it stands for, 1 at least.
+    pub segments: u16,
+    /// Bytes of the IP packet of the largest of them.
+    pub segment_len: u32,
+    /// Bytes of IP and transport header, which every segment has; 0 unless it is a superframe.
+    pub headers_len: u16,
+}
+
+/// What a superframe is made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Tcp4,
+    Tcp6,
+    Udp,
+}
+
+impl Offload {
+    /// Nothing was left out.
+    pub const NONE: Self =
+        Self { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
+
+    /// As a TUN device writes it: in the host's byte order.
+    #[inline]
+    pub fn from_bytes(bytes: [u8; OFFLOAD_LEN]) -> Self {
+        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            flags: bytes[0],
+            gso_type: bytes[1],
+            hdr_len: word(2),
+            gso_size: word(4),
+            csum_start: word(6),
+            csum_offset: word(8),
+        }
+    }
+
+    /// As a TUN device reads it.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; OFFLOAD_LEN] {
+        let words = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
+        let mut bytes = [self.flags, self.gso_type, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (field, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
+            field.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// The packet is whole: nothing is left to do. Whoever says nothing else cannot lie.
+    #[inline]
+    pub const fn is_none(self) -> bool {
+        self.flags & !DATA_VALID == 0 && self.gso_type == GSO_NONE
+    }
+
+    /// The checksum field holds the sum of the pseudo header; the rest was left out.
+    #[inline]
+    pub const fn needs_checksum(self) -> bool {
+        self.flags & NEEDS_CSUM != 0
+    }
+
+    /// The kernel looked at the checksum and found it right.
+    #[inline]
+    pub const fn is_verified(self) -> bool {
+        self.flags & DATA_VALID != 0
+    }
+
+    /// It stands for several packets.
+    #[inline]
+    pub const fn is_superframe(self) -> bool {
+        self.gso_type != GSO_NONE
+    }
+
+    /// Compares what the header says with `packet`, which has no padding after it.
+    ///
+    /// # Errors
+    /// [`Verdict::BadOffload`] if it lies; what the transport header is dropped for if that is not
+    /// there.
+    #[inline]
+    pub fn check(self, packet: &[u8], meta: &Meta) -> Result<Shape, Verdict> {
+        if self.is_none() {
+            return Ok(Shape::whole(meta));
+        }
+        self.check_left_out(packet, meta)
+    }
+
+    /// The header for a packet that has passed [`Self::check`]: with no more in it than is meant.
+    #[must_use]
+    pub fn tidied(self, shape: Shape) -> Self {
+        if self.is_none() {
+            return Self { flags: self.flags & DATA_VALID, ..Self::NONE };
+        }
+        let gso_size = if self.is_superframe() { self.gso_size } else { 0 };
+        Self { flags: NEEDS_CSUM, hdr_len: shape.headers_len, gso_size, ..self }
+    }
+
+    fn check_left_out(self, packet: &[u8], meta: &Meta) -> Result<Shape, Verdict> {
+        let is_known = self.flags & !(NEEDS_CSUM | DATA_VALID) == 0;
+        if !is_known || !self.needs_checksum() || meta.fragment != Fragment::Whole {
+            return Err(Verdict::BadOffload);
+        }
+        if usize::from(self.hdr_len) > packet.len() {
+            return Err(Verdict::BadOffload);
+        }
+        self.check_checksum(meta)?;
+        match self.kind()? {
+            Some(kind) => self.check_superframe(kind, packet, meta),
+            None => Ok(Shape::whole(meta)),
+        }
+    }
+
+    /// Where the sum goes: for TCP and UDP there is one right place. What is inside another packet
+    /// (a tunnel's) is not looked at, but has to be inside.
+    fn check_checksum(self, meta: &Meta) -> Result<(), Verdict> {
+        let (start, offset) = (usize::from(self.csum_start), usize::from(self.csum_offset));
+        let right = match meta.protocol {
+            protocol::TCP => start == meta.header_len && offset == TCP_CHECKSUM,
+            protocol::UDP => start == meta.header_len && offset == UDP_CHECKSUM,
+            _ => start >= meta.header_len && offset % 2 == 0,
+        };
+        if right && start + offset + 2 <= meta.len { Ok(()) } else { Err(Verdict::BadOffload) }
+    }
+
+    fn check_superframe(self, kind: Kind, packet: &[u8], meta: &Meta) -> Result<Shape, Verdict> {
+        let fits = match kind {
+            Kind::Tcp4 => meta.protocol == protocol::TCP && meta.src.is_ipv4(),
+            Kind::Tcp6 => meta.protocol == protocol::TCP && meta.src.is_ipv6(),
+            Kind::Udp => meta.protocol == protocol::UDP,
+        };
+        if !fits {
+            return Err(Verdict::BadOffload);
+        }
+        let upper = packet.get(meta.header_len..meta.len).ok_or(Verdict::Truncated)?;
+        let header_len = if kind == Kind::Udp {
+            if usize::from(Udp::parse(upper)?.datagram_len()) != upper.len() {
+                return Err(Verdict::BadOffload);
+            }
+            udp::HEADER_LEN
+        } else {
+            Tcp::parse(upper)?.header_len()
+        };
+        let (payload, size) = (upper.len() - header_len, usize::from(self.gso_size));
+        if size == 0 || size > payload || payload.div_ceil(size) > SEGMENTS_MAX {
+            return Err(Verdict::BadOffload);
+        }
+        let headers_len = meta.header_len + header_len;
+        Ok(Shape {
+            segments: payload.div_ceil(size) as u16,
+            segment_len: (headers_len + size) as u32,
+            headers_len: headers_len as u16,
+        })
+    }
+
+    fn kind(self) -> Result<Option<Kind>, Verdict> {
+        match self.gso_type {
+            GSO_NONE => Ok(None),
+            GSO_UDP_L4 => Ok(Some(Kind::Udp)),
+            kind if kind & !GSO_ECN == GSO_TCP4 => Ok(Some(Kind::Tcp4)),
+            kind if kind & !GSO_ECN == GSO_TCP6 => Ok(Some(Kind::Tcp6)),
+            _ => Err(Verdict::BadOffload),
+        }
+    }
+}
+
+impl Offloads {
+    /// Nothing: every packet has to be whole and small, its checksums right.
+    pub const NONE: Self = Self {
+        checksum: false,
+        tso4: false,
+        tso6: false,
+        tso_ecn: false,
+        uso4: false,
+        uso6: false,
+    };
+
+    /// Everything.
+    pub const ALL: Self =
+        Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso4: true, uso6: true };
+
+    /// Whether a port may be given a packet of this family as `offload` says it is.
+    #[inline]
+    pub const fn take(self, offload: Offload, ipv6: bool) -> bool {
+        match offload.gso_type {
+            GSO_NONE => self.checksum || !offload.needs_checksum(),
+            GSO_TCP4 => self.tso4,
+            GSO_TCP6 => self.tso6,
+            GSO_UDP_L4 => self.uso(ipv6),
+            kind if kind == GSO_TCP4 | GSO_ECN => self.tso4 && self.tso_ecn,
+            kind if kind == GSO_TCP6 | GSO_ECN => self.tso6 && self.tso_ecn,
+            _ => false,
+        }
+    }
+
+    /// Whether UDP of this family may be joined for the port.
+    #[inline]
+    pub const fn uso(self, ipv6: bool) -> bool {
+        if ipv6 { self.uso6 } else { self.uso4 }
+    }
+
+    /// Whether TCP of this family may be.
+    #[inline]
+    pub const fn tso(self, ipv6: bool) -> bool {
+        if ipv6 { self.tso6 } else { self.tso4 }
+    }
+
+    /// Their usual names, for `show ports`.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [
+            (self.checksum, "csum"),
+            (self.tso4, "tso4"),
+            (self.tso6, "tso6"),
+            (self.tso_ecn, "tso-ecn"),
+            (self.uso4, "uso4"),
+            (self.uso6, "uso6"),
+        ];
+        all.into_iter().filter_map(|(is_set, name)| is_set.then_some(name)).collect()
+    }
+}
+
+/// As the log and `show ports` say them.
+pub fn offload_names(offloads: Offloads) -> String {
+    let names = offloads.names();
+    if names.is_empty() { "none".into() } else { names.join(" ") }
+}
+
+impl Shape {
+    /// A packet that is one packet.
+    #[inline]
+    pub const fn whole(meta: &Meta) -> Self {
+        Self { segments: 1, segment_len: meta.len as u32, headers_len: 0 }
+    }
+
+    /// Bytes of all its packets, it having `len` itself.
+    #[inline]
+    pub const fn bytes(self, len: usize) -> usize {
+        len + (self.segments as usize - 1) * self.headers_len as usize
+    }
+}
+
+/// Writes the checksum that was left out of `packet`, whose `offload` was checked. Nothing if none
+/// was.
+pub fn complete(packet: &mut [u8], offload: Offload) {
+    if !offload.needs_checksum() {
+        return;
+    }
+    let Some(summed) = packet.get_mut(usize::from(offload.csum_start)..) else { return };
+    let sum = not_zero(Sum::ZERO.bytes(summed).checksum());
+    let at = usize::from(offload.csum_offset);
+    if let Some(field) = summed.get_mut(at..at + 2) {
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// In UDP a checksum of 0 says that there is none (RFC 768); in one's complement 0xffff is the same.
+const fn not_zero(sum: u16) -> u16 {
+    if sum == 0 { 0xffff } else { sum }
+}
+
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
+pub const NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_F_DATA_VALID`.
+pub const DATA_VALID: u8 = 2;
+/// `VIRTIO_NET_HDR_GSO_NONE`.
+pub const GSO_NONE: u8 = 0;
+/// `VIRTIO_NET_HDR_GSO_TCPV4`.
+pub const GSO_TCP4: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_TCPV6`.
+pub const GSO_TCP6: u8 = 4;
+/// `VIRTIO_NET_HDR_GSO_UDP_L4`.
+pub const GSO_UDP_L4: u8 = 5;
+/// `VIRTIO_NET_HDR_GSO_ECN`.
+pub const GSO_ECN: u8 = 0x80;
+
+/// Where the checksum is in a TCP header.
+const TCP_CHECKSUM: usize = 16;
+
+/// Where it is in a UDP header.
+const UDP_CHECKSUM: usize = 6;

@@ -1,0 +1,273 @@
+//! What surrounds the forwarding step: reading a batch, sending it, handing packets over.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::counters::PortCounters;
+use super::lanes::{EngineNews, LanePacket, Lanes};
+use super::poller::Poller;
+use crate::batch::Batch;
+use crate::forward::{PortEntry, Snapshots, WorkerState};
+use crate::packet::offload::segment::Segments;
+use crate::port::queue::{PlainQueue, Sent, send_all};
+use crate::port::{PortError, PortId};
+use crate::time::Nanos;
+use crate::verdict::Verdict;
+
+/// What a worker has to do with ports.
+pub(super) struct Shell<'a> {
+    pub(super) worker: usize,
+    pub(super) lanes: &'a mut Lanes,
+    pub(super) ports: &'a mut BTreeMap<PortId, PortCounters>,
+    pub(super) poller: &'a mut Poller,
+    pub(super) segment: &'a mut [u8],
+    /// The ports that a batch leaves by.
+    pub(super) ways: &'a mut Vec<PortId>,
+}
+
+impl Shell<'_> {
+    /// Fills the batch from one port; `false` if nothing came.
+    pub(super) fn receive(
+        &mut self,
+        id: PortId,
+        batch: &mut Batch,
+        snapshots: &mut Snapshots,
+    ) -> bool {
+        let Some(port) = snapshots.load().port(id) else { return false };
+        let Some(queue) = self.poller.queue(id, &port.device) else { return false };
+        match queue.rx(batch) {
+            Ok(count) => count > 0,
+            Err(PortError::Engine(error)) => {
+                self.poller.fall_back(id);
+                let (worker, engine) = (self.worker, "epoll");
+                let why = Some(format!("io_uring failed: {error}"));
+                self.lanes.engines.push(EngineNews { worker, port: id, engine, why, failed: true });
+                false
+            }
+            Err(error) => {
+                self.lanes.report_trouble(id, &error);
+                if matches!(error, PortError::Gone) {
+                    // Its descriptor would be ready for ever.
+                    self.poller.forget(id);
+                }
+                false
+            }
+        }
+    }
+
+    /// Counts what [`Self::receive`] brought, once the step knows how many packets that was.
+    pub(super) fn count_received(&mut self, id: PortId, batch: &Batch) {
+        let counters = self.ports.entry(id).or_default();
+        counters.rx_batches += 1;
+        counters.rx_frames += batch.len() as u64;
+        for index in 0..batch.len() {
+            let (slot, bytes) = batch.packet(index);
+            counters.rx_packets += u64::from(slot.shape.segments);
+            counters.rx_bytes += slot.shape.bytes(bytes.len()) as u64;
+        }
+    }
+
+    /// Sends what the step decided; each packet is counted by what its device said.
+    pub(super) fn send(
+        &mut self,
+        batch: &mut Batch,
+        snapshots: &mut Snapshots,
+        state: &mut WorkerState,
+    ) {
+        let snapshot = snapshots.load();
+        let mut ways = std::mem::take(self.ways);
+        batch.ways_out(&mut ways);
+        for &id in &ways {
+            match snapshot.port(id) {
+                Some(port) => self.send_by(id, port, batch, state),
+                None => {
+                    for (_, frame) in batch.frames(id) {
+                        state.counters.count_all(Verdict::NoPort, frame.segments());
+                    }
+                }
+            }
+        }
+        *self.ways = ways;
+    }
+
+    fn send_by(
+        &mut self,
+        id: PortId,
+        port: &PortEntry,
+        batch: &mut Batch,
+        state: &mut WorkerState,
+    ) {
+        if port.join {
+            batch.join(id, port.device.offloads());
+        }
+        // A port that this worker has not opened yet is written as any thread may.
+        let mut plain;
+        let queue = if let Some(queue) = self.poller.queue(id, &port.device) {
+            queue
+        } else {
+            let index = self.worker % port.device.queues().max(1);
+            plain = PlainQueue::new(Arc::clone(&port.device), index);
+            &mut plain
+        };
+        let counters = self.ports.entry(id).or_default();
+        let lanes = &mut *self.lanes;
+        send_all(queue, (id, &*port.device), batch, self.segment, &mut |sent| {
+            count_sent(&sent, counters, state);
+            if let Err(error) = &sent.result {
+                lanes.report_trouble(id, error);
+            }
+        });
+    }
+
+    /// Hands packets for the router to the part they are for: whole, and each alone.
+    pub(super) fn hand_over(&mut self, batch: &Batch, state: &mut WorkerState, received: Nanos) {
+        for (punt, port, bytes) in batch.punts() {
+            let slot = batch.packet(punt.index).0;
+            let lane = match punt.verdict {
+                Verdict::ProbeAnswer => &mut self.lanes.prober,
+                _ => &mut self.lanes.host,
+            };
+            let mut hand = |bytes: &[u8]| {
+                let taken = lane.push(LanePacket { port, received, bytes: bytes.into() });
+                state.counters.count(if taken { punt.verdict } else { Verdict::PuntFull });
+            };
+            if slot.offload.is_none() {
+                hand(bytes);
+                continue;
+            }
+            match Segments::plan(bytes, slot.offload) {
+                Ok(plan) => plan.each(self.segment, hand),
+                Err(verdict) => {
+                    state.counters.count_all(verdict, u64::from(slot.shape.segments));
+                }
+            }
+        }
+    }
+}
+
+fn count_sent(sent: &Sent, counters: &mut PortCounters, state: &mut WorkerState) {
+    match &sent.result {
+        Ok(()) => {
+            counters.tx_packets += sent.packets;
+            counters.tx_frames += 1;
+            counters.tx_bytes += sent.bytes;
+            let verdict = sent.transmission.verdict;
+            state.counters.count_all(verdict, sent.packets - sent.joined);
+            state.counters.count_all(Verdict::Joined, sent.joined);
+        }
+        Err(error) => {
+            counters.tx_dropped += sent.packets;
+            state.counters.count_all(drop_verdict(error), sent.packets);
+        }
+    }
+}
+
+/// How a packet ends that its device did not take.
+pub fn drop_verdict(error: &PortError) -> Verdict {
+    match error {
+        PortError::Full => Verdict::TxFull,
+        PortError::Down | PortError::Gone => Verdict::TxDown,
+        PortError::Engine(_) | PortError::Refused(_) => Verdict::TxRefused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::fd::BorrowedFd;
+
+    use arc_swap::ArcSwap;
+    use crossbeam_channel::Receiver;
+
+    use super::super::lanes::{Lane, Wake};
+    use super::*;
+    use crate::batch::Frame;
+    use crate::control::core::Core;
+    use crate::forward::Snapshot;
+    use crate::port::memory::MemoryPort;
+    use crate::port::{EngineChoice, Port, Queue};
+
+    /// An engine that has failed.
+    struct Broken;
+
+    impl Queue for Broken {
+        fn engine(&self) -> &'static str {
+            "broken"
+        }
+
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn rx(&mut self, _batch: &mut Batch) -> Result<usize, PortError> {
+            Err(PortError::Engine(io::ErrorKind::OutOfMemory.into()))
+        }
+
+        fn tx(
+            &mut self,
+            _frames: &mut dyn Iterator<Item = Frame<'_>>,
+            _done: &mut dyn FnMut(Result<(), PortError>),
+        ) {
+        }
+    }
+
+    fn lanes() -> (Lanes, Receiver<EngineNews>) {
+        let wake = Wake::new().unwrap().0;
+        let (engines, news) = Lane::new(8, wake.clone());
+        let (prober, trouble) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake.clone()).0);
+        let (host, first) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake).0);
+        (Lanes::new(prober, trouble, host, first, engines), news)
+    }
+
+    #[test]
+    fn an_engine_that_fails_is_replaced_and_told_of_and_packets_come_again() {
+        let id = PortId(0);
+        let (near, far) = MemoryPort::pair(8);
+        let device: Arc<dyn Port> = near;
+        let entry = PortEntry {
+            name: "fra".into(),
+            device: Arc::clone(&device),
+            mtu: 1500,
+            address_v4: None,
+            address_v6: None,
+            reverse_path: crate::config::model::ReversePath::Off,
+            engine: EngineChoice::Auto,
+            join: true,
+        };
+        let snapshot = Snapshot { ports: vec![Some(entry)], ..Core::empty_snapshot() };
+        let (mut lanes, news) = lanes();
+        let mut poller = Poller::new(0, Wake::new().unwrap().1).unwrap();
+        poller.follow(&snapshot, &mut lanes).unwrap();
+        poller.set_queue(id, Box::new(Broken));
+        let mut snapshots = Snapshots::new(Arc::new(ArcSwap::from_pointee(snapshot)));
+        let (mut ports, mut ways, mut batch) = (BTreeMap::new(), Vec::new(), Batch::new());
+        let mut shell = Shell {
+            worker: 0,
+            lanes: &mut lanes,
+            ports: &mut ports,
+            poller: &mut poller,
+            segment: &mut [],
+            ways: &mut ways,
+        };
+        far.tx(0, &[0x45; 20]).unwrap();
+        assert!(!shell.receive(id, &mut batch, &mut snapshots));
+        assert!(shell.receive(id, &mut batch, &mut snapshots), "what waited comes by the next");
+        assert_eq!(batch.len(), 1);
+        assert_eq!(shell.poller.queue(id, &device).map(|queue| queue.engine()), Some("epoll"));
+        let told = news.try_iter().collect::<Vec<_>>();
+        assert!(matches!(&told[..], [one] if one.failed && one.port == id), "{told:?}");
+    }
+
+    #[test]
+    fn what_a_device_says_decides_how_its_packet_is_counted() {
+        for (error, verdict) in [
+            (PortError::Full, Verdict::TxFull),
+            (PortError::Down, Verdict::TxDown),
+            (PortError::Gone, Verdict::TxDown),
+            (PortError::Refused(io::ErrorKind::InvalidInput.into()), Verdict::TxRefused),
+        ] {
+            assert_eq!(drop_verdict(&error), verdict);
+        }
+    }
+}
