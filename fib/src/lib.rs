@@ -56,4 +56,4 @@ pub use options::{Options, V4Form};
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};
 pub use state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, PathId, Reason, Reasons};
-pub use writer::{Grace, RETIRED_MAX, WriteError, Writer};
+pub use writer::{CHANGES_MAX, Grace, RETIRED_MAX, TransactionError, WriteError, Writer};

@@ -1,5 +1,7 @@
 //! The one writer: every structural change, and the grace period of everything that is unlinked.
 
+mod transaction;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
@@ -35,6 +37,8 @@ pub struct Writer {
     /// For each group id, how many routes lead there.
     routes_to: Vec<u32>,
 }
+
+pub use self::transaction::{CHANGES_MAX, TransactionError};
 
 /// Things that may wait for their grace period at a time.
 pub const RETIRED_MAX: usize = 1 << 16;

@@ -6,9 +6,9 @@ mod common;
 
 use common::with_groups;
 use nearhop_fib::{
-    ACCEPT_ALL, ADJACENCY_MAX, AdjacencyId, Group, GroupError, GroupId, IpPrefix, MEMBERS_MAX,
-    Member, PATH_MAX, PathId, RETIRED_MAX, Reason, Selected, Spread, TIER_MAX, WhenDead,
-    WriteError, Writer,
+    ACCEPT_ALL, ADJACENCY_MAX, AdjacencyId, CHANGES_MAX, Group, GroupError, GroupId, IpPrefix,
+    MEMBERS_MAX, Member, PATH_MAX, PathId, RETIRED_MAX, Reason, Selected, Spread, TIER_MAX,
+    TransactionError, WhenDead, WriteError, Writer,
 };
 
 fn prefix(text: &str) -> IpPrefix {
@@ -20,6 +20,48 @@ fn state(writer: &Writer) -> impl PartialEq + std::fmt::Debug + use<> {
     let routes: Vec<_> = writer.iter().collect();
     let found: Vec<_> = routes.iter().map(|(prefix, _)| writer.lookup(prefix.addr())).collect();
     (routes, found, writer.len(), writer.memory())
+}
+
+#[test]
+fn a_transaction_with_a_change_that_is_refused() {
+    let (mut writer, _handle, groups) = with_groups(1, 3);
+    for text in ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.128/25", "2001:db8::/32", "2001:db8:1::/48"]
+    {
+        writer.insert(prefix(text), groups[0]).unwrap();
+    }
+    writer.remove_group(groups[2]).unwrap();
+    writer.reclaim();
+    let (routes, len) = (writer.iter().collect::<Vec<_>>(), writer.len());
+    let changes = [
+        (prefix("192.0.2.128/25"), None),
+        (prefix("0.0.0.0/0"), Some(groups[1])),
+        (prefix("2001:db8::/33"), Some(groups[1])),
+        (prefix("2001:db8:1::/48"), None),
+        (prefix("198.51.100.7/32"), Some(groups[1])),
+        (prefix("203.0.113.0/24"), None),
+        (prefix("2001:db8:1::/48"), Some(groups[1])),
+    ];
+    let mut refused = changes.to_vec();
+    refused.push((prefix("192.0.2.0/24"), Some(groups[2])));
+    let told = TransactionError::Refused { at: 7, error: WriteError::UnknownGroup };
+    assert_eq!(writer.apply(&refused), Err(told));
+    assert_eq!((writer.iter().collect::<Vec<_>>(), writer.len()), (routes.clone(), len));
+    for (prefix, _) in routes.iter().chain(&changes.map(|(prefix, _)| (prefix, groups[0]))) {
+        for addr in common::boundaries(*prefix) {
+            let want = writer.longest_match(addr).map_or(GroupId::NONE, |(_, group)| group);
+            assert_eq!(writer.lookup(addr), want, "{addr}");
+        }
+    }
+    assert_eq!(writer.remove_group(groups[1]), Ok(()), "no route is counted as leading there");
+
+    let too_many = vec![changes[0]; CHANGES_MAX + 1];
+    assert_eq!(writer.apply(&too_many), Err(TransactionError::TooMany));
+    let lasting = changes.map(|(prefix, group)| (prefix, group.map(|_| groups[0])));
+    assert_eq!(writer.apply(&lasting), Ok(()));
+    assert_eq!(writer.get(prefix("192.0.2.128/25")), None);
+    assert_eq!(writer.get(prefix("198.51.100.7/32")), Some(groups[0]));
+    assert_eq!(writer.lookup("2001:db8:1::".parse().unwrap()), groups[0]);
+    assert_eq!(writer.len(), (3, 3));
 }
 
 #[test]
