@@ -43,7 +43,8 @@ fn join(data: &[u8], buffer: &mut [u8]) {
     batch.join(out, Offloads::ALL);
     let mut after = Vec::new();
     for (_, frame) in batch.frames(out) {
-        let plan = Segments::plan(frame.packet(), frame.offload()).expect("joined packets are right");
+        let plan =
+            Segments::plan(frame.packet(), frame.offload()).expect("joined packets are right");
         plan.each(buffer, |segment| after.push(segment.len()));
     }
     before.sort_unstable();
