@@ -1,7 +1,7 @@
 //! Zeroed memory for tables: large, on huge pages where the system gives them, and never moved.
 //!
-//! `unsafe` is here for that memory, and for two instructions. What it hands out are slices of atomics, which
-//! all zeros are a valid value of, and which live as long as the [`Slab`].
+//! `unsafe` is here for that memory, and for two instructions. What it hands out are slices of
+//! atomics, which all zeros are a valid value of, and which live as long as the [`Slab`].
 #![allow(unsafe_code)]
 
 #[cfg(loom)]

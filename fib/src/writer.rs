@@ -122,35 +122,44 @@ impl Writer {
         self.make_room(frees_max(prefix))?;
         // As much as one change takes stays for removals, by which room is made.
         self.has_slots(prefix, 2)?;
-        let (retired, qsbr) = (&mut self.retired, &self.shared.qsbr);
-        let old = match prefix {
-            IpPrefix::V4(prefix) => self.v4.insert(&self.shared.v4, prefix, group, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V4(freed)));
-            }),
-            IpPrefix::V6(prefix) => self.v6.insert(&self.shared.v6, prefix, group, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V6(freed)));
-            }),
-        };
-        self.routes_to[group.0 as usize] += 1;
-        self.forget_route(old);
-        Ok(old)
+        Ok(self.put(prefix, Some(group)))
     }
 
     /// Removes a route; gives back the group it led to.
     pub fn remove(&mut self, prefix: IpPrefix) -> Result<Option<GroupId>, WriteError> {
         self.make_room(frees_max(prefix))?;
         self.has_slots(prefix, 1)?;
-        let (retired, qsbr) = (&mut self.retired, &self.shared.qsbr);
+        Ok(self.put(prefix, None))
+    }
+
+    /// Has a prefix lead to this group, or nowhere; gives back where it led. For who has looked whether
+    /// there is room.
+    fn put(&mut self, prefix: IpPrefix, group: Option<GroupId>) -> Option<GroupId> {
+        let Self { shared, v4, v6, retired, .. } = self;
+        let mut retire = |freed| retired.push_back((shared.qsbr.retire(), freed));
         let old = match prefix {
-            IpPrefix::V4(prefix) => self.v4.remove(&self.shared.v4, prefix, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V4(freed)));
-            }),
-            IpPrefix::V6(prefix) => self.v6.remove(&self.shared.v6, prefix, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V6(freed)));
-            }),
+            IpPrefix::V4(prefix) => {
+                let freed = |freed| retire(Retired::V4(freed));
+                match group {
+                    Some(group) => v4.insert(&shared.v4, prefix, group, freed),
+                    None => v4.remove(&shared.v4, prefix, freed),
+                }
+            }
+            IpPrefix::V6(prefix) => {
+                let freed = |freed| retire(Retired::V6(freed));
+                match group {
+                    Some(group) => v6.insert(&shared.v6, prefix, group, freed),
+                    None => v6.remove(&shared.v6, prefix, freed),
+                }
+            }
         };
-        self.forget_route(old);
-        Ok(old)
+        if let Some(group) = group {
+            self.routes_to[group.0 as usize] += 1;
+        }
+        if let Some(old) = old {
+            self.routes_to[old.0 as usize] -= 1;
+        }
+        old
     }
 
     /// The group of exactly this prefix.
@@ -383,12 +392,6 @@ impl Writer {
     /// A group that exists and is not removed.
     fn has_group(&self, id: GroupId) -> Result<(), WriteError> {
         if self.groups.is_taken(id.0) { Ok(()) } else { Err(WriteError::UnknownGroup) }
-    }
-
-    fn forget_route(&mut self, old: Option<GroupId>) {
-        if let Some(old) = old {
-            self.routes_to[old.0 as usize] -= 1;
-        }
     }
 
     /// For [`Fib::memory`].

@@ -149,18 +149,15 @@ impl Store {
 
     /// Run `nth` of the line that is this span's word.
     pub(super) fn run(&self, table: &Table, line: u32, span: Span, nth: usize) -> Run {
-        match word::kind(line) {
+        let start = match word::kind(line) {
             Kind::Narrow { shift, line } => {
-                let (owner, line) = (self.narrow.owner(line, nth), &table.narrow[line as usize]);
-                let start = span.value_of(line.start(nth), shift);
-                Run { start, word: line.word(nth), owner }
+                span.value_of(table.narrow[line as usize].start(nth), shift)
             }
-            Kind::Wide { line } => {
-                let (owner, line) = (self.wide.owner(line, nth), &table.wide[line as usize]);
-                Run { start: line.start(nth).max(span.start), word: line.word(nth), owner }
-            }
+            Kind::Wide { line } => table.wide[line as usize].start(nth).max(span.start),
             _ => unreachable!("only lines have runs"),
-        }
+        };
+        let (word, owner) = self.said(table, line, nth);
+        Run { start, word, owner }
     }
 
     /// What is said of run `nth` of a line, and the run's owner.

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Retired, WriteError, Writer};
+use super::{WriteError, Writer};
 use crate::group::GroupId;
 use crate::prefix::IpPrefix;
 
@@ -72,38 +72,15 @@ impl Writer {
             match outcome {
                 Ok(old) => done.push((prefix, old)),
                 Err(error) => {
+                    // There is room: each change leaves as much as two take, and the list of what
+                    // waits for readers may grow beyond its limit by what one transaction adds.
                     for (prefix, old) in done.into_iter().rev() {
-                        self.put_back(prefix, old);
+                        self.put(prefix, old);
                     }
                     return Err(TransactionError::Refused { at, error });
                 }
             }
         }
         Ok(())
-    }
-
-    /// As it was before a change. There is room: each change leaves as much as two take, and the list
-    /// of what waits for readers may grow beyond its limit by what one transaction adds.
-    fn put_back(&mut self, prefix: IpPrefix, old: Option<GroupId>) {
-        let Self { shared, v4, v6, retired, .. } = self;
-        let qsbr = &shared.qsbr;
-        let was = match (prefix, old) {
-            (IpPrefix::V4(prefix), Some(group)) => v4.insert(&shared.v4, prefix, group, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V4(freed)));
-            }),
-            (IpPrefix::V4(prefix), None) => v4.remove(&shared.v4, prefix, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V4(freed)));
-            }),
-            (IpPrefix::V6(prefix), Some(group)) => v6.insert(&shared.v6, prefix, group, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V6(freed)));
-            }),
-            (IpPrefix::V6(prefix), None) => v6.remove(&shared.v6, prefix, |freed| {
-                retired.push_back((qsbr.retire(), Retired::V6(freed)));
-            }),
-        };
-        if let Some(group) = old {
-            self.routes_to[group.0 as usize] += 1;
-        }
-        self.forget_route(was);
     }
 }
