@@ -5,13 +5,16 @@
 #![deny(unsafe_code)]
 
 mod captures;
+mod daemon;
 mod failover;
 mod fib;
 mod forward;
+mod linux;
 mod noise;
 mod report;
 mod soak;
 mod stats;
+mod svg;
 mod sys;
 mod throughput;
 

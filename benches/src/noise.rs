@@ -122,7 +122,7 @@ fn foreign_percent(look: Duration) -> f64 {
 }
 
 /// Ticks in use, stolen ones included, and ticks in all: proc_stat(5).
-fn processor_time() -> (u64, u64) {
+pub fn processor_time() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
     let ticks: Vec<u64> =

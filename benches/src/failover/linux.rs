@@ -2,12 +2,11 @@
 //! down, and it removes the routes by it.
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use nearhop::port::link::{LinkSetup, VethEnd};
+use nearhop::port::link::LinkSetup;
 use nearhop::port::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::Namespace;
@@ -15,18 +14,12 @@ use nearlab::lab::Namespace;
 use super::config::{self, PORTS, Size};
 use super::subject::{Ends, Router, Subject};
 use super::traffic::Sender;
+use crate::linux::{finds, join};
 use crate::report::BenchError;
 
 /// Whether what this needs is installed.
 pub fn is_here() -> bool {
     finds("ip")
-}
-
-/// Whether a program is in the path, or where daemons are.
-pub fn finds(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin", "/usr/lib/frr"].map(Into::into);
-    env::split_paths(&path).chain(usual).any(|folder| folder.join(program).exists())
 }
 
 /// Builds a router of that size.
@@ -87,19 +80,6 @@ impl Router for Kernel {
         let routes = config::kernel_routes(self.size, true);
         prepare(&self.netns, &(NEIGHBOUR_A.to_owned() + &routes))
     }
-}
-
-/// A veth pair from the router's port to the only NIC of a namespace; both set up.
-fn join(router: &NetNs, port: &str, host: &NetNs) -> Result<(), BenchError> {
-    let here = VethEnd { name: port.into(), ifindex: None, netns: router.clone() };
-    let there = VethEnd { name: "eth".into(), ifindex: None, netns: host.clone() };
-    LinkSetup::create_veth(&here, &there).map_err(BenchError::environment)?;
-    for (netns, name) in [(router, port), (host, "eth")] {
-        let mut links = LinkSetup::open(netns).map_err(BenchError::environment)?;
-        links.keep_quiet(name).map_err(BenchError::environment)?;
-        links.set_up(name, true).map_err(BenchError::environment)?;
-    }
-    Ok(())
 }
 
 /// Runs `ip -batch` in a namespace.

@@ -15,7 +15,6 @@ mod nearhop;
 mod subject;
 mod traffic;
 
-pub use self::linux::finds;
 pub use self::traffic::pass;
 
 use self::config::Size;
@@ -129,8 +128,11 @@ fn peers(wish: Wish<'_>, linux: Option<&[Series; 2]>) -> Vec<Row> {
         None => rows.push(Row::missing("all flows moved", "Linux", "missing: no program ip")),
     }
     for daemon in ["bird", "zebra"] {
-        let why =
-            if linux::finds(daemon) { "installed, but not driven yet" } else { "not installed" };
+        let why = if crate::linux::finds(daemon) {
+            "installed, but not driven yet"
+        } else {
+            "not installed"
+        };
         rows.push(Row::missing("all flows moved", daemon, why));
     }
     rows

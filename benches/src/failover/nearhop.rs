@@ -1,10 +1,8 @@
 //! nearhop under test: the daemon itself, on real TUN ports.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -15,13 +13,12 @@ use nearhop::port::link::{KernelRoute, LinkSetup};
 use nearhop::port::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
-use nearlab::sandbox::own_executable;
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 use super::config::{self, PORTS, Size};
 use super::subject::{Ends, Router, Subject};
 use super::traffic::Sender;
-use crate::ROUTER;
+use crate::daemon::Daemon;
 use crate::report::BenchError;
 
 /// Starts a router of that size and waits until it is ready.
@@ -31,7 +28,7 @@ pub fn build(size: Size) -> Result<Subject, BenchError> {
     let namespaces = PORTS.iter().map(|port| Namespace::make(&end(port))).collect::<Result<_, _>>();
     let namespaces: Vec<Namespace> = namespaces.map_err(BenchError::environment)?;
     let started = Nanos::now();
-    let daemon = Daemon::start(&lab, size)?;
+    let nearhop = Nearhop::start(&lab, size)?;
     eprintln!(
         "nearhop with {} prefixes is ready after {:.2} s",
         size.prefixes,
@@ -42,11 +39,11 @@ pub fn build(size: Size) -> Result<Subject, BenchError> {
     let sender = Sender::open(&netns("c"), size)?;
     let ends = Ends { a: (netns("a"), "nh-a".into()), b: (netns("b"), "nh-b".into()) };
     let name = format!("nearhop, {} routes", size.prefixes);
-    Subject::new(name, Box::new(daemon), &ends, sender, namespaces)
+    Subject::new(name, Box::new(nearhop), &ends, sender, namespaces)
 }
 
-struct Daemon {
-    child: Child,
+struct Nearhop {
+    daemon: Daemon,
     client: Client,
     links: LinkSetup,
     news: Arc<Mutex<News>>,
@@ -59,38 +56,19 @@ struct News {
     first: Option<(Nanos, Nanos)>,
 }
 
-impl Daemon {
+impl Nearhop {
     fn start(lab: &str, size: Size) -> Result<Self, BenchError> {
-        let path = |end: &str| PathBuf::from(format!("/run/{lab}.{end}"));
-        let (file, socket, ready) = (path("toml"), path("sock"), path("ready"));
-        fs::write(&file, config::nearhop(size, lab)).map_err(BenchError::environment)?;
-        let log = File::create(path("log")).map_err(BenchError::environment)?;
-        let mut child = Command::new(own_executable())
-            .args([ROUTER.as_ref(), "run".as_ref(), file.as_os_str()])
-            .args(["--socket".as_ref(), socket.as_os_str()])
-            .args(["--ready-file".as_ref(), ready.as_os_str()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(BenchError::environment)?;
-        let waited = wait_for("nearhop to be ready", READY_WITHIN, || {
-            if let Ok(Some(status)) = child.try_wait() {
-                let said = fs::read_to_string(path("log")).unwrap_or_default();
-                return Ok(Err(format!("nearhop ended with {status}: {said}")));
-            }
-            if ready.exists() { Ok(Ok(())) } else { Err(String::new()) }
-        });
+        let daemon = Daemon::start(lab, &config::nearhop(size, lab), READY_WITHIN)?;
         let links = LinkSetup::open(&NetNs::named(&format!("{lab}-a")));
-        let mut daemon = Self {
-            child,
+        let socket = daemon.socket.clone();
+        let mut nearhop = Self {
+            daemon,
             client: Client::new(socket.clone()).map_err(BenchError::environment)?,
             links: links.map_err(BenchError::environment)?,
             news: Arc::default(),
         };
-        waited.map_err(BenchError::environment)?.map_err(BenchError::environment)?;
-        daemon.follow(socket)?;
-        Ok(daemon)
+        nearhop.follow(socket)?;
+        Ok(nearhop)
     }
 
     /// Looks at the router's events on a thread of its own.
@@ -117,7 +95,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), BenchError> {
-        kill_process(Pid::from_child(&self.child), signal).map_err(BenchError::environment)
+        kill_process(Pid::from_child(&self.daemon.child), signal).map_err(BenchError::environment)
     }
 
     /// Waits until the control thread has nothing else to do: it answers questions last.
@@ -126,7 +104,7 @@ impl Daemon {
     }
 }
 
-impl Router for Daemon {
+impl Router for Nearhop {
     fn resume(&mut self) -> Result<(), BenchError> {
         self.signal(Signal::CONT)?;
         self.settle()
@@ -156,14 +134,6 @@ impl Router for Daemon {
         // What flaps this often would be damped.
         self.settle()?;
         self.client.post("/v1/undamp").map(drop).map_err(BenchError::environment)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It is the sandbox's: what is left of it ends with that.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

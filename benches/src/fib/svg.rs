@@ -1,21 +1,16 @@
 //! The table of lookups as a bar chart: one panel for each family, workloads from top to bottom.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
-
 use super::contestant::Maker;
 use super::speed::{Cell, Column, Mode};
+use crate::svg::{BAR, Bar, begin, text};
 
 /// A whole SVG file; its title says where the figures come from.
 pub fn chart(title: &str, families: &[&[Column]]) -> String {
     let panels: Vec<Panel> = families.iter().map(|columns| Panel::of(columns)).collect();
     let height = TOP + panels.iter().map(Panel::height).max().unwrap_or_default() + MARGIN;
     let width = MARGIN + panels.len() * (PANEL + MARGIN);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
+    let mut svg = begin(width, height);
     text(&mut svg, (MARGIN, 26), "start", "font-size=\"16\" font-weight=\"bold\"", HEADING);
     text(&mut svg, (MARGIN, 46), "start", "fill=\"#555\"", title);
     for (index, panel) in panels.iter().enumerate() {
@@ -63,24 +58,10 @@ impl<'a> Panel<'a> {
 
     fn bar(&self, svg: &mut String, left: usize, y: usize, cell: &Cell) {
         let value = cell.summary().p50;
-        let length = value / self.full * BARS as f64;
-        let (from, base) = (left + NAMES, y + BAR - 4);
-        text(svg, (from - 6, base), "end", "fill=\"#333\"", &cell.name);
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{from}\" y=\"{y}\" width=\"{length:.1}\" height=\"{}\" fill=\"{}\"/>",
-            BAR - 2,
-            colour(cell.maker)
-        );
-        let end = from + length as usize + 5;
-        text(svg, (end, base), "start", "fill=\"#333\"", &format!("{value:.0}"));
+        let (name, colour) = (&cell.name, colour(cell.maker));
+        let (length, figure) = (value / self.full * BARS as f64, format!("{value:.0}"));
+        Bar { name, length, colour, figure }.draw(svg, (left + NAMES, y));
     }
-}
-
-fn text(svg: &mut String, (x, y): (usize, usize), anchor: &str, style: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let _ =
-        writeln!(svg, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" {style}>{words}</text>");
 }
 
 /// Told apart by lightness, too.
@@ -103,7 +84,6 @@ const NAMES: usize = 120;
 const BARS: usize = PANEL - NAMES - 44;
 const HEAD: usize = 22;
 const GROUP: usize = 26;
-const BAR: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,13 @@
 //! The kernel's own forwarding between two veth pairs, as it comes, and with RPS on all cores.
 #![forbid(unsafe_code)]
 
-use nearhop::port::link::{LinkSetup, VethEnd};
-use nearhop::port::netns::NetNs;
-
 use super::subject::{Lab, Subject, run_in};
+use crate::linux::{finds, join};
 use crate::report::BenchError;
 
 /// Whether what this needs is installed.
 pub fn is_here() -> bool {
-    crate::failover::finds("ip") && crate::failover::finds("unshare")
+    finds("ip") && finds("unshare")
 }
 
 /// Builds a router; with `rps`, what comes in is spread over all cores by flow.
@@ -38,19 +36,6 @@ pub fn build(name: &'static str, rps: bool) -> Result<Subject, BenchError> {
         run_in(&lab.router, "unshare", &["-m", "sh", "-c", &spread])?;
     }
     Subject::new(name, &lab, ["eth", "eth"], ETHERNET, Box::new(()), namespaces)
-}
-
-/// A veth pair from the router's port to the only NIC of a namespace; both set up.
-fn join(router: &NetNs, port: &str, host: &NetNs) -> Result<(), BenchError> {
-    let here = VethEnd { name: port.into(), ifindex: None, netns: router.clone() };
-    let there = VethEnd { name: "eth".into(), ifindex: None, netns: host.clone() };
-    LinkSetup::create_veth(&here, &there).map_err(BenchError::environment)?;
-    for (netns, name) in [(router, port), (host, "eth")] {
-        let mut links = LinkSetup::open(netns).map_err(BenchError::environment)?;
-        links.keep_quiet(name).map_err(BenchError::environment)?;
-        links.set_up(name, true).map_err(BenchError::environment)?;
-    }
-    Ok(())
 }
 
 /// Bytes of an Ethernet header, which veth counts.

@@ -1,7 +1,6 @@
 //! What is sent through a contestant, and what of it arrives. Every load is bounded in time.
 #![forbid(unsafe_code)]
 
-use std::fs;
 use std::io::{IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 
 use super::subject::{CLIENT, SINK, SITE, Subject};
 use crate::failover::pass;
+use crate::noise::processor_time;
 use crate::report::BenchError;
 use crate::stats::Summary;
 use crate::sys::set_udp_segment;
@@ -348,15 +348,10 @@ fn bound(netns: &NetNs, address: Ipv4Addr) -> Result<UdpSocket, BenchError> {
     Ok(socket)
 }
 
-/// Processor time that the whole machine has used: proc_stat(5).
+/// Processor time that the whole machine has used.
 fn busy() -> Nanos {
-    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> =
-        line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
-    let idle: u64 = ticks.iter().skip(3).take(2).sum();
-    let busy = ticks.iter().sum::<u64>() - idle;
-    Nanos(busy * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
+    let (ticks, _) = processor_time();
+    Nanos(ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// Bytes of IPv4 and UDP headers.

@@ -1,7 +1,7 @@
 //! The medians as a bar chart: a group for each measure.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
+use crate::svg::{BAR, Bar, begin, text};
 
 /// One measure.
 pub struct Group {
@@ -15,11 +15,7 @@ pub struct Group {
 pub fn chart(groups: &[Group]) -> String {
     let lines: usize = groups.iter().map(|group| group.bars.len() * BAR + GROUP).sum();
     let (width, height) = (NAMES + BARS + 3 * MARGIN, TOP + lines + MARGIN);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
+    let mut svg = begin(width, height);
     text(&mut svg, (MARGIN, 26), "start", "font-size=\"16\" font-weight=\"bold\"", HEADING);
     let mut y = TOP;
     for group in groups {
@@ -27,28 +23,14 @@ pub fn chart(groups: &[Group]) -> String {
         y += GROUP;
         let full = group.bars.iter().map(|bar| bar.1).fold(f64::MIN_POSITIVE, f64::max);
         for (name, value) in &group.bars {
-            let length = value / full * BARS as f64;
-            let (left, base) = (MARGIN + NAMES, y + BAR - 4);
-            text(&mut svg, (left - 6, base), "end", "fill=\"#333\"", name);
             let colour = if name.starts_with("nearhop") { "#b2182b" } else { "#92a5b8" };
-            let _ = writeln!(
-                svg,
-                "<rect x=\"{left}\" y=\"{y}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/>",
-                BAR - 2
-            );
-            let after = left + length as usize + 5;
-            text(&mut svg, (after, base), "start", "fill=\"#333\"", &format!("{value:.2}"));
+            let (length, figure) = (value / full * BARS as f64, format!("{value:.2}"));
+            Bar { name, length, colour, figure }.draw(&mut svg, (MARGIN + NAMES, y));
             y += BAR;
         }
     }
     svg.push_str("</svg>\n");
     svg
-}
-
-fn text(svg: &mut String, (x, y): (usize, usize), anchor: &str, style: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let _ =
-        writeln!(svg, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" {style}>{words}</text>");
 }
 
 const HEADING: &str = "Throughput and round trips: medians of all rounds";
@@ -57,7 +39,6 @@ const TOP: usize = 44;
 const NAMES: usize = 190;
 const BARS: usize = 420;
 const GROUP: usize = 24;
-const BAR: usize = 16;
 
 #[cfg(test)]
 mod tests {
