@@ -31,7 +31,8 @@ pub(crate) fn gather(
     mask: __mmask16,
     others: __m512i,
 ) -> __m512i {
-    let index = within(table, index);
+    assert!(table.len().is_power_of_two() && table.len() <= 1 << 31);
+    let index = _mm512_and_si512(index, _mm512_set1_epi32((table.len() as u32 - 1).cast_signed()));
     let mut found = others;
     // SAFETY: every index is below the length, by the line before, so each of the at most sixteen
     // loads reads an element of the slice. That they race with stores of other threads is why this
@@ -49,35 +50,11 @@ pub(crate) fn gather(
     found
 }
 
-/// Every index modulo the length, which is a power of two.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn within(table: &[AtomicU32], index: __m512i) -> __m512i {
-    assert!(table.len().is_power_of_two() && table.len() <= 1 << 31);
-    _mm512_and_si512(index, _mm512_set1_epi32((table.len() as u32 - 1).cast_signed()))
-}
-
 /// As [`gather`] for every lane.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
-    let index = within(table, index);
-    let mut found = _mm512_setzero_si512();
-    // SAFETY: as in `gather`. The mask is made here, of a number: compilers make it of whatever
-    // another mask register holds, and then this waits for what that was computed from.
-    unsafe {
-        asm!(
-            "kmovw {mask}, {ones:e}",
-            "vpgatherdd {found}{{{mask}}}, [{base} + 4*{index}]",
-            found = inout(zmm_reg) found,
-            mask = out(kreg) _,
-            ones = in(reg) u32::MAX,
-            index = in(zmm_reg) index,
-            base = in(reg) table.as_ptr(),
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    found
+    gather(table, index, __mmask16::MAX, _mm512_setzero_si512())
 }
 
 /// As [`gather_all`], of elements of half the size, in the lower half of each lane.
