@@ -9,75 +9,80 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use crate::group::GroupId;
 use crate::{v4, v6};
 
-/// Which code batches run: for the log, and for who measures.
-pub fn batch_code() -> &'static str {
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-    return match code() {
-        Code::Baseline => "baseline",
-        Code::V3 => "x86-64-v3",
-        Code::V4 => "x86-64-v4",
-    };
-    #[cfg(not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
-    "baseline"
+/// A way to look a batch up. There is a value of those alone that the processor can run: see
+/// [`codes_v4`] and [`codes_v6`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Code {
+    /// For any processor.
+    Baseline,
+    /// As this, after all that will be needed first was fetched.
+    BaselineFar,
+    /// Haswell and later, Zen and later.
+    V3,
+    /// As this, after all that will be needed first was fetched.
+    V3Far,
+    /// AVX-512: sixteen loads by one instruction. Not faster on every processor that has it.
+    V4,
 }
 
+impl Code {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::BaselineFar => "baseline-far",
+            Self::V3 => "x86-64-v3",
+            Self::V3Far => "x86-64-v3-far",
+            Self::V4 => "x86-64-v4",
+        }
+    }
+}
+
+/// The codes worth a trial for IPv4 on this processor.
+pub(crate) fn codes_v4() -> &'static [Code] {
+    match newest() {
+        Code::V4 => &[Code::V4, Code::V3, Code::V3Far],
+        Code::V3 => &[Code::V3, Code::V3Far],
+        _ if HAS_CLOCK => &[Code::Baseline, Code::BaselineFar],
+        _ => &[Code::Baseline],
+    }
+}
+
+/// The same for IPv6.
+pub(crate) fn codes_v6() -> &'static [Code] {
+    match newest() {
+        Code::V4 => &[Code::V4, Code::V3],
+        Code::V3 => &[Code::V3],
+        _ => &[Code::Baseline],
+    }
+}
+
+/// Looks up in IPv4.
 #[inline]
 pub(crate) fn v4<T: Copy>(
+    code: Code,
     table: &v4::Table,
     addrs: &[Ipv4Addr],
     found: &mut [T],
     make: impl Fn(GroupId) -> T,
 ) {
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-    // SAFETY: `code` says only what the processor can run.
-    unsafe {
-        v4_by(code(), table, addrs, found, make);
+    match code {
+        Code::BaselineFar => table.lookup_each::<true, T>(addrs, found, make),
+        // SAFETY: who has such a code has such a processor.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+        Code::V3 => unsafe { v4_v3(table, addrs, found, make) },
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+        Code::V3Far => unsafe { table.lookup_far(addrs, found, make) },
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+        Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
+        _ => table.lookup_each::<false, T>(addrs, found, make),
     }
-    #[cfg(not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
-    table.lookup_each(addrs, found, make);
 }
 
+/// Looks up in IPv6.
 #[inline]
 pub(crate) fn v6<T: Copy>(
-    table: &v6::Table,
-    addrs: &[Ipv6Addr],
-    found: &mut [T],
-    make: impl Fn(GroupId) -> T,
-) {
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-    // SAFETY: as above.
-    unsafe {
-        v6_by(code(), table, addrs, found, make);
-    }
-    #[cfg(not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
-    table.lookup_each(addrs, found, make);
-}
-
-/// # Safety
-/// The processor has what the code is compiled for.
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-#[inline]
-unsafe fn v4_by<T: Copy>(
-    code: Code,
-    table: &v4::Table,
-    addrs: &[Ipv4Addr],
-    found: &mut [T],
-    make: impl Fn(GroupId) -> T,
-) {
-    match code {
-        Code::Baseline => table.lookup_each(addrs, found, make),
-        // SAFETY: the caller's promise.
-        Code::V3 => unsafe { v4_v3(table, addrs, found, make) },
-        // SAFETY: the caller's promise.
-        Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
-    }
-}
-
-/// # Safety
-/// As [`v4_by`].
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-#[inline]
-unsafe fn v6_by<T: Copy>(
     code: Code,
     table: &v6::Table,
     addrs: &[Ipv6Addr],
@@ -85,11 +90,13 @@ unsafe fn v6_by<T: Copy>(
     make: impl Fn(GroupId) -> T,
 ) {
     match code {
-        Code::Baseline => table.lookup_each(addrs, found, make),
-        // SAFETY: the caller's promise.
-        Code::V3 => unsafe { v6_v3(table, addrs, found, make) },
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+        Code::V3 | Code::V3Far => unsafe { v6_v3(table, addrs, found, make) },
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
         Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
+        _ => table.lookup_each(addrs, found, make),
     }
 }
 
@@ -101,7 +108,7 @@ fn v4_v3<T: Copy>(
     found: &mut [T],
     make: impl Fn(GroupId) -> T,
 ) {
-    table.lookup_each(addrs, found, make);
+    table.lookup_each::<false, T>(addrs, found, make);
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
@@ -115,73 +122,32 @@ fn v6_v3<T: Copy>(
     table.lookup_each(addrs, found, make);
 }
 
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-use self::choice::{Code, code};
-
-/// Which code is right for this processor, found out once.
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod choice {
-    use core::sync::atomic::{AtomicU8, Ordering};
-
-    #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-    pub(super) enum Code {
-        /// Any x86-64.
-        Baseline = 1,
-        /// Haswell and later, Zen and later.
-        V3 = 2,
-        /// AVX-512, on a processor that loads sixteen lanes faster by one instruction than one by
-        /// one.
-        V4 = 3,
-    }
-
-    /// 0, or a [`Code`]. Relaxed: nothing else hangs on it, and who finds out twice finds the same.
-    static FOUND: AtomicU8 = AtomicU8::new(0);
-
-    #[inline]
-    pub(super) fn code() -> Code {
-        match FOUND.load(Ordering::Relaxed) {
-            1 => Code::Baseline,
-            2 => Code::V3,
-            3 => Code::V4,
-            _ => find_out(),
-        }
-    }
-
-    #[cold]
-    fn find_out() -> Code {
-        let code = match newest() {
-            Code::V4 if !crate::simd::is_gathering_fast() => Code::V3,
-            code => code,
-        };
-        FOUND.store(code as u8, Ordering::Relaxed);
-        code
-    }
-
-    /// The last of them that this processor can run.
-    pub(super) fn newest() -> Code {
-        match (has_v3(), has_v4()) {
-            (true, true) => Code::V4,
-            (true, false) => Code::V3,
-            (false, _) => Code::Baseline,
-        }
-    }
-
-    fn has_v3() -> bool {
-        std::arch::is_x86_feature_detected!("avx2")
+/// The last of [`Code`] that needs no more than this processor has, of those that fetch nothing.
+fn newest() -> Code {
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    {
+        let has_v3 = std::arch::is_x86_feature_detected!("avx2")
             && std::arch::is_x86_feature_detected!("bmi1")
             && std::arch::is_x86_feature_detected!("bmi2")
             && std::arch::is_x86_feature_detected!("lzcnt")
             && std::arch::is_x86_feature_detected!("movbe")
-            && std::arch::is_x86_feature_detected!("popcnt")
-    }
-
-    fn has_v4() -> bool {
-        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("popcnt");
+        let has_v4 = std::arch::is_x86_feature_detected!("avx512f")
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
-            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vl");
+        return match (has_v3, has_v4) {
+            (true, true) => Code::V4,
+            (true, false) => Code::V3,
+            (false, _) => Code::Baseline,
+        };
     }
+    #[cfg(not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
+    Code::Baseline
 }
+
+/// Whether [`crate::memory::settled_clock`] runs.
+const HAS_CLOCK: bool = cfg!(all(target_arch = "x86_64", not(miri), not(loom)));
 
 #[cfg(all(test, target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 mod tests {
@@ -203,10 +169,11 @@ mod tests {
             let (mut writer, _) = fib_with(1, Options { v4 });
             let addrs = fill(&mut writer, groups);
             assert_eq!(writer.v4_slot_bits(), if groups > 0x7fff { 32 } else { 16 });
-            for code in [Code::Baseline, Code::V3, Code::V4] {
-                if code <= choice::newest() {
-                    check(&writer, code, &addrs);
-                }
+            for code in [Code::Baseline, Code::BaselineFar].iter().chain(codes_v4()) {
+                check_v4(&writer, *code, &addrs.0);
+            }
+            for code in [Code::Baseline].iter().chain(codes_v6()) {
+                check_v6(&writer, *code, &addrs.1);
             }
         }
     }
@@ -249,21 +216,27 @@ mod tests {
         }
     }
 
-    fn check(fib: &Fib, code: Code, (addrs4, addrs6): &(Vec<Ipv4Addr>, Vec<Ipv6Addr>)) {
-        for batch in [1, 15, 16, 32, 33, 127, 128, 300] {
+    fn check_v4(fib: &Fib, code: Code, addrs: &[Ipv4Addr]) {
+        for batch in BATCHES {
             let mut found = alloc::vec![GroupId(0); batch];
-            for addrs in addrs4.chunks(batch) {
-                // SAFETY: the processor can run it, says whoever calls.
-                unsafe { v4_by(code, &fib.v4, addrs, &mut found[..addrs.len()], |group| group) };
-                let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
-                assert!(want.eq(found[..addrs.len()].iter().copied()), "{code:?}, {batch}");
-            }
-            for addrs in addrs6.chunks(batch) {
-                // SAFETY: as above.
-                unsafe { v6_by(code, &fib.v6, addrs, &mut found[..addrs.len()], |group| group) };
+            for addrs in addrs.chunks(batch) {
+                v4(code, &fib.v4, addrs, &mut found[..addrs.len()], |group| group);
                 let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
                 assert!(want.eq(found[..addrs.len()].iter().copied()), "{code:?}, {batch}");
             }
         }
     }
+
+    fn check_v6(fib: &Fib, code: Code, addrs: &[Ipv6Addr]) {
+        for batch in BATCHES {
+            let mut found = alloc::vec![GroupId(0); batch];
+            for addrs in addrs.chunks(batch) {
+                v6(code, &fib.v6, addrs, &mut found[..addrs.len()], |group| group);
+                let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
+                assert!(want.eq(found[..addrs.len()].iter().copied()), "{code:?}, {batch}");
+            }
+        }
+    }
+
+    const BATCHES: [usize; 8] = [1, 15, 16, 32, 33, 127, 128, 300];
 }

@@ -8,6 +8,7 @@ use core::ops::Deref;
 
 use crossbeam_utils::CachePadded;
 
+use crate::batch::{codes_v4, codes_v6};
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
 use crate::options::{Options, V4Form};
@@ -15,6 +16,7 @@ use crate::qsbr::Qsbr;
 use crate::select::{Selected, select};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
 use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::trials::Trials;
 use crate::writer::Writer;
 use crate::{batch, v4, v6};
 
@@ -87,44 +89,12 @@ impl Fib {
     }
 
     /// As [`Self::lookup`] for each address, into the slot of the same index; stops at the end of
-    /// the shorter slice.
+    /// the shorter slice. One by one: [`Online::lookup_batch_v4`] and [`Online::lookup_batch_v6`] are
+    /// faster.
     pub fn lookup_batch(&self, addrs: &[IpAddr], found: &mut [GroupId]) {
         for (addr, slot) in addrs.iter().zip(found) {
             *slot = self.lookup(*addr);
         }
-    }
-
-    /// As [`Self::lookup_batch`], of one family: the way for many addresses at once.
-    pub fn lookup_batch_v4(&self, addrs: &[Ipv4Addr], found: &mut [GroupId]) {
-        self.lookup_batch_v4_as(addrs, found, |group| group);
-    }
-
-    /// As [`Self::lookup_batch_v4`], for a caller who wants something else in its slots than ids:
-    /// what `make` makes of each. It may be called more than once for an address.
-    pub fn lookup_batch_v4_as<T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        let count = addrs.len().min(found.len());
-        batch::v4(&self.v4, &addrs[..count], &mut found[..count], make);
-    }
-
-    /// As [`Self::lookup_batch_v4`].
-    pub fn lookup_batch_v6(&self, addrs: &[Ipv6Addr], found: &mut [GroupId]) {
-        self.lookup_batch_v6_as(addrs, found, |group| group);
-    }
-
-    /// As [`Self::lookup_batch_v4_as`].
-    pub fn lookup_batch_v6_as<T: Copy>(
-        &self,
-        addrs: &[Ipv6Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        let count = addrs.len().min(found.len());
-        batch::v6(&self.v6, &addrs[..count], &mut found[..count], make);
     }
 
     /// Chooses the member of `group` that a flow goes to now.
@@ -221,7 +191,8 @@ impl Handle {
     /// A new reader, or `None` if as many as were allowed exist.
     pub fn reader(&self) -> Option<Reader> {
         let slot = self.shared.qsbr.register()?;
-        Some(Reader { shared: Arc::clone(&self.shared), slot })
+        let (v4, v6) = (Trials::new(codes_v4()), Trials::new(codes_v6()));
+        Some(Reader { shared: Arc::clone(&self.shared), slot, v4, v6 })
     }
 
     /// Sets a reason on an adjacency. Takes effect on every reader's next selection; O(1). Returns
@@ -275,6 +246,9 @@ impl Handle {
 pub struct Reader {
     shared: Arc<Fib>,
     slot: usize,
+    /// Which code looks its batches up, by family.
+    v4: Trials,
+    v6: Trials,
 }
 
 impl Reader {
@@ -289,6 +263,18 @@ impl Reader {
     /// The number by which [`Writer::slowest_reader`] names this reader.
     pub fn slot(&self) -> usize {
         self.slot
+    }
+
+    /// Has batches looked up by the code of this name alone, in each family that has it; whether one
+    /// has. For who counts instructions, and would not have the clock decide how many.
+    pub fn keep_batch_code(&mut self, name: &str) -> bool {
+        self.v4.keep(name) | self.v6.keep(name)
+    }
+
+    /// Which code looks batches of IPv4 and of IPv6 addresses up for now, for the log and for who
+    /// measures. A reader finds out by timing those there are for the processor, while it looks up.
+    pub fn batch_codes(&self) -> [&'static str; 2] {
+        [self.v4.now().name(), self.v6.now().name()]
     }
 }
 
@@ -309,6 +295,42 @@ impl Online<'_> {
     #[inline]
     pub fn quiescent(&mut self) {
         self.reader.shared.qsbr.quiescent(self.reader.slot);
+    }
+
+    /// As [`Fib::lookup`] for each address, into the slot of the same index; stops at the end of the
+    /// shorter slice. The way for many addresses at once.
+    pub fn lookup_batch_v4(&self, addrs: &[Ipv4Addr], found: &mut [GroupId]) {
+        self.lookup_batch_v4_as(addrs, found, |group| group);
+    }
+
+    /// As [`Self::lookup_batch_v4`], for a caller who wants something else in its slots than ids:
+    /// what `make` makes of each. It may be called more than once for an address.
+    pub fn lookup_batch_v4_as<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let count = addrs.len().min(found.len());
+        let (addrs, found) = (&addrs[..count], &mut found[..count]);
+        self.reader.v4.batch(count, |code| batch::v4(code, &self.v4, addrs, found, make));
+    }
+
+    /// As [`Self::lookup_batch_v4`].
+    pub fn lookup_batch_v6(&self, addrs: &[Ipv6Addr], found: &mut [GroupId]) {
+        self.lookup_batch_v6_as(addrs, found, |group| group);
+    }
+
+    /// As [`Self::lookup_batch_v4_as`].
+    pub fn lookup_batch_v6_as<T: Copy>(
+        &self,
+        addrs: &[Ipv6Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let count = addrs.len().min(found.len());
+        let (addrs, found) = (&addrs[..count], &mut found[..count]);
+        self.reader.v6.batch(count, |code| batch::v6(code, &self.v6, addrs, found, make));
     }
 }
 

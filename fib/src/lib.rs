@@ -40,12 +40,12 @@ mod short;
 mod simd;
 mod state;
 mod sync;
+mod trials;
 mod v4;
 mod v6;
 mod writer;
 
 pub use addr::Addr;
-pub use batch::batch_code;
 pub use fib::{Fib, Handle, Memory, Online, Reader, fib, fib_with};
 pub use flow::{FlowHash, FlowKey, name_key};
 pub use group::{

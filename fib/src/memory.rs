@@ -25,14 +25,34 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
-/// Ticks of a clock that is cheap to read and runs about as fast as the processor; 0 where there is
-/// none.
+/// As [`prefetch`], into the second-level cache: for many lines at once. The first level has room for
+/// some dozen that are under way, and whatever else is loaded waits for that room; the second has
+/// several times as many. (Zen 4: 200 million random lines a second from 32 MB into the first, 330
+/// into the second.)
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "one instruction")]
-pub(crate) fn clock() -> u64 {
+pub(crate) fn prefetch_far<T>(place: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    // SAFETY: every x86-64 has the time stamp counter, and to read it changes nothing.
-    return unsafe { core::arch::x86_64::_rdtsc() };
+    // SAFETY: as in `prefetch`.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(core::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    let _ = place;
+}
+
+/// Ticks of a clock that runs about as fast as the processor, read once everything before has been
+/// done; 0 where there is none.
+#[inline]
+pub(crate) fn settled_clock() -> u64 {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: every x86-64 has SSE2, which the fence is part of, and the time stamp counter, and
+    // neither touches memory.
+    return unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    };
     #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
     0
 }

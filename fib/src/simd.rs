@@ -1,18 +1,19 @@
-//! Sixteen loads by one instruction (AVX-512), where a processor does that faster than one by one.
+//! Several loads by few instructions: sixteen by one (AVX-512), or each into its part of a register.
 //!
-//! `unsafe` is here for that instruction, and for reading the bytes of addresses, and for nothing
+//! `unsafe` is here for those instructions, and for reading the bytes of addresses, and for nothing
 //! else. The callers' own steps are arithmetic on registers, which is safe.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m512i, __mmask16, _mm512_and_si512, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_srlv_epi32,
+    __m128i, __m512i, __mmask16, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64,
+    _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srl_epi32, _mm256_cvtepu16_epi32,
+    _mm512_and_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_srlv_epi32,
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::memory::clock;
-use crate::sync::{AtomicU16, AtomicU32, Ordering};
+use crate::sync::{AtomicU16, AtomicU32};
 
 /// Lanes of a register.
 pub(crate) const LANES: usize = 16;
@@ -79,9 +80,7 @@ pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(crate) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
-    use core::arch::x86_64::{
-        _mm_setr_epi8, _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_shuffle_epi8,
-    };
+    use core::arch::x86_64::{_mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_shuffle_epi8};
     const {
         // SAFETY: both are plain bytes of one size. It is run by the compiler.
         let bytes: [u8; 4] = unsafe { core::mem::transmute(Ipv4Addr::new(1, 2, 3, 4)) };
@@ -127,46 +126,60 @@ pub(crate) fn from_array(lanes: &[u32; LANES]) -> __m512i {
     unsafe { core::mem::transmute(*lanes) }
 }
 
-/// Whether this processor, which has AVX-512, loads sixteen lanes faster by one instruction than one
-/// by one. Some have it as a loop of their own that is slower, or were made slow to be safe.
+/// Addresses that [`load_eight`] takes.
+pub(crate) const EIGHT: usize = 8;
+
+/// The elements whose indices are the first bits of these addresses, as many as tell apart as many
+/// elements as there are: a power of two.
 ///
-/// Measured from the first-level cache, for some hundred microseconds: processors need as long to get
-/// the wide units going.
-pub(crate) fn is_gathering_fast() -> bool {
-    let table: [AtomicU32; 1 << 10] = core::array::from_fn(|n| AtomicU32::new(n as u32));
-    // Each place comes once in every 1,024.
-    let places: [u32; 1 << 10] = core::array::from_fn(|n| n as u32 * 389 % 1024);
-    let time = |load: &dyn Fn() -> u32| {
-        let once = || {
-            let start = clock();
-            core::hint::black_box(load());
-            clock().wrapping_sub(start)
+/// Two instructions for a load, and none to store what is loaded.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u32; EIGHT] {
+    let (four, _) = addrs.as_chunks::<4>();
+    let [a, b] = indices(table, &four[0]);
+    let [c, d] = indices(table, &four[1]);
+    let mut found = _mm_setzero_si128();
+    // An acquire load each, as in `gather`.
+    macro_rules! load {
+        ($nth:literal, $index:expr) => {
+            // SAFETY: `indices` gives only what is below the length, so this reads an element of
+            // the slice. Why it is no load of the language: see `gather`.
+            unsafe {
+                asm!(
+                    concat!("vpinsrw {found}, {found}, word ptr [{base} + 2*{index}], ", $nth),
+                    found = inout(xmm_reg) found,
+                    base = in(reg) table.as_ptr(),
+                    index = in(reg) $index,
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
         };
-        (0..TRIALS).map(|_| once()).min().unwrap_or(u64::MAX)
-    };
-    let one_by_one = time(&|| {
-        let (places, _) = core::hint::black_box(&places).as_chunks::<LANES>();
-        places.iter().fold(0, |sum, places| {
-            let found = places.map(|place| table[place as usize].load(Ordering::Acquire));
-            sum ^ core::hint::black_box(found)[0]
-        })
-    });
-    let together = time(&|| {
-        let (places, _) = core::hint::black_box(&places).as_chunks::<LANES>();
-        // SAFETY: the processor has AVX-512, says whoever calls.
-        places.iter().fold(0, |sum, places| sum ^ unsafe { first_of_gathered(&table, places) })
-    });
-    // What differs by less may be chance, and there is more to gain than to lose.
-    together < one_by_one + one_by_one / 2
+    }
+    load!(0, a & 0xffff_ffff);
+    load!(1, a >> 32);
+    load!(2, b & 0xffff_ffff);
+    load!(3, b >> 32);
+    load!(4, c & 0xffff_ffff);
+    load!(5, c >> 32);
+    load!(6, d & 0xffff_ffff);
+    load!(7, d >> 32);
+    // SAFETY: both are 32 plain bytes.
+    unsafe { core::mem::transmute(_mm256_cvtepu16_epi32(found)) }
 }
 
-#[target_feature(enable = "avx512f")]
-fn first_of_gathered(table: &[AtomicU32], places: &[u32; LANES]) -> u32 {
-    core::hint::black_box(to_array(gather_all(table, from_array(places))))[0]
+/// The first bits of four addresses, each in half of a number, and each below the table's length.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn indices(table: &[AtomicU16], addrs: &[Ipv4Addr; 4]) -> [u64; 2] {
+    assert!(table.len().is_power_of_two() && table.len() <= 1 << 31);
+    // SAFETY: both are 16 plain bytes.
+    let bytes: __m128i = unsafe { core::mem::transmute(*addrs) };
+    let order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    let shift = _mm_cvtsi32_si128(32 - table.len().trailing_zeros().cast_signed());
+    let found = _mm_srl_epi32(_mm_shuffle_epi8(bytes, order), shift);
+    [_mm_cvtsi128_si64(found).cast_unsigned(), _mm_extract_epi64::<1>(found).cast_unsigned()]
 }
-
-/// Of so many measurements the shortest counts, for others may have had the processor meanwhile.
-const TRIALS: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +202,24 @@ mod tests {
         assert_eq!(to_array(gather_halves(halves, register)), index.map(|n| n % 128));
         let addrs = core::array::from_fn(|n| Ipv4Addr::from_bits(0x0102_0304 * n as u32));
         assert_eq!(to_array(numbers(&addrs)), addrs.map(Ipv4Addr::to_bits));
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn check_eight() {
+        let table: [AtomicU16; 64] = core::array::from_fn(|n| AtomicU16::new(1000 + n as u16));
+        let addrs = core::array::from_fn(|n| Ipv4Addr::from_bits(0xf9ab_cdef * (n as u32 + 1)));
+        let want = addrs.map(|addr| 1000 + (addr.to_bits() >> 26));
+        assert_eq!(load_eight(&table, &addrs), want);
+        let table: [AtomicU16; 1] = [AtomicU16::new(7)];
+        assert_eq!(load_eight(&table, &addrs), [7; EIGHT], "the first no bits are zero");
+    }
+
+    #[test]
+    fn eight_are_loaded_as_one_by_one() {
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the instructions, by the line before.
+            unsafe { check_eight() };
+        }
     }
 
     #[test]

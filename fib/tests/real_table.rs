@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use common::{Numbers, bits_of, boundaries, prefix_of};
 use flate2::read::GzDecoder;
 use ip_network_table_deps_treebitmap::IpLookupTable;
-use nearhop_fib::{Fib, Group, GroupId, IpPrefix, Writer, fib};
+use nearhop_fib::{Group, GroupId, IpPrefix, Online, Writer, fib};
 use prefix_trie::PrefixMap;
 
 #[test]
@@ -48,8 +48,8 @@ fn every_boundary_as_two_other_crates_have_it() {
     assert_eq!(writer.len(), (4, 4));
 }
 
-/// Looks up all in one batch of a family, and one by one, in all three.
-fn compare(prefixes: &[IpPrefix], table: &Fib, peers: &Peers) {
+/// Looks up all in batches of a family, by each code there is, and one by one, in all three.
+fn compare(prefixes: &[IpPrefix], table: &Online<'_>, peers: &Peers) {
     let addrs: Vec<IpAddr> = prefixes.iter().flat_map(|&prefix| boundaries(prefix)).collect();
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for &addr in &addrs {
@@ -59,13 +59,17 @@ fn compare(prefixes: &[IpPrefix], table: &Fib, peers: &Peers) {
         }
     }
     let mut found_v4 = vec![GroupId(0); v4.len()];
-    table.lookup_batch_v4(&v4, &mut found_v4);
+    for (addrs, found) in v4.chunks(BATCH).zip(found_v4.chunks_mut(BATCH)) {
+        table.lookup_batch_v4(addrs, found);
+    }
     for (&addr, found) in v4.iter().zip(found_v4) {
         let want = peers.find_v4(addr);
         assert_eq!((found, table.lookup(addr.into())), (want, want), "{addr}");
     }
     let mut found_v6 = vec![GroupId(0); v6.len()];
-    table.lookup_batch_v6(&v6, &mut found_v6);
+    for (addrs, found) in v6.chunks(BATCH).zip(found_v6.chunks_mut(BATCH)) {
+        table.lookup_batch_v6(addrs, found);
+    }
     for (&addr, found) in v6.iter().zip(found_v6) {
         let want = peers.find_v6(addr);
         assert_eq!((found, table.lookup(addr.into())), (want, want), "{addr}");
@@ -144,3 +148,6 @@ fn whole_table() -> Vec<IpPrefix> {
     assert_eq!(prefixes.len(), 1_062_046);
     prefixes
 }
+
+/// Addresses of a batch.
+const BATCH: usize = 256;

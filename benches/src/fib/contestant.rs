@@ -33,6 +33,11 @@ pub trait Contestant<W: Word> {
     /// would otherwise find them further away than those who share theirs.
     fn touch(&self, keys: &Keys<W>);
 
+    /// The code it looks up by now, if it chooses among several.
+    fn code(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Removes a route.
     fn remove(&mut self, route: &Route<W>) -> Result<(), BenchError>;
 

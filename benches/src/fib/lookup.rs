@@ -1,33 +1,33 @@
 //! What the calls of our own table are named: here alone, for all that measures it.
 #![forbid(unsafe_code)]
 
-use nearhop_fib::{Fib, GroupId, IpPrefix, Memory};
+use nearhop_fib::{GroupId, IpPrefix, Memory, Online};
 
 use super::keys::{Route, Word};
 
-/// The calls of [`Fib`] for one family.
+/// The calls of [`Online`] for one family.
 pub trait Lookup: Word {
     /// Many addresses at once.
-    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]);
+    fn batch(fib: &Online<'_>, addrs: &[Self::Addr], found: &mut [GroupId]);
     /// As [`Self::batch`], stored as DPDK stores it: 64 bits for each address.
-    fn stored(fib: &Fib, addrs: &[Self::Addr], out: &mut [u64]);
+    fn stored(fib: &Online<'_>, addrs: &[Self::Addr], out: &mut [u64]);
     /// One address.
-    fn one(fib: &Fib, addr: Self) -> GroupId;
+    fn one(fib: &Online<'_>, addr: Self) -> GroupId;
     /// Bytes of the family's table.
     fn bytes(memory: Memory) -> usize;
 }
 
 impl Lookup for u32 {
     #[inline]
-    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
+    fn batch(fib: &Online<'_>, addrs: &[Self::Addr], found: &mut [GroupId]) {
         fib.lookup_batch_v4(addrs, found);
     }
     #[inline]
-    fn stored(fib: &Fib, addrs: &[Self::Addr], out: &mut [u64]) {
+    fn stored(fib: &Online<'_>, addrs: &[Self::Addr], out: &mut [u64]) {
         fib.lookup_batch_v4_as(addrs, out, |group| u64::from(group.0));
     }
     #[inline]
-    fn one(fib: &Fib, addr: Self) -> GroupId {
+    fn one(fib: &Online<'_>, addr: Self) -> GroupId {
         fib.lookup(addr.ip())
     }
     fn bytes(memory: Memory) -> usize {
@@ -37,15 +37,15 @@ impl Lookup for u32 {
 
 impl Lookup for u128 {
     #[inline]
-    fn batch(fib: &Fib, addrs: &[Self::Addr], found: &mut [GroupId]) {
+    fn batch(fib: &Online<'_>, addrs: &[Self::Addr], found: &mut [GroupId]) {
         fib.lookup_batch_v6(addrs, found);
     }
     #[inline]
-    fn stored(fib: &Fib, addrs: &[Self::Addr], out: &mut [u64]) {
+    fn stored(fib: &Online<'_>, addrs: &[Self::Addr], out: &mut [u64]) {
         fib.lookup_batch_v6_as(addrs, out, |group| u64::from(group.0));
     }
     #[inline]
-    fn one(fib: &Fib, addr: Self) -> GroupId {
+    fn one(fib: &Online<'_>, addr: Self) -> GroupId {
         fib.lookup(addr.ip())
     }
     fn bytes(memory: Memory) -> usize {

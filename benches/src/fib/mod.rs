@@ -17,8 +17,6 @@ mod updates;
 
 use std::path::Path;
 
-use nearhop_fib::batch_code;
-
 use self::contestant::{Contestant, Maker};
 use self::contestants::crates::{PrefixTrie, Treebitmap};
 use self::contestants::nearhop::Nearhop;
@@ -99,7 +97,7 @@ fn family<W: Lookup>(
     rows: &mut Vec<Row>,
 ) -> Result<Vec<Column>, BenchError> {
     let (family, rounds) = (W::FAMILY, wish.repeat as usize);
-    println!("\n{family}: {} routes; nearhop's batches by {} code", routes.0.len(), batch_code());
+    println!("\n{family}: {} routes", routes.0.len());
     let columns = speed::measure(&mut field, routes, family, rounds)?;
     eprintln!("changing {family} routes");
     let known = changes(&mut field, routes, rounds)?;
@@ -107,6 +105,7 @@ fn family<W: Lookup>(
     // Whoever changed its routes must have the same table as before.
     speed::agree(&mut field, &Keys::new(Workload::Traffic, routes))?;
     println!("\n{}\n{}", table::lookups(&columns), table::latencies(&columns));
+    println!("{}", table::codes(&columns));
     println!("{}", table::known(family, &known));
     if !wish.alone && dpdk::MISSING.is_none() {
         println!("{}", dpdk::note());

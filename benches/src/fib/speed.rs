@@ -42,6 +42,8 @@ pub struct Cell {
     pub maker: Maker,
     /// One for each round.
     pub samples: Vec<f64>,
+    /// The code it chose, where it chooses among several.
+    pub code: Option<&'static str>,
 }
 
 impl Cell {
@@ -120,6 +122,7 @@ fn cells<W: Word>(
         name: contestant.name().to_owned(),
         maker: contestant.maker(),
         samples: Vec::with_capacity(rounds),
+        code: None,
     };
     let mut cells: Vec<Cell> = field.iter().map(|one| cell(one.as_ref())).collect();
     let count = field.len();
@@ -129,6 +132,7 @@ fn cells<W: Word>(
             let who = (round + turn) % count;
             let sample = sample(field[who].as_mut(), keys, answers, mode)?;
             cells[who].samples.push(sample);
+            cells[who].code = field[who].code();
         }
     }
     Ok(cells)

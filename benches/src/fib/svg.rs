@@ -93,6 +93,7 @@ mod tests {
     #[test]
     fn bars_are_as_long_as_their_figures_say() {
         let cell = |name: &str, figure| Cell {
+            code: None,
             name: name.to_owned(),
             maker: Maker::Crate,
             samples: vec![figure],

@@ -43,6 +43,21 @@ pub fn latencies(columns: &[Column]) -> String {
     render(&title, &columns, |summary| format!("{:.1} ({:.1})", summary.p50, summary.min))
 }
 
+/// By which code those looked up that choose among several, at the end of each column.
+pub fn codes(columns: &[Column]) -> String {
+    let mut text = String::new();
+    for column in columns {
+        let Mode::Batch(batch) = column.mode else { continue };
+        for cell in &column.cells {
+            if let Some(code) = cell.code {
+                let (name, workload) = (&cell.name, column.workload);
+                let _ = writeln!(text, "{name}, {workload}/{batch}: by {code} code");
+            }
+        }
+    }
+    text
+}
+
 fn render(
     title: &str,
     columns: &[&Column],
@@ -112,6 +127,7 @@ mod tests {
             name: name.to_owned(),
             maker: Maker::Nearhop,
             samples: samples.to_vec(),
+            code: None,
         };
         let column = |workload, mode| Column {
             family: "IPv4",

@@ -170,6 +170,7 @@ mod tests {
             name: name.to_owned(),
             maker,
             samples: vec![figure],
+            code: None,
         };
         let cells = vec![
             cell("nearhop", Maker::Nearhop, 140.0),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nearhop_fib::{Fib, GroupId, Reader};
+use nearhop_fib::{GroupId, Online, Reader};
 
 use super::places::{Both, Places, Said, Verdict};
 use crate::fib::random::Random;
@@ -63,10 +63,10 @@ impl Watch<'_> {
     fn look<A: Copy + Ord + Into<IpAddr>>(
         &self,
         places: &Places<A>,
-        table: &Fib,
+        table: &Online<'_>,
         random: &mut Random,
         count: &mut Count,
-        look_up: impl Fn(&Fib, &[A; BATCH], &mut [GroupId; BATCH]),
+        look_up: impl Fn(&Online<'_>, &[A; BATCH], &mut [GroupId; BATCH]),
     ) {
         let chosen: [usize; BATCH] =
             std::array::from_fn(|_| random.below(places.len() as u64) as usize);
@@ -103,7 +103,7 @@ impl Watch<'_> {
 }
 
 fn one_by_one<A: Copy + Into<IpAddr>>(
-    table: &Fib,
+    table: &Online<'_>,
     addrs: &[A; BATCH],
     found: &mut [GroupId; BATCH],
 ) {

@@ -7,7 +7,7 @@ use core::net::Ipv4Addr;
 use super::slot::{Chunks, Slot, narrow, widen};
 use super::{Answers, BLOCKS, CHILD, Table, chunk_slot, short_slot};
 use crate::group::GroupId;
-use crate::memory::{Slab, clock, prefetch};
+use crate::memory::{Slab, prefetch_far};
 use crate::rib::{STRIDE, for_each};
 use crate::short::Short;
 use crate::sync::{AtomicU16, AtomicU32};
@@ -30,94 +30,89 @@ impl<S: Slot> Dir<S> {
     }
 
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long.
+    /// long. `changes` is of before this form of `table` was chosen.
     ///
-    /// The loads of neighbours overlap, as far as the processor looks ahead. Where the first
-    /// addresses of a large batch take longer than loads from a near cache do, the others are
-    /// fetched further ahead than it looks. `changes` is of before this form of `table` was chosen.
+    /// The loads of neighbours overlap, as far as the processor looks ahead; with `FAR` all slots are
+    /// fetched before the first is loaded, which is further.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(super) fn lookup_each<T: Copy>(
+    pub(super) fn lookup_each<const FAR: bool, T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
+        at: (&Table, u32),
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        for (addrs, found) in addrs.chunks(FETCHED).zip(found.chunks_mut(FETCHED)) {
+            if FAR {
+                self.fetch(addrs);
+            }
+            for (addrs, found) in addrs.chunks(GROUP).zip(found.chunks_mut(GROUP)) {
+                self.lookup_group(addrs, at, found, &make);
+            }
+        }
+    }
+
+    /// Loads alone first, into memory, so that the fewest instructions are between them and as many
+    /// as can be are under way at once.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    pub(super) fn lookup_group<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        at: (&Table, u32),
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let mut loaded = [0; GROUP];
+        for (loaded, addr) in loaded.iter_mut().zip(addrs) {
+            *loaded = self.root[root_slot(addr.to_bits())].raw();
+        }
+        // A length that compilers know lets them do several at once.
+        if addrs.len() == GROUP {
+            self.finish(&addrs[..GROUP], &loaded[..GROUP], at, &mut found[..GROUP], make);
+        } else {
+            self.finish(addrs, &loaded, at, found, make);
+        }
+    }
+
+    /// From slots to answers. If every slot names a group of next hops, nothing more is needed; what
+    /// few addresses need is done for those alone.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    pub(super) fn finish<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        loaded: &[u32],
         (table, changes): (&Table, u32),
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let (groups, rest) = addrs.as_chunks::<GROUP>();
-        let (found, found_rest) = found.as_chunks_mut::<GROUP>();
-        let (trial, large) = groups.split_at(groups.len().min(TRIAL));
-        let (trial_found, large_found) = found.split_at_mut(trial.len());
-        // To look at the clock costs as much as a few lookups.
-        let start = if large.is_empty() { 0 } else { clock() };
-        for (group, found) in trial.iter().zip(trial_found) {
-            self.lookup_group(group, (table, changes), found, &make);
-        }
-        if !large.is_empty() && clock().wrapping_sub(start) > SLOW {
-            for group in &large[..large.len().min(AHEAD)] {
-                self.fetch(group);
-            }
-            for (nth, (group, found)) in large.iter().zip(large_found).enumerate() {
-                if let Some(ahead) = large.get(nth + AHEAD) {
-                    self.fetch(ahead);
-                }
-                self.lookup_group(group, (table, changes), found, &make);
-            }
-        } else {
-            for (group, found) in large.iter().zip(large_found) {
-                self.lookup_group(group, (table, changes), found, &make);
-            }
-        }
-        for (addr, found) in rest.iter().zip(found_rest) {
-            *found = make(table.lookup(*addr));
-        }
-    }
-
-    /// Loads alone first, so that as many as can be are under way at once. A group in which every
-    /// slot names a group of next hops needs nothing more.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    fn lookup_group<T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr; GROUP],
-        (table, changes): (&Table, u32),
-        found: &mut [T; GROUP],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        let (root, places) = (&*self.root, places_of(addrs));
-        let mut words = [0; GROUP];
-        for lane in 0..GROUP {
-            words[lane] = root[places[lane] as usize % (1 << ROOT_BITS)].raw();
-        }
         let mut others = 0;
-        for lane in 0..GROUP {
-            words[lane] = S::word(words[lane]);
-            let group = words[lane].wrapping_sub(1);
-            found[lane] = make(GroupId(group));
+        for (found, &raw) in found.iter_mut().zip(loaded) {
+            let group = S::word(raw).wrapping_sub(1);
+            *found = make(GroupId(group));
             others |= group;
         }
         if others < CHILD {
             return;
         }
-        let mut said = [0; GROUP];
-        for lane in 0..GROUP {
-            let slot = places[lane] >> (ROOT_BITS - u32::from(STRIDE));
-            said[lane] = table.short.get(slot as usize);
+        let (mut silent, mut chunks) = (0_u64, 0_u64);
+        for (lane, &raw) in loaded[..addrs.len()].iter().enumerate() {
+            let word = S::word(raw);
+            silent |= u64::from(word == 0) << lane;
+            chunks |= u64::from(word >> 31) << lane;
         }
-        let mut chunks = 0_u32;
-        for lane in 0..GROUP {
-            let word = if words[lane] == 0 { said[lane] } else { words[lane] };
+        for_each(&[silent], |lane| {
+            let word = table.short.get(short_slot(addrs[lane].to_bits()));
             found[lane] = make(GroupId::of_word(word));
-            chunks |= (words[lane] >> 31) << lane;
-        }
-        for_each(&[chunks.into()], |lane| {
-            let word = self.resolve(words[lane], addrs[lane].to_bits(), &table.short);
+        });
+        for_each(&[chunks], |lane| {
+            let word = self.resolve(S::word(loaded[lane]), addrs[lane].to_bits(), &table.short);
             found[lane] = make(GroupId::of_word(word));
         });
         if table.short.changes() != changes {
-            for lane in 0..GROUP {
-                found[lane] = make(table.lookup(addrs[lane]));
-            }
+            for_each(&[silent | chunks], |lane| found[lane] = make(table.lookup(addrs[lane])));
         }
     }
 
@@ -128,12 +123,12 @@ impl<S: Slot> Dir<S> {
         &*self.root
     }
 
+    /// Has the slots of all these addresses fetched.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    fn fetch(&self, addrs: &[Ipv4Addr; GROUP]) {
-        let root = &*self.root;
-        for place in places_of(addrs) {
-            prefetch(&root[place as usize % (1 << ROOT_BITS)]);
+    pub(super) fn fetch(&self, addrs: &[Ipv4Addr]) {
+        for addr in addrs {
+            prefetch_far(&self.root[root_slot(addr.to_bits())]);
         }
     }
 
@@ -222,29 +217,11 @@ pub(super) fn root_slot(addr: u32) -> usize {
     (addr >> (32 - ROOT_BITS)) as usize
 }
 
-/// The slots of a group. A loop over what is there already, which compilers do for eight at once, as
-/// they do not for `map`.
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-fn places_of(addrs: &[Ipv4Addr; GROUP]) -> [u32; GROUP] {
-    let mut places = [0; GROUP];
-    for lane in 0..GROUP {
-        places[lane] = root_slot(addrs[lane].to_bits()) as u32;
-    }
-    places
-}
-
 /// Bits of an address that the root is indexed by.
 pub(super) const ROOT_BITS: u32 = 3 * STRIDE as u32;
 
 /// Addresses looked up together.
 pub(super) const GROUP: usize = if cfg!(loom) { 2 } else { 32 };
 
-/// Groups of a large batch that are timed.
-const TRIAL: usize = 1;
-
-/// Ticks of the clock that they take where loads come from far.
-const SLOW: u64 = 6 * (TRIAL * GROUP) as u64;
-
-/// Groups by which fetching runs ahead of reading.
-const AHEAD: usize = 2;
+/// Addresses whose slots are fetched together.
+pub(super) const FETCHED: usize = 8 * GROUP;

@@ -66,9 +66,7 @@ impl<S: Slot> Dir<S> {
         for (group, found) in groups.iter().zip(found) {
             self.group_by_lanes(group, at, found, &make);
         }
-        for (addr, found) in rest.iter().zip(found_rest) {
-            *found = make(at.0.lookup(*addr));
-        }
+        self.lookup_group(rest, at, found_rest, make);
     }
 
     #[inline(never)]

@@ -26,6 +26,8 @@
 mod compact;
 mod dir;
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod far;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 mod lanes;
 mod nodes;
 mod slot;
@@ -101,10 +103,10 @@ impl Table {
     }
 
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long.
+    /// long. `FAR` where slots are thought to be in no near cache.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(crate) fn lookup_each<T: Copy>(
+    pub(crate) fn lookup_each<const FAR: bool, T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         found: &mut [T],
@@ -112,8 +114,8 @@ impl Table {
     ) {
         let changes = self.short.changes();
         match self.now() {
-            Now::Narrow(dir) => dir.lookup_each(addrs, (self, changes), found, make),
-            Now::Wide(dir) => dir.lookup_each(addrs, (self, changes), found, make),
+            Now::Narrow(dir) => dir.lookup_each::<FAR, T>(addrs, (self, changes), found, make),
+            Now::Wide(dir) => dir.lookup_each::<FAR, T>(addrs, (self, changes), found, make),
             Now::Compact(compact) => compact.lookup_each(addrs, (self, changes), found, make),
         }
     }

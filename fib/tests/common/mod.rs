@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nearhop_fib::{Fib, Group, GroupId, Handle, IpPrefix, Writer, fib};
+use nearhop_fib::{Group, GroupId, Handle, IpPrefix, Online, Writer, fib};
 
 /// The model: for each length that there is, which prefixes have which group. It knows nothing of
 /// the crate's own arithmetic on addresses.
@@ -100,7 +100,7 @@ pub fn with_groups(readers: usize, count: usize) -> (Writer, Handle, Vec<GroupId
 }
 
 /// Looks every address up in each way there is; panics unless all say the same.
-pub fn look_up(table: &Fib, addrs: &[IpAddr]) -> Vec<GroupId> {
+pub fn look_up(table: &Online<'_>, addrs: &[IpAddr]) -> Vec<GroupId> {
     let mut found = vec![GroupId(0); addrs.len()];
     table.lookup_batch(addrs, &mut found);
     let v4: Vec<(Ipv4Addr, GroupId)> = addrs

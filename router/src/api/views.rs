@@ -25,8 +25,8 @@ pub struct Facts<'a> {
     pub core: &'a Core,
     /// The counters of all workers and of the host stack.
     pub totals: WorkerReport,
-    /// How each worker waits for packets, by its number.
-    pub polling: Vec<Polling>,
+    /// By the worker's number.
+    pub workers: Vec<WorkerFacts>,
     /// For each port, where its device was opened.
     pub opened: &'a BTreeMap<String, Place>,
     /// Asks the heartbeat thread what it knows.
@@ -397,6 +397,14 @@ fn engines(port: &PortState) -> String {
     if names.is_empty() { port.device.engine().to_owned() } else { names.join(", ") }
 }
 
+/// How one worker does its work.
+pub struct WorkerFacts {
+    /// How it waits for packets.
+    pub polling: Polling,
+    /// By which code it looks up IPv4 and IPv6 now.
+    pub lookup_codes: [&'static str; 2],
+}
+
 /// Every way that packets have ended.
 fn verdicts(facts: &Facts<'_>) -> Vec<Value> {
     let counters = &facts.totals.counters;
@@ -414,17 +422,19 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Value> {
     .collect()
 }
 
-/// How each worker waits for packets.
+/// How each worker waits for packets and looks up.
 fn workers(facts: &Facts<'_>) -> Vec<Value> {
     let busy_poll = facts.core.config().router.busy_poll;
-    let each = facts.polling.iter().enumerate();
-    each.map(|(worker, polling)| {
+    let each = facts.workers.iter().enumerate();
+    each.map(|(worker, WorkerFacts { polling, lookup_codes: [v4, v6] })| {
         json!({
             "worker": worker,
             "busy_poll_us": busy_poll.as_micros() as u64,
             "sleeps": polling.sleeps,
             "found_awake": polling.found,
             "busy_ms": polling.busy_ns / 1_000_000,
+            "lookups_v4_by": v4,
+            "lookups_v6_by": v6,
         })
     })
     .collect()

@@ -183,7 +183,18 @@ const COLUMNS: [(&str, &[&str]); 10] = [
     ),
     ("drops", &["reason", "packets", "text"]),
     ("verdicts", &["verdict", "outcome", "packets", "text"]),
-    ("workers", &["worker", "busy_poll_us", "sleeps", "found_awake", "busy_ms"]),
+    (
+        "workers",
+        &[
+            "worker",
+            "busy_poll_us",
+            "sleeps",
+            "found_awake",
+            "busy_ms",
+            "lookups_v4_by",
+            "lookups_v6_by",
+        ],
+    ),
     (
         "neighbors",
         &[

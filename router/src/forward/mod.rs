@@ -21,7 +21,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nearhop_fib::{Fib, FlowHash, GroupId, PathId, Selected, Spread};
+use nearhop_fib::{Fib, FlowHash, GroupId, Online, PathId, Selected, Spread};
 
 pub use self::limit::TokenBucket;
 pub use self::snapshot::{PortEntry, ProbePorts, Snapshot, Snapshots};
@@ -43,7 +43,7 @@ use crate::verdict::Verdict;
 /// destination, an error about it).
 pub fn forward(
     batch: &mut Batch,
-    fib: &Fib,
+    fib: &Online<'_>,
     snapshots: &mut Snapshots,
     state: &mut WorkerState,
     now: Nanos,
@@ -113,7 +113,7 @@ fn segments(batch: &Batch, index: usize) -> u64 {
 }
 
 /// The groups that the destinations lead to, and their memory under way.
-fn look_up(fib: &Fib, admitted: &[Option<Meta>]) -> [GroupId; BURST] {
+fn look_up(fib: &Online<'_>, admitted: &[Option<Meta>]) -> [GroupId; BURST] {
     let mut groups = [GroupId::NONE; BURST];
     let mut v4 = Family { addrs: [Ipv4Addr::UNSPECIFIED; BURST], lanes: [0; BURST], count: 0 };
     let mut v6 = Family { addrs: [Ipv6Addr::UNSPECIFIED; BURST], lanes: [0; BURST], count: 0 };

@@ -19,7 +19,7 @@ use super::hosting::Hosting;
 use super::ports::{Opened, adjust_all, open_all};
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
-use crate::api::views::{self, Facts};
+use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command};
 use crate::config::{self, Config};
 use crate::control::core::{Fault, Orders, PortState, Stopping};
@@ -425,11 +425,12 @@ impl Control {
                 *count = count.since(before);
             }
         }
-        let polling = self.daemon.workers.iter().map(|worker| {
-            worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner).polling
+        let workers = self.daemon.workers.iter().map(|worker| {
+            let report = worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
+            WorkerFacts { polling: report.polling, lookup_codes: report.lookup_codes }
         });
-        let polling = polling.collect();
-        Facts { core: &self.daemon.core, totals, polling, opened: &self.opened, heartbeat }
+        let workers = workers.collect();
+        Facts { core: &self.daemon.core, totals, workers, opened: &self.opened, heartbeat }
     }
 
     /// Latency as the heartbeat thread knows it.

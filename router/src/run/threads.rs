@@ -106,8 +106,7 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let count = config.router.workers.unwrap_or(cores).max(1);
     let (writer, fib) = nearhop_fib::fib(count + READERS_BESIDE);
-    // Which code is best is found out here, and not at the first packet.
-    log::info!("{count} worker(s); lookups in batches by {} code", nearhop_fib::batch_code());
+    log::info!("{count} worker(s)");
     let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;

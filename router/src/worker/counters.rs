@@ -15,6 +15,8 @@ pub struct WorkerReport {
     pub ports: BTreeMap<PortId, PortCounters>,
     /// How it waits.
     pub polling: Polling,
+    /// By which code it looks up IPv4 and IPv6 now.
+    pub lookup_codes: [&'static str; 2],
 }
 
 /// How a worker waits for packets.

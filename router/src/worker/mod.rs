@@ -187,6 +187,7 @@ impl Worker {
         report.counters.clone_from(&self.state.counters);
         report.ports.clone_from(&self.ports);
         report.polling = self.spin.counters();
+        report.lookup_codes = self.reader.batch_codes();
         self.published_at = now;
         true
     }

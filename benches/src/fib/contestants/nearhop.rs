@@ -109,6 +109,11 @@ impl<W: Lookup> Contestant<W> for Nearhop {
         touch(&keys.addrs);
     }
 
+    fn code(&self) -> Option<&'static str> {
+        let [v4, v6] = self.reader.batch_codes();
+        Some(if W::WIDTH == 32 { v4 } else { v6 })
+    }
+
     fn remove(&mut self, route: &Route<W>) -> Result<(), BenchError> {
         self.writer.remove(prefix(route)).map_err(BenchError::environment)?;
         Ok(())

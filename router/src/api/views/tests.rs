@@ -60,7 +60,7 @@ fn answer(core: &Core, query: &ExplainQuery) -> Result<Value, ApiError> {
     let facts = Facts {
         core,
         totals: WorkerReport::default(),
-        polling: Vec::new(),
+        workers: Vec::new(),
         opened: &BTreeMap::new(),
         heartbeat: &|| None,
     };
