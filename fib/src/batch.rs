@@ -23,6 +23,8 @@ pub(crate) enum Code {
     V3Far,
     /// AVX-512: sixteen loads by one instruction. Not faster on every processor that has it.
     V4,
+    /// AVX-512, with single loads, after all that will be needed first was fetched.
+    V4Far,
 }
 
 impl Code {
@@ -33,6 +35,7 @@ impl Code {
             Self::V3 => "x86-64-v3",
             Self::V3Far => "x86-64-v3-far",
             Self::V4 => "x86-64-v4",
+            Self::V4Far => "x86-64-v4-far",
         }
     }
 }
@@ -40,7 +43,7 @@ impl Code {
 /// The codes worth a trial for IPv4 on this processor.
 pub(crate) fn codes_v4() -> &'static [Code] {
     match newest() {
-        Code::V4 => &[Code::V4, Code::V3, Code::V3Far],
+        Code::V4 => &[Code::V4, Code::V3, Code::V4Far],
         Code::V3 => &[Code::V3, Code::V3Far],
         _ if HAS_CLOCK => &[Code::Baseline, Code::BaselineFar],
         _ => &[Code::Baseline],
@@ -66,18 +69,32 @@ pub(crate) fn v4<T: Copy>(
     make: impl Fn(GroupId) -> T,
 ) {
     match code {
-        Code::BaselineFar => table.lookup_each::<true, T>(addrs, found, make),
+        Code::BaselineFar => v4_baseline::<true, T>(table, addrs, found, make),
         // SAFETY: who has such a code has such a processor.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V3 => unsafe { v4_v3(table, addrs, found, make) },
+        Code::V3 => unsafe { v4_v3::<false, T>(table, addrs, found, make) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V3Far => unsafe { table.lookup_far(addrs, found, make) },
+        Code::V3Far => unsafe { v4_v3::<true, T>(table, addrs, found, make) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
         Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
-        _ => table.lookup_each::<false, T>(addrs, found, make),
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+        Code::V4Far => unsafe { table.lookup_far(addrs, found, make) },
+        _ => v4_baseline::<false, T>(table, addrs, found, make),
     }
+}
+
+/// Not a part of whoever calls, as the others cannot be: what surrounds a small batch is to be small.
+#[inline(never)]
+fn v4_baseline<const FAR: bool, T: Copy>(
+    table: &v4::Table,
+    addrs: &[Ipv4Addr],
+    found: &mut [T],
+    make: impl Fn(GroupId) -> T,
+) {
+    table.lookup_each::<FAR, T>(addrs, found, make);
 }
 
 /// Looks up in IPv6.
@@ -96,19 +113,29 @@ pub(crate) fn v6<T: Copy>(
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
         Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
-        _ => table.lookup_each(addrs, found, make),
+        _ => v6_baseline(table, addrs, found, make),
     }
+}
+
+#[inline(never)]
+fn v6_baseline<T: Copy>(
+    table: &v6::Table,
+    addrs: &[Ipv6Addr],
+    found: &mut [T],
+    make: impl Fn(GroupId) -> T,
+) {
+    table.lookup_each(addrs, found, make);
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn v4_v3<T: Copy>(
+fn v4_v3<const FAR: bool, T: Copy>(
     table: &v4::Table,
     addrs: &[Ipv4Addr],
     found: &mut [T],
     make: impl Fn(GroupId) -> T,
 ) {
-    table.lookup_each::<false, T>(addrs, found, make);
+    table.lookup_each::<FAR, T>(addrs, found, make);
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
@@ -136,11 +163,11 @@ fn newest() -> Code {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl");
-        return match (has_v3, has_v4) {
+        match (has_v3, has_v4) {
             (true, true) => Code::V4,
             (true, false) => Code::V3,
             (false, _) => Code::Baseline,
-        };
+        }
     }
     #[cfg(not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     Code::Baseline
@@ -169,12 +196,29 @@ mod tests {
             let (mut writer, _) = fib_with(1, Options { v4 });
             let addrs = fill(&mut writer, groups);
             assert_eq!(writer.v4_slot_bits(), if groups > 0x7fff { 32 } else { 16 });
-            for code in [Code::Baseline, Code::BaselineFar].iter().chain(codes_v4()) {
-                check_v4(&writer, *code, &addrs.0);
+            check_all(&writer, &addrs);
+            // With nothing short, and with a default route alone: then one word stands for all.
+            let is_short = |prefix: &IpPrefix| prefix.len() < 8;
+            let short: Vec<_> = writer.iter().filter(|(prefix, _)| is_short(prefix)).collect();
+            assert!(short.len() > 10);
+            for &(prefix, _) in &short {
+                assert!(writer.remove(prefix).is_ok());
             }
-            for code in [Code::Baseline].iter().chain(codes_v6()) {
-                check_v6(&writer, *code, &addrs.1);
+            check_all(&writer, &addrs);
+            for prefix in ["0.0.0.0/0", "::/0"] {
+                let Ok(prefix) = prefix.parse() else { panic!("{prefix}") };
+                assert!(writer.insert(prefix, short[0].1).is_ok());
             }
+            check_all(&writer, &addrs);
+        }
+    }
+
+    fn check_all(fib: &Fib, (v4, v6): &(Vec<Ipv4Addr>, Vec<Ipv6Addr>)) {
+        for code in [Code::Baseline, Code::BaselineFar].iter().chain(codes_v4()) {
+            check_v4(fib, *code, v4);
+        }
+        for code in [Code::Baseline].iter().chain(codes_v6()) {
+            check_v6(fib, *code, v6);
         }
     }
 

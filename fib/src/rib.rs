@@ -158,15 +158,16 @@ impl<A: Addr> Rib<A> {
             + self.shortcut.len() * 4
     }
 
-    /// What the prefixes of up to one stride say of the values that `prefix`, one of these, covers or
-    /// did: each value, and its group.
+    /// What the prefixes of up to `len_max` bits, at most a stride, say of the values that `prefix`, one
+    /// of these, covers or did: each value, and its group.
     pub(crate) fn short_answers(
         &self,
         prefix: Prefix<A>,
+        len_max: u8,
     ) -> impl Iterator<Item = (usize, GroupId)> + '_ {
         let (root, first) = (&self.nodes[0], prefix.addr().bits_at(0, STRIDE));
-        (first..first + (1 << (STRIDE - prefix.len()))).map(|value| {
-            let nearest = root.nearest((1 << STRIDE) + value);
+        (first..first + (1 << (STRIDE - prefix.len()))).map(move |value| {
+            let nearest = root.nearest(((1 << STRIDE) + value) >> (STRIDE - len_max));
             (value, nearest.and_then(|index| root.get(index)).unwrap_or(GroupId::NONE))
         })
     }

@@ -13,18 +13,39 @@ use crate::prefix::Prefix;
 use crate::rib::{Rib, STRIDE};
 use crate::sync::{AtomicU32, Ordering};
 
-/// For each value of the first stride, the answer of the longest prefix that is no longer than it:
-/// 0, or 1 + the group.
+/// For each value of the first stride, the answer of the longest prefix of up to `len_max` bits: 0, or
+/// 1 + the group.
 pub(crate) struct Short {
+    len_max: u8,
     words: Slab<AtomicU32, { 1 << STRIDE }>,
+    /// The word that all of them are, or [`DIFFERENT`]: mostly there is a default route or none.
+    common: AtomicU32,
     /// Raised by the writer before it changes a word here, or another that lookups fall back on.
     /// Release: who sees it sees what was added before. Readers compare two acquire loads of it.
     changes: CachePadded<AtomicU32>,
 }
 
 impl Short {
-    pub(crate) fn new() -> Self {
-        Self { words: Slab::new(), changes: CachePadded::new(AtomicU32::new(0)) }
+    /// `len_max` is at most a stride.
+    pub(crate) fn new(len_max: u8) -> Self {
+        debug_assert!(len_max <= STRIDE);
+        let changes = CachePadded::new(AtomicU32::new(0));
+        Self { len_max, words: Slab::new(), common: AtomicU32::new(0), changes }
+    }
+
+    /// Whether prefixes of so many bits are here.
+    #[inline]
+    pub(crate) fn has(&self, len: u8) -> bool {
+        len <= self.len_max
+    }
+
+    /// The word that all are; `None` if they differ, or are about to. What it said is as good as what
+    /// [`Self::get`] says, as long as no change begins.
+    #[inline]
+    pub(crate) fn common(&self) -> Option<u32> {
+        // Acquire: as in `get`.
+        let word = self.common.load(Ordering::Acquire);
+        (word != DIFFERENT).then_some(word)
     }
 
     /// Acquire: who sees a group's number sees its lines.
@@ -40,11 +61,17 @@ impl Short {
         &*self.words
     }
 
-    /// Follows the routes after a change of `prefix`, which is no longer than a stride.
+    /// Follows the routes after a change of `prefix`, which is one of those that are here.
     pub(crate) fn follow<A: Addr>(&self, routes: &Rib<A>, prefix: Prefix<A>) {
+        // Before the count: who sees the new count must not see the old word.
+        self.common.store(DIFFERENT, Ordering::Release);
         self.begin_change();
-        for (value, group) in routes.short_answers(prefix) {
+        for (value, group) in routes.short_answers(prefix, self.len_max) {
             self.words[value].store(group.word(), Ordering::Release);
+        }
+        let first = self.get(0);
+        if self.words.iter().all(|word| word.load(Ordering::Relaxed) == first) {
+            self.common.store(first, Ordering::Release);
         }
     }
 
@@ -80,6 +107,9 @@ impl Short {
         self.words.bytes()
     }
 }
+
+/// No word: groups have smaller numbers.
+const DIFFERENT: u32 = u32::MAX;
 
 /// Lookups in a row that changes of short prefixes may spoil, before one is believed all the same.
 const TRIES: u32 = 4;

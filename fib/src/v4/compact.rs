@@ -25,7 +25,7 @@
 use core::net::Ipv4Addr;
 
 use super::slot::{Chunks, widen};
-use super::{Answers, BLOCKS, CHILD, Table, VALUES, chunk_slot, short_slot};
+use super::{Answers, BLOCKS, CHILD, VALUES, chunk_slot, short_slot};
 use crate::group::GroupId;
 use crate::memory::{Slab, prefetch};
 use crate::popcount::Popcount;
@@ -71,7 +71,7 @@ impl Compact {
     pub(super) fn lookup_each<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
-        (table, changes): (&Table, u32),
+        short: &Short,
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
@@ -79,17 +79,12 @@ impl Compact {
         let fetch_node = |addr: &Ipv4Addr| self.fetch_node(addr.to_bits());
         addrs.iter().take(ROOT_AHEAD).for_each(fetch_root);
         addrs.iter().take(NODE_AHEAD).for_each(fetch_node);
-        for (index, (addr, found)) in addrs.iter().zip(found.iter_mut()).enumerate() {
+        for (index, (addr, found)) in addrs.iter().zip(found).enumerate() {
             addrs.get(index + ROOT_AHEAD).into_iter().for_each(fetch_root);
             addrs.get(index + NODE_AHEAD).into_iter().for_each(fetch_node);
             let addr = addr.to_bits();
-            let word = self.resolve(self.load_block(block_of(addr)), addr, &table.short);
+            let word = self.resolve(self.load_block(block_of(addr)), addr, short);
             *found = make(GroupId::of_word(word));
-        }
-        if table.short.changes() != changes {
-            for (addr, found) in addrs.iter().zip(found) {
-                *found = make(table.lookup(*addr));
-            }
         }
     }
 

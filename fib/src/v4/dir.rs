@@ -5,7 +5,7 @@ use core::hint::select_unpredictable;
 use core::net::Ipv4Addr;
 
 use super::slot::{Chunks, Slot, narrow, widen};
-use super::{Answers, BLOCKS, CHILD, Table, chunk_slot, short_slot};
+use super::{Answers, BLOCKS, CHILD, Silence, chunk_slot, short_slot};
 use crate::group::GroupId;
 use crate::memory::{Slab, prefetch_far};
 use crate::rib::{STRIDE, for_each};
@@ -30,7 +30,7 @@ impl<S: Slot> Dir<S> {
     }
 
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long. `changes` is of before this form of `table` was chosen.
+    /// long.
     ///
     /// The loads of neighbours overlap, as far as the processor looks ahead; with `FAR` all slots are
     /// fetched before the first is loaded, which is further.
@@ -39,7 +39,7 @@ impl<S: Slot> Dir<S> {
     pub(super) fn lookup_each<const FAR: bool, T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
-        at: (&Table, u32),
+        silence: Silence<'_>,
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
@@ -48,7 +48,7 @@ impl<S: Slot> Dir<S> {
                 self.fetch(addrs);
             }
             for (addrs, found) in addrs.chunks(GROUP).zip(found.chunks_mut(GROUP)) {
-                self.lookup_group(addrs, at, found, &make);
+                self.lookup_group(addrs, silence, found, &make);
             }
         }
     }
@@ -60,59 +60,85 @@ impl<S: Slot> Dir<S> {
     pub(super) fn lookup_group<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
-        at: (&Table, u32),
+        silence: Silence<'_>,
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let mut loaded = [0; GROUP];
+        let root = &*self.root;
+        let mut loaded = [S::Raw::default(); GROUP];
         for (loaded, addr) in loaded.iter_mut().zip(addrs) {
-            *loaded = self.root[root_slot(addr.to_bits())].raw();
+            *loaded = root[root_slot(addr.to_bits())].raw();
         }
         // A length that compilers know lets them do several at once.
         if addrs.len() == GROUP {
-            self.finish(&addrs[..GROUP], &loaded[..GROUP], at, &mut found[..GROUP], make);
+            self.finish(&addrs[..GROUP], &loaded[..GROUP], silence, &mut found[..GROUP], make);
         } else {
-            self.finish(addrs, &loaded, at, found, make);
+            self.finish(addrs, &loaded[..addrs.len()], silence, found, make);
         }
     }
 
-    /// From slots to answers. If every slot names a group of next hops, nothing more is needed; what
-    /// few addresses need is done for those alone.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(super) fn finish<T: Copy>(
+    /// As [`Self::lookup_group`], for whom it is not worth to be a part of.
+    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[inline(never)]
+    pub(super) fn lookup_group_apart<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
-        loaded: &[u32],
-        (table, changes): (&Table, u32),
+        silence: Silence<'_>,
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let mut others = 0;
+        self.lookup_group(addrs, silence, found, make);
+    }
+
+    /// From slots to answers.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    fn finish<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        loaded: &[S::Raw],
+        silence: Silence<'_>,
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let short = S::of_word(silence.common.unwrap_or_default());
+        let mut any = S::Raw::default();
         for (found, &raw) in found.iter_mut().zip(loaded) {
-            let group = S::word(raw).wrapping_sub(1);
-            *found = make(GroupId(group));
-            others |= group;
+            *found = make(GroupId(S::group(or_else(raw, short))));
+            any = any | raw;
         }
-        if others < CHILD {
-            return;
+        if S::is_chunk(any) || silence.common.is_none() {
+            self.finish_others(addrs, loaded, silence, found, make);
         }
-        let (mut silent, mut chunks) = (0_u64, 0_u64);
-        for (lane, &raw) in loaded[..addrs.len()].iter().enumerate() {
-            let word = S::word(raw);
-            silent |= u64::from(word == 0) << lane;
-            chunks |= u64::from(word >> 31) << lane;
+    }
+
+    /// The answers that need more than the slots and one word.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    fn finish_others<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        loaded: &[S::Raw],
+        silence: Silence<'_>,
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        let mut chunks = 0_u64;
+        for (lane, &raw) in loaded.iter().enumerate() {
+            chunks |= u64::from(S::is_chunk(raw)) << lane;
         }
-        for_each(&[silent], |lane| {
-            let word = table.short.get(short_slot(addrs[lane].to_bits()));
-            found[lane] = make(GroupId::of_word(word));
-        });
         for_each(&[chunks], |lane| {
-            let word = self.resolve(S::word(loaded[lane]), addrs[lane].to_bits(), &table.short);
+            let word = self.resolve(S::word(loaded[lane]), addrs[lane].to_bits(), silence.short);
             found[lane] = make(GroupId::of_word(word));
         });
-        if table.short.changes() != changes {
-            for_each(&[silent | chunks], |lane| found[lane] = make(table.lookup(addrs[lane])));
+        if silence.common.is_none() {
+            // All are asked: to guess which addresses need it would cost more.
+            for (lane, (addr, &raw)) in addrs.iter().zip(loaded).enumerate() {
+                let short = silence.short.get(short_slot(addr.to_bits()));
+                let is_silent = raw == S::Raw::default();
+                let here = make(GroupId::of_word(short));
+                found[lane] = select_unpredictable(is_silent, here, found[lane]);
+            }
         }
     }
 
@@ -127,8 +153,9 @@ impl<S: Slot> Dir<S> {
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
     pub(super) fn fetch(&self, addrs: &[Ipv4Addr]) {
+        let root = &*self.root;
         for addr in addrs {
-            prefetch_far(&self.root[root_slot(addr.to_bits())]);
+            prefetch_far(&root[root_slot(addr.to_bits())]);
         }
     }
 
@@ -210,6 +237,12 @@ impl Dir<AtomicU32> {
         }
         wide
     }
+}
+
+/// The word of `raw`, or the other where it says nothing.
+#[inline]
+pub(super) fn or_else<T: Copy + Default + Eq>(raw: T, other: T) -> T {
+    if raw == T::default() { other } else { raw }
 }
 
 #[inline]

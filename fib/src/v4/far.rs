@@ -1,58 +1,93 @@
-//! Batches whose slots come from far: all fetched first, then loaded with as few instructions as can
-//! be, for the fewer there are the further the processor looks ahead, into the next batch too.
+//! Batches whose slots come from far: all fetched first, then loaded.
+//!
+//! A batch of 32 is as fast as the processor looks ahead into the next one. So there are as few
+//! instructions as can be from one fetch to the next, and what is seldom needed is apart.
 #![forbid(unsafe_code)]
 
 use core::net::Ipv4Addr;
 
-use super::dir::{Dir, FETCHED, GROUP};
-use super::{Now, Table};
+use super::dir::{Dir, FETCHED, GROUP, or_else};
+use super::slot::Slot;
+use super::{Now, Silence, Table};
 use crate::group::GroupId;
-use crate::simd::{EIGHT, load_eight};
+use crate::simd::{EIGHT, load_eight, prefetch_eight};
 use crate::sync::AtomicU16;
 
 impl Table {
     /// As [`Self::lookup_each`].
     #[inline]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
     pub(crate) fn lookup_far<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let changes = self.short.changes();
-        if let Now::Narrow(dir) = self.now() {
-            dir.lookup_far(addrs, (self, changes), found, make);
-        } else {
-            self.lookup_each::<true, T>(addrs, found, make);
+        let silence = self.silence();
+        let Now::Narrow(dir) = self.now() else {
+            return self.lookup_each_apart(addrs, found, make);
+        };
+        let (groups, rest) = addrs.as_chunks::<GROUP>();
+        let (found_groups, found_rest) = found[..addrs.len()].as_chunks_mut::<GROUP>();
+        let mut left = found_groups;
+        for groups in groups.chunks(FETCHED / GROUP) {
+            let (found, others) = left.split_at_mut(groups.len());
+            left = others;
+            for eight in groups.as_flattened().as_chunks().0 {
+                prefetch_eight(dir.slots(), eight);
+            }
+            for (group, found) in groups.iter().zip(found) {
+                dir.lookup_eights(group, silence, found, &make);
+            }
         }
+        if !rest.is_empty() {
+            dir.fetch(rest);
+            dir.lookup_group_apart(rest, silence, found_rest, &make);
+        }
+        self.recheck(silence, addrs, found, make);
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    fn lookup_each_apart<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        self.lookup_each::<true, T>(addrs, found, make);
     }
 }
 
 impl Dir<AtomicU16> {
+    /// As [`Self::lookup_group`], with what is loaded kept in registers.
     #[inline]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_far<T: Copy>(
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
+    fn lookup_eights<T: Copy>(
         &self,
-        addrs: &[Ipv4Addr],
-        at: (&Table, u32),
-        found: &mut [T],
+        addrs: &[Ipv4Addr; GROUP],
+        silence: Silence<'_>,
+        found: &mut [T; GROUP],
         make: impl Fn(GroupId) -> T,
     ) {
-        for (addrs, found) in addrs.chunks(FETCHED).zip(found.chunks_mut(FETCHED)) {
-            self.fetch(addrs);
-            let (groups, rest) = addrs.as_chunks::<GROUP>();
-            let (found, found_rest) = found.as_chunks_mut::<GROUP>();
-            for (group, found) in groups.iter().zip(found) {
-                let mut loaded = [0; GROUP];
-                for (loaded, addrs) in
-                    loaded.as_chunks_mut::<EIGHT>().0.iter_mut().zip(group.as_chunks().0)
-                {
-                    *loaded = load_eight(self.slots(), addrs);
-                }
-                self.finish(group, &loaded, at, found, &make);
+        let (eights, _) = addrs.as_chunks::<EIGHT>();
+        let mut loaded = [[0; EIGHT]; GROUP / EIGHT];
+        for (loaded, eight) in loaded.iter_mut().zip(eights) {
+            *loaded = load_eight(self.slots(), eight);
+        }
+        let short = AtomicU16::of_word(silence.common.unwrap_or_default());
+        let mut any = [0; EIGHT];
+        let (founds, _) = found.as_chunks_mut::<EIGHT>();
+        for (found, loaded) in founds.iter_mut().zip(loaded) {
+            for lane in 0..EIGHT {
+                let raw = or_else(loaded[lane], short);
+                found[lane] = make(GroupId(AtomicU16::group(raw)));
+                any[lane] |= loaded[lane];
             }
-            self.lookup_group(rest, at, found_rest, &make);
+        }
+        let any = any.into_iter().fold(0, core::ops::BitOr::bitor);
+        if AtomicU16::is_chunk(any) || silence.common.is_none() {
+            self.lookup_group_apart(addrs, silence, found, make);
         }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! * Slots are 16 bits wide as long as group and chunk numbers fit, and 32 from then on: of what a
 //!   lookup costs most is the cache that the root does not fit in.
-//! * Prefixes of 8 bits and shorter are in a table of their own. Every router has a default route,
+//! * Prefixes shorter than 8 bits are in a table of their own. Every router has a default route,
 //!   and to write that into 2²⁴ slots would take milliseconds.
 //! * The writer keeps no copy of the table: its routes say which slots a prefix decides.
 //!
@@ -65,6 +65,16 @@ enum First {
     Compact(Compact),
 }
 
+/// What slots that say nothing mean, for a batch.
+#[derive(Clone, Copy)]
+struct Silence<'a> {
+    short: &'a Short,
+    /// How many changes of short prefixes had begun.
+    changes: u32,
+    /// The word that stands for all of them, if one does.
+    common: Option<u32>,
+}
+
 /// What a table is now.
 enum Now<'a> {
     Narrow(&'a Dir<AtomicU16>),
@@ -74,11 +84,14 @@ enum Now<'a> {
 
 impl Table {
     pub(crate) fn new(form: V4Form) -> Self {
-        let first = match form {
-            V4Form::Direct => First::Direct(Dir::new()),
-            V4Form::Compact => First::Compact(Compact::new()),
+        let (first, len_max) = match form {
+            // Of 8 bits there are many routes, and to write one into the root takes less than a
+            // twentieth of a millisecond. Shorter than that there is hardly one but the default.
+            V4Form::Direct => (First::Direct(Dir::new()), STRIDE - 1),
+            V4Form::Compact => (First::Compact(Compact::new()), STRIDE),
         };
-        Self { first, wide: OnceBox::new(), short: Short::new(), is_first_gone: AtomicU32::new(0) }
+        let short = Short::new(len_max);
+        Self { first, wide: OnceBox::new(), short, is_first_gone: AtomicU32::new(0) }
     }
 
     #[inline]
@@ -112,11 +125,47 @@ impl Table {
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let changes = self.short.changes();
+        let silence = self.silence();
         match self.now() {
-            Now::Narrow(dir) => dir.lookup_each::<FAR, T>(addrs, (self, changes), found, make),
-            Now::Wide(dir) => dir.lookup_each::<FAR, T>(addrs, (self, changes), found, make),
-            Now::Compact(compact) => compact.lookup_each(addrs, (self, changes), found, make),
+            Now::Narrow(dir) => dir.lookup_each::<FAR, T>(addrs, silence, found, &make),
+            Now::Wide(dir) => dir.lookup_each::<FAR, T>(addrs, silence, found, &make),
+            Now::Compact(compact) => compact.lookup_each(addrs, &self.short, found, &make),
+        }
+        self.recheck(silence, addrs, found, make);
+    }
+
+    /// What a batch has to know of short prefixes. To be asked before [`Self::now`]: the common word
+    /// then fits what that says.
+    #[inline]
+    fn silence(&self) -> Silence<'_> {
+        let changes = self.short.changes();
+        Silence { short: &self.short, changes, common: self.short.common() }
+    }
+
+    /// Looks a batch up anew if short prefixes have changed meanwhile: see [`crate::short`].
+    #[inline]
+    fn recheck<T: Copy>(
+        &self,
+        silence: Silence<'_>,
+        addrs: &[Ipv4Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        if self.short.changes() != silence.changes {
+            self.lookup_singly(addrs, found, make);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lookup_singly<T: Copy>(
+        &self,
+        addrs: &[Ipv4Addr],
+        found: &mut [T],
+        make: impl Fn(GroupId) -> T,
+    ) {
+        for (addr, found) in addrs.iter().zip(found) {
+            *found = make(self.lookup(*addr));
         }
     }
 

@@ -1,6 +1,8 @@
 //! Words of 16 and of 32 bits, and the chunks that /24s are divided by.
 #![forbid(unsafe_code)]
 
+use core::ops::BitOr;
+
 use super::CHILD;
 use crate::memory::Zeroed;
 use crate::rib::STRIDE;
@@ -9,15 +11,27 @@ use crate::sync::{AtomicU16, AtomicU32, Ordering};
 
 /// A slot of a certain width. Its number is the word's with [`CHILD`] moved to its own highest bit.
 pub(super) trait Slot: Default + Zeroed {
+    /// Its bits.
+    type Raw: Copy + Default + Eq + BitOr<Output = Self::Raw>;
+
     /// The highest number besides the mark for chunks.
     const MAX: u32;
 
     /// Its bits. Acquire: who sees a chunk's number sees its slots, who sees a group's sees its
     /// lines.
-    fn raw(&self) -> u32;
+    fn raw(&self) -> Self::Raw;
 
     /// The word that these bits stand for.
-    fn word(raw: u32) -> u32;
+    fn word(raw: Self::Raw) -> u32;
+
+    /// The number of the group, of bits that stand for one or for none.
+    fn group(raw: Self::Raw) -> u32;
+
+    /// The bits of the word of a group or of none, which has to fit.
+    fn of_word(word: u32) -> Self::Raw;
+
+    /// Whether the bits stand for a chunk.
+    fn is_chunk(raw: Self::Raw) -> bool;
 
     /// Its word.
     #[inline]
@@ -34,16 +48,35 @@ pub(super) trait Slot: Default + Zeroed {
 }
 
 impl Slot for AtomicU16 {
+    type Raw = u16;
+
     const MAX: u32 = 0x7fff;
 
     #[inline]
-    fn raw(&self) -> u32 {
-        self.load(Ordering::Acquire).into()
+    fn raw(&self) -> u16 {
+        self.load(Ordering::Acquire)
     }
 
     #[inline]
-    fn word(raw: u32) -> u32 {
+    fn word(raw: u16) -> u32 {
+        let raw = u32::from(raw);
         raw & Self::MAX | (raw << 16) & CHILD
+    }
+
+    #[inline]
+    fn group(raw: u16) -> u32 {
+        // None is all ones, of 32 bits too.
+        i32::from(raw.wrapping_sub(1).cast_signed()).cast_unsigned()
+    }
+
+    #[inline]
+    fn of_word(word: u32) -> u16 {
+        narrow(word)
+    }
+
+    #[inline]
+    fn is_chunk(raw: u16) -> bool {
+        raw >> 15 != 0
     }
 
     #[inline]
@@ -58,7 +91,24 @@ impl Slot for AtomicU16 {
 }
 
 impl Slot for AtomicU32 {
+    type Raw = u32;
+
     const MAX: u32 = CHILD - 1;
+
+    #[inline]
+    fn group(raw: u32) -> u32 {
+        raw.wrapping_sub(1)
+    }
+
+    #[inline]
+    fn of_word(word: u32) -> u32 {
+        word
+    }
+
+    #[inline]
+    fn is_chunk(raw: u32) -> bool {
+        raw >> 31 != 0
+    }
 
     #[inline]
     fn raw(&self) -> u32 {
@@ -97,7 +147,7 @@ pub(super) fn narrow(word: u32) -> u16 {
 /// The word that [`narrow`] was given.
 #[inline]
 pub(super) fn widen(int: u16) -> u32 {
-    AtomicU16::word(int.into())
+    AtomicU16::word(int)
 }
 
 /// A slot for each address of the /24s that longer prefixes divide.

@@ -83,7 +83,8 @@ impl TableWriter {
         let old = self.routes.remove(prefix)?;
         // What a short prefix says is in the short table, and a slot defers to that.
         let heir = self.routes.covering(prefix);
-        let heir = heir.filter(|(prefix, _)| prefix.len() > STRIDE).map_or(0, |(_, g)| g.word());
+        let heir = heir.filter(|(prefix, _)| !table.short.has(prefix.len()));
+        let heir = heir.map_or(0, |(_, group)| group.word());
         self.make_fit(table, heir, &mut freed);
         self.write(table, prefix, heir, &mut freed);
         if prefix.len() > ROOT_BITS as u8 {
@@ -117,24 +118,41 @@ impl TableWriter {
         freed: &mut impl FnMut(Freed),
     ) {
         let addr = prefix.addr();
-        if prefix.len() <= STRIDE {
+        if table.short.has(prefix.len()) {
             return table.short.follow(&self.routes, prefix);
         }
         let values = self.routes.decided(prefix);
         let block = addr.to_bits() >> (32 - 2 * STRIDE);
         match node_depth(prefix.len()) / STRIDE {
-            1 => for_each(&values, |value| {
-                let block = block & !STRIDE_MASK | value as u32;
-                let addr = Ipv4Addr::from_bits(block << (32 - 2 * STRIDE));
-                let open = open_values(&self.routes, addr, 2 * STRIDE);
-                self.write_block(table, (block, &open), word, freed);
+            0 => for_each(&values, |value| {
+                let first = (value as u32) << STRIDE;
+                let addr = Ipv4Addr::from_bits(first << (32 - 2 * STRIDE));
+                let open = open_values(&self.routes, addr, STRIDE);
+                self.write_blocks(table, (first, &open), word, freed);
             }),
+            1 => self.write_blocks(table, (block & !STRIDE_MASK, &values), word, freed),
             2 => self.write_block(table, (block, &values), word, freed),
             _ => {
                 let chunk = table.root(root_slot(addr.to_bits())) & !CHILD;
                 for_each(&values, |value| table.set_chunk(chunk, value, word));
             }
         }
+    }
+
+    /// Writes `word` to what no longer prefix decides of these blocks: values from the first on.
+    fn write_blocks(
+        &mut self,
+        table: &Table,
+        (first, values): (u32, &[u64; 4]),
+        word: u32,
+        freed: &mut impl FnMut(Freed),
+    ) {
+        for_each(values, |value| {
+            let block = first | value as u32;
+            let addr = Ipv4Addr::from_bits(block << (32 - 2 * STRIDE));
+            let open = open_values(&self.routes, addr, 2 * STRIDE);
+            self.write_block(table, (block, &open), word, freed);
+        });
     }
 
     /// Writes `word` to these values of a block; of those that have chunks, to what no longer

@@ -69,7 +69,7 @@ impl Table {
             slots: Slab::new(),
             narrow: Slab::new(),
             wide: Slab::new(),
-            short: Short::new(),
+            short: Short::new(STRIDE),
             used: CachePadded::default(),
         }
     }
