@@ -163,22 +163,37 @@ impl<S: Slot> Dir<S> {
         self.root[slot].get()
     }
 
-    /// See [`super::Table::edit`].
+    /// See [`super::Table::paint`].
     #[inline]
-    pub(super) fn edit(
+    pub(super) fn paint(
         &self,
         block: usize,
         values: &[u64; 4],
-        mut change: impl FnMut(usize, u32) -> u32,
+        word: u32,
+        mut in_chunk: impl FnMut(usize, u32),
     ) {
-        for_each(values, |value| {
-            let slot = &self.root[(block << STRIDE) + value];
-            let old = slot.get();
-            let new = change(value, old);
-            if new != old {
-                slot.set(new);
+        let new = S::of_word(word);
+        let slots = &self.root[block << STRIDE..][..1 << STRIDE];
+        let mut paint = |value: usize| {
+            let old = slots[value].raw();
+            if S::is_chunk(old) {
+                in_chunk(value, S::word(old));
+            } else if old != new {
+                slots[value].set_raw(new);
             }
-        });
+        };
+        for (nth, &bits) in values.iter().enumerate() {
+            // What is all set, as most is under a short prefix, need not be looked at bit by bit.
+            if bits == u64::MAX {
+                (64 * nth..64 * (nth + 1)).for_each(&mut paint);
+            } else {
+                for_each(&[bits], |value| paint(64 * nth + value));
+            }
+        }
+    }
+
+    pub(super) fn set_root(&self, slot: usize, word: u32) {
+        self.root[slot].set(word);
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -45,7 +45,7 @@ use self::slot::Slot;
 pub(crate) use self::writer::{Freed, TableWriter, frees_max};
 use crate::group::GroupId;
 use crate::options::V4Form;
-use crate::rib::STRIDE;
+use crate::rib::{STRIDE, outside};
 use crate::short::Short;
 use crate::sync::{AtomicU16, AtomicU32, Ordering};
 
@@ -203,20 +203,43 @@ impl Table {
         }
     }
 
-    /// Has `change` say the new word of each of these values of a block, which it is given with
-    /// the old one.
+    /// Has each of these values of a block say `word`; but for those that have a chunk, which are
+    /// handed to `in_chunk` with their word.
     #[inline]
-    fn edit(
+    fn paint(
         &self,
         nodes: &mut Nodes,
         (block, values): (usize, &[u64; 4]),
-        change: impl FnMut(usize, u32) -> u32,
+        word: u32,
+        mut in_chunk: impl FnMut(usize, u32),
         freed: impl FnMut(Freed),
     ) {
         match self.now() {
-            Now::Narrow(dir) => dir.edit(block, values, change),
-            Now::Wide(dir) => dir.edit(block, values, change),
-            Now::Compact(compact) => nodes.edit(compact, (block, values), change, freed),
+            Now::Narrow(dir) => dir.paint(block, values, word, in_chunk),
+            Now::Wide(dir) => dir.paint(block, values, word, in_chunk),
+            Now::Compact(compact) => {
+                let change = |value, old| {
+                    if old & CHILD == 0 {
+                        return word;
+                    }
+                    in_chunk(value, old);
+                    old
+                };
+                nodes.edit(compact, (block, values), change, freed);
+            }
+        }
+    }
+
+    /// Has the slot of a /24 say this.
+    fn set_root(&self, nodes: &mut Nodes, slot: usize, word: u32, freed: impl FnMut(Freed)) {
+        match self.now() {
+            Now::Narrow(dir) => dir.set_root(slot, word),
+            Now::Wide(dir) => dir.set_root(slot, word),
+            Now::Compact(compact) => {
+                let value = slot % VALUES;
+                let only = outside([0; 4], value..value + 1);
+                nodes.edit(compact, (slot >> STRIDE, &only), |_, _| word, freed);
+            }
         }
     }
 

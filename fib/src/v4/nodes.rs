@@ -33,7 +33,8 @@ impl Nodes {
         self.space.give_back(first, count);
     }
 
-    /// See [`super::Table::edit`].
+    /// Has `change` say the new word of each of these values of a block, which it is given with the
+    /// old one.
     pub(super) fn edit(
         &mut self,
         table: &Compact,

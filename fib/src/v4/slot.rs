@@ -27,7 +27,7 @@ pub(super) trait Slot: Default + Zeroed {
     /// The number of the group, of bits that stand for one or for none.
     fn group(raw: Self::Raw) -> u32;
 
-    /// The bits of the word of a group or of none, which has to fit.
+    /// The bits of a word, which has to fit.
     fn of_word(word: u32) -> Self::Raw;
 
     /// Whether the bits stand for a chunk.
@@ -40,7 +40,13 @@ pub(super) trait Slot: Default + Zeroed {
     }
 
     /// Release.
-    fn set(&self, word: u32);
+    fn set_raw(&self, raw: Self::Raw);
+
+    /// As [`Self::set_raw`].
+    #[inline]
+    fn set(&self, word: u32) {
+        self.set_raw(Self::of_word(word));
+    }
 
     /// Slots by their width, for who loads several at once.
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
@@ -80,8 +86,8 @@ impl Slot for AtomicU16 {
     }
 
     #[inline]
-    fn set(&self, word: u32) {
-        self.store(narrow(word), Ordering::Release);
+    fn set_raw(&self, raw: u16) {
+        self.store(raw, Ordering::Release);
     }
 
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
@@ -121,8 +127,8 @@ impl Slot for AtomicU32 {
     }
 
     #[inline]
-    fn set(&self, word: u32) {
-        self.store(word, Ordering::Release);
+    fn set_raw(&self, raw: u32) {
+        self.store(raw, Ordering::Release);
     }
 
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]

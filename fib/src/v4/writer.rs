@@ -166,17 +166,13 @@ impl TableWriter {
         freed: &mut impl FnMut(Freed),
     ) {
         let (routes, block) = (&self.routes, block as usize);
-        let change = |value, old| {
-            if old & CHILD == 0 {
-                return word;
-            }
+        let in_chunk = |value, chunk| {
             let slot = (block << STRIDE) + value;
             let addr = Ipv4Addr::from_bits((slot as u32) << (32 - ROOT_BITS));
             let open = open_values(routes, addr, ROOT_BITS as u8);
-            for_each(&open, |value| table.set_chunk(old & !CHILD, value, word));
-            old
+            for_each(&open, |value| table.set_chunk(chunk & !CHILD, value, word));
         };
-        table.edit(&mut self.nodes, (block, values), change, freed);
+        table.paint(&mut self.nodes, (block, values), word, in_chunk, freed);
     }
 
     /// Goes on with wider slots if a word does not fit, or one more change might not.
@@ -191,7 +187,8 @@ impl TableWriter {
     /// Gives the /24 around `addr` a chunk, if it has none.
     fn have_chunk(&mut self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
         let slot = root_slot(addr.to_bits());
-        if table.root(slot) & CHILD != 0 {
+        let word = table.root(slot);
+        if word & CHILD != 0 {
             return;
         }
         let chunk = self.free.pop().unwrap_or_else(|| {
@@ -200,11 +197,8 @@ impl TableWriter {
         });
         self.make_fit(table, CHILD | chunk, freed);
         // It says all that the slot said, so no answer changes by linking it.
-        let fill = |_, old| {
-            (0..1 << STRIDE).for_each(|value| table.set_chunk(chunk, value, old));
-            CHILD | chunk
-        };
-        table.edit(&mut self.nodes, (slot >> STRIDE, &only(slot)), fill, freed);
+        (0..1 << STRIDE).for_each(|value| table.set_chunk(chunk, value, word));
+        table.set_root(&mut self.nodes, slot, CHILD | chunk, freed);
     }
 
     /// Unlinks the chunk `addr` is in, if no route needs it.
@@ -216,8 +210,7 @@ impl TableWriter {
             return;
         }
         let chunk = word & !CHILD;
-        let at = (slot >> STRIDE, &only(slot));
-        table.edit(&mut self.nodes, at, |_, _| table.chunk(chunk, 0), &mut *freed);
+        table.set_root(&mut self.nodes, slot, table.chunk(chunk, 0), &mut *freed);
         freed(Freed::Chunk(chunk));
     }
 }
@@ -227,12 +220,6 @@ impl TableWriter {
 fn open_values(routes: &Rib<Ipv4Addr>, addr: Ipv4Addr, depth: u8) -> [u64; 4] {
     let covered = routes.node(addr, depth).map_or([0; 4], |node| node.covered(0));
     outside(covered, 0..1 << STRIDE)
-}
-
-/// The value of a slot in its block.
-fn only(slot: usize) -> [u64; 4] {
-    let value = slot & STRIDE_MASK as usize;
-    outside([0; 4], value..value + 1)
 }
 
 /// The bits of a stride, as a mask of an address shifted to end with it.
