@@ -245,7 +245,9 @@ mod tests {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn check_eight() {
         let table: [AtomicU16; 64] = core::array::from_fn(|n| AtomicU16::new(1000 + n as u16));
-        let addrs = core::array::from_fn(|n| Ipv4Addr::from_bits(0xf9ab_cdef * (n as u32 + 1)));
+        let addrs = core::array::from_fn(|n| {
+            Ipv4Addr::from_bits(0xf9ab_cdef_u32.wrapping_mul(n as u32 + 1))
+        });
         let want = addrs.map(|addr| 1000 + (addr.to_bits() >> 26) as u16);
         assert_eq!(load_eight(&table, &addrs), want);
         let table: [AtomicU16; 1] = [AtomicU16::new(7)];

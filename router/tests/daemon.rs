@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, signal};
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, config, signal};
 use nearhop::port::link::LinkSetup;
 use support::in_namespaces;
 
@@ -43,6 +43,32 @@ fn drains_and_reloads_move_every_flow_and_lose_nothing() {
         let lines = watch.lines.lock().unwrap();
         let seqs: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
         assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seqs:?}");
+    });
+}
+
+/// Either form of the IPv4 table: the same answers, and no change of it while the daemon runs.
+#[test]
+fn a_compact_table_forwards_as_the_direct_one_does() {
+    in_namespaces("a_compact_table_forwards_as_the_direct_one_does", || {
+        let compact = "workers = 2\nipv4-table = \"compact\"\n";
+        let text = config(AMS_FIRST).replace("workers = 2\n", compact);
+        assert!(text.contains("compact"));
+        let rig = Rig::start_with(AMS_FIRST, &text);
+        let probes = Probes::start(&rig.client, SERVICE_V4, 4);
+        probes.wait_for_site("ams");
+        assert!(rig.nearhop(&["drain", "ams"]).status.success());
+        probes.wait_for_site("fra");
+        let (sent, lost, _) = probes.finish();
+        assert!(sent > 0 && lost == 0, "{lost} of {sent} lost");
+        rig.write_config(AMS_FIRST);
+        let out = rig.nearhop(&["reload"]);
+        let error = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && error.contains("ipv4-table cannot change"), "{error}");
+        for worker in rig.show("workers") {
+            for by in ["lookups_v4_by", "lookups_v6_by"] {
+                assert!(worker[by].as_str().is_some_and(|code| !code.is_empty()), "{worker}");
+            }
+        }
     });
 }
 

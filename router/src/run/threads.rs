@@ -105,8 +105,9 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
     let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let count = config.router.workers.unwrap_or(cores).max(1);
-    let (writer, fib) = nearhop_fib::fib(count + READERS_BESIDE);
-    log::info!("{count} worker(s)");
+    let options = nearhop_fib::Options { v4: config.router.ipv4_table };
+    let (writer, fib) = nearhop_fib::fib_with(count + READERS_BESIDE, options);
+    log::info!("{count} worker(s), {:?} IPv4 table", config.router.ipv4_table);
     let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;
