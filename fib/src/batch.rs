@@ -23,8 +23,8 @@ pub(crate) enum Code {
     V3Far,
     /// AVX-512: sixteen loads by one instruction. Not faster on every processor that has it.
     V4,
-    /// AVX-512, with single loads, after all that will be needed first was fetched.
-    V4Far,
+    /// AVX-512 with single loads; in IPv4 after all that will be needed first was fetched.
+    V4Single,
 }
 
 impl Code {
@@ -35,7 +35,7 @@ impl Code {
             Self::V3 => "x86-64-v3",
             Self::V3Far => "x86-64-v3-far",
             Self::V4 => "x86-64-v4",
-            Self::V4Far => "x86-64-v4-far",
+            Self::V4Single => "x86-64-v4-single",
         }
     }
 }
@@ -43,7 +43,7 @@ impl Code {
 /// The codes worth a trial for IPv4 on this processor.
 pub(crate) fn codes_v4() -> &'static [Code] {
     match newest() {
-        Code::V4 => &[Code::V4, Code::V3, Code::V4Far],
+        Code::V4 => &[Code::V4, Code::V3, Code::V4Single],
         Code::V3 => &[Code::V3, Code::V3Far],
         _ if HAS_CLOCK => &[Code::Baseline, Code::BaselineFar],
         _ => &[Code::Baseline],
@@ -53,7 +53,7 @@ pub(crate) fn codes_v4() -> &'static [Code] {
 /// The same for IPv6.
 pub(crate) fn codes_v6() -> &'static [Code] {
     match newest() {
-        Code::V4 => &[Code::V4, Code::V3],
+        Code::V4 => &[Code::V4, Code::V3, Code::V4Single],
         Code::V3 => &[Code::V3],
         _ => &[Code::Baseline],
     }
@@ -81,7 +81,7 @@ pub(crate) fn v4<T: Copy>(
         Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V4Far => unsafe { table.lookup_far(addrs, found, make) },
+        Code::V4Single => unsafe { table.lookup_far(addrs, found, make) },
         _ => v4_baseline::<false, T>(table, addrs, found, make),
     }
 }
@@ -112,7 +112,10 @@ pub(crate) fn v6<T: Copy>(
         Code::V3 | Code::V3Far => unsafe { v6_v3(table, addrs, found, make) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
+        Code::V4 => unsafe { table.lookup_lanes::<true, T>(addrs, found, make) },
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+        Code::V4Single => unsafe { table.lookup_lanes::<false, T>(addrs, found, make) },
         _ => v6_baseline(table, addrs, found, make),
     }
 }

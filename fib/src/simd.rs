@@ -8,6 +8,7 @@ use core::arch::asm;
 use core::arch::x86_64::{
     __m128i, __m512i, __mmask16, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64,
     _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srl_epi32, _mm512_and_si512,
+    _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_extracti32x4_epi32, _mm512_inserti32x4,
     _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32,
     _mm512_srlv_epi32,
 };
@@ -77,6 +78,46 @@ pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
             ones = in(reg) u32::MAX,
             index = in(zmm_reg) index,
             base = in(reg) table.as_ptr(),
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    found
+}
+
+/// As [`gather_all`], by single loads. Some processors do sixteen of these faster.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+pub(crate) fn load_all(table: &[AtomicU32], index: __m512i) -> __m512i {
+    let index = within(table, index);
+    let low = _mm512_inserti32x4::<1>(
+        _mm512_castsi128_si512(load_four(table, _mm512_castsi512_si128(index))),
+        load_four(table, _mm512_extracti32x4_epi32::<1>(index)),
+    );
+    let low = _mm512_inserti32x4::<2>(low, load_four(table, _mm512_extracti32x4_epi32::<2>(index)));
+    _mm512_inserti32x4::<3>(low, load_four(table, _mm512_extracti32x4_epi32::<3>(index)))
+}
+
+/// Four elements, each index of which is below the length.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn load_four(table: &[AtomicU32], index: __m128i) -> __m128i {
+    let a = _mm_cvtsi128_si64(index).cast_unsigned();
+    let b = _mm_extract_epi64::<1>(index).cast_unsigned();
+    let mut found: __m128i;
+    // SAFETY: an element of the slice each, says the caller. Why these are no loads of the language:
+    // see `gather`.
+    unsafe {
+        asm!(
+            "vmovd {found}, dword ptr [{base} + 4*{first}]",
+            "vpinsrd {found}, {found}, dword ptr [{base} + 4*{second}], 1",
+            "vpinsrd {found}, {found}, dword ptr [{base} + 4*{third}], 2",
+            "vpinsrd {found}, {found}, dword ptr [{base} + 4*{fourth}], 3",
+            found = out(xmm_reg) found,
+            base = in(reg) table.as_ptr(),
+            first = in(reg) a & 0xffff_ffff,
+            second = in(reg) a >> 32,
+            third = in(reg) b & 0xffff_ffff,
+            fourth = in(reg) b >> 32,
             options(nostack, readonly, preserves_flags),
         );
     }

@@ -15,13 +15,13 @@ use core::net::Ipv6Addr;
 use super::{ANSWER, LINES, NODE, STEPS, Table, word};
 use crate::group::GroupId;
 use crate::rib::{STRIDE, for_each};
-use crate::simd::{LANES, bytes_of_four, from_array, gather, gather_all, to_array};
+use crate::simd::{LANES, bytes_of_four, from_array, gather, gather_all, load_all, to_array};
 
 impl Table {
     /// As [`Self::lookup_each`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(crate) fn lookup_lanes<T: Copy>(
+    pub(crate) fn lookup_lanes<const GATHER: bool, T: Copy>(
         &self,
         addrs: &[Ipv6Addr],
         found: &mut [T],
@@ -30,12 +30,12 @@ impl Table {
         let (large, rest) = addrs.as_chunks::<LARGE>();
         let (large_found, found) = found.as_chunks_mut::<LARGE>();
         for (addrs, found) in large.iter().zip(large_found) {
-            self.lookup_registers::<LARGE, { LARGE / LANES }, T>(addrs, found, &make);
+            self.lookup_registers::<GATHER, LARGE, { LARGE / LANES }, T>(addrs, found, &make);
         }
         let (small, rest) = rest.as_chunks::<SMALL>();
         let (small_found, found) = found.as_chunks_mut::<SMALL>();
         for (addrs, found) in small.iter().zip(small_found) {
-            self.lookup_registers::<SMALL, { SMALL / LANES }, T>(addrs, found, &make);
+            self.lookup_registers::<GATHER, SMALL, { SMALL / LANES }, T>(addrs, found, &make);
         }
         for (addr, found) in rest.iter().zip(found) {
             *found = make(self.lookup(*addr));
@@ -45,7 +45,7 @@ impl Table {
     /// Stage by stage for several registers, so that as many loads as possible are under way.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_registers<const ADDRS: usize, const COUNT: usize, T: Copy>(
+    fn lookup_registers<const GATHER: bool, const ADDRS: usize, const COUNT: usize, T: Copy>(
         &self,
         addrs: &[Ipv6Addr; ADDRS],
         found: &mut [T; ADDRS],
@@ -58,11 +58,11 @@ impl Table {
         let (mut roots, mut values, mut words) = ([none; COUNT], [none; COUNT], [none; COUNT]);
         for nth in 0..COUNT {
             (roots[nth], values[nth]) = heads(&addrs[nth]);
-            words[nth] = self.windows_at(roots[nth]);
+            words[nth] = self.windows_at::<GATHER>(roots[nth]);
         }
         for _ in 0..STEPS {
             for nth in 0..COUNT {
-                words[nth] = self.step(words[nth], values[nth]);
+                words[nth] = self.step::<GATHER>(words[nth], values[nth]);
             }
         }
         let (mut lines, mut said) = ([[0; LANES]; COUNT], [[0; LANES]; COUNT]);
@@ -88,19 +88,25 @@ impl Table {
 
     /// The words of first windows.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn windows_at(&self, roots: __m512i) -> __m512i {
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+    fn windows_at<const GATHER: bool>(&self, roots: __m512i) -> __m512i {
         let index = _mm512_add_epi32(_mm512_slli_epi32::<1>(roots), splat(NODE as u32));
-        gather_all(self.root.as_flattened(), index)
+        let root = self.root.as_flattened();
+        if GATHER { gather_all(root, index) } else { load_all(root, index) }
     }
 
     /// Goes through a table, where there is one.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
-    fn step(&self, words: __m512i, values: __m512i) -> __m512i {
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+    fn step<const GATHER: bool>(&self, words: __m512i, values: __m512i) -> __m512i {
         let is_table = _mm512_cmpeq_epi32_mask(tags(words), splat(word::TABLE));
         let slot = _mm512_add_epi32(words, _mm512_srlv_epi32(values, shifts(words)));
-        gather(&*self.slots, slot, is_table, words)
+        if GATHER {
+            return gather(&*self.slots, slot, is_table, words);
+        }
+        // Where there is no table, the first slot is loaded, and not used.
+        let said = load_all(&*self.slots, _mm512_maskz_mov_epi32(is_table, slot));
+        _mm512_mask_mov_epi32(words, is_table, said)
     }
 
     /// From what was found to answers. What few addresses need is done for those alone.
