@@ -12,6 +12,10 @@ use crate::{v4, v6};
 /// A way to look a batch up. There is a value of those alone that the processor can run: see
 /// [`codes_v4`] and [`codes_v6`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))),
+    allow(dead_code, reason = "which processor it is can be asked by `std` alone")
+)]
 pub(crate) enum Code {
     /// For any processor.
     Baseline,
