@@ -84,8 +84,8 @@ pub fn originate(
     step.state.counters.count(verdict);
 }
 
-/// Those packets of a batch that may be forwarded. The others are counted.
-type Admitted = [Option<Meta>; BURST];
+/// What is known of the packets of a batch that may be forwarded. The others are counted.
+type Admitted = [Result<Meta, Verdict>; BURST];
 
 fn admit_all(
     batch: &mut Batch,
@@ -93,14 +93,19 @@ fn admit_all(
     snapshot: &Snapshot,
     state: &mut WorkerState,
 ) -> Admitted {
-    let mut admitted = [const { None }; BURST];
+    let mut admitted = [const { Err(Verdict::Truncated) }; BURST];
     for (index, slot) in admitted.iter_mut().enumerate().take(batch.len()) {
-        let result = admit(batch, index, fib, snapshot);
+        // What is found is written where it stays: to move so much about costs as much as to find it.
+        *slot = Meta::parse(batch.packet(index).1);
+        if let Ok(meta) = slot
+            && let Err(verdict) = admit(batch, index, meta, fib, snapshot)
+        {
+            *slot = Err(verdict);
+        }
         let segments = segments(batch, index);
         state.counters.received += segments;
-        match result {
-            Ok(meta) => *slot = Some(meta),
-            Err(verdict) => state.counters.count_all(verdict, segments),
+        if let Err(verdict) = slot {
+            state.counters.count_all(*verdict, segments);
         }
     }
     admitted
@@ -113,15 +118,15 @@ fn segments(batch: &Batch, index: usize) -> u64 {
 }
 
 /// The groups that the destinations lead to, and their memory under way.
-fn look_up(fib: &Online<'_>, admitted: &[Option<Meta>]) -> [GroupId; BURST] {
+fn look_up(fib: &Online<'_>, admitted: &[Result<Meta, Verdict>]) -> [GroupId; BURST] {
     let mut groups = [GroupId::NONE; BURST];
     let mut v4 = Family { addrs: [Ipv4Addr::UNSPECIFIED; BURST], lanes: [0; BURST], count: 0 };
     let mut v6 = Family { addrs: [Ipv6Addr::UNSPECIFIED; BURST], lanes: [0; BURST], count: 0 };
     for (lane, meta) in admitted.iter().enumerate() {
         match meta.as_ref().map(|meta| meta.dst) {
-            Some(IpAddr::V4(addr)) => v4.add(lane, addr),
-            Some(IpAddr::V6(addr)) => v6.add(lane, addr),
-            None => {}
+            Ok(IpAddr::V4(addr)) => v4.add(lane, addr),
+            Ok(IpAddr::V6(addr)) => v6.add(lane, addr),
+            Err(_) => {}
         }
     }
     v4.look_up(&mut groups, |addrs, found| fib.lookup_batch_v4(addrs, found));
@@ -155,14 +160,19 @@ impl<A> Family<A> {
     }
 }
 
-/// Parses and checks packet `index` and what was left out of it, and cuts what follows it.
-fn admit(batch: &mut Batch, index: usize, fib: &Fib, snapshot: &Snapshot) -> Result<Meta, Verdict> {
+/// Checks packet `index` and what was left out of it, and cuts what follows it.
+fn admit(
+    batch: &mut Batch,
+    index: usize,
+    meta: &Meta,
+    fib: &Fib,
+    snapshot: &Snapshot,
+) -> Result<(), Verdict> {
     let (slot, bytes) = batch.packet(index);
-    let meta = Meta::parse(bytes)?;
     let shape = if slot.is_plain() {
-        Shape::whole(&meta)
+        Shape::whole(meta)
     } else {
-        slot.offload.check(&bytes[..meta.len], &meta)?
+        slot.offload.check(&bytes[..meta.len], meta)?
     };
     batch.settle(index, meta.len, shape);
     if let Some(verdict) = source_verdict(meta.src, snapshot.martians) {
@@ -177,10 +187,10 @@ fn admit(batch: &mut Batch, index: usize, fib: &Fib, snapshot: &Snapshot) -> Res
     if snapshot.is_directed_broadcast(meta.dst) {
         return Err(Verdict::Broadcast);
     }
-    if !reverse_path_ok(&meta, slot.port, fib, snapshot) {
+    if !reverse_path_ok(meta, slot.port, fib, snapshot) {
         return Err(Verdict::ReversePath);
     }
-    Ok(meta)
+    Ok(())
 }
 
 /// RFC 3704: strict is the feasible-path variant, for anycast sites answer from a shared address,
@@ -225,7 +235,7 @@ impl Step<'_> {
     fn carry_out(&mut self, batch: &mut Batch, admitted: &Admitted, groups: &[GroupId; BURST]) {
         let fates = self.decide(batch, admitted, groups);
         for (index, (meta, fate)) in admitted.iter().zip(fates).enumerate().take(batch.len()) {
-            let Some(meta) = meta else { continue };
+            let Ok(meta) = meta else { continue };
             match fate {
                 Fate::Ended => {}
                 Fate::Send(way) => self.send(batch, index, meta, way),
@@ -253,7 +263,7 @@ impl Step<'_> {
         let seed = self.snapshots.load().hash_seed;
         let mut chosen = [Selected::NoRoute; BURST];
         for (index, slot) in chosen.iter_mut().enumerate().take(batch.len()) {
-            if let Some(meta) = &admitted[index] {
+            if let Ok(meta) = &admitted[index] {
                 let ingress = batch.slot(index).port;
                 *slot = self.choose_onward(groups[index], meta, seed, ingress);
             }
@@ -263,7 +273,7 @@ impl Step<'_> {
         let mut fates = [Fate::Ended; BURST];
         for ((fate, meta), &selected) in fates.iter_mut().zip(admitted).zip(&chosen) {
             *fate = match selected {
-                _ if meta.is_none() => continue,
+                _ if meta.is_err() => continue,
                 Selected::Member { path, adjacency } => {
                     let port = fib.port(adjacency).map(PortId);
                     let entry = port.and_then(|port| Some((port, snapshot.port(port)?.mtu)));
