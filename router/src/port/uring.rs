@@ -162,6 +162,12 @@ impl Queue for UringQueue {
 
     fn rx(&mut self, batch: &mut Batch) -> Result<usize, PortError> {
         let mut received = 0;
+        // Where one packet is expected, usual calls are as few, and what waits for it wakes sooner.
+        if self.reads == READS_MIN && self.broken.is_none() {
+            received = self.port.rx(self.queue, batch)?;
+            self.reads = (received + 1).clamp(READS_MIN, BURST);
+            return Ok(received);
+        }
         while batch.room() > 0 {
             let (made, came) = match self.read(batch) {
                 Ok(read) => read,
@@ -204,7 +210,8 @@ impl Queue for UringQueue {
 impl UringQueue {
     fn write(&mut self, frames: &[Option<Frame<'_>>], done: &mut dyn FnMut(Result<(), PortError>)) {
         let mut made = 0;
-        if self.broken.is_none() {
+        // For one the usual call is as good, and what waits for it wakes sooner.
+        if self.broken.is_none() && frames.len() > 1 {
             let fd = self.fd;
             let entries = frames.iter().flatten().map(|frame| write(fd, frame.bytes()));
             // SAFETY: the frames are borrowed for as long; writes only read them.
@@ -264,18 +271,20 @@ const UNFINISHED: i32 = i32::MIN;
 /// Reads that brought nothing, as is usual.
 const IN_VAIN: [i32; 3] = [-libc::EAGAIN, -libc::EINTR, UNFINISHED];
 
-/// Reads made at least: two, so that the usual single packet shows in one call that it was alone.
+/// Reads made at least: two, so that a single packet shows in one call that it was alone. Where no more
+/// are expected, the usual calls are made instead.
 const READS_MIN: usize = 2;
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsFd, OwnedFd};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::packet::offload::{OFFLOAD_LEN, Offloads};
 
     /// A port whose device is one end of a pair of sockets.
-    struct Socket(OwnedFd);
+    struct Socket(OwnedFd, Arc<AtomicUsize>);
 
     impl Port for Socket {
         fn engine(&self) -> &'static str {
@@ -290,8 +299,14 @@ mod tests {
             Offloads::ALL
         }
 
-        fn rx(&self, _queue: usize, _batch: &mut Batch) -> Result<usize, PortError> {
-            Ok(0)
+        fn rx(&self, _queue: usize, batch: &mut Batch) -> Result<usize, PortError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            let mut received = 0;
+            while let Ok(len) = rustix::io::read(&self.0, batch.next_frame()) {
+                batch.commit_frames([Some(len)]);
+                received += 1;
+            }
+            Ok(received)
         }
 
         fn tx(&self, _queue: usize, _packet: &[u8]) -> Result<(), PortError> {
@@ -311,8 +326,14 @@ mod tests {
         }
     }
 
-    /// A queue, the far end of its device, and the port.
+    /// A queue, and the far end of its device.
     fn queue() -> (UringQueue, OwnedFd) {
+        let (queue, far, _) = counted_queue();
+        (queue, far)
+    }
+
+    /// And how often it was read by the usual calls.
+    fn counted_queue() -> (UringQueue, OwnedFd, Arc<AtomicUsize>) {
         let (near, far) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::DGRAM,
@@ -320,10 +341,11 @@ mod tests {
             None,
         )
         .unwrap();
-        let queue = UringQueue::open(Arc::new(Socket(near)), 0).unwrap();
+        let usual = Arc::new(AtomicUsize::new(0));
+        let queue = UringQueue::open(Arc::new(Socket(near, Arc::clone(&usual))), 0).unwrap();
         // The byte of the probe, which a TUN device would have refused.
         assert_eq!(rustix::io::read(&far, &mut [0; 10]), Ok(1));
-        (queue, far)
+        (queue, far, usual)
     }
 
     fn frame(number: u8) -> [u8; OFFLOAD_LEN + 1] {
@@ -348,15 +370,24 @@ mod tests {
 
     #[test]
     fn reads_and_writes_are_in_order_and_never_wait() {
-        let (mut queue, far) = queue();
+        let (mut queue, far, usual) = counted_queue();
         let mut batch = Batch::new();
         assert_eq!(queue.rx(&mut batch).unwrap(), 0);
-        for number in 0..5 {
-            rustix::io::write(&far, &frame(number)).unwrap();
+        // Several at once are expected after several came at once, and read by the ring then.
+        for (first, usual_calls) in [(0, 2), (5, 2), (10, 2)] {
+            for number in first..first + 5 {
+                rustix::io::write(&far, &frame(number)).unwrap();
+            }
+            assert_eq!(queue.rx(&mut batch).unwrap(), 5);
+            assert_eq!(usual.load(Ordering::Relaxed), usual_calls, "{first}");
         }
-        assert_eq!(queue.rx(&mut batch).unwrap(), 5);
-        let numbers: Vec<u8> = (0..5).map(|index| batch.packet(index).1[0]).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        let numbers: Vec<u8> = (0..15).map(|index| batch.packet(index).1[0]).collect();
+        assert_eq!(numbers, (0..15).collect::<Vec<u8>>());
+        // Nothing came: one is expected again.
+        assert_eq!(queue.rx(&mut batch).unwrap(), 0);
+        rustix::io::write(&far, &frame(15)).unwrap();
+        assert_eq!(queue.rx(&mut batch).unwrap(), 1);
+        assert_eq!(usual.load(Ordering::Relaxed), 3);
         assert!(send(&mut queue, 0..9).iter().all(Result::is_ok));
         assert_eq!(arrived(&far), (0..9).collect::<Vec<_>>());
     }
