@@ -47,9 +47,10 @@ impl Table {
         self.recheck(silence, addrs, found, make);
     }
 
+    /// As [`Self::lookup_each`], for forms that have no code of their own here.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_each_apart<T: Copy>(
+    pub(super) fn lookup_each_apart<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         found: &mut [T],

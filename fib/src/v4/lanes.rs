@@ -7,12 +7,10 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv4Addr;
 
-use super::compact::Compact;
 use super::dir::{Dir, GROUP, ROOT_BITS};
 use super::slot::{ByWidth, Slot};
 use super::{Now, Silence, Table};
 use crate::group::GroupId;
-use crate::short::Short;
 use crate::simd::{LANES, gather_all, gather_halves, numbers, to_array};
 
 impl Table {
@@ -30,23 +28,9 @@ impl Table {
             Now::Narrow(dir) => dir.lookup_lanes(addrs, silence, found, &make),
             // Apart, so that a small batch pays for the preparations of one form alone.
             Now::Wide(dir) => dir.lookup_lanes_apart(addrs, silence, found, &make),
-            Now::Compact(compact) => compact.lookup_apart(addrs, &self.short, found, &make),
+            Now::Compact(_) => return self.lookup_each_apart(addrs, found, make),
         }
         self.recheck(silence, addrs, found, make);
-    }
-}
-
-impl Compact {
-    #[inline(never)]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_apart<T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr],
-        short: &Short,
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        self.lookup_each(addrs, short, found, make);
     }
 }
 
