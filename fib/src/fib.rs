@@ -13,7 +13,7 @@ use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
 use crate::options::{Options, V4Form};
 use crate::qsbr::Qsbr;
-use crate::select::{Selected, select};
+use crate::select::{Selected, select, select_to};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::trials::Trials;
@@ -116,6 +116,21 @@ impl Fib {
         self.groups.fetch(group);
     }
 
+    /// As [`Self::select_by`] for each group, into the slot of the same index; stops at the end of the
+    /// shorter slice. `hash` is told the index. The way for many flows at once.
+    #[inline]
+    pub fn select_batch(
+        &self,
+        groups: &[GroupId],
+        mut hash: impl FnMut(usize, Spread) -> FlowHash,
+        chosen: &mut [Selected],
+    ) {
+        let Self { groups: all, liveness, .. } = self;
+        for (index, (&group, slot)) in groups.iter().zip(chosen).enumerate() {
+            select_to(all, liveness, group, |spread| hash(index, spread), slot);
+        }
+    }
+
     /// As [`Self::select`] for a packet that came in by `port`: a member that leads back there is
     /// chosen only if it would be with all members alive. Two routers that are each other's second
     /// choice would otherwise toss a packet to and fro.
@@ -127,7 +142,7 @@ impl Fib {
     /// What the members of `group` are chosen by.
     #[inline]
     pub fn spread(&self, group: GroupId) -> Spread {
-        self.groups.get(group).map_or(Spread::Flow, |group| group.header.spread)
+        self.groups.get(group).map_or(Spread::Flow, |group| group.header().spread)
     }
 
     /// A copy of a group, as [`Writer::add_group`] stored it: members in the order of `select`.
@@ -138,7 +153,7 @@ impl Fib {
     /// The ports of every member of a group, dead ones included (for reverse-path checks).
     pub fn ports(&self, id: GroupId) -> impl Iterator<Item = u16> + '_ {
         let group = self.groups.get(id);
-        let members = group.map_or(0, |group| group.header.count);
+        let members = group.map_or(0, |group| group.header().count);
         (0..members)
             .filter_map(move |index| group?.member(index))
             .filter_map(|member| self.port(member.adjacency))
@@ -147,8 +162,8 @@ impl Fib {
     /// Whether packets to this group go anywhere: out of a port, were its members alive, or to the
     /// router itself (for reverse-path checks).
     pub fn leads_somewhere(&self, id: GroupId) -> bool {
-        self.groups.get(id).is_some_and(|group| match group.header.kind {
-            Kind::Forward => group.header.count > 0,
+        self.groups.get(id).is_some_and(|group| match group.header().kind {
+            Kind::Forward => group.header().count > 0,
             Kind::Local => true,
             Kind::Blackhole | Kind::Unreachable | Kind::Prohibit => false,
         })

@@ -27,29 +27,37 @@ pub struct FlowKey {
 pub struct FlowHash {
     /// Decides the site: everything of the [`FlowKey`] but the label.
     pub site: u64,
-    /// Decides the link inside the site: the label too.
-    pub link: u64,
+    /// The flow label, which decides the link inside the site too.
+    pub label: u32,
 }
 
 impl FlowKey {
     /// Hashes the flow. `seed` is configured: routers that share it agree.
+    ///
+    /// By multiplications that fold 128 bits into 64, as wyhash (Wang Yi, public domain) does. What is made
+    /// of it for a site or link is mixed once more.
     #[inline]
     pub fn hash(&self, seed: u64) -> FlowHash {
-        let src = fold(self.src as u64 ^ seed ^ K[0], (self.src >> 64) as u64 ^ K[1]);
-        let dst = fold(self.dst as u64 ^ seed ^ K[2], (self.dst >> 64) as u64 ^ K[3]);
+        let low = fold(self.src as u64 ^ seed ^ K[0], self.dst as u64 ^ K[1]);
+        // Two constants where addresses are IPv4.
+        let high = fold((self.src >> 64) as u64 ^ K[2], (self.dst >> 64) as u64 ^ K[3]);
         let rest = u64::from(self.protocol) << 32
             | u64::from(self.src_port) << 16
             | u64::from(self.dst_port);
-        let site = finish(fold(src ^ rest ^ K[4], dst ^ K[5]));
-        FlowHash { site, link: finish(site ^ K[6] ^ u64::from(self.label)) }
+        FlowHash { site: fold(low ^ rest ^ K[4], high ^ seed ^ K[5]), label: self.label }
     }
 }
 
 impl FlowHash {
     /// For traffic that is spread packet by packet: `counter` may be anything that changes.
     pub fn of_packet(counter: u64, seed: u64) -> Self {
-        let site = finish(counter ^ seed ^ K[7]);
-        Self { site, link: finish(site ^ K[6]) }
+        Self { site: finish(counter ^ seed ^ K[7]), label: 0 }
+    }
+
+    /// Decides the link inside the site. Made only where a site has several.
+    #[inline]
+    pub fn link(self) -> u64 {
+        finish(self.site ^ K[6] ^ u64::from(self.label))
     }
 
     /// This flow's hash for a site or link with this key: uniform over 64 bits, independent from
@@ -157,7 +165,7 @@ mod tests {
         let key = FlowKey { src: 1, dst: 2, protocol: 17, src_port: 3, dst_port: 4, label: 0 };
         let relabelled = FlowKey { label: 99, ..key };
         assert_eq!(key.hash(7).site, relabelled.hash(7).site);
-        assert_ne!(key.hash(7).link, relabelled.hash(7).link);
+        assert_ne!(key.hash(7).link(), relabelled.hash(7).link());
         for other in [
             FlowKey { src: 2, dst: 1, ..key },
             FlowKey { src_port: 4, dst_port: 3, ..key },
@@ -179,7 +187,8 @@ mod tests {
             dst_port: 53,
             label: 0,
         };
-        assert_eq!(key.hash(0).site, 0xf0f0_36fe_def5_d911);
+        assert_eq!(key.hash(0).site, 0x5669_0781_f6f8_1fce);
+        assert_eq!(key.hash(0).link(), 0x97ad_6fb4_dacd_7c1b);
         assert_eq!(name_key("fra"), 0x9de0_1e6d_4b11_a57c);
     }
 

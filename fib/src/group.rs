@@ -208,8 +208,7 @@ impl Groups {
     pub(crate) fn get(&self, id: GroupId) -> Option<GroupRef<'_>> {
         let first = self.first_lines.get(id.0 as usize)?.load(Ordering::Acquire).checked_sub(1)?;
         let head = &self.lines[first as usize % LINES];
-        let header = Header::unpack(head.0[0].load(Ordering::Relaxed));
-        Some(GroupRef { groups: self, first, head, header })
+        Some(GroupRef { groups: self, first, head, header: head.0[0].load(Ordering::Relaxed) })
     }
 
     /// Fetches what [`Self::get`] reads first, and afterwards.
@@ -263,34 +262,49 @@ pub(crate) struct GroupRef<'a> {
     groups: &'a Groups,
     first: u32,
     head: &'a GroupLine,
-    pub(crate) header: Header,
+    /// Packed: of most groups little of it is looked at.
+    header: u64,
 }
 
 impl GroupRef<'_> {
+    #[inline]
+    pub(crate) fn header(&self) -> Header {
+        Header::unpack(self.header)
+    }
+
     /// Member `index`, in the order they were written; `None` past the last.
     #[inline]
     pub(crate) fn member(&self, index: usize) -> Option<Member> {
-        if index >= self.header.count {
-            return None;
-        }
+        (index < self.header().count).then(|| self.word(index).member())
+    }
+
+    #[inline]
+    fn word(&self, index: usize) -> Word {
         let (line, word) = place(index);
         let more = || &self.groups.lines[(self.first + line) as usize % LINES];
         let line = if line == 0 { self.head } else { more() };
-        Some(Member::unpack(line.0[word].load(Ordering::Relaxed)))
+        Word(line.0[word].load(Ordering::Relaxed))
     }
 
-    /// The members that [`Groups::write`] was told are plain.
+    /// Shows `see` the members that [`Groups::write`] was told are plain, in their order.
     #[inline]
-    pub(crate) fn plain(&self) -> impl Iterator<Item = Member> + '_ {
-        (0..self.header.plain).filter_map(|index| self.member(index))
+    pub(crate) fn each_plain(&self, mut see: impl FnMut(Word)) {
+        let count = self.header().plain;
+        for word in &self.head.0[1..][..count.min(WORDS - 1)] {
+            see(Word(word.load(Ordering::Relaxed)));
+        }
+        for index in WORDS - 1..count {
+            see(self.word(index));
+        }
     }
 
     pub(crate) fn to_group(self) -> Group {
-        match self.header.kind {
+        let Header { kind, when_dead, spread, count, .. } = self.header();
+        match kind {
             Kind::Forward => Group::Forward {
-                members: (0..self.header.count).filter_map(|index| self.member(index)).collect(),
-                when_dead: self.header.when_dead,
-                spread: self.header.spread,
+                members: (0..count).filter_map(|index| self.member(index)).collect(),
+                when_dead,
+                spread,
             },
             Kind::Local => Group::Local,
             Kind::Blackhole => Group::Blackhole,
@@ -345,13 +359,30 @@ impl Member {
             | u64::from(self.weight) << (PATH_BITS + ADJACENCY_BITS + TIER_BITS)
     }
 
+}
+
+/// A member as it is stored. Not zero, for it has a weight.
+#[derive(Clone, Copy)]
+pub(crate) struct Word(pub(crate) u64);
+
+impl Word {
     #[inline]
-    fn unpack(word: u64) -> Self {
-        Self {
-            path: PathId(word as u32 & PATH_MAX),
-            adjacency: AdjacencyId((word >> PATH_BITS) as u32 & ADJACENCY_MAX),
-            tier: (word >> (PATH_BITS + ADJACENCY_BITS)) as u8 & TIER_MAX,
-            weight: (word >> (PATH_BITS + ADJACENCY_BITS + TIER_BITS)) as u16,
+    pub(crate) fn path(self) -> PathId {
+        PathId(self.0 as u32 & PATH_MAX)
+    }
+
+    #[inline]
+    pub(crate) fn adjacency(self) -> AdjacencyId {
+        AdjacencyId((self.0 >> PATH_BITS) as u32 & ADJACENCY_MAX)
+    }
+
+    #[inline]
+    pub(crate) fn member(self) -> Member {
+        Member {
+            path: self.path(),
+            adjacency: self.adjacency(),
+            tier: (self.0 >> (PATH_BITS + ADJACENCY_BITS)) as u8 & TIER_MAX,
+            weight: (self.0 >> (PATH_BITS + ADJACENCY_BITS + TIER_BITS)) as u16,
         }
     }
 }

@@ -9,7 +9,7 @@
 use core::hint::select_unpredictable;
 
 use crate::flow::{FlowHash, negative_log2};
-use crate::group::{GroupId, GroupRef, Groups, Kind, Member, Spread, WhenDead};
+use crate::group::{GroupId, GroupRef, Groups, Kind, Member, Spread, WhenDead, Word};
 use crate::state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, Liveness, PathId};
 use crate::sync::Ordering;
 
@@ -60,7 +60,6 @@ pub const COVERING_MAX: usize = 8;
 /// Chooses for one flow. Bounded work: at most [`COVERING_MAX`] groups of 64 members, three times
 /// each where sites refuse flows. Where an `ingress` is given, a member that leads back out of
 /// that port is taken only if it would be chosen with all alive.
-#[inline]
 pub(crate) fn select(
     groups: &Groups,
     liveness: &Liveness,
@@ -68,10 +67,62 @@ pub(crate) fn select(
     hash: impl FnOnce(Spread) -> FlowHash,
     ingress: Option<u16>,
 ) -> Selected {
+    let Some(group) = groups.get(id) else { return Selected::NoRoute };
+    let flow = hash(group.header().spread);
+    select_any(groups, liveness, id, flow, ingress)
+}
+
+/// As [`select`] without an `ingress`, into `chosen`: what was written there is in no register's way.
+#[inline]
+pub(crate) fn select_to(
+    groups: &Groups,
+    liveness: &Liveness,
+    id: GroupId,
+    hash: impl FnOnce(Spread) -> FlowHash,
+    chosen: &mut Selected,
+) {
+    let Some(group) = groups.get(id) else {
+        *chosen = Selected::NoRoute;
+        return;
+    };
+    let flow = hash(group.header().spread);
+    match plain(group, liveness, flow) {
+        Some(Member { path, adjacency, .. }) => *chosen = Selected::Member { path, adjacency },
+        None => *chosen = select_any(groups, liveness, id, flow, None),
+    }
+}
+
+/// What selection is for most groups most of the time, without a branch that hashes decide: the best of
+/// those sites of the first tier that live and take every flow, if these have one link each and weigh
+/// the same; none if a site takes its share only, or none lives.
+#[inline]
+fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Member> {
+    let (mut best, mut leading, mut is_plain) = (Word(0), 0, true);
+    group.each_plain(|member| {
+        let state = liveness.path(member.path());
+        let is_alive = liveness.is_alive(member.path(), member.adjacency());
+        is_plain &= state.accept.load(Ordering::Relaxed) == ACCEPT_ALL;
+        // In the order of `Rank::is_ahead`: the greatest hash, and then the first, for they are in the
+        // order of their keys.
+        let hash = FlowHash::with_key(flow.site, state.site_key.load(Ordering::Relaxed));
+        let hash = select_unpredictable(is_alive, hash | 1, 0);
+        best.0 = select_unpredictable(hash > leading, member.0, best.0);
+        leading = leading.max(hash);
+    });
+    (is_plain && leading != 0).then(|| best.member())
+}
+
+#[inline(never)]
+fn select_any(
+    groups: &Groups,
+    liveness: &Liveness,
+    id: GroupId,
+    flow: FlowHash,
+    ingress: Option<u16>,
+) -> Selected {
     let Some(mut group) = groups.get(id) else { return Selected::NoRoute };
-    let flow = hash(group.header.spread);
     for _ in 0..COVERING_MAX {
-        match group.header.kind {
+        match group.header().kind {
             Kind::Forward => {}
             Kind::Local => return Selected::Local,
             Kind::Blackhole => return Selected::Blackhole,
@@ -83,7 +134,7 @@ pub(crate) fn select(
         if let Some(member) = choice.living() {
             return member.into();
         }
-        match group.header.when_dead {
+        match group.header().when_dead {
             WhenDead::Unreachable => return choice.refusal(true),
             WhenDead::Drop => return choice.refusal(false),
             WhenDead::FailOpen => {
@@ -142,37 +193,11 @@ impl Choice<'_> {
     /// any.
     #[inline]
     fn living(&self) -> Option<Member> {
-        if let Some(member) = self.plain() {
-            return Some(member);
-        }
         let site = self
             .best(|site| site.alive != 0 && self.accepts(site))
             .or_else(|| self.best(|site| site.alive != 0 && site.accept != ACCEPT_NONE))
             .or_else(|| self.best(|site| site.alive != 0))?;
         self.link(&site, site.alive)
-    }
-
-    /// What [`Self::living`] is for most groups most of the time, without a branch that hashes
-    /// decide: the best of those sites of the first tier that live and take every flow, if these
-    /// have one link each and weigh the same; none if a site takes its share only.
-    #[inline]
-    fn plain(&self) -> Option<Member> {
-        if self.barred.is_some() {
-            return None;
-        }
-        let (mut best, mut leading, mut is_plain) = (None, 0, true);
-        for member in self.group.plain() {
-            let state = self.liveness.path(member.path);
-            let is_alive = self.is_alive(member);
-            is_plain &= state.accept.load(Ordering::Relaxed) == ACCEPT_ALL;
-            // In the order of `Rank::is_ahead`: the greatest hash, and then the first, for they are in the
-            // order of their keys.
-            let hash = FlowHash::with_key(self.flow.site, state.site_key.load(Ordering::Relaxed));
-            let hash = select_unpredictable(is_alive, hash | 1, 0);
-            best = select_unpredictable(hash > leading, Some(member), best);
-            leading = select_unpredictable(hash > leading, hash, leading);
-        }
-        best.filter(|_| is_plain)
     }
 
     /// The member that would be chosen if all were alive.
@@ -248,7 +273,7 @@ impl Choice<'_> {
                 return Some(member);
             }
             let key = self.liveness.adjacency(member.adjacency).key.load(Ordering::Relaxed);
-            let rank = Rank::new(self.flow.link, key, u64::from(member.weight));
+            let rank = Rank::new(self.flow.link(), key, u64::from(member.weight));
             if best.as_ref().is_none_or(|(_, leading)| rank.is_ahead(*leading)) {
                 best = Some((member, rank));
             }
@@ -268,9 +293,7 @@ impl Choice<'_> {
 
     #[inline]
     fn is_alive(&self, member: Member) -> bool {
-        // Both are read in any case: to guess would cost more.
-        self.liveness.path(member.path).reasons.is_alive()
-            & self.liveness.adjacency(member.adjacency).reasons.is_alive()
+        self.liveness.is_alive(member.path, member.adjacency)
             && self.barred.is_none_or(|barred| self.is_allowed(member, barred))
     }
 

@@ -197,6 +197,13 @@ impl Liveness {
         &self.adjacencies[(id.0 & ADJACENCY_MAX) as usize]
     }
 
+    /// Whether packets can go by this path and this way out.
+    #[inline]
+    pub(crate) fn is_alive(&self, path: PathId, adjacency: AdjacencyId) -> bool {
+        // Both are read in any case: to guess would cost more.
+        self.path(path).reasons.is_alive() & self.adjacency(adjacency).reasons.is_alive()
+    }
+
     /// As [`Self::adjacency`].
     #[inline]
     pub(crate) fn path(&self, id: PathId) -> &PathState {

@@ -405,12 +405,12 @@ impl Writer {
     /// How many members a group has.
     fn members_of(&self, id: GroupId) -> Result<usize, WriteError> {
         self.has_group(id)?;
-        Ok(self.shared.groups.get(id).ok_or(WriteError::UnknownGroup)?.header.count)
+        Ok(self.shared.groups.get(id).ok_or(WriteError::UnknownGroup)?.header().count)
     }
 
     /// Takes a removed group's id and lines back, now that nobody holds them.
     fn unlink_group(&mut self, id: u32) {
-        let members = self.shared.groups.get(GroupId(id)).map_or(0, |group| group.header.count);
+        let members = self.shared.groups.get(GroupId(id)).map_or(0, |group| group.header().count);
         if let Some(first) = self.shared.groups.link(GroupId(id), None) {
             self.lines.give_back(first, Groups::lines_for(members));
         }

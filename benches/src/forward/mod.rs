@@ -3,14 +3,10 @@
 
 pub mod rig;
 
-use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
-
-use nearhop::batch::BURST;
-use nearhop::packet::Meta;
+use nearhop::forward::Stage;
 use nearhop::time::Nanos;
 
-use self::rig::{Rig, Table};
+use self::rig::{Packets, Rig, Table};
 use crate::Wish;
 use crate::noise::Noise;
 use crate::report::{BenchError, Row};
@@ -22,68 +18,93 @@ pub fn run(wish: Wish<'_>, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut rig = Rig::new(&table);
     let rounds = (wish.repeat as usize).max(3);
     let mut rows = Vec::new();
-    for (traffic, flows) in [("one flow", 1), ("1,024 flows", 1 << 10), ("262,144 flows", 1 << 18)]
-    {
-        let packets = table.packets(flows);
-        let chunks: Vec<&[Vec<u8>]> = packets.chunks_exact(BURST).collect();
-        let mut stages = [(); 5].map(|()| Vec::with_capacity(rounds));
-        for _ in 0..rounds {
-            for (stage, samples) in stages.iter_mut().enumerate() {
-                samples.push(time(&mut rig, &chunks, stage));
-            }
-        }
-        let names =
-            ["copy in", "parse", "lookup", "lookup and select", "whole step, copy included"];
-        for (name, samples) in names.into_iter().zip(&stages) {
-            let summary = Summary::of(samples.iter().copied());
-            rows.push(Row::told(format!("{traffic}: {name}"), "ns", &summary));
-        }
+    for traffic in TRAFFIC {
+        let packets = table.packets(traffic.flows, traffic.apart);
+        time(&mut rig, &packets);
+        let samples: Vec<Cost> = (0..rounds).map(|_| time(&mut rig, &packets)).collect();
+        rows.extend(traffic.rows(&samples));
     }
     rows.push(Row::told("routes", "", &Summary::of([table.prefixes.len() as f64])));
     Ok(rows)
 }
 
-/// Nanoseconds for a packet of one pass over all chunks.
-fn time(rig: &mut Rig, chunks: &[&[Vec<u8>]], stage: usize) -> f64 {
-    let start = Nanos::now();
-    let mut passes = 0;
-    while passes * chunks.len() * BURST < PACKETS_MIN {
-        for chunk in chunks {
-            match stage {
-                0 => rig.fill(chunk),
-                1 => parse(chunk),
-                2 => lookup(rig, chunk, false),
-                3 => lookup(rig, chunk, true),
-                _ => rig.step(chunk),
-            }
-        }
-        passes += 1;
-    }
-    let packets = passes * chunks.len() * BURST;
-    Nanos::now().since(start).as_nanos() as f64 / packets as f64
+/// What packets come, and what the step may cost with them.
+struct Traffic {
+    name: &'static str,
+    flows: usize,
+    /// Bytes from a packet to the next, where they come from.
+    apart: usize,
+    /// Nanoseconds for a packet; `None` is told only.
+    target: Option<f64>,
+    /// The way in counts too: where nothing of a packet is in a cache, it is what waits for it.
+    with_copy: bool,
 }
 
-fn parse(chunk: &[Vec<u8>]) {
-    for packet in chunk {
-        let _ = black_box(Meta::parse(black_box(packet)));
-    }
-}
+const TRAFFIC: [Traffic; 4] = [
+    Traffic { name: "one flow", flows: 1, apart: 64, target: Some(8.0), with_copy: false },
+    Traffic { name: "1,024 flows", flows: 1 << 10, apart: 64, target: None, with_copy: false },
+    Traffic { name: "65,536 flows", flows: 1 << 16, apart: 64, target: None, with_copy: false },
+    Traffic { name: "cold", flows: 1 << 18, apart: 512, target: Some(30.0), with_copy: true },
+];
 
-/// Destination addresses are read from the packets' own bytes.
-fn lookup(rig: &mut Rig, chunk: &[Vec<u8>], select: bool) {
-    let online = rig.reader.online();
-    for packet in chunk {
-        let word = [packet[16], packet[17], packet[18], packet[19]];
-        let found = online.lookup(IpAddr::V4(Ipv4Addr::from(word)));
-        if select {
-            let flow =
-                nearhop_fib::FlowKey { dst: u128::from(u32::from_be_bytes(word)), ..rig.key };
-            black_box(online.select(found, flow.hash(0)));
+impl Traffic {
+    fn rows(&self, samples: &[Cost]) -> Vec<Row> {
+        let summary = |part: &dyn Fn(&Cost) -> f64| Summary::of(samples.iter().map(part));
+        let told = |name: &str, summary: &Summary| Row::told(format!("{}: {name}", self.name), "ns", summary);
+        let (name, whole) = if self.with_copy {
+            ("copy in and step", summary(&|cost| cost.copy_in + cost.step))
         } else {
-            black_box(found);
+            ("step", summary(&|cost| cost.step))
+        };
+        let mut whole_row = told(name, &whole);
+        if let Some(target) = self.target {
+            whole_row = whole_row.judged(format!("at most {target}"), whole.p50 <= target);
         }
+        let stages = [Stage::Admit, Stage::LookUp, Stage::Select, Stage::Send];
+        let stages = stages.into_iter().map(|stage| {
+            told(&format!("  {stage:?}"), &summary(&|cost| cost.stages[stage as usize]))
+        });
+        [whole_row, told("  copy in", &summary(&|cost| cost.copy_in))]
+            .into_iter()
+            .chain(stages)
+            .collect()
     }
 }
 
-/// A sample takes some milliseconds.
-const PACKETS_MIN: usize = 1 << 17;
+/// Nanoseconds for a packet.
+struct Cost {
+    copy_in: f64,
+    /// By itself, without a look at the clock inside.
+    step: f64,
+    stages: [f64; 4],
+}
+
+/// One pass over all packets, as often as it takes for some milliseconds.
+fn time(rig: &mut Rig, packets: &Packets) -> Cost {
+    let passes = PACKETS_MIN.div_ceil(packets.len());
+    let total = (passes * packets.len()) as f64;
+    let (mut copy_in, mut step, mut stages) = (0, 0, [0; 4]);
+    for _ in 0..passes {
+        for burst in packets.bursts() {
+            let start = Nanos::now();
+            rig.fill(burst.clone());
+            let filled = Nanos::now();
+            rig.step();
+            step += Nanos::now().since(filled).as_nanos();
+            copy_in += filled.since(start).as_nanos();
+        }
+        for burst in packets.bursts() {
+            rig.fill(burst);
+            let mut last = Nanos::now();
+            rig.step_watched(|stage| {
+                let now = Nanos::now();
+                stages[stage as usize] += now.since(last).as_nanos();
+                last = now;
+            });
+        }
+    }
+    let each = |nanos: u128| nanos as f64 / total;
+    Cost { copy_in: each(copy_in), step: each(step), stages: stages.map(each) }
+}
+
+const PACKETS_MIN: usize = 1 << 18;

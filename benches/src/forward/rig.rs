@@ -10,9 +10,11 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use flate2::read::MultiGzDecoder;
-use nearhop::batch::Batch;
+use nearhop::batch::{BURST, Batch};
 use nearhop::config::model::{Martians, ReversePath};
-use nearhop::forward::{PortEntry, ProbePorts, Snapshot, Snapshots, WorkerState, forward};
+use nearhop::forward::{
+    PortEntry, ProbePorts, Snapshot, Snapshots, Stage, WorkerState, forward_watched,
+};
 use nearhop::packet::build::Datagram;
 use nearhop::port::memory::MemoryPort;
 use nearhop::port::{EngineChoice, PortId};
@@ -55,8 +57,7 @@ impl Table {
         let mut random = SEED;
         (0..count)
             .map(|_| {
-                random =
-                    random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                random = next_random(random);
                 let (addr, len) = v4[(random >> 33) as usize % v4.len()];
                 let host = ((random as u32) >> 1).checked_shr(len).unwrap_or(0);
                 Ipv4Addr::from_bits(addr | host)
@@ -64,19 +65,38 @@ impl Table {
             .collect()
     }
 
-    /// Packets of 64 bytes, at least a burst, each with a buffer of its own, of so many flows.
-    pub fn packets(&self, flows: usize) -> Vec<Vec<u8>> {
-        let count = flows.max(nearhop::batch::BURST).next_multiple_of(nearhop::batch::BURST);
+    /// UDP packets of 64 bytes, of so many flows, at least a burst; each `apart` bytes from the next.
+    pub fn packets(&self, flows: usize, apart: usize) -> Packets {
+        let count = flows.max(BURST).next_multiple_of(BURST);
         let to = self.addresses(flows);
-        let packet = |index: usize| {
+        let mut bytes = vec![0; count * apart];
+        for (index, packet) in bytes.chunks_exact_mut(apart).enumerate() {
             let src = SocketAddr::from(([10, 0, 0, 2], 1024 + (index % flows % 50_000) as u16));
             let dst = SocketAddr::from((to[index % flows], 53));
-            let mut bytes = vec![0; 64];
             let datagram = Datagram { src, dst, ttl: 64, payload: &[0x5a; 36] };
-            assert_eq!(datagram.write(&mut bytes), Some(64));
-            bytes
-        };
-        (0..count).map(packet).collect()
+            assert_eq!(datagram.write(packet), Some(PACKET_LEN));
+        }
+        Packets { bytes, apart }
+    }
+}
+
+/// Packets that come one after the other.
+pub struct Packets {
+    bytes: Vec<u8>,
+    apart: usize,
+}
+
+impl Packets {
+    /// How many.
+    #[allow(clippy::len_without_is_empty, reason = "there is a burst at least")]
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.apart
+    }
+
+    /// As they come to a worker.
+    pub fn bursts(&self) -> impl Iterator<Item = impl Iterator<Item = &[u8]> + Clone> {
+        let bursts = self.bytes.chunks_exact(self.apart * BURST);
+        bursts.map(|burst| burst.chunks_exact(self.apart).map(|packet| &packet[..PACKET_LEN]))
     }
 }
 
@@ -116,7 +136,7 @@ impl Rig {
     }
 
     /// Copies a burst into the batch, as a port's read does.
-    pub fn fill(&mut self, burst: &[Vec<u8>]) {
+    pub fn fill<'a>(&mut self, burst: impl Iterator<Item = &'a [u8]>) {
         self.batch.clear();
         self.batch.from_port(PortId(0));
         for packet in burst {
@@ -124,20 +144,29 @@ impl Rig {
         }
     }
 
-    /// The whole step.
+    /// The whole step, of the burst that was copied in.
+    pub fn step(&mut self) {
+        self.step_watched(|_| ());
+    }
+
+    /// As [`Self::step`]; `done` is told of each stage.
     ///
     /// # Panics
     /// A packet was not forwarded: then something else would have been measured.
-    pub fn step(&mut self, burst: &[Vec<u8>]) {
-        self.fill(burst);
+    #[inline]
+    pub fn step_watched(&mut self, done: impl FnMut(Stage)) {
         let Self { reader, snapshots, state, batch, .. } = self;
         let mut online = reader.online();
-        forward(batch, &online, snapshots, state, Nanos(1));
-        assert_eq!(batch.transmissions().count(), burst.len());
+        forward_watched(batch, &online, snapshots, state, Nanos(1), done);
+        assert_eq!(batch.transmissions().len(), batch.len());
         online.quiescent();
         drop(online);
         self.state.first_packets.clear();
     }
+}
+
+fn next_random(random: u64) -> u64 {
+    random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f)
 }
 
 fn groups(writer: &mut Writer) -> Vec<GroupId> {
@@ -186,11 +215,14 @@ fn snapshot() -> Snapshot {
         hash_seed: 0,
         address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         address_v6: None,
-        directed_broadcasts: Vec::new(),
+        directed_broadcasts: (0..=SITES).map(|port| Ipv4Addr::new(10, port as u8, 0, 255)).collect(),
         probe_ports: ProbePorts { first: 49_152, last: 65_535 },
         busy_poll: std::time::Duration::ZERO,
     }
 }
+
+/// Bytes of an IP packet.
+const PACKET_LEN: usize = 64;
 
 const SITES: u16 = 8;
 const GROUPS: usize = 64;

@@ -3,7 +3,7 @@
 use loom::thread;
 use nearhop_fib::{FlowHash, Handle, IpPrefix, Online};
 
-pub const FLOW: FlowHash = FlowHash { site: 1, link: 2 };
+pub const FLOW: FlowHash = FlowHash { site: 1, label: 2 };
 
 pub fn model(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();

@@ -154,21 +154,23 @@ impl Batch {
         let first = self.taken;
         for (buffer, len) in (first..BURST).zip(lens) {
             let Some(len) = len else { continue };
-            let start = buffer * STRIDE + HEADROOM - OFFLOAD_LEN;
-            let header = self.bytes[start..].first_chunk().copied().unwrap_or_default();
-            let len = len.min(OFFLOAD_LEN + PACKET_MAX);
+            let start = buffer * STRIDE + HEADROOM;
+            let header = &self.bytes[start - OFFLOAD_LEN..];
+            let header = header.first_chunk().copied().unwrap_or_default();
             // What is shorter than the header is no packet: the step counts it as cut short.
-            self.put_slot(buffer, len.saturating_sub(OFFLOAD_LEN), Offload::from_bytes(header));
+            self.note_slot(start as u32, len.saturating_sub(OFFLOAD_LEN), header);
             self.taken = buffer + 1;
         }
     }
 
     /// Copies one packet in. `false` without room, or if it is larger than any IP packet.
+    #[inline]
     pub fn push(&mut self, packet: &[u8]) -> bool {
         self.push_frame(packet, Offload::NONE)
     }
 
     /// Copies in one packet of which something was left out. `false` as in [`Self::push`].
+    #[inline]
     pub fn push_frame(&mut self, packet: &[u8], offload: Offload) -> bool {
         if self.room() == 0 || packet.len() > PACKET_MAX {
             return false;
@@ -190,25 +192,27 @@ impl Batch {
         self.slots.is_empty()
     }
 
-    /// Packet `index`: its slot and bytes.
+    /// Packet `index`: where it came in and what it is, and its bytes.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
-    pub fn packet(&self, index: usize) -> (Slot, &[u8]) {
-        let slot = self.slots[index];
+    #[inline]
+    pub fn packet(&self, index: usize) -> (&Slot, &[u8]) {
+        let slot = &self.slots[index];
         (slot, &self.bytes[slot.range()])
     }
 
-    /// As [`Self::packet`], to change.
+    /// As [`Self::packet`], with bytes to change.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
-    pub fn packet_mut(&mut self, index: usize) -> (Slot, &mut [u8]) {
-        let slot = self.slots[index];
+    #[inline]
+    pub fn packet_mut(&mut self, index: usize) -> (&Slot, &mut [u8]) {
+        let slot = &self.slots[index];
         (slot, &mut self.bytes[slot.range()])
     }
 
-    /// Where packet `index` came in, and what it is.
+    /// As [`Self::packet`], without the bytes.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
@@ -235,7 +239,19 @@ impl Batch {
         }
     }
 
+    /// As [`Self::settle`], of a packet of which nothing was left out.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Self::len`].
+    #[inline]
+    pub fn settle_whole(&mut self, index: usize, len: usize) {
+        let slot = &mut self.slots[index];
+        slot.len = slot.len.min(len as u32);
+        slot.shape = Shape { segments: 1, segment_len: slot.len, headers_len: 0 };
+    }
+
     /// Packet `index` leaves by `port`.
+    #[inline]
     pub fn transmit(&mut self, index: usize, port: PortId, path: Option<PathId>, verdict: Verdict) {
         let place = Place::Slot(index as u32);
         self.transmissions.push(Transmission { port, path, verdict, place });
@@ -273,7 +289,7 @@ impl Batch {
     }
 
     /// What is to be sent, in order, with the bytes.
-    pub fn transmissions(&self) -> impl Iterator<Item = (Transmission, &[u8])> {
+    pub fn transmissions(&self) -> impl ExactSizeIterator<Item = (Transmission, &[u8])> {
         self.transmissions.iter().map(|&sent| (sent, self.frame(sent.place).packet()))
     }
 
@@ -319,14 +335,22 @@ impl Batch {
         }
     }
 
+    #[inline]
     fn put_slot(&mut self, buffer: usize, len: usize, offload: Offload) {
         let start = (buffer * STRIDE + HEADROOM) as u32;
-        let shape = Shape { segments: 1, segment_len: len as u32, headers_len: 0 };
+        let header = offload.to_bytes();
+        self.bytes[start as usize - OFFLOAD_LEN..start as usize].copy_from_slice(&header);
+        self.note_slot(start, len, header);
+    }
+
+    /// The buffer at `start` holds a packet, and its header before it.
+    #[inline]
+    fn note_slot(&mut self, start: u32, len: usize, header: [u8; OFFLOAD_LEN]) {
+        let is_plain = header == [0; OFFLOAD_LEN];
+        let offload = if is_plain { Offload::NONE } else { Offload::from_bytes(header) };
         let len = len.min(PACKET_MAX) as u32;
-        let bytes = offload.to_bytes();
-        let is_plain = bytes == [0; OFFLOAD_LEN];
+        let shape = Shape { segments: 1, segment_len: len, headers_len: 0 };
         self.slots.push(Slot { port: self.port, offload, shape, is_plain, joined: 0, start, len });
-        self.bytes[start as usize - OFFLOAD_LEN..start as usize].copy_from_slice(&bytes);
     }
 
     /// Also in front of the packet's bytes, where a device finds it.
@@ -381,7 +405,8 @@ impl Slot {
         self.is_plain
     }
 
-    fn range(self) -> std::ops::Range<usize> {
+    #[inline]
+    fn range(&self) -> std::ops::Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
     }
 }

@@ -16,8 +16,10 @@ use crate::verdict::Verdict;
 impl Step<'_> {
     /// Tells the sender of packet `index`, if the rules and the rate limits allow it. Too-big errors
     /// have a bucket of their own: a flood of expiring TTLs must not make a path-MTU black hole.
-    pub(super) fn answer(&mut self, batch: &mut Batch, index: usize, meta: &Meta, kind: ErrorKind) {
-        if !error::may_answer(kind, batch.packet(index).1, meta) {
+    pub(super) fn answer(&mut self, batch: &mut Batch, index: usize, kind: ErrorKind) {
+        let packet = batch.packet(index).1;
+        let Ok(meta) = Meta::parse(packet) else { return };
+        if !error::may_answer(kind, packet, &meta) {
             return;
         }
         let bucket = match kind {
@@ -28,7 +30,7 @@ impl Step<'_> {
             self.state.counters.errors_limited += 1;
             return;
         }
-        let Some((port, source)) = self.way_back(meta) else {
+        let Some((port, source)) = self.way_back(&meta) else {
             self.state.counters.errors_unroutable += 1;
             return;
         };
@@ -62,11 +64,11 @@ impl Step<'_> {
     /// port's, else the router's own.
     fn way_back(&mut self, meta: &Meta) -> Option<(PortId, IpAddr)> {
         let group = self.fib.lookup(meta.src);
-        let mut back = *meta;
-        std::mem::swap(&mut back.flow.src, &mut back.flow.dst);
-        std::mem::swap(&mut back.flow.src_port, &mut back.flow.dst_port);
-        let seed = self.snapshots.load().hash_seed;
-        let selected = self.choose(group, &back, seed);
+        let mut back = meta.flow;
+        std::mem::swap(&mut back.src, &mut back.dst);
+        std::mem::swap(&mut back.src_port, &mut back.dst_port);
+        let flow = back.hash(self.snapshots.load().hash_seed);
+        let selected = self.fib.select_by(group, |spread| self.state.hash(flow, spread));
         let Selected::Member { adjacency, .. } = selected else { return None };
         let port = PortId(self.fib.port(adjacency)?);
         let snapshot = self.snapshots.load();

@@ -1,7 +1,7 @@
 //! Packets too large for the way out whose sender lets them be cut.
 #![forbid(unsafe_code)]
 
-use super::{Step, Way};
+use super::{Step, Way, segments};
 use crate::batch::{Batch, MadeRoom, Transmission};
 use crate::packet::fragment::Fragments;
 use crate::packet::offload::segment::Segments;
@@ -11,12 +11,12 @@ impl Step<'_> {
     /// All fragments or none: a datagram of which one is missing is worth nothing. A superframe is
     /// taken apart first, and each of its segments is cut; what was left out of it is done before.
     pub(super) fn send_fragments(&mut self, batch: &mut Batch, index: usize, way: Way) {
-        let (slot, _) = batch.packet(index);
+        let offload = batch.slot(index).offload;
+        let segments = segments(batch, index);
         let (packet, mut room) = batch.packet_and_room(index);
-        let segments = u64::from(slot.shape.segments);
         let piece = Transmission::template(way.port, Some(way.path), Verdict::FragmentSent);
         let mut segment = std::mem::take(&mut self.state.segment_buffer);
-        let cut = Segments::plan(packet, slot.offload).map_err(|_| Verdict::BadFragment);
+        let cut = Segments::plan(packet, offload).map_err(|_| Verdict::BadFragment);
         let cut = cut
             .and_then(|plan| self.cut(&plan, usize::from(way.mtu), &mut segment, &mut room, piece));
         self.state.segment_buffer = segment;

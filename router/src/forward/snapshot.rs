@@ -25,8 +25,8 @@ pub struct Snapshot {
     pub address_v4: Option<Ipv4Addr>,
     /// As `address_v4`.
     pub address_v6: Option<Ipv6Addr>,
-    /// The broadcast addresses of connected networks, sorted.
-    pub directed_broadcasts: Vec<Ipv4Addr>,
+    /// The broadcast addresses of connected networks.
+    pub directed_broadcasts: Broadcasts,
     /// UDP ports that belong to the prober.
     pub probe_ports: ProbePorts,
     /// How long a worker that has nothing to do looks again before it sleeps.
@@ -54,6 +54,42 @@ pub struct PortEntry {
     pub join: bool,
 }
 
+/// Broadcast addresses of networks (RFC 922).
+#[derive(Clone, Debug)]
+pub struct Broadcasts {
+    sorted: Vec<Ipv4Addr>,
+    /// The bits that all of them have: what lacks one is none, as are nearly all addresses.
+    common: u32,
+}
+
+impl Broadcasts {
+    /// Whether `addr` is one.
+    #[inline]
+    pub fn has(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) if addr.to_bits() & self.common == self.common => {
+                self.sorted.binary_search(&addr).is_ok()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Default for Broadcasts {
+    fn default() -> Self {
+        [].into_iter().collect()
+    }
+}
+
+impl FromIterator<Ipv4Addr> for Broadcasts {
+    fn from_iter<I: IntoIterator<Item = Ipv4Addr>>(addrs: I) -> Self {
+        let mut sorted: Vec<Ipv4Addr> = addrs.into_iter().collect();
+        sorted.sort_unstable();
+        let common = sorted.iter().fold(u32::MAX, |common, addr| common & addr.to_bits());
+        Self { sorted, common }
+    }
+}
+
 /// A range of UDP ports, ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProbePorts {
@@ -76,15 +112,6 @@ impl Snapshot {
     #[inline]
     pub fn port(&self, id: PortId) -> Option<&PortEntry> {
         self.ports.get(usize::from(id.0))?.as_ref()
-    }
-
-    /// Whether `addr` is the broadcast address of a connected network.
-    #[inline]
-    pub fn is_directed_broadcast(&self, addr: IpAddr) -> bool {
-        match addr {
-            IpAddr::V4(addr) => self.directed_broadcasts.binary_search(&addr).is_ok(),
-            IpAddr::V6(_) => false,
-        }
     }
 
     /// Every port and its id.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nearhop_fib::PathId;
+use nearhop_fib::{Fib, FlowHash, PathId, Spread};
 
+use super::admit::Admitted;
 use super::limit::TokenBucket;
 use crate::batch::PACKET_MAX;
 use crate::time::Nanos;
@@ -20,15 +21,36 @@ pub struct WorkerState {
     pub first_packets: Vec<FirstPacket>,
     pub(super) too_big_errors: TokenBucket,
     pub(super) other_errors: TokenBucket,
-    pub(super) packets_spread: u64,
-    /// Makes workers spread packets differently.
-    pub(super) salt: u64,
+    /// Of the batch that is under way.
+    pub(super) admitted: Admitted,
+    spreader: Spreader,
     pub(super) fragment_buffer: Box<[u8]>,
     /// One segment of a superframe.
     pub(super) segment_buffer: Box<[u8]>,
     changes: Arc<AtomicU64>,
     change_seen: u64,
     paths_seen: Vec<u64>,
+}
+
+/// Spreads packets one by one, where that is asked for.
+struct Spreader {
+    count: u64,
+    /// Makes workers spread packets differently.
+    salt: u64,
+}
+
+impl Spreader {
+    #[inline]
+    fn hash(&mut self, flow: FlowHash, spread: Spread) -> FlowHash {
+        match spread {
+            Spread::Flow => flow,
+            Spread::Packet => {
+                self.count += 1;
+                // The flow's hash has the configured seed in it.
+                FlowHash::of_packet(self.count, flow.site ^ self.salt)
+            }
+        }
+    }
 }
 
 /// The first packet that left by a path since something last changed.
@@ -49,13 +71,34 @@ impl WorkerState {
             first_packets: Vec::with_capacity(FIRST_PACKETS_MAX),
             too_big_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
             other_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
-            packets_spread: 0,
-            salt: index as u64,
+            admitted: Admitted::new(),
+            spreader: Spreader { count: 0, salt: index as u64 },
             fragment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
             segment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
             changes,
             change_seen: u64::MAX,
             paths_seen: Vec::new(),
+        }
+    }
+
+    /// Chooses a member for each packet that was admitted.
+    pub(super) fn select_all(&mut self, fib: &Fib) {
+        let Self { admitted, spreader, .. } = self;
+        admitted.select(fib, |flow, spread| spreader.hash(flow, spread));
+    }
+
+    /// What a packet's member is chosen by.
+    #[inline]
+    pub(super) fn hash(&mut self, flow: FlowHash, spread: Spread) -> FlowHash {
+        self.spreader.hash(flow, spread)
+    }
+
+    /// Looks whether something changed since the last batch: then packets are the first again.
+    pub(super) fn follow_changes(&mut self) {
+        let change = self.changes.load(Ordering::Acquire);
+        if change != self.change_seen {
+            self.change_seen = change;
+            self.paths_seen.fill(0);
         }
     }
 
@@ -65,23 +108,28 @@ impl WorkerState {
     pub(super) fn note_path(&mut self, path: PathId, packets: u64, bytes: usize, now: Nanos) {
         let index = path.0 as usize;
         if self.counters.paths.len() <= index {
-            self.counters.paths.resize(index + 1, PathCount::default());
-            self.paths_seen.resize(index / 64 + 1, 0);
+            self.make_room(index);
         }
         let count = &mut self.counters.paths[index];
         count.packets += packets;
         count.bytes += bytes as u64;
-        let change = self.changes.load(Ordering::Acquire);
-        if change != self.change_seen {
-            self.change_seen = change;
-            self.paths_seen.fill(0);
+        let (seen, bit) = (&mut self.paths_seen[index / 64], 1 << (index % 64));
+        if *seen & bit == 0 {
+            *seen |= bit;
+            self.note_first(path, now);
         }
-        let bit = 1 << (index % 64);
-        if self.paths_seen[index / 64] & bit == 0 {
-            self.paths_seen[index / 64] |= bit;
-            if self.first_packets.len() < FIRST_PACKETS_MAX {
-                self.first_packets.push(FirstPacket { path, t: now });
-            }
+    }
+
+    #[cold]
+    fn make_room(&mut self, index: usize) {
+        self.counters.paths.resize(index + 1, PathCount::default());
+        self.paths_seen.resize(index / 64 + 1, 0);
+    }
+
+    #[cold]
+    fn note_first(&mut self, path: PathId, t: Nanos) {
+        if self.first_packets.len() < FIRST_PACKETS_MAX {
+            self.first_packets.push(FirstPacket { path, t });
         }
     }
 }

@@ -161,7 +161,7 @@ fn snapshot() -> Snapshot {
         hash_seed: 7,
         address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         address_v6: None,
-        directed_broadcasts: vec![Ipv4Addr::new(10, 0, 0, 255)],
+        directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
         probe_ports: ProbePorts { first: 49_152, last: 65_535 },
         busy_poll: std::time::Duration::ZERO,
     }

@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-/// A running one's complement sum of 16-bit words.
+/// A running one's complement sum of 16-bit words, in the host's byte order until it is asked for: the
+/// sum of swapped words is the swapped sum (RFC 1071 section 2).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sum(u64);
 
@@ -23,23 +24,26 @@ impl Sum {
     pub fn bytes(self, bytes: &[u8]) -> Self {
         // 2^16 is 1 modulo 2^16 - 1, so wider words have the same sum once folded.
         let (words, rest) = bytes.as_chunks::<4>();
-        let sum = words.iter().fold(self.0, |sum, word| sum + u64::from(u32::from_be_bytes(*word)));
+        let sum = words.iter().fold(self.0, |sum, word| sum + u64::from(u32::from_ne_bytes(*word)));
+        if rest.is_empty() {
+            return Self(sum);
+        }
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
-        Self(sum + u64::from(u32::from_be_bytes(last)))
+        Self(sum + u64::from(u32::from_ne_bytes(last)))
     }
 
     /// Adds 32 bits.
     #[inline]
     #[must_use]
     pub const fn word32(self, word: u32) -> Self {
-        Self(self.0 + word as u64)
+        Self(self.0 + word.to_be() as u64)
     }
 
     /// What goes into the checksum field, that field having been summed as zero.
     #[inline]
     pub const fn checksum(self) -> u16 {
-        !self.folded()
+        !u16::from_be(self.folded())
     }
 
     /// Whether the sum, the checksum field included, fits.

@@ -52,7 +52,7 @@ impl<'a> Ipv6<'a> {
     /// Flow label, 20 bits.
     #[inline]
     pub const fn flow_label(&self) -> u32 {
-        be32(self.header, 0) & 0x000f_ffff
+        be32(self.header, 0) & FLOW_LABEL
     }
 
     /// Bytes after the fixed header, as the header says.
@@ -264,6 +264,8 @@ pub const EXTENSIONS_MAX: usize = 8;
 /// Hop-by-hop options looked at in one packet.
 const OPTIONS_MAX: usize = 16;
 
+/// In the first 32 bits.
+pub(super) const FLOW_LABEL: u32 = 0x000f_ffff;
 pub(super) const PAYLOAD_LEN: usize = 4;
 pub(super) const NEXT_HEADER: usize = 6;
 pub(super) const HOP_LIMIT: usize = 7;

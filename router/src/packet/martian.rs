@@ -35,6 +35,20 @@ pub fn destination_verdict(address: IpAddr, martians: Martians) -> Option<Verdic
     }
 }
 
+/// Whether [`source_verdict`] and [`destination_verdict`] have nothing to say about an address, unless
+/// `martians` is strict. May be `false` of some about which they have nothing to say.
+#[inline]
+pub fn is_ordinary(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let first = address.octets()[0];
+            (1..224).contains(&first) & (first != 127) & (first != 169)
+        }
+        // Global unicast (RFC 4291 section 2.4): what is given out today.
+        IpAddr::V6(address) => address.octets()[0] >> 5 == 1,
+    }
+}
+
 /// What is special about an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
@@ -196,6 +210,20 @@ mod tests {
             assert_eq!(source_verdict(address, Strict), None, "{address}");
             assert_eq!(destination_verdict(address, Strict), None, "{address}");
         }
+    }
+
+    #[test]
+    fn an_ordinary_address_is_in_no_block_but_strict_ones() {
+        let v4 = (0..=u16::MAX).map(|high| Ipv4Addr::new((high >> 8) as u8, high as u8, 1, 1).into());
+        let v6 = (0..=u16::MAX).map(|high| Ipv6Addr::new(high, 0, 0, 0, 0, 0, 0, 1).into());
+        let addresses: Vec<IpAddr> = v4.chain(v6).collect();
+        let ordinary = addresses.iter().filter(|address| is_ordinary(**address));
+        let ordinary: Vec<&IpAddr> = ordinary.collect();
+        for address in &ordinary {
+            assert_eq!(source_verdict(**address, Default), None, "{address}");
+            assert_eq!(destination_verdict(**address, Default), None, "{address}");
+        }
+        assert_eq!(ordinary.len(), 221 * 256 + 0x2000);
     }
 
     fn rank(level: Martians) -> u8 {

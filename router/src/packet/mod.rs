@@ -5,7 +5,8 @@
 //! A packet that fails a check is answered with the [`Verdict`](crate::verdict::Verdict) it is
 //! dropped and counted by.
 //!
-//! * [`Meta::parse`] and [`decrement_ttl`] are the fast path: one pass over the headers.
+//! * [`Meta::parse`] and [`decrement_ttl`]: what forwarding needs, in one pass over the headers; and
+//!   [`Plain`], for packets like nearly all.
 //! * [`ipv4`], [`ipv6`], [`icmp`], [`icmpv6`], [`udp`], [`tcp`]: views, one protocol a file.
 //! * [`checksum`]: the Internet checksum, whole and incremental.
 //! * [`martian`]: addresses that are never forwarded.
@@ -26,6 +27,7 @@ pub mod ipv6;
 pub mod martian;
 mod meta;
 pub mod offload;
+mod plain;
 pub mod quote;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -33,6 +35,7 @@ pub mod tcp;
 pub mod udp;
 
 pub use meta::{Fragment, Meta, decrement_ttl};
+pub use plain::Plain;
 pub use quote::{Quoted, quoted};
 
 /// IP protocol numbers that this module looks into.

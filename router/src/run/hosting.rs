@@ -102,7 +102,7 @@ impl Hosting {
         self.host.poll(now);
         self.checker.poll(now, &mut self.host);
         self.host.poll(now);
-        self.send(now);
+        self.send();
         let mut verdicts = Vec::new();
         while let Some(event) = self.checker.poll_event() {
             if let Some(&(path, index)) = self.checks.get(&event.check) {
@@ -122,7 +122,7 @@ impl Hosting {
         &self.state.counters
     }
 
-    fn send(&mut self, now: Nanos) {
+    fn send(&mut self) {
         // Also with nothing to send: an old snapshot keeps the devices of removed ports open.
         self.snapshots.load();
         let online = self.reader.online();
@@ -141,7 +141,6 @@ impl Hosting {
                     &online,
                     &mut self.snapshots,
                     &mut self.state,
-                    now,
                 ),
             }
             let snapshot = self.snapshots.load();

@@ -332,7 +332,7 @@ impl Node {
         self.tcp.poll(now, &mut self.host);
         self.take_tcp_verdicts();
         while let Some(out) = self.host.poll_transmit() {
-            self.plane.originate(now, &out.packet, out.pin);
+            self.plane.originate(&out.packet, out.pin);
         }
     }
 

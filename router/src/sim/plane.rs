@@ -46,11 +46,11 @@ impl Plane {
     }
 
     /// Sends a packet of the host stack: out of the port it is pinned to, else where the FIB says.
-    pub(super) fn originate(&mut self, now: Nanos, packet: &[u8], pin: Option<PortId>) {
+    pub(super) fn originate(&mut self, packet: &[u8], pin: Option<PortId>) {
         self.batch.clear();
         let Self { reader, snapshots, state, batch } = self;
         match pin {
-            None => originate(packet, batch, &reader.online(), snapshots, state, now),
+            None => originate(packet, batch, &reader.online(), snapshots, state),
             Some(port) => {
                 state.counters.originated += 1;
                 if !batch.transmit_copy(packet, port, None, Verdict::Originate) {

@@ -30,7 +30,7 @@ pub use self::ports::{Fault, PortState, ReloadError};
 use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::config::Config;
 use crate::event::{EventKind, Family, MoveCause};
-use crate::forward::{FirstPacket, ProbePorts, Snapshot};
+use crate::forward::{Broadcasts, FirstPacket, ProbePorts, Snapshot};
 use crate::port::{Port, PortId};
 use crate::probe::SOURCE_PORTS;
 use crate::time::Nanos;
@@ -129,7 +129,7 @@ impl Core {
             hash_seed: 0,
             address_v4: None,
             address_v6: None,
-            directed_broadcasts: Vec::new(),
+            directed_broadcasts: Broadcasts::default(),
             probe_ports: ProbePorts { first: *SOURCE_PORTS.start(), last: *SOURCE_PORTS.end() },
             busy_poll: Duration::ZERO,
         }

@@ -12,7 +12,7 @@ use super::numbers::PORTS_MAX;
 use super::{Core, Orders};
 use crate::config::{Config, model};
 use crate::event::EventKind;
-use crate::forward::{PortEntry, Snapshot};
+use crate::forward::{Broadcasts, PortEntry, Snapshot};
 use crate::port::gone::GonePort;
 use crate::port::{EngineChoice, Port, PortId};
 use crate::probe::MAX_CHECKS;
@@ -328,17 +328,13 @@ fn entry(state: &PortState) -> PortEntry {
 }
 
 /// RFC 2644: not forwarded. Networks of two addresses or one have none (RFC 3021).
-fn directed_broadcasts(config: &Config) -> Vec<Ipv4Addr> {
+fn directed_broadcasts(config: &Config) -> Broadcasts {
     let networks = config.ports.iter().flat_map(|port| &port.addresses);
-    let mut found: Vec<Ipv4Addr> = networks
-        .filter_map(|network| match network {
-            IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),
-            _ => None,
-        })
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    found
+    let broadcasts = networks.filter_map(|network| match network {
+        IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),
+        _ => None,
+    });
+    broadcasts.collect()
 }
 
 pub(super) fn is_link_local(ip: IpAddr) -> bool {

@@ -1,0 +1,229 @@
+//! Which packets of a batch may be forwarded, and where the FIB leads them.
+#![forbid(unsafe_code)]
+#![allow(clippy::inline_always, reason = "families are told apart where an address is read")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
+
+use super::{Counters, Snapshot, segments};
+use crate::batch::{BURST, Batch};
+use crate::config::model::{Martians, ReversePath};
+use crate::packet::{Meta, Plain};
+use crate::packet::martian::{destination_verdict, is_ordinary, source_verdict};
+use crate::port::PortId;
+use crate::verdict::Verdict;
+
+/// The packets of one batch that may be forwarded, in order. A worker has one, for it costs too much
+/// to clear for each batch.
+pub(super) struct Admitted {
+    count: usize,
+    passed: [Passed; BURST],
+    groups: [GroupId; BURST],
+    chosen: [Selected; BURST],
+    v4: Family<Ipv4Addr>,
+    v6: Family<Ipv6Addr>,
+}
+
+/// What is kept of a packet that was admitted. Whatever else is seldom needed, and then read again
+/// from the packet: to carry it along for each costs as much as to find it out.
+#[derive(Clone, Copy)]
+pub(super) struct Passed {
+    /// Which packet of the batch.
+    pub(super) index: usize,
+    pub(super) flow: FlowHash,
+}
+
+impl Admitted {
+    pub(super) fn new() -> Self {
+        let nobody = Passed { index: 0, flow: FlowHash { site: 0, label: 0 } };
+        Self {
+            count: 0,
+            passed: [nobody; BURST],
+            groups: [GroupId::NONE; BURST],
+            chosen: [Selected::NoRoute; BURST],
+            v4: Family::new(Ipv4Addr::UNSPECIFIED),
+            v6: Family::new(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Each with what becomes of it and the group it was led to.
+    #[inline]
+    pub(super) fn get(&self, place: usize) -> (Passed, Selected, GroupId) {
+        (self.passed[place], self.chosen[place], self.groups[place])
+    }
+
+    /// Checks every packet of `batch`; those that do not pass are counted.
+    pub(super) fn fill(&mut self, batch: &mut Batch, gate: &Gate<'_>, counters: &mut Counters) {
+        (self.count, self.v4.count, self.v6.count) = (0, 0, 0);
+        let mut received = 0;
+        for index in 0..batch.len() {
+            let verdict = self.admit(batch, index, gate);
+            let segments = segments(batch, index);
+            received += segments;
+            if let Err(verdict) = verdict {
+                counters.count_all(verdict, segments);
+            }
+        }
+        counters.received += received;
+    }
+
+    #[inline(always)]
+    fn admit(&mut self, batch: &mut Batch, index: usize, gate: &Gate<'_>) -> Result<(), Verdict> {
+        let (slot, bytes) = batch.packet(index);
+        let (is_whole, port) = (slot.is_plain(), slot.port);
+        if is_whole && let Some(plain) = Plain::<Ipv4Addr>::parse(bytes) {
+            batch.settle_whole(index, plain.len);
+            gate.pass(plain.src.into(), plain.dst.into(), port)?;
+            self.add(index, plain.dst.into(), plain.flow.hash(gate.seed));
+        } else if is_whole && let Some(plain) = Plain::<Ipv6Addr>::parse(bytes) {
+            batch.settle_whole(index, plain.len);
+            gate.pass(plain.src.into(), plain.dst.into(), port)?;
+            self.add(index, plain.dst.into(), plain.flow.hash(gate.seed));
+        } else {
+            return self.admit_any(batch, index, gate);
+        }
+        Ok(())
+    }
+
+    /// A packet with options, a fragment, an ICMP message, one of which something was left out, or a
+    /// bad one.
+    #[inline(never)]
+    fn admit_any(
+        &mut self,
+        batch: &mut Batch,
+        index: usize,
+        gate: &Gate<'_>,
+    ) -> Result<(), Verdict> {
+        let (slot, bytes) = batch.packet(index);
+        let meta = Meta::parse(bytes)?;
+        let shape = slot.offload.check(&bytes[..meta.len], &meta)?;
+        let port = slot.port;
+        batch.settle(index, meta.len, shape);
+        gate.pass(meta.src, meta.dst, port)?;
+        self.add(index, meta.dst, meta.flow.hash(gate.seed));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn add(&mut self, index: usize, dst: IpAddr, flow: FlowHash) {
+        match dst {
+            IpAddr::V4(addr) => self.v4.add(self.count, addr),
+            IpAddr::V6(addr) => self.v6.add(self.count, addr),
+        }
+        self.passed[self.count] = Passed { index, flow };
+        self.count += 1;
+    }
+
+    /// Finds the groups that destinations lead to, and has their memory fetched.
+    pub(super) fn look_up(&mut self, fib: &Online<'_>) {
+        self.v4.look_up(&mut self.groups, |addrs, found| fib.lookup_batch_v4(addrs, found));
+        self.v6.look_up(&mut self.groups, |addrs, found| fib.lookup_batch_v6(addrs, found));
+        for &group in &self.groups[..self.count] {
+            fib.fetch_group(group);
+        }
+    }
+
+    /// Chooses a member for each; `hash` says what by.
+    #[inline]
+    pub(super) fn select(&mut self, fib: &Fib, mut hash: impl FnMut(FlowHash, Spread) -> FlowHash) {
+        let Self { passed, groups, chosen, count, .. } = self;
+        let passed = &passed[..*count];
+        fib.select_batch(
+            &groups[..*count],
+            |place, spread| hash(passed[place].flow, spread),
+            &mut chosen[..*count],
+        );
+    }
+}
+
+/// The destinations of one family, and whose they are.
+struct Family<A> {
+    count: usize,
+    addrs: [A; BURST],
+    places: [u8; BURST],
+    found: [GroupId; BURST],
+}
+
+impl<A: Copy> Family<A> {
+    fn new(nowhere: A) -> Self {
+        let (addrs, places) = ([nowhere; BURST], [0; BURST]);
+        Self { count: 0, addrs, places, found: [GroupId::NONE; BURST] }
+    }
+
+    #[inline]
+    fn add(&mut self, place: usize, addr: A) {
+        self.addrs[self.count] = addr;
+        self.places[self.count] = place as u8;
+        self.count += 1;
+    }
+
+    fn look_up(&mut self, groups: &mut [GroupId; BURST], all: impl FnOnce(&[A], &mut [GroupId])) {
+        let (addrs, found) = (&self.addrs[..self.count], &mut self.found[..self.count]);
+        if addrs.is_empty() {
+            return;
+        }
+        all(addrs, found);
+        for (&place, &group) in self.places.iter().zip(&*found) {
+            groups[usize::from(place)] = group;
+        }
+    }
+}
+
+/// What packets are checked against.
+pub(super) struct Gate<'a> {
+    fib: &'a Fib,
+    snapshot: &'a Snapshot,
+    seed: u64,
+    is_strict: bool,
+}
+
+impl<'a> Gate<'a> {
+    pub(super) fn new(fib: &'a Fib, snapshot: &'a Snapshot) -> Self {
+        let is_strict = snapshot.martians == Martians::Strict;
+        Self { fib, snapshot, seed: snapshot.hash_seed, is_strict }
+    }
+
+    /// Checks a packet's addresses, and whether it may come in by this port.
+    #[inline(always)]
+    fn pass(&self, src: IpAddr, dst: IpAddr, port: PortId) -> Result<(), Verdict> {
+        if self.is_strict || !(is_ordinary(src) & is_ordinary(dst)) {
+            self.pass_odd(src, dst)?;
+        }
+        let broadcasts = &self.snapshot.directed_broadcasts;
+        if broadcasts.has(src) {
+            return Err(Verdict::MartianSource);
+        }
+        if broadcasts.has(dst) {
+            return Err(Verdict::Broadcast);
+        }
+        match self.snapshot.port(port).map_or(ReversePath::Off, |port| port.reverse_path) {
+            ReversePath::Off => Ok(()),
+            check => self.pass_back(check, src, port),
+        }
+    }
+
+    #[inline(never)]
+    fn pass_odd(&self, src: IpAddr, dst: IpAddr) -> Result<(), Verdict> {
+        let martians = self.snapshot.martians;
+        let verdict = source_verdict(src, martians).or_else(|| destination_verdict(dst, martians));
+        verdict.map_or(Ok(()), Err)
+    }
+
+    /// RFC 3704: strict is the feasible-path variant, for anycast sites answer from a shared address,
+    /// and a member that is down for us may still be up for them.
+    #[inline(never)]
+    fn pass_back(&self, check: ReversePath, src: IpAddr, port: PortId) -> Result<(), Verdict> {
+        let group = self.fib.lookup(src);
+        let is_ok = match check {
+            ReversePath::Off => true,
+            ReversePath::Loose => self.fib.leads_somewhere(group),
+            ReversePath::Strict => self.fib.ports(group).any(|member| member == port.0),
+        };
+        if is_ok { Ok(()) } else { Err(Verdict::ReversePath) }
+    }
+}
