@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nearhop::batch::BURST;
+use nearhop_fib::FlowKey;
 
 use rig::{Rig, Table};
 
@@ -41,7 +42,7 @@ fn forward(c: &mut Criterion) {
             at = (at + BURST) % found.len();
             for &group in &found[at..at + BURST] {
                 port += 1;
-                let flow = nearhop_fib::FlowKey { src_port: port as u16, ..rig.key };
+                let flow = FlowKey { src_port: port as u16, ..FlowKey::default() };
                 black_box(online.select(group, flow.hash(0)));
             }
         });

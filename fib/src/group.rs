@@ -358,7 +358,6 @@ impl Member {
             | u64::from(self.tier) << (PATH_BITS + ADJACENCY_BITS)
             | u64::from(self.weight) << (PATH_BITS + ADJACENCY_BITS + TIER_BITS)
     }
-
 }
 
 /// A member as it is stored. Not zero, for it has a weight.

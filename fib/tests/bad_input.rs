@@ -161,7 +161,7 @@ fn groups_that_cannot_be_stored() {
     // An id that was not handed out yet is one that is down.
     let unknown = writer.add_group(&of(vec![good])).unwrap();
     assert_eq!(unknown, GroupId(1), "what was refused took no id");
-    let flow = nearhop_fib::FlowHash { site: 1, link: 2 };
+    let flow = nearhop_fib::FlowHash { site: 1, label: 2 };
     assert_eq!(writer.select(unknown, flow), Selected::AllDead { answer: false });
     assert_eq!(writer.select(GroupId(77), flow), writer.select(GroupId::NONE, flow));
 }

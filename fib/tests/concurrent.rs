@@ -101,7 +101,7 @@ fn check(
         let kind = allowed.iter().position(|&group| group == found);
         let kind = kind.unwrap_or_else(|| panic!("{found:?} for {}: {allowed:?}", place.prefix));
         seen[kind] += 1;
-        let selected = online.select(found, FlowHash { site: 1, link: 2 });
+        let selected = online.select(found, FlowHash { site: 1, label: 2 });
         assert!(matches!(selected, Selected::Local | Selected::Blackhole), "{selected:?}");
     }
 }

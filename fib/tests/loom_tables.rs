@@ -139,7 +139,7 @@ fn run(
     let reader = thread::spawn(move || {
         let online = reader.online();
         let found = look_up(&online, place.parse().unwrap());
-        let got = online.select(found, FlowHash { site: 1, link: 2 });
+        let got = online.select(found, FlowHash { site: 1, label: 2 });
         assert!(allowed.contains(&got), "{got:?}");
     });
     for step in steps {

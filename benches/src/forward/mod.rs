@@ -3,6 +3,7 @@
 
 pub mod rig;
 
+use nearhop::batch::BURST;
 use nearhop::forward::Stage;
 use nearhop::time::Nanos;
 
@@ -50,7 +51,9 @@ const TRAFFIC: [Traffic; 4] = [
 impl Traffic {
     fn rows(&self, samples: &[Cost]) -> Vec<Row> {
         let summary = |part: &dyn Fn(&Cost) -> f64| Summary::of(samples.iter().map(part));
-        let told = |name: &str, summary: &Summary| Row::told(format!("{}: {name}", self.name), "ns", summary);
+        let told = |name: &str, summary: &Summary| {
+            Row::told(format!("{}: {name}", self.name), "ns", summary)
+        };
         let (name, whole) = if self.with_copy {
             ("copy in and step", summary(&|cost| cost.copy_in + cost.step))
         } else {
@@ -81,8 +84,9 @@ struct Cost {
 
 /// One pass over all packets, as often as it takes for some milliseconds.
 fn time(rig: &mut Rig, packets: &Packets) -> Cost {
-    let passes = PACKETS_MIN.div_ceil(packets.len());
-    let total = (passes * packets.len()) as f64;
+    let count = packets.bursts().count() * BURST;
+    let passes = PACKETS_MIN.div_ceil(count);
+    let total = (passes * count) as f64;
     let (mut copy_in, mut step, mut stages) = (0, 0, [0; 4]);
     for _ in 0..passes {
         for burst in packets.bursts() {

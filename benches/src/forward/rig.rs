@@ -20,8 +20,7 @@ use nearhop::port::memory::MemoryPort;
 use nearhop::port::{EngineChoice, PortId};
 use nearhop::time::Nanos;
 use nearhop_fib::{
-    ACCEPT_ALL, FlowKey, Group, GroupId, IpPrefix, Member, Reader, Spread, WhenDead, Writer, fib,
-    name_key,
+    ACCEPT_ALL, Group, GroupId, IpPrefix, Member, Reader, Spread, WhenDead, Writer, fib, name_key,
 };
 
 /// The routes of a full table.
@@ -87,12 +86,6 @@ pub struct Packets {
 }
 
 impl Packets {
-    /// How many.
-    #[allow(clippy::len_without_is_empty, reason = "there is a burst at least")]
-    pub fn len(&self) -> usize {
-        self.bytes.len() / self.apart
-    }
-
     /// As they come to a worker.
     pub fn bursts(&self) -> impl Iterator<Item = impl Iterator<Item = &[u8]> + Clone> {
         let bursts = self.bytes.chunks_exact(self.apart * BURST);
@@ -104,8 +97,6 @@ impl Packets {
 pub struct Rig {
     /// Who looks up.
     pub reader: Reader,
-    /// The flow that packets have but for their destination.
-    pub key: FlowKey,
     _writer: Writer,
     snapshots: Snapshots,
     state: WorkerState,
@@ -127,7 +118,6 @@ impl Rig {
         let Some(reader) = handle.reader() else { unreachable!("one reader was asked for") };
         Self {
             reader,
-            key: FlowKey { src: 7, protocol: 17, src_port: 9, dst_port: 53, ..FlowKey::default() },
             _writer: writer,
             snapshots: Snapshots::new(snapshot),
             state: WorkerState::new(0, 1, Arc::new(AtomicU64::new(0))),
@@ -215,7 +205,9 @@ fn snapshot() -> Snapshot {
         hash_seed: 0,
         address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         address_v6: None,
-        directed_broadcasts: (0..=SITES).map(|port| Ipv4Addr::new(10, port as u8, 0, 255)).collect(),
+        directed_broadcasts: (0..=SITES)
+            .map(|port| Ipv4Addr::new(10, port as u8, 0, 255))
+            .collect(),
         probe_ports: ProbePorts { first: 49_152, last: 65_535 },
         busy_poll: std::time::Duration::ZERO,
     }

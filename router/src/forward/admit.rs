@@ -9,8 +9,8 @@ use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
 use super::{Counters, Snapshot, segments};
 use crate::batch::{BURST, Batch};
 use crate::config::model::{Martians, ReversePath};
-use crate::packet::{Meta, Plain};
 use crate::packet::martian::{destination_verdict, is_ordinary, source_verdict};
+use crate::packet::{Meta, Plain};
 use crate::port::PortId;
 use crate::verdict::Verdict;
 
@@ -51,10 +51,10 @@ impl Admitted {
         self.count
     }
 
-    /// Each with what becomes of it and the group it was led to.
+    /// Which packet it is, and what becomes of it.
     #[inline]
-    pub(super) fn get(&self, place: usize) -> (Passed, Selected, GroupId) {
-        (self.passed[place], self.chosen[place], self.groups[place])
+    pub(super) fn get(&self, place: usize) -> (usize, Selected) {
+        (self.passed[place].index, self.chosen[place])
     }
 
     /// Checks every packet of `batch`; those that do not pass are counted.
@@ -128,16 +128,28 @@ impl Admitted {
         }
     }
 
-    /// Chooses a member for each; `hash` says what by.
+    /// Chooses a member for each; `hash` says what by. Repair never sends a packet back out of the
+    /// port it came in by.
     #[inline]
-    pub(super) fn select(&mut self, fib: &Fib, mut hash: impl FnMut(FlowHash, Spread) -> FlowHash) {
+    pub(super) fn select(
+        &mut self,
+        batch: &Batch,
+        fib: &Fib,
+        mut hash: impl FnMut(FlowHash, Spread) -> FlowHash,
+    ) {
         let Self { passed, groups, chosen, count, .. } = self;
-        let passed = &passed[..*count];
-        fib.select_batch(
-            &groups[..*count],
-            |place, spread| hash(passed[place].flow, spread),
-            &mut chosen[..*count],
-        );
+        let (passed, groups, chosen) =
+            (&passed[..*count], &groups[..*count], &mut chosen[..*count]);
+        fib.select_batch(groups, |place, spread| hash(passed[place].flow, spread), chosen);
+        for ((&Passed { index, flow }, &group), chosen) in passed.iter().zip(groups).zip(chosen) {
+            let ingress = batch.slot(index).port;
+            if let Selected::Member { adjacency, .. } = *chosen
+                && fib.port(adjacency) == Some(ingress.0)
+            {
+                let flow = hash(flow, fib.spread(group));
+                *chosen = fib.select_onward(group, flow, ingress.0);
+            }
+        }
     }
 }
 

@@ -67,11 +67,11 @@ impl Step<'_> {
         let mut back = meta.flow;
         std::mem::swap(&mut back.src, &mut back.dst);
         std::mem::swap(&mut back.src_port, &mut back.dst_port);
-        let flow = back.hash(self.snapshots.load().hash_seed);
+        let flow = back.hash(self.snapshot.hash_seed);
         let selected = self.fib.select_by(group, |spread| self.state.hash(flow, spread));
         let Selected::Member { adjacency, .. } = selected else { return None };
         let port = PortId(self.fib.port(adjacency)?);
-        let snapshot = self.snapshots.load();
+        let snapshot = self.snapshot;
         let entry = snapshot.port(port)?;
         let source = match meta.src {
             IpAddr::V4(_) => entry.address_v4.or(snapshot.address_v4).map(IpAddr::V4),

@@ -20,9 +20,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use nearhop_fib::{Fib, FlowHash, GroupId, Online, PathId, Selected};
+use nearhop_fib::{AdjacencyId, Fib, Online, PathId, Selected};
 
-use self::admit::{Gate, Passed};
+use self::admit::Gate;
 pub use self::limit::TokenBucket;
 pub use self::snapshot::{Broadcasts, PortEntry, ProbePorts, Snapshot, Snapshots};
 pub use self::state::{Counters, FIRST_PACKETS_MAX, FirstPacket, PathCount, WorkerState};
@@ -63,10 +63,9 @@ pub fn forward_watched(
     done(Stage::Admit);
     state.admitted.look_up(fib);
     done(Stage::LookUp);
-    let mut step = Step { fib, snapshots, state, now };
-    step.state.select_all(fib);
+    state.select_all(batch, fib);
     done(Stage::Select);
-    step.carry_out(batch);
+    Step { fib, snapshot: snapshots.load(), state, now }.carry_out(batch);
     done(Stage::Send);
 }
 
@@ -121,7 +120,8 @@ fn segments(batch: &Batch, index: usize) -> u64 {
 /// What one batch's decisions are made with.
 struct Step<'a> {
     fib: &'a Fib,
-    snapshots: &'a mut Snapshots,
+    /// Loaded after all groups were read.
+    snapshot: &'a Snapshot,
     state: &'a mut WorkerState,
     now: Nanos,
 }
@@ -138,38 +138,12 @@ impl Step<'_> {
     fn carry_out(&mut self, batch: &mut Batch) {
         self.state.follow_changes();
         for place in 0..self.state.admitted.len() {
-            let (Passed { index, flow }, selected, group) = self.state.admitted.get(place);
-            let Selected::Member { path, adjacency } = selected else {
-                self.keep(batch, index, selected);
-                continue;
-            };
-            match self.fib.port(adjacency).map(PortId) {
-                Some(port) if port == batch.slot(index).port => {
-                    self.turn(batch, index, group, flow, port);
+            match self.state.admitted.get(place) {
+                (index, Selected::Member { path, adjacency }) => {
+                    self.send(batch, index, path, adjacency);
                 }
-                Some(port) => self.send(batch, index, path, port),
-                None => self.lose(batch, index),
+                (index, other) => self.keep(batch, index, other),
             }
-        }
-    }
-
-    /// A packet that was about to leave by the port it came in by. Repair never sends it back there.
-    #[cold]
-    fn turn(
-        &mut self,
-        batch: &mut Batch,
-        index: usize,
-        group: GroupId,
-        flow: FlowHash,
-        ingress: PortId,
-    ) {
-        let hash = self.state.hash(flow, self.fib.spread(group));
-        match self.fib.select_onward(group, hash, ingress.0) {
-            Selected::Member { path, adjacency } => match self.fib.port(adjacency) {
-                Some(port) => self.send(batch, index, path, PortId(port)),
-                None => self.lose(batch, index),
-            },
-            other => self.keep(batch, index, other),
         }
     }
 
@@ -191,12 +165,11 @@ impl Step<'_> {
     }
 
     /// Checks TTL and MTU, rewrites the packet, and queues it.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "once for nearly all packets, once for the few that turn")]
-    fn send(&mut self, batch: &mut Batch, index: usize, path: PathId, port: PortId) {
-        let Some(mtu) = self.snapshots.load().port(port).map(|entry| entry.mtu) else {
-            return self.lose(batch, index);
-        };
+    #[inline]
+    fn send(&mut self, batch: &mut Batch, index: usize, path: PathId, adjacency: AdjacencyId) {
+        let port = self.fib.port(adjacency).map(PortId);
+        let entry = port.and_then(|port| Some((port, self.snapshot.port(port)?.mtu)));
+        let Some((port, mtu)) = entry else { return self.lose(batch, index) };
         // Of a superframe, its segments have to fit.
         if batch.slot(index).shape.segment_len > u32::from(mtu) {
             return self.send_too_big(batch, index, Way { path, port, mtu });
@@ -222,7 +195,10 @@ impl Step<'_> {
 
     /// Takes one from the TTL and counts the packet on its path; or ends it, and says `false`.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "as for `send`")]
+    #[allow(
+        clippy::inline_always,
+        reason = "once for nearly all packets, once for the few that are cut"
+    )]
     fn rewrite(&mut self, batch: &mut Batch, index: usize, path: PathId) -> bool {
         let (slot, packet) = batch.packet_mut(index);
         if !decrement_ttl(packet) {
@@ -244,7 +220,7 @@ impl Step<'_> {
         else {
             return Verdict::Local;
         };
-        let probes = self.snapshots.load().probe_ports;
+        let probes = self.snapshot.probe_ports;
         let is_icmp = matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6);
         let is_request = matches!(packet.get(meta.header_len), Some(&ECHO_V4 | &ECHO_V6));
         match meta.flow.protocol {

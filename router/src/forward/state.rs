@@ -8,7 +8,7 @@ use nearhop_fib::{Fib, FlowHash, PathId, Spread};
 
 use super::admit::Admitted;
 use super::limit::TokenBucket;
-use crate::batch::PACKET_MAX;
+use crate::batch::{Batch, PACKET_MAX};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -29,7 +29,8 @@ pub struct WorkerState {
     pub(super) segment_buffer: Box<[u8]>,
     changes: Arc<AtomicU64>,
     change_seen: u64,
-    paths_seen: Vec<u64>,
+    /// By path id, as long as the counters.
+    paths_seen: Vec<bool>,
 }
 
 /// Spreads packets one by one, where that is asked for.
@@ -82,9 +83,9 @@ impl WorkerState {
     }
 
     /// Chooses a member for each packet that was admitted.
-    pub(super) fn select_all(&mut self, fib: &Fib) {
+    pub(super) fn select_all(&mut self, batch: &Batch, fib: &Fib) {
         let Self { admitted, spreader, .. } = self;
-        admitted.select(fib, |flow, spread| spreader.hash(flow, spread));
+        admitted.select(batch, fib, |flow, spread| spreader.hash(flow, spread));
     }
 
     /// What a packet's member is chosen by.
@@ -98,7 +99,7 @@ impl WorkerState {
         let change = self.changes.load(Ordering::Acquire);
         if change != self.change_seen {
             self.change_seen = change;
-            self.paths_seen.fill(0);
+            self.paths_seen.fill(false);
         }
     }
 
@@ -107,15 +108,14 @@ impl WorkerState {
     #[inline]
     pub(super) fn note_path(&mut self, path: PathId, packets: u64, bytes: usize, now: Nanos) {
         let index = path.0 as usize;
-        if self.counters.paths.len() <= index {
+        if self.counters.paths.len() <= index || self.paths_seen.len() <= index {
             self.make_room(index);
         }
         let count = &mut self.counters.paths[index];
         count.packets += packets;
         count.bytes += bytes as u64;
-        let (seen, bit) = (&mut self.paths_seen[index / 64], 1 << (index % 64));
-        if *seen & bit == 0 {
-            *seen |= bit;
+        if !self.paths_seen[index] {
+            self.paths_seen[index] = true;
             self.note_first(path, now);
         }
     }
@@ -123,7 +123,7 @@ impl WorkerState {
     #[cold]
     fn make_room(&mut self, index: usize) {
         self.counters.paths.resize(index + 1, PathCount::default());
-        self.paths_seen.resize(index / 64 + 1, 0);
+        self.paths_seen.resize(index + 1, false);
     }
 
     #[cold]

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use super::*;
 
 mod superframes;
-use crate::config::model::Martians;
+use crate::batch::BURST;
+use crate::config::model::{Martians, ReversePath};
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::offload::Offload;
 use crate::port::EngineChoice;
@@ -431,21 +432,21 @@ fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
     assert!(batch.push(&udp(CLIENT, SERVICE, 5)));
     let mut snapshots = Snapshots::new(Arc::clone(&published));
     let online = reader.online();
-    let admitted = admit_all(&mut batch, &online, snapshots.load(), &mut state);
-    let groups = look_up(&online, &admitted[..1]);
-    let mut step = Step { fib: &online, snapshots: &mut snapshots, state: &mut state, now };
-
-    let mut newer = (**published.load()).clone();
-    newer.ports.push(newer.ports[1].clone());
-    published.store(Arc::new(newer));
-    let adjacency = writer.add_adjacency(3, 3).unwrap();
-    let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
-    let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
-    let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
-    let group = Group::Forward { members, when_dead, spread };
-    writer.replace_group(groups[0], &group).unwrap();
-
-    step.carry_out(&mut batch, &admitted, &groups);
+    let found = online.lookup(Ipv4Addr::new(198, 51, 100, 53).into());
+    forward_watched(&mut batch, &online, &mut snapshots, &mut state, now, |stage| {
+        if stage != Stage::LookUp {
+            return;
+        }
+        let mut newer = (**published.load()).clone();
+        newer.ports.push(newer.ports[1].clone());
+        published.store(Arc::new(newer));
+        let adjacency = writer.add_adjacency(3, 3).unwrap();
+        let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
+        let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
+        let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
+        let group = Group::Forward { members, when_dead, spread };
+        writer.replace_group(found, &group).unwrap();
+    });
     let ports: Vec<u16> = batch.transmissions().map(|(sent, _)| sent.port.0).collect();
     assert_eq!(ports, [3]);
 }

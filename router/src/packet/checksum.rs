@@ -79,6 +79,13 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !(((sum & 0xffff) + (sum >> 16)) as u16)
 }
 
+/// As [`update`] when the TTL becomes one less, whatever it was: the word it is in loses 0x0100.
+#[inline]
+pub const fn with_less_ttl(checksum: u16) -> u16 {
+    let sum = checksum as u32 + 0x0100;
+    (sum + (sum >= 0xffff) as u32) as u16
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -104,6 +111,15 @@ mod tests {
     #[test]
     fn example_of_rfc_1624() {
         assert_eq!(update(0xdd2f, 0x5555, 0x3285), 0x0000);
+    }
+
+    #[test]
+    fn one_less_ttl_is_an_update_of_its_word() {
+        for checksum in 0..=u16::MAX {
+            for old in [0x0211, 0xff06, 0x4000, 0x80ff] {
+                assert_eq!(with_less_ttl(checksum), update(checksum, old, old - 0x0100));
+            }
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn is_ordinary(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let first = address.octets()[0];
-            (1..224).contains(&first) & (first != 127) & (first != 169)
+            (1..224).contains(&first) && first != 127 && first != 169
         }
         // Global unicast (RFC 4291 section 2.4): what is given out today.
         IpAddr::V6(address) => address.octets()[0] >> 5 == 1,
@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn an_ordinary_address_is_in_no_block_but_strict_ones() {
-        let v4 = (0..=u16::MAX).map(|high| Ipv4Addr::new((high >> 8) as u8, high as u8, 1, 1).into());
+        let v4 =
+            (0..=u16::MAX).map(|high| Ipv4Addr::new((high >> 8) as u8, high as u8, 1, 1).into());
         let v6 = (0..=u16::MAX).map(|high| Ipv6Addr::new(high, 0, 0, 0, 0, 0, 0, 1).into());
         let addresses: Vec<IpAddr> = v4.chain(v6).collect();
         let ordinary = addresses.iter().filter(|address| is_ordinary(**address));

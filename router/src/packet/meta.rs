@@ -131,14 +131,12 @@ pub fn decrement_ttl(packet: &mut [u8]) -> bool {
 
 #[inline]
 fn decrement_ipv4(header: &mut [u8; ipv4::HEADER_LEN]) -> bool {
-    let [ttl, protocol] = [header[ipv4::TTL], header[ipv4::PROTOCOL]];
+    let ttl = header[ipv4::TTL];
     if ttl <= 1 {
         return false;
     }
-    let old = u16::from_be_bytes([ttl, protocol]);
-    let new = u16::from_be_bytes([ttl - 1, protocol]);
-    let sum = checksum::update(super::be16(header, ipv4::CHECKSUM), old, new);
     header[ipv4::TTL] = ttl - 1;
+    let sum = checksum::with_less_ttl(super::be16(header, ipv4::CHECKSUM));
     header[ipv4::CHECKSUM..ipv4::SRC].copy_from_slice(&sum.to_be_bytes());
     true
 }
