@@ -39,4 +39,4 @@ pub fn build(name: &'static str, rps: bool) -> Result<Subject, BenchError> {
 }
 
 /// Bytes of an Ethernet header, which veth counts.
-const ETHERNET: u64 = 14;
+pub const ETHERNET: u64 = 14;

@@ -1,4 +1,5 @@
-//! What goes through: nearhop, bare loops that only copy, and the kernel itself, interleaved.
+//! What goes through: nearhop, bare loops that only copy, the kernel itself, and an XDP program,
+//! interleaved.
 //!
 //! Each contestant stands between two namespaces of its own, a client's and a site's. They are
 //! measured in turn, a fraction of a second each, by the same sockets; whoever is not measured has
@@ -12,6 +13,7 @@ mod nearhop;
 mod pairs;
 mod subject;
 mod svg;
+mod xdp;
 
 use std::collections::BTreeMap;
 
@@ -61,11 +63,13 @@ fn contestants(wish: Wish<'_>) -> Result<Vec<Subject>, BenchError> {
         all.push(copy::build(COPY_PLAIN, copy::Engine::Plain)?);
         if kernel::is_here() {
             all.push(kernel::build(KERNEL, false)?);
-            match kernel::build(RPS, true) {
-                Ok(subject) => all.push(subject),
-                Err(error) => eprintln!(
-                    "warning: no {RPS}, which takes root outside of a user namespace: {error}"
-                ),
+            for (name, built) in [(RPS, kernel::build(RPS, true)), (XDP, xdp::build(XDP))] {
+                match built {
+                    Ok(subject) => all.push(subject),
+                    Err(error) => eprintln!(
+                        "warning: no {name}, which takes root outside of a user namespace: {error}"
+                    ),
+                }
             }
         }
     }
@@ -84,7 +88,6 @@ fn rows(subjects: &[Subject], seen: &Series) -> Vec<Row> {
     for target in TARGETS {
         rows.push(judge(target, seen));
     }
-    rows.push(Row::missing("udp 64 B: forwarded", "XDP redirect program", "not built"));
     rows
 }
 
@@ -161,6 +164,7 @@ const COPY_EPOLL: &str = "copy epoll";
 const COPY_PLAIN: &str = "copy plain";
 const KERNEL: &str = "kernel";
 const RPS: &str = "kernel RPS";
+const XDP: &str = "XDP redirect";
 
 const fn at_least(
     measure: &'static str,

@@ -1,28 +1,12 @@
-//! This program's calls that Rust cannot check: a ring of captured packets shared with the kernel,
-//! and a socket option.
+//! A ring of captured packets that is shared with the kernel.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nearhop::time::Nanos;
-
-/// Has the kernel cut what this UDP socket sends into datagrams of `size` bytes, as late as it can.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn set_udp_segment(socket: &impl AsFd, size: u16) -> io::Result<()> {
-    let size = libc::c_int::from(size);
-    let len = size_of_val(&size) as libc::socklen_t;
-    let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open while it is borrowed, and `len` is the size of `size`.
-    let set = unsafe {
-        libc::setsockopt(fd, libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), len)
-    };
-    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
 
 /// Packets of one device, captured by the kernel into memory that it shares with us (packet(7),
 /// `TPACKET_V2`): nobody is woken and nothing is called while it goes on. Each has the time at
