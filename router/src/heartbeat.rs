@@ -21,7 +21,7 @@ use crate::control::core::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::forward::{Snapshot, Snapshots};
 use crate::port::PortId;
-use crate::port::carrier::{CarrierError, CarrierMonitor};
+use crate::port::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::port::gone::is_gone;
 use crate::port::netns::Place;
 use crate::probe::{CheckEvent, CheckStats};
@@ -102,8 +102,8 @@ struct Carrier {
     netns: (u64, u64),
     monitor: CarrierMonitor,
     ports: HashMap<u32, PortId>,
-    /// Whether a device is up, as last heard: a port may be added later.
-    known: HashMap<u32, bool>,
+    /// What was last heard of each device: a port may be added later.
+    known: HashMap<u32, LinkEvent>,
 }
 
 impl Heartbeat {
@@ -191,9 +191,14 @@ impl Heartbeat {
                     }
                     continue;
                 }
-                carrier.known.insert(event.ifindex, event.up);
+                let before = carrier.known.insert(event.ifindex, event.clone());
                 if let Some(&port) = carrier.ports.get(&event.ifindex) {
                     monitor.handle_carrier(now, port, event.up);
+                    let like =
+                        |link: &LinkEvent| (link.mtu, &link.name) == (event.mtu, &event.name);
+                    if !before.as_ref().is_some_and(like) {
+                        monitor.handle_link(now, port, &event);
+                    }
                 }
             }
         }
@@ -306,8 +311,9 @@ impl Heartbeat {
         };
         let carrier = &mut self.carriers[index];
         carrier.ports.insert(*ifindex, id);
-        if let Some(&up) = carrier.known.get(ifindex) {
-            self.parts.monitor.handle_carrier(now, id, up);
+        if let Some(link) = carrier.known.get(ifindex) {
+            self.parts.monitor.handle_carrier(now, id, link.up);
+            self.parts.monitor.handle_link(now, id, link);
         }
         self.handle_carriers();
         Ok(())

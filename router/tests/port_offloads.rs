@@ -374,11 +374,11 @@ fn small_datagrams_arrive(join: bool) {
     sender.connect(receiver.local_addr().unwrap()).unwrap();
     for round in 0..20_u32 {
         // What is sent while the router is stopped lies ready in the device's queue.
-        daemon_support::signal(&rig.router, rustix::process::Signal::STOP);
+        rig.stand_still();
         for i in 0..40 {
             sender.send(&(round * 40 + i).to_be_bytes()).unwrap();
         }
-        daemon_support::signal(&rig.router, rustix::process::Signal::CONT);
+        rig.go_on();
         for i in 0..40 {
             let mut number = [0; 8];
             assert_eq!(receiver.recv(&mut number).unwrap(), 4);

@@ -4,13 +4,11 @@
 mod daemon_support;
 mod support;
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::ops::ControlFlow;
 use std::time::Duration;
-use std::{fs, mem};
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, config};
-use nearhop::client::Client;
 use nearhop::port::link::LinkSetup;
 use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto};
 use serde_json::Value;
@@ -27,7 +25,7 @@ fn readiness_is_told_after_every_first_verdict_and_by_a_file() {
     in_namespaces("readiness_is_told_after_every_first_verdict_and_by_a_file", || {
         let rig = Rig::start(AMS_FIRST);
         wait_for("the ready file", || fs::read_to_string(rig.dir.join("ready")).ok());
-        let events = past_events(&rig, "ready");
+        let events = rig.events_until(|event| event["kind"] == "ready");
         let at = |fits: &dyn Fn(&Value) -> bool| events.iter().position(fits).unwrap();
         let ready = at(&|event| event["kind"] == "ready");
         assert!(at(&|event| event["kind"] == "publish") < ready, "routes are installed");
@@ -50,28 +48,6 @@ fn readiness_is_told_after_every_first_verdict_and_by_a_file() {
             assert!(event["t_ns"].as_u64().unwrap() > 0);
         }
     });
-}
-
-/// Every event since the start, up to and with the first of this kind.
-fn past_events(rig: &Rig, last: &str) -> Vec<Value> {
-    let client = Client::new(rig.dir.join("r1.sock")).unwrap();
-    let mut text = Vec::new();
-    let mut events: Vec<Value> = Vec::new();
-    let take = |piece: &[u8]| {
-        text.extend_from_slice(piece);
-        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        let rest = text.split_off(whole);
-        let lines = mem::replace(&mut text, rest);
-        for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            events.push(serde_json::from_slice(line).unwrap());
-            if events.last().unwrap()["kind"] == last {
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    };
-    client.follow("/v1/watch?since=0", std::future::pending(), take).unwrap();
-    events
 }
 
 #[test]

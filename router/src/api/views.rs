@@ -356,7 +356,7 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
                 "queues": port.device.queues(),
                 "offloads": offload_names(port.device.offloads()),
                 "state": if port.carrier { "up" } else { "down" },
-                "mtu": port.config.mtu,
+                "mtu": port.mtu(),
                 "rx_packets": count.rx_packets,
                 "rx_bytes": count.rx_bytes,
                 "tx_packets": count.tx_packets,
@@ -367,7 +367,7 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
                 "packets_per_write": ratio(count.tx_packets, count.tx_frames),
                 "device_dropped": kernel.map(|link| link.stats.tx_dropped),
                 "device_refused": kernel.map(|link| link.stats.rx_dropped),
-                "why": port.fault.as_ref().map(ToString::to_string),
+                "why": port.why(),
             })
         })
         .collect()

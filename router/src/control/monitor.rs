@@ -14,6 +14,7 @@ use nearhop_fib::{AdjacencyId, Handle, PathId, Reason, Reasons};
 use super::damping::Damping;
 use crate::config::model::{CheckKind, Combine};
 use crate::port::PortId;
+use crate::port::carrier::LinkEvent;
 use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
 use crate::time::Nanos;
 
@@ -91,6 +92,17 @@ pub enum MonitorEventKind {
         port: PortId,
         /// The device's interface index, for the port may have another device by now.
         ifindex: u32,
+    },
+    /// What a port's device is like: said when it is first seen, and after each change.
+    Link {
+        /// Which port.
+        port: PortId,
+        /// The device's interface index.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+        /// Bytes of the largest packet it takes.
+        mtu: u32,
     },
     /// A leg's checks pass, but it flapped and has to wait.
     Damped {
@@ -276,6 +288,12 @@ impl Monitor {
         self.handle_carrier(now, port, false);
         let stored = self.stored(now);
         self.push(now, stored, MonitorEventKind::Gone { port, ifindex });
+    }
+
+    /// What the kernel says of a port's device. No check depends on it: it is only passed on.
+    pub fn handle_link(&mut self, now: Nanos, port: PortId, link: &LinkEvent) {
+        let LinkEvent { ifindex, name, mtu, .. } = link.clone();
+        self.push(now, now, MonitorEventKind::Link { port, ifindex, name, mtu });
     }
 
     /// A packet that came in by `port` at `received`; `true` if it concerned one of the checks.

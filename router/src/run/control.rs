@@ -148,14 +148,17 @@ impl Control {
                 MonitorEventKind::Carrier { port, up } => {
                     self.hosting.set_carrier(event.t, port, up);
                 }
-                MonitorEventKind::Gone { port, ifindex } => {
+                MonitorEventKind::Gone { port, ifindex }
+                | MonitorEventKind::Link { port, ifindex, .. } => {
                     let Some(name) = self.daemon.core.name_of(port) else { continue };
                     // The port may have another device by now.
                     if self.opened.get(name).is_none_or(|place| place.ifindex != ifindex) {
                         continue;
                     }
-                    self.reopening.lost(event.t, name);
-                    gone = true;
+                    if matches!(event.kind, MonitorEventKind::Gone { .. }) {
+                        self.reopening.lost(event.t, name);
+                        gone = true;
+                    }
                 }
                 _ => {}
             }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nearhop::client::Client;
 use nearhop::port::link::{KernelRoute, LinkSetup};
 use nearhop::port::netns::NetNs;
 use nearhop::time::Nanos;
@@ -129,6 +132,47 @@ impl Rig {
         let items = self.show("drops");
         let row = items.iter().find(|item| item["reason"] == reason);
         row.and_then(|row| row["packets"].as_u64()).unwrap_or(0)
+    }
+
+    /// Every event since the start, up to and with the first that is `last`.
+    pub fn events_until(&self, mut last: impl FnMut(&Value) -> bool) -> Vec<Value> {
+        let client = Client::new(self.dir.join("r1.sock")).unwrap();
+        let mut text = Vec::new();
+        let mut events: Vec<Value> = Vec::new();
+        let take = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            let rest = text.split_off(whole);
+            let lines = mem::replace(&mut text, rest);
+            for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                events.push(serde_json::from_slice(line).unwrap());
+                if events.last().is_some_and(&mut last) {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        client.follow("/v1/watch?since=0", std::future::pending(), take).unwrap();
+        events
+    }
+
+    /// Stops the router, and returns when all of its threads stand still.
+    pub fn stand_still(&self) {
+        signal(&self.router, rustix::process::Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.router.id());
+        support::wait_for("the router to stand still", || {
+            let mut tasks = fs::read_dir(&tasks).unwrap();
+            let is_stopped = |task: fs::DirEntry| {
+                let stat = fs::read_to_string(task.path().join("stat")).unwrap();
+                stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
+            };
+            tasks.all(|task| is_stopped(task.unwrap())).then_some(())
+        });
+    }
+
+    /// Lets the router go on.
+    pub fn go_on(&self) {
+        signal(&self.router, rustix::process::Signal::CONT);
     }
 
     pub fn site_netns(&self, name: &str) -> &NetNs {

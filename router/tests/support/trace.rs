@@ -26,6 +26,50 @@ pub fn detach(tid: i32) {
     unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, no_pointer(), no_pointer()) };
 }
 
+/// Has the thread, which was interrupted, make a descriptor of its own another name of its standard
+/// input. `None`, and nothing was done, if it was interrupted elsewhere than in a system call.
+#[cfg(target_arch = "x86_64")]
+pub fn replace_by_stdin(tid: i32, fd: i32) -> Option<()> {
+    // SAFETY: all zeros are a user_regs_struct: numbers.
+    let mut before: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    // SAFETY: PTRACE_GETREGS writes one user_regs_struct, which outlives the call.
+    let read = unsafe { libc::ptrace(libc::PTRACE_GETREGS, tid, no_pointer(), &raw mut before) };
+    assert_eq!(read, 0, "read registers");
+    let call = before.rip - SYSCALL_LEN;
+    // SAFETY: PTRACE_PEEKTEXT reads the other thread's memory at an address of that, or fails.
+    let code = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, tid, call, no_pointer()) };
+    if code & 0xffff != SYSCALL {
+        return None;
+    }
+    let dup = libc::user_regs_struct {
+        rip: call,
+        rax: libc::SYS_dup3 as u64,
+        rdi: 0,
+        rsi: fd as u64,
+        rdx: libc::O_CLOEXEC as u64,
+        orig_rax: u64::MAX,
+        ..before
+    };
+    let mut after = before;
+    // SAFETY: PTRACE_SETREGS and PTRACE_GETREGS read and write one user_regs_struct each, which outlive
+    // the calls; PTRACE_SINGLESTEP takes no pointers. The thread's memory is not touched.
+    unsafe {
+        assert_eq!(libc::ptrace(libc::PTRACE_SETREGS, tid, no_pointer(), &raw const dup), 0, "set");
+        let step = libc::ptrace(libc::PTRACE_SINGLESTEP, tid, no_pointer(), no_pointer());
+        assert_eq!(step, 0, "step");
+        assert_eq!(libc::waitpid(tid, ptr::null_mut(), libc::__WALL), tid, "wait for the step");
+        assert_eq!(libc::ptrace(libc::PTRACE_GETREGS, tid, no_pointer(), &raw mut after), 0, "get");
+        let back = libc::ptrace(libc::PTRACE_SETREGS, tid, no_pointer(), &raw const before);
+        assert_eq!(back, 0, "set back");
+    }
+    assert_eq!(after.rax, fd as u64, "dup3");
+    Some(())
+}
+
+/// The instruction `syscall`.
+const SYSCALL: libc::c_long = 0x050f;
+const SYSCALL_LEN: u64 = 2;
+
 fn no_pointer() -> *mut libc::c_void {
     ptr::null_mut()
 }

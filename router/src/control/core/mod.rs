@@ -4,6 +4,7 @@
 //! Order of publication: adjacency, path and port, then group, then FIB entry; what goes away goes
 //! in the opposite order, and its numbers are reused only after every reader has let go of them.
 
+mod device;
 mod install;
 mod legs;
 mod numbers;
@@ -21,12 +22,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Writer};
 
+pub use self::device::{Changed, Fault};
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
 pub use self::numbers::PORTS_MAX;
 use self::numbers::PortNumbers;
-pub use self::ports::{Fault, PortState, ReloadError};
+pub use self::ports::{PortState, ReloadError};
 use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::config::Config;
 use crate::event::{EventKind, Family, MoveCause};
@@ -243,6 +245,9 @@ impl Core {
                 }
             }
             MonitorEventKind::Gone { port, .. } => self.lose_device(event.t, *port),
+            MonitorEventKind::Link { port, name, mtu, .. } => {
+                self.handle_link(event.t, *port, name, *mtu);
+            }
             MonitorEventKind::Leg { path, up, reason } => {
                 self.leg_changed(event.t, *path, *up, reason, event.stored);
             }

@@ -1,19 +1,18 @@
 //! Ports: their numbers, adjacencies, and place in the snapshot.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
 
+use super::device::{Changed, Fault};
 use super::numbers::PORTS_MAX;
 use super::{Core, Orders};
 use crate::config::{Config, model};
 use crate::event::EventKind;
 use crate::forward::{Broadcasts, PortEntry, Snapshot};
-use crate::port::gone::GonePort;
 use crate::port::{EngineChoice, Port, PortId};
 use crate::probe::MAX_CHECKS;
 use crate::time::Nanos;
@@ -37,35 +36,28 @@ pub struct PortState {
     pub carrier: bool,
     /// What is wrong with the device, while the router tries to open it anew.
     pub fault: Option<Fault>,
+    /// What somebody has changed about the device.
+    pub changed: Changed,
     /// How each worker that reads the device does so.
     pub engines: BTreeMap<usize, &'static str>,
-}
-
-/// What is wrong with a port's device.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fault {
-    /// It was deleted or moved to another namespace; with what keeps it from being made anew.
-    Gone(Option<String>),
-    /// It is in use, but in a namespace that is not the configured one any more; with what keeps it
-    /// from being made there.
-    Astray(Option<String>),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, error) = match self {
-            Self::Gone(error) => ("device gone", error),
-            Self::Astray(error) => ("its network namespace is another now", error),
-        };
-        write!(f, "{what}; trying again")?;
-        error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
-    }
 }
 
 impl PortState {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// What is not as it should be about its device.
+    pub fn why(&self) -> Option<String> {
+        let changed = || Some(self.changed.to_string()).filter(|text| !text.is_empty());
+        self.fault.as_ref().map(ToString::to_string).or_else(changed)
+    }
+
+    /// Bytes of the largest packet that is sent by it: what is configured, or what the device was
+    /// made smaller to.
+    pub fn mtu(&self) -> u16 {
+        self.changed.mtu.map_or(self.config.mtu, |mtu| mtu.min(self.config.mtu))
     }
 }
 
@@ -151,6 +143,10 @@ impl Core {
     ) -> Result<(), WriteError> {
         for config in self.config.ports.clone() {
             if let Some(state) = self.ports.get_mut(&config.name) {
+                if state.config.mtu != config.mtu {
+                    // It was brought to that just now.
+                    state.changed.mtu = None;
+                }
                 state.config = config;
                 continue;
             }
@@ -165,9 +161,18 @@ impl Core {
             };
             orders.ports.push((id, adjacency));
             let (name, since) = (config.name.clone(), now);
-            let (carrier, fault, engines) = (false, None, BTreeMap::new());
-            let state =
-                PortState { id, adjacency, path, device, config, since, carrier, fault, engines };
+            let state = PortState {
+                id,
+                adjacency,
+                path,
+                device,
+                config,
+                since,
+                carrier: false,
+                fault: None,
+                changed: Changed::default(),
+                engines: BTreeMap::new(),
+            };
             self.ports.insert(name, state);
         }
         Ok(())
@@ -213,50 +218,6 @@ impl Core {
     /// The name of the port that has this number.
     pub fn name_of(&self, id: PortId) -> Option<&str> {
         self.ports.values().find(|port| port.id == id).map(PortState::name)
-    }
-
-    /// A port's device is gone. Workers get one that takes nothing, so that they hold neither the
-    /// old one nor its namespace, until [`Self::give_device`].
-    pub fn lose_device(&mut self, now: Nanos, id: PortId) {
-        let Some(state) = self.ports.values_mut().find(|state| state.id == id) else { return };
-        let name = state.name().to_owned();
-        let old = std::mem::replace(&mut state.device, Arc::new(GonePort));
-        self.retired_devices.push(old);
-        self.publish_snapshot();
-        self.set_fault(now, &name, Fault::Gone(None));
-    }
-
-    /// Notes what is wrong with a port's device, and tells it unless it is known already.
-    pub fn set_fault(&mut self, now: Nanos, name: &str, fault: Fault) {
-        let Some(state) = self.ports.get_mut(name).filter(|s| s.fault.as_ref() != Some(&fault))
-        else {
-            return;
-        };
-        let reason = fault.to_string();
-        state.fault = Some(fault);
-        let kind = EventKind::Device { port: name.to_owned(), ok: false, reason };
-        self.events.push_back((now, kind));
-    }
-
-    /// A port's device is the right one after all.
-    pub fn clear_fault(&mut self, now: Nanos, name: &str, reason: &str) {
-        if let Some(state) = self.ports.get_mut(name).filter(|state| state.fault.is_some()) {
-            state.fault = None;
-            let (port, reason) = (name.to_owned(), reason.to_owned());
-            self.events.push_back((now, EventKind::Device { port, ok: true, reason }));
-        }
-    }
-
-    /// Gives a port a new device under its old number. It is down until there is carrier.
-    pub fn give_device(&mut self, now: Nanos, name: &str, device: Arc<dyn Port>) -> Orders {
-        let mut orders = Orders::default();
-        let Some(state) = self.ports.get_mut(name) else { return orders };
-        orders.ports.push((state.id, state.adjacency));
-        let old = std::mem::replace(&mut state.device, device);
-        self.retired_devices.push(old);
-        self.publish_snapshot();
-        self.clear_fault(now, name, "made anew");
-        orders
     }
 
     /// Begins to let go of ports that are configured no more, now that no group leads to them.
@@ -318,7 +279,7 @@ fn entry(state: &PortState) -> PortEntry {
     PortEntry {
         name: state.config.name.clone(),
         device: Arc::clone(&state.device),
-        mtu: state.config.mtu,
+        mtu: state.mtu(),
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
         reverse_path: state.config.reverse_path,

@@ -188,6 +188,44 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
 }
 
 #[test]
+fn a_device_that_somebody_changed_is_followed_and_told_of() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let id = rig.core.ports["ams"].id;
+    let link = |rig: &mut Rig, name: &str, mtu| {
+        let kind = MonitorEventKind::Link { port: id, ifindex: 7, name: name.into(), mtu };
+        rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+        let told = rig.events();
+        let mtu = rig.core.snapshot().port(id).unwrap().mtu;
+        let reasons: Vec<String> = told
+            .iter()
+            .map(|event| match event {
+                EventKind::Device { ok: true, reason, .. } => reason.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        (reasons, mtu)
+    };
+    assert_eq!(link(&mut rig, "nh-ams", 1500), (vec![], 1500), "as configured");
+    let smaller = "the device's MTU is 1000 now, not the configured one";
+    assert_eq!(link(&mut rig, "nh-ams", 1000), (vec![smaller.into()], 1000));
+    assert_eq!(rig.core.ports["ams"].why().as_deref(), Some(smaller));
+    assert_eq!(link(&mut rig, "nh-ams", 1000).0.len(), 0, "once");
+    let both = "the device is called x now, and its MTU is 9000 now, not the configured one";
+    assert_eq!(link(&mut rig, "x", 9000), (vec![both.into()], 1500), "no more than configured");
+    // A reload that brings the device to another MTU needs no word of the kernel's.
+    rig.apply(&two_sites(10, 20).replace("tun = \"nh-ams\"", "tun = \"nh-ams\"\nmtu = 1400"))
+        .unwrap();
+    assert_eq!(rig.core.snapshot().port(id).unwrap().mtu, 1400);
+    rig.events();
+    let back = "the device is as configured again";
+    assert_eq!(link(&mut rig, "nh-ams", 1400), (vec![back.into()], 1400));
+    assert_eq!(rig.core.ports["ams"].why(), None);
+    link(&mut rig, "nh-ams", 1300);
+    rig.core.give_device(NOW, "ams", MemoryPort::pair(1).0 as Arc<dyn Port>);
+    assert_eq!(rig.core.snapshot().port(id).unwrap().mtu, 1400, "another device");
+}
+
+#[test]
 fn a_port_keeps_its_device_and_workers_their_number() {
     let rig = Rig::up(&two_sites(10, 20));
     let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));

@@ -1,0 +1,130 @@
+//! What becomes of a port when something happens to its device.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Core, Orders};
+use crate::config::model::Device;
+use crate::event::EventKind;
+use crate::port::gone::GonePort;
+use crate::port::{Port, PortId};
+use crate::time::Nanos;
+
+/// What is wrong with a port's device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// It was deleted or moved to another namespace; with what keeps it from being made anew.
+    Gone(Option<String>),
+    /// It is in use, but in a namespace that is not the configured one any more; with what keeps it
+    /// from being made there.
+    Astray(Option<String>),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, error) = match self {
+            Self::Gone(error) => ("device gone", error),
+            Self::Astray(error) => ("its network namespace is another now", error),
+        };
+        write!(f, "{what}; trying again")?;
+        error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
+}
+
+/// What of a device is not as it is configured, because somebody has changed it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changed {
+    /// Its name.
+    pub name: Option<String>,
+    /// Bytes of the largest packet.
+    pub mtu: Option<u16>,
+}
+
+impl Changed {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "the device is called {name} now")?;
+        }
+        if let Some(mtu) = self.mtu {
+            let and = if self.name.is_some() { ", and its" } else { "the device's" };
+            write!(f, "{and} MTU is {mtu} now, not the configured one")?;
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// A port's device is gone. Workers get one that takes nothing, so that they hold neither the
+    /// old one nor its namespace, until [`Self::give_device`].
+    pub fn lose_device(&mut self, now: Nanos, id: PortId) {
+        let Some(state) = self.ports.values_mut().find(|state| state.id == id) else { return };
+        let name = state.name().to_owned();
+        let old = std::mem::replace(&mut state.device, Arc::new(GonePort));
+        self.retired_devices.push(old);
+        self.publish_snapshot();
+        self.set_fault(now, &name, Fault::Gone(None));
+    }
+
+    /// Notes what is wrong with a port's device, and tells it unless it is known already.
+    pub fn set_fault(&mut self, now: Nanos, name: &str, fault: Fault) {
+        let Some(state) = self.ports.get_mut(name).filter(|s| s.fault.as_ref() != Some(&fault))
+        else {
+            return;
+        };
+        let reason = fault.to_string();
+        state.fault = Some(fault);
+        let kind = EventKind::Device { port: name.to_owned(), ok: false, reason };
+        self.events.push_back((now, kind));
+    }
+
+    /// A port's device is the right one after all.
+    pub fn clear_fault(&mut self, now: Nanos, name: &str, reason: &str) {
+        if let Some(state) = self.ports.get_mut(name).filter(|state| state.fault.is_some()) {
+            state.fault = None;
+            let (port, reason) = (name.to_owned(), reason.to_owned());
+            self.events.push_back((now, EventKind::Device { port, ok: true, reason }));
+        }
+    }
+
+    /// Gives a port a new device under its old number. It is down until there is carrier.
+    pub fn give_device(&mut self, now: Nanos, name: &str, device: Arc<dyn Port>) -> Orders {
+        let mut orders = Orders::default();
+        let Some(state) = self.ports.get_mut(name) else { return orders };
+        orders.ports.push((state.id, state.adjacency));
+        let old = std::mem::replace(&mut state.device, device);
+        state.changed = Changed::default();
+        self.retired_devices.push(old);
+        self.publish_snapshot();
+        self.clear_fault(now, name, "made anew");
+        orders
+    }
+
+    /// What the kernel says of a port's device: when it is first heard of, and after each change.
+    pub(super) fn handle_link(&mut self, now: Nanos, id: PortId, name: &str, mtu: u32) {
+        let Some(state) = self.ports.values_mut().find(|state| state.id == id) else { return };
+        let Device::Tun { name: configured, .. } = &state.config.device;
+        let changed = Changed {
+            name: (name != configured).then(|| name.to_owned()),
+            mtu: (mtu != u32::from(state.config.mtu))
+                .then(|| u16::try_from(mtu).unwrap_or(u16::MAX)),
+        };
+        if state.changed == changed {
+            return;
+        }
+        let reason = if changed.is_nothing() {
+            "the device is as configured again".to_owned()
+        } else {
+            changed.to_string()
+        };
+        state.changed = changed;
+        let kind = EventKind::Device { port: state.name().to_owned(), ok: true, reason };
+        self.events.push_back((now, kind));
+        self.publish_snapshot();
+    }
+}

@@ -1,0 +1,210 @@
+//! What somebody does to the router's devices while packets flow, and what the router makes of it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod daemon_support;
+mod support;
+
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::thread;
+
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, config};
+use nearhop::port::link::LinkSetup;
+use serde_json::Value;
+use support::skip::skip;
+use support::{in_namespaces, udp_socket, wait_for};
+
+const AMS: &[(&str, u32)] = &[("ams", 10)];
+
+fn port(rig: &Rig, name: &str) -> Value {
+    rig.show("ports").into_iter().find(|port| port["port"] == name).unwrap_or_default()
+}
+
+fn wait_for_why(rig: &Rig, wanted: Option<&str>) -> Value {
+    wait_for(&format!("the port to say {wanted:?}"), || {
+        Some(port(rig, "ams")).filter(|port| port["why"].as_str() == wanted)
+    })
+}
+
+/// A client's socket, and one of the site that it is connected to.
+fn ends(rig: &Rig) -> (UdpSocket, UdpSocket) {
+    let site = udp_socket(rig.site_netns("ams"), "10.1.0.2".parse::<IpAddr>().unwrap());
+    let client = udp_socket(&rig.client, "10.0.0.2".parse::<IpAddr>().unwrap());
+    client.connect(site.local_addr().unwrap()).unwrap();
+    (client, site)
+}
+
+#[test]
+fn a_device_that_is_renamed_is_used_on_by_its_new_name() {
+    in_namespaces("a_device_that_is_renamed_is_used_on_by_its_new_name", || {
+        let rig = Rig::start(AMS);
+        let watch = Watch::start(&rig);
+        let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
+        let is_answered = || probes.iter().for_each(|probes| probes.wait_for_site("ams"));
+        for (name, why) in
+            [("other", Some("the device is called other now")), ("nh-ams", None), ("nh-ams", None)]
+        {
+            let old = port(&rig, "ams")["device"].as_str().unwrap().to_owned();
+            let set = |what: &str| support::run(&format!("ip -n ams link set {what}"));
+            if old != name {
+                // Kernels before 6.2 rename only what is down.
+                set(&format!("{old} down"));
+                set(&format!("{old} name {name}"));
+                set(&format!("{name} up"));
+                daemon_support::connect(rig.site_netns("ams"), name, &[]);
+            }
+            let port = wait_for_why(&rig, why);
+            assert_eq!(port["device"], name);
+            is_answered();
+        }
+        let told = |reason: &str| {
+            watch.wait_for(reason, |event| event["kind"] == "device" && event["reason"] == reason)
+        };
+        assert_eq!(told("the device is called other now")["ok"], true);
+        told("the device is as configured again");
+        for probes in probes {
+            probes.finish();
+        }
+    });
+}
+
+#[test]
+fn packets_are_measured_by_the_mtu_that_the_device_was_given() {
+    in_namespaces("packets_are_measured_by_the_mtu_that_the_device_was_given", || {
+        let rig = Rig::start(AMS);
+        let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
+        let (client, site) = ends(&rig);
+        let arrives = |bytes: usize| {
+            // An error about what was sent before is told to who sends next.
+            wait_for("it to be sent", || client.send(&vec![0; bytes]).ok());
+            assert_eq!(site.recv(&mut [0; 2048]).unwrap(), bytes);
+        };
+        arrives(1400);
+        links.set_mtu("nh-ams", 1300).unwrap();
+        let smaller = "the device's MTU is 1300 now, not the configured one";
+        assert_eq!(wait_for_why(&rig, Some(smaller))["mtu"], 1300);
+        wait_for("the client's kernel to know the MTU", || {
+            // Fails once it has heard.
+            let _ = client.send(&[0; 1400]);
+            let way = support::run("ip -n client route get 10.1.0.2");
+            way.contains("mtu 1300").then_some(())
+        });
+        wait_for("it to be counted", || (rig.dropped("too-big") > 0).then_some(()));
+        arrives(1272);
+        // Larger than configured is no reason to send what is larger.
+        links.set_mtu("nh-ams", 9000).unwrap();
+        let larger = "the device's MTU is 9000 now, not the configured one";
+        assert_eq!(wait_for_why(&rig, Some(larger))["mtu"], 1500);
+        links.set_mtu("nh-ams", 1500).unwrap();
+        assert_eq!(wait_for_why(&rig, None)["mtu"], 1500);
+    });
+}
+
+/// A router that gets no processor for a while: its device keeps what it has room for.
+#[test]
+fn what_a_device_has_no_room_for_is_counted_and_the_rest_arrives() {
+    in_namespaces("what_a_device_has_no_room_for_is_counted_and_the_rest_arrives", || {
+        let rig = Rig::start(AMS);
+        support::run(&format!("ip -n client link set nh-client txqueuelen {KEPT}"));
+        let (client, site) = ends(&rig);
+        for round in 1..=3 {
+            rig.stand_still();
+            for number in 0..SENT {
+                client.send(&number.to_be_bytes()).unwrap();
+            }
+            rig.go_on();
+            let mut number = [0; 4];
+            let arrived = (0..KEPT).map(|_| {
+                site.recv(&mut number).unwrap();
+                u32::from_be_bytes(number)
+            });
+            assert!(arrived.eq(0..KEPT), "the first ones, in order");
+            let dropped = round * u64::from(SENT - KEPT);
+            wait_for("the drops of the device", || {
+                (port(&rig, "client")["device_dropped"].as_u64()? >= dropped).then_some(())
+            });
+        }
+        client.send(b"more").unwrap();
+        assert_eq!(site.recv(&mut [0; 8]).unwrap(), 4);
+    });
+}
+
+/// Datagrams sent while the router stands still.
+const SENT: u32 = 300;
+
+/// Of these a TUN device keeps as many as its queue is long.
+const KEPT: u32 = 100;
+
+/// What an engine works with is taken from it, as by a bug of the kernel or of ours.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn an_engine_that_fails_amid_traffic_gives_way_to_the_next() {
+    in_namespaces("an_engine_that_fails_amid_traffic_gives_way_to_the_next", || {
+        // One worker reads all, and what it reads together it writes together.
+        let text = config(AMS)
+            .replace("workers = 2", "workers = 1")
+            .replace("netns = \"ams\"\n", "netns = \"ams\"\njoin = false\n");
+        let rig = Rig::start_with(AMS, &text);
+        let engine = |name: &str| port(&rig, name)["engine"].as_str().unwrap().to_owned();
+        let started_with = engine("client");
+        if started_with != "io_uring" {
+            let reason = format!("the engine is {started_with}: no io_uring to fail");
+            return skip("an_engine_that_fails_amid_traffic_gives_way_to_the_next", &reason);
+        }
+        let (client, site) = ends(&rig);
+        let burst = |from: u32| {
+            // What is sent while the router is stopped lies ready, and is read by the ring.
+            rig.stand_still();
+            for number in from..from + 40 {
+                client.send(&number.to_be_bytes()).unwrap();
+            }
+            rig.go_on();
+            for wanted in from..from + 40 {
+                let mut number = [0; 8];
+                assert_eq!(site.recv(&mut number).unwrap(), 4);
+                assert_eq!(number[..4], wanted.to_be_bytes());
+            }
+        };
+        burst(0);
+        take_rings(&rig);
+        (1..6).for_each(|round| burst(round * 40));
+        let mut failed = 0;
+        let events = rig.events_until(|event| {
+            failed += u8::from(event["kind"] == "engine");
+            failed == 2
+        });
+        for event in events.iter().filter(|event| event["kind"] == "engine") {
+            assert_eq!(event["engine"], "epoll");
+            assert!(event["reason"].as_str().unwrap().starts_with("io_uring failed: "), "{event}");
+            assert_eq!(engine(event["port"].as_str().unwrap()), "epoll");
+        }
+        burst(300);
+    });
+}
+
+/// Has the router itself put something else in the place of every ring it has, amid whatever it does.
+#[cfg(target_arch = "x86_64")]
+fn take_rings(rig: &Rig) {
+    let pid = i32::try_from(rig.router.id()).unwrap();
+    let rings = move || -> Vec<i32> {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(Result::unwrap);
+        let is_ring = |fd: &fs::DirEntry| {
+            fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:[io_uring]")
+        };
+        let number = |fd: fs::DirEntry| fd.file_name().into_string().unwrap().parse().unwrap();
+        fds.filter(is_ring).map(number).collect()
+    };
+    assert!(!rings().is_empty());
+    // All of ptrace has to come from one thread.
+    let taking = thread::spawn(move || {
+        wait_for("the router's control thread to be in a system call", || {
+            support::trace::seize_and_interrupt(pid);
+            let taken = rings().into_iter().map(|fd| support::trace::replace_by_stdin(pid, fd));
+            let all = taken.collect::<Option<Vec<()>>>();
+            support::trace::detach(pid);
+            all
+        });
+    });
+    taking.join().unwrap();
+    assert!(rings().is_empty());
+}
