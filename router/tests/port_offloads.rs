@@ -21,8 +21,10 @@ use nearhop::port::queue::open_queue;
 use nearhop::port::tun::{self, OpenedTun, TunSpec};
 use nearhop::port::{EngineChoice, Port, PortError, Queue};
 use serde_json::Value;
+use support::kernel::Need::{UdpSuperframes, Uring};
 use support::{
-    in_namespaces, set_udp_segment, udp_packet, udp_payload, udp_socket, v4, v6, wait_for,
+    in_namespaces, in_namespaces_with, set_udp_segment, udp_packet, udp_payload, udp_socket, v4,
+    v6, wait_for,
 };
 
 const AMS: &[(&str, u32)] = &[("ams", 10)];
@@ -56,7 +58,7 @@ fn turned(mut packet: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn every_offload_of_this_kernel_is_had_and_named() {
-    in_namespaces("every_offload_of_this_kernel_is_had_and_named", || {
+    in_namespaces_with(&[UdpSuperframes], "every_offload_of_this_kernel_is_had_and_named", || {
         let opened = opened(&support::netns("site"), Offloads::ALL);
         assert_eq!((opened.port.offloads(), &*opened.missing), (Offloads::ALL, &[][..]));
     });
@@ -64,37 +66,41 @@ fn every_offload_of_this_kernel_is_had_and_named() {
 
 #[test]
 fn a_superframe_comes_whole_from_the_kernel_and_goes_whole_to_it() {
-    in_namespaces("a_superframe_comes_whole_from_the_kernel_and_goes_whole_to_it", || {
-        let netns = support::netns("site");
-        let opened = opened(&netns, Offloads::ALL);
-        let data: Vec<u8> = (0..40 * 1000_u32).map(|i| (i / 7) as u8).collect();
-        for (near, far) in [(v4(2), v4(9)), (v6(2), v6(9))] {
-            let socket = udp_socket(&netns, near);
-            set_udp_segment(&socket, 1000);
-            socket.send_to(&data, (far, 5000)).unwrap();
-            let (packet, offload) = wait_for("the superframe", || {
-                frames(&*opened.port).into_iter().find(|(_, offload)| offload.is_superframe())
-            });
-            assert_eq!((offload.gso_type, offload.gso_size), (GSO_UDP_L4, 1000));
-            // Taken apart here, smoltcp finds each segment right.
-            let plan = Segments::plan(&packet, offload).unwrap();
-            let mut together = Vec::new();
-            plan.each(&mut vec![0; PACKET_MAX], |segment| {
-                together.extend(udp_payload(segment).unwrap().1);
-            });
-            assert_eq!((plan.count(), together), (40, data.clone()));
-            // Sent back whole, the kernel takes it apart.
-            let back = turned(packet);
-            let shape = offload.check(&back, &Meta::parse(&back).unwrap()).unwrap();
-            let bytes = [&offload.to_bytes()[..], &back].concat();
-            opened.port.send(0, Frame::new(&bytes, shape)).unwrap();
-            for piece in data.chunks(1000) {
-                let mut buffer = [0; 2000];
-                let (len, from) = socket.recv_from(&mut buffer).unwrap();
-                assert_eq!((&buffer[..len], from.ip()), (piece, far));
+    in_namespaces_with(
+        &[UdpSuperframes],
+        "a_superframe_comes_whole_from_the_kernel_and_goes_whole_to_it",
+        || {
+            let netns = support::netns("site");
+            let opened = opened(&netns, Offloads::ALL);
+            let data: Vec<u8> = (0..40 * 1000_u32).map(|i| (i / 7) as u8).collect();
+            for (near, far) in [(v4(2), v4(9)), (v6(2), v6(9))] {
+                let socket = udp_socket(&netns, near);
+                set_udp_segment(&socket, 1000);
+                socket.send_to(&data, (far, 5000)).unwrap();
+                let (packet, offload) = wait_for("the superframe", || {
+                    frames(&*opened.port).into_iter().find(|(_, offload)| offload.is_superframe())
+                });
+                assert_eq!((offload.gso_type, offload.gso_size), (GSO_UDP_L4, 1000));
+                // Taken apart here, smoltcp finds each segment right.
+                let plan = Segments::plan(&packet, offload).unwrap();
+                let mut together = Vec::new();
+                plan.each(&mut vec![0; PACKET_MAX], |segment| {
+                    together.extend(udp_payload(segment).unwrap().1);
+                });
+                assert_eq!((plan.count(), together), (40, data.clone()));
+                // Sent back whole, the kernel takes it apart.
+                let back = turned(packet);
+                let shape = offload.check(&back, &Meta::parse(&back).unwrap()).unwrap();
+                let bytes = [&offload.to_bytes()[..], &back].concat();
+                opened.port.send(0, Frame::new(&bytes, shape)).unwrap();
+                for piece in data.chunks(1000) {
+                    let mut buffer = [0; 2000];
+                    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+                    assert_eq!((&buffer[..len], from.ip()), (piece, far));
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 #[test]
@@ -125,7 +131,7 @@ const ENGINES: [(EngineChoice, &str); 2] =
 
 #[test]
 fn each_engine_keeps_the_order_of_packets_both_ways() {
-    in_namespaces("each_engine_keeps_the_order_of_packets_both_ways", || {
+    in_namespaces_with(&[Uring], "each_engine_keeps_the_order_of_packets_both_ways", || {
         let netns = support::netns("site");
         let opened = opened(&netns, Offloads::ALL);
         let socket = udp_socket(&netns, v4(2));
@@ -179,7 +185,7 @@ fn each_engine_keeps_the_order_of_packets_both_ways() {
 
 #[test]
 fn each_engine_fills_a_batch_no_further_than_it_has_room() {
-    in_namespaces("each_engine_fills_a_batch_no_further_than_it_has_room", || {
+    in_namespaces_with(&[Uring], "each_engine_fills_a_batch_no_further_than_it_has_room", || {
         let netns = support::netns("site");
         let opened = opened(&netns, Offloads::ALL);
         for (choice, engine) in ENGINES {
@@ -201,34 +207,44 @@ fn each_engine_fills_a_batch_no_further_than_it_has_room() {
 
 #[test]
 fn each_engine_tells_of_a_device_that_is_down_or_gone_and_works_again() {
-    in_namespaces("each_engine_tells_of_a_device_that_is_down_or_gone_and_works_again", || {
-        let netns = support::netns("site");
-        for (choice, engine) in ENGINES {
-            let opened = opened(&netns, Offloads::ALL);
-            let mut queue = queue(&opened.port, choice, engine);
-            let mut links = LinkSetup::open(&netns).unwrap();
-            let packet = udp_packet((v4(9), 1).into(), (v4(2), 1).into(), b"x");
-            let frame = [&[0; OFFLOAD_LEN][..], &packet].concat();
-            let send = |queue: &mut dyn Queue| {
-                let mut all = Vec::new();
-                let frames = [Frame::whole(&frame); 3];
-                queue.tx(&mut frames.into_iter(), &mut |result| all.push(result));
-                all
-            };
-            assert!(send(&mut *queue).iter().all(Result::is_ok));
-            links.set_up("t0", false).unwrap();
-            let down = send(&mut *queue);
-            assert!(down.iter().all(|r| matches!(r, Err(PortError::Down))), "{engine} {down:?}");
-            assert!(queue.rx(&mut Batch::new()).is_ok());
-            links.set_up("t0", true).unwrap();
-            assert!(send(&mut *queue).iter().all(Result::is_ok), "{engine}");
-            links.delete("t0").unwrap();
-            let gone = send(&mut *queue);
-            assert!(gone.iter().all(|r| matches!(r, Err(PortError::Gone))), "{engine} {gone:?}");
-            let received = queue.rx(&mut Batch::new());
-            assert!(matches!(received, Err(PortError::Gone)), "{engine}: {received:?}");
-        }
-    });
+    in_namespaces_with(
+        &[Uring],
+        "each_engine_tells_of_a_device_that_is_down_or_gone_and_works_again",
+        || {
+            let netns = support::netns("site");
+            for (choice, engine) in ENGINES {
+                let opened = opened(&netns, Offloads::ALL);
+                let mut queue = queue(&opened.port, choice, engine);
+                let mut links = LinkSetup::open(&netns).unwrap();
+                let packet = udp_packet((v4(9), 1).into(), (v4(2), 1).into(), b"x");
+                let frame = [&[0; OFFLOAD_LEN][..], &packet].concat();
+                let send = |queue: &mut dyn Queue| {
+                    let mut all = Vec::new();
+                    let frames = [Frame::whole(&frame); 3];
+                    queue.tx(&mut frames.into_iter(), &mut |result| all.push(result));
+                    all
+                };
+                assert!(send(&mut *queue).iter().all(Result::is_ok));
+                links.set_up("t0", false).unwrap();
+                let down = send(&mut *queue);
+                assert!(
+                    down.iter().all(|r| matches!(r, Err(PortError::Down))),
+                    "{engine} {down:?}"
+                );
+                assert!(queue.rx(&mut Batch::new()).is_ok());
+                links.set_up("t0", true).unwrap();
+                assert!(send(&mut *queue).iter().all(Result::is_ok), "{engine}");
+                links.delete("t0").unwrap();
+                let gone = send(&mut *queue);
+                assert!(
+                    gone.iter().all(|r| matches!(r, Err(PortError::Gone))),
+                    "{engine} {gone:?}"
+                );
+                let received = queue.rx(&mut Batch::new());
+                assert!(matches!(received, Err(PortError::Gone)), "{engine}: {received:?}");
+            }
+        },
+    );
 }
 
 #[test]
@@ -292,7 +308,7 @@ const NO_OFFLOADS: &str = "offloads = false\n";
 
 #[test]
 fn tcp_passes_in_superframes_by_io_uring() {
-    in_namespaces("tcp_passes_in_superframes_by_io_uring", || tcp_passes("", ""));
+    in_namespaces_with(&[Uring], "tcp_passes_in_superframes_by_io_uring", || tcp_passes("", ""));
 }
 
 #[test]
@@ -312,7 +328,7 @@ fn tcp_passes_to_a_port_that_takes_no_superframes() {
 /// What comes in small packets leaves in superframes: they are joined.
 #[test]
 fn tcp_passes_from_a_port_that_has_no_superframes() {
-    in_namespaces("tcp_passes_from_a_port_that_has_no_superframes", || {
+    in_namespaces_with(&[Uring], "tcp_passes_from_a_port_that_has_no_superframes", || {
         tcp_passes(NO_OFFLOADS, "");
     });
 }
@@ -351,9 +367,13 @@ fn datagrams_arrive(site: &str) {
 
 #[test]
 fn datagrams_in_superframes_arrive_each_alone_and_in_order() {
-    in_namespaces("datagrams_in_superframes_arrive_each_alone_and_in_order", || {
-        datagrams_arrive("");
-    });
+    in_namespaces_with(
+        &[UdpSuperframes],
+        "datagrams_in_superframes_arrive_each_alone_and_in_order",
+        || {
+            datagrams_arrive("");
+        },
+    );
 }
 
 #[test]
@@ -399,9 +419,13 @@ fn small_datagrams_arrive(join: bool) {
 
 #[test]
 fn small_datagrams_are_joined_and_arrive_each_alone_and_in_order() {
-    in_namespaces("small_datagrams_are_joined_and_arrive_each_alone_and_in_order", || {
-        small_datagrams_arrive(true);
-    });
+    in_namespaces_with(
+        &[UdpSuperframes],
+        "small_datagrams_are_joined_and_arrive_each_alone_and_in_order",
+        || {
+            small_datagrams_arrive(true);
+        },
+    );
 }
 
 #[test]

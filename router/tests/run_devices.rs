@@ -11,8 +11,8 @@ use std::thread;
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, config};
 use nearhop::port::link::LinkSetup;
 use serde_json::Value;
-use support::skip::skip;
-use support::{in_namespaces, udp_socket, wait_for};
+use support::kernel::Need;
+use support::{in_namespaces, in_namespaces_with, udp_socket, wait_for};
 
 const AMS: &[(&str, u32)] = &[("ams", 10)];
 
@@ -139,47 +139,50 @@ const KEPT: u32 = 100;
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn an_engine_that_fails_amid_traffic_gives_way_to_the_next() {
-    in_namespaces("an_engine_that_fails_amid_traffic_gives_way_to_the_next", || {
-        // One worker reads all, and what it reads together it writes together.
-        let text = config(AMS)
-            .replace("workers = 2", "workers = 1")
-            .replace("netns = \"ams\"\n", "netns = \"ams\"\njoin = false\n");
-        let rig = Rig::start_with(AMS, &text);
-        let engine = |name: &str| port(&rig, name)["engine"].as_str().unwrap().to_owned();
-        let started_with = engine("client");
-        if started_with != "io_uring" {
-            let reason = format!("the engine is {started_with}: no io_uring to fail");
-            return skip("an_engine_that_fails_amid_traffic_gives_way_to_the_next", &reason);
-        }
-        let (client, site) = ends(&rig);
-        let burst = |from: u32| {
-            // What is sent while the router is stopped lies ready, and is read by the ring.
-            rig.stand_still();
-            for number in from..from + 40 {
-                client.send(&number.to_be_bytes()).unwrap();
+    in_namespaces_with(
+        &[Need::Uring],
+        "an_engine_that_fails_amid_traffic_gives_way_to_the_next",
+        || {
+            // One worker reads all, and what it reads together it writes together.
+            let text = config(AMS)
+                .replace("workers = 2", "workers = 1")
+                .replace("netns = \"ams\"\n", "netns = \"ams\"\njoin = false\n");
+            let rig = Rig::start_with(AMS, &text);
+            let engine = |name: &str| port(&rig, name)["engine"].as_str().unwrap().to_owned();
+            assert_eq!([engine("client"), engine("ams")], ["io_uring"; 2]);
+            let (client, site) = ends(&rig);
+            let burst = |from: u32| {
+                // What is sent while the router is stopped lies ready, and is read by the ring.
+                rig.stand_still();
+                for number in from..from + 40 {
+                    client.send(&number.to_be_bytes()).unwrap();
+                }
+                rig.go_on();
+                for wanted in from..from + 40 {
+                    let mut number = [0; 8];
+                    assert_eq!(site.recv(&mut number).unwrap(), 4);
+                    assert_eq!(number[..4], wanted.to_be_bytes());
+                }
+            };
+            burst(0);
+            take_rings(&rig);
+            (1..6).for_each(|round| burst(round * 40));
+            let mut failed = 0;
+            let events = rig.events_until(|event| {
+                failed += u8::from(event["kind"] == "engine");
+                failed == 2
+            });
+            for event in events.iter().filter(|event| event["kind"] == "engine") {
+                assert_eq!(event["engine"], "epoll");
+                assert!(
+                    event["reason"].as_str().unwrap().starts_with("io_uring failed: "),
+                    "{event}"
+                );
+                assert_eq!(engine(event["port"].as_str().unwrap()), "epoll");
             }
-            rig.go_on();
-            for wanted in from..from + 40 {
-                let mut number = [0; 8];
-                assert_eq!(site.recv(&mut number).unwrap(), 4);
-                assert_eq!(number[..4], wanted.to_be_bytes());
-            }
-        };
-        burst(0);
-        take_rings(&rig);
-        (1..6).for_each(|round| burst(round * 40));
-        let mut failed = 0;
-        let events = rig.events_until(|event| {
-            failed += u8::from(event["kind"] == "engine");
-            failed == 2
-        });
-        for event in events.iter().filter(|event| event["kind"] == "engine") {
-            assert_eq!(event["engine"], "epoll");
-            assert!(event["reason"].as_str().unwrap().starts_with("io_uring failed: "), "{event}");
-            assert_eq!(engine(event["port"].as_str().unwrap()), "epoll");
-        }
-        burst(300);
-    });
+            burst(300);
+        },
+    );
 }
 
 /// Has the router itself put something else in the place of every ring it has, amid whatever it does.

@@ -6,6 +6,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)] // unshare(2) and the ioctls of TUN
 
+pub mod kernel;
 pub mod skip;
 pub mod trace;
 pub mod wire;
@@ -27,6 +28,14 @@ use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, UdpPacket, UdpRepr};
+
+/// As [`in_namespaces`], where the kernel has what is needed; else the test is skipped.
+pub fn in_namespaces_with(needs: &[kernel::Need], test: &str, body: impl FnOnce()) {
+    match kernel::missing(needs) {
+        Some(why) => skip::skip(test, &why),
+        None => in_namespaces(test, body),
+    }
+}
 
 /// Runs `body` in fresh namespaces with an empty `/run/netns`. `test` is the test's own name, as
 /// `cargo test` prints it. Where namespaces cannot be made the test is skipped, and says so; with

@@ -1,0 +1,50 @@
+//! What this kernel has, asked in other ways than nearhop does: a test of what it has not is skipped.
+#![allow(dead_code)] // each test program uses its part
+#![allow(unsafe_code)] // io_uring_setup(2)
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Something that older kernels have not, and others may have been told to refuse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Need {
+    /// Superframes of UDP to and from TUN devices.
+    UdpSuperframes,
+    /// io_uring.
+    Uring,
+}
+
+impl Need {
+    /// Why it is not there, if so.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::UdpSuperframes => {
+                let release = rustix::system::uname();
+                let release = release.release().to_string_lossy();
+                let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+                let mut number = || numbers.next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+                let version = (number(), number());
+                (version < (6, 2))
+                    .then(|| format!("Linux {release} has no UDP superframes on TUN (6.2 has)"))
+            }
+            Self::Uring => {
+                // `struct io_uring_params`: all zeros are the usual ring.
+                let mut parameters = [0_u64; 15];
+                // SAFETY: the kernel reads and writes 120 bytes, which outlive the call.
+                let fd =
+                    unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+                match i32::try_from(fd) {
+                    // SAFETY: the kernel has just returned this descriptor; nobody else knows it.
+                    Ok(fd @ 0..) => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
+                    _ => return Some(format!("no io_uring: {}", io::Error::last_os_error())),
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Why not all of this is there, if so.
+pub fn missing(needs: &[Need]) -> Option<String> {
+    needs.iter().find_map(|need| need.missing())
+}
