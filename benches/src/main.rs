@@ -9,6 +9,7 @@ mod daemon;
 mod failover;
 mod fib;
 mod forward;
+mod frames;
 mod linux;
 mod noise;
 mod report;
@@ -51,6 +52,9 @@ struct Cli {
     /// Leave this peer out, by its name (`throughput`) or its first word (`fib`).
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     without: Vec<String>,
+    /// Leave out whatever no target is about (`throughput`): more rounds in the same time.
+    #[arg(long)]
+    judged: bool,
     /// Also draw the table as a bar chart (`fib`, `throughput`).
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -65,6 +69,8 @@ pub struct Wish<'a> {
     pub alone: bool,
     /// Without these.
     pub without: &'a [String],
+    /// Without what no target is about.
+    pub judged: bool,
     /// Where to draw the figures.
     pub svg: Option<&'a Path>,
 }
@@ -81,6 +87,9 @@ fn main() -> ExitCode {
     }
     if args.first().is_some_and(|first| first == "soak") {
         return soak::main(&args);
+    }
+    if args.first().is_some_and(|first| first == "frames") {
+        return frames::main(&args);
     }
     if args.first().is_some_and(|first| GUESTS.iter().any(|guest| first == guest)) {
         return be(Guest::parse());
@@ -131,8 +140,9 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
         noise::refuse_if_busy(cli.noisy)?;
         let mut noise = Noise::begin();
         let repeat = cli.repeat.unwrap_or(if name == "throughput" { 21 } else { 11 });
-        let (alone, without, svg) = (cli.alone, &*cli.without, cli.svg.as_deref());
-        let rows = bench(Wish { repeat, alone, without, svg }, &mut noise)?;
+        let (alone, judged, svg) = (cli.alone, cli.judged, cli.svg.as_deref());
+        let without = &*cli.without;
+        let rows = bench(Wish { repeat, alone, without, judged, svg }, &mut noise)?;
         let bench = Bench::new(name, noise.end(), rows);
         println!("{bench}");
         met &= bench.met();

@@ -57,7 +57,7 @@ pub fn set_feature(device: &str, feature: Feature, on: bool) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     for (to, byte) in request.ifr_name.iter_mut().zip(device.bytes()) {
-        *to = byte as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([byte]);
     }
     request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
     // SAFETY: the descriptor is open; `request` is a whole ifreq whose name ends in a zero byte and

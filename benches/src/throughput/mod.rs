@@ -31,7 +31,9 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut seen = Series::new();
     for round in 0..wish.repeat {
         eprintln!("round {} of {}", round + 1, wish.repeat);
-        for (measure, load) in load::ALL {
+        let is_judged = |measure| TARGETS.iter().any(|target| target.measure == measure);
+        for (measure, load) in load::ALL.into_iter().filter(|(m, _)| !wish.judged || is_judged(*m))
+        {
             // Who begins moves on, so that nobody is always the one after somebody.
             let len = subjects.len();
             for turn in 0..len {
@@ -73,7 +75,11 @@ fn contestants(wish: Wish<'_>) -> Result<Vec<Subject>, BenchError> {
             }
         }
     }
+    let named = |subject: &Subject| {
+        TARGETS.iter().any(|target| target.ours == subject.name || target.peer == subject.name)
+    };
     all.retain(|subject| !wish.without.iter().any(|name| name == subject.name));
+    all.retain(|subject| !wish.judged || named(subject));
     Ok(all)
 }
 
