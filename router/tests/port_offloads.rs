@@ -196,11 +196,11 @@ fn each_engine_fills_a_batch_no_further_than_it_has_room() {
             for i in 0..BURST + 10 {
                 socket.send_to(&[i as u8], (v4(9), 7)).unwrap();
             }
-            batch.clear();
-            assert_eq!((queue.rx(&mut batch).unwrap(), batch.room()), (BURST, 0), "{engine}");
-            assert_eq!(queue.rx(&mut batch).unwrap(), 0);
-            batch.clear();
-            assert_eq!(queue.rx(&mut batch).unwrap(), 10, "{engine}");
+            for wanted in [BURST, 10] {
+                batch.clear();
+                while queue.rx(&mut batch).unwrap() > 0 {}
+                assert_eq!(batch.len(), wanted, "{engine}");
+            }
         }
     });
 }
