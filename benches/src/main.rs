@@ -55,6 +55,9 @@ struct Cli {
     /// Leave out whatever no target is about (`throughput`): more rounds in the same time.
     #[arg(long)]
     judged: bool,
+    /// Make only measures that have this in their names (`throughput`).
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    measure: String,
     /// Also draw the table as a bar chart (`fib`, `throughput`).
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -71,6 +74,8 @@ pub struct Wish<'a> {
     pub without: &'a [String],
     /// Without what no target is about.
     pub judged: bool,
+    /// Only measures that have this in their names.
+    pub measure: &'a str,
     /// Where to draw the figures.
     pub svg: Option<&'a Path>,
 }
@@ -141,8 +146,8 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
         let mut noise = Noise::begin();
         let repeat = cli.repeat.unwrap_or(if name == "throughput" { 21 } else { 11 });
         let (alone, judged, svg) = (cli.alone, cli.judged, cli.svg.as_deref());
-        let without = &*cli.without;
-        let rows = bench(Wish { repeat, alone, without, judged, svg }, &mut noise)?;
+        let (without, measure) = (&*cli.without, &*cli.measure);
+        let rows = bench(Wish { repeat, alone, without, judged, measure, svg }, &mut noise)?;
         let bench = Bench::new(name, noise.end(), rows);
         println!("{bench}");
         met &= bench.met();

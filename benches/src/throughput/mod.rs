@@ -31,9 +31,7 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut seen = Series::new();
     for round in 0..wish.repeat {
         eprintln!("round {} of {}", round + 1, wish.repeat);
-        let is_judged = |measure| TARGETS.iter().any(|target| target.measure == measure);
-        for (measure, load) in load::ALL.into_iter().filter(|(m, _)| !wish.judged || is_judged(*m))
-        {
+        for (measure, load) in measures(wish) {
             // Who begins moves on, so that nobody is always the one after somebody.
             let len = subjects.len();
             for turn in 0..len {
@@ -50,6 +48,13 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
         })?;
     }
     Ok(rows(&subjects, &seen))
+}
+
+fn measures(wish: Wish<'_>) -> impl Iterator<Item = (&'static str, load::Load)> {
+    let is_judged = |measure| TARGETS.iter().any(|target| target.measure == measure);
+    load::ALL
+        .into_iter()
+        .filter(move |(name, _)| name.contains(wish.measure) && (!wish.judged || is_judged(*name)))
 }
 
 /// By measure and contestant, a figure of each round.

@@ -5,10 +5,15 @@
 
 mod frame;
 mod join;
+mod outgoing;
+mod slot;
 
 use nearhop_fib::PathId;
 
 pub use self::frame::Frame;
+use self::outgoing::{MADE_MAX, Place, TRANSMISSIONS_MAX};
+pub use self::outgoing::{MadeRoom, Transmission};
+pub use self::slot::Slot;
 use crate::packet::offload::join::Joined;
 use crate::packet::offload::{OFFLOAD_LEN, Offload, Shape};
 use crate::port::PortId;
@@ -24,35 +29,6 @@ pub const HEADROOM: usize = 128;
 /// The largest IP packet: an IPv6 header and all that its length can say.
 pub const PACKET_MAX: usize = 65_575;
 
-/// One received packet: where it lies and what it came by.
-#[derive(Clone, Copy, Debug)]
-pub struct Slot {
-    /// The port it came in by.
-    pub port: PortId,
-    /// What of it was left out; checked if it was admitted.
-    pub offload: Offload,
-    /// What it is on a wire, once it was admitted; one packet before.
-    pub shape: Shape,
-    /// Nothing was left out: its header is all zeros, as of most packets.
-    is_plain: bool,
-    /// How many packets that came later were joined to it.
-    joined: u16,
-    start: u32,
-    len: u32,
-}
-
-/// A packet that is to leave by a port.
-#[derive(Clone, Copy, Debug)]
-pub struct Transmission {
-    /// The way out.
-    pub port: PortId,
-    /// The path it was chosen for; `None` for the router's own.
-    pub path: Option<PathId>,
-    /// How it is counted once the device has taken it.
-    pub verdict: Verdict,
-    place: Place,
-}
-
 /// A packet for the router itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Punt {
@@ -60,12 +36,6 @@ pub struct Punt {
     pub index: usize,
     /// For whom, and how it is counted once it was handed over.
     pub verdict: Verdict,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    Slot(u32),
-    Made { start: u32, len: u32 },
 }
 
 /// Up to [`BURST`] packets, their buffers, and what is to become of them.
@@ -363,51 +333,9 @@ impl Batch {
     }
 }
 
-impl Transmission {
-    /// A transmission whose bytes are yet to be made.
-    pub fn template(port: PortId, path: Option<PathId>, verdict: Verdict) -> Self {
-        Self { port, path, verdict, place: Place::Slot(0) }
-    }
-}
-
-/// Room for packets that the step makes.
-pub struct MadeRoom<'a> {
-    made: &'a mut Vec<u8>,
-    transmissions: &'a mut Vec<Transmission>,
-}
-
-impl MadeRoom<'_> {
-    /// Whether `packets` more with `bytes` in all fit.
-    pub fn has(&self, packets: usize, bytes: usize) -> bool {
-        self.made.len() + bytes + packets * OFFLOAD_LEN <= MADE_MAX
-            && self.transmissions.len() + packets + BURST <= TRANSMISSIONS_MAX
-    }
-
-    /// Adds one; the caller asked [`Self::has`] before.
-    pub fn put(&mut self, packet: &[u8], like: Transmission) {
-        let (start, len) = (self.made.len() as u32, (OFFLOAD_LEN + packet.len()) as u32);
-        self.made.extend_from_slice(&[0; OFFLOAD_LEN]);
-        self.made.extend_from_slice(packet);
-        self.transmissions.push(Transmission { place: Place::Made { start, len }, ..like });
-    }
-}
-
 impl Default for Batch {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Slot {
-    /// Nothing was left out of it, and nothing else is said.
-    #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
-    }
-
-    #[inline]
-    fn range(&self) -> std::ops::Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
     }
 }
 
@@ -415,48 +343,5 @@ impl Slot {
 /// same offset of 64 KiB would fight for the same few sets of the first-level cache.
 const STRIDE: usize = (HEADROOM + PACKET_MAX).next_multiple_of(64) + 64;
 
-/// Bytes of packets made in one round: two of the largest packets in small fragments, or an error
-/// about each packet received.
-const MADE_MAX: usize = 256 * 1024;
-
-/// Packets sent in one round at most: each received one, and what is made of them.
-const TRANSMISSIONS_MAX: usize = 4096;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_that_brought_nothing_leave_no_packet_and_their_buffers_unused() {
-        let mut batch = Batch::new();
-        for (index, buffer) in batch.next_frames().take(4).enumerate() {
-            buffer[..OFFLOAD_LEN].fill(0);
-            buffer[OFFLOAD_LEN] = index as u8;
-        }
-        batch.commit_frames([Some(OFFLOAD_LEN + 1), None, Some(OFFLOAD_LEN + 1), None]);
-        let bytes: Vec<_> = (0..batch.len()).map(|index| batch.packet(index).1.to_vec()).collect();
-        assert_eq!(bytes, [[0], [2]]);
-        assert_eq!(batch.room(), BURST - 3);
-        batch.commit_frames([Some(3)]);
-        assert!(batch.packet(2).1.is_empty(), "less than a header");
-    }
-
-    #[test]
-    fn a_full_batch_takes_no_more_and_gives_each_packet_back() {
-        let mut batch = Batch::new();
-        batch.from_port(PortId(7));
-        for i in 0..BURST {
-            assert!(batch.push(&[i as u8; 20]));
-        }
-        assert_eq!((batch.room(), batch.push(&[0; 20])), (0, false));
-        assert!(batch.next_buffer().is_empty());
-        for i in 0..BURST {
-            let (slot, bytes) = batch.packet(i);
-            assert_eq!((slot.port, bytes), (PortId(7), &[i as u8; 20][..]));
-        }
-        batch.clear();
-        assert!(!batch.push(&vec![0; PACKET_MAX + 1]));
-        assert!(batch.push(&vec![1; PACKET_MAX]));
-        assert_eq!(batch.packet(0).1.len(), PACKET_MAX);
-    }
-}
+mod tests;

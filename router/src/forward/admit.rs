@@ -60,33 +60,50 @@ impl Admitted {
     /// Checks every packet of `batch`; those that do not pass are counted.
     pub(super) fn fill(&mut self, batch: &mut Batch, gate: &Gate<'_>, counters: &mut Counters) {
         (self.count, self.v4.count, self.v6.count) = (0, 0, 0);
-        let mut received = 0;
         for index in 0..batch.len() {
-            let verdict = self.admit(batch, index, gate);
-            let segments = segments(batch, index);
-            received += segments;
-            if let Err(verdict) = verdict {
-                counters.count_all(verdict, segments);
+            if let Err(verdict) = self.admit(batch, index, gate, counters) {
+                counters.count_all(verdict, segments(batch, index));
             }
         }
-        counters.received += received;
+        counters.received += batch.len() as u64;
     }
 
     #[inline(always)]
-    fn admit(&mut self, batch: &mut Batch, index: usize, gate: &Gate<'_>) -> Result<(), Verdict> {
+    fn admit(
+        &mut self,
+        batch: &mut Batch,
+        index: usize,
+        gate: &Gate<'_>,
+        counters: &mut Counters,
+    ) -> Result<(), Verdict> {
         let (slot, bytes) = batch.packet(index);
-        let (is_whole, port) = (slot.is_plain(), slot.port);
-        if is_whole && let Some(plain) = Plain::<Ipv4Addr>::parse(bytes) {
-            batch.settle_whole(index, plain.len);
-            gate.pass(plain.src.into(), plain.dst.into(), port)?;
-            self.add(index, plain.dst.into(), plain.flow.hash(gate.seed));
-        } else if is_whole && let Some(plain) = Plain::<Ipv6Addr>::parse(bytes) {
-            batch.settle_whole(index, plain.len);
-            gate.pass(plain.src.into(), plain.dst.into(), port)?;
-            self.add(index, plain.dst.into(), plain.flow.hash(gate.seed));
-        } else {
-            return self.admit_any(batch, index, gate);
+        if slot.is_plain() {
+            if let Some(plain) = Plain::<Ipv4Addr>::parse(bytes) {
+                return self.admit_plain(batch, index, gate, &plain);
+            }
+            if let Some(plain) = Plain::<Ipv6Addr>::parse(bytes) {
+                return self.admit_plain(batch, index, gate, &plain);
+            }
         }
+        self.admit_any(batch, index, gate, counters)
+    }
+
+    #[inline(always)]
+    fn admit_plain<A: Copy + Into<IpAddr>>(
+        &mut self,
+        batch: &mut Batch,
+        index: usize,
+        gate: &Gate<'_>,
+        plain: &Plain<A>,
+    ) -> Result<(), Verdict> {
+        let (slot, bytes) = batch.packet(index);
+        let port = slot.port;
+        // Without padding it is what it was taken for when it came.
+        if plain.len != bytes.len() {
+            batch.settle_whole(index, plain.len);
+        }
+        gate.pass(plain.src.into(), plain.dst.into(), port)?;
+        self.add(index, plain.dst.into(), plain.flow.hash(gate.seed));
         Ok(())
     }
 
@@ -98,12 +115,15 @@ impl Admitted {
         batch: &mut Batch,
         index: usize,
         gate: &Gate<'_>,
+        counters: &mut Counters,
     ) -> Result<(), Verdict> {
         let (slot, bytes) = batch.packet(index);
         let meta = Meta::parse(bytes)?;
         let shape = slot.offload.check(&bytes[..meta.len], &meta)?;
         let port = slot.port;
         batch.settle(index, meta.len, shape);
+        // Of its packets `fill` counts one.
+        counters.received += u64::from(shape.segments) - 1;
         gate.pass(meta.src, meta.dst, port)?;
         self.add(index, meta.dst, meta.flow.hash(gate.seed));
         Ok(())

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, opcode, squeue};
-use rustix::io::Errno;
 
 use super::queue::Queue;
 use super::{Port, PortError, tun};
@@ -122,23 +121,6 @@ impl UringQueue {
         self.broken.as_ref().map(|error| PortError::Engine(again(error)))
     }
 
-    /// Where one packet is expected, the usual call is as good, and what waits for it wakes sooner. It is
-    /// handed over before anybody looks whether it was alone: that is what the next call is for.
-    fn read_one(&mut self, batch: &mut Batch) -> Result<usize, PortError> {
-        let Some(fd) = self.port.frames_fd(self.queue).filter(|_| batch.room() > 0) else {
-            return Ok(0);
-        };
-        match rustix::io::read(fd, batch.next_frame()) {
-            Ok(len) => {
-                batch.commit_frames([Some(len)]);
-                self.reads = READS_MIN + 1;
-                Ok(1)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(errno) => Err(tun::port_error_of(errno.raw_os_error())),
-        }
-    }
-
     /// One round of reads: how many were made, and how many brought a packet.
     fn read(&mut self, batch: &mut Batch) -> Result<(usize, usize), PortError> {
         if let Some(error) = self.broken() {
@@ -179,8 +161,11 @@ impl Queue for UringQueue {
     }
 
     fn rx(&mut self, batch: &mut Batch) -> Result<usize, PortError> {
+        // Where one packet is expected, usual calls are as few, and what waits for it wakes sooner.
         if self.reads == READS_MIN && self.broken.is_none() {
-            return self.read_one(batch);
+            let received = self.port.rx(self.queue, batch)?;
+            self.reads = (received + 1).clamp(READS_MIN, BURST);
+            return Ok(received);
         }
         let mut received = 0;
         while batch.room() > 0 {
@@ -287,8 +272,8 @@ const UNFINISHED: i32 = i32::MIN;
 /// Reads that brought nothing, as is usual.
 const IN_VAIN: [i32; 3] = [-libc::EAGAIN, -libc::EINTR, UNFINISHED];
 
-/// Reads made at least: two, so that a single packet shows in one call that it was alone. So many stand
-/// for none but one being expected: then the usual call is made.
+/// Reads made at least: two, so that a single packet shows in one call that it was alone. Where no more
+/// are expected, the usual calls are made instead.
 const READS_MIN: usize = 2;
 
 #[cfg(test)]
