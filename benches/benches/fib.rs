@@ -21,8 +21,8 @@ use std::hint::black_box;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use nearhop_fib::{
-    ACCEPT_ALL, FlowKey, Group, GroupId, IpPrefix, Member, PathId, Reader, Reason, Spread,
-    WhenDead, Writer, fib, name_key,
+    ACCEPT_ALL, FlowKey, Group, GroupId, IpPrefix, Member, PathId, Reader, Reason, Selected,
+    Spread, WhenDead, Writer, fib, name_key,
 };
 
 use keys::{HOPS, Keys, Routes, Workload};
@@ -115,7 +115,7 @@ fn selection(c: &mut Criterion) {
     let mut reader = handle.reader().expect("one reader was asked for");
     let online = reader.online();
     let mut bench = c.benchmark_group("select");
-    bench.throughput(Throughput::Elements(1));
+    bench.throughput(Throughput::Elements(64));
     let mut flow = 0;
     for dead in [false, true] {
         if dead {
@@ -124,10 +124,14 @@ fn selection(c: &mut Criterion) {
         for (name, group) in groups {
             let state = if dead { "one dead" } else { "alive" };
             bench.bench_function(format!("{name}, {state}"), |b| {
+                let mut chosen = [Selected::NoRoute; 64];
                 b.iter(|| {
-                    flow += 1;
-                    let hash = FlowKey { dst: flow, ..FlowKey::default() }.hash(0);
-                    online.select(black_box(group), hash)
+                    let hash = |_, _| {
+                        flow += 1;
+                        FlowKey { dst: flow, ..FlowKey::default() }.hash(0)
+                    };
+                    online.select_batch(black_box(&[group; 64]), hash, &mut chosen);
+                    black_box(&chosen);
                 });
             });
         }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nearhop::batch::BURST;
-use nearhop_fib::FlowKey;
+use nearhop_fib::{FlowKey, Selected};
 
 use rig::{Rig, Table};
 
@@ -37,14 +37,15 @@ fn forward(c: &mut Criterion) {
     group.bench_function("select", |b| {
         let online = rig.reader.online();
         let found: Vec<_> = addresses.iter().map(|&address| online.lookup(address)).collect();
-        let mut port = 0;
+        let (mut port, mut chosen) = (0, [Selected::NoRoute; BURST]);
         b.iter(|| {
             at = (at + BURST) % found.len();
-            for &group in &found[at..at + BURST] {
+            let hash = |_, _| {
                 port += 1;
-                let flow = FlowKey { src_port: port as u16, ..FlowKey::default() };
-                black_box(online.select(group, flow.hash(0)));
-            }
+                FlowKey { src_port: port as u16, ..FlowKey::default() }.hash(0)
+            };
+            online.select_batch(&found[at..at + BURST], hash, &mut chosen);
+            black_box(&chosen);
         });
     });
     group.bench_function("forward", |b| {

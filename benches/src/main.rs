@@ -10,9 +10,15 @@ mod failover;
 mod fib;
 mod forward;
 mod frames;
+#[cfg(test)]
+#[path = "../../router/tests/support/kernel.rs"]
+mod kernel;
 mod linux;
 mod noise;
 mod report;
+#[cfg(test)]
+#[path = "../../router/tests/support/skip.rs"]
+mod skip;
 mod soak;
 mod stats;
 mod svg;

@@ -36,7 +36,13 @@ fn addr(text: &str) -> IpAddr {
 /// Looks up and selects as a worker does: all lookups of the batch first.
 fn ask(online: &Online<'_>, addr: IpAddr) -> Selected {
     let found = online.lookup(addr);
-    online.select(found, FLOW)
+    select(online, found)
+}
+
+fn select(online: &Online<'_>, group: GroupId) -> Selected {
+    let mut chosen = [Selected::NoRoute];
+    online.select_batch(&[group], |_, _| FLOW, &mut chosen);
+    chosen[0]
 }
 
 /// A new leg, its group and its longer prefix appear: old or new, never anything else.
@@ -170,7 +176,7 @@ fn a_down_reason_moves_to_the_next_member_and_to_nothing_else() {
         let reader = reader_thread(&handle, move |online| {
             let mut moved = false;
             for _ in 0..2 {
-                let got = online.select(group, FLOW);
+                let got = select(online, group);
                 let Selected::Member { path, .. } = got else { panic!("{got:?}") };
                 assert!(path == b.0 || !moved, "moved back although nothing came up");
                 moved = path == b.0;

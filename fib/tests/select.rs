@@ -46,8 +46,18 @@ impl World {
         self.legs.iter().find(|leg| leg.1 == path).unwrap().0
     }
 
+    /// Chosen alone, and as one of a batch, which is another code.
+    fn select(&mut self, group: GroupId, flow: FlowHash) -> Selected {
+        let online = self.reader.online();
+        let selected = online.select(group, flow);
+        let mut batch = [Selected::NoRoute; 2];
+        online.select_batch(&[group; 2], |_, _| flow, &mut batch);
+        assert_eq!(batch, [selected; 2]);
+        selected
+    }
+
     fn site(&mut self, group: GroupId, flow: FlowHash) -> &'static str {
-        let selected = self.reader.online().select(group, flow);
+        let selected = self.select(group, flow);
         self.site_of(selected)
     }
 
@@ -81,7 +91,7 @@ fn the_cheapest_living_tier_serves_and_the_dead_are_passed_over() {
     world.handle.set_adjacency_down(fra_link, Reason::Carrier);
     assert_eq!(world.site(group, flow(1)), "par");
     world.handle.set_path_down(par, Reason::Health);
-    assert_eq!(world.reader.online().select(group, flow(1)), Selected::AllDead { answer: true });
+    assert_eq!(world.select(group, flow(1)), Selected::AllDead { answer: true });
     world.handle.clear_adjacency_down(fra_link, Reason::Carrier);
     assert_eq!(world.site(group, flow(1)), "fra");
     // Another owner's reason does not revive it.
@@ -127,14 +137,13 @@ fn when_all_are_dead_each_policy_does_what_it_says() {
         )
         .unwrap();
     world.handle.set_path_down(dead, Reason::Probe);
-    let online = world.reader.online();
-    let got = groups.map(|group| online.select(group, flow(1)));
+    let got = groups.map(|group| world.select(group, flow(1)));
     assert_eq!(got[0], Selected::AllDead { answer: true });
     assert_eq!(got[1], Selected::AllDead { answer: false });
     assert!(matches!(got[2], Selected::Member { .. }));
-    assert_eq!(online.select(covered, flow(1)), Selected::Local);
-    assert_eq!(online.select(circle, flow(1)), Selected::CoveringLoop);
-    assert_eq!(online.select(GroupId::NONE, flow(1)), Selected::NoRoute);
+    assert_eq!(world.select(covered, flow(1)), Selected::Local);
+    assert_eq!(world.select(circle, flow(1)), Selected::CoveringLoop);
+    assert_eq!(world.select(GroupId::NONE, flow(1)), Selected::NoRoute);
 }
 
 /// Enough for 1 % to be four standard deviations.
@@ -341,6 +350,31 @@ fn no_u_turn(
         Selected::UTurn { .. } if without == "nobody" => Ok(()),
         _ if onward == without && without != "nobody" => Ok(()),
         _ => Err(format!("{selected:?} where {without} is left and {best} is best")),
+    }
+}
+
+/// Tiers of equal sites, up to as many as a group may have members: the batch's own way of choosing.
+#[test]
+fn equal_sites_are_chosen_in_a_batch_as_they_are_alone() {
+    for sites in [1, 2, 6, 7, 8, 9, 15, 16, 63, 64] {
+        let mut world = World::new();
+        let names: Vec<&'static str> = (0..sites).map(|n| &*format!("site{n}").leak()).collect();
+        for (n, name) in names.iter().enumerate() {
+            world.link(name, n as u16, 0, 1);
+        }
+        let group = world.group(WhenDead::Unreachable);
+        let mut seen = BTreeSet::new();
+        for n in 0..sites as u64 * 40 {
+            seen.insert(world.site(group, flow(n)));
+        }
+        assert_eq!(seen.len(), sites, "each is somebody's");
+        for dead in &names[..sites / 2] {
+            let path = world.path(dead);
+            world.handle.set_path_down(path, Reason::Probe);
+        }
+        let alive: BTreeSet<_> = names[sites / 2..].iter().copied().collect();
+        let at: BTreeSet<_> = (0..sites as u64 * 40).map(|n| world.site(group, flow(n))).collect();
+        assert_eq!(at, alive);
     }
 }
 

@@ -47,7 +47,7 @@ pub enum EventKind {
         /// How long it has to be well before it is used again.
         hold_ms: u64,
     },
-    /// A port's device went away or cannot be opened, or is there again.
+    /// A port's device went away or cannot be opened, or is there again; or somebody changed it.
     Device {
         /// Port name.
         port: String,

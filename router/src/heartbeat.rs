@@ -311,11 +311,13 @@ impl Heartbeat {
         };
         let carrier = &mut self.carriers[index];
         carrier.ports.insert(*ifindex, id);
-        if let Some(link) = carrier.known.get(ifindex) {
+        // What is known may be older than what waits to be read.
+        self.handle_carriers();
+        let known = self.carriers.iter().find(|carrier| carrier.netns == identity);
+        if let Some(link) = known.and_then(|carrier| carrier.known.get(ifindex)) {
             self.parts.monitor.handle_carrier(now, id, link.up);
             self.parts.monitor.handle_link(now, id, link);
         }
-        self.handle_carriers();
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
 
-use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, config};
+use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, config};
 use nearhop::port::link::LinkSetup;
 use serde_json::Value;
 use support::kernel::Need;
@@ -38,30 +38,39 @@ fn ends(rig: &Rig) -> (UdpSocket, UdpSocket) {
 fn a_device_that_is_renamed_is_used_on_by_its_new_name() {
     in_namespaces("a_device_that_is_renamed_is_used_on_by_its_new_name", || {
         let rig = Rig::start(AMS);
-        let watch = Watch::start(&rig);
         let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
         let is_answered = || probes.iter().for_each(|probes| probes.wait_for_site("ams"));
-        for (name, why) in
-            [("other", Some("the device is called other now")), ("nh-ams", None), ("nh-ams", None)]
+        for (old, name, why) in
+            [("nh-ams", "other", Some("the device is called other now")), ("other", "nh-ams", None)]
         {
-            let old = port(&rig, "ams")["device"].as_str().unwrap().to_owned();
             let set = |what: &str| support::run(&format!("ip -n ams link set {what}"));
-            if old != name {
-                // Kernels before 6.2 rename only what is down.
-                set(&format!("{old} down"));
-                set(&format!("{old} name {name}"));
-                set(&format!("{name} up"));
-                daemon_support::connect(rig.site_netns("ams"), name, &[]);
-            }
+            // Kernels before 6.2 rename only what is down.
+            set(&format!("{old} down"));
+            set(&format!("{old} name {name}"));
+            set(&format!("{name} up"));
+            daemon_support::connect(rig.site_netns("ams"), name, &[]);
             let port = wait_for_why(&rig, why);
             assert_eq!(port["device"], name);
             is_answered();
+            // A reload finds it by whatever name it has.
+            let mtu = if why.is_some() { 1400 } else { 1500 };
+            let text = config(AMS)
+                .replace("netns = \"ams\"\n", &format!("netns = \"ams\"\nmtu = {mtu}\n"));
+            rig.write_file(&text);
+            let reloaded = rig.nearhop(&["reload"]);
+            assert!(reloaded.status.success(), "{reloaded:?}");
+            let link = LinkSetup::open(rig.site_netns("ams")).unwrap().find(name).unwrap().unwrap();
+            assert_eq!(link.mtu, mtu);
         }
-        let told = |reason: &str| {
-            watch.wait_for(reason, |event| event["kind"] == "device" && event["reason"] == reason)
-        };
-        assert_eq!(told("the device is called other now")["ok"], true);
-        told("the device is as configured again");
+        let mut told = Vec::new();
+        rig.events_until(|event| {
+            if event["kind"] == "device" {
+                assert_eq!(event["ok"], true);
+                told.push(event["reason"].as_str().unwrap().to_owned());
+            }
+            told.len() == 2
+        });
+        assert_eq!(told, ["the device is called other now", "the device is as configured again"]);
         for probes in probes {
             probes.finish();
         }

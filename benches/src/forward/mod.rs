@@ -79,7 +79,7 @@ struct Cost {
     copy_in: f64,
     /// By itself, without a look at the clock inside.
     step: f64,
-    stages: [f64; 4],
+    stages: [f64; Stage::Answer as usize + 1],
 }
 
 /// One pass over all packets, as often as it takes for some milliseconds.
@@ -87,7 +87,7 @@ fn time(rig: &mut Rig, packets: &Packets) -> Cost {
     let count = packets.bursts().count() * BURST;
     let passes = PACKETS_MIN.div_ceil(count);
     let total = (passes * count) as f64;
-    let (mut copy_in, mut step, mut stages) = (0, 0, [0; 4]);
+    let (mut copy_in, mut step, mut stages) = (0, 0, [0; Stage::Answer as usize + 1]);
     for _ in 0..passes {
         for burst in packets.bursts() {
             let start = Nanos::now();

@@ -12,23 +12,33 @@ use crate::fib::random::Random;
 
 /// Makes them.
 pub struct Frames {
-    pub random: Random,
+    random: Random,
+    /// From which end the next one comes.
+    from: usize,
+    /// Where TCP's stream is, so that some segments follow others.
+    seq: u32,
 }
 
 impl Frames {
-    /// The next one: an offload header and a packet.
-    pub fn wrong(&mut self) -> Vec<u8> {
+    pub fn new(seed: u64) -> Self {
+        Self { random: Random(seed), from: 0, seq: 0 }
+    }
+
+    /// The next one, from this end: an offload header and a packet.
+    pub fn wrong(&mut self, from: usize) -> Vec<u8> {
+        self.from = from;
         if self.one_in(20) {
             let len = self.below(300);
             return self.bytes(OFFLOAD_LEN + len);
         }
         let (packet, offload) = self.right();
         let mut frame = [&offload.to_bytes()[..], &packet].concat();
-        for _ in 0..self.below(5) {
+        for _ in 0..self.below(4) {
             self.change(&mut frame);
         }
         // Chance does not find checksums; most of the code is behind one.
-        if frame.get(OFFLOAD_LEN) == Some(&0x45) && !self.one_in(4) {
+        let is_ipv4 = frame.get(OFFLOAD_LEN).is_some_and(|first| first >> 4 == 4);
+        if is_ipv4 && !self.one_in(4) {
             fix_checksum(&mut frame[OFFLOAD_LEN..]);
         }
         frame
@@ -63,23 +73,24 @@ impl Frames {
     /// A packet with a header that fits.
     fn right(&mut self) -> (Vec<u8>, Offload) {
         let ipv6 = self.one_in(2);
-        let payload = self.below(400);
+        // Of few sizes, so that some can be joined.
+        let payload = [0, 1, 100, 100, 100, 333][self.below(6)];
         let payload = self.bytes(payload);
-        match self.below(6) {
-            0 => (ip(ipv6, UDP, &udp(&payload)), Offload::NONE),
+        match self.below(7) {
+            0 => (self.ip(ipv6, UDP, &udp(&payload)), Offload::NONE),
             1 => {
                 let kind = if ipv6 { 1 + self.below(4) as u8 } else { self.below(13) as u8 };
                 // Of some kinds an error, which quotes a packet.
-                let quoted = ip(ipv6, UDP, &udp(&payload[..payload.len().min(60)]));
+                let quoted = self.ip(ipv6, UDP, &udp(&payload[..payload.len().min(60)]));
                 let upper = [&[kind, 0, 0, 0, 0, 0, 5, 0][..], &quoted].concat();
-                (ip(ipv6, if ipv6 { ICMPV6 } else { ICMP }, &upper), Offload::NONE)
+                (self.ip(ipv6, if ipv6 { ICMPV6 } else { ICMP }, &upper), Offload::NONE)
             }
             2 => {
-                let mut packet = ip(ipv6, UDP, &udp(&payload));
+                let mut packet = self.ip(ipv6, UDP, &udp(&payload));
                 let offset = (self.below(0x2000) as u16).to_be_bytes();
                 if ipv6 {
                     let header = [UDP, 0, offset[0], offset[1], 0, 0, 0, 1];
-                    packet = ip(true, FRAGMENT, &[&header[..], &packet[40..]].concat());
+                    packet = self.ip(true, FRAGMENT, &[&header[..], &packet[40..]].concat());
                 } else {
                     packet[6..8].copy_from_slice(&offset);
                 }
@@ -91,9 +102,10 @@ impl Frames {
                 let extra = self.bytes(extra);
                 if ipv6 {
                     let upper = [&extra[..], &udp(&payload)].concat();
-                    (ip(true, [0, 43, 60, 51][self.below(4)], &upper), Offload::NONE)
+                    let first = [0, 43, 60, 51][self.below(4)];
+                    (self.ip(true, first, &upper), Offload::NONE)
                 } else {
-                    let mut packet = ip(false, UDP, &[&extra[..], &udp(&payload)].concat());
+                    let mut packet = self.ip(false, UDP, &[&extra[..], &udp(&payload)].concat());
                     packet[0] += (extra.len() / 4) as u8;
                     (packet, Offload::NONE)
                 }
@@ -102,10 +114,29 @@ impl Frames {
         }
     }
 
+    fn ip(&mut self, ipv6: bool, protocol: u8, upper: &[u8]) -> Vec<u8> {
+        let ends = |addrs: [[u8; 16]; 2]| [addrs[self.from], addrs[1 - self.from]];
+        if ipv6 {
+            let len = (upper.len() as u16).to_be_bytes();
+            let head = [0x60, 0, 0, 0, len[0], len[1], protocol, 64];
+            let [src, dst] = ends([CLIENT_V6.octets(), SINK_V6.octets()]);
+            return [&head[..], &src, &dst, upper].concat();
+        }
+        let len = ((20 + upper.len()) as u16).to_be_bytes();
+        let [src, dst] = if self.from == 0 { [CLIENT, SINK] } else { [SINK, CLIENT] };
+        let flags = if self.one_in(2) { DONT_FRAGMENT } else { 0 };
+        let head = [0x45, 0, len[0], len[1], 0, 0, flags, 0, 64, protocol, 0, 0];
+        let mut packet = [&head[..], &src.octets(), &dst.octets(), upper].concat();
+        fix_checksum(&mut packet);
+        packet
+    }
+
     fn superframe(&mut self, ipv6: bool, tcp: bool, payload: &[u8]) -> (Vec<u8>, Offload) {
         let (headers, upper, at) = if tcp {
-            let mut header = vec![0x0f, 0xa0, 0, 53, 0, 0, 0, 9, 0, 0, 0, 7, 0x50, 0x18, 1, 0];
-            header.extend([0; 4]);
+            let mut header =
+                [0x0f, 0xa0, 0, 53, 0, 0, 0, 0, 0, 0, 0, 7, 0x50, 0x10, 1, 0, 0, 0, 0, 0];
+            header[4..8].copy_from_slice(&self.seq.to_be_bytes());
+            self.seq = self.seq.wrapping_add(payload.len() as u32);
             (20, [&header[..], payload].concat(), 16)
         } else {
             (8, udp(payload), 6)
@@ -118,13 +149,13 @@ impl Frames {
         };
         let offload = Offload {
             flags: NEEDS_CSUM,
-            gso_type: if self.one_in(3) { 0 } else { gso_type },
+            gso_type: if self.one_in(2) { 0 } else { gso_type },
             hdr_len: ip_len + headers,
             gso_size: self.below(200) as u16,
             csum_start: ip_len,
             csum_offset: at,
         };
-        (ip(ipv6, if tcp { TCP } else { UDP }, &upper), offload)
+        (self.ip(ipv6, if tcp { TCP } else { UDP }, &upper), offload)
     }
 
     fn bytes(&mut self, len: usize) -> Vec<u8> {
@@ -163,20 +194,6 @@ fn udp(payload: &[u8]) -> Vec<u8> {
     [&[0x0f, 0xa0, 0, 53][..], &len.to_be_bytes(), &[0, 0], payload].concat()
 }
 
-fn ip(ipv6: bool, protocol: u8, upper: &[u8]) -> Vec<u8> {
-    if ipv6 {
-        let len = (upper.len() as u16).to_be_bytes();
-        let head = [0x60, 0, 0, 0, len[0], len[1], protocol, 64];
-        let [src, dst] = [CLIENT_V6, SINK_V6].map(|addr| addr.octets());
-        return [&head[..], &src, &dst, upper].concat();
-    }
-    let len = ((20 + upper.len()) as u16).to_be_bytes();
-    let head = [0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
-    let mut packet = [&head[..], &CLIENT.octets(), &SINK.octets(), upper].concat();
-    fix_checksum(&mut packet);
-    packet
-}
-
 /// As far as there is a header to fix.
 fn fix_checksum(packet: &mut [u8]) {
     let header_len = packet.first().map_or(0, |first| usize::from(first & 0xf) * 4);
@@ -194,6 +211,8 @@ const SINK_V6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 9);
 /// which there is no room in a run.
 const GOOD: u16 = 4242;
 
+/// In the first byte of flags and offset.
+const DONT_FRAGMENT: u8 = 0x40;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;

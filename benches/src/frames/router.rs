@@ -13,7 +13,7 @@ use nearhop::forward::{PortEntry, ProbePorts, Snapshot, Snapshots, WorkerState, 
 use nearhop::packet::Meta;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads};
 use nearhop::port::queue::send_all;
-use nearhop::port::{EngineChoice, PortId};
+use nearhop::port::{EngineChoice, PortError, PortId};
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
 use nearhop_fib::{
@@ -57,22 +57,25 @@ impl Router {
         })
     }
 
-    /// The client sends a frame.
-    pub fn put(&mut self, frame: &[u8]) {
-        self.ends[0].put(frame);
+    /// One end sends a frame: the client, or the site.
+    pub fn put(&mut self, from: usize, frame: &[u8]) {
+        self.ends[from].put(frame);
     }
 
     /// Everything that has come is forwarded, and what leaves looked at.
     pub fn run(&mut self) -> Result<(), String> {
-        loop {
-            self.batch.clear();
-            self.batch.from_port(PortId(0));
-            match self.ends[0].queue.rx(&mut self.batch) {
-                Ok(0) => return Ok(()),
-                Ok(_) => self.turn()?,
-                Err(error) => return Err(format!("the engine broke: {error}")),
+        for from in 0..self.ends.len() {
+            loop {
+                self.batch.clear();
+                self.batch.from_port(PortId(from as u16));
+                match self.ends[from].queue.rx(&mut self.batch) {
+                    Ok(0) => break,
+                    Ok(_) => self.turn()?,
+                    Err(error) => return Err(format!("the engine broke: {error}")),
+                }
             }
         }
+        Ok(())
     }
 
     /// How many packets ended so.
@@ -96,10 +99,16 @@ impl Router {
                 &self.batch,
                 &mut self.buffer,
                 &mut |sent| {
-                    if let Err(error) = &sent.result {
-                        failed = Some(error.to_string());
-                    }
-                    counters.count_all(sent.transmission.verdict, sent.packets - sent.joined);
+                    let verdict = match &sent.result {
+                        Ok(()) => sent.transmission.verdict,
+                        // A socket takes as much as the system lets it.
+                        Err(PortError::Full) => Verdict::TxFull,
+                        Err(error) => {
+                            failed = Some(error.to_string());
+                            return;
+                        }
+                    };
+                    counters.count_all(verdict, sent.packets - sent.joined);
                     counters.count_all(Verdict::Joined, sent.joined);
                 },
             );

@@ -99,6 +99,9 @@ fn rows(subjects: &[Subject], seen: &Series) -> Vec<Row> {
     for target in TARGETS {
         rows.push(judge(target, seen));
     }
+    if !subjects.iter().any(|subject| subject.name == XDP) {
+        rows.push(Row::missing(load::UDP_64, XDP, "left out or missing"));
+    }
     rows
 }
 

@@ -3,20 +3,39 @@
 
 use std::net::IpAddr;
 
-use nearhop_fib::Selected;
+use nearhop_fib::{Fib, Selected};
 
-use super::Step;
+use super::{Snapshots, WorkerState};
 use crate::batch::Batch;
 use crate::packet::error::{self, ErrorKind};
 use crate::packet::offload::segment::Segments;
 use crate::packet::{Meta, error::ERROR_MAX};
 use crate::port::PortId;
+use crate::time::Nanos;
 use crate::verdict::Verdict;
 
-impl Step<'_> {
+/// What senders are answered with. After all packets of a batch were decided: the way back is looked up
+/// anew, and so has to be the port it leads to.
+pub(super) struct Answering<'a> {
+    pub(super) fib: &'a Fib,
+    pub(super) snapshots: &'a mut Snapshots,
+    pub(super) state: &'a mut WorkerState,
+    pub(super) now: Nanos,
+}
+
+impl Answering<'_> {
+    /// Answers what is owed.
+    pub(super) fn answer_all(&mut self, batch: &mut Batch) {
+        for owed in 0..self.state.owed.len() {
+            let (index, kind) = self.state.owed[owed];
+            self.answer(batch, index, kind);
+        }
+        self.state.owed.clear();
+    }
+
     /// Tells the sender of packet `index`, if the rules and the rate limits allow it. Too-big errors
     /// have a bucket of their own: a flood of expiring TTLs must not make a path-MTU black hole.
-    pub(super) fn answer(&mut self, batch: &mut Batch, index: usize, kind: ErrorKind) {
+    fn answer(&mut self, batch: &mut Batch, index: usize, kind: ErrorKind) {
         let packet = batch.packet(index).1;
         let Ok(meta) = Meta::parse(packet) else { return };
         if !error::may_answer(kind, packet, &meta) {
@@ -67,11 +86,11 @@ impl Step<'_> {
         let mut back = meta.flow;
         std::mem::swap(&mut back.src, &mut back.dst);
         std::mem::swap(&mut back.src_port, &mut back.dst_port);
-        let flow = back.hash(self.snapshot.hash_seed);
+        let flow = back.hash(self.snapshots.load().hash_seed);
         let selected = self.fib.select_by(group, |spread| self.state.hash(flow, spread));
         let Selected::Member { adjacency, .. } = selected else { return None };
         let port = PortId(self.fib.port(adjacency)?);
-        let snapshot = self.snapshot;
+        let snapshot = self.snapshots.load();
         let entry = snapshot.port(port)?;
         let source = match meta.src {
             IpAddr::V4(_) => entry.address_v4.or(snapshot.address_v4).map(IpAddr::V4),

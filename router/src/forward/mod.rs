@@ -2,7 +2,7 @@
 //! packet: the same function runs in a worker, a test, a fuzzer and a simulation.
 //!
 //! ```text
-//! admit ─▶ look up ─▶ select ─▶ send: transmissions, punts, counted drops
+//! admit ─▶ look up ─▶ select ─▶ send ─▶ answer: transmissions, punts, counted drops
 //! ```
 //!
 //! Each stage is gone through for the whole batch before the next, so that the memory it needs is on
@@ -23,6 +23,7 @@ mod tests;
 use nearhop_fib::{AdjacencyId, Fib, Online, PathId, Selected};
 
 use self::admit::Gate;
+use self::answer::Answering;
 pub use self::limit::TokenBucket;
 pub use self::snapshot::{Broadcasts, PortEntry, ProbePorts, Snapshot, Snapshots};
 pub use self::state::{Counters, FIRST_PACKETS_MAX, FirstPacket, PathCount, WorkerState};
@@ -67,6 +68,8 @@ pub fn forward_watched(
     done(Stage::Select);
     Step { fib, snapshot: snapshots.load(), state, now }.carry_out(batch);
     done(Stage::Send);
+    Answering { fib, snapshots, state, now }.answer_all(batch);
+    done(Stage::Answer);
 }
 
 /// What the step does, each for all packets of the batch.
@@ -78,8 +81,10 @@ pub enum Stage {
     LookUp,
     /// Each flow's member is chosen.
     Select,
-    /// TTL and MTU are checked, headers rewritten, packets queued, answered or dropped.
+    /// TTL and MTU are checked, headers rewritten, packets queued or dropped.
     Send,
+    /// Senders are told of drops.
+    Answer,
 }
 
 /// Sends `packet`, made by the router itself, where the FIB says; a copy is put in `batch`. The
@@ -230,19 +235,11 @@ impl Step<'_> {
         }
     }
 
-    /// Counts a packet that ends here, and tells its sender where that is called for.
+    /// Counts a packet that ends here; where that is called for, its sender is to be told.
     #[cold]
-    fn drop(
-        &mut self,
-        batch: &mut Batch,
-        index: usize,
-        verdict: Verdict,
-        error: Option<ErrorKind>,
-    ) {
+    fn drop(&mut self, batch: &Batch, index: usize, verdict: Verdict, error: Option<ErrorKind>) {
         self.state.counters.count_all(verdict, segments(batch, index));
-        if let Some(error) = error {
-            self.answer(batch, index, error);
-        }
+        self.state.owed.extend(error.map(|error| (index, error)));
     }
 }
 

@@ -8,7 +8,8 @@ use nearhop_fib::{Fib, FlowHash, PathId, Spread};
 
 use super::admit::Admitted;
 use super::limit::TokenBucket;
-use crate::batch::{Batch, PACKET_MAX};
+use crate::batch::{BURST, Batch, PACKET_MAX};
+use crate::packet::error::ErrorKind;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -23,14 +24,16 @@ pub struct WorkerState {
     pub(super) other_errors: TokenBucket,
     /// Of the batch that is under way.
     pub(super) admitted: Admitted,
+    /// Packets of that batch whose senders are to be told, and what.
+    pub(super) owed: Vec<(usize, ErrorKind)>,
     spreader: Spreader,
     pub(super) fragment_buffer: Box<[u8]>,
     /// One segment of a superframe.
     pub(super) segment_buffer: Box<[u8]>,
     changes: Arc<AtomicU64>,
     change_seen: u64,
-    /// By path id, as long as the counters.
-    paths_seen: Vec<bool>,
+    /// A bit for each path id that there are counters for.
+    paths_seen: Vec<u64>,
 }
 
 /// Spreads packets one by one, where that is asked for.
@@ -73,6 +76,7 @@ impl WorkerState {
             too_big_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
             other_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
             admitted: Admitted::new(),
+            owed: Vec::with_capacity(BURST),
             spreader: Spreader { count: 0, salt: index as u64 },
             fragment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
             segment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
@@ -99,7 +103,7 @@ impl WorkerState {
         let change = self.changes.load(Ordering::Acquire);
         if change != self.change_seen {
             self.change_seen = change;
-            self.paths_seen.fill(false);
+            self.paths_seen.fill(0);
         }
     }
 
@@ -108,22 +112,24 @@ impl WorkerState {
     #[inline]
     pub(super) fn note_path(&mut self, path: PathId, packets: u64, bytes: usize, now: Nanos) {
         let index = path.0 as usize;
-        if self.counters.paths.len() <= index || self.paths_seen.len() <= index {
+        let (word, bit) = (index / 64, 1 << (index % 64));
+        if self.counters.paths.len() <= index || self.paths_seen.len() <= word {
             self.make_room(index);
         }
         let count = &mut self.counters.paths[index];
         count.packets += packets;
         count.bytes += bytes as u64;
-        if !self.paths_seen[index] {
-            self.paths_seen[index] = true;
+        if self.paths_seen[word] & bit == 0 {
+            self.paths_seen[word] |= bit;
             self.note_first(path, now);
         }
     }
 
     #[cold]
     fn make_room(&mut self, index: usize) {
-        self.counters.paths.resize(index + 1, PathCount::default());
-        self.paths_seen.resize(index + 1, false);
+        let paths = self.counters.paths.len().max(index + 1);
+        self.counters.paths.resize(paths, PathCount::default());
+        self.paths_seen.resize(paths.div_ceil(64), 0);
     }
 
     #[cold]

@@ -424,17 +424,16 @@ fn an_adjacency_whose_port_is_gone_is_a_counted_drop() {
     assert_eq!(rig.of(Verdict::NoPort), 1);
 }
 
-/// A group is replaced between a batch's lookups and its decisions, by one that leads to a port
-/// which is as new.
-#[test]
-fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
+/// After this stage the group that `addr` leads to is replaced, by one that leads to a port which is as
+/// new. Says by which ports something leaves.
+fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
     let Rig { mut writer, mut reader, published, mut state, mut batch, now, .. } = Rig::new();
-    assert!(batch.push(&udp(CLIENT, SERVICE, 5)));
+    assert!(batch.push(packet));
     let mut snapshots = Snapshots::new(Arc::clone(&published));
     let online = reader.online();
-    let found = online.lookup(Ipv4Addr::new(198, 51, 100, 53).into());
-    forward_watched(&mut batch, &online, &mut snapshots, &mut state, now, |stage| {
-        if stage != Stage::LookUp {
+    let found = online.lookup(addr.into());
+    forward_watched(&mut batch, &online, &mut snapshots, &mut state, now, |done| {
+        if done != stage {
             return;
         }
         let mut newer = (**published.load()).clone();
@@ -447,8 +446,16 @@ fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
         let group = Group::Forward { members, when_dead, spread };
         writer.replace_group(found, &group).unwrap();
     });
-    let ports: Vec<u16> = batch.transmissions().map(|(sent, _)| sent.port.0).collect();
-    assert_eq!(ports, [3]);
+    batch.transmissions().map(|(sent, _)| sent.port.0).collect()
+}
+
+#[test]
+fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
+    let to = Ipv4Addr::new(198, 51, 100, 53);
+    assert_eq!(ways_after(Stage::LookUp, to, &udp(CLIENT, SERVICE, 5)), [3]);
+    // The way back of an error is looked up last of all.
+    let back = Ipv4Addr::new(10, 0, 0, 2);
+    assert_eq!(ways_after(Stage::Send, back, &udp_ttl(CLIENT, SERVICE, 5, 1)), [3]);
 }
 
 #[test]

@@ -311,7 +311,7 @@ impl Control {
         // A device that is gone is made anew, by the configuration in force then.
         let gone = |port: &&PortState| matches!(port.fault, Some(Fault::Gone(_)));
         let there = core.ports().filter(|port| !gone(port)).map(|port| port.config.clone());
-        adjust_all(&there.collect::<Vec<_>>(), &config.ports).map_err(failed)?;
+        adjust_all(&there.collect::<Vec<_>>(), &config.ports, &self.opened).map_err(failed)?;
         self.put_in_force(config, devices);
         self.tell(Nanos::now(), EventKind::Reload { changes: changes.clone() });
         Ok(changes)

@@ -40,7 +40,11 @@ pub(super) fn open_all<'a>(
 
 /// Brings the kernel's side of ports that stay open to their new configuration: all or none, for a
 /// failure puts those done so far back.
-pub(super) fn adjust_all(old: &[PortConfig], new: &[PortConfig]) -> Result<(), RunError> {
+pub(super) fn adjust_all(
+    old: &[PortConfig],
+    new: &[PortConfig],
+    places: &BTreeMap<String, Place>,
+) -> Result<(), RunError> {
     let before = |port: &PortConfig| old.iter().find(|old| old.name == port.name);
     let changed = new
         .iter()
@@ -48,9 +52,10 @@ pub(super) fn adjust_all(old: &[PortConfig], new: &[PortConfig]) -> Result<(), R
         .filter(|(old, new)| (old.mtu, &old.peer_addresses) != (new.mtu, &new.peer_addresses));
     let mut done: Vec<(&PortConfig, &PortConfig)> = Vec::new();
     for (old, new) in changed {
-        if let Err(error) = adjust(old, new) {
+        let place = places.get(&new.name);
+        if let Err(error) = adjust(old, new, place) {
             for (old, new) in done.into_iter().chain([(old, new)]) {
-                if let Err(error) = adjust(new, old) {
+                if let Err(error) = adjust(new, old, places.get(&new.name)) {
                     log::error!("port {:?} cannot be put back: {error}", old.name);
                 }
             }
@@ -61,9 +66,13 @@ pub(super) fn adjust_all(old: &[PortConfig], new: &[PortConfig]) -> Result<(), R
     Ok(())
 }
 
-fn adjust(old: &PortConfig, new: &PortConfig) -> Result<(), LinkError> {
+fn adjust(old: &PortConfig, new: &PortConfig, place: Option<&Place>) -> Result<(), LinkError> {
     let Device::Tun { name, .. } = &new.device;
     let mut links = LinkSetup::open(&new.netns)?;
+    // Somebody may have given it another name, and that name to another device.
+    let link =
+        place.and_then(|place| links.list().ok()?.into_iter().find(|l| l.ifindex == place.ifindex));
+    let name = link.as_ref().map_or(name, |link| &link.name);
     if old.mtu != new.mtu {
         links.set_mtu(name, u32::from(new.mtu))?;
     }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // io_uring_setup(2)
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Something that older kernels have not, and others may have been told to refuse.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,11 +38,24 @@ impl Need {
                     Ok(fd @ 0..) => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
                     _ => return Some(format!("no io_uring: {}", io::Error::last_os_error())),
                 }
-                None
+                has_nowait().err().map(|error| format!("TUN devices without RWF_NOWAIT: {error}"))
             }
         }
     }
 }
+
+/// Whether writes to TUN devices may ask not to wait. One that is no device yet refuses what is written,
+/// but looks at how first.
+fn has_nowait() -> io::Result<()> {
+    let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun")?;
+    let byte = libc::iovec { iov_base: (&raw const BYTE).cast_mut().cast(), iov_len: 1 };
+    // SAFETY: the descriptor is open; one iovec is given, of one byte that lives for ever and is only read.
+    unsafe { libc::pwritev2(tun.as_raw_fd(), &raw const byte, 1, -1, libc::RWF_NOWAIT) };
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Err(error) } else { Ok(()) }
+}
+
+static BYTE: u8 = 0;
 
 /// Why not all of this is there, if so.
 pub fn missing(needs: &[Need]) -> Option<String> {
