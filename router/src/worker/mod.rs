@@ -142,15 +142,15 @@ impl Worker {
         poller.wait(behind.then_some(PUBLISH_EVERY_MS), ready)
     }
 
-    /// Reads the ready ports in turn, a batch each, until a whole turn brings nothing. Says whether
-    /// anything came.
+    /// Reads the ready ports in turn, a batch each, and again as long as one has filled its batch: what
+    /// has not had no more, and is told by the poller when it has. Says whether anything came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
         let Self { reader, snapshots, state, batch, lanes, ports, segment, ways, index, .. } = self;
         let mut online = reader.online();
         let mut shell = io::Shell { worker: *index, lanes, ports, poller, segment, ways };
-        let mut any_at_all = false;
+        let mut any = false;
         for _ in 0..ROUNDS_MAX {
-            let mut any = false;
+            let mut is_full = false;
             for port in ready.ports() {
                 batch.clear();
                 batch.from_port(port);
@@ -158,6 +158,7 @@ impl Worker {
                     continue;
                 }
                 any = true;
+                is_full |= batch.room() == 0;
                 let now = Nanos::now();
                 state.counters.batches += 1;
                 forward(batch, &online, snapshots, state, now);
@@ -166,15 +167,14 @@ impl Worker {
                 shell.hand_over(batch, state, now);
                 online.quiescent();
             }
-            any_at_all |= any;
-            if !any {
+            if !is_full {
                 break;
             }
         }
         drop(online);
         self.lanes.report_first_packets(self.index, &mut self.state.first_packets);
         self.lanes.flush();
-        any_at_all
+        any
     }
 
     /// Copies the counters out if that is due and nobody is reading them; `false` if it is owed.
