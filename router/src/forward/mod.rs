@@ -8,7 +8,8 @@
 //! Each stage is gone through for the whole batch before the next, so that the memory it needs is on
 //! its way for many packets at once. And the order is what makes it safe: all lookups of a batch come
 //! before the first group is read, all groups before the ports are: whatever was published before
-//! an id that is found is seen by the time it is needed.
+//! an id that is found is seen by the time it is needed. Errors, which are looked up anew, come last, and
+//! ask for the ports anew.
 #![forbid(unsafe_code)]
 
 mod admit;

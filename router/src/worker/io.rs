@@ -56,9 +56,11 @@ impl Shell<'_> {
         }
     }
 
-    /// Counts what [`Self::receive`] brought, once the step knows how many packets that was.
-    pub(super) fn count_received(&mut self, id: PortId, batch: &Batch) {
+    /// Counts what [`Self::receive`] brought, once the step knows how many packets that was; says how
+    /// many.
+    pub(super) fn count_received(&mut self, id: PortId, batch: &Batch) -> u64 {
         let counters = self.ports.entry(id).or_default();
+        let before = counters.rx_packets;
         counters.rx_batches += 1;
         counters.rx_frames += batch.len() as u64;
         for index in 0..batch.len() {
@@ -66,6 +68,7 @@ impl Shell<'_> {
             counters.rx_packets += u64::from(slot.shape.segments);
             counters.rx_bytes += slot.shape.bytes(bytes.len()) as u64;
         }
+        counters.rx_packets - before
     }
 
     /// Sends what the step decided; each packet is counted by what its device said.

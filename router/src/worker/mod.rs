@@ -142,15 +142,16 @@ impl Worker {
         poller.wait(behind.then_some(PUBLISH_EVERY_MS), ready)
     }
 
-    /// Reads the ready ports in turn, a batch each, and again as long as one has filled its batch: what
-    /// has not had no more, and is told by the poller when it has. Says whether anything came.
+    /// Reads the ready ports in turn, a batch each, and again as long as several packets came by one: one
+    /// that came alone is likely to be alone, and who waits for it should not wait for a look after it.
+    /// Says whether anything came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
         let Self { reader, snapshots, state, batch, lanes, ports, segment, ways, index, .. } = self;
         let mut online = reader.online();
         let mut shell = io::Shell { worker: *index, lanes, ports, poller, segment, ways };
         let mut any = false;
         for _ in 0..ROUNDS_MAX {
-            let mut is_full = false;
+            let mut several = false;
             for port in ready.ports() {
                 batch.clear();
                 batch.from_port(port);
@@ -158,16 +159,15 @@ impl Worker {
                     continue;
                 }
                 any = true;
-                is_full |= batch.room() == 0;
                 let now = Nanos::now();
                 state.counters.batches += 1;
                 forward(batch, &online, snapshots, state, now);
-                shell.count_received(port, batch);
+                several |= shell.count_received(port, batch) > 1;
                 shell.send(batch, snapshots, state);
                 shell.hand_over(batch, state, now);
                 online.quiescent();
             }
-            if !is_full {
+            if !several {
                 break;
             }
         }
