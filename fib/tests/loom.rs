@@ -176,7 +176,7 @@ fn a_down_reason_moves_to_the_next_member_and_to_nothing_else() {
         let reader = reader_thread(&handle, move |online| {
             let mut moved = false;
             for _ in 0..2 {
-                let got = select(online, group);
+                let got = select(&online, group);
                 let Selected::Member { path, .. } = got else { panic!("{got:?}") };
                 assert!(path == b.0 || !moved, "moved back although nothing came up");
                 moved = path == b.0;
