@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use nearhop::packet::build::Datagram;
 use nearhop::packet::checksum::Sum;
 use nearhop::packet::offload::{GSO_TCP4, GSO_TCP6, GSO_UDP_L4, NEEDS_CSUM, OFFLOAD_LEN, Offload};
+use nearhop::packet::protocol::{FRAGMENT, ICMP, ICMPV6, TCP, UDP};
 
 use super::router::{CLIENT, SINK};
 use crate::fib::random::Random;
@@ -115,12 +116,12 @@ impl Frames {
     }
 
     fn ip(&mut self, ipv6: bool, protocol: u8, upper: &[u8]) -> Vec<u8> {
-        let ends = |addrs: [[u8; 16]; 2]| [addrs[self.from], addrs[1 - self.from]];
         if ipv6 {
             let len = (upper.len() as u16).to_be_bytes();
             let head = [0x60, 0, 0, 0, len[0], len[1], protocol, 64];
-            let [src, dst] = ends([CLIENT_V6.octets(), SINK_V6.octets()]);
-            return [&head[..], &src, &dst, upper].concat();
+            let [src, dst] =
+                if self.from == 0 { [CLIENT_V6, SINK_V6] } else { [SINK_V6, CLIENT_V6] };
+            return [&head[..], &src.octets(), &dst.octets(), upper].concat();
         }
         let len = ((20 + upper.len()) as u16).to_be_bytes();
         let [src, dst] = if self.from == 0 { [CLIENT, SINK] } else { [SINK, CLIENT] };
@@ -213,8 +214,3 @@ const GOOD: u16 = 4242;
 
 /// In the first byte of flags and offset.
 const DONT_FRAGMENT: u8 = 0x40;
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const FRAGMENT: u8 = 44;
-const ICMPV6: u8 = 58;

@@ -16,7 +16,7 @@ impl<'a> Frame<'a> {
     pub fn whole(bytes: &'a [u8]) -> Self {
         debug_assert!(bytes.len() >= OFFLOAD_LEN);
         let len = bytes.len().saturating_sub(OFFLOAD_LEN) as u32;
-        Self { bytes, shape: Shape { segments: 1, segment_len: len, headers_len: 0 }, joined: 0 }
+        Self { bytes, shape: Shape::single(len), joined: 0 }
     }
 
     /// A frame of `bytes` whose header was checked: they are of `shape`.

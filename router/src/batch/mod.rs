@@ -209,17 +209,6 @@ impl Batch {
         }
     }
 
-    /// As [`Self::settle`], of a packet of which nothing was left out.
-    ///
-    /// # Panics
-    /// If `index` is not below [`Self::len`].
-    #[inline]
-    pub fn settle_whole(&mut self, index: usize, len: usize) {
-        let slot = &mut self.slots[index];
-        slot.len = slot.len.min(len as u32);
-        slot.shape = Shape { segments: 1, segment_len: slot.len, headers_len: 0 };
-    }
-
     /// Packet `index` leaves by `port`.
     #[inline]
     pub fn transmit(&mut self, index: usize, port: PortId, path: Option<PathId>, verdict: Verdict) {
@@ -319,7 +308,7 @@ impl Batch {
         let is_plain = header == [0; OFFLOAD_LEN];
         let offload = if is_plain { Offload::NONE } else { Offload::from_bytes(header) };
         let len = len.min(PACKET_MAX) as u32;
-        let shape = Shape { segments: 1, segment_len: len, headers_len: 0 };
+        let shape = Shape::single(len);
         self.slots.push(Slot { port: self.port, offload, shape, is_plain, joined: 0, start, len });
     }
 

@@ -10,6 +10,7 @@ use super::{Counters, Snapshot, segments};
 use crate::batch::{BURST, Batch};
 use crate::config::model::{Martians, ReversePath};
 use crate::packet::martian::{destination_verdict, is_ordinary, source_verdict};
+use crate::packet::offload::Shape;
 use crate::packet::{Meta, Plain};
 use crate::port::PortId;
 use crate::verdict::Verdict;
@@ -100,7 +101,7 @@ impl Admitted {
         let port = slot.port;
         // Without padding it is what it was taken for when it came.
         if plain.len != bytes.len() {
-            batch.settle_whole(index, plain.len);
+            batch.settle(index, plain.len, Shape::single(plain.len as u32));
         }
         gate.pass(plain.src.into(), plain.dst.into(), port)?;
         self.add(index, plain.dst.into(), plain.flow.hash(gate.seed));

@@ -251,7 +251,7 @@ fn split(bytes: &[u8]) -> Result<(&[u8; HEADER_LEN], &[u8]), Verdict> {
 }
 
 #[inline]
-const fn address(header: &[u8; HEADER_LEN], at: usize) -> Ipv6Addr {
+pub(super) const fn address(header: &[u8; HEADER_LEN], at: usize) -> Ipv6Addr {
     let high = (be32(header, at) as u128) << 96 | (be32(header, at + 4) as u128) << 64;
     let low = (be32(header, at + 8) as u128) << 32 | be32(header, at + 12) as u128;
     Ipv6Addr::from_bits(high | low)

@@ -70,18 +70,14 @@ impl Plain<Ipv6Addr> {
         let is_plain = header[0] >> 4 == 6
             && protocol::has_ports(header[ipv6::NEXT_HEADER])
             && (PORTS_LEN..=payload.len()).contains(&payload_len);
-        let address = |at: usize| {
-            let words = [0, 4, 8, 12].map(|word| u128::from(be32(header, at + word)));
-            words[0] << 96 | words[1] << 64 | words[2] << 32 | words[3]
-        };
-        let (src, dst) = (address(ipv6::SRC), address(ipv6::DST));
+        let (src, dst) = (ipv6::address(header, ipv6::SRC), ipv6::address(header, ipv6::DST));
         is_plain.then(|| Self {
-            src: Ipv6Addr::from_bits(src),
-            dst: Ipv6Addr::from_bits(dst),
+            src,
+            dst,
             len: ipv6::HEADER_LEN + payload_len,
             flow: FlowKey {
-                src,
-                dst,
+                src: src.to_bits(),
+                dst: dst.to_bits(),
                 protocol: header[ipv6::NEXT_HEADER],
                 src_port: be16(ports, 0),
                 dst_port: be16(ports, 2),

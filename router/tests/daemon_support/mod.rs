@@ -162,11 +162,7 @@ impl Rig {
         let tasks = format!("/proc/{}/task", self.router.id());
         support::wait_for("the router to stand still", || {
             let mut tasks = fs::read_dir(&tasks).unwrap();
-            let is_stopped = |task: fs::DirEntry| {
-                let stat = fs::read_to_string(task.path().join("stat")).unwrap();
-                stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
-            };
-            tasks.all(|task| is_stopped(task.unwrap())).then_some(())
+            tasks.all(|task| is_in_state(&task.unwrap().path(), 'T')).then_some(())
         });
     }
 
@@ -199,6 +195,12 @@ impl Drop for Rig {
             eprintln!("{}", fs::read_to_string(self.dir.join("log")).unwrap_or_default());
         }
     }
+}
+
+/// Whether a thread, by its folder of /proc, is in this state: proc_pid_stat(5).
+fn is_in_state(task: &Path, state: char) -> bool {
+    let stat = fs::read_to_string(task.join("stat")).unwrap();
+    stat.rsplit(')').next().unwrap().trim_start().starts_with(state)
 }
 
 pub fn signal(child: &Child, signal: rustix::process::Signal) {
@@ -480,8 +482,7 @@ impl Tracer {
     #[expect(clippy::unused_self, reason = "asks about what this holds")]
     pub fn is_stopped(&self, rig: &Rig) -> bool {
         let pid = rig.router.id();
-        let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
-        stat.rsplit(')').next().unwrap().trim_start().starts_with('t')
+        is_in_state(Path::new(&format!("/proc/{pid}/task/{pid}")), 't')
     }
 }
 

@@ -291,7 +291,13 @@ impl Shape {
     /// A packet that is one packet.
     #[inline]
     pub const fn whole(meta: &Meta) -> Self {
-        Self { segments: 1, segment_len: meta.len as u32, headers_len: 0 }
+        Self::single(meta.len as u32)
+    }
+
+    /// One packet of `len` bytes.
+    #[inline]
+    pub const fn single(len: u32) -> Self {
+        Self { segments: 1, segment_len: len, headers_len: 0 }
     }
 
     /// Bytes of all its packets, it having `len` itself.
