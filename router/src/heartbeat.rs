@@ -2,7 +2,7 @@
 //! stands between a fault and the byte that moves packets away from it.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub struct HeartbeatParts {
     pub orders: Receiver<Order>,
     /// To the control thread: what happened.
     pub events: Lane<MonitorEvent>,
+    /// Lost carrier is handled so much late; zero but in tests of what measures failover.
+    pub test_carrier_delay: Duration,
 }
 
 /// The thread's state.
@@ -92,6 +94,8 @@ pub struct Heartbeat {
     timer: OwnedFd,
     carriers: Vec<Carrier>,
     legs: BTreeSet<PathId>,
+    /// Ports that lost carrier, and when that is to be handled; empty but in tests.
+    delayed: VecDeque<(Nanos, PortId)>,
     lateness_max: Duration,
     unsent: u64,
 }
@@ -123,6 +127,7 @@ impl Heartbeat {
             timer,
             carriers: Vec::new(),
             legs: BTreeSet::new(),
+            delayed: VecDeque::new(),
             lateness_max: Duration::ZERO,
             unsent: 0,
         })
@@ -158,7 +163,8 @@ impl Heartbeat {
 
     /// Until a device, a worker, the control thread or the clock has something.
     fn sleep(&mut self) -> io::Result<()> {
-        let due = self.parts.monitor.poll_timeout();
+        let delayed = self.delayed.front().map(|&(at, _)| at);
+        let due = self.parts.monitor.poll_timeout().into_iter().chain(delayed).min();
         // All zeros would disarm the timer: what is due at 0 is due at 1 ns.
         let at = due.map_or(0, |due| due.0.max(1));
         let value = Timespec {
@@ -180,7 +186,9 @@ impl Heartbeat {
     }
 
     fn handle_carriers(&mut self) {
-        let HeartbeatParts { monitor, snapshots, trouble, .. } = &mut self.parts;
+        self.handle_delayed();
+        let HeartbeatParts { monitor, snapshots, trouble, test_carrier_delay, .. } =
+            &mut self.parts;
         for carrier in &mut self.carriers {
             while let Some(event) = carrier.monitor.poll_event() {
                 let now = Nanos::now();
@@ -193,7 +201,14 @@ impl Heartbeat {
                 }
                 let before = carrier.known.insert(event.ifindex, event.clone());
                 if let Some(&port) = carrier.ports.get(&event.ifindex) {
-                    monitor.handle_carrier(now, port, event.up);
+                    if test_carrier_delay.is_zero() {
+                        monitor.handle_carrier(now, port, event.up);
+                    } else if event.up {
+                        self.delayed.retain(|&(_, lost)| lost != port);
+                        monitor.handle_carrier(now, port, true);
+                    } else {
+                        self.delayed.push_back((now + *test_carrier_delay, port));
+                    }
                     let like =
                         |link: &LinkEvent| (link.mtu, &link.name) == (event.mtu, &event.name);
                     if !before.as_ref().is_some_and(like) {
@@ -211,6 +226,15 @@ impl Heartbeat {
             }
         }
         self.let_go();
+    }
+
+    /// Carrier that was lost some time ago, under [`HeartbeatParts::test_carrier_delay`].
+    fn handle_delayed(&mut self) {
+        let now = Nanos::now();
+        while let Some(&(_, port)) = self.delayed.front().filter(|&&(at, _)| at <= now) {
+            self.delayed.pop_front();
+            self.parts.monitor.handle_carrier(now, port, false);
+        }
     }
 
     /// A namespace without ports is watched no more: that would keep it from ending.

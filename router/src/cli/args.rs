@@ -56,6 +56,9 @@ pub(super) struct RunArgs {
     pub(super) ready_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) socket: SocketArgs,
+    /// Hears of lost carrier so many milliseconds late: for tests of what measures failover.
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(super) test_carrier_delay_ms: Option<u32>,
 }
 
 #[derive(Args, Debug)]

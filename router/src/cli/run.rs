@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::args::RunArgs;
 use super::output::{self, Failure};
@@ -15,6 +16,7 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         file: args.file.clone(),
         ready_file: args.ready_file.clone(),
         socket: args.socket.socket.clone(),
+        test_carrier_delay: args.test_carrier_delay_ms.map(|ms| Duration::from_millis(ms.into())),
     };
     match run::run(config, &options) {
         Ok(()) => Ok(ExitCode::SUCCESS),

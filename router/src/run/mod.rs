@@ -15,6 +15,7 @@ mod threads;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::api::{self, ClaimError};
 use crate::cli::socket::default_path;
@@ -29,6 +30,8 @@ pub struct RunOptions {
     pub ready_file: Option<PathBuf>,
     /// The control socket; overrides `[api] socket`.
     pub socket: Option<PathBuf>,
+    /// Makes lost carrier known so much late: for tests of what measures failover.
+    pub test_carrier_delay: Option<Duration>,
 }
 
 /// Why a router did not start or could not go on.
@@ -79,7 +82,7 @@ pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
     let claimed = api::claim(&socket)?;
     // One that was killed may have left its own, which would tell what is not so yet.
     retract_ready(options);
-    let result = threads::start(&config).and_then(|daemon| {
+    let result = threads::start(&config, options).and_then(|daemon| {
         runtime.block_on(control::run(daemon, config, options.clone(), claimed))
     });
     retract_ready(options);

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::Notify;
 
-use super::RunError;
+use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::core::Core;
 use crate::control::monitor::{Monitor, MonitorEvent};
@@ -101,12 +101,11 @@ impl Drop for Daemon {
 }
 
 /// Starts workers and heartbeat; they have nothing to do until there are ports.
-pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
+pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, RunError> {
     let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let count = config.router.workers.unwrap_or(cores).max(1);
-    let options = nearhop_fib::Options { v4: config.router.ipv4_table };
-    let (writer, fib) = nearhop_fib::fib_with(count + READERS_BESIDE, options);
+    let count = workers(config);
+    let tables = nearhop_fib::Options { v4: config.router.ipv4_table };
+    let (writer, fib) = nearhop_fib::fib_with(count + READERS_BESIDE, tables);
     log::info!("{count} worker(s), {:?} IPv4 table", config.router.ipv4_table);
     let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
@@ -131,6 +130,7 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
         trouble: trouble_news,
         orders: order_queue,
         events,
+        test_carrier_delay: options.test_carrier_delay.unwrap_or_default(),
     })
     .map_err(failed)?;
     let thread = spawn("nh-heartbeat".into(), move || heartbeat.run()).map_err(failed)?;
@@ -176,6 +176,12 @@ pub(super) fn start(config: &Config) -> Result<Daemon, RunError> {
         daemon.workers.push(WorkerHandle { shared, wake, thread: Some(thread) });
     }
     Ok(daemon)
+}
+
+/// As configured, else one for each core.
+fn workers(config: &Config) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    config.router.workers.unwrap_or_else(cores).max(1)
 }
 
 fn spawn(
