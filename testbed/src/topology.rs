@@ -122,6 +122,13 @@ pub struct Health {
     pub rise: Option<u32>,
 }
 
+impl Health {
+    /// The longest time from a fault that nobody announces until the router knows of it.
+    pub fn detection(&self) -> Duration {
+        self.interval.unwrap_or(router::INTERVAL) * self.fall.unwrap_or(router::FALL)
+    }
+}
+
 /// A site of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceSite {

@@ -46,7 +46,7 @@ fn every_kind_of_kill_is_survived_measured_and_reported() {
         return;
     }
     let runs = tempfile::tempdir().unwrap();
-    let demo = ["demo", "--repeat", "1", "--json", "--slack", SLACK, "--runs"];
+    let demo = ["demo", "--repeat", "1", "--json", "--runs"];
     let out = patiently(|| nearlab(&demo).arg(runs.path()).output().unwrap());
     assert_all_survived(&out);
     assert_run_folder(runs.path());
@@ -65,14 +65,17 @@ fn patiently(mut demo: impl FnMut() -> Output) -> Output {
     demo()
 }
 
+/// The one line on standard output.
+fn summary_of(out: &Output) -> Value {
+    let text = String::from_utf8_lossy(&out.stdout);
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(text.lines().count(), 1, "one line and no other: {text}\n{told}");
+    serde_json::from_str(&text).unwrap()
+}
+
 fn assert_all_survived(out: &Output) {
-    let (text, told) = (
-        String::from_utf8_lossy(&out.stdout).into_owned(),
-        String::from_utf8_lossy(&out.stderr).into_owned(),
-    );
-    assert!(out.status.success(), "{text}\n{told}");
-    assert_eq!(text.lines().count(), 1, "one line and no other: {text}");
-    let summary: Value = serde_json::from_str(&text).unwrap();
+    let summary = summary_of(out);
+    assert!(out.status.success(), "{summary}\n{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!((&summary["schema"], &summary["ok"]), (&"nearlab.demo.v1".into(), &true.into()));
     let kinds: BTreeSet<(&str, &str)> = summary["kills"]
         .as_array()
@@ -117,6 +120,59 @@ fn assert_run_folder(runs: &Path) {
     }
 }
 
+/// Ten budgets late: a router that is as slow as that must not pass, wherever speed can be judged.
+#[test]
+fn a_router_that_is_too_slow_fails_where_speed_is_judged() {
+    let test = "a_router_that_is_too_slow_fails_where_speed_is_judged";
+    let _alone = alone();
+    if !labs_can_be_built(test) {
+        return;
+    }
+    let runs = tempfile::tempdir().unwrap();
+    let announced = ["demo", "--repeat", "3", "--kinds", "announced", "--json", "--runs"];
+    for _ in 0..JUDGED_TRIES {
+        let late = ["--test-carrier-delay-ms", "20"];
+        let out = nearlab(&announced).arg(runs.path()).args(late).output().unwrap();
+        let summary = summary_of(&out);
+        let kills = summary["kills"].as_array().unwrap();
+        if kills.iter().any(|kill| kill["judged"] == true) {
+            assert_eq!(out.status.code(), Some(1), "{summary}");
+            let missed = kills.iter().filter(|kill| kill["met"] == false);
+            for kill in missed.clone() {
+                let (blackout, budget) = (&kill["blackout_ms"]["p50"], &kill["budget_ms"]);
+                assert!(blackout.as_f64() > budget.as_f64(), "{kill}");
+            }
+            assert!(missed.count() > 0, "{summary}");
+            return;
+        }
+        assert!(kills.iter().all(|kill| !kill["why"].as_str().unwrap().is_empty()), "{summary}");
+    }
+    skip(test, "this machine is too busy for any speed to be judged");
+}
+
+/// What cannot be judged here is not held against the router, and says why.
+#[test]
+fn every_kind_is_judged_where_the_machine_keeps_still() {
+    let test = "every_kind_is_judged_where_the_machine_keeps_still";
+    let _alone = alone();
+    if !labs_can_be_built(test) {
+        return;
+    }
+    let runs = tempfile::tempdir().unwrap();
+    for _ in 0..JUDGED_TRIES {
+        let demo = ["demo", "--repeat", "3", "--json", "--runs"];
+        let out = nearlab(&demo).arg(runs.path()).output().unwrap();
+        let summary = summary_of(&out);
+        let kills = summary["kills"].as_array().unwrap();
+        assert!(kills.iter().all(|kill| !kill["why"].as_str().unwrap().is_empty()), "{summary}");
+        if out.status.success() && kills.iter().all(|kill| kill["judged"] == true) {
+            assert!(kills.iter().all(|kill| kill["met"] == true), "{summary}");
+            return;
+        }
+    }
+    skip(test, "this machine is too busy for every speed to be judged");
+}
+
 #[test]
 fn an_interrupt_in_the_middle_leaves_nothing_behind() {
     let _alone = alone();
@@ -124,7 +180,7 @@ fn an_interrupt_in_the_middle_leaves_nothing_behind() {
         return;
     }
     let (runs, registry) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut demo = nearlab(&["demo", "--repeat", "50", "--slack", SLACK, "--runs"])
+    let mut demo = nearlab(&["demo", "--repeat", "50", "--runs"])
         .arg(runs.path())
         .env("XDG_RUNTIME_DIR", registry.path())
         .stdout(Stdio::piped())
@@ -201,7 +257,7 @@ fn an_ordinary_user_is_enough() {
         let reason = told.lines().find(|line| line.contains("user")).unwrap_or("see `doctor`");
         return skip(test, &format!("user {NOBODY} cannot build labs here: {reason}"));
     }
-    let out = patiently(|| as_nobody(&["demo", "--repeat", "1", "--json", "--slack", SLACK]));
+    let out = patiently(|| as_nobody(&["demo", "--repeat", "1", "--json"]));
     assert_all_survived(&out);
     assert_run_folder(&runs);
     let page = fs::read_dir(&runs).unwrap().next().unwrap().unwrap();
@@ -216,7 +272,7 @@ fn a_kept_lab_can_be_entered() {
     }
     let runs = tempfile::tempdir().unwrap();
     let registry = tempfile::tempdir().unwrap();
-    let mut demo = nearlab(&["demo", "--repeat", "1", "--slack", SLACK, "--keep", "--kinds"])
+    let mut demo = nearlab(&["demo", "--repeat", "1", "--keep", "--kinds"])
         .args(["announced", "--runs"])
         .arg(runs.path())
         .env("XDG_RUNTIME_DIR", registry.path())
@@ -282,8 +338,8 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Generous: figures are judged by the benches, on a quiet machine.
-const SLACK: &str = "100";
+/// A machine that is busy with other work may be calm the next time.
+const JUDGED_TRIES: u32 = 5;
 
 const NOBODY: u32 = 65_534;
 

@@ -8,10 +8,10 @@ use nearhop::time::Nanos;
 
 use super::show::{BRISK, CALM, Show};
 use super::{DemoError, FAMILIES, Results};
-use crate::lab::wait_until;
+use crate::lab::{Act, wait_until};
 use crate::measure::{
-    Cause, Heal, HealResult, Kill, KillError, KillKind, KillResult, Window, measure_heal,
-    measure_kill,
+    Cause, Conditions, Heal, HealResult, Kill, KillError, KillKind, KillResult, Window,
+    measure_heal, measure_kill,
 };
 use crate::report::ReportedKill;
 
@@ -68,30 +68,43 @@ impl Show {
         let act = self.stage.inflict(kind, site)?;
         self.wait_for_flows("another site to answer every flow", |now| now != site)?;
         let told = &self.stage.events;
-        wait_until("the router to tell of the fault", Duration::from_secs(5), || {
+        wait_until("the router to emit the fault's events", Duration::from_secs(5), || {
             FAMILIES
                 .iter()
                 .all(|&family| told.told(act.before.0, |event| is_site(event, site, family, false)))
-        })?;
+        })
+        .map_err(|overdue| DemoError::NotServed(overdue.to_string()))?;
         let end = Nanos::now();
         self.prober.set_spacing(CALM).map_err(DemoError::lab)?;
         let taken = self.records(start..end)?;
         let events = self.stage.events.router_events(act.before.0);
         let window = Window { start_ns: start.0, fault_ns: act.before.0, end_ns: end.0 };
+        let conditions = self.conditions(act, end);
+        let next = self.stage.order[1].clone();
         let mut kills = Vec::new();
         for family in FAMILIES {
             let causes = vec![died(site, &window)];
             let (service, site) = (None, site.to_owned());
-            let kill = Kill { kind, family, site, service, window, causes };
+            let kill = Kill { kind, family, site, service, window, conditions, causes };
             let measured = measure_kill(&kill, &taken.traces, &events);
             match &measured {
-                Ok(measured) => results.kills.push(measured.result.clone()),
+                Ok(measured) => {
+                    results.failures.extend(wrong_site(&measured.result, &next));
+                    results.kills.push(measured.result.clone());
+                }
                 Err(error) => results.failures.push(error.to_string()),
             }
             kills.push(measured.as_ref().map(|m| m.result.clone()).map_err(Clone::clone));
             results.reported.push(ReportedKill { kill, measured });
         }
         Ok((window, kills))
+    }
+
+    /// What the machine was like from shortly before the fault until flows had moved.
+    fn conditions(&self, act: Act, end: Nanos) -> Conditions {
+        let wake = self.calibration.latest_wake(act.before - BESIDE..end);
+        let ns = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Conditions { call_ns: ns(act.after.since(act.before)), wake_ns: ns(wake) }
     }
 
     /// Heals, and measures from before the heal until the site serves again.
@@ -170,6 +183,19 @@ impl Show {
     }
 }
 
+/// Of living sites the cheapest takes over, and no other.
+fn wrong_site(kill: &KillResult, expected: &str) -> Option<String> {
+    (kill.to_site != expected).then(|| {
+        format!(
+            "{} kill of {}, {}: taken over by {}, expected {expected}, the next cheapest",
+            kill.kind,
+            kill.from_site,
+            kill.family.label(),
+            if kill.to_site.is_empty() { "nobody" } else { &kill.to_site }
+        )
+    })
+}
+
 fn died(site: &str, window: &Window) -> Cause {
     Cause {
         from_ns: window.fault_ns,
@@ -184,6 +210,9 @@ fn is_site(event: &Event, name: &str, of: Family, is_up: bool) -> bool {
     matches!(&event.kind, EventKind::Site { site, family, up, .. }
         if site == name && *family == of && *up == is_up)
 }
+
+/// A machine that is late is so for longer than a failover takes: this long before the fault counts too.
+const BESIDE: Duration = Duration::from_millis(5);
 
 /// Probes at the brisk pace before each kill.
 const LEAD: Duration = Duration::from_millis(30);

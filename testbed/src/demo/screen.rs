@@ -9,10 +9,11 @@ use nearhop::time::Nanos;
 
 use super::acts::Outcome;
 use super::show::Show;
+use super::tables::{Mood, tables, verdict};
 use super::{DemoError, Results};
 use crate::console::Console;
 use crate::doctor::Report;
-use crate::measure::{KillError, KillKind, KillResult, KillSummary};
+use crate::measure::{KillError, KillKind, KillResult};
 use crate::report::Run;
 use crate::stage::Stage;
 use crate::traffic::protocol::DnsRecord;
@@ -57,7 +58,7 @@ impl Screen {
             self.line(format_args!("         client {} -> {site}   {rtt} µs", flow.family.label()));
         }
         self.line("");
-        self.line("  round  kill       site  family   blackout  lost        detect   publish    repair  to");
+        self.line(ROUNDS);
         Ok(())
     }
 
@@ -81,18 +82,16 @@ impl Screen {
     ) -> String {
         match result {
             Ok(r) => format!(
-                "  {round:>5}  {:<9}  {site:<4}  {}  {} {:>5}/{:<5} {:>8.3} {:>9.3} {:>9.3}  {}",
+                "{round:>5}  {:<9}  {:<14}  {:<6}  {}  {:>6}  {:>7.2}  {:>7.3}",
                 kind.label(),
+                format!("{site} -> {}", r.to_site),
                 r.family.label(),
-                self.paint("1", format_args!("{:>7.2} ms", r.blackout_ms)),
+                self.paint("1", format_args!("{:>8.2}", r.blackout_ms)),
                 r.lost,
-                r.sent,
                 r.detect_ms,
-                r.publish_ms,
                 r.repair_ms,
-                r.to_site
             ),
-            Err(error) => self.paint("31", format!("  {round:>5}  {error}")),
+            Err(error) => self.paint("31", format!("{round:>5}  {error}")),
         }
     }
 
@@ -117,52 +116,22 @@ impl Screen {
     }
 
     pub(super) fn summary(&self, run: &Run, page: &Path, started: Nanos) {
-        self.line("");
-        self.line("KILL       FAMILY  P50 MS  MAX MS  BUDGET  LOST  REORDERED  DETECT  PUBLISH  REPAIR  FROM -> TO");
-        for kill in &run.summary.kills {
-            self.line(self.summary_line(run, kill));
+        for line in tables(&run.summary) {
+            let colour = match line.mood {
+                Mood::Plain => None,
+                Mood::Good => Some("32"),
+                Mood::Bad => Some("31"),
+            };
+            match colour {
+                Some(colour) => self.line(self.paint(colour, line.text)),
+                None => self.line(line.text),
+            }
         }
-        let lost: u64 = run.summary.heals.iter().map(|heal| heal.lost).sum();
-        let sent: u64 = run.summary.heals.iter().map(|heal| heal.sent).sum();
-        let moves: u64 = run.summary.kills.iter().map(|kill| kill.unexplained_moves).sum::<u64>()
-            + run.summary.heals.iter().map(|heal| heal.unexplained_moves).sum::<u64>();
-        let resolution = run.summary.kills.iter().map(|k| k.resolution_ms).fold(0.0, f64::max);
-        self.line(format_args!(
-            "times in milliseconds · heals lost {lost} of {sent} · unexplained moves {moves} · resolution {resolution:.2} ms"
-        ));
-        for failure in &run.summary.failures {
-            self.line(self.paint("31", format_args!("FAILED   {failure}")));
-        }
-        let verdict = if run.summary.ok {
-            self.paint("32", "every expectation held")
-        } else {
-            self.paint("31", "not every expectation held")
-        };
         let took = Nanos::now().since(started).as_secs_f64();
-        self.line(format_args!("{verdict} · {took:.1} s"));
+        let (colour, verdict) = verdict(&run.summary);
+        self.line(format_args!("{} · {took:.1} s", self.paint(colour, verdict)));
         self.line(format_args!("report   {}", page.display()));
         self.line(format_args!("again    {}", run.command));
-    }
-
-    fn summary_line(&self, run: &Run, kill: &KillSummary) -> String {
-        let budget = run.budgets.get(&kill.kind).map_or(f64::INFINITY, |budget| budget.p50_ms);
-        let met = kill.blackout_ms.p50 <= budget;
-        let p50 = format!("{:>6.2}", kill.blackout_ms.p50);
-        format!(
-            "{:<9}  {:<6}  {}  {:>6.2}  {:>6.1}  {:>4}  {:>9}  {:>6.2}  {:>7.3}  {:>6.2}  {} -> {}",
-            kill.kind.label(),
-            kill.family.label(),
-            self.paint(if met { "32" } else { "31" }, p50),
-            kill.blackout_ms.max,
-            budget,
-            kill.lost,
-            kill.reordered,
-            kill.detect_ms,
-            kill.publish_ms,
-            kill.repair_ms,
-            kill.from_site,
-            kill.to_site
-        )
     }
 
     pub(super) fn keep(&self) {
@@ -173,3 +142,6 @@ impl Screen {
         self.line("  nearlab shell r1 nearhop --help");
     }
 }
+
+const ROUNDS: &str =
+    "ROUND  KILL       DIED -> NEXT    FAMILY  BLACKOUT    LOST   DETECT   REPAIR  (ms)";

@@ -1,12 +1,14 @@
 //! What the demo adds to its stage: one prober, whose flows are killed and measured.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::ops::Range;
 use std::time::Duration;
 
 use nearhop::time::Nanos;
 
 use super::DemoError;
+use crate::calibration::Calibration;
 use crate::report::{Mark, RunFolder};
 use crate::stage::{ECHO_PORT, SETTLE, Stage};
 use crate::topology::{NodeKind, Topology};
@@ -18,6 +20,7 @@ pub(super) struct Show {
     pub(super) stage: Stage,
     pub(super) prober: Prober,
     pub(super) phase: Phase,
+    pub(super) calibration: Calibration,
 }
 
 impl Show {
@@ -25,12 +28,14 @@ impl Show {
         topology: Topology,
         seed: u64,
         folder: &RunFolder,
+        router_args: &[OsString],
     ) -> Result<Self, DemoError> {
         let client = topology.nodes_of(NodeKind::Client).next();
         let client = client.map(|node| node.name.clone()).unwrap_or_default();
-        let stage = Stage::build(topology, seed, folder)?;
+        let stage = Stage::build_with(topology, seed, folder, router_args)?;
         let prober = start_prober(&stage, client)?;
-        Ok(Self { stage, prober, phase: Phase(seed.max(1)) })
+        let calibration = Calibration::start().map_err(DemoError::lab)?;
+        Ok(Self { stage, prober, phase: Phase(seed.max(1)), calibration })
     }
 
     /// Waits until every site is up, and the cheapest answers every flow.
@@ -61,7 +66,7 @@ impl Show {
                     .collect();
                 let budget = FLOWS_BUDGET.as_secs();
                 let last = told.join(", ");
-                Err(DemoError::Lab(format!("waited {budget} s for {what}; last: {last}")))
+                Err(DemoError::NotServed(format!("waited {budget} s for {what}; last: {last}")))
             }
         }
     }
@@ -81,12 +86,18 @@ impl Show {
         vec![
             line("probes", format!("numbered UDP datagrams, {} flows", self.prober.flows().len())),
             line("spacing", format!("{BRISK:?} round a kill, {CALM:?} otherwise")),
-            line("late sends", format!("{:?}", head.pace)),
+            line("sender", head.pace.to_string()),
             line("receive times", self.prober.stamps().to_owned()),
             line("clock", "CLOCK_MONOTONIC of one machine, for all".into()),
             line("silent faults", format!("made by {}", self.stage.silence())),
-            line("detection", "ICMP echo every 10 ms × 3; DNS query every 10 ms × 3".into()),
+            line("detection", self.detection()),
+            line("wake-ups", "of a thread on each core, every millisecond".into()),
         ]
+    }
+
+    fn detection(&self) -> String {
+        let silent = self.stage.detection();
+        format!("carrier at once; ICMP echoes and DNS queries unanswered for {silent:?}")
     }
 
     /// What has happened, in the order of time, also on disk.

@@ -7,6 +7,7 @@ use nearhop::event::{Event, EventKind, Family};
 use serde::{Deserialize, Serialize};
 
 use super::flow::{FlowResult, Window, measure_flow};
+use super::judge::Conditions;
 use super::moves::{Cause, SiteChange, unexplained};
 use super::trace::Trace;
 use super::{ms, ms_between};
@@ -38,6 +39,8 @@ pub struct Kill {
     pub service: Option<String>,
     /// When, and how long around it is looked at.
     pub window: Window,
+    /// What the machine was like meanwhile.
+    pub conditions: Conditions,
     /// Other reasons for flows to move in the window; the kill itself need not be given.
     pub causes: Vec<Cause>,
 }
@@ -71,6 +74,14 @@ pub struct KillResult {
     pub publish_ms: f64,
     /// From that store to the first packet received on the new path, at the site.
     pub repair_ms: f64,
+    /// What is left of the blackout, and negative where the parts above are longer: before the fault
+    /// the time since the last arrival, after the repair the time until the flow that was hit hardest
+    /// sent its next probe and, at the client, its way back; less the sending interval.
+    pub rest_ms: f64,
+    /// How long the call took that did the harm.
+    pub call_ms: f64,
+    /// The longest time that a thread waited for its core meanwhile.
+    pub wake_ms: f64,
     /// Changes of site without a reason.
     pub unexplained_moves: u64,
 }
@@ -221,6 +232,10 @@ pub fn measure_kill(
         detect_ms: ms_between(kill.window.fault_ns, event_ns),
         publish_ms: ms_between(event_ns, stored_ns),
         repair_ms: ms_between(stored_ns, first_on_new_ns),
+        // The parts above reach from the fault to the first packet.
+        rest_ms: ms_between(first_on_new_ns, kill.window.fault_ns + outage.length_ns),
+        call_ms: ms(kill.conditions.call_ns),
+        wake_ms: ms(kill.conditions.wake_ns),
         unexplained_moves: unexplained.len() as u64,
     };
     let event_ns = (event_ns, stored_ns);

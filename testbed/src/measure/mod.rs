@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod flow;
+mod judge;
 mod kill;
 mod moves;
 mod summary;
@@ -24,14 +25,13 @@ pub(crate) mod testing;
 mod trace;
 
 pub use flow::{Direction, DirectionResult, FlowResult, Outage, Window, measure_flow};
+pub use judge::{Budget, Conditions, Standard, WAKE_UPS};
 pub use kill::{
     Heal, HealResult, Kill, KillError, KillKind, KillResult, MeasuredKill, measure_heal,
     measure_kill,
 };
 pub use moves::{Cause, SiteChange, site_changes, unexplained};
-pub use summary::{
-    Budgets, Expectation, HealSummary, KillSummary, SUMMARY_SCHEMA, Spread, Summary,
-};
+pub use summary::{HealSummary, KillSummary, SUMMARY_SCHEMA, Spread, Summary, Takeover, Wanted};
 pub use trace::{Arrival, Flow, Probe, Trace};
 
 /// Nanoseconds as milliseconds, as reports print them.

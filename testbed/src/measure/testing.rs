@@ -3,6 +3,7 @@
 
 use nearhop::event::{Event, EventKind, Family, SCHEMA};
 
+use super::kill::{HealResult, KillKind, KillResult};
 use super::trace::{Arrival, Flow, Probe, Trace};
 
 /// A flow of `family` over the sites `fra`, `ams`, `par`.
@@ -63,6 +64,42 @@ pub fn site_down(site: &str, family: Family, t_us: u64, stored_us: u64) -> Event
             reason: "carrier".into(),
             stored_ns: stored_us * 1_000,
         },
+    }
+}
+
+/// A kill of `fra` that `ams` took over from, on a quiet machine.
+pub fn kill_result(kind: KillKind, family: Family, blackout_ms: f64) -> KillResult {
+    KillResult {
+        kind,
+        family,
+        blackout_ms,
+        resolution_ms: 0.2,
+        sent: 1_000,
+        lost: 3,
+        duplicated: 0,
+        reordered: 1,
+        from_site: "fra".into(),
+        to_site: "ams".into(),
+        detect_ms: blackout_ms / 2.0,
+        publish_ms: 0.0,
+        repair_ms: blackout_ms / 4.0,
+        rest_ms: blackout_ms / 4.0,
+        call_ms: 0.3,
+        wake_ms: 0.1,
+        unexplained_moves: 0,
+    }
+}
+
+/// A heal, among whose 500 probes `lost` were lost.
+pub fn heal_result(lost: u64) -> HealResult {
+    HealResult {
+        kind: KillKind::Silent,
+        family: Family::Ipv4,
+        sent: 500,
+        lost,
+        duplicated: 0,
+        reordered: 0,
+        unexplained_moves: 0,
     }
 }
 

@@ -19,7 +19,7 @@ mod svg;
 mod timeline;
 mod zoom;
 
-use crate::measure::{Budgets, Kill, KillError, MeasuredKill, Summary, Trace};
+use crate::measure::{Kill, KillError, MeasuredKill, Summary, Trace};
 
 pub use events::{EventLog, LAB_SCHEMA, LabEvent, LabEventKind, Line};
 pub use folder::{ReportError, RunFolder};
@@ -47,8 +47,6 @@ pub struct Run {
     pub marks: Vec<Mark>,
     /// Every kill, by time.
     pub kills: Vec<ReportedKill>,
-    /// What was promised.
-    pub budgets: Budgets,
     /// What was reached.
     pub summary: Summary,
 }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::io::Read;
 
 use nearhop::event::{Event, Family};
@@ -6,8 +5,8 @@ use nearhop::event::{Event, Family};
 use super::*;
 use crate::measure::testing::{site_down, trace};
 use crate::measure::{
-    Arrival, Expectation, Heal, HealResult, KillKind, KillResult, Probe, Window, measure_heal,
-    measure_kill,
+    Arrival, Conditions, Heal, HealResult, KillKind, KillResult, Probe, Standard, Wanted, Window,
+    measure_heal, measure_kill,
 };
 use crate::utc::Utc;
 
@@ -46,14 +45,7 @@ fn synthetic(repeats: u64) -> Run {
         kills.iter().filter_map(|k| k.measured.as_ref().ok()).map(|m| m.result.clone()).collect();
     let heals: Vec<HealResult> =
         rounds.iter().map(|round| measure_heal(&round.heal(), &traces)).collect();
-    let budgets: BTreeMap<_, _> = [
-        (KillKind::Announced, 1.0),
-        (KillKind::Silent, 32.0),
-        (KillKind::Server, 35.0),
-        (KillKind::Site, 32.0),
-    ]
-    .map(|(kind, p50_ms)| (kind, Expectation { p50_ms }))
-    .into();
+    let wanted = Wanted { kinds: KillKind::ALL.to_vec(), repeats };
     Run {
         started: "2026-11-23T18:53:20Z".into(),
         command: "cargo run --release --bin nearlab -- demo --seed 7".into(),
@@ -62,11 +54,14 @@ fn synthetic(repeats: u64) -> Run {
         method: vec![("spacing".into(), "1 ms, 0.2 ms round a kill".into())],
         sites: SITES.map(String::from).to_vec(),
         marks: rounds.iter().flat_map(Round::marks).collect(),
-        summary: Summary::new(&results, &heals, &budgets, vec![]),
+        summary: Summary::new(&results, &heals, &standard(), &wanted, vec![]),
         traces,
         kills,
-        budgets,
     }
+}
+
+fn standard() -> Standard {
+    Standard::Machine(KillKind::ALL.into_iter().zip([0.0, 32.0, 32.0, 32.0]).collect())
 }
 
 /// One kill and its heal.
@@ -111,6 +106,8 @@ impl Round {
                 fault_ns: self.fault_ns(),
                 end_ns: self.start_ns + 500 * MS,
             },
+            // A call and wake-ups like those of a quiet machine.
+            conditions: Conditions { call_ns: 300_000, wake_ns: 150_000 },
             causes: vec![],
         }
     }
@@ -237,7 +234,8 @@ fn what_fails_is_said_and_what_is_hostile_is_escaped() {
     });
     run.summary.ok = false;
     run.summary.failures = vec![hostile.into()];
-    run.summary.kills[0].to_site = hostile.into();
+    run.summary.kills[0].takeovers[0].to_site = hostile.into();
+    run.summary.kills[0].why = hostile.into();
     let page = page(&run);
     assert!(!page.contains("<img") && !page.contains("onerror=\""), "not escaped");
     assert!(page.contains("not every expectation held") && page.contains("it hit no flow"));
@@ -247,8 +245,9 @@ fn what_fails_is_said_and_what_is_hostile_is_escaped() {
 fn a_run_without_anything_still_makes_a_page() {
     let mut run = synthetic(1);
     (run.traces, run.kills, run.marks) = (vec![], vec![], vec![]);
-    run.summary = Summary::new(&[], &[], &run.budgets, vec![]);
-    assert!(page(&run).contains("nothing was killed"));
+    let wanted = Wanted { kinds: vec![KillKind::Site], repeats: 1 };
+    run.summary = Summary::new(&[], &[], &standard(), &wanted, vec![]);
+    assert!(page(&run).contains("site kill, ipv4: 0 of 1 repeats were measured"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::judge::{Done, Record};
 use super::{Deed, Outcome, Scenario, told};
 use crate::console::Console;
 use crate::doctor;
-use crate::measure::{Budgets, KillKind, SUMMARY_SCHEMA, Summary, Trace};
+use crate::measure::{KillKind, SUMMARY_SCHEMA, Summary, Trace};
 use crate::report::{LabEventKind, Machine, Run, RunFolder};
 use crate::stage::{ECHO_PORT, SETTLE, Stage, StageError};
 use crate::traffic::probe::sleep_until;
@@ -215,7 +215,6 @@ impl<'a> Play<'a> {
             traces: traces.to_vec(),
             marks: self.stage.events.marks(),
             kills: Vec::new(),
-            budgets: Budgets::new(),
             summary,
         }
     }

@@ -45,6 +45,9 @@ pub enum StageError {
     /// Something did not come about in time.
     #[error(transparent)]
     Overdue(#[from] crate::lab::Overdue),
+    /// Flows are not answered as they have to be: the router's fault, or a site's.
+    #[error("{0}")]
+    NotServed(String),
     /// A file of the run could not be written.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
@@ -57,12 +60,22 @@ impl StageError {
 }
 
 impl Stage {
-    /// Builds it: the router first, for it makes the devices that the others need. The topology has
-    /// one router.
+    /// Builds it: the router first, because it makes the devices that the others need. The topology
+    /// has one router.
     pub(crate) fn build(
         topology: Topology,
         seed: u64,
         folder: &RunFolder,
+    ) -> Result<Self, StageError> {
+        Self::build_with(topology, seed, folder, &[])
+    }
+
+    /// Builds it, with these further arguments of `nearhop run`.
+    pub(crate) fn build_with(
+        topology: Topology,
+        seed: u64,
+        folder: &RunFolder,
+        router_args: &[OsString],
     ) -> Result<Self, StageError> {
         let router = topology.nodes_of(NodeKind::Router).next();
         let router_name = router.map(|node| node.name.clone()).unwrap_or_default();
@@ -72,8 +85,9 @@ impl Stage {
         let socket = PathBuf::from(format!("/run/nearhop/{router_name}.sock"));
         fs::write(&config, topology.router_config(&router_name)).map_err(StageError::lab)?;
         let lab = Lab::build(topology, seed).map_err(StageError::lab)?;
-        lab.start(router_program(&router_name, &config, &socket, folder))
-            .map_err(StageError::lab)?;
+        let mut program = router_program(&router_name, &config, &socket, folder);
+        program.command.extend_from_slice(router_args);
+        lab.start(program).map_err(StageError::lab)?;
         lab.connect(START_BUDGET).map_err(StageError::lab)?;
         let serves = |site: &&Node| lab.topology().service_addresses(&site.name).next().is_some();
         for site in lab.topology().nodes_of(NodeKind::Site).filter(serves) {
@@ -153,6 +167,12 @@ impl Stage {
         let mut sites = self.order.clone();
         sites.sort_unstable();
         sites
+    }
+
+    /// The longest time until the router knows of a fault that nobody announces.
+    pub(crate) fn detection(&self) -> Duration {
+        let services = &self.lab.topology().services;
+        services.first().map_or(Duration::ZERO, |service| service.health.detection())
     }
 
     /// How silent faults are made here.

@@ -88,8 +88,8 @@ fn micros(us: u128) -> String {
     if us.is_multiple_of(1_000) { format!("{}ms", us / 1_000) } else { format!("{us}us") }
 }
 
-const INTERVAL: Duration = Duration::from_millis(10);
-const FALL: u32 = 3;
+pub(super) const INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const FALL: u32 = 3;
 const RISE_ECHO: u32 = 5;
 const RISE_QUERY: u32 = 3;
 

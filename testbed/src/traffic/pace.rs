@@ -1,6 +1,7 @@
 //! When the next probes are due: absolute deadlines, so that lateness never adds up.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::time::Duration;
 
 use nearhop::time::Nanos;
@@ -78,6 +79,22 @@ impl PaceStats {
     }
 }
 
+impl fmt::Display for PaceStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "woke {:.1} µs late on average, {:.2} ms at worst",
+            self.late_mean_ns() as f64 / 1e3,
+            self.late_max_ns as f64 / 1e6
+        )?;
+        let due = self.ticks + self.skipped;
+        match self.skipped {
+            0 => write!(f, "; all {due} rounds of probes were sent"),
+            skipped => write!(f, "; {skipped} of {due} rounds of probes were given up"),
+        }
+    }
+}
+
 /// A sender that was held up sends at most so many missed probes at once: more would be a burst that
 /// fills a device's queue, and would measure that.
 pub const CATCH_UP: u64 = 16;
@@ -123,6 +140,25 @@ mod tests {
             assert_eq!(pacer.stats().skipped, skipped, "{late_us}");
             assert!(pacer.deadline() > Nanos(7 + late_us * US));
         }
+    }
+
+    #[test]
+    fn its_pace_is_told_in_words() {
+        let mut pace = PaceStats {
+            ticks: 900,
+            late_sum_ns: 9_000,
+            late_max_ns: 1_340_000,
+            wakes: 3,
+            skipped: 0,
+        };
+        let kept =
+            "woke 3.0 µs late on average, 1.34 ms at worst; all 900 rounds of probes were sent";
+        assert_eq!(pace.to_string(), kept);
+        pace.skipped = 100;
+        assert!(
+            pace.to_string().ends_with("; 100 of 1000 rounds of probes were given up"),
+            "{pace}"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ fn kill() -> Kill {
         site: "fra".into(),
         service: None,
         window: Window { start_ns: 0, fault_ns: 20_000_000, end_ns: 80_000_000 },
+        conditions: Conditions::default(),
         causes: Vec::new(),
     }
 }
@@ -38,6 +39,8 @@ fn the_split_adds_up_to_the_repair_of_the_first_flow() {
     // The first probe sent at or after 51 ms arrives a leg later.
     assert_eq!(us(result.repair_ms), 990 + LEG_NS / 1_000);
     assert_eq!(us(result.blackout_ms), 32_000);
+    let parts = result.detect_ms + result.publish_ms + result.repair_ms + result.rest_ms;
+    assert_eq!(us(parts), us(result.blackout_ms));
     assert_eq!(us(result.resolution_ms), 200);
     assert_eq!((result.sent, result.lost), (800, 155 + 160));
     assert_eq!((result.from_site.as_str(), result.to_site.as_str()), ("fra", "ams"));

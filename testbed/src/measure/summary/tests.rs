@@ -1,38 +1,12 @@
 use super::*;
+use crate::measure::testing::{heal_result as heal, kill_result as kill};
 
-fn kill(kind: KillKind, family: Family, blackout_ms: f64) -> KillResult {
-    KillResult {
-        kind,
-        family,
-        blackout_ms,
-        resolution_ms: 0.2,
-        sent: 1_000,
-        lost: 3,
-        duplicated: 0,
-        reordered: 1,
-        from_site: "fra".into(),
-        to_site: "ams".into(),
-        detect_ms: blackout_ms / 2.0,
-        publish_ms: 0.01,
-        repair_ms: 0.1,
-        unexplained_moves: 0,
-    }
+fn announced() -> Standard {
+    Standard::Machine([(KillKind::Announced, 0.0)].into())
 }
 
-fn heal(lost: u64) -> HealResult {
-    HealResult {
-        kind: KillKind::Silent,
-        family: Family::Ipv4,
-        sent: 500,
-        lost,
-        duplicated: 0,
-        reordered: 0,
-        unexplained_moves: 0,
-    }
-}
-
-fn budgets() -> Budgets {
-    [(KillKind::Announced, Expectation { p50_ms: 1.0 })].into()
+fn wanted() -> Wanted {
+    Wanted { kinds: vec![], repeats: 0 }
 }
 
 #[test]
@@ -58,7 +32,7 @@ fn the_json_is_the_contract() {
         kill(KillKind::Announced, Family::Ipv4, 0.2),
         second,
     ];
-    let summary = Summary::new(&kills, &[heal(0), heal(0)], &budgets(), vec![]);
+    let summary = Summary::new(&kills, &[heal(0), heal(0)], &announced(), &wanted(), vec![]);
     insta::assert_snapshot!(serde_json::to_string_pretty(&summary).unwrap());
     let back: Summary = serde_json::from_str(&serde_json::to_string(&summary).unwrap()).unwrap();
     assert_eq!(back, summary);
@@ -72,18 +46,57 @@ fn every_expectation_that_fails_is_named() {
     let summary = Summary::new(
         &[slow, moved],
         &[heal(4)],
-        &budgets(),
+        &announced(),
+        &wanted(),
         vec!["the reload lost 1 probe".into()],
     );
     assert!(!summary.ok);
     let expected = [
         "the reload lost 1 probe",
-        "announced kill, ipv4: blackout p50 1.500 ms is over the budget of 1.000 ms",
+        "announced kill, ipv4: the blackout is over its budget: p50 1.50 ms of 0.90: rule 0, call \
+         0.30, resolution 0.20, wake-ups 0.40; 1 of 1 repeats",
         "server kill, ipv4: 2 flows moved without a reason",
-        "heal after silent kill, ipv4: 4 of 1000 probes were lost, expected 0",
+        "heal after silent kill, ipv4: 4 of 500 probes were lost, expected 0",
     ];
-    let summary_of_two = Summary::new(&[], &[heal(2), heal(2)], &budgets(), vec![]);
-    assert_eq!(summary_of_two.failures[0], expected[3]);
-    assert_eq!(summary_of_two.failures[1], "nothing was killed");
-    assert_eq!(summary.failures[..3], expected[..3]);
+    assert_eq!(summary.failures, expected);
+}
+
+#[test]
+fn a_kind_or_family_that_was_not_seen_is_a_failure() {
+    let wanted = Wanted { kinds: vec![KillKind::Announced, KillKind::Site], repeats: 2 };
+    let one = kill(KillKind::Announced, Family::Ipv4, 0.5);
+    let kills = [one.clone(), one];
+    let summary = Summary::new(&kills, &[], &announced(), &wanted, vec![]);
+    let expected = [
+        "announced kill, ipv6: 0 of 2 repeats were measured",
+        "site kill, ipv4: 0 of 2 repeats were measured",
+        "site kill, ipv6: 0 of 2 repeats were measured",
+    ];
+    assert_eq!(summary.failures, expected);
+    let nothing = Summary::new(&[], &[], &announced(), &wanted, vec![]);
+    assert_eq!(nothing.failures.len(), 4);
+}
+
+#[test]
+fn the_split_is_of_one_repeat_and_adds_up() {
+    let kills = [9.0, 1.0, 5.0].map(|ms| kill(KillKind::Announced, Family::Ipv4, ms));
+    let summary = Summary::new(&kills, &[], &announced(), &wanted(), vec![]);
+    let kill = &summary.kills[0];
+    let parts = kill.detect_ms + kill.publish_ms + kill.repair_ms + kill.rest_ms;
+    assert!((parts - kill.blackout_ms.p50).abs() < 1e-9, "{kill:?}");
+    assert!((kill.detect_ms - 2.5).abs() < 1e-9, "{kill:?}");
+}
+
+#[test]
+fn who_took_over_from_whom_is_told_by_repeat() {
+    let repeat = |from: &str, to: &str| {
+        let mut kill = kill(KillKind::Announced, Family::Ipv4, 0.5);
+        (kill.from_site, kill.to_site) = (from.into(), to.into());
+        kill
+    };
+    let kills = [repeat("fra", "par"), repeat("par", "ams"), repeat("fra", "par")];
+    let summary = Summary::new(&kills, &[], &announced(), &wanted(), vec![]);
+    let told = summary.kills[0].takeovers.iter();
+    let told: Vec<_> = told.map(|one| (&*one.from_site, &*one.to_site, one.repeats)).collect();
+    assert_eq!(told, [("fra", "par", 2), ("par", "ams", 1)]);
 }
