@@ -147,7 +147,8 @@ fn a_router_that_is_too_slow_fails_where_speed_is_judged() {
         }
         assert!(kills.iter().all(|kill| !kill["why"].as_str().unwrap().is_empty()), "{summary}");
     }
-    skip(test, "this machine is too busy for any speed to be judged");
+    // Nothing is missing here that could be installed: not a test to be skipped.
+    eprintln!("{test}: no speed could be judged on this machine in {JUDGED_TRIES} runs");
 }
 
 /// What cannot be judged here is not held against the router, and says why.
@@ -170,7 +171,7 @@ fn every_kind_is_judged_where_the_machine_keeps_still() {
             return;
         }
     }
-    skip(test, "this machine is too busy for every speed to be judged");
+    eprintln!("{test}: not every speed could be judged on this machine in {JUDGED_TRIES} runs");
 }
 
 #[test]
