@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nearhop::event::Family;
+use nearhop::ids::Family;
 use nearhop::port::link::LinkSetup;
 use nearhop::time::Nanos;
 use nearlab::demo::{DemoError, Observed, observe};

@@ -7,7 +7,7 @@ use nearhop::batch::{Batch, PACKET_MAX};
 use nearhop::packet::Meta;
 use nearhop::packet::offload::segment::Segments;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads, complete};
-use nearhop::port::PortId;
+use nearhop::ids::PortId;
 use nearhop::verdict::Verdict;
 
 fuzz_target!(|data: &[u8]| {

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::net::IpAddr;
 
+use crate::ids::Family;
 use serde::{Deserialize, Serialize};
 
 /// The schema name every event line carries.
@@ -151,16 +151,6 @@ pub enum EventKind {
     },
 }
 
-/// Address family.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-}
-
 /// The causes for which a flow may move to another site.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -238,24 +228,6 @@ impl MoveCause {
             Self::Configuration => "by configuration",
             Self::MemberDied => "a site died",
             Self::Operator => "an operator's action",
-        }
-    }
-}
-
-impl Family {
-    /// The family of an address.
-    pub const fn of(addr: IpAddr) -> Self {
-        match addr {
-            IpAddr::V4(_) => Self::Ipv4,
-            IpAddr::V6(_) => Self::Ipv6,
-        }
-    }
-
-    /// `"ipv4"` or `"ipv6"`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "ipv4",
-            Self::Ipv6 => "ipv6",
         }
     }
 }

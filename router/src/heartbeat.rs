@@ -20,7 +20,7 @@ use rustix::time::{
 use crate::control::core::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::forward::{Snapshot, Snapshots};
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::port::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::port::gone::is_gone;
 use crate::port::netns::Place;

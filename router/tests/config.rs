@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use nearhop::config::model::{CheckKind, Via};
+use nearhop::config::model::Via;
 use nearhop::config::{Config, ConfigErrors, Finding, Style, diff, load, parse, parse_bytes};
-use nearhop::port::PortId;
+use nearhop::ids::PortId;
+use nearhop::policy::CheckKind;
 use nearhop::probe::{CheckSpec, Prober};
 use nearhop::time::Nanos;
 use proptest::prelude::*;

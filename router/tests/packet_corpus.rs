@@ -10,11 +10,11 @@ use std::fmt::Write;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nearhop::config::model::Martians;
 use nearhop::packet::error::{ERROR_MAX, ErrorKind, build, may_answer};
 use nearhop::packet::fragment::{Fragments, fragment};
 use nearhop::packet::martian::{destination_verdict, source_verdict};
 use nearhop::packet::{Fragment, Meta, decrement_ttl, icmp, icmpv6, ipv4, ipv6, quoted, tcp, udp};
+use nearhop::policy::Martians;
 
 #[test]
 fn verdicts_of_the_corpus() {

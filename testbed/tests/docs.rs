@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nearhop::config::{self, Style};
-use nearhop::event::{Event, EventKind, Family, MoveCause};
+use nearhop::event::{Event, EventKind, MoveCause};
+use nearhop::ids::Family;
 use nearhop::verdict::{Outcome, Verdict};
 use nearlab::report::{LAB_SCHEMA, LabEventKind};
 use nearlab::scenario::{self, Scenario};

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nearhop::event::Family;
+use nearhop::ids::Family;
 use nearhop::time::Nanos;
 use nearlab::measure::{Window, measure_flow};
 use nearlab::traffic::protocol::FlowNow;

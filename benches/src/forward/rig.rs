@@ -11,13 +11,14 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use flate2::read::MultiGzDecoder;
 use nearhop::batch::{BURST, Batch};
-use nearhop::config::model::{Martians, ReversePath};
 use nearhop::forward::{
     PortEntry, ProbePorts, Snapshot, Snapshots, Stage, WorkerState, forward_watched,
 };
+use nearhop::ids::PortId;
 use nearhop::packet::build::Datagram;
+use nearhop::policy::{Martians, ReversePath};
+use nearhop::port::EngineChoice;
 use nearhop::port::memory::MemoryPort;
-use nearhop::port::{EngineChoice, PortId};
 use nearhop::time::Nanos;
 use nearhop_fib::{
     ACCEPT_ALL, Group, GroupId, IpPrefix, Member, Reader, Spread, WhenDead, Writer, fib, name_key,

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nearhop::batch::{Batch, PACKET_MAX};
-use nearhop::config::model::{Martians, ReversePath};
 use nearhop::forward::{PortEntry, ProbePorts, Snapshot, Snapshots, WorkerState, forward};
+use nearhop::ids::PortId;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads};
+use nearhop::policy::{Martians, ReversePath};
 use nearhop::port::queue::send_all;
-use nearhop::port::{EngineChoice, PortError, PortId};
+use nearhop::port::{EngineChoice, PortError};
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
 use nearhop_fib::{

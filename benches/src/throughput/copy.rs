@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use nearhop::batch::{Batch, PACKET_MAX};
+use nearhop::ids::PortId;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offloads};
 use nearhop::port::netns::NetNs;
 use nearhop::port::queue::{open_queue, send_all};
 use nearhop::port::tun::{self, TunSpec};
-use nearhop::port::{EngineChoice, Port, PortId, Queue};
+use nearhop::port::{EngineChoice, Port, Queue};
 use nearhop::verdict::Verdict;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 

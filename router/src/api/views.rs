@@ -6,13 +6,14 @@ use nearhop_fib::{FlowHash, FlowKey, Group, GroupId, IpPrefix, Member, Selected,
 use serde_json::{Value, json};
 
 use super::{ApiError, ExplainQuery};
-use crate::config::model::{CheckKind, Service, Site};
+use crate::config::model::{Service, Site};
 use crate::control::core::{Core, LegKey, LegState, PortState, Source};
 use crate::control::cost::{Ranked, Rule};
-use crate::event::Family;
 use crate::heartbeat::HeartbeatReport;
+use crate::ids::Family;
 use crate::packet::offload::offload_names;
 use crate::packet::protocol;
+use crate::policy::CheckKind;
 use crate::port::link::{LinkSetup, LinkStatus};
 use crate::port::netns::{NetNs, Place};
 use crate::time::Nanos;

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::{BURST, Batch, PACKET_MAX, Place};
+use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
 use crate::packet::offload::{Offloads, Shape};
-use crate::port::PortId;
 use crate::verdict::Verdict;
 
 impl Batch {

@@ -14,9 +14,9 @@ pub use self::frame::Frame;
 use self::outgoing::{MADE_MAX, Place, TRANSMISSIONS_MAX};
 pub use self::outgoing::{MadeRoom, Transmission};
 pub use self::slot::Slot;
+use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
 use crate::packet::offload::{OFFLOAD_LEN, Offload, Shape};
-use crate::port::PortId;
 use crate::verdict::Verdict;
 
 /// Packets received in one round at most.

@@ -4,8 +4,8 @@
 use nearhop_fib::PathId;
 
 use super::BURST;
+use crate::ids::PortId;
 use crate::packet::offload::OFFLOAD_LEN;
-use crate::port::PortId;
 use crate::verdict::Verdict;
 
 /// A packet that is to leave by a port.

@@ -1,8 +1,8 @@
 //! What is known of a received packet besides its bytes.
 #![forbid(unsafe_code)]
 
+use crate::ids::PortId;
 use crate::packet::offload::{Offload, Shape};
-use crate::port::PortId;
 
 /// One received packet: where it lies and what it came by.
 #[derive(Clone, Copy, Debug)]

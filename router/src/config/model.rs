@@ -8,6 +8,10 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::{IpPrefix, V4Form};
 
+use crate::policy::CheckKind;
+use crate::policy::Combine;
+use crate::policy::Martians;
+use crate::policy::ReversePath;
 use crate::port::EngineChoice;
 use crate::port::netns::NetNs;
 
@@ -49,18 +53,6 @@ pub struct Router {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Which sources and destinations are refused.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Martians {
-    /// Those that no network may forward.
-    #[default]
-    Default,
-    /// Documentation, benchmark and private blocks too.
-    Strict,
-    /// None.
-    Off,
-}
-
 /// A way in and out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
@@ -98,18 +90,6 @@ pub enum Device {
         /// Checksums and segments may be left to whoever takes a packet.
         offloads: bool,
     },
-}
-
-/// Reverse-path check (RFC 3704).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ReversePath {
-    /// None.
-    #[default]
-    Off,
-    /// There is a route to the source that leads out of a port or to the router itself.
-    Loose,
-    /// The packet came in by a port of any member of the route to its source, dead ones included.
-    Strict,
 }
 
 /// A static route.
@@ -210,16 +190,6 @@ pub struct Capacity {
     pub packets_per_second: u64,
 }
 
-/// How several checks make one verdict.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Combine {
-    /// Up while all are.
-    #[default]
-    All,
-    /// Up while one is.
-    Any,
-}
-
 /// One check of a site, done for each family of the service on its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
@@ -235,32 +205,6 @@ pub struct Check {
     pub rise: u32,
     /// Up before the first verdict.
     pub initial_up: bool,
-}
-
-/// What a check sends and expects.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum CheckKind {
-    /// ICMP or ICMPv6 echo.
-    Icmp,
-    /// A datagram to this port; any answer from it counts.
-    Udp {
-        /// Destination port.
-        port: u16,
-        /// What to send.
-        payload: Vec<u8>,
-    },
-    /// A DNS query over UDP; an answer without SERVFAIL or REFUSED counts.
-    Dns {
-        /// Destination port.
-        port: u16,
-        /// Name asked for.
-        name: String,
-    },
-    /// A TCP connection to this port.
-    Tcp {
-        /// Destination port.
-        port: u16,
-    },
 }
 
 /// Where the router answers people and scripts.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use nearhop_fib::{AdjacencyId, Handle, PathId, Reason, Reasons};
 
 use super::damping::Damping;
-use crate::config::model::{CheckKind, Combine};
-use crate::port::PortId;
+use crate::ids::PortId;
+use crate::policy::{CheckKind, Combine};
 use crate::port::carrier::LinkEvent;
 use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
 use crate::time::Nanos;

@@ -8,11 +8,11 @@ use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
 
 use super::{Counters, Snapshot, segments};
 use crate::batch::{BURST, Batch};
-use crate::config::model::{Martians, ReversePath};
+use crate::ids::PortId;
 use crate::packet::martian::{destination_verdict, is_ordinary, source_verdict};
 use crate::packet::offload::Shape;
 use crate::packet::{Meta, Plain};
-use crate::port::PortId;
+use crate::policy::{Martians, ReversePath};
 use crate::verdict::Verdict;
 
 /// The packets of one batch that may be forwarded, in order. A worker has one, for it costs too much

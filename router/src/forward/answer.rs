@@ -7,10 +7,10 @@ use nearhop_fib::{Fib, Selected};
 
 use super::{Snapshots, WorkerState};
 use crate::batch::Batch;
+use crate::ids::PortId;
 use crate::packet::error::{self, ErrorKind};
 use crate::packet::offload::segment::Segments;
 use crate::packet::{Meta, error::ERROR_MAX};
-use crate::port::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 

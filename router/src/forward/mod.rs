@@ -29,9 +29,9 @@ pub use self::limit::TokenBucket;
 pub use self::snapshot::{Broadcasts, PortEntry, ProbePorts, Snapshot, Snapshots};
 pub use self::state::{Counters, FIRST_PACKETS_MAX, FirstPacket, PathCount, WorkerState};
 use crate::batch::Batch;
+use crate::ids::PortId;
 use crate::packet::error::ErrorKind;
 use crate::packet::{Fragment, Meta, decrement_ttl, protocol};
-use crate::port::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 
-use crate::config::model::{Martians, ReversePath};
-use crate::port::{EngineChoice, Port, PortId};
+use crate::ids::PortId;
+use crate::policy::{Martians, ReversePath};
+use crate::port::{EngineChoice, Port};
 
 /// What workers need to know besides the FIB.
 #[derive(Clone)]

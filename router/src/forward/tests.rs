@@ -15,9 +15,9 @@ use super::*;
 
 mod superframes;
 use crate::batch::BURST;
-use crate::config::model::{Martians, ReversePath};
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::offload::Offload;
+use crate::policy::{Martians, ReversePath};
 use crate::port::EngineChoice;
 use crate::port::memory::MemoryPort;
 use crate::verdict::Outcome;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::{Host, Progress, SocketId, TcpOptions};
-use crate::config::model::CheckKind;
-use crate::port::PortId;
+use crate::ids::PortId;
+use crate::policy::CheckKind;
 use crate::probe::{
     AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rule, phase_of,
     start_delay,

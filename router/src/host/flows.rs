@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::header::{Header, ICMP, ICMPV6, TCP, word};
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::time::Nanos;
 
 /// The two ends of a TCP connection.

@@ -8,7 +8,7 @@ use smoltcp::wire::Ipv4Packet;
 
 use super::header::{FRAGMENT_HEADER, Fragment, Header, IPV6_FRAGMENT, IPV6_HEADER};
 use crate::batch::PACKET_MAX;
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::time::Nanos;
 
 /// Puts up to [`DATAGRAMS_MAX`] datagrams together at a time, in both families. When another one

@@ -32,7 +32,7 @@ use smoltcp::wire::HardwareAddress;
 pub use device::RX_MAX;
 pub use sockets::{HOST_PORTS, Progress, SocketError, SocketId, TcpOptions};
 
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::probe::Rng;
 use crate::time::Nanos;
 use device::{Queues, Wire};

@@ -10,7 +10,7 @@ use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::Host;
 use super::flows::Ends;
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::time::Nanos;
 
 /// Names a socket or listener of one [`Host`]; never used again.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::check::TcpChecker;
 use super::*;
-use crate::config::model::CheckKind;
+use crate::policy::CheckKind;
 use crate::probe::{Cause, CheckEvent, CheckSpec};
 
 const PORT: PortId = PortId(1);

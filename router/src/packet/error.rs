@@ -9,7 +9,7 @@ use super::ipv4::Ipv4;
 use super::ipv6::{self, Ipv6};
 use super::martian::source_verdict;
 use super::{Fragment, Meta, checksum::Sum, icmp, icmpv6, protocol};
-use crate::config::model::Martians;
+use crate::policy::Martians;
 
 /// What is wrong with a packet, in either family.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::model::Martians;
+use crate::policy::Martians;
 use crate::verdict::Verdict;
 
 /// Why a packet from `address` is not forwarded, if so.

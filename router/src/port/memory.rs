@@ -175,7 +175,7 @@ impl Wire {
 mod tests {
     use super::*;
     use crate::batch::BURST;
-    use crate::port::PortId;
+    use crate::ids::PortId;
 
     fn received(port: &MemoryPort) -> Vec<Vec<u8>> {
         let mut batch = Batch::new();

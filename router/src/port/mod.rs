@@ -23,11 +23,6 @@ pub use self::queue::{EngineChoice, Queue};
 use crate::batch::{Batch, Frame};
 use crate::packet::offload::Offloads;
 
-/// Number of a port; stable over reloads while the port keeps its name. Another port may get it once
-/// no worker can hold it any more.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PortId(pub u16);
-
 /// A device that carries IP packets.
 pub trait Port: Send + Sync {
     /// How packets are moved, for `show ports`: `"tun"`, `"tun multi-queue"`, `"memory"`.

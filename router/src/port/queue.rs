@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::uring::UringQueue;
 use super::{Port, PortError, is_ipv6};
 use crate::batch::{Batch, Frame, Transmission};
+use crate::ids::PortId;
 use crate::packet::offload::OFFLOAD_LEN;
 use crate::packet::offload::segment::Segments;
-use crate::port::PortId;
 
 /// One queue of a port in the hands of one worker.
 pub trait Queue: Send {

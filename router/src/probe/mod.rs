@@ -31,12 +31,12 @@ use std::time::Duration;
 
 pub use check::{Answer, Liveness, Rule, Verdict};
 pub use dns::NameError;
-pub use prober::{AddError, MAX_CHECKS, Prober, ProberStats, Transmit};
+pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
 pub(crate) use rng::Rng;
 
-use crate::config::model::CheckKind;
-use crate::port::PortId;
+use crate::ids::PortId;
+use crate::policy::CheckKind;
 use crate::time::Nanos;
 
 /// Names a check of one [`Prober`] or TCP checker; not reused before thousands of others were.

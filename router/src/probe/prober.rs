@@ -10,10 +10,11 @@ use super::target::{Request, Target};
 use super::timers::Timers;
 use super::wire::{self, Body, Incoming, PAYLOAD_MAX, PROBE_MAX};
 use super::{CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rng, Rule, SOURCE_PORTS};
-use crate::port::PortId;
+use crate::ids::PortId;
+use crate::policy::CHECKS_MAX;
 use crate::time::Nanos;
 
-/// Sends ICMP, UDP and DNS checks and judges what comes back, for up to [`MAX_CHECKS`] of them.
+/// Sends ICMP, UDP and DNS checks and judges what comes back, for up to [`CHECKS_MAX`] of them.
 ///
 /// After every `handle_*`, `add` or `set_carrier` call [`Self::poll_transmit`] and
 /// [`Self::poll_event`] until `None`, then wait until [`Self::poll_timeout`] or for a packet.
@@ -55,8 +56,8 @@ pub enum AddError {
         /// Target.
         target: IpAddr,
     },
-    /// There are [`MAX_CHECKS`] already.
-    #[error("there are {MAX_CHECKS} checks already, and each needs a source port of its own")]
+    /// There are [`CHECKS_MAX`] already.
+    #[error("there are {CHECKS_MAX} checks already, and each needs a source port of its own")]
     Full,
     /// The DNS name cannot be asked for.
     #[error("the DNS name {0}")]
@@ -84,10 +85,6 @@ pub struct ProberStats {
     /// The longest a due verdict waited until it was noticed.
     pub lateness_max: Duration,
 }
-
-/// One for each UDP source port of [`SOURCE_PORTS`].
-pub const MAX_CHECKS: usize = 16_384;
-
 #[derive(Debug)]
 struct Slot {
     generation: u32,
@@ -106,7 +103,7 @@ impl Prober {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             ident: rng.next_u16(),
-            first_port: rng.next_u16() % MAX_CHECKS as u16,
+            first_port: rng.next_u16() % CHECKS_MAX as u16,
             rng,
             added: 0,
             stats: ProberStats::default(),
@@ -281,7 +278,7 @@ impl Prober {
     }
 
     fn take_slot(&mut self) -> Result<u32, AddError> {
-        if self.slots.len() < MAX_CHECKS {
+        if self.slots.len() < CHECKS_MAX {
             self.slots.push(Slot { generation: 0, check: None });
             return Ok(self.slots.len() as u32 - 1);
         }
@@ -343,12 +340,12 @@ impl Prober {
 
     fn slot_of_port(&self, port: u16) -> Option<u32> {
         let place = port.checked_sub(*SOURCE_PORTS.start())?;
-        let range = MAX_CHECKS as u16;
+        let range = CHECKS_MAX as u16;
         Some(u32::from((place + range - self.first_port) % range))
     }
 
     fn source_port(&self, slot: u32) -> u16 {
-        SOURCE_PORTS.start() + (self.first_port + slot as u16) % MAX_CHECKS as u16
+        SOURCE_PORTS.start() + (self.first_port + slot as u16) % CHECKS_MAX as u16
     }
 
     fn id_of(&self, slot: u32) -> CheckId {
@@ -356,7 +353,7 @@ impl Prober {
     }
 
     fn slot_of(&self, id: CheckId) -> Option<u32> {
-        let slot = id.0 & (MAX_CHECKS as u32 - 1);
+        let slot = id.0 & (CHECKS_MAX as u32 - 1);
         let entry = self.slots.get(slot as usize)?;
         (entry.check.is_some() && self.id_of(slot) == id).then_some(slot)
     }
@@ -381,4 +378,4 @@ const HOLD_STEP: Duration = Duration::from_micros(500);
 
 const TIMERS_PER_CALL: usize = 4_096;
 
-const SLOT_BITS: u32 = MAX_CHECKS.trailing_zeros();
+const SLOT_BITS: u32 = CHECKS_MAX.trailing_zeros();

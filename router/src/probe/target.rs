@@ -8,8 +8,8 @@ use super::dns::{QUERY_MAX, Question, Reply};
 use super::prober::AddError;
 use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX};
 use super::{Answer, Cause, Liveness, Rng};
-use crate::config::model::CheckKind;
-use crate::port::PortId;
+use crate::ids::PortId;
+use crate::policy::CheckKind;
 use crate::time::Nanos;
 
 /// A check and its liveness.

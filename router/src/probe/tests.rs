@@ -5,6 +5,7 @@ use smoltcp::wire::{Icmpv4Packet, UdpPacket};
 
 use self::packets::{answer, echo_reply, ends, udp_packet, unreachable};
 use super::*;
+use crate::policy::CHECKS_MAX;
 
 mod packets;
 
@@ -401,7 +402,7 @@ fn removed_checks_are_forgotten_and_names_are_not_mistaken() {
     rig.run_until(ms(1_000));
     assert_eq!((rig.sent.len(), rig.events.len()), (1, 0));
     let mut seen = HashSet::from([id]);
-    for _ in 0..3 * MAX_CHECKS {
+    for _ in 0..3 * CHECKS_MAX {
         let next = rig.prober.add(rig.now, spec(CheckKind::Icmp, true)).unwrap();
         assert!(seen.insert(next), "{next:?} twice");
         rig.prober.remove(next);
@@ -424,7 +425,7 @@ fn what_cannot_be_checked_is_refused() {
     ] {
         assert_eq!(prober.add(Nanos::ZERO, spec), Err(want));
     }
-    for _ in 0..MAX_CHECKS {
+    for _ in 0..CHECKS_MAX {
         prober.add(Nanos::ZERO, spec(CheckKind::Icmp, true)).unwrap();
     }
     assert_eq!(prober.add(Nanos::ZERO, spec(CheckKind::Icmp, true)), Err(AddError::Full));

@@ -27,7 +27,7 @@ use crate::control::monitor::MonitorEventKind;
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::heartbeat::{HeartbeatReport, Order};
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::port::netns::Place;
 use crate::time::Nanos;
 use crate::worker::{PortCounters, WorkerReport};

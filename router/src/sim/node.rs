@@ -13,15 +13,16 @@ use nearhop_fib::{Options, PathId};
 
 use super::plane::{Plane, Punts};
 use crate::config::Config;
-use crate::config::model::CheckKind;
 use crate::control::core::{Core, Orders, ReloadError};
 use crate::control::monitor::{LegSpec, Monitor};
 use crate::event::EventKind;
 use crate::forward::Counters;
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
+use crate::ids::PortId;
+use crate::policy::CheckKind;
+use crate::port::Port;
 use crate::port::memory::{LinkState, MemoryPort};
-use crate::port::{Port, PortId};
 use crate::probe::{AddError, CheckId};
 use crate::time::Nanos;
 use crate::verdict::Verdict;

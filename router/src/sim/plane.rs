@@ -9,7 +9,7 @@ use nearhop_fib::Reader;
 
 use crate::batch::Batch;
 use crate::forward::{Counters, FirstPacket, Snapshot, Snapshots, WorkerState, forward, originate};
-use crate::port::PortId;
+use crate::ids::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 use crate::worker::drop_verdict;

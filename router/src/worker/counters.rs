@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::forward::Counters;
-use crate::port::PortId;
+use crate::ids::PortId;
 
 /// Counters of one worker.
 #[derive(Clone, Debug, Default, PartialEq)]

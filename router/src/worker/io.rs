@@ -9,9 +9,10 @@ use super::lanes::{EngineNews, LanePacket, Lanes};
 use super::poller::Poller;
 use crate::batch::Batch;
 use crate::forward::{PortEntry, Snapshots, WorkerState};
+use crate::ids::PortId;
 use crate::packet::offload::segment::Segments;
+use crate::port::PortError;
 use crate::port::queue::{PlainQueue, Sent, send_all};
-use crate::port::{PortError, PortId};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -234,7 +235,7 @@ mod tests {
             mtu: 1500,
             address_v4: None,
             address_v6: None,
-            reverse_path: crate::config::model::ReversePath::Off,
+            reverse_path: crate::policy::ReversePath::Off,
             engine: EngineChoice::Auto,
             join: true,
         };

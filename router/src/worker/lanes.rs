@@ -10,7 +10,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
 use crate::forward::FirstPacket;
-use crate::port::{PortError, PortId};
+use crate::ids::PortId;
+use crate::port::PortError;
 use crate::time::Nanos;
 
 /// A packet for the router itself.

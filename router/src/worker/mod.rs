@@ -25,8 +25,8 @@ use self::poller::{Poller, Ready};
 use self::spin::Spin;
 use crate::batch::{BURST, Batch, PACKET_MAX};
 use crate::forward::{Snapshot, Snapshots, WorkerState, forward};
+use crate::ids::PortId;
 use crate::packet::offload::OFFLOAD_LEN;
-use crate::port::PortId;
 use crate::time::Nanos;
 
 /// What one worker is made of.

@@ -13,8 +13,9 @@ use rustix::io::Errno;
 
 use super::lanes::{EngineNews, Lanes};
 use crate::forward::{PortEntry, Snapshot};
+use crate::ids::PortId;
 use crate::port::queue::{PlainQueue, open_queue};
-use crate::port::{EngineChoice, Port, PortId, Queue};
+use crate::port::{EngineChoice, Port, Queue};
 
 /// An epoll over a worker's queue of every port, and its wake-up.
 pub(super) struct Poller {

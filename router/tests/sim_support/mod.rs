@@ -14,7 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nearhop::config::Config;
-use nearhop::event::{EventKind, Family, MoveCause};
+use nearhop::event::{EventKind, MoveCause};
+use nearhop::ids::Family;
 use nearhop::port::memory::LinkState;
 use nearhop::sim::{
     Action, Draft, End, Flow, FlowId, Happened, LinkId, Net, Power, SERVICES, Site,

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use nearhop::event::{Event, EventKind, Family};
+use nearhop::event::{Event, EventKind};
+use nearhop::ids::Family;
 use nearhop::time::Nanos;
 
 use super::show::{BRISK, CALM, Show};

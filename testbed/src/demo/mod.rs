@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nearhop::event::Family;
+use nearhop::ids::Family;
 use nearhop::time::Nanos;
 
 use crate::doctor;

@@ -138,7 +138,7 @@ const REST: &str =
 
 #[cfg(test)]
 mod tests {
-    use nearhop::event::Family;
+    use nearhop::ids::Family;
 
     use super::*;
     use crate::measure::testing::{heal_result, kill_result};

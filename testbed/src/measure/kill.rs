@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use nearhop::event::{Event, EventKind, Family};
+use nearhop::event::{Event, EventKind};
+use nearhop::ids::Family;
 use serde::{Deserialize, Serialize};
 
 use super::flow::{FlowResult, Window, measure_flow};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use nearhop::event::Family;
+use nearhop::ids::Family;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Standard;

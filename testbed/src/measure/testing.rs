@@ -1,7 +1,8 @@
 //! Synthetic traces, for the tests of this module and of the report.
 #![forbid(unsafe_code)]
 
-use nearhop::event::{Event, EventKind, Family, SCHEMA};
+use nearhop::event::{Event, EventKind, SCHEMA};
+use nearhop::ids::Family;
 
 use super::kill::{HealResult, KillKind, KillResult};
 use super::trace::{Arrival, Flow, Probe, Trace};

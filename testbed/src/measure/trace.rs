@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use nearhop::event::Family;
+use nearhop::ids::Family;
 use serde::{Deserialize, Serialize};
 
 /// One flow: a client's source port towards one destination.
@@ -100,7 +100,7 @@ impl Trace {
 
 #[cfg(test)]
 mod tests {
-    use nearhop::event::Family;
+    use nearhop::ids::Family;
 
     use crate::measure::testing::{answered, trace};
 

@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nearhop::event::{Event, Family};
+use nearhop::event::Event;
+use nearhop::ids::Family;
 use serde::{Deserialize, Serialize};
 
 use super::{Mark, MarkKind, ReportError};

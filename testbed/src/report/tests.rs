@@ -1,6 +1,7 @@
 use std::io::Read;
 
-use nearhop::event::{Event, Family};
+use nearhop::event::Event;
+use nearhop::ids::Family;
 
 use super::*;
 use crate::measure::testing::{site_down, trace};

@@ -1,4 +1,5 @@
-use nearhop::event::{Event, EventKind, Family, SCHEMA};
+use nearhop::event::{Event, EventKind, SCHEMA};
+use nearhop::ids::Family;
 
 use super::judge::{Done, Record};
 use super::*;

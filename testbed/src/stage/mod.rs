@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nearhop::event::{Event, EventKind, Family};
+use nearhop::event::{Event, EventKind};
+use nearhop::ids::Family;
 use nearhop::time::Nanos;
 
 use crate::lab::process::Program;

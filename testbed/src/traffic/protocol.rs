@@ -5,7 +5,7 @@
 //! flow by flow in the order of `counts`. The end of its standard input ends the prober.
 #![forbid(unsafe_code)]
 
-use nearhop::event::Family;
+use nearhop::ids::Family;
 use serde::{Deserialize, Serialize};
 
 use super::pace::PaceStats;

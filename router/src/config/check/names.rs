@@ -10,7 +10,7 @@ use crate::config::finding::Finding;
 use crate::config::raw::{RawConfig, RawTarget, RawVia};
 use crate::config::report::{Report, list_of};
 use crate::config::suggest::did_you_mean;
-use crate::control::core::PORTS_MAX;
+use crate::ids::PORTS_MAX;
 use crate::port::netns::NetNs;
 
 /// Names of ports, devices, services, and of sites within a service.

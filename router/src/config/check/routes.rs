@@ -9,9 +9,9 @@ use nearhop_fib::IpPrefix;
 
 use super::connected;
 use crate::config::finding::Finding;
-use crate::config::model::Martians;
 use crate::config::raw::{RawConfig, RawTarget};
 use crate::config::report::Report;
+use crate::policy::Martians;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     one_owner(raw, report);

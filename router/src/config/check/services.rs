@@ -6,10 +6,10 @@ use toml::Spanned;
 
 use super::{family, is_v6, own_addresses};
 use crate::config::finding::Finding;
-use crate::config::model::CheckKind;
 use crate::config::raw::{RawConfig, RawService};
 use crate::config::report::Report;
-use crate::probe::MAX_CHECKS;
+use crate::policy::CHECKS_MAX;
+use crate::policy::CheckKind;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     for service in &raw.services {
@@ -37,7 +37,7 @@ fn few_enough_checks(raw: &RawConfig, report: &Report) {
                     |v6: bool| check.target.as_ref().is_none_or(|t| t.get_ref().is_ipv6() == v6);
                 let served = [false, true].into_iter().filter(|&v6| families[usize::from(v6)]);
                 total += site.via.len() * served.filter(|&v6| fits(v6)).count();
-                if total > MAX_CHECKS {
+                if total > CHECKS_MAX {
                     first_beyond.get_or_insert(check.span.clone());
                 }
             }
@@ -46,7 +46,7 @@ fn few_enough_checks(raw: &RawConfig, report: &Report) {
     if let Some(span) = first_beyond {
         let text = format!("{total} checks, counted over all links and families");
         let finding = Finding::mistake(text)
-            .at(span, format!("from here on: expected at most {MAX_CHECKS} in all"))
+            .at(span, format!("from here on: expected at most {CHECKS_MAX} in all"))
             .help("fewer checks, or several routers; TCP checks do not count");
         report.add(finding);
     }

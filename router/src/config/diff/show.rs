@@ -8,10 +8,10 @@ use std::time::Duration;
 use nearhop_fib::V4Form;
 
 use crate::config::model::{
-    Affinity, Capacity, Check, CheckKind, Combine, Device, Martians, Port, ReversePath, Route,
-    RouteTarget, Site, Via, WhenAllDead,
+    Affinity, Capacity, Check, Device, Port, Route, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
+use crate::policy::{CheckKind, Combine, Martians, ReversePath};
 use crate::port::EngineChoice;
 
 pub(super) fn port_text(port: &Port) -> String {

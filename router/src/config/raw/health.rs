@@ -10,10 +10,11 @@ use toml::de::DeValue;
 
 use super::{inner_or, inner_or_default};
 use crate::config::finding::Finding;
-use crate::config::model::{Check, CheckKind};
+use crate::config::model::Check;
 use crate::config::report::list_of;
 use crate::config::value::{self, Fault, one_of, text};
 use crate::config::walk::{Node, Table, article};
+use crate::policy::CheckKind;
 
 /// The checks of a site as written.
 #[derive(Default)]

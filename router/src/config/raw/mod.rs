@@ -21,10 +21,11 @@ pub(super) use port::{MTU_DEFAULT, RawPort};
 pub(super) use service::{RawService, RawSite};
 pub(super) use via::{RawRoute, RawTarget, RawVia};
 
-use super::model::{Api, Config, Martians, Router};
+use super::model::{Api, Config, Router};
 use super::report::Report;
 use super::value::{self, one_of, text};
 use super::walk::Table;
+use crate::policy::Martians;
 
 /// The whole file.
 pub(super) struct RawConfig {

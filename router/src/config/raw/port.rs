@@ -5,9 +5,10 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 
 use super::{WORKERS_MAX, inner_or, inner_or_default};
-use crate::config::model::{Device, Port, ReversePath};
+use crate::config::model::{Device, Port};
 use crate::config::value::{self, Fault, one_of, text};
 use crate::config::walk::Table;
+use crate::policy::ReversePath;
 use crate::port::EngineChoice;
 use crate::port::netns::NetNs;
 

@@ -11,9 +11,10 @@ use toml::de::DeValue;
 use super::health::RawHealth;
 use super::via::{RawVia, into_via, read_links};
 use super::{inner_or, inner_or_default};
-use crate::config::model::{Affinity, Combine, Service, Site, WhenAllDead};
+use crate::config::model::{Affinity, Service, Site, WhenAllDead};
 use crate::config::value::{self, Fault, one_of, text};
 use crate::config::walk::Table;
+use crate::policy::Combine;
 
 /// A service as written.
 pub(in crate::config) struct RawService {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::{Core, Orders};
 use crate::config::model::Device;
 use crate::event::EventKind;
+use crate::ids::PortId;
+use crate::port::Port;
 use crate::port::gone::GonePort;
-use crate::port::{Port, PortId};
 use crate::time::Nanos;
 
 /// What is wrong with a port's device.

@@ -7,7 +7,7 @@ use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, TIER_MAX, WhenDead, 
 use super::super::cost::{Candidate, Ranked, rank};
 use super::Core;
 use crate::config::model::{Affinity, RouteTarget, Service, Via, WhenAllDead};
-use crate::event::Family;
+use crate::ids::Family;
 
 /// Where a route comes from. Where several give the same prefix, the first of these wins.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -9,9 +9,11 @@ use super::super::monitor::LegSpec;
 use super::wanted::{probes, wanted_legs};
 use super::{Core, MoveCause, Orders};
 use crate::config::Config;
-use crate::config::model::{Combine, Service};
-use crate::event::{EventKind, Family};
-use crate::port::PortId;
+use crate::config::model::Service;
+use crate::event::EventKind;
+use crate::ids::Family;
+use crate::ids::PortId;
+use crate::policy::Combine;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;
 

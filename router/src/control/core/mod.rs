@@ -26,14 +26,15 @@ pub use self::device::{Changed, Fault};
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
-pub use self::numbers::PORTS_MAX;
 use self::numbers::PortNumbers;
 pub use self::ports::{PortState, ReloadError};
 use super::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::config::Config;
-use crate::event::{EventKind, Family, MoveCause};
+use crate::event::{EventKind, MoveCause};
 use crate::forward::{Broadcasts, FirstPacket, ProbePorts, Snapshot};
-use crate::port::{Port, PortId};
+use crate::ids::Family;
+use crate::ids::PortId;
+use crate::port::Port;
 use crate::probe::SOURCE_PORTS;
 use crate::time::Nanos;
 
@@ -127,7 +128,7 @@ impl Core {
         Snapshot {
             generation: 0,
             ports: Vec::new(),
-            martians: crate::config::model::Martians::Default,
+            martians: crate::policy::Martians::Default,
             hash_seed: 0,
             address_v4: None,
             address_v6: None,

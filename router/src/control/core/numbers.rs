@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use nearhop_fib::{Grace, Writer};
 
-use crate::port::PortId;
+use crate::ids::PORTS_MAX;
+use crate::ids::PortId;
 
 /// Which numbers are free, and which will be.
 #[derive(Debug, Default)]
@@ -59,6 +60,3 @@ impl PortNumbers {
         self.next
     }
 }
-
-/// As many ports as there are numbers.
-pub const PORTS_MAX: usize = 1 << u16::BITS;

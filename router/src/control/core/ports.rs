@@ -8,13 +8,14 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
 
 use super::device::{Changed, Fault};
-use super::numbers::PORTS_MAX;
 use super::{Core, Orders};
 use crate::config::{Config, model};
 use crate::event::EventKind;
 use crate::forward::{Broadcasts, PortEntry, Snapshot};
-use crate::port::{EngineChoice, Port, PortId};
-use crate::probe::MAX_CHECKS;
+use crate::ids::PORTS_MAX;
+use crate::ids::PortId;
+use crate::policy::CHECKS_MAX;
+use crate::port::{EngineChoice, Port};
 use crate::time::Nanos;
 use crate::worker::EngineNews;
 
@@ -70,7 +71,7 @@ pub enum ReloadError {
     /// The old checks and the new ones do not fit together, which they have to for a moment.
     #[error(
         "the prober would have {0} checks while the old ones give way to the new ones, and there \
-         can be {MAX_CHECKS}; change fewer sites at a time, or restart nearhop"
+         can be {CHECKS_MAX}; change fewer sites at a time, or restart nearhop"
     )]
     Checks(usize),
     /// A port keeps its name but is another device.
@@ -128,7 +129,7 @@ impl Core {
             return Err(ReloadError::Ports(open.len()));
         }
         let probes = self.probes_amid(config);
-        if probes > MAX_CHECKS {
+        if probes > CHECKS_MAX {
             return Err(ReloadError::Checks(probes));
         }
         Ok(open)

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::Core;
 use super::wanted::families;
 use crate::config::model::Service;
-use crate::event::{EventKind, Family, MoveCause};
+use crate::event::{EventKind, MoveCause};
+use crate::ids::Family;
 use crate::time::Nanos;
 
 impl Core {

@@ -10,9 +10,10 @@ use super::super::monitor::LegSpec;
 use super::LegKey;
 use super::ports::is_link_local;
 use crate::config::Config;
-use crate::config::model::{Check, CheckKind, Port, Service, Site, Via};
-use crate::event::Family;
-use crate::port::PortId;
+use crate::config::model::{Check, Port, Service, Site, Via};
+use crate::ids::Family;
+use crate::ids::PortId;
+use crate::policy::CheckKind;
 use crate::probe::CheckSpec;
 
 /// Every leg that `config` has and whose port has a number.

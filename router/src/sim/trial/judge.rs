@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::oracle::Oracle;
 use super::world::World;
 use super::{Breach, Invariant, TransientLoop};
-use crate::event::{EventKind, Family};
+use crate::event::EventKind;
+use crate::ids::Family;
 use crate::sim::{Arrival, Flow, FlowId, Happened, Return};
 use crate::time::Nanos;
 

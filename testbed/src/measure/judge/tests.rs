@@ -1,4 +1,4 @@
-use nearhop::event::Family;
+use nearhop::ids::Family;
 
 use super::*;
 use crate::measure::testing::kill_result;
