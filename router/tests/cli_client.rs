@@ -28,11 +28,15 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::answering(Router::new().fallback(answer))
+    }
+
+    fn answering(app: Router<Asked>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let asked = Asked::default();
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join("r1.sock")).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&asked));
+        let app = app.with_state(Arc::clone(&asked));
         let (end, ended) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime =
@@ -93,6 +97,23 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
             (StatusCode::NOT_FOUND, axum::Json(error)).into_response()
         }
     }
+}
+
+/// A router of twelve ports, each with packets between any two questions.
+async fn count(State(asked): State<Asked>, uri: Uri) -> Response {
+    let mut asked = asked.lock().unwrap();
+    asked.push(uri.path().to_owned());
+    let packets = asked.len() * 1_000_000;
+    let items: Vec<_> = match uri.path() {
+        "/v1/show/ports" => (0..12)
+            .map(|number| json!({ "port": format!("port-{number}"), "rx_packets": packets }))
+            .collect(),
+        "/v1/show/verdicts" => vec![json!({ "verdict": "forwarded", "packets": packets })],
+        _ => ["ipv4", "ipv6"]
+            .map(|family| json!({ "service": "dns", "family": family, "site": "fra", "packets": packets }))
+            .to_vec(),
+    };
+    axum::Json(json!({ "schema": "nearhop.some.v1", "items": items })).into_response()
 }
 
 /// Two events, then silence.
@@ -181,6 +202,32 @@ fn what_the_router_refuses_is_said_in_its_words() {
     );
     let (_, err, status) = server.run(&["show", "drops"]);
     assert_eq!((err.contains("is not JSON"), status), (true, 3), "{err}");
+}
+
+#[test]
+fn top_has_every_rate_where_there_is_no_terminal_and_no_more_than_fits_where_there_is() {
+    let server = Server::answering(Router::new().fallback(count));
+    let top = ["top", "--count", "1", "--interval", "0.1"];
+    let (whole, err, status) = server.run(&top);
+    assert_eq!((err.as_str(), status), ("", 0));
+    let rows =
+        |text: &str, start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!((rows(&whole, "port-"), rows(&whole, "dns "), rows(&whole, "\x1b")), (12, 4, 0));
+    assert!(whole.contains("dns      ipv6    (all)"), "{whole}");
+
+    // `script` runs a command on a terminal of its own.
+    let command =
+        format!("stty rows 10 cols 80; exec {} {}", env!("CARGO_BIN_EXE_nearhop"), top.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env("NEARHOP_SOCKET", server.socket());
+    script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (drawn, err, status) = run(&mut script);
+    assert_eq!((err.as_str(), status), ("", 0), "{drawn}");
+    let frame = drawn.split_once("\x1b[2J").unwrap_or_else(|| panic!("no frame: {drawn:?}")).1;
+    let lines: Vec<_> = frame.lines().collect();
+    assert_eq!(lines.len(), 9, "one line is the cursor's: {lines:#?}");
+    assert!(lines[0].starts_with("PORT "), "{lines:#?}");
+    assert!(lines.contains(&"… 10 more"), "{lines:#?}");
 }
 
 #[test]

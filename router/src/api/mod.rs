@@ -4,6 +4,7 @@
 //! [`views`] says what the answers look like.
 #![forbid(unsafe_code)]
 
+pub mod nouns;
 pub mod views;
 
 use std::fs;

@@ -93,6 +93,27 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
     }))
 }
 
+/// `drain SITE`, or `undrain` if not `drained`: the services that have the site.
+pub fn drained(core: &Core, site: &str, drained: bool) -> Value {
+    let services = core.config().services.iter();
+    let items: Vec<Value> = services
+        .filter(|service| service.sites.iter().any(|one| one.name == site))
+        .map(|service| json!({ "site": site, "service": service.name, "drained": drained }))
+        .collect();
+    json!({ "schema": "nearhop.drain.v1", "items": items })
+}
+
+/// `reload`: what changed, each in words.
+pub fn reloaded(changes: &[String]) -> Value {
+    let items: Vec<Value> = changes.iter().map(|change| json!({ "change": change })).collect();
+    json!({ "schema": "nearhop.reload.v1", "items": items })
+}
+
+/// `undamp`.
+pub fn undamped() -> Value {
+    json!({ "schema": "nearhop.undamp.v1", "items": [] })
+}
+
 /// A flow has ports, or an echo's identifier, only where the forwarding step reads them.
 fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
     let refused = |what: &str, found: String, help: &str| {
@@ -549,4 +570,4 @@ fn bits(addr: std::net::IpAddr) -> u128 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod cell;
 mod check;
 mod client;
 mod lookup;
@@ -15,6 +16,7 @@ mod output;
 mod run;
 mod show;
 pub mod socket;
+mod table;
 mod top;
 
 use std::ffi::OsString;

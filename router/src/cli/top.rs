@@ -1,6 +1,9 @@
 //! `nearhop top`: what the counters of a running router did since the last look.
 #![forbid(unsafe_code)]
 
+mod frame;
+
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -8,16 +11,17 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use self::frame::{Size, frame};
 use super::args::TopArgs;
+use super::client;
 use super::output::{Failure, answer};
-use super::{client, show};
 use crate::time::Nanos;
 
 pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
     let client = client::connect(&args.client.socket)?;
     let look = || -> Result<Look, Failure> {
         let mut look = Look { at: Nanos::now(), counters: BTreeMap::new() };
-        for noun in ["ports", "verdicts", "services"] {
+        for noun in NOUNS {
             look.add(noun, &client::parsed(&client.get(&format!("/v1/show/{noun}"))?)?);
         }
         Ok(look)
@@ -30,13 +34,13 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
         runtime.block_on(async { tokio::time::sleep(interval).await });
         let now = look()?;
         let items = now.rates_since(&before);
-        let document = json!({ "schema": "nearhop.top.v1", "items": items });
         if args.client.json {
-            answer(document.to_string())?;
+            answer(document(&items))?;
         } else {
-            // As top(1) does: the newest in the place of the one before.
-            let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-            answer(format!("{clear}{}", show::document("top", &document)))?;
+            // Each frame replaces the one before, as in top(1).
+            let size = terminal();
+            let clear = if size.is_some() { "\x1b[H\x1b[2J" } else { "" };
+            answer(format!("{clear}{}", frame(&items, size).join("\n")))?;
         }
         before = now;
         shown += 1;
@@ -44,117 +48,153 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn document(items: &[Value]) -> Value {
+    json!({ "schema": "nearhop.top.v1", "items": items })
+}
+
+/// The room for a frame if standard output is a terminal. One line is left to the cursor, so that
+/// nothing scrolls.
+fn terminal() -> Option<Size> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    // A terminal of unknown size reports 0.
+    let size = rustix::termios::tcgetwinsize(&stdout).ok();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    let (width, lines) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
+    Some(Size { width: width.into(), lines: usize::from(lines).saturating_sub(1) })
+}
+
+/// What is counted.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Of {
+    Port(String),
+    Verdict(String),
+    Service { service: String, family: String },
+    Site { service: String, family: String, site: String },
+}
+
+impl Of {
+    /// Whose counters an item of `show NOUN` adds to.
+    fn all(noun: &str, item: &Map<String, Value>) -> Vec<Self> {
+        let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+        match noun {
+            "ports" => vec![Self::Port(text("port"))],
+            "verdicts" => vec![Self::Verdict(text("verdict"))],
+            _ => {
+                let (service, family, site) = (text("service"), text("family"), text("site"));
+                let whole = Self::Service { service: service.clone(), family: family.clone() };
+                vec![whole, Self::Site { service, family, site }]
+            }
+        }
+    }
+
+    /// The place of its kind in the document.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Port(_) => 0,
+            Self::Verdict(_) => 1,
+            Self::Service { .. } => 2,
+            Self::Site { .. } => 3,
+        }
+    }
+
+    /// The keys that name it, without its rates.
+    fn item(&self) -> Value {
+        match self {
+            Self::Port(port) => json!({ "of": "port", "name": port, "port": port }),
+            Self::Verdict(verdict) => {
+                json!({ "of": "verdict", "name": verdict, "verdict": verdict })
+            }
+            Self::Service { service, family } => json!({
+                "of": "service", "name": service, "service": service, "family": family,
+                "site": null,
+            }),
+            Self::Site { service, family, site } => json!({
+                "of": "site", "name": format!("{site} of {service}"), "service": service,
+                "family": family, "site": site,
+            }),
+        }
+    }
+}
+
 /// The counters at one moment.
 struct Look {
     at: Nanos,
-    /// By what they are of, then by name.
-    counters: BTreeMap<(&'static str, String), BTreeMap<&'static str, u64>>,
+    /// In the order of [`COUNTERS`]; `None`: it does not have this one.
+    counters: BTreeMap<Of, [Option<u64>; COUNTERS.len()]>,
 }
 
 impl Look {
     fn add(&mut self, noun: &str, document: &Value) {
         let items = document.get("items").and_then(Value::as_array);
         for item in items.into_iter().flatten().filter_map(Value::as_object) {
-            let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-            let of = match noun {
-                "ports" => vec![("port", text("port"))],
-                "verdicts" => vec![("verdict", text("verdict"))],
-                _ => vec![
-                    ("service", text("service")),
-                    ("site", format!("{} of {}", text("site"), text("service"))),
-                ],
-            };
-            for key in of {
-                let counters = self.counters.entry(key).or_default();
-                for (name, key) in COUNTERS {
-                    if let Some(count) = item.get(key).and_then(Value::as_u64) {
-                        *counters.entry(name).or_default() += count;
+            for of in Of::all(noun, item) {
+                let counters = self.counters.entry(of).or_default();
+                for (sum, counter) in counters.iter_mut().zip(COUNTERS) {
+                    if let Some(count) = item.get(counter.count).and_then(Value::as_u64) {
+                        *sum = Some(sum.unwrap_or(0) + count);
                     }
                 }
             }
         }
     }
 
-    /// What went on, most first within each kind; what stood still is left out, but for ports.
+    /// Rates, most packets first within each kind. What had no packets is left out, except ports.
     fn rates_since(&self, before: &Self) -> Vec<Value> {
         let seconds = self.at.since(before.at).as_secs_f64().max(0.001);
-        let mut items: Vec<(&str, u64, Value)> = Vec::new();
-        for ((kind, name), counters) in &self.counters {
-            let old = before.counters.get(&(*kind, name.clone()));
-            let mut item = Map::new();
-            item.insert("of".into(), json!(kind));
-            item.insert("name".into(), json!(name));
+        let mut items = Vec::new();
+        for (of, counters) in &self.counters {
+            let mut item = of.item();
             let mut packets = 0;
-            for (counter, now) in counters {
-                // A counter that began anew has no rate yet.
-                let old = old.and_then(|old| old.get(counter)).copied().unwrap_or(0);
-                let more = now.saturating_sub(old);
-                packets += more;
-                item.insert((*counter).into(), json!((more as f64 / seconds).round() as u64));
+            let old = before.counters.get(of).copied().unwrap_or_default();
+            for ((counter, now), old) in COUNTERS.iter().zip(counters).zip(old) {
+                let Some(now) = now else { continue };
+                // A router that was restarted counts from 0: its rate is 0, not negative.
+                let more = now.saturating_sub(old.unwrap_or(0));
+                item[counter.rate] = json!((more as f64 / seconds).round() as u64);
+                packets += if counter.is_packets { more } else { 0 };
             }
-            if packets > 0 || *kind == "port" {
-                items.push((kind, packets, Value::Object(item)));
+            if packets > 0 || matches!(of, Of::Port(_)) {
+                items.push((of, packets, item));
             }
         }
-        let order = ["port", "verdict", "service", "site"];
-        let place = |kind: &str| order.iter().position(|one| *one == kind);
-        items.sort_by_key(|(kind, packets, _)| (place(kind), std::cmp::Reverse(*packets)));
-        items.into_iter().map(|(_, _, item)| item).collect()
+        items.sort_by_key(|(of, packets, _)| (of.rank(), Reverse(*packets)));
+        items.into_iter().map(|(.., item)| item).collect()
     }
 }
 
-/// What is shown, and where it is in the documents.
-const COUNTERS: [(&str, &str); 7] = [
-    ("packets_per_s", "packets"),
-    ("bytes_per_s", "bytes"),
-    ("rx_packets_per_s", "rx_packets"),
-    ("rx_bytes_per_s", "rx_bytes"),
-    ("tx_packets_per_s", "tx_packets"),
-    ("tx_bytes_per_s", "tx_bytes"),
-    ("dropped_per_s", "tx_dropped"),
+/// The documents with counters.
+const NOUNS: [&str; 3] = ["ports", "verdicts", "services"];
+
+/// A counter of `show` and its rate.
+struct Counter {
+    /// Key in the items of `show`.
+    count: &'static str,
+    /// Key in the items of `top`.
+    rate: &'static str,
+    /// It counts packets, not bytes.
+    is_packets: bool,
+}
+
+const fn packets(count: &'static str, rate: &'static str) -> Counter {
+    Counter { count, rate, is_packets: true }
+}
+
+const fn bytes(count: &'static str, rate: &'static str) -> Counter {
+    Counter { count, rate, is_packets: false }
+}
+
+const COUNTERS: [Counter; 7] = [
+    packets("packets", "packets_per_s"),
+    bytes("bytes", "bytes_per_s"),
+    packets("rx_packets", "rx_packets_per_s"),
+    bytes("rx_bytes", "rx_bytes_per_s"),
+    packets("tx_packets", "tx_packets_per_s"),
+    bytes("tx_bytes", "tx_bytes_per_s"),
+    packets("tx_dropped", "dropped_per_s"),
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn look(at_ms: u64, noun: &str, items: &Value) -> Look {
-        let mut look = Look { at: Nanos(at_ms * 1_000_000), counters: BTreeMap::new() };
-        look.add(noun, &json!({ "items": items }));
-        look
-    }
-
-    #[test]
-    fn rates_are_differences_over_the_time_between_two_looks() {
-        let port =
-            |rx: u64, tx: u64| json!([{ "port": "fra", "rx_packets": rx, "tx_packets": tx }]);
-        let (before, after) = (look(0, "ports", &port(100, 7)), look(500, "ports", &port(600, 7)));
-        let rates = after.rates_since(&before);
-        assert_eq!(rates.len(), 1);
-        assert_eq!(rates[0]["rx_packets_per_s"], 1000);
-        assert_eq!(rates[0]["tx_packets_per_s"], 0);
-        let restarted = look(1000, "ports", &port(5, 5)).rates_since(&after);
-        assert_eq!(restarted[0]["rx_packets_per_s"], 0, "never below nothing");
-    }
-
-    #[test]
-    fn legs_are_added_up_by_service_and_by_site_and_the_busiest_comes_first() {
-        let legs = |ams: u64, fra: u64| {
-            json!([
-                { "service": "dns", "site": "ams", "family": "ipv4", "packets": ams },
-                { "service": "dns", "site": "fra", "family": "ipv4", "packets": fra },
-                { "service": "dns", "site": "fra", "family": "ipv6", "packets": fra },
-                { "service": "web", "site": "ams", "family": "ipv4", "packets": 0 },
-            ])
-        };
-        let (before, after) =
-            (look(0, "services", &legs(0, 0)), look(1000, "services", &legs(10, 20)));
-        let rates: Vec<_> = after
-            .rates_since(&before)
-            .iter()
-            .map(|item| (item["name"].as_str().unwrap().to_owned(), item["packets_per_s"].clone()))
-            .collect();
-        let want = [("dns", 50), ("fra of dns", 40), ("ams of dns", 10)];
-        assert_eq!(rates, want.map(|(name, rate)| (name.to_owned(), json!(rate))));
-    }
-}
+pub(super) mod tests;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use nearhop_fib::PathId;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
@@ -249,19 +249,14 @@ impl Control {
                 drop(reply.send(views::explain(&self.facts(&|| self.report()), &query)));
             }
             Command::Reload(reply) => {
-                let done = self.reload().map(|changes| {
-                    let items: Vec<Value> =
-                        changes.iter().map(|change| json!({ "change": change })).collect();
-                    json!({ "schema": "nearhop.reload.v1", "items": items })
-                });
-                drop(reply.send(done));
+                drop(reply.send(self.reload().map(|changes| views::reloaded(&changes))));
             }
             Command::Show(noun, reply) => {
                 drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
             }
             Command::Undamp(reply) => {
                 self.daemon.heartbeat.order(Order::ClearDamping);
-                drop(reply.send(Ok(json!({ "schema": "nearhop.undamp.v1", "items": [] }))));
+                drop(reply.send(Ok(views::undamped())));
             }
             Command::Watch(since, reply) => {
                 let past = self.past.iter().filter(|(seq, _)| since.is_some_and(|s| *seq >= s));
@@ -281,13 +276,7 @@ impl Control {
                 .with_help(format!("known sites: {}", names.join(", "))));
         }
         self.save_drains();
-        let services = self.daemon.core.config().services.iter();
-        let has = |service: &&config::model::Service| service.sites.iter().any(|s| s.name == site);
-        let items: Vec<Value> = services
-            .filter(has)
-            .map(|service| json!({ "site": site, "service": service.name, "drained": drained }))
-            .collect();
-        Ok(json!({ "schema": "nearhop.drain.v1", "items": items }))
+        Ok(views::drained(&self.daemon.core, site, drained))
     }
 
     fn reload_by_signal(&mut self) {

@@ -2,18 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nearhop_fib::fib;
 
 use super::*;
 use crate::config;
+use crate::forward::PathCount;
 use crate::port::Port;
 use crate::port::memory::MemoryPort;
+use crate::probe::CheckStats;
+use crate::worker::PortCounters;
 
 /// A router with two sites of equal cost, both alive.
 fn core(affinity: &str) -> Core {
-    let text = format!(
+    core_of(&text(affinity))
+}
+
+fn text(affinity: &str) -> String {
+    format!(
         r#"
 [router]
 name = "r1"
@@ -36,8 +44,11 @@ via = "ams"
 name = "fra"
 via = "fra"
 "#
-    );
-    let config = config::parse("test.toml", &text).unwrap_or_else(|errors| panic!("{errors}")).0;
+    )
+}
+
+fn core_of(text: &str) -> Core {
+    let config = config::parse("test.toml", text).unwrap_or_else(|errors| panic!("{errors}")).0;
     let (writer, handle) = fib(1);
     let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
@@ -65,6 +76,45 @@ fn answer(core: &Core, query: &ExplainQuery) -> Result<Value, ApiError> {
         heartbeat: &|| None,
     };
     explain(&facts, query)
+}
+
+/// A document of every noun that the router answers with, each with rows of every kind.
+pub(crate) fn documents() -> Vec<(&'static str, Value)> {
+    let core = core_of(&(text("hash") + CHECKED));
+    let mut totals = WorkerReport::default();
+    totals.counters.verdicts = [17; Verdict::COUNT];
+    totals.counters.errors_limited = 1;
+    totals.counters.paths = vec![PathCount { packets: 17, bytes: 1_700 }; 16];
+    for port in core.ports() {
+        let count = PortCounters {
+            rx_packets: 17,
+            rx_frames: 17,
+            rx_batches: 2,
+            tx_packets: 17,
+            tx_frames: 3,
+            ..PortCounters::default()
+        };
+        totals.ports.insert(port.id, count);
+    }
+    let stats = CheckStats { rtt_ewma: Some(Duration::from_micros(420)), ..CheckStats::default() };
+    let checks = |leg: &LegState| vec![stats; leg.checks().len()];
+    let checks = core.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
+    let heartbeat = HeartbeatReport { checks, ..HeartbeatReport::default() };
+    let facts = Facts {
+        core: &core,
+        totals,
+        workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
+        opened: &BTreeMap::new(),
+        heartbeat: &|| Some(heartbeat.clone()),
+    };
+    let nouns = ["drops", "fib", "neighbors", "ports", "routes", "services", "verdicts", "workers"];
+    let mut documents: Vec<_> =
+        nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
+    documents.push(("explain", explained(&core, "10.0.0.2").unwrap()));
+    documents.push(("drain", drained(&core, "ams", true)));
+    documents.push(("reload", reloaded(&["router: workers 1 -> 2".into()])));
+    documents.push(("undamp", undamped()));
+    documents
 }
 
 #[test]
@@ -109,3 +159,14 @@ fn ports_are_taken_where_a_flow_has_them() {
         assert_eq!(error.as_ref().map(ApiError::text), says, "{query:?}");
     }
 }
+
+/// A service whose site is probed.
+const CHECKED: &str = r#"
+[[service]]
+name = "www"
+prefixes = ["198.51.100.80/32"]
+[[service.site]]
+name = "ams"
+via = "ams"
+health = [{ icmp = {} }]
+"#;

@@ -1,0 +1,298 @@
+//! The keys of every document: what each value is, and its header in tables.
+//!
+//! The client makes its tables from these declarations. A test compares them with the rows that
+//! [`views`](super::views) makes, so that no key is without a unit.
+#![forbid(unsafe_code)]
+
+use self::Unit::{
+    Age, BitRate, Bytes, Cost, Count, Duration, Flag, List, Mark, Number, PacketRate, Percent,
+    Ratio, Text, TextOr,
+};
+
+/// The type of a value. It decides how people read the value and how a column is aligned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unit {
+    /// How long something has been so, a number of this scale. Read as `4.1s`.
+    Age(Scale),
+    /// Bytes per second in JSON. Read as bits per second: `6.5M`.
+    BitRate,
+    /// A sum of bytes. Read as `1.2M`.
+    Bytes,
+    /// A site's cost: less is better. Read as it is.
+    Cost,
+    /// A count. Read as `12.3k`.
+    Count,
+    /// How long something takes, a number of this scale. Read as `420us`.
+    Duration(Scale),
+    /// A boolean. Read as `yes` or `no`.
+    Flag,
+    /// An array of texts. Read with commas between them.
+    List,
+    /// A boolean that marks its row with `>`. Its column has no header.
+    Mark,
+    /// An id, a rank or a size: compared, never added. Read as it is.
+    Number,
+    /// Packets per second. Read as `12.3k`.
+    PacketRate,
+    /// A share, from 0 to 1. Read as `38%`.
+    Percent,
+    /// How many of one thing for each of another. Read with one decimal.
+    Ratio,
+    /// Text.
+    Text,
+    /// Text; `null` means all of them and reads as this.
+    TextOr(&'static str),
+}
+
+impl Unit {
+    /// Whether its values are numbers, which are aligned to the right.
+    pub const fn is_number(self) -> bool {
+        !matches!(self, Flag | List | Mark | Text | TextOr(_))
+    }
+}
+
+/// What a number of a time counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scale {
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+}
+
+impl Scale {
+    /// Nanoseconds in one.
+    pub const fn nanos(self) -> u64 {
+        match self {
+            Self::Ms => 1_000_000,
+            Self::Us => 1_000,
+        }
+    }
+}
+
+/// A key of a document and what is under it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Column {
+    /// In JSON: snake_case, with its unit. Never renamed.
+    pub key: &'static str,
+    /// In tables.
+    pub header: &'static str,
+    /// The type of its values. Any of them may be `null`: not known.
+    pub unit: Unit,
+}
+
+/// A kind of document, `nearhop.NAME.v1`.
+#[derive(Clone, Copy, Debug)]
+pub struct Noun {
+    /// As in `show NAME`, or the command that it answers.
+    pub name: &'static str,
+    /// Keys of the document itself.
+    pub fields: &'static [Column],
+    /// Keys of its items, in the order of a table's columns.
+    pub columns: &'static [Column],
+}
+
+impl Noun {
+    /// The noun of that name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        NOUNS.iter().find(|noun| noun.name == name)
+    }
+}
+
+const fn column(key: &'static str, header: &'static str, unit: Unit) -> Column {
+    Column { key, header, unit }
+}
+
+/// Every noun.
+pub const NOUNS: &[Noun] = &[
+    Noun {
+        name: "services",
+        fields: &[],
+        columns: &[
+            column("service", "SERVICE", Text),
+            column("family", "FAMILY", Text),
+            column("prefix", "PREFIX", List),
+            column("best", "", Mark),
+            column("site", "SITE", Text),
+            column("port", "PORT", Text),
+            column("state", "STATE", Text),
+            column("tier", "TIER", Number),
+            column("cost", "COST", Cost),
+            column("latency_us", "LATENCY", Duration(Scale::Us)),
+            column("accept", "ACCEPT", Percent),
+            column("packets", "PACKETS", Count),
+            column("bytes", "BYTES", Bytes),
+            column("age_ms", "AGE", Age(Scale::Ms)),
+            column("why", "WHY", Text),
+        ],
+    },
+    Noun {
+        name: "fib",
+        fields: &[],
+        columns: &[
+            column("prefix", "PREFIX", Text),
+            column("source", "SOURCE", Text),
+            column("kind", "KIND", Text),
+            column("group", "GROUP", Number),
+            column("best", "", Mark),
+            column("site", "SITE", Text),
+            column("port", "PORT", Text),
+            column("tier", "TIER", Number),
+            column("weight", "WEIGHT", Number),
+            column("cost", "COST", Cost),
+            column("state", "STATE", Text),
+            column("reasons", "REASONS", List),
+            column("service", "SERVICE", Text),
+            column("family", "FAMILY", Text),
+            column("latency_us", "LATENCY", Duration(Scale::Us)),
+            column("accept", "ACCEPT", Percent),
+            column("age_ms", "AGE", Age(Scale::Ms)),
+            column("why", "WHY", Text),
+        ],
+    },
+    Noun {
+        name: "routes",
+        fields: &[],
+        columns: &[
+            column("prefix", "PREFIX", Text),
+            column("source", "SOURCE", Text),
+            column("kind", "KIND", Text),
+            column("via", "VIA", List),
+            column("state", "STATE", Text),
+        ],
+    },
+    Noun {
+        name: "ports",
+        fields: &[],
+        columns: &[
+            column("port", "PORT", Text),
+            column("device", "DEVICE", Text),
+            column("netns", "NETNS", Text),
+            column("engine", "ENGINE", Text),
+            column("kind", "KIND", Text),
+            column("queues", "QUEUES", Number),
+            column("offloads", "OFFLOADS", Text),
+            column("state", "STATE", Text),
+            column("mtu", "MTU", Number),
+            column("rx_packets", "RX PACKETS", Count),
+            column("rx_bytes", "RX BYTES", Bytes),
+            column("packets_per_batch", "PACKETS PER BATCH", Ratio),
+            column("packets_per_read", "PACKETS PER READ", Ratio),
+            column("tx_packets", "TX PACKETS", Count),
+            column("tx_bytes", "TX BYTES", Bytes),
+            column("packets_per_write", "PACKETS PER WRITE", Ratio),
+            column("tx_dropped", "TX DROPPED", Count),
+            column("device_dropped", "DEVICE DROPPED", Count),
+            column("device_refused", "DEVICE REFUSED", Count),
+            column("why", "WHY", Text),
+        ],
+    },
+    Noun {
+        name: "drops",
+        fields: &[],
+        columns: &[
+            column("reason", "REASON", Text),
+            column("packets", "PACKETS", Count),
+            column("text", "TEXT", Text),
+        ],
+    },
+    Noun {
+        name: "verdicts",
+        fields: &[],
+        columns: &[
+            column("verdict", "VERDICT", Text),
+            column("outcome", "OUTCOME", Text),
+            column("packets", "PACKETS", Count),
+            column("text", "TEXT", Text),
+        ],
+    },
+    Noun {
+        name: "workers",
+        fields: &[],
+        columns: &[
+            column("worker", "WORKER", Number),
+            column("busy_poll_us", "BUSY POLL", Duration(Scale::Us)),
+            column("sleeps", "SLEEPS", Count),
+            column("found_awake", "FOUND AWAKE", Count),
+            column("busy_ms", "BUSY", Duration(Scale::Ms)),
+            column("lookups_v4_by", "LOOKUPS V4 BY", Text),
+            column("lookups_v6_by", "LOOKUPS V6 BY", Text),
+        ],
+    },
+    Noun {
+        name: "neighbors",
+        fields: &[],
+        columns: &[
+            column("neighbor", "NEIGHBOR", Text),
+            column("site", "SITE", Text),
+            column("service", "SERVICE", Text),
+            column("port", "PORT", Text),
+            column("kind", "KIND", Text),
+            column("state", "STATE", Text),
+            column("latency_us", "LATENCY", Duration(Scale::Us)),
+            column("sent", "SENT", Count),
+            column("answered", "ANSWERED", Count),
+            column("lost", "LOST", Count),
+            column("age_ms", "AGE", Age(Scale::Ms)),
+        ],
+    },
+    Noun {
+        name: "explain",
+        fields: &[
+            column("address", "address", Text),
+            column("prefix", "prefix", Text),
+            column("source", "source", Text),
+            column("kind", "kind", Text),
+            column("group", "group", Number),
+            column("selected", "selected", Text),
+        ],
+        columns: &[
+            column("chosen", "", Mark),
+            column("best", "", Mark),
+            column("site", "SITE", Text),
+            column("port", "PORT", Text),
+            column("tier", "TIER", Number),
+            column("cost", "COST", Cost),
+            column("state", "STATE", Text),
+            column("reasons", "REASONS", List),
+            column("latency_us", "LATENCY", Duration(Scale::Us)),
+            column("accept", "ACCEPT", Percent),
+            column("weight", "WEIGHT", Number),
+            column("service", "SERVICE", Text),
+            column("family", "FAMILY", Text),
+            column("age_ms", "AGE", Age(Scale::Ms)),
+            column("why", "WHY", Text),
+        ],
+    },
+    Noun {
+        name: "top",
+        fields: &[],
+        columns: &[
+            column("of", "OF", Text),
+            column("name", "NAME", Text),
+            column("port", "PORT", Text),
+            column("verdict", "VERDICT", Text),
+            column("service", "SERVICE", Text),
+            column("family", "FAMILY", Text),
+            column("site", "SITE", TextOr("(all)")),
+            column("packets_per_s", "PKT/S", PacketRate),
+            column("bytes_per_s", "BIT/S", BitRate),
+            column("rx_packets_per_s", "RX PKT/S", PacketRate),
+            column("rx_bytes_per_s", "RX BIT/S", BitRate),
+            column("tx_packets_per_s", "TX PKT/S", PacketRate),
+            column("tx_bytes_per_s", "TX BIT/S", BitRate),
+            column("dropped_per_s", "DROP/S", PacketRate),
+        ],
+    },
+    Noun {
+        name: "drain",
+        fields: &[],
+        columns: &[
+            column("site", "SITE", Text),
+            column("service", "SERVICE", Text),
+            column("drained", "DRAINED", Flag),
+        ],
+    },
+    Noun { name: "reload", fields: &[], columns: &[column("change", "CHANGE", Text)] },
+    Noun { name: "undamp", fields: &[], columns: &[] },
+];
