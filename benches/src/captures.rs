@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nearhop::ids::Family;
-use nearhop::port::link::LinkSetup;
+use nearhop::kernel::link::LinkSetup;
 use nearhop::time::Nanos;
 use nearlab::demo::{DemoError, Observed, observe};
 use nearlab::lab::Lab;

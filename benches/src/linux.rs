@@ -3,8 +3,8 @@
 
 use std::env;
 
-use nearhop::port::link::{LinkSetup, VethEnd};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{LinkSetup, VethEnd};
+use nearhop::kernel::netns::NetNs;
 
 use crate::report::BenchError;
 

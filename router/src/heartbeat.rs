@@ -21,11 +21,11 @@ use crate::control::core::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::forward::{Snapshot, Snapshots};
 use crate::ids::PortId;
-use crate::port::carrier::{CarrierError, CarrierMonitor, LinkEvent};
+use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
+use crate::kernel::netns::Place;
+use crate::kernel::realtime;
 use crate::port::gone::is_gone;
-use crate::port::netns::Place;
 use crate::probe::{CheckEvent, CheckStats};
-use crate::realtime;
 use crate::time::Nanos;
 use crate::worker::{Lane, LanePacket, PortTrouble};
 

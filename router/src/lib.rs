@@ -27,11 +27,12 @@ pub mod forward;
 pub mod heartbeat;
 pub mod host;
 pub mod ids;
+pub mod kernel;
 pub mod packet;
 pub mod policy;
 pub mod port;
 pub mod probe;
-pub mod realtime;
+
 pub mod run;
 pub mod sim;
 pub mod time;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, config, signal};
-use nearhop::port::link::LinkSetup;
+use nearhop::kernel::link::LinkSetup;
 use support::in_namespaces;
 
 const AMS_FIRST: &[(&str, u32)] = &[("ams", 10), ("fra", 20)];

@@ -9,8 +9,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use daemon_support::{Probes, Rig, SERVICE_V4};
-use nearhop::port::link::LinkSetup;
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
 use support::{in_namespaces, wait_for};
 
 const FRA_FIRST: &[(&str, u32)] = &[("ams", 30), ("fra", 20)];

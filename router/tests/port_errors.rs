@@ -7,10 +7,10 @@ use std::fs;
 use std::thread;
 
 use insta::assert_snapshot;
+use nearhop::kernel::carrier::CarrierMonitor;
+use nearhop::kernel::link::{LinkSetup, VethEnd};
+use nearhop::kernel::netns::NetNs;
 use nearhop::packet::offload::Offloads;
-use nearhop::port::carrier::CarrierMonitor;
-use nearhop::port::link::{LinkSetup, VethEnd};
-use nearhop::port::netns::NetNs;
 use nearhop::port::tun::{self, TunSpec};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use daemon_support::{Rig, config};
 use nearhop::batch::{BURST, Batch, Frame, PACKET_MAX};
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::segment::Segments;
 use nearhop::packet::offload::{GSO_UDP_L4, OFFLOAD_LEN, Offload, Offloads};
-use nearhop::port::link::LinkSetup;
-use nearhop::port::netns::NetNs;
 use nearhop::port::queue::open_queue;
 use nearhop::port::tun::{self, OpenedTun, TunSpec};
 use nearhop::port::{EngineChoice, Port, PortError, Queue};

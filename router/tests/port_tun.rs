@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use nearhop::batch::{BURST, Batch};
+use nearhop::kernel::link::{LinkSetup, TunStatus};
+use nearhop::kernel::netns::NetNs;
 use nearhop::packet::offload::Offloads;
 use nearhop::port::gone::is_gone;
-use nearhop::port::link::{LinkSetup, TunStatus};
-use nearhop::port::netns::NetNs;
 use nearhop::port::tun::{self, OpenedTun, TunMode, TunSpec};
 use nearhop::port::{Port, PortError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

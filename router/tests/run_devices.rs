@@ -9,7 +9,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::thread;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, config};
-use nearhop::port::link::LinkSetup;
+use nearhop::kernel::link::LinkSetup;
 use serde_json::Value;
 use support::kernel::Need;
 use support::{in_namespaces, in_namespaces_with, udp_socket, wait_for};

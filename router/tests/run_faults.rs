@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, Watch, config_with, connect};
-use nearhop::port::link::LinkSetup;
+use nearhop::kernel::link::LinkSetup;
 use nearhop::time::Nanos;
 use serde_json::Value;
 use support::{in_namespaces, wait_for};

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, config};
-use nearhop::port::link::LinkSetup;
+use nearhop::kernel::link::LinkSetup;
 use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto};
 use serde_json::Value;
 use smoltcp::wire::{

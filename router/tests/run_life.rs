@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use daemon_support::{Rig, config, signal};
-use nearhop::port::link::LinkSetup;
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use rustix::process::Signal;
 use support::{in_namespaces, netns, run};

@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, config, signal};
-use nearhop::port::link::{LinkSetup, LinkStatus};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{LinkSetup, LinkStatus};
+use nearhop::kernel::netns::NetNs;
 use rustix::process::Signal;
 use support::{in_namespaces, wait_for};
 

@@ -18,8 +18,8 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nearhop::port::link::{LinkError, LinkSetup};
-use nearhop::port::netns::{NetNs, NetNsError};
+use nearhop::kernel::link::{LinkError, LinkSetup};
+use nearhop::kernel::netns::{NetNs, NetNsError};
 
 use crate::sandbox;
 use crate::topology::{LinkPlan, Topology};

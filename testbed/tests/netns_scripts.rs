@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::netns::NetNs;
 use skip::skip;
 
 const NAME: &str = "the_lab_by_hand_fails_over_and_goes_without_a_trace";

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use nearhop::port::link::LinkSetup;
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::Namespace;
 

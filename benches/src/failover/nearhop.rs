@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nearhop::client::Client;
 use nearhop::event::{Event, EventKind};
-use nearhop::port::link::{KernelRoute, LinkSetup};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{KernelRoute, LinkSetup};
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nearhop::port::link::LinkSetup;
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
 

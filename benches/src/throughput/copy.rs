@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 
 use nearhop::batch::{Batch, PACKET_MAX};
 use nearhop::ids::PortId;
+use nearhop::kernel::netns::NetNs;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offloads};
-use nearhop::port::netns::NetNs;
 use nearhop::port::queue::{open_queue, send_all};
 use nearhop::port::tun::{self, TunSpec};
 use nearhop::port::{EngineChoice, Port, Queue};

@@ -5,8 +5,8 @@ use std::any::Any;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-use nearhop::port::link::{KernelRoute, LinkSetup, LinkStats};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{KernelRoute, LinkSetup, LinkStats};
+use nearhop::kernel::netns::NetNs;
 use nearlab::lab::Namespace;
 
 use crate::report::BenchError;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use nearhop::port::link::LinkSetup;
+use nearhop::kernel::link::LinkSetup;
 
 use super::kernel::ETHERNET;
 use super::subject::{Lab, Subject, run_in};

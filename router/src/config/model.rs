@@ -8,12 +8,12 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::{IpPrefix, V4Form};
 
+use crate::kernel::netns::NetNs;
 use crate::policy::CheckKind;
 use crate::policy::Combine;
 use crate::policy::Martians;
 use crate::policy::ReversePath;
 use crate::port::EngineChoice;
-use crate::port::netns::NetNs;
 
 /// One router.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,8 +13,8 @@ use nearhop_fib::{AdjacencyId, Handle, PathId, Reason, Reasons};
 
 use super::damping::Damping;
 use crate::ids::PortId;
+use crate::kernel::carrier::LinkEvent;
 use crate::policy::{CheckKind, Combine};
-use crate::port::carrier::LinkEvent;
 use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
 use crate::time::Nanos;
 

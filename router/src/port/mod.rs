@@ -6,12 +6,8 @@
 //! [`Port`] is what all threads share, and moves one packet in one system call. A worker has a
 //! [`Queue`] on every port: that, or an engine that moves many at once.
 
-pub mod carrier;
 pub mod gone;
-pub mod link;
 pub mod memory;
-mod netlink;
-pub mod netns;
 pub mod queue;
 pub mod tun;
 mod uring;

@@ -17,10 +17,10 @@ use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 use tun_tap::{Iface, Mode};
 
-use super::link::{LinkError, LinkSetup, LinkStatus, TunStatus};
-use super::netns::NetNs;
 use super::{Port, PortError};
 use crate::batch::{Batch, Frame};
+use crate::kernel::link::{LinkError, LinkSetup, LinkStatus, TunStatus};
+use crate::kernel::netns::NetNs;
 use crate::packet::offload::{OFFLOAD_LEN, Offloads};
 use framing::Framing;
 

@@ -28,7 +28,7 @@ use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::heartbeat::{HeartbeatReport, Order};
 use crate::ids::PortId;
-use crate::port::netns::Place;
+use crate::kernel::netns::Place;
 use crate::time::Nanos;
 use crate::worker::{PortCounters, WorkerReport};
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
+use crate::kernel::link::{LinkError, LinkSetup};
+use crate::kernel::netns::Place;
 use crate::packet::offload::{Offloads, offload_names};
 use crate::port::Port;
-use crate::port::link::{LinkError, LinkSetup};
-use crate::port::netns::Place;
 use crate::port::tun::{self, TunError, TunSpec};
 
 /// An open device and where its kernel side is.

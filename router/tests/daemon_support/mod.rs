@@ -16,8 +16,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nearhop::client::Client;
-use nearhop::port::link::{KernelRoute, LinkSetup};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{KernelRoute, LinkSetup};
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use serde_json::Value;
 
@@ -267,7 +267,7 @@ pub fn config_with(costs: Costs<'_>, health: &str) -> String {
 pub fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
     let mut links = LinkSetup::open(netns).unwrap();
     support::wait_for("the router's device", || {
-        links.find(device).unwrap().filter(nearhop::port::link::LinkStatus::up)
+        links.find(device).unwrap().filter(nearhop::kernel::link::LinkStatus::up)
     });
     for address in shared {
         links.replace_address("lo", address.parse().unwrap()).unwrap();

@@ -21,8 +21,8 @@ use std::thread;
 use std::time::Duration;
 
 use nearhop::batch::Batch;
+use nearhop::kernel::netns::NetNs;
 use nearhop::port::Port;
-use nearhop::port::netns::NetNs;
 use nearhop::time::Nanos;
 use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -81,7 +81,7 @@ pub fn netns(name: &str) -> NetNs {
         maker.join().expect("the maker of the namespace");
     });
     let netns = NetNs::named(name);
-    let mut links = nearhop::port::link::LinkSetup::open(&netns).expect("netlink");
+    let mut links = nearhop::kernel::link::LinkSetup::open(&netns).expect("netlink");
     links.set_up("lo", true).expect("loopback");
     netns
 }

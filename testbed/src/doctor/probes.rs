@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::thread;
 
-use nearhop::port::link::{LinkSetup, VethEnd};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{LinkSetup, VethEnd};
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 
 use super::Item;

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use nearhop::port::link::{KernelRoute, LinkError, LinkSetup};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{KernelRoute, LinkError, LinkSetup};
+use nearhop::kernel::netns::NetNs;
 
 use super::fault::Act;
 use super::silence::{Silencer, Way};

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use rustix::process::{Pid, Signal, kill_process_group};
 

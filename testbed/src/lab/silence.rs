@@ -16,7 +16,7 @@ mod message;
 use std::fmt;
 use std::io;
 
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::netns::NetNs;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 

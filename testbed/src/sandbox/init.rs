@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 
-use nearhop::port::link::{LinkError, LinkSetup};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{LinkError, LinkSetup};
+use nearhop::kernel::netns::NetNs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_parent_process_death_signal};

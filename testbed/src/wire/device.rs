@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nearhop::port::link::{LinkError, LinkSetup};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{LinkError, LinkSetup};
+use nearhop::kernel::netns::NetNs;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 

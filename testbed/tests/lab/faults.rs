@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::silence::{Silencer, Way};
 use nearlab::lab::{Fault, Lab, wait_for, wait_until};

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use nearhop::port::link::LinkSetup;
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
 use nearlab::doctor;
 use nearlab::lab::{Lab, wait_until};
 use nearlab::sandbox::registry;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nearhop::port::link::{LinkSetup, LinkStatus};
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::link::{LinkSetup, LinkStatus};
+use nearhop::kernel::netns::NetNs;
 use nearlab::lab::process::Program;
 use nearlab::lab::{Lab, ProcessRole, wait_until};
 use nearlab::topology::Topology;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 
 use super::super::subject::{SITE, Subject};

@@ -8,7 +8,7 @@ mod streams;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use nearhop::port::netns::NetNs;
+use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::wait_for;
 

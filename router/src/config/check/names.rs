@@ -11,7 +11,7 @@ use crate::config::raw::{RawConfig, RawTarget, RawVia};
 use crate::config::report::{Report, list_of};
 use crate::config::suggest::did_you_mean;
 use crate::ids::PORTS_MAX;
-use crate::port::netns::NetNs;
+use crate::kernel::netns::NetNs;
 
 /// Names of ports, devices, services, and of sites within a service.
 pub(super) fn unique(raw: &RawConfig, report: &Report) {

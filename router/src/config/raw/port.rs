@@ -8,9 +8,9 @@ use super::{WORKERS_MAX, inner_or, inner_or_default};
 use crate::config::model::{Device, Port};
 use crate::config::value::{self, Fault, one_of, text};
 use crate::config::walk::Table;
+use crate::kernel::netns::NetNs;
 use crate::policy::ReversePath;
 use crate::port::EngineChoice;
-use crate::port::netns::NetNs;
 
 /// A port as written.
 pub(in crate::config) struct RawPort {

@@ -4,8 +4,8 @@
 use std::io;
 
 use super::{CLONE_DEVICE, QUEUES_MAX, TunSpec};
-use crate::port::link::LinkError;
-use crate::port::netns::{NetNs, NetNsError};
+use crate::kernel::link::LinkError;
+use crate::kernel::netns::{NetNs, NetNsError};
 
 /// Why a TUN device cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Control;
 use crate::control::core::Fault;
-use crate::port::netns::NetNs;
+use crate::kernel::netns::NetNs;
 use crate::run::ports;
 use crate::time::Nanos;
 

@@ -6,9 +6,9 @@ mod support;
 use std::net::{IpAddr, UdpSocket};
 
 use ipnetwork::IpNetwork;
+use nearhop::kernel::link::{KernelRoute, LinkSetup, VethEnd};
+use nearhop::kernel::netns::NetNs;
 use nearhop::packet::offload::Offloads;
-use nearhop::port::link::{KernelRoute, LinkSetup, VethEnd};
-use nearhop::port::netns::NetNs;
 use nearhop::port::tun::{self, TunSpec};
 use support::{in_namespaces, run, udp_socket, v4, v6, wait_for};
 

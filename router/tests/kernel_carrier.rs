@@ -8,10 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nearhop::kernel::carrier::{CarrierMonitor, LinkEvent};
+use nearhop::kernel::link::{LinkSetup, VethEnd};
+use nearhop::kernel::netns::NetNs;
 use nearhop::packet::offload::Offloads;
-use nearhop::port::carrier::{CarrierMonitor, LinkEvent};
-use nearhop::port::link::{LinkSetup, VethEnd};
-use nearhop::port::netns::NetNs;
 use nearhop::port::tun::{self, OpenedTun, TunSpec};
 use nearhop::time::Nanos;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
