@@ -17,7 +17,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use crate::control::core::Stopping;
+use crate::control::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::forward::{Snapshot, Snapshots};
 use crate::ids::PortId;

@@ -21,11 +21,11 @@ use crate::traffic::probe::sleep_until;
 /// Threads that watch. Dropping it ends them.
 pub struct Calibration {
     ending: Arc<AtomicBool>,
-    cores: Vec<Core>,
+    cores: Vec<Control>,
 }
 
 /// One core's thread, and what it noted.
-struct Core {
+struct Control {
     log: Arc<Mutex<WakeLog>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +56,7 @@ impl Calibration {
             let thread = thread::Builder::new()
                 .name(format!("calibrate-{core}"))
                 .spawn(move || watch(core, &into, &ending))?;
-            calibration.cores.push(Core { log, thread: Some(thread) });
+            calibration.cores.push(Control { log, thread: Some(thread) });
         }
         Ok(calibration)
     }
@@ -64,7 +64,7 @@ impl Calibration {
     /// The longest time that a thread waited for its core among those that were to run in `range`.
     /// A thread that still waits is not counted: ask when `range` is over for a while.
     pub fn latest_wake(&self, range: Range<Nanos>) -> Duration {
-        let of_core = |core: &Core| {
+        let of_core = |core: &Control| {
             let log = core.log.lock().unwrap_or_else(PoisonError::into_inner);
             log.latest(&range)
         };
@@ -159,7 +159,7 @@ mod tests {
         let calibration = Calibration::start().unwrap();
         let begun = Nanos::now();
         wait_until("a wake-up on every core", Duration::from_secs(10), || {
-            let seen = |core: &Core| core.log.lock().unwrap().latest(&(begun..Nanos(u64::MAX)));
+            let seen = |core: &Control| core.log.lock().unwrap().latest(&(begun..Nanos(u64::MAX)));
             calibration.cores.iter().all(|core| !seen(core).is_zero())
         })
         .unwrap();

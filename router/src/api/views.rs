@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{ApiError, ExplainQuery};
 use crate::config::model::{Service, Site};
-use crate::control::core::{Core, LegKey, LegState, PortState, Source};
 use crate::control::cost::{Ranked, Rule};
+use crate::control::{Control, LegKey, LegState, PortState, Source};
 use crate::heartbeat::HeartbeatReport;
 use crate::ids::Family;
 use crate::kernel::link::{LinkSetup, LinkStatus};
@@ -23,7 +23,7 @@ use crate::worker::{Polling, WorkerReport};
 /// What answers are made from.
 pub struct Facts<'a> {
     /// Services, legs, routes, groups.
-    pub core: &'a Core,
+    pub core: &'a Control,
     /// The counters of all workers and of the host stack.
     pub totals: WorkerReport,
     /// By the worker's number.
@@ -94,7 +94,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
 }
 
 /// `drain SITE`, or `undrain` if not `drained`: the services that have the site.
-pub fn drained(core: &Core, site: &str, drained: bool) -> Value {
+pub fn drained(core: &Control, site: &str, drained: bool) -> Value {
     let services = core.config().services.iter();
     let items: Vec<Value> = services
         .filter(|service| service.sites.iter().any(|one| one.name == site))
@@ -136,7 +136,7 @@ fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
     refused(first, format!("for protocol {proto}"), "it has no ports: leave them out")
 }
 
-fn flow(core: &Core, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
+fn flow(core: &Control, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
     let key = FlowKey {
         src: bits(from),
         dst: bits(query.address),
@@ -185,7 +185,7 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 fn leg_item(
-    core: &Core,
+    core: &Control,
     service: &Service,
     site: &Site,
     place: &Ranked,
@@ -279,7 +279,7 @@ fn fib(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 /// The members of a group, each with its state and why packets go there or not.
-fn members(core: &Core, group: GroupId) -> Vec<Value> {
+fn members(core: &Control, group: GroupId) -> Vec<Value> {
     let members = group_members(core, group);
     let living = members.iter().filter(|member| is_alive(core, member));
     let takes = |member: &&Member| core.writer().accept(member.path) != Some(0);
@@ -307,7 +307,7 @@ fn members(core: &Core, group: GroupId) -> Vec<Value> {
         .collect()
 }
 
-fn leg_of_member(core: &Core, key: &LegKey, leg: &LegState, best: bool) -> Value {
+fn leg_of_member(core: &Control, key: &LegKey, leg: &LegState, best: bool) -> Value {
     let config = core.config();
     let service = config.services.iter().find(|service| service.name == key.service);
     let found = service.and_then(|service| {
@@ -322,7 +322,7 @@ fn leg_of_member(core: &Core, key: &LegKey, leg: &LegState, best: bool) -> Value
 }
 
 /// Says of one member whether a flow goes there, and why not.
-fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, core: &Core) {
+fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, core: &Control) {
     let Selected::Member { path, adjacency } = chosen else { return };
     let is_chosen = (member.path, member.adjacency) == (path, adjacency);
     item["chosen"] = json!(is_chosen);
@@ -340,7 +340,7 @@ fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, core: &Core) 
     }
 }
 
-fn selected_text(selected: Selected, core: &Core) -> String {
+fn selected_text(selected: Selected, core: &Control) -> String {
     match selected {
         Selected::Member { path, .. } => match core.leg_of(path) {
             Some((key, _)) => format!("{} by port {}", key.site, key.port),
@@ -523,7 +523,7 @@ fn check_label(kind: &CheckKind) -> &'static str {
     }
 }
 
-fn group_members(core: &Core, group: GroupId) -> Vec<Member> {
+fn group_members(core: &Control, group: GroupId) -> Vec<Member> {
     match core.writer().group(group) {
         Some(Group::Forward { members, .. }) => members,
         _ => Vec::new(),
@@ -541,18 +541,18 @@ fn kind(group: Option<&Group>) -> &'static str {
     }
 }
 
-fn is_alive(core: &Core, member: &Member) -> bool {
+fn is_alive(core: &Control, member: &Member) -> bool {
     core.writer().path_reasons(member.path).is_alive()
         && core.writer().adjacency_reasons(member.adjacency).is_alive()
 }
 
-fn reasons(core: &Core, member: &Member) -> Vec<&'static str> {
+fn reasons(core: &Control, member: &Member) -> Vec<&'static str> {
     let adjacency = core.writer().adjacency_reasons(member.adjacency);
     let path = core.writer().path_reasons(member.path);
     adjacency.iter().chain(path.iter()).map(nearhop_fib::Reason::label).collect()
 }
 
-fn port_name(core: &Core, member: &Member) -> String {
+fn port_name(core: &Control, member: &Member) -> String {
     let id = core.writer().port(member.adjacency);
     let port = core.ports().find(|port| Some(port.id.0) == id);
     port.map_or_else(|| "-".into(), |port| port.name().to_owned())

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{RunError, RunOptions};
 use crate::config::Config;
-use crate::control::core::Core;
+use crate::control::Control;
 use crate::control::monitor::{Monitor, MonitorEvent};
 use crate::forward::{FirstPacket, Snapshots};
 use crate::heartbeat::{Heartbeat, HeartbeatParts, Order};
@@ -20,7 +20,7 @@ use crate::worker::{EngineNews, Lane, LanePacket, Lanes, Wake, Worker, WorkerPar
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
-    pub(super) core: Core,
+    pub(super) core: Control,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeat: HeartbeatHandle,
     /// Notified when a lane to the control thread has something.
@@ -107,7 +107,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let tables = nearhop_fib::Options { v4: config.router.ipv4_table };
     let (writer, fib) = nearhop_fib::fib_with(count + READERS_BESIDE, tables);
     log::info!("{count} worker(s), {:?} IPv4 table", config.router.ipv4_table);
-    let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+    let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;
 
@@ -138,7 +138,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
 
     let published = Arc::clone(&snapshot);
     let (core_fib, core_changes) = (fib.clone(), Arc::clone(&changes));
-    let core = Core::new(writer, core_fib, snapshot, core_changes, config.clone(), Nanos::now);
+    let core = Control::new(writer, core_fib, snapshot, core_changes, config.clone(), Nanos::now);
     // From here on, what was started ends with the daemon, also on an error.
     let mut daemon = Daemon {
         core,

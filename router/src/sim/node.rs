@@ -13,8 +13,8 @@ use nearhop_fib::{Options, PathId};
 
 use super::plane::{Plane, Punts};
 use crate::config::Config;
-use crate::control::core::{Core, Orders, ReloadError};
 use crate::control::monitor::{LegSpec, Monitor};
+use crate::control::{Control, Orders, ReloadError};
 use crate::event::EventKind;
 use crate::forward::Counters;
 use crate::host::check::TcpChecker;
@@ -31,7 +31,7 @@ use crate::verdict::Verdict;
 /// in memory. Deterministic: the same calls give the same packets and events.
 pub struct Node {
     name: String,
-    core: Core,
+    core: Control,
     monitor: Monitor,
     host: Host,
     tcp: TcpChecker,
@@ -77,7 +77,7 @@ impl Node {
     /// Never: a FIB for one reader gives one reader.
     pub fn new(now: Nanos, config: Config, seed: u64) -> Result<Self, NodeError> {
         let (writer, handle) = nearhop_fib::fib_with(1, Options { v4: config.router.ipv4_table });
-        let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+        let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
         let reader = handle.reader().expect("one reader was allowed, and none exists");
         let host = HostConfig { addresses: own_addresses(&config), mtu: mtu(&config), seed };
@@ -86,7 +86,7 @@ impl Node {
             monitor: Monitor::new(handle.clone(), Arc::clone(&changes), seed),
             plane: Plane::new(reader, Arc::clone(&snapshot), Arc::clone(&changes)),
             // A simulated publication takes no time.
-            core: Core::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO),
+            core: Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO),
             host: Host::new(now, host),
             tcp: TcpChecker::new(),
             tcp_checks: BTreeMap::new(),
@@ -212,7 +212,7 @@ impl Node {
     }
 
     /// The control plane's state.
-    pub fn core(&self) -> &Core {
+    pub fn core(&self) -> &Control {
         &self.core
     }
 

@@ -187,7 +187,7 @@ mod tests {
     use super::super::lanes::{Lane, Wake};
     use super::*;
     use crate::batch::Frame;
-    use crate::control::core::Core;
+    use crate::control::Control;
     use crate::forward::Snapshot;
     use crate::port::memory::MemoryPort;
     use crate::port::{EngineChoice, Port, Queue};
@@ -239,7 +239,7 @@ mod tests {
             engine: EngineChoice::Auto,
             join: true,
         };
-        let snapshot = Snapshot { ports: vec![Some(entry)], ..Core::empty_snapshot() };
+        let snapshot = Snapshot { ports: vec![Some(entry)], ..Control::empty_snapshot() };
         let (mut lanes, news) = lanes();
         let mut poller = Poller::new(0, Wake::new().unwrap().1).unwrap();
         poller.follow(&snapshot, &mut lanes).unwrap();

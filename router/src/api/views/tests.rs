@@ -16,7 +16,7 @@ use crate::probe::CheckStats;
 use crate::worker::PortCounters;
 
 /// A router with two sites of equal cost, both alive.
-fn core(affinity: &str) -> Core {
+fn core(affinity: &str) -> Control {
     core_of(&text(affinity))
 }
 
@@ -47,12 +47,12 @@ via = "fra"
     )
 }
 
-fn core_of(text: &str) -> Core {
+fn core_of(text: &str) -> Control {
     let config = config::parse("test.toml", text).unwrap_or_else(|errors| panic!("{errors}")).0;
     let (writer, handle) = fib(1);
-    let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+    let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
-    let mut core = Core::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
+    let mut core = Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
     let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
     let devices = config.ports.iter().map(|port| (port.name.clone(), device())).collect();
     for (_, adjacency) in core.apply(config, devices, Nanos::ZERO).unwrap().ports {
@@ -61,13 +61,13 @@ fn core_of(text: &str) -> Core {
     core
 }
 
-fn explained(core: &Core, from: &str) -> Result<Value, ApiError> {
+fn explained(core: &Control, from: &str) -> Result<Value, ApiError> {
     let (address, from) = ("198.51.100.53".parse().unwrap(), from.parse().ok());
     let query = ExplainQuery { address, from, proto: Some(17), sport: Some(1), dport: Some(53) };
     answer(core, &query)
 }
 
-fn answer(core: &Core, query: &ExplainQuery) -> Result<Value, ApiError> {
+fn answer(core: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
     let facts = Facts {
         core,
         totals: WorkerReport::default(),

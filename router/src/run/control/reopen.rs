@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::Control;
-use crate::control::core::Fault;
+use crate::control::Fault;
 use crate::kernel::netns::NetNs;
 use crate::run::ports;
 use crate::time::Nanos;

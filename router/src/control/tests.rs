@@ -17,7 +17,7 @@ const NOW: Nanos = Nanos(1_000_000_000);
 const SERVICE: &str = "198.51.100.53";
 
 struct Rig {
-    core: Core,
+    core: Control,
     reader: Reader,
 }
 
@@ -25,9 +25,9 @@ impl Rig {
     fn new(text: &str) -> (Self, Orders) {
         let (writer, handle) = fib(2);
         let reader = handle.reader().unwrap();
-        let snapshot = Arc::new(ArcSwap::from_pointee(Core::empty_snapshot()));
+        let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
-        let core = Core::new(writer, handle, snapshot, changes, parse(text), || Nanos::ZERO);
+        let core = Control::new(writer, handle, snapshot, changes, parse(text), || Nanos::ZERO);
         let mut rig = Self { core, reader };
         let orders = rig.apply(text).unwrap();
         (rig, orders)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, TIER_MAX, WhenDead, WriteError};
 
-use super::super::cost::{Candidate, Ranked, rank};
-use super::Core;
+use super::Control;
+use super::cost::{Candidate, Ranked, rank};
 use crate::config::model::{Affinity, RouteTarget, Service, Via, WhenAllDead};
 use crate::ids::Family;
 
@@ -64,7 +64,7 @@ pub(super) struct Done {
 
 type Desired = BTreeMap<IpPrefix, (Source, GroupKey)>;
 
-impl Core {
+impl Control {
     /// Brings groups and routes to what the configuration wants. May be called again after an
     /// error, and goes on where it stopped.
     pub(super) fn install(&mut self) -> Result<Done, WriteError> {

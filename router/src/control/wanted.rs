@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
-use super::super::monitor::LegSpec;
 use super::LegKey;
+use super::monitor::LegSpec;
 use super::ports::is_link_local;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};

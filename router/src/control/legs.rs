@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
-use super::super::cost::{Distance, Ranked};
-use super::super::monitor::LegSpec;
+use super::cost::{Distance, Ranked};
+use super::monitor::LegSpec;
 use super::wanted::{probes, wanted_legs};
-use super::{Core, MoveCause, Orders};
+use super::{Control, MoveCause, Orders};
 use crate::config::Config;
 use crate::config::model::Service;
 use crate::event::EventKind;
@@ -62,7 +62,7 @@ impl LegState {
     }
 }
 
-impl Core {
+impl Control {
     /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
     /// ones whose checks changed keep their state until the new checks speak.
     pub(super) fn plan_legs(&mut self, now: Nanos, orders: &mut Orders) -> Result<(), WriteError> {
@@ -165,7 +165,7 @@ impl Core {
     /// Takes smoothed round-trip times; groups whose order changes by them are published.
     ///
     /// # Errors
-    /// As [`Core::retry`].
+    /// As [`Control::retry`].
     pub fn handle_round_trips(
         &mut self,
         now: Nanos,

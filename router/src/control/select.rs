@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::Core;
+use super::Control;
 use super::wanted::families;
 use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::ids::Family;
 use crate::time::Nanos;
 
-impl Core {
+impl Control {
     /// Looks at every service.
     pub(super) fn reselect(&mut self, now: Nanos, cause: MoveCause, member: &str) {
         let all: BTreeSet<(String, Family)> = self

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Core, Orders};
+use super::{Control, Orders};
 use crate::config::model::Device;
 use crate::event::EventKind;
 use crate::ids::PortId;
@@ -60,7 +60,7 @@ impl fmt::Display for Changed {
     }
 }
 
-impl Core {
+impl Control {
     /// A port's device is gone. Workers get one that takes nothing, so that they hold neither the
     /// old one nor its namespace, until [`Self::give_device`].
     pub fn lose_device(&mut self, now: Nanos, id: PortId) {

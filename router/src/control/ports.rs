@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
 
 use super::device::{Changed, Fault};
-use super::{Core, Orders};
+use super::{Control, Orders};
 use crate::config::{Config, model};
 use crate::event::EventKind;
 use crate::forward::{Broadcasts, PortEntry, Snapshot};
@@ -93,7 +93,7 @@ pub enum ReloadError {
     Table,
 }
 
-impl Core {
+impl Control {
     /// The ports of `config` that are not open yet.
     ///
     /// # Errors
