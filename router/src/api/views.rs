@@ -23,7 +23,7 @@ use crate::worker::{Polling, WorkerReport};
 /// What answers are made from.
 pub struct Facts<'a> {
     /// Services, legs, routes, groups.
-    pub core: &'a Control,
+    pub control: &'a Control,
     /// The counters of all workers and of the host stack.
     pub totals: WorkerReport,
     /// By the worker's number.
@@ -60,42 +60,43 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         return Err(ApiError::bad_request(error));
     }
     ports_fit(query)?;
-    let core = facts.core;
-    let found = core.writer().longest_match(query.address);
+    let control = facts.control;
+    let found = control.writer().longest_match(query.address);
     let schema = "nearhop.explain.v1";
     let address = query.address.to_string();
     let Some((prefix, group)) = found else {
         return Ok(json!({ "schema": schema, "address": address, "prefix": null, "items": [] }));
     };
-    let by_packet = core.writer().spread(group) == Spread::Packet;
-    let selected = query.from.map(|from| core.writer().select(group, flow(core, from, query)));
+    let by_packet = control.writer().spread(group) == Spread::Packet;
+    let selected =
+        query.from.map(|from| control.writer().select(group, flow(control, from, query)));
     // Where each packet is spread on its own, no flow says where its packets go.
     let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
-    let mut items = members(core, group);
+    let mut items = members(control, group);
     if let Some(chosen) = chosen {
-        for (member, item) in group_members(core, group).iter().zip(&mut items) {
-            mark_chosen(item, *member, chosen, core);
+        for (member, item) in group_members(control, group).iter().zip(&mut items) {
+            mark_chosen(item, *member, chosen, control);
         }
     }
     let selected = match (selected, chosen) {
         (Some(_), None) => Some("any of the best, packet by packet".to_owned()),
-        _ => chosen.map(|chosen| selected_text(chosen, core)),
+        _ => chosen.map(|chosen| selected_text(chosen, control)),
     };
     Ok(json!({
         "schema": schema,
         "address": address,
         "prefix": prefix.to_string(),
         "group": group.0,
-        "kind": kind(core.writer().group(group).as_ref()),
-        "source": core.source(prefix).map(Source::label),
+        "kind": kind(control.writer().group(group).as_ref()),
+        "source": control.source(prefix).map(Source::label),
         "selected": selected,
         "items": items,
     }))
 }
 
 /// `drain SITE`, or `undrain` if not `drained`: the services that have the site.
-pub fn drained(core: &Control, site: &str, drained: bool) -> Value {
-    let services = core.config().services.iter();
+pub fn drained(control: &Control, site: &str, drained: bool) -> Value {
+    let services = control.config().services.iter();
     let items: Vec<Value> = services
         .filter(|service| service.sites.iter().any(|one| one.name == site))
         .map(|service| json!({ "site": site, "service": service.name, "drained": drained }))
@@ -136,7 +137,7 @@ fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
     refused(first, format!("for protocol {proto}"), "it has no ports: leave them out")
 }
 
-fn flow(core: &Control, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
+fn flow(control: &Control, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
     let key = FlowKey {
         src: bits(from),
         dst: bits(query.address),
@@ -145,7 +146,7 @@ fn flow(core: &Control, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHas
         dst_port: query.dport.unwrap_or(0),
         label: 0,
     };
-    key.hash(core.snapshot().hash_seed)
+    key.hash(control.snapshot().hash_seed)
 }
 
 fn is_member(selected: Selected) -> bool {
@@ -154,10 +155,10 @@ fn is_member(selected: Selected) -> bool {
 
 /// Every leg of every service, the best first.
 fn services(facts: &Facts<'_>) -> Vec<Value> {
-    let core = facts.core;
+    let control = facts.control;
     let counters = &facts.totals.counters;
     let mut items = Vec::new();
-    for service in &core.config().services {
+    for service in &control.config().services {
         for family in [Family::Ipv4, Family::Ipv6] {
             let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
             let prefixes: Vec<String> =
@@ -165,12 +166,12 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
             if prefixes.is_empty() {
                 continue;
             }
-            let best = core.best_sites(service, family);
-            for place in core.ranking(service, family) {
+            let best = control.best_sites(service, family);
+            for place in control.ranking(service, family) {
                 let site = &service.sites[place.index];
-                for (key, leg) in core.site_legs(&service.name, family, &site.name) {
+                for (key, leg) in control.site_legs(&service.name, family, &site.name) {
                     let is_best = best.contains(&site.name) && leg.up;
-                    let mut item = leg_item(core, service, site, &place, (key, leg), is_best);
+                    let mut item = leg_item(control, service, site, &place, (key, leg), is_best);
                     let count = counters.paths.get(leg.path.0 as usize).copied();
                     let count = count.unwrap_or_default();
                     item["prefix"] = json!(prefixes);
@@ -185,14 +186,14 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 fn leg_item(
-    core: &Control,
+    control: &Control,
     service: &Service,
     site: &Site,
     place: &Ranked,
     (key, leg): (&LegKey, &LegState),
     best: bool,
 ) -> Value {
-    let drained = core.drained().contains(&site.name);
+    let drained = control.drained().contains(&site.name);
     json!({
         "service": service.name,
         "family": key.family,
@@ -200,10 +201,10 @@ fn leg_item(
         "site": site.name,
         "port": key.port,
         "state": state(leg, drained),
-        "cost": core.distance(service, key.family, &site.name, site.cost),
+        "cost": control.distance(service, key.family, &site.name, site.cost),
         "tier": place.tier,
         "latency_us": leg.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-        "accept": core.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
+        "accept": control.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
         "age_ms": age_ms(leg.since),
         "why": why(leg, place, drained, best),
     })
@@ -233,20 +234,20 @@ fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
 }
 
 fn routes(facts: &Facts<'_>) -> Vec<Value> {
-    let core = facts.core;
-    core.writer()
+    let control = facts.control;
+    control.writer()
         .iter()
         .map(|(prefix, group)| {
-            let members = group_members(core, group);
-            let alive = |member: &&Member| is_alive(core, member);
+            let members = group_members(control, group);
+            let alive = |member: &&Member| is_alive(control, member);
             let mut via: Vec<String> =
-                members.iter().map(|member| port_name(core, member)).collect();
+                members.iter().map(|member| port_name(control, member)).collect();
             via.dedup();
             json!({
                 "prefix": prefix.to_string(),
-                "source": core.source(prefix).map(Source::label),
+                "source": control.source(prefix).map(Source::label),
                 "via": via,
-                "kind": kind(core.writer().group(group).as_ref()),
+                "kind": kind(control.writer().group(group).as_ref()),
                 "state": if members.is_empty() || members.iter().any(|m| alive(&m)) { "up" } else { "down" },
             })
         })
@@ -254,16 +255,16 @@ fn routes(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 fn fib(facts: &Facts<'_>) -> Vec<Value> {
-    let core = facts.core;
+    let control = facts.control;
     let mut items = Vec::new();
-    for (prefix, group) in core.writer().iter() {
-        let source = core.source(prefix).map(Source::label);
-        let rows = members(core, group);
+    for (prefix, group) in control.writer().iter() {
+        let source = control.source(prefix).map(Source::label);
+        let rows = members(control, group);
         if rows.is_empty() {
             items.push(json!({
                 "prefix": prefix.to_string(),
                 "group": group.0,
-                "kind": kind(core.writer().group(group).as_ref()),
+                "kind": kind(control.writer().group(group).as_ref()),
                 "source": source,
             }));
         }
@@ -279,26 +280,26 @@ fn fib(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 /// The members of a group, each with its state and why packets go there or not.
-fn members(core: &Control, group: GroupId) -> Vec<Value> {
-    let members = group_members(core, group);
-    let living = members.iter().filter(|member| is_alive(core, member));
-    let takes = |member: &&Member| core.writer().accept(member.path) != Some(0);
+fn members(control: &Control, group: GroupId) -> Vec<Value> {
+    let members = group_members(control, group);
+    let living = members.iter().filter(|member| is_alive(control, member));
+    let takes = |member: &&Member| control.writer().accept(member.path) != Some(0);
     let best = living.clone().filter(takes).map(|member| member.tier).min();
     let best = best.or_else(|| living.map(|member| member.tier).min());
     members
         .iter()
         .map(|member| {
-            let alive = is_alive(core, member);
-            let mut item = match core.leg_of(member.path) {
+            let alive = is_alive(control, member);
+            let mut item = match control.leg_of(member.path) {
                 Some((key, leg)) => {
-                    leg_of_member(core, key, leg, alive && best == Some(member.tier))
+                    leg_of_member(control, key, leg, alive && best == Some(member.tier))
                 }
                 None => json!({ "best": alive && best == Some(member.tier) }),
             };
-            item["port"] = json!(port_name(core, member));
+            item["port"] = json!(port_name(control, member));
             item["tier"] = json!(member.tier);
             item["weight"] = json!(member.weight);
-            item["reasons"] = json!(reasons(core, member));
+            item["reasons"] = json!(reasons(control, member));
             if item.get("state").is_none() {
                 item["state"] = json!(if alive { "up" } else { "down" });
             }
@@ -307,29 +308,29 @@ fn members(core: &Control, group: GroupId) -> Vec<Value> {
         .collect()
 }
 
-fn leg_of_member(core: &Control, key: &LegKey, leg: &LegState, best: bool) -> Value {
-    let config = core.config();
+fn leg_of_member(control: &Control, key: &LegKey, leg: &LegState, best: bool) -> Value {
+    let config = control.config();
     let service = config.services.iter().find(|service| service.name == key.service);
     let found = service.and_then(|service| {
-        let ranking = core.ranking(service, key.family);
+        let ranking = control.ranking(service, key.family);
         let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
         Some((service, &service.sites[place.index], place))
     });
     match found {
-        Some((service, site, place)) => leg_item(core, service, site, &place, (key, leg), best),
+        Some((service, site, place)) => leg_item(control, service, site, &place, (key, leg), best),
         None => json!({ "site": key.site, "best": best }),
     }
 }
 
 /// Says of one member whether a flow goes there, and why not.
-fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, core: &Control) {
+fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, control: &Control) {
     let Selected::Member { path, adjacency } = chosen else { return };
     let is_chosen = (member.path, member.adjacency) == (path, adjacency);
     item["chosen"] = json!(is_chosen);
-    if is_chosen || !is_alive(core, &member) {
+    if is_chosen || !is_alive(control, &member) {
         return;
     }
-    let same_site = match (core.leg_of(member.path), core.leg_of(path)) {
+    let same_site = match (control.leg_of(member.path), control.leg_of(path)) {
         (Some((mine, _)), Some((theirs, _))) => mine.site == theirs.site,
         _ => false,
     };
@@ -340,11 +341,11 @@ fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, core: &Contro
     }
 }
 
-fn selected_text(selected: Selected, core: &Control) -> String {
+fn selected_text(selected: Selected, control: &Control) -> String {
     match selected {
-        Selected::Member { path, .. } => match core.leg_of(path) {
+        Selected::Member { path, .. } => match control.leg_of(path) {
             Some((key, _)) => format!("{} by port {}", key.site, key.port),
-            None => core.port_of(path).map_or("a port".into(), |p| format!("port {}", p.name())),
+            None => control.port_of(path).map_or("a port".into(), |p| format!("port {}", p.name())),
         },
         Selected::Local => "the router itself".into(),
         Selected::NoRoute => "no route".into(),
@@ -359,10 +360,11 @@ fn selected_text(selected: Selected, core: &Control) -> String {
 }
 
 fn ports(facts: &Facts<'_>) -> Vec<Value> {
-    let core = facts.core;
+    let control = facts.control;
     let totals = &facts.totals.ports;
     let devices = devices(facts.opened);
-    core.ports()
+    control
+        .ports()
         .map(|port| {
             let count = totals.get(&port.id).copied().unwrap_or_default();
             let opened = facts.opened.get(port.name());
@@ -446,7 +448,7 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Value> {
 
 /// How each worker waits for packets and looks up.
 fn workers(facts: &Facts<'_>) -> Vec<Value> {
-    let busy_poll = facts.core.config().router.busy_poll;
+    let busy_poll = facts.control.config().router.busy_poll;
     let each = facts.workers.iter().enumerate();
     each.map(|(worker, WorkerFacts { polling, lookup_codes: [v4, v6] })| {
         json!({
@@ -488,10 +490,10 @@ fn drops(facts: &Facts<'_>) -> Vec<Value> {
 
 /// Every probe: whom it asks, and what it heard.
 fn neighbors(facts: &Facts<'_>) -> Vec<Value> {
-    let core = facts.core;
+    let control = facts.control;
     let checks = (facts.heartbeat)().map(|report| report.checks).unwrap_or_default();
     let mut items = Vec::new();
-    for (key, leg) in core.legs() {
+    for (key, leg) in control.legs() {
         let probes =
             leg.checks().iter().filter(|check| !matches!(check.kind, CheckKind::Tcp { .. }));
         let known = checks.get(&leg.path).map_or(&[][..], Vec::as_slice);
@@ -523,8 +525,8 @@ fn check_label(kind: &CheckKind) -> &'static str {
     }
 }
 
-fn group_members(core: &Control, group: GroupId) -> Vec<Member> {
-    match core.writer().group(group) {
+fn group_members(control: &Control, group: GroupId) -> Vec<Member> {
+    match control.writer().group(group) {
         Some(Group::Forward { members, .. }) => members,
         _ => Vec::new(),
     }
@@ -541,20 +543,20 @@ fn kind(group: Option<&Group>) -> &'static str {
     }
 }
 
-fn is_alive(core: &Control, member: &Member) -> bool {
-    core.writer().path_reasons(member.path).is_alive()
-        && core.writer().adjacency_reasons(member.adjacency).is_alive()
+fn is_alive(control: &Control, member: &Member) -> bool {
+    control.writer().path_reasons(member.path).is_alive()
+        && control.writer().adjacency_reasons(member.adjacency).is_alive()
 }
 
-fn reasons(core: &Control, member: &Member) -> Vec<&'static str> {
-    let adjacency = core.writer().adjacency_reasons(member.adjacency);
-    let path = core.writer().path_reasons(member.path);
+fn reasons(control: &Control, member: &Member) -> Vec<&'static str> {
+    let adjacency = control.writer().adjacency_reasons(member.adjacency);
+    let path = control.writer().path_reasons(member.path);
     adjacency.iter().chain(path.iter()).map(nearhop_fib::Reason::label).collect()
 }
 
-fn port_name(core: &Control, member: &Member) -> String {
-    let id = core.writer().port(member.adjacency);
-    let port = core.ports().find(|port| Some(port.id.0) == id);
+fn port_name(control: &Control, member: &Member) -> String {
+    let id = control.writer().port(member.adjacency);
+    let port = control.ports().find(|port| Some(port.id.0) == id);
     port.map_or_else(|| "-".into(), |port| port.name().to_owned())
 }
 

@@ -17,7 +17,7 @@ const NOW: Nanos = Nanos(1_000_000_000);
 const SERVICE: &str = "198.51.100.53";
 
 struct Rig {
-    core: Control,
+    control: Control,
     reader: Reader,
 }
 
@@ -27,8 +27,8 @@ impl Rig {
         let reader = handle.reader().unwrap();
         let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
-        let core = Control::new(writer, handle, snapshot, changes, parse(text), || Nanos::ZERO);
-        let mut rig = Self { core, reader };
+        let control = Control::new(writer, handle, snapshot, changes, parse(text), || Nanos::ZERO);
+        let mut rig = Self { control, reader };
         let orders = rig.apply(text).unwrap();
         (rig, orders)
     }
@@ -36,7 +36,7 @@ impl Rig {
     /// All legs come up, in the order of their names.
     fn up(text: &str) -> Self {
         let (mut rig, _) = Self::new(text);
-        let legs: Vec<LegKey> = rig.core.legs().map(|(key, _)| key.clone()).collect();
+        let legs: Vec<LegKey> = rig.control.legs().map(|(key, _)| key.clone()).collect();
         for key in legs {
             rig.set(&key.site, &key.port, true);
         }
@@ -49,20 +49,20 @@ impl Rig {
         let outcome = self.apply_config(parse(text));
         let (Ok(orders) | Err((orders, _))) = &outcome;
         for (_, adjacency) in &orders.ports {
-            self.core.handle.clear_adjacency_down(*adjacency, Reason::Carrier);
+            self.control.handle.clear_adjacency_down(*adjacency, Reason::Carrier);
         }
         outcome
     }
 
     fn apply_config(&mut self, config: Config) -> Result<Orders, (Orders, WriteError)> {
-        let open = self.core.ports_to_open(&config).unwrap();
+        let open = self.control.ports_to_open(&config).unwrap();
         let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
         let devices = open.iter().map(|port| (port.name.clone(), device())).collect();
-        self.core.apply(config, devices, NOW)
+        self.control.apply(config, devices, NOW)
     }
 
     fn path(&self, site: &str, port: &str) -> PathId {
-        let legs = self.core.legs().filter(|(key, _)| key.site == site && key.port == port);
+        let legs = self.control.legs().filter(|(key, _)| key.site == site && key.port == port);
         let paths: Vec<PathId> = legs.map(|(_, leg)| leg.path).collect();
         let [path] = paths[..] else { panic!("{site} by {port}: {paths:?}") };
         path
@@ -73,18 +73,18 @@ impl Rig {
         let path = self.path(site, port);
         for reason in [Reason::Probe, Reason::Health] {
             if up {
-                self.core.handle.clear_path_down(path, reason);
+                self.control.handle.clear_path_down(path, reason);
             } else {
-                self.core.handle.set_path_down(path, reason);
+                self.control.handle.set_path_down(path, reason);
             }
         }
         let kind = MonitorEventKind::Leg { path, up, reason: "probe".into() };
-        self.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+        self.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     }
 
     fn measure(&mut self, site: &str, port: &str, us: u64) {
         let path = self.path(site, port);
-        self.core.handle_round_trips(NOW, [(path, Duration::from_micros(us))]).unwrap();
+        self.control.handle_round_trips(NOW, [(path, Duration::from_micros(us))]).unwrap();
     }
 
     fn group_id(&mut self, address: &str) -> GroupId {
@@ -93,7 +93,7 @@ impl Rig {
 
     fn group(&mut self, address: &str) -> Option<Group> {
         let id = self.group_id(address);
-        self.core.writer().group(id)
+        self.control.writer().group(id)
     }
 
     /// The sites that a hundred flows to the service get.
@@ -105,7 +105,7 @@ impl Rig {
             let hash = nearhop_fib::FlowHash::of_packet(flow, 7);
             sites.insert(match self.reader.online().select(id, hash) {
                 Selected::Member { path, .. } => {
-                    self.core.leg_of(path).map_or("?".into(), |(key, _)| key.site.clone())
+                    self.control.leg_of(path).map_or("?".into(), |(key, _)| key.site.clone())
                 }
                 other => format!("{other:?} for {dst}"),
             });
@@ -114,7 +114,7 @@ impl Rig {
     }
 
     fn events(&mut self) -> Vec<EventKind> {
-        std::iter::from_fn(|| self.core.poll_event()).map(|(_, kind)| kind).collect()
+        std::iter::from_fn(|| self.control.poll_event()).map(|(_, kind)| kind).collect()
     }
 
     /// What was selected: sites before, sites after, cause, member.
@@ -201,9 +201,9 @@ fn a_configuration_becomes_routes_and_orders() {
         ("198.51.100.53/32", "service"),
         ("10.9.0.0/16", "static"),
     ] {
-        assert_eq!(rig.core.source(prefix(route)).map(Source::label), Some(source), "{route}");
+        assert_eq!(rig.control.source(prefix(route)).map(Source::label), Some(source), "{route}");
     }
-    assert_eq!(rig.core.source(prefix("10.6.0.0/16")), None);
+    assert_eq!(rig.control.source(prefix("10.6.0.0/16")), None);
     assert_eq!(rig.group("10.8.1.1"), Some(Group::Blackhole));
     assert_eq!(rig.group("192.0.2.1"), Some(Group::Local));
     assert!(
@@ -214,7 +214,10 @@ fn a_configuration_becomes_routes_and_orders() {
     assert!(orders.stop.legs.is_empty() && orders.stop.ports.is_empty());
     let legs: Vec<_> = orders.legs.iter().map(|leg| leg.checks[0].target.to_string()).collect();
     assert_eq!(legs, [SERVICE, SERVICE], "the service's own address, by each site's port");
-    assert_eq!(rig.core.port_of(rig.core.ports["ams"].path).map(PortState::name), Some("ams"));
+    assert_eq!(
+        rig.control.port_of(rig.control.ports["ams"].path).map(PortState::name),
+        Some("ams")
+    );
     assert!(rig.serving().iter().all(|site| site.starts_with("AllDead")));
     let published = |kind: &EventKind| matches!(kind, EventKind::Publish { prefixes: 11, .. });
     assert!(rig.events().iter().any(published));
@@ -239,7 +242,7 @@ fn flows_follow_what_lives_and_each_move_has_its_cause() {
             moved("ams", "fra", MoveCause::MemberDied, "ams"),
         ]
     );
-    let (_, leg) = rig.core.leg_of(rig.path("ams", "ams")).unwrap();
+    let (_, leg) = rig.control.leg_of(rig.path("ams", "ams")).unwrap();
     assert_eq!((leg.up, leg.known, &*leg.reason, leg.since), (false, true, "probe", NOW));
 }
 
@@ -294,18 +297,18 @@ fn a_leg_without_a_source_for_its_checks_asks_from_the_routers_address_or_stays_
         text.replace("\"192.0.2.1/32\"", &format!("\"192.0.2.1/32\", \"{address}\""))
     };
     let of_v6 = |rig: &Rig, site: &str| {
-        let mut legs = rig.core.legs().filter(|(key, _)| key.family == Family::Ipv6);
+        let mut legs = rig.control.legs().filter(|(key, _)| key.family == Family::Ipv6);
         legs.find(|(key, _)| key.site == site).map(|(_, leg)| leg.clone()).unwrap()
     };
     let (mut rig, orders) = Rig::new(&text);
     let leg = of_v6(&rig, "ams");
     let why = "no check is possible: neither port ams nor [router] has an IPv6 address";
     assert_eq!((leg.checks().len(), leg.impossible.as_deref()), (0, Some(why)));
-    assert!(!rig.core.writer().path_reasons(leg.path).is_alive(), "not by its carrier alone");
+    assert!(!rig.control.writer().path_reasons(leg.path).is_alive(), "not by its carrier alone");
     let order = orders.legs.iter().find(|spec| spec.path == leg.path).unwrap();
     assert_eq!(order.impossible.as_deref(), Some(why));
     let free = of_v6(&rig, "fra");
-    assert!(rig.core.writer().path_reasons(free.path).is_alive(), "it has no checks");
+    assert!(rig.control.writer().path_reasons(free.path).is_alive(), "it has no checks");
     // A link-local address of the router is nobody's to answer.
     let orders = rig.apply(&router("fe80::1/128")).unwrap();
     assert!(orders.legs.is_empty() && of_v6(&rig, "ams").impossible.is_some());
@@ -388,7 +391,7 @@ fn latency_moves_sites_between_tiers_but_noise_does_not() {
     let mut rig = Rig::up(&with_service("latency-unit = \"off\"", &sites));
     rig.measure("ams", "ams", 50_000);
     assert_eq!((rig.serving(), rig.events()), (set(&["ams", "fra"]), vec![]));
-    assert!(rig.core.legs().any(|(_, leg)| leg.rtt == Some(Duration::from_millis(50))));
+    assert!(rig.control.legs().any(|(_, leg)| leg.rtt == Some(Duration::from_millis(50))));
 }
 
 #[test]
@@ -408,9 +411,9 @@ fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
 #[test]
 fn a_drained_site_gets_no_flow_while_another_can_take_it() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    assert!(rig.core.drain(NOW, "ams", true));
+    assert!(rig.control.drain(NOW, "ams", true));
     assert_eq!(rig.serving(), set(&["fra"]));
-    assert!(rig.core.drain(NOW, "ams", true), "twice is once");
+    assert!(rig.control.drain(NOW, "ams", true), "twice is once");
     rig.set("fra", "fra", false);
     assert_eq!(rig.serving(), set(&["ams"]), "better than nobody");
     rig.set("fra", "fra", true);
@@ -420,9 +423,9 @@ fn a_drained_site_gets_no_flow_while_another_can_take_it() {
     rig.apply(&with_service(keys, &sites)).unwrap();
     rig.set("ams", "client", true);
     assert_eq!(rig.serving(), set(&["fra"]));
-    assert!(rig.core.drain(NOW, "ams", false));
+    assert!(rig.control.drain(NOW, "ams", false));
     assert_eq!(rig.serving(), set(&["ams"]));
-    assert!(!rig.core.drain(NOW, "nowhere", true) && rig.core.drained().is_empty());
+    assert!(!rig.control.drain(NOW, "nowhere", true) && rig.control.drained().is_empty());
     assert_eq!(
         rig.selects(),
         [
@@ -449,12 +452,12 @@ fn a_stalled_reader_delays_publication_and_nothing_else() {
     config.services.push(many);
     let orders = rig.apply_config(config).unwrap();
     let [leg] = &orders.legs[..] else { panic!("{:?}", orders.legs) };
-    let mut stalled = rig.core.handle().reader().unwrap();
+    let mut stalled = rig.control.handle().reader().unwrap();
     let guard = stalled.online();
     rig.events();
     let (_, error) = rig.apply(&two_sites(10, 20)).unwrap_err();
     assert_eq!(error, WriteError::Stalled { reader: 1 });
-    assert!(rig.core.is_unpublished() && rig.core.take_stopping().legs.is_empty());
+    assert!(rig.control.is_unpublished() && rig.control.take_stopping().legs.is_empty());
     assert_eq!(rig.selects(), [], "nothing has moved");
     // Further updates are taken in, and bytes go on to move packets.
     let (orders, _) = rig.apply(&two_sites(30, 20)).unwrap_err();
@@ -463,17 +466,17 @@ fn a_stalled_reader_delays_publication_and_nothing_else() {
     rig.set("ams", "ams", false);
     assert_eq!(rig.serving(), set(&["fra"]));
     rig.set("ams", "ams", true);
-    assert!(rig.core.retry(NOW).is_err());
+    assert!(rig.control.retry(NOW).is_err());
     drop(guard);
-    rig.core.retry(NOW).unwrap();
-    assert!(!rig.core.is_unpublished());
+    rig.control.retry(NOW).unwrap();
+    assert!(!rig.control.is_unpublished());
     assert_eq!(rig.serving(), set(&["fra"]), "the last configuration");
-    assert_eq!(rig.core.source(prefix("100.64.0.0/32")), None);
-    let stop = rig.core.take_stopping();
+    assert_eq!(rig.control.source(prefix("100.64.0.0/32")), None);
+    let stop = rig.control.take_stopping();
     assert_eq!(stop.legs, [leg.path], "what no group leads to any more");
-    rig.core.release(&stop);
-    assert!(rig.core.take_stopping().legs.is_empty(), "once");
-    rig.core.retry(NOW).unwrap();
+    rig.control.release(&stop);
+    assert!(rig.control.take_stopping().legs.is_empty(), "once");
+    rig.control.retry(NOW).unwrap();
 }
 
 #[test]
@@ -484,8 +487,8 @@ fn the_ranking_tells_why_each_loser_lost() {
         ("far", "\"client\"", "cost = 1\npreference = 50"),
     ];
     let rig = Rig::up(&with_service("", &sites));
-    let service = &rig.core.config().services[0];
-    let places = rig.core.ranking(service, Family::Ipv4);
+    let service = &rig.control.config().services[0];
+    let places = rig.control.ranking(service, Family::Ipv4);
     let told: Vec<_> = places
         .iter()
         .map(|place| (&*service.sites[place.index].name, place.tier, place.rule.loser_text()))
@@ -494,26 +497,26 @@ fn the_ranking_tells_why_each_loser_lost() {
         told,
         [("ams", 0, "equal cost"), ("fra", 1, "higher cost"), ("far", 2, "lower preference")]
     );
-    assert_eq!(rig.core.best_sites(service, Family::Ipv4), ["ams"]);
-    assert_eq!(rig.core.distance(service, Family::Ipv4, "fra", 20), 20);
+    assert_eq!(rig.control.best_sites(service, Family::Ipv4), ["ams"]);
+    assert_eq!(rig.control.distance(service, Family::Ipv4, "fra", 20), 20);
     let key = GroupKey::Service("www".into(), Family::Ipv4, None);
-    let id = rig.core.group_id(&key).unwrap();
-    assert_eq!(rig.core.writer().get(prefix("198.51.100.53/32")), Some(id));
+    let id = rig.control.group_id(&key).unwrap();
+    assert_eq!(rig.control.writer().get(prefix("198.51.100.53/32")), Some(id));
 }
 
 #[test]
 fn carrier_and_first_packets_are_told_by_name() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let port = rig.core.ports["fra"].id;
+    let port = rig.control.ports["fra"].id;
     let kind = MonitorEventKind::Carrier { port, up: true };
-    rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+    rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     let path = rig.path("fra", "fra");
-    rig.core.handle_first_packet(3, FirstPacket { path, t: NOW });
+    rig.control.handle_first_packet(3, FirstPacket { path, t: NOW });
     let hold = Duration::from_millis(200);
     let kind = MonitorEventKind::Damped { path, hold };
-    rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+    rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     // What is no leg, or none any more, is nobody's news.
-    rig.core.handle_first_packet(3, FirstPacket { path: PathId(999), t: NOW });
+    rig.control.handle_first_packet(3, FirstPacket { path: PathId(999), t: NOW });
     let (service, site, family) = ("www".to_owned(), "fra".to_owned(), Family::Ipv4);
     assert_eq!(
         rig.events(),
@@ -528,5 +531,5 @@ fn carrier_and_first_packets_are_told_by_name() {
             EventKind::Damped { service, site, family, hold_ms: 200 },
         ]
     );
-    assert!(rig.core.ports().any(|port| port.name() == "fra" && port.carrier));
+    assert!(rig.control.ports().any(|port| port.name() == "fra" && port.carrier));
 }

@@ -108,10 +108,10 @@ struct Control {
 
 impl Control {
     fn new(daemon: Daemon, options: RunOptions) -> Result<Self, RunError> {
-        let core = &daemon.core;
+        let control = &daemon.control;
         let hosting = Hosting::new(
-            core.handle(),
-            core.published(),
+            control.handle(),
+            control.published(),
             Arc::clone(&daemon.changes),
             daemon.seed,
             Nanos::now(),
@@ -150,7 +150,7 @@ impl Control {
                 }
                 MonitorEventKind::Gone { port, ifindex }
                 | MonitorEventKind::Link { port, ifindex, .. } => {
-                    let Some(name) = self.daemon.core.name_of(port) else { continue };
+                    let Some(name) = self.daemon.control.name_of(port) else { continue };
                     // The port may have another device by now.
                     if self.opened.get(name).is_none_or(|place| place.ifindex != ifindex) {
                         continue;
@@ -162,16 +162,16 @@ impl Control {
                 }
                 _ => {}
             }
-            self.daemon.core.handle_monitor(&event);
+            self.daemon.control.handle_monitor(&event);
         }
         if gone {
             self.wake_workers();
         }
         for (worker, first) in self.daemon.first_packets.try_iter().take(EVENTS_PER_STEP) {
-            self.daemon.core.handle_first_packet(worker, first);
+            self.daemon.control.handle_first_packet(worker, first);
         }
         for news in self.daemon.engine_news.try_iter().take(EVENTS_PER_STEP) {
-            self.daemon.core.handle_engine(Nanos::now(), &news);
+            self.daemon.control.handle_engine(Nanos::now(), &news);
         }
         for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
             self.hosting.handle_packet(&packet);
@@ -189,7 +189,7 @@ impl Control {
         for (path, index, event) in self.hosting.poll(Nanos::now()) {
             self.daemon.heartbeat.order(Order::TcpVerdict(path, index, event));
         }
-        while let Some((t, kind)) = self.daemon.core.poll_event() {
+        while let Some((t, kind)) = self.daemon.control.poll_event() {
             self.tell(t, kind);
         }
         if !self.ready && self.is_ready() {
@@ -201,8 +201,8 @@ impl Control {
 
     /// Ports open, routes installed, every site's first verdict known.
     fn is_ready(&self) -> bool {
-        let core = &self.daemon.core;
-        !core.is_unpublished() && core.legs().all(|(_, leg)| leg.known)
+        let control = &self.daemon.control;
+        !control.is_unpublished() && control.legs().all(|(_, leg)| leg.known)
     }
 
     fn next_timeout(&mut self) -> Instant {
@@ -217,11 +217,12 @@ impl Control {
     fn keep_house(&mut self) {
         let now = Nanos::now();
         let times = self.round_trips();
-        let core = &mut self.daemon.core;
-        let stalled = core.handle_round_trips(now, times).and_then(|()| core.retry(now)).is_err();
-        core.reclaim();
-        let stop = core.take_stopping();
-        match core.writer().slowest_reader() {
+        let control = &mut self.daemon.control;
+        let stalled =
+            control.handle_round_trips(now, times).and_then(|()| control.retry(now)).is_err();
+        control.reclaim();
+        let stop = control.take_stopping();
+        match control.writer().slowest_reader() {
             Some(reader) => {
                 let since = match self.stalled {
                     Some((slot, since)) if slot == reader => since,
@@ -267,8 +268,8 @@ impl Control {
     }
 
     fn drain(&mut self, site: &str, drained: bool) -> Result<Value, ApiError> {
-        if !self.daemon.core.drain(Nanos::now(), site, drained) {
-            let sites = self.daemon.core.config().services.iter().flat_map(|s| &s.sites);
+        if !self.daemon.control.drain(Nanos::now(), site, drained) {
+            let sites = self.daemon.control.config().services.iter().flat_map(|s| &s.sites);
             let mut names: Vec<&str> = sites.map(|site| &*site.name).collect();
             names.sort_unstable();
             names.dedup();
@@ -276,7 +277,7 @@ impl Control {
                 .with_help(format!("known sites: {}", names.join(", "))));
         }
         self.save_drains();
-        Ok(views::drained(&self.daemon.core, site, drained))
+        Ok(views::drained(&self.daemon.control, site, drained))
     }
 
     fn reload_by_signal(&mut self) {
@@ -290,16 +291,17 @@ impl Control {
     fn reload(&mut self) -> Result<Vec<String>, ApiError> {
         let (config, _) = config::load(&self.options.file)
             .map_err(|errors| ApiError::conflict(errors.to_string()))?;
-        let core = &self.daemon.core;
-        let changes = config::diff(core.config(), &config);
-        let open =
-            core.ports_to_open(&config).map_err(|change| ApiError::conflict(change.to_string()))?;
+        let control = &self.daemon.control;
+        let changes = config::diff(control.config(), &config);
+        let open = control
+            .ports_to_open(&config)
+            .map_err(|change| ApiError::conflict(change.to_string()))?;
         // The file is right; a namespace, a device or a privilege is missing.
         let failed = |error: RunError| ApiError::environment(error.message);
         let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
         // A device that is gone is made anew, by the configuration in force then.
         let gone = |port: &&PortState| matches!(port.fault, Some(Fault::Gone(_)));
-        let there = core.ports().filter(|port| !gone(port)).map(|port| port.config.clone());
+        let there = control.ports().filter(|port| !gone(port)).map(|port| port.config.clone());
         adjust_all(&there.collect::<Vec<_>>(), &config.ports, &self.opened).map_err(failed)?;
         self.put_in_force(config, devices);
         self.tell(Nanos::now(), EventKind::Reload { changes: changes.clone() });
@@ -316,7 +318,7 @@ impl Control {
             self.reopening.forget(&name);
             moved.insert(name, opened.device);
         }
-        let orders = match self.daemon.core.apply(config, moved, now) {
+        let orders = match self.daemon.control.apply(config, moved, now) {
             Ok(orders) => orders,
             Err((orders, error)) => {
                 log::warn!("part of the configuration waits to be published: {error}");
@@ -352,15 +354,15 @@ impl Control {
     }
 
     fn numbers_in_use(&self) -> (BTreeSet<PathId>, BTreeSet<PortId>) {
-        let core = &self.daemon.core;
-        let legs = core.legs().map(|(_, leg)| leg.path).collect();
-        (legs, core.ports().map(|port| port.id).collect())
+        let control = &self.daemon.control;
+        let legs = control.legs().map(|(_, leg)| leg.path).collect();
+        (legs, control.ports().map(|port| port.id).collect())
     }
 
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
         let heartbeat = &self.daemon.heartbeat;
         for (id, adjacency) in orders.ports {
-            let name = self.daemon.core.name_of(id);
+            let name = self.daemon.control.name_of(id);
             if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
                 heartbeat.order(Order::Port { id, adjacency, place });
             }
@@ -380,8 +382,8 @@ impl Control {
             self.hosting.forget_port(now, port);
         }
         if !ports.is_empty() {
-            let core = &self.daemon.core;
-            self.opened.retain(|name, _| core.ports().any(|port| port.name() == name));
+            let control = &self.daemon.control;
+            self.opened.retain(|name, _| control.ports().any(|port| port.name() == name));
             // Whoever sleeps on a port that is gone keeps its device open until then.
             self.wake_workers();
         }
@@ -390,7 +392,7 @@ impl Control {
         // The heartbeat thread answers within microseconds; one that does not is reported as lost,
         // and ids that it may still hold are then never reused.
         if wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).is_ok() {
-            self.daemon.core.release(&orders.stop);
+            self.daemon.control.release(&orders.stop);
         }
     }
 
@@ -422,7 +424,7 @@ impl Control {
             WorkerFacts { polling: report.polling, lookup_codes: report.lookup_codes }
         });
         let workers = workers.collect();
-        Facts { core: &self.daemon.core, totals, workers, opened: &self.opened, heartbeat }
+        Facts { control: &self.daemon.control, totals, workers, opened: &self.opened, heartbeat }
     }
 
     /// Latency as the heartbeat thread knows it.
@@ -441,7 +443,7 @@ impl Control {
 
     /// Makes an event a line, for watchers, for those who come later, and for the log.
     fn tell(&mut self, t: Nanos, kind: EventKind) {
-        let node = self.daemon.core.config().router.name.clone();
+        let node = self.daemon.control.config().router.name.clone();
         let event = Event { schema: SCHEMA.to_owned(), t_ns: t.0, seq: self.next_seq, node, kind };
         self.next_seq += 1;
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
@@ -461,7 +463,7 @@ impl Control {
         let path = dir.join(DRAINS_FILE);
         match std::fs::read(&path) {
             Ok(bytes) => match serde_json::from_slice::<Vec<String>>(&bytes) {
-                Ok(sites) => self.daemon.core.restore_drains(sites),
+                Ok(sites) => self.daemon.control.restore_drains(sites),
                 Err(error) => log::error!("{} is not a list of sites: {error}", path.display()),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -471,10 +473,10 @@ impl Control {
 
     /// Written beside and moved into place, so that a crash leaves the old list or the new one.
     fn save_drains(&self) {
-        let Some(dir) = &self.daemon.core.config().router.state_dir else { return };
+        let Some(dir) = &self.daemon.control.config().router.state_dir else { return };
         let path = dir.join(DRAINS_FILE);
         let new = dir.join(format!("{DRAINS_FILE}.new"));
-        let sites: Vec<&String> = self.daemon.core.drained().iter().collect();
+        let sites: Vec<&String> = self.daemon.control.drained().iter().collect();
         let saved = std::fs::create_dir_all(dir)
             .and_then(|()| std::fs::write(&new, serde_json::to_vec(&sites)?))
             .and_then(|()| std::fs::rename(&new, &path));

@@ -20,7 +20,7 @@ use crate::worker::{EngineNews, Lane, LanePacket, Lanes, Wake, Worker, WorkerPar
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
-    pub(super) core: Control,
+    pub(super) control: Control,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeat: HeartbeatHandle,
     /// Notified when a lane to the control thread has something.
@@ -138,10 +138,11 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
 
     let published = Arc::clone(&snapshot);
     let (core_fib, core_changes) = (fib.clone(), Arc::clone(&changes));
-    let core = Control::new(writer, core_fib, snapshot, core_changes, config.clone(), Nanos::now);
+    let control =
+        Control::new(writer, core_fib, snapshot, core_changes, config.clone(), Nanos::now);
     // From here on, what was started ends with the daemon, also on an error.
     let mut daemon = Daemon {
-        core,
+        control,
         workers: Vec::with_capacity(count),
         heartbeat,
         wake,

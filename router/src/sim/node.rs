@@ -31,7 +31,7 @@ use crate::verdict::Verdict;
 /// in memory. Deterministic: the same calls give the same packets and events.
 pub struct Node {
     name: String,
-    core: Control,
+    control: Control,
     monitor: Monitor,
     host: Host,
     tcp: TcpChecker,
@@ -86,7 +86,9 @@ impl Node {
             monitor: Monitor::new(handle.clone(), Arc::clone(&changes), seed),
             plane: Plane::new(reader, Arc::clone(&snapshot), Arc::clone(&changes)),
             // A simulated publication takes no time.
-            core: Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO),
+            control: Control::new(writer, handle, snapshot, changes, config.clone(), || {
+                Nanos::ZERO
+            }),
             host: Host::new(now, host),
             tcp: TcpChecker::new(),
             tcp_checks: BTreeMap::new(),
@@ -107,7 +109,7 @@ impl Node {
     /// See [`NodeError`].
     pub fn apply(&mut self, now: Nanos, config: Config) -> Result<(), NodeError> {
         let mut devices: BTreeMap<String, Arc<dyn Port>> = BTreeMap::new();
-        for port in self.core.ports_to_open(&config)? {
+        for port in self.control.ports_to_open(&config)? {
             let (near, _) = MemoryPort::pair(QUEUE);
             devices.insert(port.name.clone(), Arc::clone(&near) as Arc<dyn Port>);
             self.devices.insert(port.name.clone(), near);
@@ -115,7 +117,7 @@ impl Node {
         self.host.set_addresses(own_addresses(&config));
         let names: BTreeSet<String> = config.ports.iter().map(|port| port.name.clone()).collect();
         // What a stalled reader holds back is published by a later step.
-        let orders = match self.core.apply(config, devices, now) {
+        let orders = match self.control.apply(config, devices, now) {
             Ok(orders) | Err((orders, _)) => orders,
         };
         let outcome = self.follow(now, orders);
@@ -141,7 +143,7 @@ impl Node {
 
     /// Takes a site out of service for new flows, or back in; `false` if no service has it.
     pub fn drain(&mut self, now: Nanos, site: &str, drained: bool) -> bool {
-        self.core.drain(now, site, drained)
+        self.control.drain(now, site, drained)
     }
 
     /// Forgives every leg its flaps.
@@ -198,7 +200,7 @@ impl Node {
 
     /// Takes the oldest event: when it happened, and what.
     pub fn poll_event(&mut self) -> Option<(Nanos, EventKind)> {
-        self.core.poll_event()
+        self.control.poll_event()
     }
 
     /// Its name.
@@ -212,8 +214,8 @@ impl Node {
     }
 
     /// The control plane's state.
-    pub fn core(&self) -> &Control {
-        &self.core
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// The monitor's state.
@@ -233,19 +235,19 @@ impl Node {
 
     fn step_control(&mut self, now: Nanos, round_trips: bool) {
         for first in self.plane.take_first_packets() {
-            self.core.handle_first_packet(0, first);
+            self.control.handle_first_packet(0, first);
         }
         self.tell_core(now);
         if round_trips {
             // What a stalled reader holds back is published by the next step's retry.
-            let _ = self.core.handle_round_trips(now, self.monitor.round_trips());
+            let _ = self.control.handle_round_trips(now, self.monitor.round_trips());
         }
-        let _ = self.core.retry(now);
+        let _ = self.control.retry(now);
         self.stop(now);
     }
 
     fn port_id(&self, name: &str) -> Option<PortId> {
-        self.core.ports().find(|port| port.name() == name).map(|port| port.id)
+        self.control.ports().find(|port| port.name() == name).map(|port| port.id)
     }
 
     /// Watches what is new and forgets what is gone. Goes on after a check that cannot be done.
@@ -266,7 +268,7 @@ impl Node {
         for &(id, _, _) in &orders.stop.ports {
             self.monitor.remove_port(id);
         }
-        self.core.release(&orders.stop);
+        self.control.release(&orders.stop);
         outcome.map_err(NodeError::from)
     }
 
@@ -302,7 +304,7 @@ impl Node {
 
     /// Forgets what a publication that was held back has let go of.
     fn stop(&mut self, now: Nanos) {
-        let stop = self.core.take_stopping();
+        let stop = self.control.take_stopping();
         if !stop.legs.is_empty() || !stop.ports.is_empty() {
             // Without new legs nothing can fail.
             let _ = self.follow(now, Orders { stop, ..Orders::default() });
@@ -362,9 +364,9 @@ impl Node {
         let mut first = true;
         while let Some(event) = self.monitor.poll_event() {
             if std::mem::take(&mut first) {
-                let _ = self.core.handle_round_trips(now, self.monitor.round_trips());
+                let _ = self.control.handle_round_trips(now, self.monitor.round_trips());
             }
-            self.core.handle_monitor(&event);
+            self.control.handle_monitor(&event);
         }
     }
 }

@@ -235,7 +235,7 @@ impl Lab {
             let begun = counters.received + counters.originated + counters.split;
             assert_eq!(begun, ended, "{} counts {begun} begun, {ended} ended", names(node));
             assert_eq!(counters.of(Verdict::TtlExpired), 0, "a loop at {}", names(node));
-            assert!(!self.net.node(node).core().is_unpublished());
+            assert!(!self.net.node(node).control().is_unpublished());
         }
         self.assert_moves_explained();
         // Each router is stepped for a packet, a timer or an action: a handful in a millisecond.

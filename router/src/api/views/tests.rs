@@ -16,7 +16,7 @@ use crate::probe::CheckStats;
 use crate::worker::PortCounters;
 
 /// A router with two sites of equal cost, both alive.
-fn core(affinity: &str) -> Control {
+fn control(affinity: &str) -> Control {
     core_of(&text(affinity))
 }
 
@@ -52,24 +52,25 @@ fn core_of(text: &str) -> Control {
     let (writer, handle) = fib(1);
     let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
-    let mut core = Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
+    let mut control =
+        Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
     let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
     let devices = config.ports.iter().map(|port| (port.name.clone(), device())).collect();
-    for (_, adjacency) in core.apply(config, devices, Nanos::ZERO).unwrap().ports {
-        core.handle().clear_adjacency_down(adjacency, nearhop_fib::Reason::Carrier);
+    for (_, adjacency) in control.apply(config, devices, Nanos::ZERO).unwrap().ports {
+        control.handle().clear_adjacency_down(adjacency, nearhop_fib::Reason::Carrier);
     }
-    core
+    control
 }
 
-fn explained(core: &Control, from: &str) -> Result<Value, ApiError> {
+fn explained(control: &Control, from: &str) -> Result<Value, ApiError> {
     let (address, from) = ("198.51.100.53".parse().unwrap(), from.parse().ok());
     let query = ExplainQuery { address, from, proto: Some(17), sport: Some(1), dport: Some(53) };
-    answer(core, &query)
+    answer(control, &query)
 }
 
-fn answer(core: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
+fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
     let facts = Facts {
-        core,
+        control,
         totals: WorkerReport::default(),
         workers: Vec::new(),
         opened: &BTreeMap::new(),
@@ -80,12 +81,12 @@ fn answer(core: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
 
 /// A document of every noun that the router answers with, each with rows of every kind.
 pub(crate) fn documents() -> Vec<(&'static str, Value)> {
-    let core = core_of(&(text("hash") + CHECKED));
+    let control = core_of(&(text("hash") + CHECKED));
     let mut totals = WorkerReport::default();
     totals.counters.verdicts = [17; Verdict::COUNT];
     totals.counters.errors_limited = 1;
     totals.counters.paths = vec![PathCount { packets: 17, bytes: 1_700 }; 16];
-    for port in core.ports() {
+    for port in control.ports() {
         let count = PortCounters {
             rx_packets: 17,
             rx_frames: 17,
@@ -98,10 +99,10 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     }
     let stats = CheckStats { rtt_ewma: Some(Duration::from_micros(420)), ..CheckStats::default() };
     let checks = |leg: &LegState| vec![stats; leg.checks().len()];
-    let checks = core.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
+    let checks = control.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
     let heartbeat = HeartbeatReport { checks, ..HeartbeatReport::default() };
     let facts = Facts {
-        core: &core,
+        control: &control,
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
         opened: &BTreeMap::new(),
@@ -110,8 +111,8 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     let nouns = ["drops", "fib", "neighbors", "ports", "routes", "services", "verdicts", "workers"];
     let mut documents: Vec<_> =
         nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
-    documents.push(("explain", explained(&core, "10.0.0.2").unwrap()));
-    documents.push(("drain", drained(&core, "ams", true)));
+    documents.push(("explain", explained(&control, "10.0.0.2").unwrap()));
+    documents.push(("drain", drained(&control, "ams", true)));
     documents.push(("reload", reloaded(&["router: workers 1 -> 2".into()])));
     documents.push(("undamp", undamped()));
     documents
@@ -123,23 +124,23 @@ fn a_flow_has_one_member_unless_each_packet_has_its_own() {
         let items = document["items"].as_array().unwrap();
         items.iter().filter(|item| item["chosen"] == json!(true)).count()
     };
-    let by_flow = explained(&core("hash"), "10.0.0.2").unwrap();
+    let by_flow = explained(&control("hash"), "10.0.0.2").unwrap();
     assert_eq!(chosen(&by_flow), 1);
-    let by_packet = explained(&core("none"), "10.0.0.2").unwrap();
+    let by_packet = explained(&control("none"), "10.0.0.2").unwrap();
     assert_eq!(chosen(&by_packet), 0);
     assert_eq!(by_packet["selected"], "any of the best, packet by packet");
 }
 
 #[test]
 fn a_flow_between_families_is_refused() {
-    let error = explained(&core("hash"), "2001:db8::2").unwrap_err();
+    let error = explained(&control("hash"), "2001:db8::2").unwrap_err();
     assert!(error.text().contains("families"), "{}", error.text());
 }
 
 /// What the hash of a flow does not use would be a question about nothing.
 #[test]
 fn ports_are_taken_where_a_flow_has_them() {
-    let core = core("hash");
+    let control = control("hash");
     let (v4, v6) = ("198.51.100.53", "2001:db8:53::53");
     for (address, proto, sport, dport, says) in [
         (v4, Some(6), Some(1), Some(2), None),
@@ -155,7 +156,7 @@ fn ports_are_taken_where_a_flow_has_them() {
     ] {
         let address = address.parse().unwrap();
         let query = ExplainQuery { address, from: None, proto, sport, dport };
-        let error = answer(&core, &query).err();
+        let error = answer(&control, &query).err();
         assert_eq!(error.as_ref().map(ApiError::text), says, "{query:?}");
     }
 }

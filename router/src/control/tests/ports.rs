@@ -10,13 +10,13 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     let without = without
         .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
     let mut rig = Rig::up(&with_fra);
-    let (leg, port) = (rig.path("fra", "fra"), rig.core.ports["fra"].id);
-    let adjacency = rig.core.ports["fra"].adjacency;
+    let (leg, port) = (rig.path("fra", "fra"), rig.control.ports["fra"].id);
+    let adjacency = rig.control.ports["fra"].adjacency;
     let stop = rig.apply(&without).unwrap().stop;
     assert_eq!(stop.legs, [leg]);
     let stopped: Vec<(PortId, AdjacencyId)> = stop.ports.iter().map(|p| (p.0, p.1)).collect();
     assert_eq!(stopped, [(port, adjacency)]);
-    assert!(rig.core.snapshot().port(port).is_none());
+    assert!(rig.control.snapshot().port(port).is_none());
     assert_eq!(rig.group_id("10.2.0.9"), GroupId::NONE);
     // Not released: others are taken.
     let orders = rig.apply(&with_fra).unwrap();
@@ -24,19 +24,19 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     assert_ne!(orders.ports[0].0, port);
     let second = rig.apply(&without).unwrap().stop;
     // Released while a reader is in a batch: still others.
-    let online = rig.core.handle().reader().unwrap();
+    let online = rig.control.handle().reader().unwrap();
     let mut online = online;
     let guard = online.online();
-    rig.core.release(&stop);
-    rig.core.release(&second);
+    rig.control.release(&stop);
+    rig.control.release(&second);
     let orders = rig.apply(&with_fra).unwrap();
     let taken = [stop.ports[0].1, second.ports[0].1];
     assert!(!taken.contains(&orders.ports[0].1));
     assert!(![stop.ports[0].0, second.ports[0].0].contains(&orders.ports[0].0));
     drop(guard);
     let third = rig.apply(&without).unwrap().stop;
-    rig.core.release(&third);
-    rig.core.reclaim();
+    rig.control.release(&third);
+    rig.control.reclaim();
     let orders = rig.apply(&with_fra).unwrap();
     assert!([taken[0], taken[1], third.ports[0].1].contains(&orders.ports[0].1), "reused at last");
     assert_eq!(orders.ports[0].0, port, "the one that has been free longest");
@@ -47,7 +47,7 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
 fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
     const AT_A_TIME: usize = 1_000;
     let (mut rig, _) = Rig::new("[router]\nname = \"r1\"\n");
-    let mut busy = rig.core.handle().reader().unwrap();
+    let mut busy = rig.control.handle().reader().unwrap();
     let config = |round: usize| {
         let mut config = parse("[router]\nname = \"r1\"\n[[port]]\nname = \"p\"\ntun = \"p\"\n");
         let port = config.ports.remove(0);
@@ -75,9 +75,9 @@ fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
                 assert!(stop.ports.is_empty(), "a batch may have found them");
                 online.quiescent();
                 batches += 1;
-                stop = rig.core.take_stopping();
+                stop = rig.control.take_stopping();
             }
-            rig.core.release(&stop);
+            rig.control.release(&stop);
             for (id, _, _) in stop.ports {
                 assert!(in_use.remove(&id));
                 released.insert(id, batches);
@@ -86,7 +86,7 @@ fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
         }
         drop(online);
         batches += 1;
-        rig.core.reclaim();
+        rig.control.reclaim();
     }
     assert_eq!(in_use.len(), AT_A_TIME);
     assert!(early > 10 * AT_A_TIME, "{early}: batches were under way");
@@ -96,11 +96,11 @@ fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
 #[test]
 fn old_news_of_a_number_is_not_taken_for_its_new_ports() {
     let (mut rig, _) = Rig::new(PORTS);
-    let port = rig.core.ports["fra"].id;
+    let port = rig.control.ports["fra"].id;
     let mut carrier = |t: Nanos| {
         let kind = MonitorEventKind::Carrier { port, up: true };
-        rig.core.handle_monitor(&MonitorEvent { t, stored: t, kind });
-        rig.core.ports["fra"].carrier
+        rig.control.handle_monitor(&MonitorEvent { t, stored: t, kind });
+        rig.control.ports["fra"].carrier
     };
     assert!(!carrier(Nanos(NOW.0 - 1)), "of who had the number before");
     assert!(carrier(NOW));
@@ -112,7 +112,7 @@ fn a_port_without_news_of_its_carrier_takes_no_packet() {
     let new = "[[port]]\nname = \"new\"\ntun = \"nh-new\"\naddresses = [\"10.3.0.1/24\"]\n";
     let orders = rig.apply_config(parse(&format!("{PORTS}{new}"))).unwrap();
     let [(id, adjacency)] = orders.ports[..] else { panic!("{orders:?}") };
-    assert!(rig.core.writer().adjacency_reasons(adjacency).has(Reason::Carrier), "{id:?}");
+    assert!(rig.control.writer().adjacency_reasons(adjacency).has(Reason::Carrier), "{id:?}");
     let found = rig.group_id("10.3.0.9");
     let got = rig.reader.online().select(found, nearhop_fib::FlowHash::of_packet(1, 1));
     assert_eq!(got, Selected::AllDead { answer: true });
@@ -124,17 +124,17 @@ fn a_port_that_goes_stays_until_every_batch_that_may_lead_to_it_is_done() {
     let without = PORTS
         .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
     let mut rig = Rig::up(&two_sites(10, 20));
-    let (leg, port) = (rig.path("fra", "fra"), rig.core.ports["fra"].id);
-    let mut busy = rig.core.handle().reader().unwrap();
+    let (leg, port) = (rig.path("fra", "fra"), rig.control.ports["fra"].id);
+    let mut busy = rig.control.handle().reader().unwrap();
     let mut online = busy.online();
     let stop = rig.apply(&without).unwrap().stop;
     assert!(stop.legs.contains(&leg) && stop.ports.is_empty(), "{stop:?}");
-    assert!(rig.core.snapshot().port(port).is_some());
-    assert!(rig.core.take_stopping().ports.is_empty());
+    assert!(rig.control.snapshot().port(port).is_some());
+    assert!(rig.control.take_stopping().ports.is_empty());
     online.quiescent();
-    assert_eq!(rig.core.take_stopping().ports.len(), 1);
-    assert!(rig.core.snapshot().port(port).is_none());
-    assert!(rig.core.take_stopping().ports.is_empty(), "once");
+    assert_eq!(rig.control.take_stopping().ports.len(), 1);
+    assert!(rig.control.snapshot().port(port).is_none());
+    assert!(rig.control.take_stopping().ports.is_empty(), "once");
 }
 
 #[test]
@@ -147,41 +147,41 @@ fn checks_that_do_not_fit_beside_those_there_are_are_refused_before_anything_cha
     };
     let (mut rig, _) = Rig::new(PORTS);
     rig.apply_config(checks(10_000, "ams")).unwrap();
-    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_ok(), "nothing new");
-    let refused = rig.core.ports_to_open(&checks(6_385, "fra")).unwrap_err();
+    assert!(rig.control.ports_to_open(&checks(10_000, "ams")).is_ok(), "nothing new");
+    let refused = rig.control.ports_to_open(&checks(6_385, "fra")).unwrap_err();
     assert_eq!(refused, ReloadError::Checks(16_385));
     let orders = rig.apply_config(checks(6_384, "fra")).unwrap();
     assert_eq!(orders.stop.legs.len(), 1);
     // Those that go count until they are gone.
-    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_err());
-    rig.core.release(&orders.stop);
-    assert!(rig.core.ports_to_open(&checks(10_000, "ams")).is_ok());
+    assert!(rig.control.ports_to_open(&checks(10_000, "ams")).is_err());
+    rig.control.release(&orders.stop);
+    assert!(rig.control.ports_to_open(&checks(10_000, "ams")).is_ok());
 }
 
 #[test]
 fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let (id, path) = (rig.core.ports["ams"].id, rig.path("ams", "ams"));
-    let device = |rig: &Rig| Arc::clone(&rig.core.snapshot().port(id).unwrap().device);
+    let (id, path) = (rig.control.ports["ams"].id, rig.path("ams", "ams"));
+    let device = |rig: &Rig| Arc::clone(&rig.control.snapshot().port(id).unwrap().device);
     let old = Arc::downgrade(&device(&rig));
     for _ in 0..2 {
         let kind = MonitorEventKind::Gone { port: id, ifindex: 7 };
-        rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+        rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     }
     assert!(matches!(device(&rig).tx(0, &[]), Err(crate::port::PortError::Gone)));
-    rig.core.reclaim();
+    rig.control.reclaim();
     assert!(old.upgrade().is_none(), "the router lets go of it");
     let told =
         |ok, reason: &str| EventKind::Device { port: "ams".into(), ok, reason: reason.into() };
     assert_eq!(rig.events(), [told(false, "device gone; trying again")], "once");
     for _ in 0..2 {
-        rig.core.set_fault(NOW, "ams", Fault::Gone(Some("no namespace".into())));
+        rig.control.set_fault(NOW, "ams", Fault::Gone(Some("no namespace".into())));
     }
     assert_eq!(rig.events(), [told(false, "device gone; trying again: no namespace")]);
     let new = MemoryPort::pair(1).0 as Arc<dyn Port>;
-    let orders = rig.core.give_device(NOW, "ams", Arc::clone(&new));
-    assert_eq!(orders.ports, [(id, rig.core.ports["ams"].adjacency)], "watched anew");
-    assert!(Arc::ptr_eq(&device(&rig), &new) && rig.core.ports["ams"].fault.is_none());
+    let orders = rig.control.give_device(NOW, "ams", Arc::clone(&new));
+    assert_eq!(orders.ports, [(id, rig.control.ports["ams"].adjacency)], "watched anew");
+    assert!(Arc::ptr_eq(&device(&rig), &new) && rig.control.ports["ams"].fault.is_none());
     assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![told(true, "made anew")]));
     rig.apply(&two_sites(10, 20)).unwrap();
     assert!(Arc::ptr_eq(&device(&rig), &new), "a reload keeps it");
@@ -190,12 +190,12 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
 #[test]
 fn a_device_that_somebody_changed_is_followed_and_told_of() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let id = rig.core.ports["ams"].id;
+    let id = rig.control.ports["ams"].id;
     let link = |rig: &mut Rig, name: &str, mtu| {
         let kind = MonitorEventKind::Link { port: id, ifindex: 7, name: name.into(), mtu };
-        rig.core.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+        rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
         let told = rig.events();
-        let mtu = rig.core.snapshot().port(id).unwrap().mtu;
+        let mtu = rig.control.snapshot().port(id).unwrap().mtu;
         let reasons: Vec<String> = told
             .iter()
             .map(|event| match event {
@@ -208,43 +208,43 @@ fn a_device_that_somebody_changed_is_followed_and_told_of() {
     assert_eq!(link(&mut rig, "nh-ams", 1500), (vec![], 1500), "as configured");
     let smaller = "the device's MTU is 1000 now, not the configured one";
     assert_eq!(link(&mut rig, "nh-ams", 1000), (vec![smaller.into()], 1000));
-    assert_eq!(rig.core.ports["ams"].why().as_deref(), Some(smaller));
+    assert_eq!(rig.control.ports["ams"].why().as_deref(), Some(smaller));
     assert_eq!(link(&mut rig, "nh-ams", 1000).0.len(), 0, "once");
     let both = "the device is called x now, and its MTU is 9000 now, not the configured one";
     assert_eq!(link(&mut rig, "x", 9000), (vec![both.into()], 1500), "no more than configured");
     // A reload that brings the device to another MTU needs no word of the kernel's.
     rig.apply(&two_sites(10, 20).replace("tun = \"nh-ams\"", "tun = \"nh-ams\"\nmtu = 1400"))
         .unwrap();
-    assert_eq!(rig.core.snapshot().port(id).unwrap().mtu, 1400);
+    assert_eq!(rig.control.snapshot().port(id).unwrap().mtu, 1400);
     rig.events();
     let back = "the device is as configured again";
     assert_eq!(link(&mut rig, "nh-ams", 1400), (vec![back.into()], 1400));
-    assert_eq!(rig.core.ports["ams"].why(), None);
+    assert_eq!(rig.control.ports["ams"].why(), None);
     link(&mut rig, "nh-ams", 1300);
-    rig.core.give_device(NOW, "ams", MemoryPort::pair(1).0 as Arc<dyn Port>);
-    assert_eq!(rig.core.snapshot().port(id).unwrap().mtu, 1400, "another device");
+    rig.control.give_device(NOW, "ams", MemoryPort::pair(1).0 as Arc<dyn Port>);
+    assert_eq!(rig.control.snapshot().port(id).unwrap().mtu, 1400, "another device");
 }
 
 #[test]
 fn a_port_keeps_its_device_and_workers_their_number() {
     let rig = Rig::up(&two_sites(10, 20));
     let other = parse(&two_sites(10, 20).replace("nh-fra", "nh-other"));
-    let refused = rig.core.ports_to_open(&other).unwrap_err();
+    let refused = rig.control.ports_to_open(&other).unwrap_err();
     assert_eq!(refused, ReloadError::Device("fra".into()));
     let workers = parse(&two_sites(10, 20).replace("name = \"r1\"", "name = \"r1\"\nworkers = 3"));
-    assert_eq!(rig.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
+    assert_eq!(rig.control.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
     let compact = "name = \"r1\"\nipv4-table = \"compact\"";
     let table = parse(&two_sites(10, 20).replace("name = \"r1\"", compact));
-    assert_eq!(rig.core.ports_to_open(&table).unwrap_err(), ReloadError::Table);
+    assert_eq!(rig.control.ports_to_open(&table).unwrap_err(), ReloadError::Table);
     // Threads are there before any port is.
     let (bare, _) = Rig::new("[router]\nname = \"r1\"\n");
-    assert_eq!(bare.core.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
+    assert_eq!(bare.control.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
 }
 
 #[test]
 fn an_engine_that_fails_is_an_event_and_the_port_says_what_it_has() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let id = rig.core.ports["ams"].id;
+    let id = rig.control.ports["ams"].id;
     let news = |worker, engine, failed: bool| EngineNews {
         worker,
         port: id,
@@ -253,12 +253,12 @@ fn an_engine_that_fails_is_an_event_and_the_port_says_what_it_has() {
         failed,
     };
     rig.events();
-    rig.core.handle_engine(NOW, &news(0, "io_uring", false));
-    rig.core.handle_engine(NOW, &news(1, "io_uring", false));
+    rig.control.handle_engine(NOW, &news(0, "io_uring", false));
+    rig.control.handle_engine(NOW, &news(1, "io_uring", false));
     assert!(rig.events().is_empty(), "nothing has happened");
-    rig.core.handle_engine(NOW, &news(1, "epoll", true));
+    rig.control.handle_engine(NOW, &news(1, "epoll", true));
     let (port, engine, reason) = ("ams".to_owned(), "epoll".to_owned(), "it broke".to_owned());
     assert_eq!(rig.events(), [EventKind::Engine { port, worker: 1, engine, reason }]);
-    let engines: Vec<_> = rig.core.ports["ams"].engines.clone().into_iter().collect();
+    let engines: Vec<_> = rig.control.ports["ams"].engines.clone().into_iter().collect();
     assert_eq!(engines, [(0, "io_uring"), (1, "epoll")]);
 }

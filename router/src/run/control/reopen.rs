@@ -82,7 +82,7 @@ impl Control {
     pub(super) fn reopen_ports(&mut self) {
         let now = Nanos::now();
         for name in self.reopening.due(now) {
-            let config = &self.daemon.core.config().ports;
+            let config = &self.daemon.control.config().ports;
             let Some(config) = config.iter().find(|port| port.name == name).cloned() else {
                 self.reopening.forget(&name);
                 continue;
@@ -94,7 +94,7 @@ impl Control {
             match opened {
                 Ok(opened) => {
                     self.opened.insert(name.clone(), opened.place);
-                    let orders = self.daemon.core.give_device(now, &name, opened.device);
+                    let orders = self.daemon.control.give_device(now, &name, opened.device);
                     self.wake_workers();
                     self.carry_out(now, orders);
                 }
@@ -104,7 +104,7 @@ impl Control {
                         Some(Fault::Astray(_)) => Fault::Astray(error),
                         _ => Fault::Gone(error),
                     };
-                    self.daemon.core.set_fault(now, &name, fault);
+                    self.daemon.control.set_fault(now, &name, fault);
                 }
             }
         }
@@ -128,11 +128,11 @@ impl Control {
         for (name, same) in same {
             match (self.fault(&name), same) {
                 (None, false) => {
-                    self.daemon.core.set_fault(now, &name, Fault::Astray(None));
+                    self.daemon.control.set_fault(now, &name, Fault::Astray(None));
                     self.reopening.lost(now, &name);
                 }
                 (Some(Fault::Astray(_)), true) => {
-                    self.daemon.core.clear_fault(now, &name, "its network namespace is back");
+                    self.daemon.control.clear_fault(now, &name, "its network namespace is back");
                     self.reopening.forget(&name);
                 }
                 _ => {}
@@ -141,7 +141,7 @@ impl Control {
     }
 
     fn fault(&self, name: &str) -> Option<&Fault> {
-        self.daemon.core.ports().find(|port| port.name() == name)?.fault.as_ref()
+        self.daemon.control.ports().find(|port| port.name() == name)?.fault.as_ref()
     }
 }
 
