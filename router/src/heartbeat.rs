@@ -25,9 +25,10 @@ use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
 use crate::kernel::realtime;
 use crate::port::gone::is_gone;
+use crate::port::news::PortTrouble;
 use crate::probe::{CheckEvent, CheckStats};
 use crate::time::Nanos;
-use crate::worker::{Lane, LanePacket, PortTrouble};
+use crate::worker::{Lane, LanePacket};
 
 /// What the control thread asks of the heartbeat thread.
 pub enum Order {

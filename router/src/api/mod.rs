@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod nouns;
+pub mod socket;
 pub mod views;
 
 use std::fs;

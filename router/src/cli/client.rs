@@ -21,6 +21,7 @@ use super::args::{
 };
 use super::output::{Failure, answer, complain};
 use super::{show, socket};
+use crate::api::socket::directories;
 use crate::client::{Client, ClientError};
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
@@ -106,7 +107,7 @@ pub(super) fn undamp(args: &ReloadArgs) -> Result<ExitCode, Failure> {
 }
 
 pub(super) fn connect(args: &SocketArgs) -> Result<Client, Failure> {
-    let dirs = socket::directories(|name| std::env::var_os(name));
+    let dirs = directories(|name| std::env::var_os(name));
     Ok(Client::new(socket::find(args.socket.as_deref(), &dirs)?)?)
 }
 

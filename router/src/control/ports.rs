@@ -15,9 +15,9 @@ use crate::forward::{Broadcasts, PortEntry, Snapshot};
 use crate::ids::PORTS_MAX;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
+use crate::port::news::EngineNews;
 use crate::port::{EngineChoice, Port};
 use crate::time::Nanos;
-use crate::worker::EngineNews;
 
 /// A port in use.
 pub struct PortState {

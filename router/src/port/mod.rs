@@ -8,6 +8,7 @@
 
 pub mod gone;
 pub mod memory;
+pub mod news;
 pub mod queue;
 pub mod tun;
 mod uring;

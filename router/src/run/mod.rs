@@ -17,8 +17,8 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::api::socket::default_path;
 use crate::api::{self, ClaimError};
-use crate::cli::socket::default_path;
 use crate::config::Config;
 
 /// What the command line says besides the configuration.

@@ -15,8 +15,9 @@ use crate::control::Control;
 use crate::control::monitor::{Monitor, MonitorEvent};
 use crate::forward::{FirstPacket, Snapshots};
 use crate::heartbeat::{Heartbeat, HeartbeatParts, Order};
+use crate::port::news::EngineNews;
 use crate::time::Nanos;
-use crate::worker::{EngineNews, Lane, LanePacket, Lanes, Wake, Worker, WorkerParts, WorkerShared};
+use crate::worker::{Lane, LanePacket, Lanes, Wake, Worker, WorkerParts, WorkerShared};
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::counters::PortCounters;
-use super::lanes::{EngineNews, LanePacket, Lanes};
+use super::lanes::{LanePacket, Lanes};
 use super::poller::Poller;
 use crate::batch::Batch;
 use crate::forward::{PortEntry, Snapshots, WorkerState};
 use crate::ids::PortId;
 use crate::packet::offload::segment::Segments;
 use crate::port::PortError;
+use crate::port::news::EngineNews;
 use crate::port::queue::{PlainQueue, Sent, send_all};
 use crate::time::Nanos;
 use crate::verdict::Verdict;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::forward::FirstPacket;
 use crate::ids::PortId;
 use crate::port::PortError;
+use crate::port::news::{EngineNews, PortTrouble};
 use crate::time::Nanos;
 
 /// A packet for the router itself.
@@ -23,30 +24,6 @@ pub struct LanePacket {
     pub received: Nanos,
     /// The IP packet.
     pub bytes: Box<[u8]>,
-}
-
-/// A port that answers with errors, seen by a worker before the kernel's notice came.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PortTrouble {
-    /// Which port.
-    pub port: PortId,
-    /// The device was deleted, not only set down.
-    pub gone: bool,
-}
-
-/// Which engine a worker has on a port.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct EngineNews {
-    /// The worker, from 0.
-    pub worker: usize,
-    /// The port.
-    pub port: PortId,
-    /// As `show ports` says it.
-    pub engine: &'static str,
-    /// Why it is not a faster one.
-    pub why: Option<String>,
-    /// It had a faster one until now.
-    pub failed: bool,
 }
 
 /// Wakes a thread. Cheap to clone.

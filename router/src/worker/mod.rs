@@ -20,7 +20,7 @@ use nearhop_fib::Reader;
 
 pub use self::counters::{Polling, PortCounters, WorkerReport};
 pub use self::io::drop_verdict;
-pub use self::lanes::{EngineNews, Lane, LanePacket, Lanes, PortTrouble, Wake};
+pub use self::lanes::{Lane, LanePacket, Lanes, Wake};
 use self::poller::{Poller, Ready};
 use self::spin::Spin;
 use crate::batch::{BURST, Batch, PACKET_MAX};

@@ -11,9 +11,10 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::lanes::{EngineNews, Lanes};
+use super::lanes::Lanes;
 use crate::forward::{PortEntry, Snapshot};
 use crate::ids::PortId;
+use crate::port::news::EngineNews;
 use crate::port::queue::{PlainQueue, open_queue};
 use crate::port::{EngineChoice, Port, Queue};
 

@@ -1,7 +1,7 @@
 //! Ports that come, go and lose their devices.
 
 use super::*;
-use crate::worker::EngineNews;
+use crate::port::news::EngineNews;
 
 #[test]
 fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
