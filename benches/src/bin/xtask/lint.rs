@@ -1,14 +1,15 @@
 //! `cargo xtask lint`.
 #![forbid(unsafe_code)]
 
-use crate::Step;
 use crate::command::{cargo, run, succeeds};
 use crate::report::Outcome;
+use crate::{Step, layers};
 
 /// In the order in which they run.
 pub const STEPS: &[Step] = &[
     Step { name: "fmt", about: "formatting", run: fmt },
     Step { name: "clippy", about: "compiler and clippy, warnings refused", run: clippy },
+    Step { name: "layers", about: "no module uses what stands above it", run: layers::check },
     Step {
         name: "no-std",
         about: "the forwarding tables without the standard library",

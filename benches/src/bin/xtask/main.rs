@@ -5,6 +5,7 @@
 
 mod bench;
 mod command;
+mod layers;
 mod lint;
 mod report;
 mod shell;
