@@ -17,9 +17,10 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
-use crate::forward::{Snapshot, Snapshots};
+use crate::forward::{Counters, Egress, PlainOutlets, Scratch, Snapshot, Snapshots};
 use crate::ids::PortId;
 use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
@@ -28,6 +29,7 @@ use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
 use crate::probe::{CheckEvent, CheckStats};
 use crate::time::Nanos;
+use crate::verdict::Verdict;
 use crate::worker::{Lane, LanePacket};
 
 /// What the control thread asks of the heartbeat thread.
@@ -98,7 +100,10 @@ pub struct Heartbeat {
     /// Ports that lost carrier, and when that is to be handled; empty but in tests.
     delayed: VecDeque<(Nanos, PortId)>,
     lateness_max: Duration,
-    unsent: u64,
+    batch: Batch,
+    scratch: Scratch,
+    outlets: PlainOutlets,
+    counters: Counters,
 }
 
 /// A namespace that is watched, and which of its devices are ports.
@@ -130,7 +135,10 @@ impl Heartbeat {
             legs: BTreeSet::new(),
             delayed: VecDeque::new(),
             lateness_max: Duration::ZERO,
-            unsent: 0,
+            batch: Batch::new(),
+            scratch: Scratch::default(),
+            outlets: PlainOutlets::default(),
+            counters: Counters::default(),
         })
     }
 
@@ -262,12 +270,26 @@ impl Heartbeat {
     }
 
     fn transmit(&mut self, now: Nanos) {
-        let snapshot = self.parts.snapshots.load();
-        while let Some(transmit) = self.parts.monitor.poll_transmit(now) {
-            let port = snapshot.port(transmit.port);
-            let sent = port.is_some_and(|port| port.device.tx(0, transmit.packet).is_ok());
-            self.unsent += u64::from(!sent);
+        loop {
+            self.batch.clear();
+            let snapshot = self.parts.snapshots.load();
+            let mut any = false;
+            while self.batch.room_to_make().has(1, PACKET_MAX) {
+                let Some(transmit) = self.parts.monitor.poll_transmit(now) else { break };
+                let port = transmit.port;
+                let exit = Exit { adjacency: snapshot.adjacency_of(port), port };
+                self.counters.originated += 1;
+                any |= self.batch.transmit_copy(transmit.packet, exit, None, Verdict::Originate);
+            }
+            if !any {
+                break;
+            }
+            let (counters, scratch) = (&mut self.counters, &mut self.scratch);
+            Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
         }
+        // Carrier is heard of from the kernel.
+        self.scratch.trouble.clear();
+        self.outlets.release();
     }
 
     /// `false` when told to end.
@@ -369,7 +391,7 @@ impl Heartbeat {
         HeartbeatReport {
             checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
             lateness_max: std::mem::take(&mut self.lateness_max),
-            unsent: self.unsent,
+            unsent: self.counters.originated - self.counters.of(Verdict::Originate),
         }
     }
 }

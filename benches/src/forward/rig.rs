@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use flate2::read::MultiGzDecoder;
 use nearhop::batch::{BURST, Batch};
 use nearhop::forward::{
-    PortEntry, ProbePorts, Snapshot, Snapshots, Stage, WorkerState, forward_watched,
+    Adjacency, Locals, PortEntry, Snapshot, Snapshots, Stage, WorkerState, forward_watched,
 };
 use nearhop::ids::PortId;
 use nearhop::packet::build::Datagram;
@@ -21,7 +21,8 @@ use nearhop::port::EngineChoice;
 use nearhop::port::memory::MemoryPort;
 use nearhop::time::Nanos;
 use nearhop_fib::{
-    ACCEPT_ALL, Group, GroupId, IpPrefix, Member, Reader, Spread, WhenDead, Writer, fib, name_key,
+    ACCEPT_ALL, AdjacencyId, Group, GroupId, IpPrefix, Member, Reader, Spread, WhenDead, Writer,
+    fib, name_key,
 };
 
 /// The routes of a full table.
@@ -191,17 +192,22 @@ fn snapshot() -> Snapshot {
         Some(PortEntry {
             name: format!("port{port}"),
             device,
-            mtu: 1500,
+            adjacency: AdjacencyId(u32::from(port)),
             address_v4: Some(Ipv4Addr::new(10, port as u8, 0, 1)),
             address_v6: None,
             reverse_path: ReversePath::Off,
             engine: EngineChoice::Auto,
             join: true,
+            has_link_headers: false,
         })
     };
     Snapshot {
         generation: 1,
         ports: (0..=SITES).map(entry).collect(),
+        // Sites' adjacencies are made in this order, from the first on.
+        adjacencies: (0..SITES)
+            .map(|site| (AdjacencyId(u32::from(site)), Adjacency::plain(PortId(1 + site), 1500)))
+            .collect(),
         martians: Martians::Default,
         hash_seed: 0,
         address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
@@ -209,7 +215,7 @@ fn snapshot() -> Snapshot {
         directed_broadcasts: (0..=SITES)
             .map(|port| Ipv4Addr::new(10, port as u8, 0, 255))
             .collect(),
-        probe_ports: ProbePorts { first: 49_152, last: 65_535 },
+        locals: Locals::of_checks(49_152..=65_535),
         busy_poll: std::time::Duration::ZERO,
     }
 }

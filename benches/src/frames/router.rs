@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nearhop::batch::{Batch, PACKET_MAX};
-use nearhop::forward::{PortEntry, ProbePorts, Snapshot, Snapshots, WorkerState, forward};
+use nearhop::forward::{Adjacency, Locals, PortEntry, Snapshot, Snapshots, WorkerState, forward};
 use nearhop::ids::PortId;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads};
@@ -18,7 +18,8 @@ use nearhop::port::{EngineChoice, PortError};
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
 use nearhop_fib::{
-    ACCEPT_ALL, Group, Member, Reader, Spread, WhenDead, WriteError, Writer, fib, name_key,
+    ACCEPT_ALL, AdjacencyId, Group, Member, Reader, Spread, WhenDead, WriteError, Writer, fib,
+    name_key,
 };
 
 use super::made::number_of;
@@ -124,7 +125,7 @@ impl Router {
         }
         for (punt, _, _) in self.batch.punts() {
             let segments = u64::from(self.batch.slot(punt.index).shape.segments);
-            self.state.counters.count_all(punt.verdict, segments);
+            self.state.counters.count_all(punt.lane.verdict(), segments);
         }
         self.state.first_packets.clear();
         let counters = &self.state.counters;
@@ -180,23 +181,28 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
     let entry = |(index, end): (usize, &End)| PortEntry {
         name: format!("port{index}"),
         device: Arc::clone(&end.port),
-        // By the site's some have to be cut, or refused.
-        mtu: if index == 0 { 1500 } else { 300 },
+        adjacency: AdjacencyId(index as u32),
         address_v4: Some(Ipv4Addr::new(10, index as u8, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
         reverse_path: if index == 0 { ReversePath::Loose } else { ReversePath::Off },
         engine: EngineChoice::Auto,
         join: true,
+        has_link_headers: false,
     };
     Snapshot {
         generation: 1,
         ports: ends.iter().enumerate().map(entry).map(Some).collect(),
+        // By the site's some have to be cut, or refused.
+        adjacencies: [(0, 1500), (1, 300)]
+            .map(|(id, mtu)| (AdjacencyId(id), Adjacency::plain(PortId(id as u16), mtu)))
+            .into_iter()
+            .collect(),
         martians: Martians::Default,
         hash_seed: 0,
         address_v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
         directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
-        probe_ports: ProbePorts { first: 49_152, last: 65_535 },
+        locals: Locals::of_checks(49_152..=65_535),
         busy_poll: Duration::ZERO,
     }
 }

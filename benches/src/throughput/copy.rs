@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use nearhop::batch::{Batch, PACKET_MAX};
+use nearhop::batch::{Batch, Exit, PACKET_MAX};
 use nearhop::ids::PortId;
 use nearhop::kernel::netns::NetNs;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offloads};
@@ -127,8 +127,9 @@ impl Copier {
         if self.queues[side].rx(&mut self.batch).unwrap_or(0) == 0 {
             return false;
         }
+        let exit = Exit { port: out, ..Exit::default() };
         for index in 0..self.batch.len() {
-            self.batch.transmit(index, out, None, Verdict::Forward);
+            self.batch.transmit(index, exit, None, Verdict::Forward);
         }
         let to = (out, &*self.ports[1 - side]);
         send_all(&mut *self.queues[1 - side], to, &self.batch, &mut self.buffer, &mut |_| {});

@@ -7,40 +7,54 @@ use crate::packet::offload::{OFFLOAD_LEN, Offload, Shape};
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     pub(super) bytes: &'a [u8],
+    pub(super) link_header_len: u8,
     pub(super) shape: Shape,
     pub(super) joined: u16,
 }
 
 impl<'a> Frame<'a> {
-    /// A frame of `bytes` that begin with the header of a whole packet.
+    /// A frame of `bytes` that begin with the offload header of a whole packet; no link header.
     pub fn whole(bytes: &'a [u8]) -> Self {
         debug_assert!(bytes.len() >= OFFLOAD_LEN);
         let len = bytes.len().saturating_sub(OFFLOAD_LEN) as u32;
-        Self { bytes, shape: Shape::single(len), joined: 0 }
+        Self { bytes, link_header_len: 0, shape: Shape::single(len), joined: 0 }
     }
 
     /// A frame of `bytes` whose header was checked: they are of `shape`.
     pub fn new(bytes: &'a [u8], shape: Shape) -> Self {
         debug_assert!(bytes.len() >= OFFLOAD_LEN);
-        Self { bytes, shape, joined: 0 }
+        Self { bytes, link_header_len: 0, shape, joined: 0 }
     }
 
-    /// Header and packet.
+    /// All of it, as a device takes it: the offload header, the link header if there is one, the
+    /// packet.
     #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The packet.
+    /// The link header; empty on ports of IP packets.
     #[inline]
-    pub fn packet(self) -> &'a [u8] {
-        self.bytes.get(OFFLOAD_LEN..).unwrap_or_default()
+    pub fn link_header(self) -> &'a [u8] {
+        self.bytes.get(OFFLOAD_LEN..self.packet_start()).unwrap_or_default()
     }
 
-    /// What was left out.
+    /// The IP packet.
+    #[inline]
+    pub fn packet(self) -> &'a [u8] {
+        self.bytes.get(self.packet_start()..).unwrap_or_default()
+    }
+
+    /// What was left out of the IP packet, counted from its first byte.
     #[inline]
     pub fn offload(self) -> Offload {
-        Offload::from_bytes(self.bytes.first_chunk().copied().unwrap_or_default())
+        let offload = Offload::from_bytes(self.bytes.first_chunk().copied().unwrap_or_default());
+        offload.moved_back_by(u16::from(self.link_header_len))
+    }
+
+    #[inline]
+    fn packet_start(self) -> usize {
+        OFFLOAD_LEN + usize::from(self.link_header_len)
     }
 
     /// How many packets it stands for.

@@ -19,7 +19,7 @@ impl Batch {
         let mut open = [NOBODY; BUCKETS];
         for at in 0..self.transmissions.len() {
             let sent = self.transmissions[at];
-            if sent.port != port {
+            if sent.exit.port != port {
                 continue;
             }
             let Some(mut next) = self.joinable(sent.place, sent.verdict, offloads) else {
@@ -30,11 +30,14 @@ impl Batch {
             let Place::Slot(index) = sent.place else { continue };
             let (_, packet) = self.packet(index as usize);
             let bucket = &mut open[next.flow_bits(packet) as usize % BUCKETS];
-            if *bucket != NOBODY && self.join_to(usize::from(*bucket), index, &mut next) {
+            // What is put in front of them has to be the same, too.
+            let exit = sent.exit;
+            let open = *bucket != NOBODY && self.heads[usize::from(*bucket)].0 == exit;
+            if open && self.join_to(usize::from(*bucket), index, &mut next) {
                 self.transmissions[at].verdict = Verdict::Joined;
             } else {
                 *bucket = self.heads.len() as u8;
-                self.heads.push((index, next));
+                self.heads.push((exit, index, next));
             }
         }
         self.finish_heads();
@@ -51,11 +54,11 @@ impl Batch {
 
     /// Joins packet `index` to the head; packets are sent in the order of their buffers.
     fn join_to(&mut self, head: usize, index: u32, next: &mut Joined) -> bool {
-        let (head_index, head) = &mut self.heads[head];
+        let (_, head_index, head) = &mut self.heads[head];
         let (first, second) = (self.slots[*head_index as usize], self.slots[index as usize]);
-        debug_assert!(first.start < second.start);
-        let (before, after) = self.bytes.split_at_mut(second.start as usize);
-        let buffer = before.get_mut(first.start as usize..).unwrap_or_default();
+        debug_assert!(first.l3 < second.l3);
+        let (before, after) = self.bytes.split_at_mut(second.l3 as usize);
+        let buffer = before.get_mut(first.l3 as usize..).unwrap_or_default();
         let len = buffer.len().min(PACKET_MAX);
         head.join(&mut buffer[..len], next, &after[..second.len as usize])
     }
@@ -63,12 +66,12 @@ impl Batch {
     fn finish_heads(&mut self) {
         let mut any = false;
         for at in 0..self.heads.len() {
-            let (index, head) = self.heads[at];
+            let (_, index, head) = self.heads[at];
             if head.segments() == 1 {
                 continue;
             }
             any = true;
-            let start = self.slots[index as usize].start as usize;
+            let start = self.slots[index as usize].l3 as usize;
             let (len, offload) = head.finish(&mut self.bytes[start..start + PACKET_MAX]);
             let slot = &mut self.slots[index as usize];
             slot.len = len as u32;

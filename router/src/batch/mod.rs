@@ -8,11 +8,11 @@ mod join;
 mod outgoing;
 mod slot;
 
-use nearhop_fib::PathId;
+use nearhop_fib::{AdjacencyId, PathId};
 
 pub use self::frame::Frame;
+pub use self::outgoing::{Exit, MadeRoom, PREPEND_MAX, Transmission};
 use self::outgoing::{MADE_MAX, Place, TRANSMISSIONS_MAX};
-pub use self::outgoing::{MadeRoom, Transmission};
 pub use self::slot::Slot;
 use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
@@ -22,8 +22,8 @@ use crate::verdict::Verdict;
 /// Packets received in one round at most.
 pub const BURST: usize = 64;
 
-/// Free bytes before each received packet, for headers that are put in front. The last
-/// [`OFFLOAD_LEN`] of them say what was left out of the packet, as a device reads and writes it.
+/// Free bytes before each received packet, for headers that are put in front ([`PREPEND_MAX`]). The
+/// last [`OFFLOAD_LEN`] of them say what was left out of the packet, as a device reads and writes it.
 pub const HEADROOM: usize = 128;
 
 /// The largest IP packet: an IPv6 header and all that its length can say.
@@ -34,8 +34,27 @@ pub const PACKET_MAX: usize = 65_575;
 pub struct Punt {
     /// Which packet.
     pub index: usize,
-    /// For whom, and how it is counted once it was handed over.
-    pub verdict: Verdict,
+    /// For whom.
+    pub lane: LocalLane,
+}
+
+/// The parts of a router that packets to it are handed to.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum LocalLane {
+    /// ICMP, UDP and DNS checks.
+    Checks,
+    /// The host stack.
+    Host,
+}
+
+impl LocalLane {
+    /// How a packet is counted that was handed over.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Checks => Verdict::ProbeAnswer,
+            Self::Host => Verdict::Local,
+        }
+    }
 }
 
 /// Up to [`BURST`] packets, their buffers, and what is to become of them.
@@ -54,7 +73,7 @@ pub struct Batch {
     transmissions: Vec<Transmission>,
     punts: Vec<Punt>,
     /// While packets are joined: those that others may be joined to, and their slots.
-    heads: Vec<(u32, Joined)>,
+    heads: Vec<(Exit, u32, Joined)>,
 }
 
 impl Batch {
@@ -209,26 +228,26 @@ impl Batch {
         }
     }
 
-    /// Packet `index` leaves by `port`.
+    /// Packet `index` leaves by `exit`.
     #[inline]
-    pub fn transmit(&mut self, index: usize, port: PortId, path: Option<PathId>, verdict: Verdict) {
+    pub fn transmit(&mut self, index: usize, exit: Exit, path: Option<PathId>, verdict: Verdict) {
         let place = Place::Slot(index as u32);
-        self.transmissions.push(Transmission { port, path, verdict, place });
+        self.transmissions.push(Transmission { exit, path, verdict, link_header_len: 0, place });
     }
 
-    /// A copy of `packet` leaves by `port`. `false` if there is no room for it.
+    /// A copy of `packet` leaves by `exit`. `false` if there is no room for it.
     #[must_use]
     pub fn transmit_copy(
         &mut self,
         packet: &[u8],
-        port: PortId,
+        exit: Exit,
         path: Option<PathId>,
         verdict: Verdict,
     ) -> bool {
-        let mut room = MadeRoom { made: &mut self.made, transmissions: &mut self.transmissions };
+        let mut room = self.room_to_make();
         let fits = room.has(1, packet.len());
         if fits {
-            room.put(packet, Transmission::template(port, path, verdict));
+            room.put(packet, Transmission::template(exit, path, verdict));
         }
         fits
     }
@@ -243,28 +262,57 @@ impl Batch {
     }
 
     /// Packet `index` is for the router itself.
-    pub fn punt(&mut self, index: usize, verdict: Verdict) {
-        self.punts.push(Punt { index, verdict });
+    pub fn punt(&mut self, index: usize, lane: LocalLane) {
+        self.punts.push(Punt { index, lane });
+    }
+
+    /// The room for packets that are made of none of the batch's.
+    pub fn room_to_make(&mut self) -> MadeRoom<'_> {
+        MadeRoom { made: &mut self.made, transmissions: &mut self.transmissions }
     }
 
     /// What is to be sent, in order, with the bytes.
     pub fn transmissions(&self) -> impl ExactSizeIterator<Item = (Transmission, &[u8])> {
-        self.transmissions.iter().map(|&sent| (sent, self.frame(sent.place).packet()))
+        self.transmissions.iter().map(|&sent| (sent, self.frame(&sent).packet()))
+    }
+
+    /// Puts in front of each packet that leaves by `port` what `header_of` says of its adjacency:
+    /// [`PREPEND_MAX`] bytes at most. After that the packet can be neither joined nor changed.
+    pub fn prepend<'a>(&mut self, port: PortId, header_of: impl Fn(AdjacencyId) -> &'a [u8]) {
+        for sent in self.transmissions.iter_mut().filter(|sent| sent.exit.port == port) {
+            let header = header_of(sent.exit.adjacency);
+            debug_assert!(header.len() <= PREPEND_MAX);
+            if header.is_empty() {
+                continue;
+            }
+            let (bytes, l3, offload) = match sent.place {
+                Place::Slot(index) => {
+                    let slot = &self.slots[index as usize];
+                    (&mut self.bytes[..], slot.l3 as usize, slot.offload)
+                }
+                Place::Made { start, .. } => (&mut self.made[..], start as usize, Offload::NONE),
+            };
+            let l2 = l3 - header.len();
+            bytes[l2..l3].copy_from_slice(header);
+            let offload = offload.moved_by(header.len() as u16);
+            bytes[l2 - OFFLOAD_LEN..l2].copy_from_slice(&offload.to_bytes());
+            sent.link_header_len = header.len() as u8;
+        }
     }
 
     /// What is to be sent by `port`, in order.
     pub fn frames(&self, port: PortId) -> impl Iterator<Item = (Transmission, Frame<'_>)> {
-        let sent = self.transmissions.iter().filter(move |sent| sent.port == port);
-        sent.map(|&sent| (sent, self.frame(sent.place)))
+        let sent = self.transmissions.iter().filter(move |sent| sent.exit.port == port);
+        sent.map(|&sent| (sent, self.frame(&sent)))
     }
 
     /// The ports that packets leave by, each once, in the order of their first packets.
-    pub fn ways_out(&self, ways: &mut Vec<PortId>) {
-        ways.clear();
+    pub fn ports_out(&self, ports: &mut Vec<PortId>) {
+        ports.clear();
         for sent in &self.transmissions {
             // Mostly it is the last one found.
-            if !ways.iter().rev().any(|port| *port == sent.port) {
-                ways.push(sent.port);
+            if !ports.iter().rev().any(|port| *port == sent.exit.port) {
+                ports.push(sent.exit.port);
             }
         }
     }
@@ -277,19 +325,20 @@ impl Batch {
         })
     }
 
-    fn frame(&self, place: Place) -> Frame<'_> {
-        match place {
+    fn frame(&self, sent: &Transmission) -> Frame<'_> {
+        let link_header_len = sent.link_header_len;
+        let before = OFFLOAD_LEN + usize::from(link_header_len);
+        match sent.place {
             Place::Slot(index) => {
                 let slot = self.slots[index as usize];
                 let range = slot.range();
-                Frame {
-                    bytes: &self.bytes[range.start - OFFLOAD_LEN..range.end],
-                    shape: slot.shape,
-                    joined: slot.joined,
-                }
+                let bytes = &self.bytes[range.start - before..range.end];
+                Frame { bytes, link_header_len, shape: slot.shape, joined: slot.joined }
             }
             Place::Made { start, len } => {
-                Frame::whole(&self.made[start as usize..][..len as usize])
+                let start = start as usize;
+                let bytes = &self.made[start - before..start + len as usize];
+                Frame { bytes, link_header_len, shape: Shape::single(len), joined: 0 }
             }
         }
     }
@@ -309,7 +358,8 @@ impl Batch {
         let offload = if is_plain { Offload::NONE } else { Offload::from_bytes(header) };
         let len = len.min(PACKET_MAX) as u32;
         let shape = Shape::single(len);
-        self.slots.push(Slot { port: self.port, offload, shape, is_plain, joined: 0, start, len });
+        let (port, joined, l2, l3) = (self.port, 0, start, start);
+        self.slots.push(Slot { port, offload, shape, is_plain, joined, l2, l3, len });
     }
 
     /// Also in front of the packet's bytes, where a device finds it.
@@ -317,7 +367,7 @@ impl Batch {
         let slot = &mut self.slots[index];
         slot.offload = offload;
         slot.is_plain = offload == Offload::NONE;
-        let start = slot.start as usize;
+        let start = slot.l3 as usize;
         self.bytes[start - OFFLOAD_LEN..start].copy_from_slice(&offload.to_bytes());
     }
 }

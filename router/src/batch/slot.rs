@@ -17,7 +17,11 @@ pub struct Slot {
     pub(super) is_plain: bool,
     /// How many packets that came later were joined to it.
     pub(super) joined: u16,
-    pub(super) start: u32,
+    /// Where its link header begins; `l3` where there is none, as on a port of IP packets.
+    pub(super) l2: u32,
+    /// Where its IP header begins.
+    pub(super) l3: u32,
+    /// Bytes from there on.
     pub(super) len: u32,
 }
 
@@ -28,8 +32,14 @@ impl Slot {
         self.is_plain
     }
 
+    /// Bytes of the link header that stands before the IP header.
+    pub fn link_header_len(&self) -> usize {
+        (self.l3 - self.l2) as usize
+    }
+
+    /// Where the IP packet lies in the batch's bytes.
     #[inline]
     pub(super) fn range(&self) -> std::ops::Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
+        self.l3 as usize..self.l3 as usize + self.len as usize
     }
 }

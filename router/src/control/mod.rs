@@ -37,7 +37,7 @@ use self::numbers::PortNumbers;
 pub use self::ports::{PortState, ReloadError};
 use crate::config::Config;
 use crate::event::{EventKind, MoveCause};
-use crate::forward::{Broadcasts, FirstPacket, ProbePorts, Snapshot};
+use crate::forward::{Adjacencies, Broadcasts, FirstPacket, Locals, Snapshot};
 use crate::ids::Family;
 use crate::ids::PortId;
 use crate::port::Port;
@@ -134,12 +134,13 @@ impl Control {
         Snapshot {
             generation: 0,
             ports: Vec::new(),
+            adjacencies: Adjacencies::default(),
             martians: crate::policy::Martians::Default,
             hash_seed: 0,
             address_v4: None,
             address_v6: None,
             directed_broadcasts: Broadcasts::default(),
-            probe_ports: ProbePorts { first: *SOURCE_PORTS.start(), last: *SOURCE_PORTS.end() },
+            locals: Locals::of_checks(SOURCE_PORTS),
             busy_poll: Duration::ZERO,
         }
     }

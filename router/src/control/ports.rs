@@ -11,7 +11,7 @@ use super::device::{Changed, Fault};
 use super::{Control, Orders};
 use crate::config::{Config, model};
 use crate::event::EventKind;
-use crate::forward::{Broadcasts, PortEntry, Snapshot};
+use crate::forward::{Adjacencies, Adjacency, Broadcasts, PortEntry, Snapshot};
 use crate::ids::PORTS_MAX;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
@@ -256,12 +256,14 @@ impl Control {
         for state in self.ports.values() {
             ports[usize::from(state.id.0)] = Some(entry(state));
         }
+        let adjacencies = self.adjacencies();
         let router = &self.config.router;
         let own = |network: &&IpNetwork| !is_link_local(network.ip());
         let own: Vec<IpAddr> = router.addresses.iter().filter(own).map(IpNetwork::ip).collect();
         let old = self.snapshot.swap(Arc::new(Snapshot {
             generation: self.snapshot.load().generation + 1,
             ports,
+            adjacencies,
             martians: router.martians,
             hash_seed: router.hash_seed,
             address_v4: own.iter().find_map(|&ip| v4(ip)),
@@ -274,18 +276,37 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Those of the ports there are; chunks that stay the same are shared with the snapshot in force.
+    fn adjacencies(&self) -> Adjacencies {
+        let mut adjacencies = self.snapshot.load().adjacencies.clone();
+        let of_port =
+            |state: &PortState| (state.adjacency, Adjacency::plain(state.id, state.mtu()));
+        let wanted: BTreeMap<_, _> = self.ports.values().map(of_port).collect();
+        let gone = |(id, _): (AdjacencyId, &Adjacency)| (!wanted.contains_key(&id)).then_some(id);
+        for id in adjacencies.iter().filter_map(gone).collect::<Vec<_>>() {
+            adjacencies.set(id, None);
+        }
+        for (id, adjacency) in wanted {
+            adjacencies.set(id, Some(adjacency));
+        }
+        adjacencies
+    }
+}
+
 fn entry(state: &PortState) -> PortEntry {
     let addresses = &state.config.addresses;
     let own = || addresses.iter().map(IpNetwork::ip).filter(|&ip| !is_link_local(ip));
     PortEntry {
         name: state.config.name.clone(),
         device: Arc::clone(&state.device),
-        mtu: state.mtu(),
+        adjacency: state.adjacency,
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
         reverse_path: state.config.reverse_path,
         engine: state.config.engine,
         join: state.config.join,
+        has_link_headers: false,
     }
 }
 

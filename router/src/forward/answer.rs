@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use nearhop_fib::{Fib, Selected};
 
 use super::{Snapshots, WorkerState};
-use crate::batch::Batch;
-use crate::ids::PortId;
+use crate::batch::{Batch, Exit};
 use crate::packet::error::{self, ErrorKind};
 use crate::packet::offload::segment::Segments;
 use crate::packet::{Meta, error::ERROR_MAX};
@@ -49,14 +48,14 @@ impl Answering<'_> {
             self.state.counters.errors_limited += 1;
             return;
         }
-        let Some((port, source)) = self.way_back(&meta) else {
+        let Some((exit, source)) = self.way_back(&meta) else {
             self.state.counters.errors_unroutable += 1;
             return;
         };
         let mut buffer = [0; ERROR_MAX];
         let Some(len) = self.build(batch, index, kind, source, &mut buffer) else { return };
         self.state.counters.originated += 1;
-        if !batch.transmit_copy(&buffer[..len], port, None, Verdict::Originate) {
+        if !batch.transmit_copy(&buffer[..len], exit, None, Verdict::Originate) {
             self.state.counters.count(Verdict::NoBuffer);
         }
     }
@@ -79,9 +78,9 @@ impl Answering<'_> {
         error::build(kind, plan.write(0, &mut self.state.segment_buffer)?, source, out)
     }
 
-    /// The port an error to the packet's sender leaves by, and the address it comes from: that
+    /// The way an error to the packet's sender takes, and the address it comes from: that
     /// port's, else the router's own.
-    fn way_back(&mut self, meta: &Meta) -> Option<(PortId, IpAddr)> {
+    fn way_back(&mut self, meta: &Meta) -> Option<(Exit, IpAddr)> {
         let group = self.fib.lookup(meta.src);
         let mut back = meta.flow;
         std::mem::swap(&mut back.src, &mut back.dst);
@@ -89,13 +88,13 @@ impl Answering<'_> {
         let flow = back.hash(self.snapshots.load().hash_seed);
         let selected = self.fib.select_by(group, |spread| self.state.hash(flow, spread));
         let Selected::Member { adjacency, .. } = selected else { return None };
-        let port = PortId(self.fib.port(adjacency)?);
         let snapshot = self.snapshots.load();
+        let port = snapshot.adjacency(adjacency)?.port;
         let entry = snapshot.port(port)?;
         let source = match meta.src {
             IpAddr::V4(_) => entry.address_v4.or(snapshot.address_v4).map(IpAddr::V4),
             IpAddr::V6(_) => entry.address_v6.or(snapshot.address_v6).map(IpAddr::V6),
         };
-        Some((port, source?))
+        Some((Exit { adjacency, port }, source?))
     }
 }

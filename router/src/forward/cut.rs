@@ -14,7 +14,7 @@ impl Step<'_> {
         let offload = batch.slot(index).offload;
         let segments = segments(batch, index);
         let (packet, mut room) = batch.packet_and_room(index);
-        let piece = Transmission::template(way.port, Some(way.path), Verdict::FragmentSent);
+        let piece = Transmission::template(way.exit, Some(way.path), Verdict::FragmentSent);
         let mut segment = std::mem::take(&mut self.state.segment_buffer);
         let cut = Segments::plan(packet, offload).map_err(|_| Verdict::BadFragment);
         let cut = cut

@@ -12,26 +12,33 @@
 //! ask for the ports anew.
 #![forbid(unsafe_code)]
 
+mod adjacency;
 mod admit;
 mod answer;
 mod cut;
+mod egress;
 mod limit;
+mod local;
+mod origin;
 mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use nearhop_fib::{AdjacencyId, Fib, Online, PathId, Selected};
+use nearhop_fib::{AdjacencyId, Online, PathId, Selected};
 
+pub use self::adjacency::{Adjacencies, Adjacency};
 use self::admit::Gate;
 use self::answer::Answering;
+pub use self::egress::{Egress, Outlets, PlainOutlets, Scratch, Trouble};
 pub use self::limit::TokenBucket;
-pub use self::snapshot::{Broadcasts, PortEntry, ProbePorts, Snapshot, Snapshots};
+pub use self::local::{Local, Locals};
+pub use self::origin::originate;
+pub use self::snapshot::{Broadcasts, PortEntry, Snapshot, Snapshots};
 pub use self::state::{Counters, FIRST_PACKETS_MAX, FirstPacket, PathCount, WorkerState};
-use crate::batch::Batch;
-use crate::ids::PortId;
+use crate::batch::{Batch, Exit};
 use crate::packet::error::ErrorKind;
-use crate::packet::{Fragment, Meta, decrement_ttl, protocol};
+use crate::packet::{Meta, decrement_ttl};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -67,7 +74,7 @@ pub fn forward_watched(
     done(Stage::LookUp);
     state.select_all(batch, fib);
     done(Stage::Select);
-    Step { fib, snapshot: snapshots.load(), state, now }.carry_out(batch);
+    Step { snapshot: snapshots.load(), state, now }.carry_out(batch);
     done(Stage::Send);
     Answering { fib, snapshots, state, now }.answer_all(batch);
     done(Stage::Answer);
@@ -88,35 +95,6 @@ pub enum Stage {
     Answer,
 }
 
-/// Sends `packet`, made by the router itself, where the FIB says; a copy is put in `batch`. The
-/// host stack's way out.
-pub fn originate(
-    packet: &[u8],
-    batch: &mut Batch,
-    fib: &Fib,
-    snapshots: &mut Snapshots,
-    state: &mut WorkerState,
-) {
-    state.counters.originated += 1;
-    let Ok(meta) = Meta::parse(packet) else {
-        state.counters.count(Verdict::Truncated);
-        return;
-    };
-    let group = fib.lookup(meta.dst);
-    let flow = meta.flow.hash(snapshots.load().hash_seed);
-    let verdict = match fib.select_by(group, |spread| state.hash(flow, spread)) {
-        Selected::Member { path, adjacency } => match fib.port(adjacency).map(PortId) {
-            Some(port) if batch.transmit_copy(packet, port, Some(path), Verdict::Originate) => {
-                return;
-            }
-            Some(_) => Verdict::NoBuffer,
-            None => Verdict::NoPort,
-        },
-        other => refusal(other).0,
-    };
-    state.counters.count(verdict);
-}
-
 /// How many packets packet `index` stands for. Everything is counted in these.
 #[inline]
 fn segments(batch: &Batch, index: usize) -> u64 {
@@ -125,7 +103,6 @@ fn segments(batch: &Batch, index: usize) -> u64 {
 
 /// What one batch's decisions are made with.
 struct Step<'a> {
-    fib: &'a Fib,
     /// Loaded after all groups were read.
     snapshot: &'a Snapshot,
     state: &'a mut WorkerState,
@@ -136,7 +113,7 @@ struct Step<'a> {
 #[derive(Clone, Copy)]
 struct Way {
     path: PathId,
-    port: PortId,
+    exit: Exit,
     mtu: u16,
 }
 
@@ -157,8 +134,8 @@ impl Step<'_> {
     #[inline(never)]
     fn keep(&mut self, batch: &mut Batch, index: usize, selected: Selected) {
         if selected == Selected::Local {
-            let verdict = self.local_verdict(batch, index);
-            return batch.punt(index, verdict);
+            let lane = self.snapshot.locals.lane(batch.packet(index).1);
+            return batch.punt(index, lane);
         }
         let (verdict, error) = refusal(selected);
         self.drop(batch, index, verdict, error);
@@ -173,15 +150,14 @@ impl Step<'_> {
     /// Checks TTL and MTU, rewrites the packet, and queues it.
     #[inline]
     fn send(&mut self, batch: &mut Batch, index: usize, path: PathId, adjacency: AdjacencyId) {
-        let port = self.fib.port(adjacency).map(PortId);
-        let entry = port.and_then(|port| Some((port, self.snapshot.port(port)?.mtu)));
-        let Some((port, mtu)) = entry else { return self.lose(batch, index) };
+        let Some(way) = self.snapshot.adjacency(adjacency) else { return self.lose(batch, index) };
+        let (exit, mtu) = (Exit { adjacency, port: way.port }, way.mtu);
         // Of a superframe, its segments have to fit.
         if batch.slot(index).shape.segment_len > u32::from(mtu) {
-            return self.send_too_big(batch, index, Way { path, port, mtu });
+            return self.send_too_big(batch, index, Way { path, exit, mtu });
         }
         if self.rewrite(batch, index, path) {
-            batch.transmit(index, port, Some(path), Verdict::Forward);
+            batch.transmit(index, exit, Some(path), Verdict::Forward);
         }
     }
 
@@ -217,25 +193,6 @@ impl Step<'_> {
         true
     }
 
-    /// Which of the router's own parts a packet to it is for. ICMP that is not a request, and UDP to
-    /// the prober's ports, is the prober's; so is an error about what the prober sent. Fragments are
-    /// the host stack's: it puts them together, and a probe is never one.
-    fn local_verdict(&mut self, batch: &Batch, index: usize) -> Verdict {
-        let packet = batch.packet(index).1;
-        let Some(meta) = Meta::parse(packet).ok().filter(|meta| meta.fragment == Fragment::Whole)
-        else {
-            return Verdict::Local;
-        };
-        let probes = self.snapshot.probe_ports;
-        let is_icmp = matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6);
-        let is_request = matches!(packet.get(meta.header_len), Some(&ECHO_V4 | &ECHO_V6));
-        match meta.flow.protocol {
-            protocol::UDP if probes.has(meta.flow.dst_port) => Verdict::ProbeAnswer,
-            protocol::ICMP | protocol::ICMPV6 if is_icmp && !is_request => Verdict::ProbeAnswer,
-            _ => Verdict::Local,
-        }
-    }
-
     /// Counts a packet that ends here; where that is called for, its sender is to be told.
     #[cold]
     fn drop(&mut self, batch: &Batch, index: usize, verdict: Verdict, error: Option<ErrorKind>) {
@@ -261,9 +218,3 @@ fn refusal(selected: Selected) -> (Verdict, Option<ErrorKind>) {
         Selected::Local | Selected::Member { .. } => (Verdict::Local, None),
     }
 }
-
-/// ICMP echo request (RFC 792).
-const ECHO_V4: u8 = 8;
-
-/// ICMPv6 echo request (RFC 4443 section 4.1).
-const ECHO_V6: u8 = 128;

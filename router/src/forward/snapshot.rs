@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
+use nearhop_fib::AdjacencyId;
+
+use super::adjacency::{Adjacencies, Adjacency};
+use super::local::Locals;
 
 use crate::ids::PortId;
 use crate::policy::{Martians, ReversePath};
@@ -18,6 +22,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// By [`PortId`]; `None` where a port was removed.
     pub ports: Vec<Option<PortEntry>>,
+    /// Ways out.
+    pub adjacencies: Adjacencies,
     /// Which addresses are refused.
     pub martians: Martians,
     /// Seed of the flow hash.
@@ -28,8 +34,8 @@ pub struct Snapshot {
     pub address_v6: Option<Ipv6Addr>,
     /// The broadcast addresses of connected networks.
     pub directed_broadcasts: Broadcasts,
-    /// UDP ports that belong to the prober.
-    pub probe_ports: ProbePorts,
+    /// Where packets to the router go.
+    pub locals: Locals,
     /// How long a worker that has nothing to do looks again before it sleeps.
     pub busy_poll: Duration,
 }
@@ -41,8 +47,8 @@ pub struct PortEntry {
     pub name: String,
     /// Where packets come from and go.
     pub device: Arc<dyn Port>,
-    /// Bytes of the largest IP packet it takes.
-    pub mtu: u16,
+    /// Its own adjacency, by which packets leave that are for no neighbour.
+    pub adjacency: AdjacencyId,
     /// Its first IPv4 address.
     pub address_v4: Option<Ipv4Addr>,
     /// Its first IPv6 address that is not link-local.
@@ -53,6 +59,8 @@ pub struct PortEntry {
     pub engine: EngineChoice,
     /// Small packets of a flow leave in superframes.
     pub join: bool,
+    /// Some of its adjacencies put something in front.
+    pub has_link_headers: bool,
 }
 
 /// Broadcast addresses of networks (RFC 922).
@@ -91,28 +99,22 @@ impl FromIterator<Ipv4Addr> for Broadcasts {
     }
 }
 
-/// A range of UDP ports, ends included.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ProbePorts {
-    /// The first.
-    pub first: u16,
-    /// The last.
-    pub last: u16,
-}
-
-impl ProbePorts {
-    /// Whether `port` is one of them.
-    #[inline]
-    pub fn has(self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-}
-
 impl Snapshot {
     /// The port with this id.
     #[inline]
     pub fn port(&self, id: PortId) -> Option<&PortEntry> {
         self.ports.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// The adjacency with this id.
+    #[inline]
+    pub fn adjacency(&self, id: AdjacencyId) -> Option<&Adjacency> {
+        self.adjacencies.get(id)
+    }
+
+    /// The adjacency of a port's own; one that leads nowhere if there is no such port.
+    pub fn adjacency_of(&self, port: PortId) -> AdjacencyId {
+        self.port(port).map_or(AdjacencyId(u32::MAX), |port| port.adjacency)
     }
 
     /// Every port and its id.

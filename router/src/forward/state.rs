@@ -30,6 +30,8 @@ pub struct WorkerState {
     pub(super) fragment_buffer: Box<[u8]>,
     /// One segment of a superframe.
     pub(super) segment_buffer: Box<[u8]>,
+    /// Packets that got an IP identification.
+    identified: u64,
     changes: Arc<AtomicU64>,
     change_seen: u64,
     /// A bit for each path id that there are counters for.
@@ -80,10 +82,17 @@ impl WorkerState {
             spreader: Spreader { count: 0, salt: index as u64 },
             fragment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
             segment_buffer: vec![0; PACKET_MAX].into_boxed_slice(),
+            identified: 0,
             changes,
             change_seen: u64::MAX,
             paths_seen: Vec::new(),
         }
+    }
+
+    /// An IP identification that nobody guesses who does not know `seed` (RFC 7739).
+    pub(super) fn next_id(&mut self, seed: u64) -> u32 {
+        self.identified += 1;
+        FlowHash::of_packet(self.identified, seed ^ self.spreader.salt).site as u32
     }
 
     /// Chooses a member for each packet that was admitted.

@@ -13,8 +13,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod origin;
 mod superframes;
 use crate::batch::BURST;
+use crate::ids::PortId;
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::offload::Offload;
 use crate::policy::{Martians, ReversePath};
@@ -59,6 +61,8 @@ impl Rig {
             legs,
             now: Nanos(10_000_000_000),
         };
+        let ids: Vec<u32> = rig.legs.iter().map(|(_, adjacency)| adjacency.0).collect();
+        assert_eq!(ids, [0, 1, 2], "as the snapshot has them");
         rig.route("10.0.0.0/24", &[0]).route("fd00::/64", &[0]);
         rig.route("198.51.100.53/32", &[1, 2]).route("2001:db8:53::53/128", &[1, 2]);
         rig.group("10.0.0.1/32", &Group::Local);
@@ -121,10 +125,13 @@ impl Rig {
         }
         for (punt, _, _) in self.batch.punts() {
             let segments = segments(&self.batch, punt.index);
-            self.state.counters.count_all(punt.verdict, segments);
+            self.state.counters.count_all(punt.lane.verdict(), segments);
         }
         self.assert_balance();
-        self.batch.transmissions().map(|(t, bytes)| (t.port.0, t.verdict, bytes.to_vec())).collect()
+        self.batch
+            .transmissions()
+            .map(|(t, bytes)| (t.exit.port.0, t.verdict, bytes.to_vec()))
+            .collect()
     }
 
     fn assert_balance(&self) {
@@ -139,31 +146,34 @@ impl Rig {
 }
 
 fn snapshot() -> Snapshot {
-    let entry = |name: &str, v4: [u8; 4], v6: &str, mtu| {
+    let entry = |name: &str, v4: [u8; 4], v6: &str, port| {
         Some(PortEntry {
             name: name.into(),
             device: MemoryPort::pair(1).0,
-            mtu,
+            adjacency: AdjacencyId(port),
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
             reverse_path: ReversePath::Off,
             engine: EngineChoice::Auto,
             join: true,
+            has_link_headers: false,
         })
     };
+    let plain = |(id, mtu)| (AdjacencyId(id), Adjacency::plain(PortId(id as u16), mtu));
     Snapshot {
         generation: 1,
         ports: vec![
-            entry("client", [10, 0, 0, 1], "fd00::1", 1500),
-            entry("ams", [10, 1, 0, 1], "fd00:1::1", 1400),
-            entry("fra", [10, 2, 0, 1], "fd00:2::1", 1400),
+            entry("client", [10, 0, 0, 1], "fd00::1", 0),
+            entry("ams", [10, 1, 0, 1], "fd00:1::1", 1),
+            entry("fra", [10, 2, 0, 1], "fd00:2::1", 2),
         ],
+        adjacencies: [(0, 1500), (1, 1400), (2, 1400)].map(plain).into_iter().collect(),
         martians: Martians::Default,
         hash_seed: 7,
         address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         address_v6: None,
         directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
-        probe_ports: ProbePorts { first: 49_152, last: 65_535 },
+        locals: Locals::of_checks(49_152..=65_535),
         busy_poll: std::time::Duration::ZERO,
     }
 }
@@ -303,7 +313,8 @@ fn packets_larger_than_the_way_out_are_told_its_mtu_or_cut() {
 #[test]
 fn a_batch_of_giants_is_cut_as_far_as_buffers_reach_and_no_datagram_half() {
     let mut rig = Rig::new();
-    rig.with_snapshot(|snapshot| snapshot.ports[1].as_mut().unwrap().mtu = 68);
+    let small = Adjacency::plain(PortId(1), 68);
+    rig.with_snapshot(|snapshot| snapshot.adjacencies.set(AdjacencyId(1), Some(small)));
     let giant = may_fragment(udp(CLIENT, SERVICE, 60_000));
     let sent = rig.run(0, &vec![giant.clone(); 8]);
     let each = 60_008_usize.div_ceil(48);
@@ -350,7 +361,8 @@ fn what_is_for_the_router_is_punted_to_the_part_it_is_for() {
         udp_ttl(CLIENT6, "[fd00::1]:179", 4, 1),
     ];
     assert!(rig.run(0, &packets).is_empty());
-    let punts: Vec<_> = rig.batch.punts().map(|(punt, port, _)| (punt.verdict, port.0)).collect();
+    let punts: Vec<_> =
+        rig.batch.punts().map(|(punt, port, _)| (punt.lane.verdict(), port.0)).collect();
     let (host, prober) = ((Verdict::Local, 0), (Verdict::ProbeAnswer, 0));
     assert_eq!(punts, [host, prober, host, prober, host]);
 }
@@ -417,9 +429,12 @@ fn the_first_packet_after_a_change_is_noted_once_for_each_path() {
 }
 
 #[test]
-fn an_adjacency_whose_port_is_gone_is_a_counted_drop() {
+fn an_adjacency_that_went_with_its_port_is_a_counted_drop() {
     let mut rig = Rig::new();
-    rig.with_snapshot(|snapshot| snapshot.ports[1] = None);
+    rig.with_snapshot(|snapshot| {
+        snapshot.ports[1] = None;
+        snapshot.adjacencies.set(AdjacencyId(1), None);
+    });
     assert!(rig.run(0, &[udp(CLIENT, SERVICE, 5)]).is_empty());
     assert_eq!(rig.of(Verdict::NoPort), 1);
 }
@@ -437,16 +452,17 @@ fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
             return;
         }
         let mut newer = (**published.load()).clone();
-        newer.ports.push(newer.ports[1].clone());
-        published.store(Arc::new(newer));
         let adjacency = writer.add_adjacency(3, 3).unwrap();
+        newer.ports.push(newer.ports[1].clone());
+        newer.adjacencies.set(adjacency, Some(Adjacency::plain(PortId(3), 1400)));
+        published.store(Arc::new(newer));
         let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
         let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
         let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
         let group = Group::Forward { members, when_dead, spread };
         writer.replace_group(found, &group).unwrap();
     });
-    batch.transmissions().map(|(sent, _)| sent.port.0).collect()
+    batch.transmissions().map(|(sent, _)| sent.exit.port.0).collect()
 }
 
 #[test]

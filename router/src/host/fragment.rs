@@ -1,4 +1,4 @@
-//! Fragments: datagrams to the router put together again, large ones of its own cut.
+//! Fragments: datagrams to the router put together again.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smoltcp::wire::Ipv4Packet;
 
-use super::header::{FRAGMENT_HEADER, Fragment, Header, IPV6_FRAGMENT, IPV6_HEADER};
+use super::header::{Fragment, Header, IPV6_HEADER};
 use crate::batch::PACKET_MAX;
 use crate::ids::PortId;
 use crate::time::Nanos;
@@ -155,58 +155,6 @@ impl Datagram {
     }
 }
 
-/// Cuts a packet of the router's own into fragments of at most `mtu` bytes, which get this id; a
-/// packet that fits stays whole.
-pub(super) fn split(packet: Vec<u8>, mtu: usize, id: u32) -> Vec<Vec<u8>> {
-    if packet.len() <= mtu {
-        return vec![packet];
-    }
-    let is_ipv4 = packet[0] >> 4 == 4;
-    let header_len = if is_ipv4 { usize::from(packet[0] & 0xf) * 4 } else { IPV6_HEADER };
-    let (header, payload) = packet.split_at(header_len);
-    let room = if is_ipv4 { mtu - header_len } else { mtu - header_len - FRAGMENT_HEADER };
-    let step = room / 8 * 8;
-    let chunks = payload.chunks(step).enumerate();
-    chunks
-        .map(|(index, chunk)| {
-            let offset = index * step;
-            let more = offset + chunk.len() < payload.len();
-            let fragment = Fragment { id, offset, more };
-            if is_ipv4 {
-                v4_piece(header, chunk, fragment)
-            } else {
-                v6_piece(header, chunk, fragment)
-            }
-        })
-        .collect()
-}
-
-fn v4_piece(header: &[u8], chunk: &[u8], fragment: Fragment) -> Vec<u8> {
-    let mut packet = [header, chunk].concat();
-    let len = packet.len() as u16;
-    let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
-    ip.set_total_len(len);
-    ip.clear_flags();
-    ip.set_ident(fragment.id as u16);
-    ip.set_more_frags(fragment.more);
-    ip.set_frag_offset(fragment.offset as u16);
-    ip.fill_checksum();
-    packet
-}
-
-fn v6_piece(header: &[u8], chunk: &[u8], fragment: Fragment) -> Vec<u8> {
-    let place = fragment.offset as u16 | u16::from(fragment.more);
-    let mut packet = header.to_vec();
-    packet.extend_from_slice(&[header[6], 0]);
-    packet.extend_from_slice(&place.to_be_bytes());
-    packet.extend_from_slice(&fragment.id.to_be_bytes());
-    packet.extend_from_slice(chunk);
-    packet[6] = IPV6_FRAGMENT;
-    let len = (packet.len() - IPV6_HEADER) as u16;
-    packet[4..6].copy_from_slice(&len.to_be_bytes());
-    packet
-}
-
 /// Datagrams put together at a time: at most 4 MiB.
 pub const DATAGRAMS_MAX: usize = 64;
 
@@ -240,6 +188,14 @@ mod tests {
         packet
     }
 
+    fn split(packet: &[u8], mtu: usize, id: u32) -> Vec<Vec<u8>> {
+        let mut pieces = Vec::new();
+        let mut buffer = vec![0; mtu];
+        let emit = |piece: &[u8]| pieces.push(piece.to_vec());
+        crate::packet::origin::split(packet, mtu, id, &mut buffer, emit).unwrap();
+        pieces
+    }
+
     fn add(to: &mut Reassembler, now: Nanos, port: u16, packet: &[u8]) -> Option<Vec<u8>> {
         let header = Header::parse(packet).unwrap();
         to.add(now, PortId(port), packet, &header, header.fragment.unwrap())
@@ -254,7 +210,7 @@ mod tests {
             order in proptest::collection::vec(any::<u16>(), 0..20),
         ) {
             let whole = packet(ipv4, len);
-            let mut pieces = split(whole.clone(), mtu, 0x77);
+            let mut pieces = split(&whole, mtu, 0x77);
             for piece in &pieces {
                 prop_assert!(piece.len() <= mtu);
                 prop_assert!(Header::parse(piece).unwrap().fragment.is_some());
@@ -277,8 +233,8 @@ mod tests {
     #[test]
     fn overlapping_fragments_end_the_datagram() {
         for ipv4 in [true, false] {
-            let pieces = split(packet(ipv4, 3_000), 1_280, 5);
-            let shifted = &split(packet(ipv4, 3_000), 1_000, 5)[1];
+            let pieces = split(&packet(ipv4, 3_000), 1_280, 5);
+            let shifted = &split(&packet(ipv4, 3_000), 1_000, 5)[1];
             let mut reassembler = Reassembler::default();
             add(&mut reassembler, Nanos::ZERO, 1, &pieces[0]);
             assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, shifted), None);
@@ -296,7 +252,7 @@ mod tests {
                 &mut reassembler,
                 Nanos(u64::from(id)),
                 1,
-                &split(packet(false, 3_000), 1_280, id)[0],
+                &split(&packet(false, 3_000), 1_280, id)[0],
             );
         }
         assert_eq!(reassembler.datagrams.len(), DATAGRAMS_MAX);

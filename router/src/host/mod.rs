@@ -64,8 +64,9 @@ pub struct Host {
 pub struct HostConfig {
     /// The router's own addresses, any number.
     pub addresses: Vec<IpAddr>,
-    /// Bytes of the largest packet it sends, and what its TCP segment size follows from: the
-    /// smallest MTU of the router's ports, at least 1,280 (smaller is taken as that).
+    /// Bytes of the largest packet it sends, and what its TCP segment size follows from, at least
+    /// 1,280 (smaller is taken as that). What leaves by a way with less room is fitted to that
+    /// there ([`crate::forward::originate`]).
     pub mtu: u16,
     /// Initial sequence numbers, source ports and identifiers follow from it: take it from the
     /// operating system's random source.
@@ -249,9 +250,7 @@ impl Host {
             return;
         }
         self.stats.echo_replies += 1;
-        for packet in fragment::split(reply, self.mtu, self.next_id) {
-            self.queues.send(Outgoing { packet, pin: None });
-        }
+        self.queues.send(Outgoing { packet: reply, pin: None });
     }
 }
 

@@ -12,6 +12,7 @@
 //! * [`martian`]: addresses that are never forwarded.
 //! * [`error`]: ICMP and ICMPv6 errors, and when they may be sent; [`fragment`]: IPv4 fragments.
 //! * [`offload`]: checksums left out, superframes, and how they are made and taken apart.
+//! * [`origin`]: what is done to the router's own packets: fragments, TCP's segment size.
 //! * [`build`]: probes; [`quote`]: which probe an ICMP error speaks of.
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod ipv6;
 pub mod martian;
 mod meta;
 pub mod offload;
+pub mod origin;
 mod plain;
 pub mod quote;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! [`Port`] is what all threads share, and moves one packet in one system call. A worker has a
 //! [`Queue`] on every port: that, or an engine that moves many at once.
 
+pub mod counters;
 pub mod gone;
 pub mod memory;
 pub mod news;

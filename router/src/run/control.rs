@@ -29,8 +29,9 @@ use crate::forward::PathCount;
 use crate::heartbeat::{HeartbeatReport, Order};
 use crate::ids::PortId;
 use crate::kernel::netns::Place;
+use crate::port::counters::PortCounters;
 use crate::time::Nanos;
-use crate::worker::{PortCounters, WorkerReport};
+use crate::worker::WorkerReport;
 
 /// Runs the router until it is told to end.
 pub(super) async fn run(
@@ -174,7 +175,7 @@ impl Control {
             self.daemon.control.handle_engine(Nanos::now(), &news);
         }
         for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
-            self.hosting.handle_packet(&packet);
+            self.hosting.handle_packet(packet);
         }
         let Daemon { monitor_events, first_packets, host_packets, engine_news, wake, .. } =
             &self.daemon;

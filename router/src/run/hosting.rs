@@ -13,15 +13,17 @@ use super::RunError;
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::control::monitor::LegSpec;
-use crate::forward::{Counters, Snapshot, Snapshots, WorkerState, originate};
+use crate::forward::{
+    Counters, Egress, PlainOutlets, Scratch, Snapshot, Snapshots, WorkerState, originate,
+};
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
 use crate::ids::PortId;
+use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
 use crate::probe::{CheckEvent, CheckId};
 use crate::time::Nanos;
-use crate::verdict::Verdict;
-use crate::worker::{LanePacket, drop_verdict};
+use crate::worker::LanePacket;
 
 /// Host stack, TCP checks and their way out.
 pub(super) struct Hosting {
@@ -32,6 +34,8 @@ pub(super) struct Hosting {
     snapshots: Snapshots,
     batch: Batch,
     state: WorkerState,
+    scratch: Scratch,
+    outlets: PlainOutlets,
 }
 
 impl Hosting {
@@ -42,7 +46,7 @@ impl Hosting {
         seed: u64,
         now: Nanos,
     ) -> Result<Self, RunError> {
-        let config = HostConfig { addresses: Vec::new(), mtu: MTU_MIN, seed };
+        let config = HostConfig { addresses: Vec::new(), mtu: MTU_MAX, seed };
         Ok(Self {
             host: Host::new(now, config),
             checker: TcpChecker::new(),
@@ -51,6 +55,8 @@ impl Hosting {
             snapshots: Snapshots::new(snapshot),
             batch: Batch::new(),
             state: WorkerState::new(usize::MAX, 1, changes),
+            scratch: Scratch::default(),
+            outlets: PlainOutlets::default(),
         })
     }
 
@@ -93,11 +99,16 @@ impl Hosting {
         self.checker.set_carrier(now, &mut self.host, port, up);
     }
 
-    pub(super) fn handle_packet(&mut self, packet: &LanePacket) {
+    /// A packet to the router. Its TCP asks for no larger segments than the way back has room for.
+    pub(super) fn handle_packet(&mut self, mut packet: LanePacket) {
+        let snapshot = self.snapshots.load();
+        if let Some(way) = snapshot.adjacency(snapshot.adjacency_of(packet.port)) {
+            clamp_mss(&mut packet.bytes, usize::from(way.mtu));
+        }
         self.host.handle_packet(packet.received, packet.port, &packet.bytes);
     }
 
-    /// Runs stack and checks and sends what they say; gives back the checks' verdicts.
+    /// Runs stack and checks and sends what they say; returns the checks' verdicts.
     pub(super) fn poll(&mut self, now: Nanos) -> Vec<(PathId, usize, CheckEvent)> {
         self.host.poll(now);
         self.checker.poll(now, &mut self.host);
@@ -125,36 +136,28 @@ impl Hosting {
     fn send(&mut self) {
         // Also with nothing to send: an old snapshot keeps the devices of removed ports open.
         self.snapshots.load();
+        self.outlets.release();
         let online = self.reader.online();
-        while let Some(outgoing) = self.host.poll_transmit() {
+        while let Some(mut outgoing) = self.host.poll_transmit() {
             self.batch.clear();
-            match outgoing.pin {
-                Some(port) => {
-                    self.state.counters.originated += 1;
-                    if !self.batch.transmit_copy(&outgoing.packet, port, None, Verdict::Originate) {
-                        self.state.counters.count(Verdict::NoBuffer);
-                    }
-                }
-                None => originate(
-                    &outgoing.packet,
-                    &mut self.batch,
-                    &online,
-                    &mut self.snapshots,
-                    &mut self.state,
-                ),
-            }
+            let pin = outgoing.pin.map(|port| self.snapshots.load().adjacency_of(port));
+            originate(
+                &mut outgoing.packet,
+                pin,
+                &mut self.batch,
+                &online,
+                &mut self.snapshots,
+                &mut self.state,
+            );
             let snapshot = self.snapshots.load();
-            for (transmission, bytes) in self.batch.transmissions() {
-                let sent = snapshot.port(transmission.port).map(|port| port.device.tx(0, bytes));
-                self.state.counters.count(match sent {
-                    Some(Ok(())) => transmission.verdict,
-                    Some(Err(error)) => drop_verdict(&error),
-                    None => Verdict::NoPort,
-                });
-            }
+            let (counters, scratch) = (&mut self.state.counters, &mut self.scratch);
+            Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
         }
+        // The workers, which read these ports, report the same.
+        self.scratch.trouble.clear();
+        self.outlets.release();
     }
 }
 
-/// The smallest MTU that both families may have: what the stack sends fits any port.
-const MTU_MIN: u16 = 1280;
+/// The stack may make packets as large as there are: each is fitted to the way out it takes.
+const MTU_MAX: u16 = u16::MAX;

@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::{Options, PathId};
 
 use super::plane::{Plane, Punts};
+use crate::batch::LocalLane;
 use crate::config::Config;
 use crate::control::monitor::{LegSpec, Monitor};
 use crate::control::{Control, Orders, ReloadError};
@@ -20,12 +21,12 @@ use crate::forward::Counters;
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
 use crate::ids::PortId;
+use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
 use crate::port::Port;
 use crate::port::memory::{LinkState, MemoryPort};
 use crate::probe::{AddError, CheckId};
 use crate::time::Nanos;
-use crate::verdict::Verdict;
 
 /// A router without threads, sockets and clock: forwarding, monitor, core and host stack over ports
 /// in memory. Deterministic: the same calls give the same packets and events.
@@ -80,7 +81,7 @@ impl Node {
         let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
         let reader = handle.reader().expect("one reader was allowed, and none exists");
-        let host = HostConfig { addresses: own_addresses(&config), mtu: mtu(&config), seed };
+        let host = HostConfig { addresses: own_addresses(&config), mtu: u16::MAX, seed };
         let mut node = Self {
             name: config.router.name.clone(),
             monitor: Monitor::new(handle.clone(), Arc::clone(&changes), seed),
@@ -319,23 +320,30 @@ impl Node {
 
     /// Hands out what came for the router itself.
     fn take_in(&mut self, now: Nanos) {
-        for (verdict, port, packet) in std::mem::take(&mut self.punts) {
-            if verdict == Verdict::ProbeAnswer {
+        for (lane, port, packet) in std::mem::take(&mut self.punts) {
+            if lane == LocalLane::Checks {
                 // An error about a connection is of no concern to the prober.
                 if !self.monitor.handle_packet(now, port, &packet) {
-                    self.host.handle_packet(now, port, &packet);
+                    self.handle_host_packet(now, port, packet);
                 }
             } else {
-                self.host.handle_packet(now, port, &packet);
+                self.handle_host_packet(now, port, packet);
             }
         }
+    }
+
+    fn handle_host_packet(&mut self, now: Nanos, port: PortId, mut packet: Vec<u8>) {
+        if let Some(mtu) = self.plane.mtu_of(port) {
+            clamp_mss(&mut packet, mtu);
+        }
+        self.host.handle_packet(now, port, &packet);
     }
 
     fn poll_host(&mut self, now: Nanos) {
         self.tcp.poll(now, &mut self.host);
         self.take_tcp_verdicts();
-        while let Some(out) = self.host.poll_transmit() {
-            self.plane.originate(&out.packet, out.pin);
+        while let Some(mut out) = self.host.poll_transmit() {
+            self.plane.originate(&mut out.packet, out.pin);
         }
     }
 
@@ -374,10 +382,6 @@ impl Node {
 fn own_addresses(config: &Config) -> Vec<IpAddr> {
     let ports = config.ports.iter().flat_map(|port| &port.addresses);
     ports.chain(&config.router.addresses).map(IpNetwork::ip).collect()
-}
-
-fn mtu(config: &Config) -> u16 {
-    config.ports.iter().map(|port| port.mtu).min().unwrap_or(1500)
 }
 
 /// Packets that a port holds each way until the network takes them.

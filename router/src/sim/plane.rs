@@ -7,12 +7,14 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use nearhop_fib::Reader;
 
-use crate::batch::Batch;
-use crate::forward::{Counters, FirstPacket, Snapshot, Snapshots, WorkerState, forward, originate};
+use crate::batch::{Batch, Exit, LocalLane};
+use crate::forward::{
+    Counters, Egress, FirstPacket, PlainOutlets, Scratch, Snapshot, Snapshots, WorkerState,
+    forward, originate,
+};
 use crate::ids::PortId;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
-use crate::worker::drop_verdict;
 
 /// The one worker of a simulated router.
 pub(super) struct Plane {
@@ -20,10 +22,12 @@ pub(super) struct Plane {
     snapshots: Snapshots,
     state: WorkerState,
     batch: Batch,
+    scratch: Scratch,
+    outlets: PlainOutlets,
 }
 
-/// Packets for the router itself: verdict, port, bytes.
-pub(super) type Punts = Vec<(Verdict, PortId, Vec<u8>)>;
+/// Packets for the router itself: for whom, port, bytes.
+pub(super) type Punts = Vec<(LocalLane, PortId, Vec<u8>)>;
 
 impl Plane {
     pub(super) fn new(
@@ -32,7 +36,14 @@ impl Plane {
         changes: Arc<AtomicU64>,
     ) -> Self {
         let state = WorkerState::new(0, 1, changes);
-        Self { reader, snapshots: Snapshots::new(snapshots), state, batch: Batch::new() }
+        Self {
+            reader,
+            snapshots: Snapshots::new(snapshots),
+            state,
+            batch: Batch::new(),
+            scratch: Scratch::default(),
+            outlets: PlainOutlets::default(),
+        }
     }
 
     /// Reads a batch of every port and forwards it; `false` if nothing came.
@@ -45,27 +56,31 @@ impl Plane {
         any
     }
 
-    /// Sends a packet of the host stack: out of the port it is pinned to, else where the FIB says.
-    pub(super) fn originate(&mut self, packet: &[u8], pin: Option<PortId>) {
+    /// Sends a packet of the host stack: by the port it is pinned to, else where the FIB says.
+    pub(super) fn originate(&mut self, packet: &mut [u8], pin: Option<PortId>) {
         self.batch.clear();
-        let Self { reader, snapshots, state, batch } = self;
-        match pin {
-            None => originate(packet, batch, &reader.online(), snapshots, state),
-            Some(port) => {
-                state.counters.originated += 1;
-                if !batch.transmit_copy(packet, port, None, Verdict::Originate) {
-                    state.counters.count(Verdict::NoBuffer);
-                }
-            }
-        }
+        let Self { reader, snapshots, state, batch, .. } = self;
+        let pin = pin.map(|port| snapshots.load().adjacency_of(port));
+        originate(packet, pin, batch, &reader.online(), snapshots, state);
         self.send();
     }
 
     /// Sends a packet of the prober: past the FIB, and past the worker's counters, as the
     /// heartbeat thread does. `false` if the device did not take it.
     pub(super) fn send_probe(&mut self, port: PortId, packet: &[u8]) -> bool {
-        let entry = self.snapshots.load().port(port);
-        entry.is_some_and(|entry| entry.device.tx(0, packet).is_ok())
+        self.batch.clear();
+        let adjacency = self.snapshots.load().adjacency_of(port);
+        let exit = Exit { adjacency, port };
+        let taken = self.batch.transmit_copy(packet, exit, None, Verdict::Originate);
+        let mut counters = Counters::default();
+        self.send_counting(&mut counters);
+        taken && counters.of(Verdict::Originate) == 1
+    }
+
+    /// Bytes of the largest packet that leaves by a port.
+    pub(super) fn mtu_of(&mut self, port: PortId) -> Option<usize> {
+        let snapshot = self.snapshots.load();
+        Some(usize::from(snapshot.adjacency(snapshot.adjacency_of(port))?.mtu))
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -77,7 +92,7 @@ impl Plane {
     }
 
     fn run_port(&mut self, now: Nanos, port: PortId, punts: &mut Punts) -> bool {
-        let Self { reader, snapshots, state, batch } = self;
+        let Self { reader, snapshots, state, batch, .. } = self;
         let Some(entry) = snapshots.load().port(port) else { return false };
         batch.clear();
         batch.from_port(port);
@@ -88,23 +103,24 @@ impl Plane {
         state.counters.batches += 1;
         forward(batch, &reader.online(), snapshots, state, now);
         for (punt, port, bytes) in batch.punts() {
-            state.counters.count(punt.verdict);
-            punts.push((punt.verdict, port, bytes.to_vec()));
+            state.counters.count(punt.lane.verdict());
+            punts.push((punt.lane, port, bytes.to_vec()));
         }
         self.send();
         true
     }
 
     fn send(&mut self) {
+        let mut counters = std::mem::take(&mut self.state.counters);
+        self.send_counting(&mut counters);
+        self.state.counters = counters;
+    }
+
+    fn send_counting(&mut self, counters: &mut Counters) {
         let snapshot = self.snapshots.load();
-        for (transmission, bytes) in self.batch.transmissions() {
-            let sent = snapshot.port(transmission.port).map(|port| port.device.tx(0, bytes));
-            let verdict = match sent {
-                None => Verdict::NoPort,
-                Some(Ok(())) => transmission.verdict,
-                Some(Err(error)) => drop_verdict(&error),
-            };
-            self.state.counters.count(verdict);
-        }
+        let scratch = &mut self.scratch;
+        Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
+        // News of a port comes from its wire, as from a kernel.
+        self.scratch.trouble.clear();
     }
 }

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::counters::PortCounters;
 use super::lanes::{LanePacket, Lanes};
 use super::poller::Poller;
 use crate::batch::Batch;
-use crate::forward::{PortEntry, Snapshots, WorkerState};
+use crate::forward::{Egress, Outlets, PortEntry, Scratch, Snapshots, WorkerState};
 use crate::ids::PortId;
 use crate::packet::offload::segment::Segments;
-use crate::port::PortError;
-use crate::port::news::EngineNews;
-use crate::port::queue::{PlainQueue, Sent, send_all};
+use crate::port::counters::PortCounters;
+use crate::port::news::{EngineNews, PortTrouble};
+use crate::port::queue::PlainQueue;
+use crate::port::{PortError, Queue};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -23,9 +23,7 @@ pub(super) struct Shell<'a> {
     pub(super) lanes: &'a mut Lanes,
     pub(super) ports: &'a mut BTreeMap<PortId, PortCounters>,
     pub(super) poller: &'a mut Poller,
-    pub(super) segment: &'a mut [u8],
-    /// The ports that a batch leaves by.
-    pub(super) ways: &'a mut Vec<PortId>,
+    pub(super) scratch: &'a mut Scratch,
 }
 
 impl Shell<'_> {
@@ -48,8 +46,11 @@ impl Shell<'_> {
                 false
             }
             Err(error) => {
-                self.lanes.report_trouble(id, &error);
-                if matches!(error, PortError::Gone) {
+                let gone = matches!(error, PortError::Gone);
+                if gone || matches!(error, PortError::Down) {
+                    self.lanes.report_trouble(PortTrouble { port: id, gone });
+                }
+                if gone {
                     // Its descriptor would be ready for ever.
                     self.poller.forget(id);
                 }
@@ -81,68 +82,30 @@ impl Shell<'_> {
         state: &mut WorkerState,
     ) {
         let snapshot = snapshots.load();
-        let mut ways = std::mem::take(self.ways);
-        batch.ways_out(&mut ways);
-        for &id in &ways {
-            match snapshot.port(id) {
-                Some(port) => self.send_by(id, port, batch, state),
-                None => {
-                    for (_, frame) in batch.frames(id) {
-                        state.counters.count_all(Verdict::NoPort, frame.segments());
-                    }
-                }
-            }
+        let Self { worker, ports, poller, scratch, .. } = self;
+        let mut own = OwnQueues { worker: *worker, ports, poller, other: None };
+        Egress { snapshot, counters: &mut state.counters, scratch }.send(batch, &mut own);
+        for trouble in self.scratch.trouble.drain(..) {
+            self.lanes.report_trouble(PortTrouble { port: trouble.port, gone: trouble.gone });
         }
-        *self.ways = ways;
-    }
-
-    fn send_by(
-        &mut self,
-        id: PortId,
-        port: &PortEntry,
-        batch: &mut Batch,
-        state: &mut WorkerState,
-    ) {
-        if port.join {
-            batch.join(id, port.device.offloads());
-        }
-        // A port that this worker has not opened yet is written as any thread may.
-        let mut plain;
-        let queue = if let Some(queue) = self.poller.queue(id, &port.device) {
-            queue
-        } else {
-            let index = self.worker % port.device.queues().max(1);
-            plain = PlainQueue::new(Arc::clone(&port.device), index);
-            &mut plain
-        };
-        let counters = self.ports.entry(id).or_default();
-        let lanes = &mut *self.lanes;
-        send_all(queue, (id, &*port.device), batch, self.segment, &mut |sent| {
-            count_sent(&sent, counters, state);
-            if let Err(error) = &sent.result {
-                lanes.report_trouble(id, error);
-            }
-        });
     }
 
     /// Hands packets for the router to the part they are for: whole, and each alone.
     pub(super) fn hand_over(&mut self, batch: &Batch, state: &mut WorkerState, received: Nanos) {
         for (punt, port, bytes) in batch.punts() {
             let slot = batch.packet(punt.index).0;
-            let lane = match punt.verdict {
-                Verdict::ProbeAnswer => &mut self.lanes.prober,
-                _ => &mut self.lanes.host,
-            };
+            let lane = self.lanes.local(punt.lane);
+            let verdict = punt.lane.verdict();
             let mut hand = |bytes: &[u8]| {
                 let taken = lane.push(LanePacket { port, received, bytes: bytes.into() });
-                state.counters.count(if taken { punt.verdict } else { Verdict::PuntFull });
+                state.counters.count(if taken { verdict } else { Verdict::PuntFull });
             };
             if slot.offload.is_none() {
                 hand(bytes);
                 continue;
             }
             match Segments::plan(bytes, slot.offload) {
-                Ok(plan) => plan.each(self.segment, hand),
+                Ok(plan) => plan.each(self.scratch.segment(), hand),
                 Err(verdict) => {
                     state.counters.count_all(verdict, u64::from(slot.shape.segments));
                 }
@@ -151,29 +114,23 @@ impl Shell<'_> {
     }
 }
 
-fn count_sent(sent: &Sent, counters: &mut PortCounters, state: &mut WorkerState) {
-    match &sent.result {
-        Ok(()) => {
-            counters.tx_packets += sent.packets;
-            counters.tx_frames += 1;
-            counters.tx_bytes += sent.bytes;
-            let verdict = sent.transmission.verdict;
-            state.counters.count_all(verdict, sent.packets - sent.joined);
-            state.counters.count_all(Verdict::Joined, sent.joined);
-        }
-        Err(error) => {
-            counters.tx_dropped += sent.packets;
-            state.counters.count_all(drop_verdict(error), sent.packets);
-        }
-    }
+/// A worker's queue of each port.
+struct OwnQueues<'a> {
+    worker: usize,
+    ports: &'a mut BTreeMap<PortId, PortCounters>,
+    poller: &'a mut Poller,
+    other: Option<PlainQueue>,
 }
 
-/// How a packet ends that its device did not take.
-pub fn drop_verdict(error: &PortError) -> Verdict {
-    match error {
-        PortError::Full => Verdict::TxFull,
-        PortError::Down | PortError::Gone => Verdict::TxDown,
-        PortError::Engine(_) | PortError::Refused(_) => Verdict::TxRefused,
+impl Outlets for OwnQueues<'_> {
+    fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters) {
+        let counters = self.ports.entry(id).or_default();
+        if let Some(queue) = self.poller.queue(id, &port.device) {
+            return (queue, counters);
+        }
+        // A port that this worker has not opened yet is written as any thread may.
+        let index = self.worker % port.device.queues().max(1);
+        (self.other.insert(PlainQueue::new(Arc::clone(&port.device), index)), counters)
     }
 }
 
@@ -184,6 +141,7 @@ mod tests {
 
     use arc_swap::ArcSwap;
     use crossbeam_channel::Receiver;
+    use nearhop_fib::AdjacencyId;
 
     use super::super::lanes::{Lane, Wake};
     use super::*;
@@ -233,12 +191,13 @@ mod tests {
         let entry = PortEntry {
             name: "fra".into(),
             device: Arc::clone(&device),
-            mtu: 1500,
+            adjacency: AdjacencyId(0),
             address_v4: None,
             address_v6: None,
             reverse_path: crate::policy::ReversePath::Off,
             engine: EngineChoice::Auto,
             join: true,
+            has_link_headers: false,
         };
         let snapshot = Snapshot { ports: vec![Some(entry)], ..Control::empty_snapshot() };
         let (mut lanes, news) = lanes();
@@ -246,14 +205,14 @@ mod tests {
         poller.follow(&snapshot, &mut lanes).unwrap();
         poller.set_queue(id, Box::new(Broken));
         let mut snapshots = Snapshots::new(Arc::new(ArcSwap::from_pointee(snapshot)));
-        let (mut ports, mut ways, mut batch) = (BTreeMap::new(), Vec::new(), Batch::new());
+        let (mut ports, mut scratch, mut batch) =
+            (BTreeMap::new(), Scratch::default(), Batch::new());
         let mut shell = Shell {
             worker: 0,
             lanes: &mut lanes,
             ports: &mut ports,
             poller: &mut poller,
-            segment: &mut [],
-            ways: &mut ways,
+            scratch: &mut scratch,
         };
         far.tx(0, &[0x45; 20]).unwrap();
         assert!(!shell.receive(id, &mut batch, &mut snapshots));
@@ -262,17 +221,5 @@ mod tests {
         assert_eq!(shell.poller.queue(id, &device).map(|queue| queue.engine()), Some("epoll"));
         let told = news.try_iter().collect::<Vec<_>>();
         assert!(matches!(&told[..], [one] if one.failed && one.port == id), "{told:?}");
-    }
-
-    #[test]
-    fn what_a_device_says_decides_how_its_packet_is_counted() {
-        for (error, verdict) in [
-            (PortError::Full, Verdict::TxFull),
-            (PortError::Down, Verdict::TxDown),
-            (PortError::Gone, Verdict::TxDown),
-            (PortError::Refused(io::ErrorKind::InvalidInput.into()), Verdict::TxRefused),
-        ] {
-            assert_eq!(drop_verdict(&error), verdict);
-        }
     }
 }

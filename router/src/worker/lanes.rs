@@ -9,9 +9,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
+use crate::batch::LocalLane;
 use crate::forward::FirstPacket;
 use crate::ids::PortId;
-use crate::port::PortError;
 use crate::port::news::{EngineNews, PortTrouble};
 use crate::time::Nanos;
 
@@ -130,11 +130,18 @@ impl Lanes {
         Self { prober, trouble, host, first_packets, engines, reported: BTreeSet::new() }
     }
 
-    /// Tells of a port that is down or gone, once in a wake-up.
-    pub(super) fn report_trouble(&mut self, port: PortId, error: &PortError) {
-        let gone = matches!(error, PortError::Gone);
-        if (gone || matches!(error, PortError::Down)) && self.reported.insert(port) {
-            self.trouble.push(PortTrouble { port, gone });
+    /// Where packets to the router go that are for this part of it.
+    pub(super) fn local(&mut self, lane: LocalLane) -> &mut Lane<LanePacket> {
+        match lane {
+            LocalLane::Checks => &mut self.prober,
+            LocalLane::Host => &mut self.host,
+        }
+    }
+
+    /// Reports a port that is down or gone, once in a wake-up.
+    pub(super) fn report_trouble(&mut self, news: PortTrouble) {
+        if self.reported.insert(news.port) {
+            self.trouble.push(news);
         }
     }
 

@@ -18,15 +18,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nearhop_fib::Reader;
 
-pub use self::counters::{Polling, PortCounters, WorkerReport};
-pub use self::io::drop_verdict;
+pub use self::counters::{Polling, WorkerReport};
 pub use self::lanes::{Lane, LanePacket, Lanes, Wake};
 use self::poller::{Poller, Ready};
 use self::spin::Spin;
-use crate::batch::{BURST, Batch, PACKET_MAX};
+use crate::batch::Batch;
+use crate::forward::Scratch;
 use crate::forward::{Snapshot, Snapshots, WorkerState, forward};
 use crate::ids::PortId;
-use crate::packet::offload::OFFLOAD_LEN;
+use crate::port::counters::PortCounters;
 use crate::time::Nanos;
 
 /// What one worker is made of.
@@ -40,9 +40,7 @@ pub struct Worker {
     wake: OwnedFd,
     shared: Arc<WorkerShared>,
     ports: BTreeMap<PortId, PortCounters>,
-    /// One segment of a superframe on its way to a port that does not take it whole.
-    segment: Box<[u8]>,
-    ways: Vec<PortId>,
+    scratch: Scratch,
     spin: Spin,
     published_at: Nanos,
 }
@@ -90,8 +88,7 @@ impl Worker {
             wake: parts.wake,
             shared: parts.shared,
             ports: BTreeMap::new(),
-            segment: vec![0; OFFLOAD_LEN + PACKET_MAX].into_boxed_slice(),
-            ways: Vec::with_capacity(BURST),
+            scratch: Scratch::default(),
             spin: Spin::default(),
             published_at: Nanos::ZERO,
         }
@@ -146,9 +143,9 @@ impl Worker {
     /// that came alone is likely to be alone, and who waits for it should not wait for a look after it.
     /// Says whether anything came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
-        let Self { reader, snapshots, state, batch, lanes, ports, segment, ways, index, .. } = self;
+        let Self { reader, snapshots, state, batch, lanes, ports, scratch, index, .. } = self;
         let mut online = reader.online();
-        let mut shell = io::Shell { worker: *index, lanes, ports, poller, segment, ways };
+        let mut shell = io::Shell { worker: *index, lanes, ports, poller, scratch };
         let mut any = false;
         for _ in 0..ROUNDS_MAX {
             let mut several = false;

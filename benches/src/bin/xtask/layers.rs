@@ -64,7 +64,7 @@ fn faults(sources: impl Iterator<Item = (PathBuf, String, String)>) -> Vec<Strin
         for (line, used) in uses(&text).filter(|(_, used)| *used != module) {
             match rank(&used) {
                 None => {
-                    found.push(format!("{}:{line}: {used} has no place in LAYERS", path.display()))
+                    found.push(format!("{}:{line}: {used} has no place in LAYERS", path.display()));
                 }
                 Some(other) if other > own => found.push(format!(
                     "{}:{line}: {module} uses {used}, which stands above it",

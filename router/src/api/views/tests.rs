@@ -11,9 +11,9 @@ use super::*;
 use crate::config;
 use crate::forward::PathCount;
 use crate::port::Port;
+use crate::port::counters::PortCounters;
 use crate::port::memory::MemoryPort;
 use crate::probe::CheckStats;
-use crate::worker::PortCounters;
 
 /// A router with two sites of equal cost, both alive.
 fn control(affinity: &str) -> Control {

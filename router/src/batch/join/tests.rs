@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::Exit;
 use crate::packet::offload::segment::Segments;
 use crate::packet::offload::tests::{payload, superframe};
 use crate::packet::offload::{DATA_VALID, GSO_NONE, GSO_TCP4, GSO_UDP_L4, Offload, complete};
@@ -47,7 +48,8 @@ fn joined_with(packets: &[Vec<u8>], offload: Offload, offloads: Offloads) -> (Ba
     let mut batch = Batch::new();
     for (index, packet) in packets.iter().enumerate() {
         assert!(batch.push_frame(packet, offload));
-        batch.transmit(index, OUT, None, Verdict::Forward);
+        let exit = Exit { port: OUT, ..Exit::default() };
+        batch.transmit(index, exit, None, Verdict::Forward);
     }
     batch.join(OUT, offloads);
     let counts = batch.frames(OUT).map(|(_, frame)| frame.segments()).collect();

@@ -187,6 +187,12 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     assert!(Arc::ptr_eq(&device(&rig), &new), "a reload keeps it");
 }
 
+/// Bytes of the largest packet that leaves by a port.
+fn mtu_of(rig: &Rig, port: PortId) -> u16 {
+    let snapshot = rig.control.snapshot();
+    snapshot.adjacency(snapshot.adjacency_of(port)).unwrap().mtu
+}
+
 #[test]
 fn a_device_that_somebody_changed_is_followed_and_told_of() {
     let mut rig = Rig::up(&two_sites(10, 20));
@@ -195,7 +201,7 @@ fn a_device_that_somebody_changed_is_followed_and_told_of() {
         let kind = MonitorEventKind::Link { port: id, ifindex: 7, name: name.into(), mtu };
         rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
         let told = rig.events();
-        let mtu = rig.control.snapshot().port(id).unwrap().mtu;
+        let mtu = mtu_of(rig, id);
         let reasons: Vec<String> = told
             .iter()
             .map(|event| match event {
@@ -215,14 +221,14 @@ fn a_device_that_somebody_changed_is_followed_and_told_of() {
     // A reload that brings the device to another MTU needs no word of the kernel's.
     rig.apply(&two_sites(10, 20).replace("tun = \"nh-ams\"", "tun = \"nh-ams\"\nmtu = 1400"))
         .unwrap();
-    assert_eq!(rig.control.snapshot().port(id).unwrap().mtu, 1400);
+    assert_eq!(mtu_of(&rig, id), 1400);
     rig.events();
     let back = "the device is as configured again";
     assert_eq!(link(&mut rig, "nh-ams", 1400), (vec![back.into()], 1400));
     assert_eq!(rig.control.ports["ams"].why(), None);
     link(&mut rig, "nh-ams", 1300);
     rig.control.give_device(NOW, "ams", MemoryPort::pair(1).0 as Arc<dyn Port>);
-    assert_eq!(rig.control.snapshot().port(id).unwrap().mtu, 1400, "another device");
+    assert_eq!(mtu_of(&rig, id), 1400, "another device");
 }
 
 #[test]

@@ -111,6 +111,25 @@ impl Offload {
         bytes
     }
 
+    /// The same for a packet that has `by` bytes more in front.
+    #[inline]
+    #[must_use]
+    pub fn moved_by(self, by: u16) -> Self {
+        if self == Self::NONE {
+            return self;
+        }
+        let hdr_len = self.hdr_len.saturating_add(by);
+        Self { hdr_len, csum_start: self.csum_start.saturating_add(by), ..self }
+    }
+
+    /// The same for a packet that lacks the first `by` bytes.
+    #[inline]
+    #[must_use]
+    pub fn moved_back_by(self, by: u16) -> Self {
+        let hdr_len = self.hdr_len.saturating_sub(by);
+        Self { hdr_len, csum_start: self.csum_start.saturating_sub(by), ..self }
+    }
+
     /// The packet is whole: nothing is left to do. Whoever says nothing else cannot lie.
     #[inline]
     pub const fn is_none(self) -> bool {

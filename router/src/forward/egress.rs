@@ -1,0 +1,167 @@
+//! The one way out: whatever was decided for a batch is sent here, by workers, by the host stack, by the
+//! checks and in simulation alike.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Counters, PortEntry, Snapshot};
+use crate::batch::{Batch, PACKET_MAX};
+use crate::ids::PortId;
+use crate::packet::offload::OFFLOAD_LEN;
+use crate::port::counters::PortCounters;
+use crate::port::queue::{PlainQueue, Sent, send_all};
+use crate::port::{PortError, Queue};
+use crate::verdict::Verdict;
+
+/// Sends what a batch has to be sent, and counts each packet by what its device said.
+pub struct Egress<'a> {
+    /// Where adjacencies lead.
+    pub snapshot: &'a Snapshot,
+    /// Each transmission ends in one of the verdicts.
+    pub counters: &'a mut Counters,
+    /// Used from batch to batch.
+    pub scratch: &'a mut Scratch,
+}
+
+/// The sender's ends of ports.
+pub trait Outlets {
+    /// By which queue of a port to send, and what it is counted in.
+    fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters);
+}
+
+/// What sending needs and keeps.
+pub struct Scratch {
+    /// One frame of the largest packet.
+    segment: Box<[u8]>,
+    ports: Vec<PortId>,
+    /// Ports whose devices said that they are down or gone, since it was cleared last.
+    pub trouble: Vec<Trouble>,
+}
+
+/// A device that took no packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// Whose.
+    pub port: PortId,
+    /// It was deleted, not only set down.
+    pub gone: bool,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            segment: vec![0; OFFLOAD_LEN + PACKET_MAX].into_boxed_slice(),
+            ports: Vec::new(),
+            trouble: Vec::new(),
+        }
+    }
+}
+
+impl Scratch {
+    /// Room for a frame of the largest packet, between two batches.
+    pub fn segment(&mut self) -> &mut [u8] {
+        &mut self.segment
+    }
+}
+
+impl Egress<'_> {
+    /// Sends all of it, port by port; packets of a port in the order in which they were decided.
+    /// Bounded by what a batch can hold.
+    pub fn send(&mut self, batch: &mut Batch, outlets: &mut impl Outlets) {
+        let mut ports = std::mem::take(&mut self.scratch.ports);
+        batch.ports_out(&mut ports);
+        for &id in &ports {
+            match self.snapshot.port(id) {
+                Some(port) => self.send_by(id, port, batch, outlets),
+                None => {
+                    for (_, frame) in batch.frames(id) {
+                        self.counters.count_all(Verdict::NoPort, frame.segments());
+                    }
+                }
+            }
+        }
+        self.scratch.ports = ports;
+    }
+
+    fn send_by(
+        &mut self,
+        id: PortId,
+        port: &PortEntry,
+        batch: &mut Batch,
+        outlets: &mut impl Outlets,
+    ) {
+        if port.join {
+            batch.join(id, port.device.offloads());
+        }
+        if port.has_link_headers {
+            let adjacencies = &self.snapshot.adjacencies;
+            batch.prepend(id, |adjacency| {
+                adjacencies.get(adjacency).map_or(&[][..], |adjacency| &adjacency.prepend)
+            });
+        }
+        let (queue, counted) = outlets.outlet(id, port);
+        let Scratch { segment, trouble, .. } = &mut *self.scratch;
+        let counters = &mut *self.counters;
+        send_all(queue, (id, &*port.device), batch, segment, &mut |sent| {
+            count_sent(&sent, counted, counters);
+            if let Err(error @ (PortError::Down | PortError::Gone)) = &sent.result {
+                let news = Trouble { port: id, gone: matches!(error, PortError::Gone) };
+                if trouble.last() != Some(&news) {
+                    trouble.push(news);
+                }
+            }
+        });
+    }
+}
+
+fn count_sent(sent: &Sent, port: &mut PortCounters, counters: &mut Counters) {
+    match &sent.result {
+        Ok(()) => {
+            port.tx_packets += sent.packets;
+            port.tx_frames += 1;
+            port.tx_bytes += sent.bytes;
+            counters.count_all(sent.transmission.verdict, sent.packets - sent.joined);
+            counters.count_all(Verdict::Joined, sent.joined);
+        }
+        Err(error) => {
+            port.tx_dropped += sent.packets;
+            counters.count_all(drop_verdict(error), sent.packets);
+        }
+    }
+}
+
+/// How a packet ends that its device did not take.
+fn drop_verdict(error: &PortError) -> Verdict {
+    match error {
+        PortError::Full => Verdict::TxFull,
+        PortError::Down | PortError::Gone => Verdict::TxDown,
+        PortError::Engine(_) | PortError::Refused(_) => Verdict::TxRefused,
+    }
+}
+
+/// The outlets of a sender that reads no port: it writes one queue of each, a system call for a packet,
+/// as any thread may.
+#[derive(Default)]
+pub struct PlainOutlets {
+    /// By port.
+    pub counters: BTreeMap<PortId, PortCounters>,
+    queue: Option<PlainQueue>,
+}
+
+impl Outlets for PlainOutlets {
+    fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters) {
+        let queue = self.queue.insert(PlainQueue::new(Arc::clone(&port.device), 0));
+        (queue, self.counters.entry(id).or_default())
+    }
+}
+
+impl PlainOutlets {
+    /// Lets go of the last port's device.
+    pub fn release(&mut self) {
+        self.queue = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

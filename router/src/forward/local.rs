@@ -1,0 +1,112 @@
+//! Which of the router's own parts a packet to it is for.
+#![forbid(unsafe_code)]
+
+use std::ops::RangeInclusive;
+
+use crate::batch::LocalLane;
+use crate::packet::{Fragment, Meta, protocol};
+
+/// Local protocols, the first that fits. What fits none, and every fragment, is the host stack's, which
+/// puts fragments together: no other part is ever sent one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Locals(Vec<Local>);
+
+/// What one part of the router is to be handed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Local {
+    /// The upper-layer protocol.
+    pub protocol: u8,
+    /// Its destination ports; of ICMP and ICMPv6 the types.
+    pub ports: RangeInclusive<u16>,
+    /// Where packets go.
+    pub lane: LocalLane,
+}
+
+impl Locals {
+    /// The parts of a router whose checks use these UDP ports: their answers, and ICMP that is no
+    /// request, which may be about what they sent, are theirs.
+    pub fn of_checks(udp: RangeInclusive<u16>) -> Self {
+        let checks = |protocol, ports| Local { protocol, ports, lane: LocalLane::Checks };
+        Self(vec![
+            checks(protocol::UDP, udp),
+            // All types but the echo request (RFC 792; RFC 4443 section 4.1).
+            checks(protocol::ICMP, 0..=7),
+            checks(protocol::ICMP, 9..=255),
+            checks(protocol::ICMPV6, 0..=127),
+            checks(protocol::ICMPV6, 129..=255),
+        ])
+    }
+
+    /// Where a packet to one of the router's addresses goes.
+    pub fn lane(&self, packet: &[u8]) -> LocalLane {
+        let whole = |meta: &Meta| meta.fragment == Fragment::Whole;
+        let Some(meta) = Meta::parse(packet).ok().filter(whole) else { return LocalLane::Host };
+        let port = if protocol::is_icmp(meta.protocol, meta.src.is_ipv6()) {
+            packet.get(meta.header_len).copied().map(u16::from)
+        } else {
+            protocol::has_ports(meta.protocol).then_some(meta.flow.dst_port)
+        };
+        let Some(port) = port else { return LocalLane::Host };
+        let fits = |local: &&Local| local.protocol == meta.protocol && local.ports.contains(&port);
+        self.0.iter().find(fits).map_or(LocalLane::Host, |local| local.lane)
+    }
+}
+
+impl FromIterator<Local> for Locals {
+    fn from_iter<I: IntoIterator<Item = Local>>(locals: I) -> Self {
+        Self(locals.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::build::{Datagram, Echo};
+
+    fn udp(dst: &str) -> Vec<u8> {
+        let src = if dst.starts_with('[') { "[fd00::2]:9" } else { "10.0.0.2:9" };
+        let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        let mut out = vec![0; 200];
+        let len = Datagram { src, dst, ttl: 64, payload: b"x" }.write(&mut out).unwrap();
+        out.truncate(len);
+        out
+    }
+
+    #[test]
+    fn the_first_entry_that_fits_decides() {
+        let locals: Locals = [
+            Local { protocol: protocol::UDP, ports: 100..=199, lane: LocalLane::Checks },
+            Local { protocol: protocol::UDP, ports: 0..=u16::MAX, lane: LocalLane::Host },
+        ]
+        .into_iter()
+        .collect();
+        for (dst, lane) in [
+            ("10.0.0.1:99", LocalLane::Host),
+            ("10.0.0.1:100", LocalLane::Checks),
+            ("[fd00::1]:199", LocalLane::Checks),
+            ("[fd00::1]:200", LocalLane::Host),
+        ] {
+            assert_eq!(locals.lane(&udp(dst)), lane, "{dst}");
+        }
+    }
+
+    #[test]
+    fn echo_requests_are_the_hosts_and_all_other_icmp_the_checks() {
+        let locals = Locals::of_checks(49_152..=65_535);
+        for (src, dst, at, request) in
+            [("10.0.0.2", "10.0.0.1", 20, 8), ("fd00::2", "fd00::1", 40, 128)]
+        {
+            let mut packet = vec![0; 200];
+            let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+            let echo = Echo { src, dst, ttl: 64, ident: 1, seq: 2, reply: false, data: b"x" };
+            let len = echo.write(&mut packet).unwrap();
+            packet.truncate(len);
+            for kind in 0..=255 {
+                packet[at] = kind;
+                let expected = if kind == request { LocalLane::Host } else { LocalLane::Checks };
+                assert_eq!(locals.lane(&packet), expected, "type {kind}");
+            }
+        }
+        assert_eq!(locals.lane(&[0x45]), LocalLane::Host, "damaged");
+    }
+}

@@ -1,0 +1,155 @@
+//! What the router does to its own packets for the way out they take: fragments at the source, and the
+//! segment size that TCP may use.
+#![forbid(unsafe_code)]
+
+use super::checksum::{self, Sum};
+use super::ipv6::HEADER_LEN as IPV6_HEADER;
+use super::{Fragment, Meta, protocol, tcp};
+
+/// Cuts `packet`, which is whole and of the router's own, into fragments of at most `mtu` bytes under
+/// this id, and hands each to `emit`, in order, written into `buffer`. A packet that fits is handed
+/// over as it is. Source fragmentation is always allowed: RFC 791 section 3.2, RFC 8200 section 4.5.
+///
+/// Returns how many there were. `None`, and nothing emitted, if the packet is damaged or a fragment
+/// already, has IPv6 extension headers, or `mtu` or `buffer` is too small.
+pub fn split(
+    packet: &[u8],
+    mtu: usize,
+    id: u32,
+    buffer: &mut [u8],
+    mut emit: impl FnMut(&[u8]),
+) -> Option<usize> {
+    if packet.len() <= mtu {
+        emit(packet);
+        return Some(1);
+    }
+    let meta = Meta::parse(packet).ok().filter(|meta| meta.fragment == Fragment::Whole)?;
+    let is_ipv6 = meta.src.is_ipv6();
+    // A destination header could stand before or after the fragment header; the router makes none.
+    if is_ipv6 && meta.header_len != IPV6_HEADER {
+        return None;
+    }
+    let (header, payload) = packet.get(..meta.len)?.split_at_checked(meta.header_len)?;
+    let own = if is_ipv6 { FRAGMENT_HEADER } else { 0 };
+    let step = mtu.checked_sub(header.len() + own)? / UNIT * UNIT;
+    if step == 0 || buffer.len() < mtu {
+        return None;
+    }
+    let mut count = 0;
+    for (index, piece) in payload.chunks(step).enumerate() {
+        let offset = index * step;
+        let place = Place { id, offset, more: offset + piece.len() < payload.len() };
+        emit(if is_ipv6 {
+            place.write_v6(header, piece, buffer)?
+        } else {
+            place.write_v4(header, piece, buffer)?
+        });
+        count += 1;
+    }
+    Some(count)
+}
+
+/// Lowers the maximum segment size in a SYN to what a packet of `mtu` bytes has room for, and mends the
+/// checksum (RFC 9293 section 3.7.1). Returns whether the packet was changed.
+pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
+    let Ok(meta) = Meta::parse(packet) else { return false };
+    if meta.protocol != protocol::TCP || meta.fragment != Fragment::Whole {
+        return false;
+    }
+    let ip = if meta.src.is_ipv6() { IPV6_HEADER } else { 20 };
+    let room = u16::try_from(mtu.saturating_sub(ip + tcp::HEADER_LEN)).unwrap_or(u16::MAX);
+    let Some(segment) = packet.get_mut(meta.header_len..meta.len) else { return false };
+    let Some(at) = tcp::Tcp::parse(segment).ok().and_then(|view| mss_at(&view)) else {
+        return false;
+    };
+    let mss = u16::from_be_bytes([segment[at], segment[at + 1]]);
+    if mss <= room {
+        return false;
+    }
+    segment[at..at + 2].copy_from_slice(&room.to_be_bytes());
+    let sum = u16::from_be_bytes([segment[CHECKSUM], segment[CHECKSUM + 1]]);
+    // The checksum is of 16-bit words from the header's first byte on.
+    let sum = if at.is_multiple_of(2) {
+        checksum::update(sum, mss, room)
+    } else {
+        checksum::update(sum, mss.swap_bytes(), room.swap_bytes())
+    };
+    segment[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+    true
+}
+
+/// Where the value of the MSS option of a SYN stands in the segment.
+fn mss_at(segment: &tcp::Tcp<'_>) -> Option<usize> {
+    if segment.flags() & tcp::SYN == 0 {
+        return None;
+    }
+    let options = segment.options();
+    let mut at = 0;
+    // At most as many options as there are bytes: 40.
+    while let Some(&kind) = options.get(at) {
+        match (kind, options.get(at + 1)) {
+            (0, _) | (_, None) => return None,
+            (1, _) => at += 1,
+            (2, Some(4)) => return options.get(at + 2..at + 4).map(|_| tcp::HEADER_LEN + at + 2),
+            (_, Some(&len)) if len >= 2 => at += usize::from(len),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Which part of a packet a fragment is.
+#[derive(Clone, Copy)]
+struct Place {
+    id: u32,
+    offset: usize,
+    more: bool,
+}
+
+impl Place {
+    fn write_v4<'b>(self, header: &[u8], piece: &[u8], out: &'b mut [u8]) -> Option<&'b [u8]> {
+        let len = header.len() + piece.len();
+        let out = out.get_mut(..len)?;
+        out[..header.len()].copy_from_slice(header);
+        out[header.len()..].copy_from_slice(piece);
+        let more = if self.more { 0x2000 } else { 0 };
+        let place = u16::try_from(self.offset / UNIT).ok()? | more;
+        out[2..4].copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
+        out[4..6].copy_from_slice(&(self.id as u16).to_be_bytes());
+        out[6..8].copy_from_slice(&place.to_be_bytes());
+        out[10..12].fill(0);
+        let sum = Sum::ZERO.bytes(&out[..header.len()]).checksum();
+        out[10..12].copy_from_slice(&sum.to_be_bytes());
+        Some(out)
+    }
+
+    fn write_v6<'b>(self, header: &[u8], piece: &[u8], out: &'b mut [u8]) -> Option<&'b [u8]> {
+        let len = header.len() + FRAGMENT_HEADER + piece.len();
+        let out = out.get_mut(..len)?;
+        let (fixed, rest) = out.split_at_mut(header.len());
+        fixed.copy_from_slice(header);
+        rest[..2].copy_from_slice(&[fixed[NEXT_HEADER], 0]);
+        let place = u16::try_from(self.offset).ok()? | u16::from(self.more);
+        rest[2..4].copy_from_slice(&place.to_be_bytes());
+        rest[4..8].copy_from_slice(&self.id.to_be_bytes());
+        rest[8..].copy_from_slice(piece);
+        fixed[NEXT_HEADER] = protocol::FRAGMENT;
+        fixed[4..6].copy_from_slice(&u16::try_from(rest.len()).ok()?.to_be_bytes());
+        Some(out)
+    }
+}
+
+/// Offsets count in these (RFC 791, RFC 8200).
+const UNIT: usize = 8;
+
+/// Bytes of an IPv6 fragment header.
+const FRAGMENT_HEADER: usize = 8;
+
+/// Where an IPv6 header names what follows it.
+const NEXT_HEADER: usize = 6;
+
+/// Where a TCP header has its checksum.
+const CHECKSUM: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! What is counted of a port.
+#![forbid(unsafe_code)]
+
+/// Counters of one reader and sender of one port.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PortCounters {
+    /// Packets read; a superframe counts as the packets it stands for.
+    pub rx_packets: u64,
+    /// Packets and superframes read.
+    pub rx_frames: u64,
+    /// Bytes read.
+    pub rx_bytes: u64,
+    /// Reads of a batch that brought at least one packet.
+    pub rx_batches: u64,
+    /// Packets the device took; a superframe counts as the packets it stands for.
+    pub tx_packets: u64,
+    /// Packets and superframes it took.
+    pub tx_frames: u64,
+    /// Bytes the device took.
+    pub tx_bytes: u64,
+    /// Packets the device did not take.
+    pub tx_dropped: u64,
+}
+
+impl PortCounters {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        self.rx_packets += other.rx_packets;
+        self.rx_frames += other.rx_frames;
+        self.tx_frames += other.tx_frames;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_batches += other.rx_batches;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+    }
+
+    /// What was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets.saturating_sub(before.rx_packets),
+            rx_frames: self.rx_frames.saturating_sub(before.rx_frames),
+            tx_frames: self.tx_frames.saturating_sub(before.tx_frames),
+            rx_bytes: self.rx_bytes.saturating_sub(before.rx_bytes),
+            rx_batches: self.rx_batches.saturating_sub(before.rx_batches),
+            tx_packets: self.tx_packets.saturating_sub(before.tx_packets),
+            tx_bytes: self.tx_bytes.saturating_sub(before.tx_bytes),
+            tx_dropped: self.tx_dropped.saturating_sub(before.tx_dropped),
+        }
+    }
+}
