@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, config};
 use nearhop::kernel::link::LinkSetup;
+use nearhop::packet::build::Echo;
 use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto};
 use serde_json::Value;
 use smoltcp::wire::{
@@ -311,5 +312,51 @@ fn explain_follows_ipv6_flows_too_and_says_why_not_elsewhere() {
         let out = rig.nearhop(&["explain", "203.0.113.9", "--json"]);
         let said: Value = serde_json::from_slice(&out.stdout).unwrap();
         assert!(out.status.success() && said["prefix"].is_null(), "{said}");
+    });
+}
+
+/// The MTU of a port that the answer does not take is of no concern.
+#[test]
+fn an_echo_is_answered_whole_where_its_way_has_room() {
+    in_namespaces("an_echo_is_answered_whole_where_its_way_has_room", || {
+        let narrow =
+            config(AMS_FIRST).replace("netns = \"ams\"\n", "netns = \"ams\"\nmtu = 1280\n");
+        let rig = Rig::start_with(AMS_FIRST, &narrow);
+        for (from, to, request) in [("10.0.0.2", "10.0.0.1", 8), ("fd00::2", "fd00::1", 128)] {
+            let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let (family, protocol) = match to {
+                IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+                IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
+            };
+            let open = || rustix::net::socket(family, SocketType::RAW, Some(protocol));
+            let socket = UdpSocket::from(rig.client.within(open).unwrap().unwrap());
+            socket.set_nonblocking(true).unwrap();
+            let mut packet = vec![0; 1_500];
+            let data = &[0xa5; 1_392];
+            let echo = Echo { src: from, dst: to, ttl: 64, reply: false, ident: 7, seq: 1, data };
+            let len = echo.write(&mut packet).unwrap();
+            let header = if to.is_ipv4() { 20 } else { 40 };
+            let echo = &packet[header..len];
+            assert_eq!(echo[0], request);
+            let answer = wait_for("an echo reply", || {
+                let _ = socket.send_to(echo, (to, 0));
+                let mut buffer = [0; 2_048];
+                let len = socket.recv(&mut buffer).ok()?;
+                // A raw IPv4 socket gives the header, too.
+                let start = if to.is_ipv4() { 20 } else { 0 };
+                Some(buffer[start..len].to_vec()).filter(|answer| answer.len() == echo.len())
+            });
+            assert_eq!(answer[8..], echo[8..]);
+        }
+        // What the client's kernel had to put together.
+        let of = |file: &str| rig.client.within(|| fs::read_to_string(file)).unwrap().unwrap();
+        let v4 = of("/proc/thread-self/net/snmp");
+        let mut ip = v4.lines().filter(|line| line.starts_with("Ip:"));
+        let (names, values) = (ip.next().unwrap(), ip.next().unwrap());
+        let mut ip = names.split_whitespace().zip(values.split_whitespace());
+        assert_eq!(ip.find(|(name, _)| *name == "ReasmReqds"), Some(("ReasmReqds", "0")));
+        let v6 = of("/proc/thread-self/net/snmp6");
+        let reassembled = v6.lines().find(|line| line.starts_with("Ip6ReasmReqds")).unwrap();
+        assert_eq!(reassembled.split_whitespace().nth(1), Some("0"));
     });
 }
