@@ -12,6 +12,7 @@ use crate::batch::{codes_v4, codes_v6};
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
 use crate::options::{Options, V4Form};
+use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select, select_to};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
@@ -85,6 +86,14 @@ impl Fib {
         match addr {
             IpAddr::V4(addr) => self.v4.lookup(addr),
             IpAddr::V6(addr) => self.v6.lookup(addr),
+        }
+    }
+
+    /// Whether lookups fall back on this prefix once they find nothing longer.
+    pub(crate) fn falls_back_on(&self, prefix: IpPrefix) -> bool {
+        match prefix {
+            IpPrefix::V4(prefix) => self.v4.falls_back_on(prefix.len()),
+            IpPrefix::V6(prefix) => self.v6.falls_back_on(prefix.len()),
         }
     }
 

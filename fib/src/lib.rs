@@ -8,8 +8,9 @@
 //!
 //! * [`fib()`] makes an empty FIB: a [`Writer`] for the control plane and a [`Handle`] that makes a
 //!   [`Reader`] for each forwarding thread.
-//! * Readers take no lock, retry nothing and count nothing per lookup. A lookup that runs during
-//!   an update finds the old or the new answer for its address.
+//! * Readers take no lock and count nothing per lookup. A lookup that runs during an update finds
+//!   the old or the new answer for its address. One that falls back on a short prefix starts again
+//!   if a short prefix changes meanwhile; the writer stalls before that can go on for ever.
 //! * What is unlinked is reused only after every reader has passed a quiescent point.
 //! * A change of liveness is one byte, and moves every prefix of every group at once.
 //!

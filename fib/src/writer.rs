@@ -153,6 +153,10 @@ impl Writer {
                 }
             }
         };
+        // So that a reader that looks up again for each such change cannot do so for ever.
+        if shared.falls_back_on(prefix) && old != group {
+            retired.push_back((shared.qsbr.retire(), Retired::Nothing));
+        }
         if let Some(group) = group {
             self.routes_to[group.0 as usize] += 1;
         }
@@ -324,6 +328,7 @@ impl Writer {
                 Retired::V6(freed) => self.v6.recycle(freed),
                 Retired::Group(id) => self.unlink_group(id),
                 Retired::Lines { first, count } => self.lines.give_back(first, count),
+                Retired::Nothing => {}
                 Retired::Path(id) => self.paths.give_back(id),
             }
         }
@@ -470,7 +475,8 @@ fn in_order<'a>(
 
 /// Entries of the list of what is retired that one change of a route may take.
 fn frees_max(prefix: IpPrefix) -> usize {
-    match prefix {
+    // One for a change that lookups fall back on.
+    1 + match prefix {
         IpPrefix::V4(prefix) => v4::frees_max(prefix),
         IpPrefix::V6(_) => 1,
     }
@@ -487,7 +493,12 @@ enum Retired {
     V4(v4::Freed),
     V6(v6::Freed),
     Group(u32),
-    Lines { first: u32, count: usize },
+    Lines {
+        first: u32,
+        count: usize,
+    },
+    /// A change that lookups under way have to see: see [`crate::short`].
+    Nothing,
     Path(u32),
 }
 

@@ -169,6 +169,11 @@ impl Table {
         }
     }
 
+    /// Whether lookups fall back on prefixes of so many bits: each change of one is to be retired.
+    pub(crate) fn falls_back_on(&self, len: u8) -> bool {
+        self.short.has(len)
+    }
+
     /// The form that is in use.
     pub(crate) fn form(&self) -> V4Form {
         match self.now() {

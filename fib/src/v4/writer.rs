@@ -230,6 +230,32 @@ mod tests {
     use super::super::nodes::LINES_OF_A_CHANGE;
     use super::*;
 
+    /// Between the two loads of each try the other route appears and the one that would be found
+    /// goes, so that a try finds neither, for as long as the schedule lasts.
+    #[test]
+    fn a_lookup_never_misses_a_route_that_some_prefix_gives_at_every_moment() {
+        let (table, mut writer) = (Table::new(V4Form::Direct), TableWriter::new());
+        let (addr, short, long) = (Ipv4Addr::new(10, 0, 0, 1), "0.0.0.0/0", "10.0.0.0/16");
+        let [short, long]: [Prefix<Ipv4Addr>; 2] = [short, long].map(|text| text.parse().unwrap());
+        writer.insert(&table, short, GroupId(0), |_| ());
+        let mut tries = 0;
+        let word = table.short.while_unchanged(|| {
+            tries += 1;
+            let word = table.root(root_slot(addr.to_bits()));
+            if tries < 100 {
+                writer.insert(&table, long, GroupId(1), |_| ());
+                writer.remove(&table, short, |_| ());
+            }
+            let word = if word == 0 { table.short.get(0) } else { word };
+            if tries < 100 {
+                writer.insert(&table, short, GroupId(0), |_| ());
+                writer.remove(&table, long, |_| ());
+            }
+            word
+        });
+        assert_eq!((GroupId::of_word(word), tries), (GroupId(0), 100));
+    }
+
     #[test]
     fn a_compact_table_that_runs_out_of_lines_goes_on_in_the_direct_form() {
         let (table, mut writer) = (Table::new(V4Form::Compact), TableWriter::new());

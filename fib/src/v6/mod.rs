@@ -106,6 +106,12 @@ impl Table {
         }
     }
 
+    /// Whether lookups fall back on prefixes of so many bits: each change of one is to be retired.
+    #[allow(clippy::unused_self, reason = "as the IPv4 table is asked")]
+    pub(crate) fn falls_back_on(&self, len: u8) -> bool {
+        len <= self::writer::MIDDLE_LEN
+    }
+
     pub(crate) fn use_huge_pages(&self) {
         self.slots.use_huge_pages();
         self.narrow.use_huge_pages();

@@ -192,4 +192,4 @@ impl TableWriter {
 const ROOT_LEN: u8 = ROOT_BITS as u8;
 
 /// Prefixes of up to so many bits, and more than the root's, are in its middle tables.
-const MIDDLE_LEN: u8 = ROOT_LEN + STRIDE;
+pub(super) const MIDDLE_LEN: u8 = ROOT_LEN + STRIDE;

@@ -51,6 +51,32 @@ fn a_full_table_says_so_changes_nothing_and_can_be_emptied() {
     }
 }
 
+/// A lookup that falls back starts again for each change of a short prefix. So every such change
+/// counts against a reader that passes no quiescent point, and the writer stalls first.
+#[test]
+fn changes_that_lookups_fall_back_on_stall_the_writer_before_a_reader_repeats_for_ever() {
+    for prefix in ["0.0.0.0/0", "64.0.0.0/7", "::/0", "2000::/3", "2001::/16", "2001:d00::/24"] {
+        let (mut writer, handle) = fib(1);
+        let groups = [(); 2].map(|()| writer.add_group(&Group::Local).unwrap());
+        let prefix: IpPrefix = prefix.parse().unwrap();
+        let mut reader = handle.reader().unwrap();
+        let mut online = reader.online();
+        let mut changes = 0;
+        let error = loop {
+            let before = writer.falls_back_on(prefix);
+            assert!(before, "{prefix} is short");
+            match writer.insert(prefix, groups[changes % 2]) {
+                Ok(_) => changes += 1,
+                Err(error) => break error,
+            }
+            assert!(changes <= RETIRED_MAX, "{prefix}: no end of changes in one lookup");
+        };
+        assert_eq!(error, WriteError::Stalled { reader: 0 });
+        online.quiescent();
+        assert!(writer.insert(prefix, groups[changes % 2]).is_ok());
+    }
+}
+
 #[test]
 fn ids_run_out_and_come_back() {
     let mut ids = Ids::up_to(2);
