@@ -251,8 +251,8 @@ impl Groups {
     }
 
     /// How many lines a group of `members` takes.
-    pub(crate) fn lines_for(members: usize) -> usize {
-        (members + 1).div_ceil(WORDS)
+    pub(crate) fn lines_for(members: usize) -> u32 {
+        (members + 1).div_ceil(WORDS) as u32
     }
 }
 

@@ -39,6 +39,7 @@ mod select;
 mod short;
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 mod simd;
+mod space;
 mod state;
 mod sync;
 mod trials;

@@ -11,10 +11,11 @@ use core::ops::Deref;
 use crate::addr::Addr;
 use crate::fib::Fib;
 use crate::group::{
-    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, MEMBERS_MAX, Member, PATH_MAX,
+    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, Member, PATH_MAX,
 };
 use crate::prefix::{IpPrefix, Prefix};
 use crate::rib::{Iter, LARGE};
+use crate::space::Space;
 use crate::state::{AdjacencyId, PathId, Reasons};
 use crate::sync::{Arc, Ordering};
 use crate::{v4, v6};
@@ -32,7 +33,8 @@ pub struct Writer {
     groups: Ids,
     adjacencies: Ids,
     paths: Ids,
-    lines: Lines,
+    /// Of groups.
+    lines: Space,
     retired: VecDeque<(u64, Retired)>,
     /// For each group id, how many routes lead there.
     routes_to: Vec<u32>,
@@ -106,64 +108,98 @@ impl Writer {
             groups: Ids::up_to(GROUP_MAX),
             adjacencies: Ids::up_to(ADJACENCY_MAX),
             paths: Ids::up_to(PATH_MAX),
-            lines: Lines::default(),
+            lines: Space::new(0, LINES as u32),
             retired: VecDeque::new(),
             routes_to: Vec::new(),
         }
     }
 
-    /// Adds or replaces a route; gives back the group it led to before.
+    /// Adds or replaces a route; returns its previous group.
+    ///
+    /// # Errors
+    /// Nothing was changed. A reader that looked up meanwhile may have found the new answer.
     pub fn insert(
         &mut self,
         prefix: IpPrefix,
         group: GroupId,
     ) -> Result<Option<GroupId>, WriteError> {
-        self.has_group(group)?;
-        self.make_room(frees_max(prefix))?;
-        // As much as one change takes stays for removals, by which room is made.
-        self.has_slots(prefix, 2)?;
-        Ok(self.put(prefix, Some(group)))
+        let old = self.change(prefix, Some(group));
+        self.commit();
+        old
     }
 
-    /// Removes a route; gives back the group it led to.
+    /// Removes a route; returns its group.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
     pub fn remove(&mut self, prefix: IpPrefix) -> Result<Option<GroupId>, WriteError> {
-        self.make_room(frees_max(prefix))?;
-        self.has_slots(prefix, 1)?;
-        Ok(self.put(prefix, None))
+        let old = self.change(prefix, None);
+        self.commit();
+        old
     }
 
-    /// Has a prefix lead to this group, or nowhere; gives back where it led. For who has looked whether
-    /// there is room.
-    fn put(&mut self, prefix: IpPrefix, group: Option<GroupId>) -> Option<GroupId> {
+    /// Adds, replaces or removes a route; to be followed by [`Self::commit`].
+    fn change(
+        &mut self,
+        prefix: IpPrefix,
+        group: Option<GroupId>,
+    ) -> Result<Option<GroupId>, WriteError> {
+        group.map_or(Ok(()), |group| self.has_group(group))?;
+        self.make_room(frees_max(prefix))?;
+        let old = match self.change_table(prefix, group) {
+            Err(v6::Full) if self.reclaim_some() => self.change_table(prefix, group),
+            outcome => outcome,
+        };
+        let old = old.map_err(|v6::Full| WriteError::TableFull)?;
+        self.note_change(prefix, old, group);
+        Ok(old)
+    }
+
+    fn change_table(
+        &mut self,
+        prefix: IpPrefix,
+        group: Option<GroupId>,
+    ) -> Result<Option<GroupId>, v6::Full> {
         let Self { shared, v4, v6, retired, .. } = self;
-        let mut retire = |freed| retired.push_back((shared.qsbr.retire(), freed));
-        let old = match prefix {
+        match prefix {
             IpPrefix::V4(prefix) => {
-                let freed = |freed| retire(Retired::V4(freed));
-                match group {
+                let freed = |freed| retired.push_back((shared.qsbr.retire(), Retired::V4(freed)));
+                Ok(match group {
                     Some(group) => v4.insert(&shared.v4, prefix, group, freed),
                     None => v4.remove(&shared.v4, prefix, freed),
-                }
+                })
             }
-            IpPrefix::V6(prefix) => {
-                let freed = |freed| retire(Retired::V6(freed));
-                match group {
-                    Some(group) => v6.insert(&shared.v6, prefix, group, freed),
-                    None => v6.remove(&shared.v6, prefix, freed),
-                }
-            }
-        };
+            IpPrefix::V6(prefix) => v6.change(&shared.v6, prefix, group),
+        }
+    }
+
+    /// Undoes a change that was not committed and was begun at `mark`.
+    fn undo(&mut self, (prefix, old): (IpPrefix, Option<GroupId>), mark: v6::Mark) {
+        let new = self.get(prefix);
+        if let IpPrefix::V6(prefix) = prefix {
+            self.v6.undo(&self.shared.v6, (prefix, old), mark);
+        } else {
+            let Ok(_) = self.change_table(prefix, old) else { unreachable!("IPv4 is never full") };
+        }
+        self.note_change(prefix, new, old);
+    }
+
+    /// Counts the routes of groups; retires a change that lookups fall back on.
+    fn note_change(&mut self, prefix: IpPrefix, old: Option<GroupId>, new: Option<GroupId>) {
         // So that a reader that looks up again for each such change cannot do so for ever.
-        if shared.falls_back_on(prefix) && old != group {
-            retired.push_back((shared.qsbr.retire(), Retired::Nothing));
+        if old != new && self.shared.falls_back_on(prefix) {
+            self.retired.push_back((self.shared.qsbr.retire(), Retired::Nothing));
         }
-        if let Some(group) = group {
-            self.routes_to[group.0 as usize] += 1;
-        }
-        if let Some(old) = old {
-            self.routes_to[old.0 as usize] -= 1;
-        }
-        old
+        new.into_iter().for_each(|group| self.routes_to[group.0 as usize] += 1);
+        old.into_iter().for_each(|group| self.routes_to[group.0 as usize] -= 1);
+    }
+
+    /// Retires what the changes since the last commit unlinked.
+    fn commit(&mut self) {
+        let Self { shared, v6, retired, .. } = self;
+        v6.commit(&shared.v6, |freed| {
+            retired.push_back((shared.qsbr.retire(), Retired::V6(freed)));
+        });
     }
 
     /// The group of exactly this prefix.
@@ -277,9 +313,12 @@ impl Writer {
     pub fn add_group(&mut self, group: &Group) -> Result<GroupId, WriteError> {
         group.validate()?;
         self.reclaim();
-        self.has_lines(group)?;
-        let id = self.groups.take().ok_or(WriteError::IdsExhausted)?;
-        let first = self.write_lines(group);
+        let first = self.write_lines(group)?;
+        let Some(id) = self.groups.take() else {
+            self.lines.recycle(first, Groups::lines_for(group.members_len()));
+            return Err(WriteError::IdsExhausted);
+        };
+        self.note_use();
         self.shared.groups.link(GroupId(id), Some(first));
         self.routes_to.resize(self.routes_to.len().max(id as usize + 1), 0);
         if id as usize == LARGE {
@@ -293,8 +332,7 @@ impl Writer {
         group.validate()?;
         self.make_room(1)?;
         let members = self.members_of(id)?;
-        self.has_lines(group)?;
-        let first = self.write_lines(group);
+        let first = self.write_lines(group)?;
         if let Some(old) = self.shared.groups.link(id, Some(first)) {
             self.retire(Retired::Lines { first: old, count: Groups::lines_for(members) })?;
         }
@@ -327,7 +365,7 @@ impl Writer {
                 Retired::V4(freed) => self.v4.recycle(&self.shared.v4, freed),
                 Retired::V6(freed) => self.v6.recycle(freed),
                 Retired::Group(id) => self.unlink_group(id),
-                Retired::Lines { first, count } => self.lines.give_back(first, count),
+                Retired::Lines { first, count } => self.lines.recycle(first, count),
                 Retired::Nothing => {}
                 Retired::Path(id) => self.paths.give_back(id),
             }
@@ -355,15 +393,19 @@ impl Writer {
     }
 
     /// Sorts members so that a site's are neighbours, and writes them where no reader looks yet.
-    fn write_lines(&mut self, group: &Group) -> u32 {
+    fn write_lines(&mut self, group: &Group) -> Result<u32, WriteError> {
         let mut group = group.clone();
         if let Group::Forward { members, .. } = &mut group {
             members.sort_by_key(|member| (member.tier, self.site_key(member), member.adjacency));
         }
-        let first = self.lines.take(Groups::lines_for(group.members_len()));
+        let count = Groups::lines_for(group.members_len());
+        if !self.lines.has(count, 0) {
+            self.reclaim();
+        }
+        let first = self.lines.take(count, 0).ok_or(WriteError::IdsExhausted)?;
         self.shared.groups.write(first, &group, self.plain_members(&group));
         self.note_use();
-        first
+        Ok(first)
     }
 
     /// How many members the first tier has, if it is as [`Groups::write`] wants it told.
@@ -376,22 +418,10 @@ impl Writer {
         if are_equal && are_apart { tier.len() } else { 0 }
     }
 
-    /// Whether there is room for one more group.
-    fn has_lines(&mut self, group: &Group) -> Result<(), WriteError> {
-        let count = Groups::lines_for(group.members_len());
-        if !self.lines.has(count) {
-            self.reclaim();
-        }
-        if self.lines.has(count) { Ok(()) } else { Err(WriteError::IdsExhausted) }
-    }
-
-    /// Whether the table of this family has room for as many changes.
-    fn has_slots(&mut self, prefix: IpPrefix, changes: usize) -> Result<(), WriteError> {
-        if matches!(prefix, IpPrefix::V4(_)) || self.v6.has_room_for(changes) {
-            return Ok(());
-        }
-        self.reclaim();
-        if self.v6.has_room_for(changes) { Ok(()) } else { Err(WriteError::TableFull) }
+    /// Whether anything became reusable.
+    fn reclaim_some(&mut self) -> bool {
+        let waiting = self.retired.len();
+        self.reclaim() < waiting
     }
 
     /// A group that exists and is not removed.
@@ -401,7 +431,8 @@ impl Writer {
 
     /// For [`Fib::memory`].
     fn note_use(&self) {
-        let used = [self.groups.next, self.lines.next, self.paths.next, self.adjacencies.next];
+        let lines = self.lines.end_max();
+        let used = [self.groups.next, lines, self.paths.next, self.adjacencies.next];
         for (slot, used) in self.shared.used.iter().zip(used) {
             slot.store(used, Ordering::Relaxed);
         }
@@ -417,7 +448,7 @@ impl Writer {
     fn unlink_group(&mut self, id: u32) {
         let members = self.shared.groups.get(GroupId(id)).map_or(0, |group| group.header().count);
         if let Some(first) = self.shared.groups.link(GroupId(id), None) {
-            self.lines.give_back(first, Groups::lines_for(members));
+            self.lines.recycle(first, Groups::lines_for(members));
         }
         self.groups.give_back(id);
     }
@@ -495,14 +526,14 @@ enum Retired {
     Group(u32),
     Lines {
         first: u32,
-        count: usize,
+        count: u32,
     },
     /// A change that lookups under way have to see: see [`crate::short`].
     Nothing,
     Path(u32),
 }
 
-/// Ids of one kind: the lowest that was never used, and those given back.
+/// Ids of one kind, handed out: one that was given back, else the lowest that was never used.
 struct Ids {
     next: u32,
     max: u32,
@@ -540,34 +571,6 @@ impl Ids {
         self.free.push(id);
     }
 }
-
-/// Runs of group lines, by length.
-#[derive(Default)]
-struct Lines {
-    next: u32,
-    free: [Vec<u32>; LINES_MAX + 1],
-}
-
-impl Lines {
-    fn has(&self, count: usize) -> bool {
-        !self.free[count].is_empty() || self.next as usize + count <= LINES
-    }
-
-    fn take(&mut self, count: usize) -> u32 {
-        self.free[count].pop().unwrap_or_else(|| {
-            let first = self.next;
-            self.next += count as u32;
-            first
-        })
-    }
-
-    fn give_back(&mut self, first: u32, count: usize) {
-        self.free[count].push(first);
-    }
-}
-
-/// Lines of the largest group.
-const LINES_MAX: usize = (MEMBERS_MAX + 1).div_ceil(8);
 
 /// The highest group id.
 const GROUP_MAX: u32 = GROUPS as u32 - 1;

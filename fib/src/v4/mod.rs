@@ -31,7 +31,6 @@ mod far;
 mod lanes;
 mod nodes;
 mod slot;
-mod space;
 mod writer;
 
 use core::net::Ipv4Addr;

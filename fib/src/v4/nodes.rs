@@ -5,9 +5,9 @@ use super::compact::{
     Compact, LINES, NODE_WORDS_MAX, STARTS, line_of, lines_for, node_word, pack, runs_of,
 };
 use super::slot::{narrow, widen};
-use super::space::Space;
 use super::{Answers, CHILD, Freed, VALUES};
 use crate::rib::{STRIDE, for_each};
+use crate::space::Space;
 
 /// Which lines are in use.
 pub(super) struct Nodes {
@@ -20,7 +20,7 @@ impl Nodes {
     }
 
     pub(super) fn with_lines(lines: u32) -> Self {
-        Self { space: Space::new(lines) }
+        Self { space: Space::new(0, lines) }
     }
 
     /// Whether any one change still has room.
@@ -30,7 +30,7 @@ impl Nodes {
     }
 
     pub(super) fn recycle(&mut self, first: u32, count: u32) {
-        self.space.give_back(first, count);
+        self.space.recycle(first, count);
     }
 
     /// Has `change` say the new word of each of these values of a block, which it is given with the
@@ -76,7 +76,7 @@ impl Nodes {
         let mut new = widen(answers[0]);
         if runs > 1 {
             let length = pack(&starts, answers, &mut words);
-            let line = self.space.take(lines_for(runs) as u32);
+            let line = self.space.take(lines_for(runs) as u32, 0).unwrap_or_default();
             table.note_use(self.space.end_max());
             table.write(line, &words[..length]);
             new = node_word(line, runs);

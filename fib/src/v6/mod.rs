@@ -36,7 +36,7 @@ use crossbeam_utils::CachePadded;
 
 pub(crate) use self::line::{Narrow, Wide};
 use self::word::Kind;
-pub(crate) use self::writer::{Freed, TableWriter};
+pub(crate) use self::writer::{Freed, Full, Mark, TableWriter};
 use crate::group::GroupId;
 use crate::memory::Slab;
 use crate::rib::{STRIDE, for_each};
