@@ -34,8 +34,8 @@ pub struct FlowHash {
 impl FlowKey {
     /// Hashes the flow. `seed` is configured: routers that share it agree.
     ///
-    /// By multiplications that fold 128 bits into 64, as wyhash (Wang Yi, public domain) does. What is made
-    /// of it for a site or link is mixed once more.
+    /// Three multiplications fold 128 bits into 64 each, as in wyhash (Wang Yi, public domain). The
+    /// ranking of sites and links mixes the result once more.
     #[inline]
     pub fn hash(&self, seed: u64) -> FlowHash {
         let low = fold(self.src as u64 ^ seed ^ K[0], self.dst as u64 ^ K[1]);
@@ -97,10 +97,12 @@ pub(crate) fn negative_log2(hash: u64) -> u64 {
     ((u64::from(zeros) + 1) << 32) - log
 }
 
+/// The product's halves and both factors in one: a factor of 0 leaves the other one, not 0, so that
+/// nobody who knows the constants can have all flows share a hash.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
+    a ^ b ^ product as u64 ^ (product >> 64) as u64
 }
 
 /// The finalizer of MurmurHash3 (Appleby, public domain): a bijection that avalanches.
@@ -158,6 +160,8 @@ const fn log2_of(x: u128) -> u64 {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use alloc::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -177,6 +181,37 @@ mod tests {
         assert_ne!(key.hash(7).site, key.hash(8).site);
     }
 
+    /// For whatever seed: one factor of each product is 0, and the other is varied by all that it is
+    /// made of.
+    #[test]
+    fn a_factor_of_zero_does_not_make_flows_share_a_hash() {
+        for seed in [0, 42, 0xdead_beef_0123_4567] {
+            let in_halves = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+            let one = |src, dst| FlowKey { src, dst, protocol: 6, ..FlowKey::default() }.hash(seed);
+            let of: [&dyn Fn(u64) -> FlowHash; 6] = [
+                &|n| one(in_halves(0, seed ^ K[0]), in_halves(0, n)),
+                &|n| one(in_halves(0, n), in_halves(0, K[1])),
+                &|n| one(in_halves(K[2], 1), in_halves(n, 2)),
+                &|n| one(in_halves(n, 1), in_halves(K[3], 2)),
+                // The halves' folds are what is left of them where their second factor is 0, and
+                // make a factor of the last product 0.
+                &|n| one(in_halves(n, seed ^ K[0] ^ K[4] ^ 6 << 32), in_halves(n ^ 9, K[1])),
+                &|n| one(in_halves(seed ^ K[5] ^ K[2], n), in_halves(K[3], 3)),
+            ];
+            for (which, hash) in of.into_iter().enumerate() {
+                let hashes: BTreeSet<u64> = (0..100_000).map(|n| hash(n).site).collect();
+                assert_eq!(hashes.len(), 100_000, "factor {which}, seed {seed:#x}");
+                let bits = hashes.iter().fold([0_u32; 64], |mut ones, hash| {
+                    (0..64).for_each(|bit| {
+                        ones[bit] += (FlowHash::with_key(*hash, 7) >> bit & 1) as u32
+                    });
+                    ones
+                });
+                assert!(bits.iter().all(|ones| (49_000..51_000).contains(ones)), "{bits:?}");
+            }
+        }
+    }
+
     #[test]
     fn hashes_are_the_same_on_every_machine_and_in_every_release() {
         let key = FlowKey {
@@ -187,8 +222,8 @@ mod tests {
             dst_port: 53,
             label: 0,
         };
-        assert_eq!(key.hash(0).site, 0x5669_0781_f6f8_1fce);
-        assert_eq!(key.hash(0).link(), 0x97ad_6fb4_dacd_7c1b);
+        assert_eq!(key.hash(0).site, 0x46ee_6ee3_e471_4441);
+        assert_eq!(key.hash(0).link(), 0x1f2e_e8dc_e1cb_e0f4);
         assert_eq!(name_key("fra"), 0x9de0_1e6d_4b11_a57c);
     }
 
