@@ -74,13 +74,19 @@ impl FlowHash {
     }
 }
 
-/// The key of a site or link by its name: FNV-1a, finished, so that restarts and other routers
-/// agree on it.
+/// The key of a site by its name: FNV-1a, finished, so that restarts and other routers agree on it.
 pub fn name_key(name: &str) -> u64 {
     let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     finish(fnv)
+}
+
+/// The key of a link, or of one of several equal-cost routes, of the router of this name. Restarts
+/// agree on it, other routers do not: with keys that two routers in a row share, each flow that the
+/// first sent by its first link would leave by the second's first link too.
+pub fn link_key(router: &str, link: &str) -> u64 {
+    finish(name_key(router).rotate_left(32) ^ name_key(link))
 }
 
 /// −log₂(hash / 2⁶⁴) with 32 fractional bits, exact to 3 parts in a million. Integers only, so
@@ -161,6 +167,7 @@ const fn log2_of(x: u128) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
 
     use super::*;
 
@@ -225,6 +232,24 @@ mod tests {
         assert_eq!(key.hash(0).site, 0x46ee_6ee3_e471_4441);
         assert_eq!(key.hash(0).link(), 0x1f2e_e8dc_e1cb_e0f4);
         assert_eq!(name_key("fra"), 0x9de0_1e6d_4b11_a57c);
+    }
+
+    #[test]
+    fn the_links_of_one_router_say_nothing_of_those_of_the_next() {
+        for (first, second) in [("r1", "r2"), ("a", "b"), ("edge", "core")] {
+            let ranked = |router: &str, flow: u64, links: [&str; 2]| {
+                let [one, two] = links.map(|link| FlowHash::with_key(flow, link_key(router, link)));
+                one > two
+            };
+            let links = ["eth0", "eth1"];
+            let flows = (0..20_000).map(|n| finish(n)).filter(|&flow| ranked(first, flow, links));
+            let (again, other): (Vec<_>, Vec<_>) =
+                flows.partition(|&flow| ranked(second, flow, links));
+            let share = again.len() as f64 / (again.len() + other.len()) as f64;
+            assert!((0.48..0.52).contains(&share), "{share} by the link of the same name");
+        }
+        assert_ne!(link_key("a", "a"), link_key("b", "b"));
+        assert_ne!(link_key("a", "b"), link_key("b", "a"));
     }
 
     #[test]

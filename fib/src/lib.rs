@@ -49,7 +49,7 @@ mod writer;
 
 pub use addr::Addr;
 pub use fib::{Fib, Handle, Memory, Online, Reader, fib, fib_with};
-pub use flow::{FlowHash, FlowKey, name_key};
+pub use flow::{FlowHash, FlowKey, link_key, name_key};
 pub use group::{
     ADJACENCY_MAX, Group, GroupError, GroupId, MEMBERS_MAX, Member, PATH_MAX, Spread, TIER_MAX,
     WhenDead,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
+use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, link_key};
 
 use super::device::{Changed, Fault};
 use super::numbers::PORTS_MAX;
@@ -180,7 +180,7 @@ impl Core {
 
     /// What routes that leave by a new port lead to.
     fn add_way_out(&mut self, id: PortId, name: &str) -> Result<(AdjacencyId, PathId), WriteError> {
-        let key = name_key(name);
+        let key = link_key(&self.config.router.name, name);
         let adjacency = self.writer.add_adjacency(id.0, key)?;
         // Whoever watches the carrier clears it, once there is one.
         self.handle.set_adjacency_down(adjacency, Reason::Carrier);
