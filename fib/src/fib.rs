@@ -43,7 +43,7 @@ pub struct Fib {
 /// let (mut writer, handle) = fib(4);
 /// let port = writer.add_adjacency(1, name_key("tun-fra"))?;
 /// let path = writer.add_path(name_key("fra"), ACCEPT_ALL)?;
-/// let members = vec![Member { path, adjacency: port, tier: 0, weight: 1 }];
+/// let members = vec![Member { path, adjacency: port, tier: 0, weight: 1, link_weight: 1 }];
 /// let group = writer.add_group(&Group::Forward {
 ///     members,
 ///     when_dead: WhenDead::Unreachable,
@@ -165,7 +165,7 @@ impl Fib {
         let members = group.map_or(0, |group| group.header().count);
         (0..members)
             .filter_map(move |index| group?.member(index))
-            .filter_map(|member| self.port(member.adjacency))
+            .filter_map(|member| self.port(member.adjacency()))
     }
 
     /// Whether packets to this group go anywhere: out of a port, were its members alive, or to the

@@ -11,7 +11,8 @@ use core::ops::Deref;
 use crate::addr::Addr;
 use crate::fib::Fib;
 use crate::group::{
-    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, Member, PATH_MAX,
+    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, Layout, Member, PATH_MAX,
+    SiteWord,
 };
 use crate::prefix::{IpPrefix, Prefix};
 use crate::rib::{Iter, LARGE};
@@ -257,7 +258,7 @@ impl Writer {
     }
 
     /// A new adjacency that leaves by `port`, alive. `key` is what the link hash knows it by
-    /// ([`crate::name_key`]).
+    /// ([`crate::link_key`]).
     pub fn add_adjacency(&mut self, port: u16, key: u64) -> Result<AdjacencyId, WriteError> {
         self.reclaim();
         let id = self.adjacencies.take().ok_or(WriteError::IdsExhausted)?;
@@ -313,9 +314,9 @@ impl Writer {
     pub fn add_group(&mut self, group: &Group) -> Result<GroupId, WriteError> {
         group.validate()?;
         self.reclaim();
-        let first = self.write_lines(group)?;
+        let (first, count) = self.write_lines(group)?;
         let Some(id) = self.groups.take() else {
-            self.lines.recycle(first, Groups::lines_for(group.members_len()));
+            self.lines.recycle(first, count);
             return Err(WriteError::IdsExhausted);
         };
         self.note_use();
@@ -331,10 +332,11 @@ impl Writer {
     pub fn replace_group(&mut self, id: GroupId, group: &Group) -> Result<(), WriteError> {
         group.validate()?;
         self.make_room(1)?;
-        let members = self.members_of(id)?;
-        let first = self.write_lines(group)?;
+        self.has_group(id)?;
+        let count = self.lines_of(id);
+        let (first, _) = self.write_lines(group)?;
         if let Some(old) = self.shared.groups.link(id, Some(first)) {
-            self.retire(Retired::Lines { first: old, count: Groups::lines_for(members) })?;
+            self.retire(Retired::Lines { first: old, count })?;
         }
         Ok(())
     }
@@ -393,29 +395,44 @@ impl Writer {
     }
 
     /// Sorts members so that a site's are neighbours, and writes them where no reader looks yet.
-    fn write_lines(&mut self, group: &Group) -> Result<u32, WriteError> {
-        let mut group = group.clone();
+    /// Returns the first line, and how many there are.
+    fn write_lines(&mut self, group: &Group) -> Result<(u32, u32), WriteError> {
+        let (mut group, mut layout) = (group.clone(), Layout::default());
+        let mut count = 0;
         if let Group::Forward { members, .. } = &mut group {
             members.sort_by_key(|member| (member.tier, self.site_key(member), member.adjacency));
+            layout = self.layout(members);
+            count = members.len();
         }
-        let count = Groups::lines_for(group.members_len());
+        let count = Groups::lines_for(count, layout.sites.len());
         if !self.lines.has(count, 0) {
             self.reclaim();
         }
         let first = self.lines.take(count, 0).ok_or(WriteError::IdsExhausted)?;
-        self.shared.groups.write(first, &group, self.plain_members(&group));
+        self.shared.groups.write(first, &group, &layout);
         self.note_use();
-        Ok(first)
+        Ok((first, count))
     }
 
-    /// How many members the first tier has, if it is as [`Groups::write`] wants it told.
-    fn plain_members(&self, group: &Group) -> usize {
-        let Group::Forward { members, .. } = group else { return 0 };
-        let tier = members.chunk_by(|a, b| a.tier == b.tier).next().unwrap_or_default();
-        let are_equal = tier.iter().all(|member| member.weight == tier[0].weight);
-        let are_apart =
-            tier.windows(2).all(|pair| self.site_key(&pair[0]) != self.site_key(&pair[1]));
-        if are_equal && are_apart { tier.len() } else { 0 }
+    /// How these members, which are in order, are to be stored.
+    fn layout(&self, members: &[Member]) -> Layout {
+        let key = |member: &Member| (member.tier, self.site_key(member));
+        let site_word = |links: &[Member]| SiteWord {
+            weight: links.iter().map(|member| member.weight).max().unwrap_or(1),
+            links: links.len() as u8,
+        };
+        let sites: Vec<SiteWord> =
+            members.chunk_by(|a, b| key(a) == key(b)).map(site_word).collect();
+        let first_tier = members.iter().take_while(|member| member.tier == members[0].tier).count();
+        // A site of several links among the first so many sites: they are fewer than the members.
+        let mut of_first_tier = sites.iter().take(first_tier);
+        let is_plain = of_first_tier.all(|site| site.links == 1 && site.weight == sites[0].weight);
+        let needs_words =
+            members.iter().any(|member| member.link_weight != 1) || sites.len() < members.len();
+        Layout {
+            sites: if needs_words { sites } else { Vec::new() },
+            plain: if is_plain { first_tier } else { 0 },
+        }
     }
 
     /// Whether anything became reusable.
@@ -438,17 +455,16 @@ impl Writer {
         }
     }
 
-    /// How many members a group has.
-    fn members_of(&self, id: GroupId) -> Result<usize, WriteError> {
-        self.has_group(id)?;
-        Ok(self.shared.groups.get(id).ok_or(WriteError::UnknownGroup)?.header().count)
+    /// How many lines a group is in.
+    fn lines_of(&self, id: GroupId) -> u32 {
+        self.shared.groups.get(id).map_or(0, |group| group.lines())
     }
 
     /// Takes a removed group's id and lines back, now that nobody holds them.
     fn unlink_group(&mut self, id: u32) {
-        let members = self.shared.groups.get(GroupId(id)).map_or(0, |group| group.header().count);
+        let count = self.lines_of(GroupId(id));
         if let Some(first) = self.shared.groups.link(GroupId(id), None) {
-            self.lines.recycle(first, Groups::lines_for(members));
+            self.lines.recycle(first, count);
         }
         self.groups.give_back(id);
     }
@@ -478,15 +494,6 @@ impl Deref for Writer {
     /// The writer may read whenever it likes: it alone decides when something is reused.
     fn deref(&self) -> &Fib {
         &self.shared
-    }
-}
-
-impl Group {
-    fn members_len(&self) -> usize {
-        match self {
-            Self::Forward { members, .. } => members.len(),
-            _ => 0,
-        }
     }
 }
 

@@ -28,7 +28,13 @@ fn group_of(legs: &[(PathId, AdjacencyId)]) -> Group {
     let members = legs
         .iter()
         .enumerate()
-        .map(|(tier, &(path, adjacency))| Member { path, adjacency, tier: tier as u8, weight: 1 })
+        .map(|(tier, &(path, adjacency))| Member {
+            path,
+            adjacency,
+            tier: tier as u8,
+            weight: 1,
+            link_weight: 1,
+        })
         .collect();
     Group::Forward { members, when_dead: WhenDead::Drop, spread: Spread::Flow }
 }

@@ -168,7 +168,7 @@ fn lines_that_small_groups_had_serve_large_ones() {
     writer.lines = Space::new(0, 63);
     let path = writer.add_path(1, crate::ACCEPT_ALL).unwrap();
     let adjacency = writer.add_adjacency(1, 1).unwrap();
-    let member = Member { path, adjacency, tier: 0, weight: 1 };
+    let member = Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 };
     let large = Group::Forward {
         members: vec![member; 64],
         when_dead: crate::WhenDead::Drop,
