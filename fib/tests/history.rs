@@ -119,9 +119,8 @@ impl World {
         let (mut writer, handle) = fib(2);
         let groups = (0..66_000).map(|_| writer.add_group(&Group::Local).unwrap()).collect();
         // Nested at one address of each family, a neighbour of each, and some beside one another.
-        let nested = [(false, 0x0a01_0203_u128), (true, 0x2001_0db8_0007 << 80 | 1)];
         let mut prefixes = Vec::new();
-        for (v6, bits) in nested {
+        for (v6, bits) in [false, true].into_iter().zip(NESTED) {
             let width: u8 = if v6 { 128 } else { 32 };
             for len in [0, 3, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 36, 40, 47, 48, 64, 127] {
                 if len <= width {
@@ -143,19 +142,21 @@ impl World {
             let prefix = numbers.pick(&prefixes);
             places.push(numbers.pick(&boundaries(prefix)));
         }
-        for (_, bits) in nested {
-            places.push(common::address_of(bits > 1 << 64, bits));
+        // The relays go on here, at both ends of a batch.
+        for nth in [0, 1, 2, 3, PLACES - 4, PLACES - 3, PLACES - 2, PLACES - 1] {
+            places[nth] = common::address_of(nth % 2 == 1, NESTED[nth % 2]);
         }
         Self { writer, handle, groups, prefixes, places, numbers }
     }
 
     fn change(&mut self, clock: &AtomicU64) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(CHANGES);
-        for nth in 0..CHANGES {
-            let prefix = self.numbers.pick(&self.prefixes);
-            let is_wide = nth > CHANGES / 2 && self.numbers.below(20) == 0;
-            let group = if is_wide { self.groups.len() - 1 } else { self.numbers.below(30_000) };
-            let group = (self.numbers.below(5) > 1).then(|| self.groups[group]);
+        let plan: Vec<_> = (0..CHANGES).map(|nth| self.any_change(nth)).collect();
+        let nothing = self.prefixes.iter().map(|&prefix| (prefix, None));
+        let plan: Vec<_> = plan.into_iter().chain(nothing).collect();
+        let plan: Vec<_> =
+            plan.into_iter().chain((0..CHANGES / 4).flat_map(|_| self.relay())).collect();
+        let mut changes = Vec::with_capacity(plan.len());
+        for (prefix, group) in plan {
             let from = clock.fetch_add(1, Ordering::SeqCst);
             match group {
                 Some(group) => self.writer.insert(prefix, group).unwrap(),
@@ -165,6 +166,24 @@ impl World {
             changes.push(Change { from, to, prefix, group });
         }
         changes
+    }
+
+    fn any_change(&mut self, nth: usize) -> (IpPrefix, Option<GroupId>) {
+        let prefix = self.numbers.pick(&self.prefixes);
+        let is_wide = nth > CHANGES / 2 && self.numbers.below(20) == 0;
+        let group = if is_wide { self.groups.len() - 1 } else { self.numbers.below(30_000) };
+        (prefix, (self.numbers.below(5) > 1).then(|| self.groups[group]))
+    }
+
+    /// A long prefix takes over from a short one and back: one of them is there at every moment.
+    fn relay(&mut self) -> [(IpPrefix, Option<GroupId>); 4] {
+        let v6 = self.numbers.below(2) == 0;
+        let bits = NESTED[usize::from(v6)];
+        let short = self.numbers.pick(if v6 { &[0, 3, 8, 16, 17, 24][..] } else { &[0, 3, 7] });
+        let long = self.numbers.pick(if v6 { &[32, 47, 64, 127][..] } else { &[9, 16, 24, 31] });
+        let [short, long] = [short, long].map(|len| prefix_of(v6, bits, len));
+        let group = Some(self.groups[7]);
+        [(short, group), (long, None), (long, group), (short, None)]
     }
 }
 
@@ -224,8 +243,11 @@ fn read_batches(
     readings
 }
 
+/// An address of each family that many of the prefixes cover.
+const NESTED: [u128; 2] = [0x0a01_0203, 0x2001_0db8_0007 << 80 | 1];
+
 const WORLDS: u64 = 4;
-const CHANGES: usize = 20_000;
+const CHANGES: usize = 10_000;
 /// Those of each family are more than one batch of the router.
 const PLACES: usize = 160;
 /// Of one reader at most.
