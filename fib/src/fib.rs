@@ -11,7 +11,6 @@ use crossbeam_utils::CachePadded;
 use crate::batch::{codes_v4, codes_v6};
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
-use crate::options::{Options, V4Form};
 use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select, select_to};
@@ -62,13 +61,8 @@ pub struct Fib {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn fib(readers_max: usize) -> (Writer, Handle) {
-    fib_with(readers_max, Options::default())
-}
-
-/// As [`fib()`], with a choice of what it is made of.
-pub fn fib_with(readers_max: usize, options: Options) -> (Writer, Handle) {
     let shared = Arc::new(Fib {
-        v4: v4::Table::new(options.v4),
+        v4: v4::Table::new(),
         v6: v6::Table::new(),
         groups: Groups::new(),
         liveness: Liveness::new(),
@@ -387,11 +381,6 @@ pub struct Memory {
 }
 
 impl Fib {
-    /// The form the IPv4 table has now: see [`V4Form`] for when it changes.
-    pub fn v4_form(&self) -> V4Form {
-        self.v4.form()
-    }
-
     /// Bits of a slot of the IPv4 table: 16 while numbers of groups fit, 32 from then on.
     pub fn v4_slot_bits(&self) -> u32 {
         self.v4.slot_bits()

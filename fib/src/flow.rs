@@ -210,7 +210,7 @@ mod tests {
                 assert_eq!(hashes.len(), 100_000, "factor {which}, seed {seed:#x}");
                 let bits = hashes.iter().fold([0_u32; 64], |mut ones, hash| {
                     (0..64).for_each(|bit| {
-                        ones[bit] += (FlowHash::with_key(*hash, 7) >> bit & 1) as u32
+                        ones[bit] += (FlowHash::with_key(*hash, 7) >> bit & 1) as u32;
                     });
                     ones
                 });
@@ -242,7 +242,7 @@ mod tests {
                 one > two
             };
             let links = ["eth0", "eth1"];
-            let flows = (0..20_000).map(|n| finish(n)).filter(|&flow| ranked(first, flow, links));
+            let flows = (0..20_000).map(finish).filter(|&flow| ranked(first, flow, links));
             let (again, other): (Vec<_>, Vec<_>) =
                 flows.partition(|&flow| ranked(second, flow, links));
             let share = again.len() as f64 / (again.len() + other.len()) as f64;

@@ -486,9 +486,9 @@ mod tests {
             let mut layout = Layout::default();
             for site in members.chunks_mut(links).filter(|_| links > 1) {
                 let weight = site[0].weight;
-                site.iter_mut().for_each(|member| {
+                for member in site.iter_mut() {
                     (member.link_weight, member.weight) = (member.weight, weight);
-                });
+                }
                 layout.sites.push(SiteWord { weight, links: site.len() as u8 });
             }
             let sites = layout.sites.len();

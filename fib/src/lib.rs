@@ -15,7 +15,7 @@
 //! * A change of liveness is one byte, and moves every prefix of every group at once.
 //!
 //! What readers see is made of atomics, so that a mistake here could give a wrong answer, but never
-//! undefined behaviour. `unsafe` is in five small files: one gives out zeroed memory and prefetches,
+//! undefined behaviour. `unsafe` is in four small files: one gives out zeroed memory and prefetches,
 //! the others use instructions that not every processor has, or that have no safe name.
 #![no_std]
 
@@ -29,8 +29,6 @@ mod fib;
 mod flow;
 mod group;
 mod memory;
-mod options;
-mod popcount;
 mod prefix;
 mod qsbr;
 mod rib;
@@ -48,13 +46,12 @@ mod v6;
 mod writer;
 
 pub use addr::Addr;
-pub use fib::{Fib, Handle, Memory, Online, Reader, fib, fib_with};
+pub use fib::{Fib, Handle, Memory, Online, Reader, fib};
 pub use flow::{FlowHash, FlowKey, link_key, name_key};
 pub use group::{
     ADJACENCY_MAX, Group, GroupError, GroupId, MEMBERS_MAX, Member, PATH_MAX, Spread, TIER_MAX,
     WhenDead,
 };
-pub use options::{Options, V4Form};
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};
 pub use state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, PathId, Reason, Reasons};

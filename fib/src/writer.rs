@@ -146,7 +146,7 @@ impl Writer {
         group: Option<GroupId>,
     ) -> Result<Option<GroupId>, WriteError> {
         group.map_or(Ok(()), |group| self.has_group(group))?;
-        self.make_room(frees_max(prefix))?;
+        self.make_room(FREES_MAX)?;
         let old = match self.change_table(prefix, group) {
             Err(v6::Full) if self.reclaim_some() => self.change_table(prefix, group),
             outcome => outcome,
@@ -191,8 +191,12 @@ impl Writer {
         if old != new && self.shared.falls_back_on(prefix) {
             self.retired.push_back((self.shared.qsbr.retire(), Retired::Nothing));
         }
-        new.into_iter().for_each(|group| self.routes_to[group.0 as usize] += 1);
-        old.into_iter().for_each(|group| self.routes_to[group.0 as usize] -= 1);
+        if let Some(new) = new {
+            self.routes_to[new.0 as usize] += 1;
+        }
+        if let Some(old) = old {
+            self.routes_to[old.0 as usize] -= 1;
+        }
     }
 
     /// Retires what the changes since the last commit unlinked.
@@ -511,15 +515,6 @@ fn in_order<'a>(
     v4.map(of_either).chain(v6.map(of_either))
 }
 
-/// Entries of the list of what is retired that one change of a route may take.
-fn frees_max(prefix: IpPrefix) -> usize {
-    // One for a change that lookups fall back on.
-    1 + match prefix {
-        IpPrefix::V4(prefix) => v4::frees_max(prefix),
-        IpPrefix::V6(_) => 1,
-    }
-}
-
 /// A grace period: see [`Writer::begin_grace`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Grace(u64);
@@ -581,6 +576,10 @@ impl Ids {
 
 /// The highest group id.
 const GROUP_MAX: u32 = GROUPS as u32 - 1;
+
+/// Entries of the list of what is retired that one change of a route may take: what IPv4 frees, and
+/// one for a change that lookups fall back on. Of IPv6 there is one.
+const FREES_MAX: usize = v4::FREES_MAX + 1;
 
 /// Below this, grace periods are not looked at in every call.
 const RECLAIM_AT: usize = 1024;

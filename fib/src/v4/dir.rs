@@ -1,11 +1,11 @@
-//! The direct form: a root and its chunks, with slots of one width.
+//! A root and its chunks, with slots of one width.
 #![forbid(unsafe_code)]
 
 use core::hint::select_unpredictable;
 use core::net::Ipv4Addr;
 
-use super::slot::{Chunks, Slot, narrow, widen};
-use super::{Answers, BLOCKS, CHILD, Silence, chunk_slot, short_slot};
+use super::slot::{Chunks, Slot};
+use super::{CHILD, Silence, chunk_slot, short_slot};
 use crate::group::GroupId;
 use crate::memory::{Slab, prefetch_far};
 use crate::rib::{STRIDE, for_each};
@@ -206,6 +206,9 @@ impl<S: Slot> Dir<S> {
 
     pub(super) fn let_go(&self) {
         self.root.let_go();
+        // Under the model checker memory is not given back: whoever still reads finds zeros.
+        #[cfg(loom)]
+        self.root.iter().for_each(|slot| slot.set(0));
     }
 
     /// What a slot of the root says of `addr`.
@@ -220,34 +223,17 @@ impl<S: Slot> Dir<S> {
     }
 }
 
-impl Dir<AtomicU16> {
-    /// What the slots of a block say.
-    pub(super) fn answers(&self, block: usize, answers: &mut Answers) {
-        for (answer, slot) in answers.iter_mut().zip(&self.root[block << STRIDE..]) {
-            *answer = narrow(slot.get());
-        }
-    }
-}
-
 impl Dir<AtomicU32> {
-    /// With the answers of each block, and the first `count` chunks of those there were.
-    pub(super) fn widened(
-        answers: impl Fn(usize, &mut Answers),
-        chunks: &Chunks<AtomicU16>,
-        count: u32,
-    ) -> Self {
+    /// With the words of a narrow root, and of the first `count` chunks.
+    pub(super) fn widened(narrow: &Dir<AtomicU16>, count: u32) -> Self {
         let wide = Self::new();
         wide.use_huge_pages();
-        let mut block_answers = [0; 1 << STRIDE];
-        for block in 0..BLOCKS {
-            answers(block, &mut block_answers);
-            for (slot, &answer) in wide.root[block << STRIDE..].iter().zip(&block_answers) {
-                slot.set(widen(answer));
-            }
+        for (slot, narrow) in wide.root.iter().zip(narrow.root.iter()) {
+            slot.set(narrow.get());
         }
         for chunk in 0..count {
             for slot in 0..1 << STRIDE {
-                wide.chunks.set(chunk, slot, chunks.get(chunk, slot));
+                wide.chunks.set(chunk, slot, narrow.chunks.get(chunk, slot));
             }
         }
         wide

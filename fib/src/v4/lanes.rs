@@ -28,7 +28,6 @@ impl Table {
             Now::Narrow(dir) => dir.lookup_lanes(addrs, silence, found, &make),
             // Apart, so that a small batch pays for the preparations of one form alone.
             Now::Wide(dir) => dir.lookup_lanes_apart(addrs, silence, found, &make),
-            Now::Compact(_) => return self.lookup_each_apart(addrs, found, make),
         }
         self.recheck(silence, addrs, found, make);
     }

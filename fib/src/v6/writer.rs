@@ -131,12 +131,14 @@ impl TableWriter {
         group: Option<GroupId>,
     ) -> Result<(), Full> {
         self.editor.store.is_removal = group.is_none();
-        match prefix.len() {
-            ..=ROOT_LEN => self.write_root(table, prefix, group),
-            ..=MIDDLE_LEN => return self.write_middle(table, prefix, group),
-            _ => return self.write_trie(table, prefix, group),
+        if prefix.len() > MIDDLE_LEN {
+            self.write_trie(table, prefix, group)
+        } else if prefix.len() > ROOT_LEN {
+            self.write_middle(table, prefix, group)
+        } else {
+            self.write_root(table, prefix, group);
+            Ok(())
         }
-        Ok(())
     }
 
     /// The word of a route or, where there is none, of its heir among those longer than `least`

@@ -87,9 +87,6 @@ pub enum ReloadError {
     /// More workers or fewer need new threads and queues.
     #[error("the number of workers cannot change while nearhop runs; restart it")]
     Workers,
-    /// The IPv4 table is made when nearhop starts.
-    #[error("ipv4-table cannot change while nearhop runs; restart it")]
-    Table,
 }
 
 impl Core {
@@ -103,9 +100,6 @@ impl Core {
     ) -> Result<Vec<&'a model::Port>, ReloadError> {
         if config.router.workers != self.config.router.workers {
             return Err(ReloadError::Workers);
-        }
-        if config.router.ipv4_table != self.config.router.ipv4_table {
-            return Err(ReloadError::Table);
         }
         if config.api != self.config.api {
             return Err(ReloadError::Api);
