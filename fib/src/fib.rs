@@ -8,17 +8,16 @@ use core::ops::Deref;
 
 use crossbeam_utils::CachePadded;
 
-use crate::batch::{codes_v4, codes_v6};
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
+use crate::kernel::{Trials, codes_v4, codes_v6};
 use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select, select_to};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
 use crate::sync::{Arc, AtomicU32, Ordering};
-use crate::trials::Trials;
 use crate::writer::Writer;
-use crate::{batch, v4, v6};
+use crate::{kernel, v4, v6};
 
 /// What readers see. Reached through [`Online`].
 pub struct Fib {
@@ -331,7 +330,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v4.batch(count, |code| batch::v4(code, &self.v4, addrs, found, make));
+        self.reader.v4.batch(count, |code| kernel::v4(code, &self.v4, addrs, found, make));
     }
 
     /// As [`Self::lookup_batch_v4`].
@@ -348,7 +347,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v6.batch(count, |code| batch::v6(code, &self.v6, addrs, found, make));
+        self.reader.v6.batch(count, |code| kernel::v6(code, &self.v6, addrs, found, make));
     }
 }
 

@@ -24,10 +24,10 @@ extern crate alloc;
 extern crate std;
 
 mod addr;
-mod batch;
 mod fib;
 mod flow;
 mod group;
+mod kernel;
 mod memory;
 mod prefix;
 mod qsbr;
@@ -35,12 +35,9 @@ mod rib;
 mod segments;
 mod select;
 mod short;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod simd;
 mod space;
 mod state;
 mod sync;
-mod trials;
 mod v4;
 mod v6;
 mod writer;

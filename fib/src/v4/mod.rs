@@ -19,12 +19,8 @@
 //! after every reader has let go of it.
 #![forbid(unsafe_code)]
 
-mod dir;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod far;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod lanes;
-mod slot;
+pub(crate) mod dir;
+pub(crate) mod slot;
 mod writer;
 
 use core::net::Ipv4Addr;
@@ -42,23 +38,13 @@ pub(crate) struct Table {
     narrow: Dir<AtomicU16>,
     /// Takes over once a number outgrows 16 bits.
     wide: OnceBox<Dir<AtomicU32>>,
-    short: Short,
+    pub(crate) short: Short,
     /// Whether the memory of narrow slots is given back.
     is_narrow_gone: AtomicU32,
 }
 
-/// What slots that say nothing mean, for a batch.
-#[derive(Clone, Copy)]
-struct Silence<'a> {
-    short: &'a Short,
-    /// How many changes of short prefixes had begun.
-    changes: u32,
-    /// The word that stands for all of them, if one does.
-    common: Option<u32>,
-}
-
 /// The slots in use.
-enum Now<'a> {
+pub(crate) enum Now<'a> {
     Narrow(&'a Dir<AtomicU16>),
     Wide(&'a Dir<AtomicU32>),
 }
@@ -83,7 +69,7 @@ impl Table {
     }
 
     #[inline]
-    fn now(&self) -> Now<'_> {
+    pub(crate) fn now(&self) -> Now<'_> {
         self.wide.get().map_or(Now::Narrow(&self.narrow), Now::Wide)
     }
 
@@ -94,61 +80,6 @@ impl Table {
         let word =
             self.short.while_unchanged(|| with_slots!(self, dir => dir.lookup(addr, &self.short)));
         GroupId::of_word(word)
-    }
-
-    /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long. `FAR` where slots are thought to be in no near cache.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(crate) fn lookup_each<const FAR: bool, T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        let silence = self.silence();
-        with_slots!(self, dir => dir.lookup_each::<FAR, T>(addrs, silence, found, &make));
-        self.recheck(silence, addrs, found, make);
-    }
-
-    /// What a batch has to know of short prefixes. To be asked before [`Self::now`]: the common word
-    /// then fits what that says.
-    #[inline]
-    fn silence(&self) -> Silence<'_> {
-        let changes = self.short.changes();
-        Silence { short: &self.short, changes, common: self.short.common() }
-    }
-
-    /// Looks a batch up anew if short prefixes have changed meanwhile: see [`crate::short`].
-    #[inline]
-    fn recheck<T: Copy>(
-        &self,
-        silence: Silence<'_>,
-        addrs: &[Ipv4Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        if self.short.changes() != silence.changes {
-            self.lookup_singly(addrs, found, make);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn lookup_singly<T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        for (addr, found) in addrs.iter().zip(found) {
-            *found = make(self.lookup(*addr));
-        }
-    }
-
-    /// Whether lookups fall back on prefixes of so many bits: each change of one is to be retired.
-    pub(crate) fn falls_back_on(&self, len: u8) -> bool {
-        self.short.has(len)
     }
 
     /// Bits of a slot: 16 or 32.
@@ -219,7 +150,7 @@ fn chunk_slot(addr: u32) -> usize {
 }
 
 #[inline]
-fn short_slot(addr: u32) -> usize {
+pub(crate) fn short_slot(addr: u32) -> usize {
     (addr >> (32 - u32::from(STRIDE))) as usize
 }
 

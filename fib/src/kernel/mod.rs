@@ -4,8 +4,21 @@
 //! has them.
 #![allow(unsafe_code)]
 
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod avx512;
+mod clock;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod v4_ahead;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod v4_gather;
+mod v4_portable;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod v6_avx512;
+mod v6_portable;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+pub(crate) use self::clock::Trials;
 use crate::group::GroupId;
 use crate::{v4, v6};
 

@@ -7,11 +7,12 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv4Addr;
 
-use super::dir::{Dir, GROUP, ROOT_BITS};
-use super::slot::{ByWidth, Slot};
-use super::{Now, Silence, Table};
+use super::avx512::{LANES, gather_all, gather_halves, numbers, to_array};
+use super::v4_portable::{GROUP, Silence};
 use crate::group::GroupId;
-use crate::simd::{LANES, gather_all, gather_halves, numbers, to_array};
+use crate::v4::dir::{Dir, ROOT_BITS};
+use crate::v4::slot::{ByWidth, Slot};
+use crate::v4::{Now, Table};
 
 impl Table {
     /// As [`Self::lookup_each`].
