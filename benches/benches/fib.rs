@@ -104,7 +104,7 @@ fn selection(c: &mut Criterion) {
         .collect::<Result<_, _>>()
         .expect("an empty FIB has room");
     let mut group_of = |paths: &[PathId]| {
-        let member = |&path| Member { path, adjacency: port, tier: 0, weight: 1 };
+        let member = |&path| Member { path, adjacency: port, tier: 0, weight: 1, link_weight: 1 };
         let members = paths.iter().map(member).collect();
         let when_dead = WhenDead::Unreachable;
         writer

@@ -8,17 +8,16 @@ use core::ops::Deref;
 
 use crossbeam_utils::CachePadded;
 
-use crate::batch::{codes_v4, codes_v6};
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
-use crate::options::{Options, V4Form};
+use crate::kernel::{Trials, codes_v4, codes_v6};
+use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select, select_to};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
 use crate::sync::{Arc, AtomicU32, Ordering};
-use crate::trials::Trials;
 use crate::writer::Writer;
-use crate::{batch, v4, v6};
+use crate::{kernel, v4, v6};
 
 /// What readers see. Reached through [`Online`].
 pub struct Fib {
@@ -42,7 +41,7 @@ pub struct Fib {
 /// let (mut writer, handle) = fib(4);
 /// let port = writer.add_adjacency(1, name_key("tun-fra"))?;
 /// let path = writer.add_path(name_key("fra"), ACCEPT_ALL)?;
-/// let members = vec![Member { path, adjacency: port, tier: 0, weight: 1 }];
+/// let members = vec![Member { path, adjacency: port, tier: 0, weight: 1, link_weight: 1 }];
 /// let group = writer.add_group(&Group::Forward {
 ///     members,
 ///     when_dead: WhenDead::Unreachable,
@@ -61,13 +60,8 @@ pub struct Fib {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn fib(readers_max: usize) -> (Writer, Handle) {
-    fib_with(readers_max, Options::default())
-}
-
-/// As [`fib()`], with a choice of what it is made of.
-pub fn fib_with(readers_max: usize, options: Options) -> (Writer, Handle) {
     let shared = Arc::new(Fib {
-        v4: v4::Table::new(options.v4),
+        v4: v4::Table::new(),
         v6: v6::Table::new(),
         groups: Groups::new(),
         liveness: Liveness::new(),
@@ -85,6 +79,14 @@ impl Fib {
         match addr {
             IpAddr::V4(addr) => self.v4.lookup(addr),
             IpAddr::V6(addr) => self.v6.lookup(addr),
+        }
+    }
+
+    /// Whether lookups fall back on this prefix once they find nothing longer.
+    pub(crate) fn falls_back_on(&self, prefix: IpPrefix) -> bool {
+        match prefix {
+            IpPrefix::V4(prefix) => self.v4.falls_back_on(prefix.len()),
+            IpPrefix::V6(prefix) => self.v6.falls_back_on(prefix.len()),
         }
     }
 
@@ -156,7 +158,7 @@ impl Fib {
         let members = group.map_or(0, |group| group.header().count);
         (0..members)
             .filter_map(move |index| group?.member(index))
-            .filter_map(|member| self.port(member.adjacency))
+            .filter_map(|member| self.port(member.adjacency()))
     }
 
     /// Whether packets to this group go anywhere: out of a port, were its members alive, or to the
@@ -328,7 +330,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v4.batch(count, |code| batch::v4(code, &self.v4, addrs, found, make));
+        self.reader.v4.batch(count, |code| kernel::v4(code, &self.v4, addrs, found, make));
     }
 
     /// As [`Self::lookup_batch_v4`].
@@ -345,7 +347,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v6.batch(count, |code| batch::v6(code, &self.v6, addrs, found, make));
+        self.reader.v6.batch(count, |code| kernel::v6(code, &self.v6, addrs, found, make));
     }
 }
 
@@ -378,11 +380,6 @@ pub struct Memory {
 }
 
 impl Fib {
-    /// The form the IPv4 table has now: see [`V4Form`] for when it changes.
-    pub fn v4_form(&self) -> V4Form {
-        self.v4.form()
-    }
-
     /// Bits of a slot of the IPv4 table: 16 while numbers of groups fit, 32 from then on.
     pub fn v4_slot_bits(&self) -> u32 {
         self.v4.slot_bits()

@@ -34,8 +34,8 @@ pub struct FlowHash {
 impl FlowKey {
     /// Hashes the flow. `seed` is configured: routers that share it agree.
     ///
-    /// By multiplications that fold 128 bits into 64, as wyhash (Wang Yi, public domain) does. What is made
-    /// of it for a site or link is mixed once more.
+    /// Three multiplications fold 128 bits into 64 each, as in wyhash (Wang Yi, public domain). The
+    /// ranking of sites and links mixes the result once more.
     #[inline]
     pub fn hash(&self, seed: u64) -> FlowHash {
         let low = fold(self.src as u64 ^ seed ^ K[0], self.dst as u64 ^ K[1]);
@@ -74,13 +74,19 @@ impl FlowHash {
     }
 }
 
-/// The key of a site or link by its name: FNV-1a, finished, so that restarts and other routers
-/// agree on it.
+/// The key of a site by its name: FNV-1a, finished, so that restarts and other routers agree on it.
 pub fn name_key(name: &str) -> u64 {
     let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     finish(fnv)
+}
+
+/// The key of a link, or of one of several equal-cost routes, of the router of this name. Restarts
+/// agree on it, other routers do not: with keys that two routers in a row share, each flow that the
+/// first sent by its first link would leave by the second's first link too.
+pub fn link_key(router: &str, link: &str) -> u64 {
+    finish(name_key(router).rotate_left(32) ^ name_key(link))
 }
 
 /// −log₂(hash / 2⁶⁴) with 32 fractional bits, exact to 3 parts in a million. Integers only, so
@@ -97,10 +103,12 @@ pub(crate) fn negative_log2(hash: u64) -> u64 {
     ((u64::from(zeros) + 1) << 32) - log
 }
 
+/// The product's halves and both factors in one: a factor of 0 leaves the other one, not 0, so that
+/// nobody who knows the constants can have all flows share a hash.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
+    a ^ b ^ product as u64 ^ (product >> 64) as u64
 }
 
 /// The finalizer of MurmurHash3 (Appleby, public domain): a bijection that avalanches.
@@ -158,6 +166,9 @@ const fn log2_of(x: u128) -> u64 {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -177,6 +188,37 @@ mod tests {
         assert_ne!(key.hash(7).site, key.hash(8).site);
     }
 
+    /// For whatever seed: one factor of each product is 0, and the other is varied by all that it is
+    /// made of.
+    #[test]
+    fn a_factor_of_zero_does_not_make_flows_share_a_hash() {
+        for seed in [0, 42, 0xdead_beef_0123_4567] {
+            let in_halves = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+            let one = |src, dst| FlowKey { src, dst, protocol: 6, ..FlowKey::default() }.hash(seed);
+            let of: [&dyn Fn(u64) -> FlowHash; 6] = [
+                &|n| one(in_halves(0, seed ^ K[0]), in_halves(0, n)),
+                &|n| one(in_halves(0, n), in_halves(0, K[1])),
+                &|n| one(in_halves(K[2], 1), in_halves(n, 2)),
+                &|n| one(in_halves(n, 1), in_halves(K[3], 2)),
+                // The halves' folds are what is left of them where their second factor is 0, and
+                // make a factor of the last product 0.
+                &|n| one(in_halves(n, seed ^ K[0] ^ K[4] ^ 6 << 32), in_halves(n ^ 9, K[1])),
+                &|n| one(in_halves(seed ^ K[5] ^ K[2], n), in_halves(K[3], 3)),
+            ];
+            for (which, hash) in of.into_iter().enumerate() {
+                let hashes: BTreeSet<u64> = (0..100_000).map(|n| hash(n).site).collect();
+                assert_eq!(hashes.len(), 100_000, "factor {which}, seed {seed:#x}");
+                let bits = hashes.iter().fold([0_u32; 64], |mut ones, hash| {
+                    (0..64).for_each(|bit| {
+                        ones[bit] += (FlowHash::with_key(*hash, 7) >> bit & 1) as u32;
+                    });
+                    ones
+                });
+                assert!(bits.iter().all(|ones| (49_000..51_000).contains(ones)), "{bits:?}");
+            }
+        }
+    }
+
     #[test]
     fn hashes_are_the_same_on_every_machine_and_in_every_release() {
         let key = FlowKey {
@@ -187,9 +229,27 @@ mod tests {
             dst_port: 53,
             label: 0,
         };
-        assert_eq!(key.hash(0).site, 0x5669_0781_f6f8_1fce);
-        assert_eq!(key.hash(0).link(), 0x97ad_6fb4_dacd_7c1b);
+        assert_eq!(key.hash(0).site, 0x46ee_6ee3_e471_4441);
+        assert_eq!(key.hash(0).link(), 0x1f2e_e8dc_e1cb_e0f4);
         assert_eq!(name_key("fra"), 0x9de0_1e6d_4b11_a57c);
+    }
+
+    #[test]
+    fn the_links_of_one_router_say_nothing_of_those_of_the_next() {
+        for (first, second) in [("r1", "r2"), ("a", "b"), ("edge", "core")] {
+            let ranked = |router: &str, flow: u64, links: [&str; 2]| {
+                let [one, two] = links.map(|link| FlowHash::with_key(flow, link_key(router, link)));
+                one > two
+            };
+            let links = ["eth0", "eth1"];
+            let flows = (0..20_000).map(finish).filter(|&flow| ranked(first, flow, links));
+            let (again, other): (Vec<_>, Vec<_>) =
+                flows.partition(|&flow| ranked(second, flow, links));
+            let share = again.len() as f64 / (again.len() + other.len()) as f64;
+            assert!((0.48..0.52).contains(&share), "{share} by the link of the same name");
+        }
+        assert_ne!(link_key("a", "a"), link_key("b", "b"));
+        assert_ne!(link_key("a", "b"), link_key("b", "a"));
     }
 
     #[test]

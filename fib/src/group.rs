@@ -37,9 +37,11 @@ pub struct Member {
     pub adjacency: AdjacencyId,
     /// Rank of its cost: 0 is the cheapest, at most [`TIER_MAX`].
     pub tier: u8,
-    /// Share among members of the same tier, at least 1. A site weighs as much as all its links,
-    /// dead ones included, so that losing a link moves no flow to another site.
+    /// Its site's share among the sites of the tier, at least 1, however many links the site has.
+    /// All links of a site in a tier have the same; if they do not, the greatest is meant.
     pub weight: u16,
+    /// Its share among the links of its site, at least 1.
+    pub link_weight: u16,
 }
 
 /// What becomes of packets when every member is down.
@@ -139,7 +141,7 @@ impl Group {
             if member.tier > TIER_MAX {
                 return Err(GroupError::TierTooHigh(member.tier));
             }
-            if member.weight == 0 {
+            if member.weight == 0 || member.link_weight == 0 {
                 return Err(GroupError::ZeroWeight);
             }
             if member.path.0 > PATH_MAX || member.adjacency.0 > ADJACENCY_MAX {
@@ -152,16 +154,17 @@ impl Group {
     fn header(&self) -> Header {
         let kind = match self {
             Self::Forward { members, when_dead, spread } => {
-                let (when_dead, spread) = (*when_dead, *spread);
-                let count = members.len();
-                return Header { kind: Kind::Forward, when_dead, spread, count, plain: 0 };
+                let (when_dead, spread, count) = (*when_dead, *spread, members.len());
+                let kind = Kind::Forward;
+                return Header { kind, when_dead, spread, count, sites: 0, plain: 0 };
             }
             Self::Local => Kind::Local,
             Self::Blackhole => Kind::Blackhole,
             Self::Unreachable => Kind::Unreachable,
             Self::Prohibit => Kind::Prohibit,
         };
-        Header { kind, when_dead: WhenDead::Drop, spread: Spread::Flow, count: 0, plain: 0 }
+        let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
+        Header { kind, when_dead, spread, count: 0, sites: 0, plain: 0 }
     }
 }
 
@@ -172,8 +175,28 @@ pub(crate) struct Header {
     pub(crate) when_dead: WhenDead,
     pub(crate) spread: Spread,
     pub(crate) count: usize,
-    /// See [`Groups::write`].
+    /// How many words of sites come before the members: see [`Layout`].
+    pub(crate) sites: usize,
+    /// See [`Layout`].
     pub(crate) plain: usize,
+}
+
+/// How a group's members are stored, besides their own words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layout {
+    /// The site of each run of members, in their order; none if every site has one link of weight 1,
+    /// and the members' own words have the weights of the sites.
+    pub(crate) sites: Vec<SiteWord>,
+    /// So many members at the beginning are sites of one link each, equal in weight, and all of the
+    /// first tier.
+    pub(crate) plain: usize,
+}
+
+/// The weight of a site, and how many links it has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct SiteWord {
+    pub(crate) weight: u16,
+    pub(crate) links: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,7 +208,8 @@ pub(crate) enum Kind {
     Prohibit,
 }
 
-/// One cache line: a header and seven members, or eight members more of the same group.
+/// One cache line: a header and seven words, or eight words more of the same group. The words are
+/// those of sites, if there are any, and then those of members.
 #[derive(Default)]
 #[cfg_attr(not(loom), repr(align(64)))]
 pub(crate) struct GroupLine([AtomicU64; WORDS]);
@@ -219,18 +243,23 @@ impl Groups {
         }
     }
 
-    /// Writes a group into lines that no reader can reach. The first `plain` members are sites of
-    /// one link each, equal in tier and weight, and all of that tier.
-    pub(crate) fn write(&self, first: u32, group: &Group, plain: usize) {
+    /// Writes a group into lines that no reader can reach.
+    pub(crate) fn write(&self, first: u32, group: &Group, layout: &Layout) {
         let members: &[Member] = match group {
             Group::Forward { members, .. } => members,
             _ => &[],
         };
-        let header = Header { plain, ..group.header() };
-        self.lines[first as usize].0[0].store(header.pack(), Ordering::Relaxed);
-        for (index, member) in members.iter().enumerate() {
-            let (line, word) = place(index);
-            self.lines[(first + line) as usize].0[word].store(member.pack(), Ordering::Relaxed);
+        let Layout { sites, plain } = layout;
+        let header = Header { sites: sites.len(), plain: *plain, ..group.header() };
+        let of_member = |member: &Member| match sites[..] {
+            [] => member.pack(member.weight),
+            _ => member.pack(member.link_weight),
+        };
+        let sites = sites.iter().map(|site| u64::from(site.weight) | u64::from(site.links) << 16);
+        let words = core::iter::once(header.pack()).chain(sites);
+        for (index, word) in words.chain(members.iter().map(of_member)).enumerate() {
+            let line = &self.lines[first as usize + index / WORDS];
+            line.0[index % WORDS].store(word, Ordering::Relaxed);
         }
     }
 
@@ -239,7 +268,7 @@ impl Groups {
         self.lines.use_huge_pages();
     }
 
-    /// Links lines to an id; gives back the first line that was linked before.
+    /// Links lines to an id; returns the first line that was linked before.
     pub(crate) fn link(&self, id: GroupId, first: Option<u32>) -> Option<u32> {
         let slot = &self.first_lines[id.0 as usize];
         slot.swap(first.map_or(0, |line| line + 1), Ordering::AcqRel).checked_sub(1)
@@ -250,9 +279,9 @@ impl Groups {
         groups as usize * size_of::<AtomicU32>() + lines as usize * size_of::<GroupLine>()
     }
 
-    /// How many lines a group of `members` takes.
-    pub(crate) fn lines_for(members: usize) -> usize {
-        (members + 1).div_ceil(WORDS)
+    /// How many lines a group takes.
+    pub(crate) fn lines_for(members: usize, sites: usize) -> u32 {
+        (1 + sites + members).div_ceil(WORDS) as u32
     }
 }
 
@@ -274,38 +303,70 @@ impl GroupRef<'_> {
 
     /// Member `index`, in the order they were written; `None` past the last.
     #[inline]
-    pub(crate) fn member(&self, index: usize) -> Option<Member> {
-        (index < self.header().count).then(|| self.word(index).member())
+    pub(crate) fn member(&self, index: usize) -> Option<Word> {
+        let header = self.header();
+        (index < header.count).then(|| Word(self.word(1 + header.sites + index)))
+    }
+
+    /// The site `nth` in order, whose first member is `first`.
+    #[inline]
+    pub(crate) fn site(&self, nth: usize, first: Word) -> SiteWord {
+        if self.header().sites == 0 {
+            return SiteWord { weight: first.weight(), links: 1 };
+        }
+        let word = self.word(1 + nth);
+        SiteWord { weight: word as u16, links: (word >> 16) as u8 }
+    }
+
+    /// How many lines it is in.
+    pub(crate) fn lines(&self) -> u32 {
+        let header = self.header();
+        Groups::lines_for(header.count, header.sites)
     }
 
     #[inline]
-    fn word(&self, index: usize) -> Word {
-        let (line, word) = place(index);
-        let more = || &self.groups.lines[(self.first + line) as usize % LINES];
+    fn word(&self, index: usize) -> u64 {
+        let (line, word) = (index / WORDS, index % WORDS);
+        let more = || &self.groups.lines[(self.first as usize + line) % LINES];
         let line = if line == 0 { self.head } else { more() };
-        Word(line.0[word].load(Ordering::Relaxed))
+        line.0[word].load(Ordering::Relaxed)
     }
 
-    /// Shows `see` the members that [`Groups::write`] was told are plain, in their order.
+    /// Passes the members that are [`Layout::plain`] to `see`, in their order.
     #[inline]
     pub(crate) fn each_plain(&self, mut see: impl FnMut(Word)) {
-        let count = self.header().plain;
-        for word in &self.head.0[1..][..count.min(WORDS - 1)] {
+        let Header { sites, plain, .. } = self.header();
+        let in_head = self.head.0.get(1 + sites..).unwrap_or_default();
+        for word in in_head.iter().take(plain) {
             see(Word(word.load(Ordering::Relaxed)));
         }
-        for index in WORDS - 1..count {
-            see(self.word(index));
+        for index in in_head.len()..plain {
+            see(Word(self.word(1 + sites + index)));
         }
+    }
+
+    /// The members with all that [`Member`] has.
+    fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        let (mut nth, mut left, mut weight) = (0, 0, 0);
+        (0..self.header().count).filter_map(move |index| {
+            let word = self.member(index)?;
+            if left == 0 {
+                let site = self.site(nth, word);
+                (nth, left, weight) = (nth + 1, site.links, site.weight);
+            }
+            left = left.saturating_sub(1);
+            let link_weight = if self.header().sites == 0 { 1 } else { word.weight() };
+            let (path, adjacency) = (word.path(), word.adjacency());
+            Some(Member { path, adjacency, tier: word.tier(), weight, link_weight })
+        })
     }
 
     pub(crate) fn to_group(self) -> Group {
-        let Header { kind, when_dead, spread, count, .. } = self.header();
+        let Header { kind, when_dead, spread, .. } = self.header();
         match kind {
-            Kind::Forward => Group::Forward {
-                members: (0..count).filter_map(|index| self.member(index)).collect(),
-                when_dead,
-                spread,
-            },
+            Kind::Forward => {
+                Group::Forward { members: self.members().collect(), when_dead, spread }
+            }
             Kind::Local => Group::Local,
             Kind::Blackhole => Group::Blackhole,
             Kind::Unreachable => Group::Unreachable,
@@ -326,6 +387,7 @@ impl Header {
             | (self.kind as u64) << 8
             | when_dead << 12
             | u64::from(self.spread == Spread::Packet) << 16
+            | (self.sites as u64) << 17
             | (self.plain as u64) << 24
             | u64::from(covering) << 32
     }
@@ -346,22 +408,22 @@ impl Header {
             _ => WhenDead::Covering(GroupId((word >> 32) as u32)),
         };
         let spread = if word >> 16 & 1 == 0 { Spread::Flow } else { Spread::Packet };
-        let plain = (word >> 24 & 0xff) as usize;
-        Self { kind, when_dead, spread, count: (word & 0xff) as usize, plain }
+        let (sites, plain) = ((word >> 17 & 0x7f) as usize, (word >> 24 & 0xff) as usize);
+        Self { kind, when_dead, spread, count: (word & 0xff) as usize, sites, plain }
     }
 }
 
 impl Member {
-    fn pack(self) -> u64 {
+    fn pack(self, weight: u16) -> u64 {
         u64::from(self.path.0)
             | u64::from(self.adjacency.0) << PATH_BITS
             | u64::from(self.tier) << (PATH_BITS + ADJACENCY_BITS)
-            | u64::from(self.weight) << (PATH_BITS + ADJACENCY_BITS + TIER_BITS)
+            | u64::from(weight) << (PATH_BITS + ADJACENCY_BITS + TIER_BITS)
     }
 }
 
-/// A member as it is stored. Not zero, for it has a weight.
-#[derive(Clone, Copy)]
+/// A member as it is stored. Not zero: it has a weight.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Word(pub(crate) u64);
 
 impl Word {
@@ -376,20 +438,15 @@ impl Word {
     }
 
     #[inline]
-    pub(crate) fn member(self) -> Member {
-        Member {
-            path: self.path(),
-            adjacency: self.adjacency(),
-            tier: (self.0 >> (PATH_BITS + ADJACENCY_BITS)) as u8 & TIER_MAX,
-            weight: (self.0 >> (PATH_BITS + ADJACENCY_BITS + TIER_BITS)) as u16,
-        }
+    pub(crate) fn tier(self) -> u8 {
+        (self.0 >> (PATH_BITS + ADJACENCY_BITS)) as u8 & TIER_MAX
     }
-}
 
-/// Line and word of member `index`: word 0 of the first line is the header.
-#[inline]
-fn place(index: usize) -> (u32, usize) {
-    (((index + 1) / WORDS) as u32, (index + 1) % WORDS)
+    /// The link's, or where there are no words of sites the site's.
+    #[inline]
+    pub(crate) fn weight(self) -> u16 {
+        (self.0 >> (PATH_BITS + ADJACENCY_BITS + TIER_BITS)) as u16
+    }
 }
 
 /// 8-byte words in a line.
@@ -415,27 +472,40 @@ mod tests {
             adjacency: AdjacencyId(ADJACENCY_MAX - n),
             tier: (n % 64) as u8,
             weight: u16::MAX - n as u16,
+            link_weight: 1,
         }
     }
 
     #[test]
     fn a_group_of_any_size_reads_back_as_written() {
         let groups = Groups::new();
-        for count in [0, 1, 6, 7, 8, 15, 16, 63, 64] {
-            let group = Group::Forward {
-                members: (0..count).map(member).collect(),
-                when_dead: WhenDead::Covering(GroupId(77)),
-                spread: Spread::Packet,
-            };
-            groups.write(100, &group, 0);
-            assert_eq!(groups.link(GroupId(3), Some(100)).is_some(), count != 0);
-            assert_eq!(groups.get(GroupId(3)).unwrap().to_group(), group);
+        for (count, links) in
+            [0, 1, 6, 7, 8, 15, 16, 63, 64].into_iter().flat_map(|n| [1, 2, 5, 64].map(|l| (n, l)))
+        {
+            let mut members: Vec<Member> = (0..count).map(member).collect();
+            let mut layout = Layout::default();
+            for site in members.chunks_mut(links).filter(|_| links > 1) {
+                let weight = site[0].weight;
+                for member in site.iter_mut() {
+                    (member.link_weight, member.weight) = (member.weight, weight);
+                }
+                layout.sites.push(SiteWord { weight, links: site.len() as u8 });
+            }
+            let sites = layout.sites.len();
+            let (when_dead, spread) = (WhenDead::Covering(GroupId(77)), Spread::Packet);
+            let group = Group::Forward { members, when_dead, spread };
+            groups.write(100, &group, &layout);
+            groups.link(GroupId(3), Some(100));
+            let read = groups.get(GroupId(3)).unwrap();
+            assert_eq!(read.lines(), Groups::lines_for(count as usize, sites));
+            assert_eq!(read.to_group(), group);
         }
-        assert_eq!(Groups::lines_for(7), 1);
-        assert_eq!(Groups::lines_for(8), 2);
-        assert_eq!(Groups::lines_for(64), 9);
+        assert_eq!(Groups::lines_for(7, 0), 1);
+        assert_eq!(Groups::lines_for(8, 0), 2);
+        assert_eq!(Groups::lines_for(64, 0), 9);
+        assert_eq!(Groups::lines_for(64, 64), 17);
         for group in [Group::Local, Group::Blackhole, Group::Unreachable, Group::Prohibit] {
-            groups.write(5, &group, 0);
+            groups.write(5, &group, &Layout::default());
             groups.link(GroupId(9), Some(5));
             assert_eq!(groups.get(GroupId(9)).unwrap().to_group(), group);
         }
@@ -455,6 +525,7 @@ mod tests {
         assert_eq!(with(|_| ()), Ok(()));
         assert_eq!(with(|m| m.tier = 64), Err(GroupError::TierTooHigh(64)));
         assert_eq!(with(|m| m.weight = 0), Err(GroupError::ZeroWeight));
+        assert_eq!(with(|m| m.link_weight = 0), Err(GroupError::ZeroWeight));
         assert_eq!(with(|m| m.path.0 += 1), Err(GroupError::IdTooLarge));
         assert_eq!(with(|m| m.adjacency.0 += 1), Err(GroupError::IdTooLarge));
         let many = Group::Forward {

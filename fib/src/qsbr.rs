@@ -40,7 +40,9 @@ impl Qsbr {
     #[inline]
     pub(crate) fn online(&self, reader: usize) {
         let seen = self.epoch.load(Ordering::Acquire);
-        self.slots[reader].store(seen, Ordering::Relaxed);
+        // Release: a writer that sees this reader online again, and not the time offline between,
+        // still comes after what the reader read before that.
+        self.slots[reader].store(seen, Ordering::Release);
         // Pairs with the fence in `grace_over`: either the writer sees this reader online, or this
         // reader's later loads see what the writer unlinked before its fence.
         fence(Ordering::SeqCst);

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use once_cell::race::OnceBox;
+use crate::sync::OnceBox;
 
 /// Up to 2³² elements in segments of doubling size. Only the writer grows it; readers index it.
 ///
@@ -17,7 +17,7 @@ pub(crate) struct Segments<T> {
 impl<T: Default> Segments<T> {
     /// An empty vector whose first segment will hold `2^first` elements.
     pub(crate) fn new(first: u32) -> Self {
-        Self { first, segments: [const { OnceBox::new() }; SEGMENTS] }
+        Self { first, segments: core::array::from_fn(|_| OnceBox::new()) }
     }
 
     /// Element `index`, or `None` where the vector has not grown so far.
@@ -30,9 +30,12 @@ impl<T: Default> Segments<T> {
     /// Element `index`; makes its segment if it is not there.
     pub(crate) fn grow_to(&self, index: u32) -> &T {
         let (segment, offset) = self.locate(index);
-        let length = 1_usize << (self.first + segment as u32);
-        let slots = self.segments[segment]
-            .get_or_init(|| Box::new((0..length).map(|_| T::default()).collect()));
+        let place = &self.segments[segment];
+        if place.get().is_none() {
+            let length = 1_usize << (self.first + segment as u32);
+            place.set((0..length).map(|_| T::default()).collect());
+        }
+        let Some(slots) = place.get() else { unreachable!("it was filled") };
         &slots[offset]
     }
 

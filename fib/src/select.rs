@@ -9,7 +9,7 @@
 use core::hint::select_unpredictable;
 
 use crate::flow::{FlowHash, negative_log2};
-use crate::group::{GroupId, GroupRef, Groups, Kind, Member, Spread, WhenDead, Word};
+use crate::group::{GroupId, GroupRef, Groups, Kind, Spread, WhenDead, Word};
 use crate::state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, Liveness, PathId};
 use crate::sync::Ordering;
 
@@ -48,9 +48,10 @@ pub enum Selected {
     CoveringLoop,
 }
 
-impl From<Member> for Selected {
-    fn from(member: Member) -> Self {
-        Self::Member { path: member.path, adjacency: member.adjacency }
+impl From<Word> for Selected {
+    #[inline]
+    fn from(member: Word) -> Self {
+        Self::Member { path: member.path(), adjacency: member.adjacency() }
     }
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn select_to(
     };
     let flow = hash(group.header().spread);
     match plain(group, liveness, flow) {
-        Some(Member { path, adjacency, .. }) => *chosen = Selected::Member { path, adjacency },
+        Some(member) => *chosen = member.into(),
         None => *chosen = select_any(groups, liveness, id, flow, None),
     }
 }
@@ -96,7 +97,7 @@ pub(crate) fn select_to(
 /// those sites of the first tier that live and take every flow, if these have one link each and weigh
 /// the same; none if a site takes its share only, or none lives.
 #[inline]
-fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Member> {
+fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Word> {
     let (mut best, mut leading, mut is_plain) = (Word(0), 0, true);
     group.each_plain(|member| {
         let state = liveness.path(member.path());
@@ -109,7 +110,7 @@ fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Mem
         best.0 = select_unpredictable(hash > leading, member.0, best.0);
         leading = leading.max(hash);
     });
-    (is_plain && leading != 0).then(|| best.member())
+    (is_plain && leading != 0).then_some(best)
 }
 
 #[inline(never)]
@@ -156,7 +157,6 @@ struct Site {
     end: usize,
     tier: u8,
     key: u64,
-    /// Of all links, dead ones included.
     weight: u64,
     /// Bit i: member `first + i` was alive when the site was looked at. Looked at once: a link that
     /// dies between two looks must not leave a site without any.
@@ -176,7 +176,7 @@ struct Choice<'a> {
 struct Barred {
     port: u16,
     /// The member that may lead there all the same.
-    best: Option<Member>,
+    best: Option<Word>,
 }
 
 impl Choice<'_> {
@@ -192,7 +192,7 @@ impl Choice<'_> {
     /// A living member: of a site that accepts the flow, else of one that is not drained, else of
     /// any.
     #[inline]
-    fn living(&self) -> Option<Member> {
+    fn living(&self) -> Option<Word> {
         let site = self
             .best(|site| site.alive != 0 && self.accepts(site))
             .or_else(|| self.best(|site| site.alive != 0 && site.accept != ACCEPT_NONE))
@@ -201,7 +201,7 @@ impl Choice<'_> {
     }
 
     /// The member that would be chosen if all were alive.
-    fn any(&self) -> Option<Member> {
+    fn any(&self) -> Option<Word> {
         let site = self.best(|_| true)?;
         self.link(&site, u64::MAX)
     }
@@ -210,9 +210,9 @@ impl Choice<'_> {
     #[inline]
     fn best(&self, eligible: impl Fn(&Site) -> bool) -> Option<Site> {
         let mut best: Option<(Site, Option<Rank>)> = None;
-        let mut next = 0;
-        while let Some(site) = self.site_at(next) {
-            next = site.end;
+        let (mut nth, mut next) = (0, 0);
+        while let Some(site) = self.site(nth, next) {
+            (nth, next) = (nth + 1, site.end);
             if !eligible(&site) {
                 continue;
             }
@@ -233,37 +233,31 @@ impl Choice<'_> {
         best.map(|(site, _)| site)
     }
 
-    /// The site whose members begin at `first`.
+    /// The site `nth` in order, whose members begin at `first`.
     #[inline]
-    fn site_at(&self, first: usize) -> Option<Site> {
+    fn site(&self, nth: usize, first: usize) -> Option<Site> {
         let head = self.group.member(first)?;
-        let state = self.liveness.path(head.path);
-        let key = state.site_key.load(Ordering::Relaxed);
-        let accept = state.accept.load(Ordering::Relaxed);
+        let stored = self.group.site(nth, head);
+        let state = self.liveness.path(head.path());
         let mut site = Site {
             first,
-            end: first + 1,
-            tier: head.tier,
-            key,
-            weight: u64::from(head.weight),
+            end: first + usize::from(stored.links),
+            tier: head.tier(),
+            key: state.site_key.load(Ordering::Relaxed),
+            weight: stored.weight.into(),
             alive: u64::from(self.is_alive(head)),
-            accept,
+            accept: state.accept.load(Ordering::Relaxed),
         };
-        while let Some(member) = self.group.member(site.end) {
-            if member.tier != site.tier || self.site_key(member) != key {
-                break;
-            }
-            site.alive |= u64::from(self.is_alive(member)) << (site.end - first);
-            site.end += 1;
-            site.weight += u64::from(member.weight);
+        for index in first + 1..site.end {
+            site.alive |= u64::from(self.is_alive(self.group.member(index)?)) << (index - first);
         }
         Some(site)
     }
 
     /// The link inside a site, of those whose bit is set in `eligible`.
     #[inline]
-    fn link(&self, site: &Site, eligible: u64) -> Option<Member> {
-        let mut best: Option<(Member, Rank)> = None;
+    fn link(&self, site: &Site, eligible: u64) -> Option<Word> {
+        let mut best: Option<(Word, Rank)> = None;
         for index in site.first..site.end {
             let member = self.group.member(index)?;
             if eligible >> (index - site.first) & 1 == 0 {
@@ -272,8 +266,8 @@ impl Choice<'_> {
             if site.end - site.first == 1 {
                 return Some(member);
             }
-            let key = self.liveness.adjacency(member.adjacency).key.load(Ordering::Relaxed);
-            let rank = Rank::new(self.flow.link(), key, u64::from(member.weight));
+            let key = self.liveness.adjacency(member.adjacency()).key.load(Ordering::Relaxed);
+            let rank = Rank::new(self.flow.link(), key, u64::from(member.weight()));
             if best.as_ref().is_none_or(|(_, leading)| rank.is_ahead(*leading)) {
                 best = Some((member, rank));
             }
@@ -292,19 +286,14 @@ impl Choice<'_> {
     }
 
     #[inline]
-    fn is_alive(&self, member: Member) -> bool {
-        self.liveness.is_alive(member.path, member.adjacency)
+    fn is_alive(&self, member: Word) -> bool {
+        self.liveness.is_alive(member.path(), member.adjacency())
             && self.barred.is_none_or(|barred| self.is_allowed(member, barred))
     }
 
-    fn is_allowed(&self, member: Member, barred: Barred) -> bool {
-        let port = self.liveness.adjacency(member.adjacency).port.load(Ordering::Relaxed);
+    fn is_allowed(&self, member: Word, barred: Barred) -> bool {
+        let port = self.liveness.adjacency(member.adjacency()).port.load(Ordering::Relaxed);
         port != barred.port || barred.best == Some(member)
-    }
-
-    #[inline]
-    fn site_key(&self, member: Member) -> u64 {
-        self.liveness.path(member.path).site_key.load(Ordering::Relaxed)
     }
 }
 
@@ -324,7 +313,7 @@ impl Rank {
 
     /// Whether this ranks before `other`: the less −log(hash) per weight, then the greater hash,
     /// then the key. Of equal weights the greater hash has the less logarithm, so that none need be
-    /// taken. Logarithms are below 2⁴⁰ and weights at most 64 × 65,535, so the products fit.
+    /// taken. Logarithms are below 2⁴⁰ and weights below 2¹⁶, so the products fit.
     #[inline]
     fn is_ahead(self, other: Self) -> bool {
         if self.weight != other.weight {

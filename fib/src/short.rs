@@ -1,8 +1,14 @@
-//! What prefixes of up to one stride say, and how a lookup that falls back on them stays consistent.
+//! The answers of prefixes of up to one stride, and how a lookup that falls back on them stays
+//! linearizable.
 //!
-//! A lookup that finds nothing longer reads a second word, later than the first. Were a longer
-//! prefix added and the short one removed in between, it would find neither. So the writer counts
-//! before it changes what lookups fall back on, and who sees the count move looks once more.
+//! A lookup that finds nothing longer reads a second word, later than the first. If a longer prefix
+//! is added and the short one removed in between, it finds neither. So the writer counts before it
+//! changes a word that lookups fall back on, and a lookup that sees the count move starts again.
+//!
+//! It starts again as often as the count moves. That is bounded: each such change is on the
+//! writer's list of retired things, which empties only when every reader passes a quiescent point.
+//! A reader passes none inside a lookup, so after at most [`crate::RETIRED_MAX`] changes, and those
+//! of one transaction, the writer stalls.
 #![forbid(unsafe_code)]
 
 use crossbeam_utils::CachePadded;
@@ -88,11 +94,11 @@ impl Short {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Looks up; again, at most [`TRIES`] times in all, while changes begin meanwhile.
+    /// Looks up, again and again until no change begins meanwhile.
     #[inline]
     pub(crate) fn while_unchanged(&self, mut look_up: impl FnMut() -> u32) -> u32 {
         let mut before = self.changes();
-        for _ in 1..TRIES {
+        loop {
             let word = look_up();
             let after = self.changes();
             if before == after {
@@ -100,7 +106,6 @@ impl Short {
             }
             before = after;
         }
-        look_up()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -110,6 +115,3 @@ impl Short {
 
 /// No word: groups have smaller numbers.
 const DIFFERENT: u32 = u32::MAX;
-
-/// Lookups in a row that changes of short prefixes may spoil, before one is believed all the same.
-const TRIES: u32 = 4;

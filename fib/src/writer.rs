@@ -11,10 +11,12 @@ use core::ops::Deref;
 use crate::addr::Addr;
 use crate::fib::Fib;
 use crate::group::{
-    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, MEMBERS_MAX, Member, PATH_MAX,
+    ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, Layout, Member, PATH_MAX,
+    SiteWord,
 };
 use crate::prefix::{IpPrefix, Prefix};
 use crate::rib::{Iter, LARGE};
+use crate::space::Space;
 use crate::state::{AdjacencyId, PathId, Reasons};
 use crate::sync::{Arc, Ordering};
 use crate::{v4, v6};
@@ -32,7 +34,8 @@ pub struct Writer {
     groups: Ids,
     adjacencies: Ids,
     paths: Ids,
-    lines: Lines,
+    /// Of groups.
+    lines: Space,
     retired: VecDeque<(u64, Retired)>,
     /// For each group id, how many routes lead there.
     routes_to: Vec<u32>,
@@ -106,60 +109,102 @@ impl Writer {
             groups: Ids::up_to(GROUP_MAX),
             adjacencies: Ids::up_to(ADJACENCY_MAX),
             paths: Ids::up_to(PATH_MAX),
-            lines: Lines::default(),
+            lines: Space::new(0, LINES as u32),
             retired: VecDeque::new(),
             routes_to: Vec::new(),
         }
     }
 
-    /// Adds or replaces a route; gives back the group it led to before.
+    /// Adds or replaces a route; returns its previous group.
+    ///
+    /// # Errors
+    /// Nothing was changed. A reader that looked up meanwhile may have found the new answer.
     pub fn insert(
         &mut self,
         prefix: IpPrefix,
         group: GroupId,
     ) -> Result<Option<GroupId>, WriteError> {
-        self.has_group(group)?;
-        self.make_room(frees_max(prefix))?;
-        // As much as one change takes stays for removals, by which room is made.
-        self.has_slots(prefix, 2)?;
-        Ok(self.put(prefix, Some(group)))
+        let old = self.change(prefix, Some(group));
+        self.commit();
+        old
     }
 
-    /// Removes a route; gives back the group it led to.
+    /// Removes a route; returns its group.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
     pub fn remove(&mut self, prefix: IpPrefix) -> Result<Option<GroupId>, WriteError> {
-        self.make_room(frees_max(prefix))?;
-        self.has_slots(prefix, 1)?;
-        Ok(self.put(prefix, None))
+        let old = self.change(prefix, None);
+        self.commit();
+        old
     }
 
-    /// Has a prefix lead to this group, or nowhere; gives back where it led. For who has looked whether
-    /// there is room.
-    fn put(&mut self, prefix: IpPrefix, group: Option<GroupId>) -> Option<GroupId> {
+    /// Adds, replaces or removes a route; to be followed by [`Self::commit`].
+    fn change(
+        &mut self,
+        prefix: IpPrefix,
+        group: Option<GroupId>,
+    ) -> Result<Option<GroupId>, WriteError> {
+        group.map_or(Ok(()), |group| self.has_group(group))?;
+        self.make_room(FREES_MAX)?;
+        let old = match self.change_table(prefix, group) {
+            Err(v6::Full) if self.reclaim_some() => self.change_table(prefix, group),
+            outcome => outcome,
+        };
+        let old = old.map_err(|v6::Full| WriteError::TableFull)?;
+        self.note_change(prefix, old, group);
+        Ok(old)
+    }
+
+    fn change_table(
+        &mut self,
+        prefix: IpPrefix,
+        group: Option<GroupId>,
+    ) -> Result<Option<GroupId>, v6::Full> {
         let Self { shared, v4, v6, retired, .. } = self;
-        let mut retire = |freed| retired.push_back((shared.qsbr.retire(), freed));
-        let old = match prefix {
+        match prefix {
             IpPrefix::V4(prefix) => {
-                let freed = |freed| retire(Retired::V4(freed));
-                match group {
+                let freed = |freed| retired.push_back((shared.qsbr.retire(), Retired::V4(freed)));
+                Ok(match group {
                     Some(group) => v4.insert(&shared.v4, prefix, group, freed),
                     None => v4.remove(&shared.v4, prefix, freed),
-                }
+                })
             }
-            IpPrefix::V6(prefix) => {
-                let freed = |freed| retire(Retired::V6(freed));
-                match group {
-                    Some(group) => v6.insert(&shared.v6, prefix, group, freed),
-                    None => v6.remove(&shared.v6, prefix, freed),
-                }
-            }
-        };
-        if let Some(group) = group {
-            self.routes_to[group.0 as usize] += 1;
+            IpPrefix::V6(prefix) => v6.change(&shared.v6, prefix, group),
+        }
+    }
+
+    /// Undoes a change that was not committed and was begun at `mark`.
+    fn undo(&mut self, (prefix, old): (IpPrefix, Option<GroupId>), mark: v6::Mark) {
+        let new = self.get(prefix);
+        if let IpPrefix::V6(prefix) = prefix {
+            self.v6.undo(&self.shared.v6, (prefix, old), mark);
+        } else {
+            let Ok(_) = self.change_table(prefix, old) else { unreachable!("IPv4 is never full") };
+        }
+        self.note_change(prefix, new, old);
+    }
+
+    /// Counts the routes of groups; retires a change that lookups fall back on.
+    fn note_change(&mut self, prefix: IpPrefix, old: Option<GroupId>, new: Option<GroupId>) {
+        // So that a reader that looks up again for each such change cannot do so for ever.
+        if old != new && self.shared.falls_back_on(prefix) {
+            self.retired.push_back((self.shared.qsbr.retire(), Retired::Nothing));
+        }
+        if let Some(new) = new {
+            self.routes_to[new.0 as usize] += 1;
         }
         if let Some(old) = old {
             self.routes_to[old.0 as usize] -= 1;
         }
-        old
+    }
+
+    /// Retires what the changes since the last commit unlinked.
+    fn commit(&mut self) {
+        let Self { shared, v6, retired, .. } = self;
+        v6.commit(&shared.v6, |freed| {
+            retired.push_back((shared.qsbr.retire(), Retired::V6(freed)));
+        });
     }
 
     /// The group of exactly this prefix.
@@ -217,7 +262,7 @@ impl Writer {
     }
 
     /// A new adjacency that leaves by `port`, alive. `key` is what the link hash knows it by
-    /// ([`crate::name_key`]).
+    /// ([`crate::link_key`]).
     pub fn add_adjacency(&mut self, port: u16, key: u64) -> Result<AdjacencyId, WriteError> {
         self.reclaim();
         let id = self.adjacencies.take().ok_or(WriteError::IdsExhausted)?;
@@ -273,9 +318,12 @@ impl Writer {
     pub fn add_group(&mut self, group: &Group) -> Result<GroupId, WriteError> {
         group.validate()?;
         self.reclaim();
-        self.has_lines(group)?;
-        let id = self.groups.take().ok_or(WriteError::IdsExhausted)?;
-        let first = self.write_lines(group);
+        let (first, count) = self.write_lines(group)?;
+        let Some(id) = self.groups.take() else {
+            self.lines.recycle(first, count);
+            return Err(WriteError::IdsExhausted);
+        };
+        self.note_use();
         self.shared.groups.link(GroupId(id), Some(first));
         self.routes_to.resize(self.routes_to.len().max(id as usize + 1), 0);
         if id as usize == LARGE {
@@ -288,11 +336,11 @@ impl Writer {
     pub fn replace_group(&mut self, id: GroupId, group: &Group) -> Result<(), WriteError> {
         group.validate()?;
         self.make_room(1)?;
-        let members = self.members_of(id)?;
-        self.has_lines(group)?;
-        let first = self.write_lines(group);
+        self.has_group(id)?;
+        let count = self.lines_of(id);
+        let (first, _) = self.write_lines(group)?;
         if let Some(old) = self.shared.groups.link(id, Some(first)) {
-            self.retire(Retired::Lines { first: old, count: Groups::lines_for(members) })?;
+            self.retire(Retired::Lines { first: old, count })?;
         }
         Ok(())
     }
@@ -323,7 +371,8 @@ impl Writer {
                 Retired::V4(freed) => self.v4.recycle(&self.shared.v4, freed),
                 Retired::V6(freed) => self.v6.recycle(freed),
                 Retired::Group(id) => self.unlink_group(id),
-                Retired::Lines { first, count } => self.lines.give_back(first, count),
+                Retired::Lines { first, count } => self.lines.recycle(first, count),
+                Retired::Nothing => {}
                 Retired::Path(id) => self.paths.give_back(id),
             }
         }
@@ -350,43 +399,50 @@ impl Writer {
     }
 
     /// Sorts members so that a site's are neighbours, and writes them where no reader looks yet.
-    fn write_lines(&mut self, group: &Group) -> u32 {
-        let mut group = group.clone();
+    /// Returns the first line, and how many there are.
+    fn write_lines(&mut self, group: &Group) -> Result<(u32, u32), WriteError> {
+        let (mut group, mut layout) = (group.clone(), Layout::default());
+        let mut count = 0;
         if let Group::Forward { members, .. } = &mut group {
             members.sort_by_key(|member| (member.tier, self.site_key(member), member.adjacency));
+            layout = self.layout(members);
+            count = members.len();
         }
-        let first = self.lines.take(Groups::lines_for(group.members_len()));
-        self.shared.groups.write(first, &group, self.plain_members(&group));
-        self.note_use();
-        first
-    }
-
-    /// How many members the first tier has, if it is as [`Groups::write`] wants it told.
-    fn plain_members(&self, group: &Group) -> usize {
-        let Group::Forward { members, .. } = group else { return 0 };
-        let tier = members.chunk_by(|a, b| a.tier == b.tier).next().unwrap_or_default();
-        let are_equal = tier.iter().all(|member| member.weight == tier[0].weight);
-        let are_apart =
-            tier.windows(2).all(|pair| self.site_key(&pair[0]) != self.site_key(&pair[1]));
-        if are_equal && are_apart { tier.len() } else { 0 }
-    }
-
-    /// Whether there is room for one more group.
-    fn has_lines(&mut self, group: &Group) -> Result<(), WriteError> {
-        let count = Groups::lines_for(group.members_len());
-        if !self.lines.has(count) {
+        let count = Groups::lines_for(count, layout.sites.len());
+        if !self.lines.has(count, 0) {
             self.reclaim();
         }
-        if self.lines.has(count) { Ok(()) } else { Err(WriteError::IdsExhausted) }
+        let first = self.lines.take(count, 0).ok_or(WriteError::IdsExhausted)?;
+        self.shared.groups.write(first, &group, &layout);
+        self.note_use();
+        Ok((first, count))
     }
 
-    /// Whether the table of this family has room for as many changes.
-    fn has_slots(&mut self, prefix: IpPrefix, changes: usize) -> Result<(), WriteError> {
-        if matches!(prefix, IpPrefix::V4(_)) || self.v6.has_room_for(changes) {
-            return Ok(());
+    /// How these members, which are in order, are to be stored.
+    fn layout(&self, members: &[Member]) -> Layout {
+        let key = |member: &Member| (member.tier, self.site_key(member));
+        let site_word = |links: &[Member]| SiteWord {
+            weight: links.iter().map(|member| member.weight).max().unwrap_or(1),
+            links: links.len() as u8,
+        };
+        let sites: Vec<SiteWord> =
+            members.chunk_by(|a, b| key(a) == key(b)).map(site_word).collect();
+        let first_tier = members.iter().take_while(|member| member.tier == members[0].tier).count();
+        // A site of several links among the first so many sites: they are fewer than the members.
+        let mut of_first_tier = sites.iter().take(first_tier);
+        let is_plain = of_first_tier.all(|site| site.links == 1 && site.weight == sites[0].weight);
+        let needs_words =
+            members.iter().any(|member| member.link_weight != 1) || sites.len() < members.len();
+        Layout {
+            sites: if needs_words { sites } else { Vec::new() },
+            plain: if is_plain { first_tier } else { 0 },
         }
-        self.reclaim();
-        if self.v6.has_room_for(changes) { Ok(()) } else { Err(WriteError::TableFull) }
+    }
+
+    /// Whether anything became reusable.
+    fn reclaim_some(&mut self) -> bool {
+        let waiting = self.retired.len();
+        self.reclaim() < waiting
     }
 
     /// A group that exists and is not removed.
@@ -396,23 +452,23 @@ impl Writer {
 
     /// For [`Fib::memory`].
     fn note_use(&self) {
-        let used = [self.groups.next, self.lines.next, self.paths.next, self.adjacencies.next];
+        let lines = self.lines.end_max();
+        let used = [self.groups.next, lines, self.paths.next, self.adjacencies.next];
         for (slot, used) in self.shared.used.iter().zip(used) {
             slot.store(used, Ordering::Relaxed);
         }
     }
 
-    /// How many members a group has.
-    fn members_of(&self, id: GroupId) -> Result<usize, WriteError> {
-        self.has_group(id)?;
-        Ok(self.shared.groups.get(id).ok_or(WriteError::UnknownGroup)?.header().count)
+    /// How many lines a group is in.
+    fn lines_of(&self, id: GroupId) -> u32 {
+        self.shared.groups.get(id).map_or(0, |group| group.lines())
     }
 
     /// Takes a removed group's id and lines back, now that nobody holds them.
     fn unlink_group(&mut self, id: u32) {
-        let members = self.shared.groups.get(GroupId(id)).map_or(0, |group| group.header().count);
+        let count = self.lines_of(GroupId(id));
         if let Some(first) = self.shared.groups.link(GroupId(id), None) {
-            self.lines.give_back(first, Groups::lines_for(members));
+            self.lines.recycle(first, count);
         }
         self.groups.give_back(id);
     }
@@ -445,15 +501,6 @@ impl Deref for Writer {
     }
 }
 
-impl Group {
-    fn members_len(&self) -> usize {
-        match self {
-            Self::Forward { members, .. } => members.len(),
-            _ => 0,
-        }
-    }
-}
-
 fn of_either<A: Addr>((prefix, group): (Prefix<A>, GroupId)) -> (IpPrefix, GroupId)
 where
     IpPrefix: From<Prefix<A>>,
@@ -468,14 +515,6 @@ fn in_order<'a>(
     v4.map(of_either).chain(v6.map(of_either))
 }
 
-/// Entries of the list of what is retired that one change of a route may take.
-fn frees_max(prefix: IpPrefix) -> usize {
-    match prefix {
-        IpPrefix::V4(prefix) => v4::frees_max(prefix),
-        IpPrefix::V6(_) => 1,
-    }
-}
-
 /// A grace period: see [`Writer::begin_grace`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Grace(u64);
@@ -487,11 +526,16 @@ enum Retired {
     V4(v4::Freed),
     V6(v6::Freed),
     Group(u32),
-    Lines { first: u32, count: usize },
+    Lines {
+        first: u32,
+        count: u32,
+    },
+    /// A change that lookups under way have to see: see [`crate::short`].
+    Nothing,
     Path(u32),
 }
 
-/// Ids of one kind: the lowest that was never used, and those given back.
+/// Ids of one kind, handed out: one that was given back, else the lowest that was never used.
 struct Ids {
     next: u32,
     max: u32,
@@ -530,36 +574,12 @@ impl Ids {
     }
 }
 
-/// Runs of group lines, by length.
-#[derive(Default)]
-struct Lines {
-    next: u32,
-    free: [Vec<u32>; LINES_MAX + 1],
-}
-
-impl Lines {
-    fn has(&self, count: usize) -> bool {
-        !self.free[count].is_empty() || self.next as usize + count <= LINES
-    }
-
-    fn take(&mut self, count: usize) -> u32 {
-        self.free[count].pop().unwrap_or_else(|| {
-            let first = self.next;
-            self.next += count as u32;
-            first
-        })
-    }
-
-    fn give_back(&mut self, first: u32, count: usize) {
-        self.free[count].push(first);
-    }
-}
-
-/// Lines of the largest group.
-const LINES_MAX: usize = (MEMBERS_MAX + 1).div_ceil(8);
-
 /// The highest group id.
 const GROUP_MAX: u32 = GROUPS as u32 - 1;
+
+/// Entries of the list of what is retired that one change of a route may take: what IPv4 frees, and
+/// one for a change that lookups fall back on. Of IPv6 there is one.
+const FREES_MAX: usize = v4::FREES_MAX + 1;
 
 /// Below this, grace periods are not looked at in every call.
 const RECLAIM_AT: usize = 1024;

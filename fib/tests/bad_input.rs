@@ -143,7 +143,8 @@ fn paths_and_adjacencies_go_once_and_only_if_they_were_there() {
 #[test]
 fn groups_that_cannot_be_stored() {
     let (mut writer, _handle, groups) = with_groups(1, 1);
-    let good = Member { path: PathId(0), adjacency: AdjacencyId(0), tier: 0, weight: 1 };
+    let good =
+        Member { path: PathId(0), adjacency: AdjacencyId(0), tier: 0, weight: 1, link_weight: 1 };
     let of = |members| Group::Forward { members, when_dead: WhenDead::Drop, spread: Spread::Flow };
     let before = state(&writer);
     for (members, why) in [

@@ -1,12 +1,16 @@
 //! Publication and reclamation under the model checker, on the real types:
 //! `RUSTFLAGS="--cfg loom" cargo test -p nearhop-fib --release --test loom`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unsafe_code, reason = "the cells that loom watches for races")]
 #![cfg(loom)]
 
 mod checked;
 
 use std::net::IpAddr;
 
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use nearhop_fib::{
     ACCEPT_ALL, AdjacencyId, Group, GroupId, Member, Online, PathId, Reason, Selected, Spread,
@@ -24,7 +28,13 @@ fn group_of(legs: &[(PathId, AdjacencyId)]) -> Group {
     let members = legs
         .iter()
         .enumerate()
-        .map(|(tier, &(path, adjacency))| Member { path, adjacency, tier: tier as u8, weight: 1 })
+        .map(|(tier, &(path, adjacency))| Member {
+            path,
+            adjacency,
+            tier: tier as u8,
+            weight: 1,
+            link_weight: 1,
+        })
         .collect();
     Group::Forward { members, when_dead: WhenDead::Drop, spread: Spread::Flow }
 }
@@ -185,5 +195,36 @@ fn a_down_reason_moves_to_the_next_member_and_to_nothing_else() {
         handle.set_path_down(a.0, Reason::Probe);
         assert_eq!(writer.select(group, FLOW), Selected::Member { path: b.0, adjacency: b.1 });
         reader.join().unwrap();
+    });
+}
+
+/// What a caller reclaims by a grace period of its own: the reader's last look at it, in a section
+/// before the one the writer sees, is done before the caller overwrites it.
+#[test]
+fn a_reader_that_went_offline_and_online_again_is_done_with_what_it_read_before() {
+    model(|| {
+        let (writer, handle) = fib(1);
+        let cells = Arc::new([UnsafeCell::new(1), UnsafeCell::new(2)]);
+        let current = Arc::new(AtomicUsize::new(0));
+        let mut reader = handle.reader().unwrap();
+        let worker = {
+            let (cells, current) = (Arc::clone(&cells), Arc::clone(&current));
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let _online = reader.online();
+                    let cell = &cells[current.load(Ordering::Acquire)];
+                    // SAFETY: no reader is at a cell that the writer overwrites; loom checks it.
+                    let read = cell.with(|cell| unsafe { *cell });
+                    assert!(read == 1 || read == 2, "{read}: reclaimed under a reader");
+                }
+            })
+        };
+        current.store(1, Ordering::Release);
+        let grace = writer.begin_grace();
+        if writer.is_over(grace) {
+            // SAFETY: every reader has let go of it; loom checks it.
+            cells[0].with_mut(|cell| unsafe { *cell = 3 });
+        }
+        worker.join().unwrap();
     });
 }

@@ -28,12 +28,40 @@ impl World {
         Self { writer, handle, reader, legs: Vec::new(), members: Vec::new() }
     }
 
+    /// A link of a site, which in its tier weighs as much as its links.
     fn link(&mut self, site: &'static str, port: u16, tier: u8, weight: u16) -> &mut Self {
+        self.site_link(site, port, tier, weight);
+        let of_site = |(member, leg): (&Member, &(&str, PathId, AdjacencyId))| {
+            (leg.0 == site && member.tier == tier).then_some(member.link_weight)
+        };
+        let weight = self.members.iter().zip(&self.legs).filter_map(of_site).sum();
+        for (member, leg) in self.members.iter_mut().zip(&self.legs) {
+            if leg.0 == site && member.tier == tier {
+                member.weight = weight;
+            }
+        }
+        self
+    }
+
+    /// A link of weight `link_weight` of a site of weight 1.
+    fn site_link(&mut self, site: &'static str, port: u16, tier: u8, link_weight: u16) {
         let adjacency = self.writer.add_adjacency(port, name_key(&format!("port{port}"))).unwrap();
         let path = self.writer.add_path(name_key(site), ACCEPT_ALL).unwrap();
         self.legs.push((site, path, adjacency));
-        self.members.push(Member { path, adjacency, tier, weight });
-        self
+        self.members.push(Member { path, adjacency, tier, weight: 1, link_weight });
+    }
+
+    /// Sites of a weight and so many links each, the first of weight 1, the next of 2 and so on.
+    fn with_sites(sites: &[(&'static str, u16, u16)]) -> Self {
+        let (mut world, mut port) = (Self::new(), 0);
+        for &(site, weight, links) in sites {
+            for link in 1..=links {
+                port += 1;
+                world.site_link(site, port, 0, link);
+                world.members.last_mut().unwrap().weight = weight;
+            }
+        }
+        world
     }
 
     fn group(&mut self, when_dead: WhenDead) -> GroupId {
@@ -161,6 +189,43 @@ fn the_spread_follows_the_weights_within_one_percent() {
     for (site, want) in [("ams", 0.3), ("fra", 0.2), ("par", 0.5)] {
         let got = f64::from(share[site]) / FLOWS as f64;
         assert!((got - want).abs() < want * 0.01, "{site}: {got} instead of {want}");
+    }
+}
+
+#[test]
+fn a_site_gets_the_share_of_its_weight_however_many_links_it_has() {
+    for sites in [
+        &[("ams", 30_000, 1), ("fra", 10_000, 3)][..],
+        &[("ams", 1, 1), ("fra", 1, 13), ("par", 1, 11), ("waw", 1, 7), ("vie", 1, 5)],
+        &[("ams", 9, 1), ("fra", 9, 4), ("par", 9, 9)],
+        &[("ams", 65_535, 31), ("fra", 1, 2), ("par", 65_535, 31)],
+    ] {
+        let mut world = World::with_sites(sites);
+        let group = world.group(WhenDead::Drop);
+        let mut share: BTreeMap<&str, BTreeMap<AdjacencyId, u32>> = BTreeMap::new();
+        for n in 0..FLOWS / 4 {
+            let selected = world.select(group, flow(n));
+            let Selected::Member { adjacency, .. } = selected else { panic!("{selected:?}") };
+            let site = world.site_of(selected);
+            *share.entry(site).or_default().entry(adjacency).or_default() += 1;
+        }
+        let all: f64 = sites.iter().map(|site| f64::from(site.1)).sum();
+        for &(site, weight, links) in sites {
+            let got: u32 = share.get(site).into_iter().flat_map(BTreeMap::values).sum();
+            let (part, want) = (f64::from(got) / (FLOWS / 4) as f64, f64::from(weight) / all);
+            assert!((part - want).abs() < 0.02 * want + 0.0002, "{site}: {part} for {want}");
+            // Inside the site each link has the share of its own weight.
+            let all_links = f64::from(links * (links + 1) / 2);
+            for (nth, &flows) in share.get(site).into_iter().flat_map(BTreeMap::values).enumerate()
+            {
+                let (part, want) =
+                    (f64::from(flows), (nth as f64 + 1.0) / all_links * f64::from(got));
+                assert!(
+                    (part - want).abs() < 5.0 * want.sqrt() + 1.0,
+                    "{site}, link {nth}: {part} for {want}"
+                );
+            }
+        }
     }
 }
 

@@ -172,7 +172,8 @@ fn groups(writer: &mut Writer) -> Vec<GroupId> {
         let group = |turn: usize| {
             let member = |(place, &(path, adjacency))| {
                 let tier = ((place + turn) % sites.len() / 2) as u8;
-                Member { path, adjacency, tier, weight: 1 + (turn / sites.len()) as u16 }
+                let weight = 1 + (turn / sites.len()) as u16;
+                Member { path, adjacency, tier, weight, link_weight: 1 }
             };
             let members = sites.iter().enumerate().map(member).collect();
             let when_dead = WhenDead::Unreachable;

@@ -155,7 +155,7 @@ fn routes(writer: &mut Writer) -> Result<(), WriteError> {
         let key = name_key(name);
         let adjacency = writer.add_adjacency(port, key)?;
         let path = writer.add_path(key, ACCEPT_ALL)?;
-        let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
+        let members = vec![Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 }];
         let (when_dead, spread) = (WhenDead::Unreachable, Spread::Flow);
         groups.push(writer.add_group(&Group::Forward { members, when_dead, spread })?);
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use nearhop::time::Nanos;
-use nearhop_fib::{Group, GroupId, Handle, IpPrefix, Options, V4Form, Writer, fib_with};
+use nearhop_fib::{Group, GroupId, Handle, IpPrefix, Writer, fib};
 
 use self::churn::Update;
 use self::model::{Model, bits_of};
@@ -44,9 +44,6 @@ struct Cli {
     /// How many readers; by default one for each processor but one, and at least two.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=64))]
     readers: Option<u64>,
-    /// Begin with the compact form of the IPv4 table.
-    #[arg(long)]
-    compact: bool,
     /// Where its random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -76,12 +73,11 @@ fn run(options: Cli) -> Result<Result<(), String>, BenchError> {
     let readers = options.readers.unwrap_or((processors - 1).max(2)) as usize;
     let mut random = Random(options.seed);
     let places = places(&table, &updates, &mut random);
-    let form = if options.compact { V4Form::Compact } else { V4Form::Direct };
-    let (mut writer, handle) = fib_with(readers, Options { v4: form });
+    let (mut writer, handle) = fib(readers);
     let groups = add_groups(&mut writer)?;
     let watch = Watch { places: &places, stop: AtomicBool::new(false), wrong: Mutex::new(None) };
     println!(
-        "soak: {} routes, {} real updates, {} + {} places, {readers} readers, {form:?}, {} s, seed {}",
+        "soak: {} routes, {} real updates, {} + {} places, {readers} readers, {} s, seed {}",
         table.prefixes.len(),
         updates.len(),
         places.v4.len(),

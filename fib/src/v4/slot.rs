@@ -10,7 +10,7 @@ use crate::segments::Segments;
 use crate::sync::{AtomicU16, AtomicU32, Ordering};
 
 /// A slot of a certain width. Its number is the word's with [`CHILD`] moved to its own highest bit.
-pub(super) trait Slot: Default + Zeroed {
+pub(crate) trait Slot: Default + Zeroed {
     /// Its bits.
     type Raw: Copy + Default + Eq + BitOr<Output = Self::Raw>;
 
@@ -56,7 +56,8 @@ pub(super) trait Slot: Default + Zeroed {
 impl Slot for AtomicU16 {
     type Raw = u16;
 
-    const MAX: u32 = 0x7fff;
+    // The model checker widens at a number that it can reach.
+    const MAX: u32 = if cfg!(loom) { 3 } else { 0x7fff };
 
     #[inline]
     fn raw(&self) -> u16 {
@@ -77,7 +78,7 @@ impl Slot for AtomicU16 {
 
     #[inline]
     fn of_word(word: u32) -> u16 {
-        narrow(word)
+        (word & Self::MAX | word >> 16 & 0x8000) as u16
     }
 
     #[inline]
@@ -139,41 +140,29 @@ impl Slot for AtomicU32 {
 
 /// Slots of either width.
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-pub(super) enum ByWidth<'a> {
+pub(crate) enum ByWidth<'a> {
     Narrow(&'a [AtomicU16]),
     Wide(&'a [AtomicU32]),
 }
 
-/// A word in 16 bits. It has to fit: see [`Slot::MAX`].
-#[inline]
-pub(super) fn narrow(word: u32) -> u16 {
-    (word & AtomicU16::MAX | word >> 16 & 0x8000) as u16
-}
-
-/// The word that [`narrow`] was given.
-#[inline]
-pub(super) fn widen(int: u16) -> u32 {
-    AtomicU16::word(int)
-}
-
 /// A slot for each address of the /24s that longer prefixes divide.
-pub(super) struct Chunks<S>(Segments<S>);
+pub(crate) struct Chunks<S>(Segments<S>);
 
 impl<S: Slot> Chunks<S> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Segments::new(FIRST_CHUNKS))
     }
 
     #[inline]
-    pub(super) fn get(&self, chunk: u32, slot: usize) -> u32 {
+    pub(crate) fn get(&self, chunk: u32, slot: usize) -> u32 {
         self.0.get((chunk << STRIDE) + slot as u32).map_or(0, Slot::get)
     }
 
-    pub(super) fn set(&self, chunk: u32, slot: usize, word: u32) {
+    pub(crate) fn set(&self, chunk: u32, slot: usize, word: u32) {
         self.0.grow_to((chunk << STRIDE) + slot as u32).set(word);
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.bytes()
     }
 }

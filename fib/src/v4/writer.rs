@@ -5,10 +5,8 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use super::dir::{ROOT_BITS, root_slot};
-use super::nodes::Nodes;
 use super::{CHILD, Table};
 use crate::group::GroupId;
-use crate::options::V4Form;
 use crate::prefix::Prefix;
 use crate::rib::{LARGE, Rib, STRIDE, for_each, node_depth, outside};
 
@@ -18,8 +16,6 @@ pub(crate) struct TableWriter {
     /// Chunks below this have been in use.
     chunks: u32,
     free: Vec<u32>,
-    /// The books of the compact form.
-    nodes: Nodes,
 }
 
 /// What readers may still be in.
@@ -27,29 +23,20 @@ pub(crate) struct TableWriter {
 pub(crate) enum Freed {
     /// A chunk that is linked no more.
     Chunk(u32),
-    /// Lines of the compact form that are linked no more.
-    Lines { first: u32, count: u32 },
-    /// What the table began as, after slots became wider.
-    First,
+    /// The narrow slots, after slots became wider.
+    Narrow,
 }
 
-/// How many things one change of a route of this prefix may free.
-pub(crate) fn frees_max(prefix: Prefix<Ipv4Addr>) -> usize {
-    // The nodes of its blocks, which have none where the short table speaks; a chunk; and what the
-    // table began as.
-    match prefix.len() {
-        ..=STRIDE => 1,
-        len => 2 + (1 << (2 * STRIDE).saturating_sub(len)),
-    }
-}
+/// How many things one change of a route may free: a chunk, and the narrow slots.
+pub(crate) const FREES_MAX: usize = 2;
 
 impl TableWriter {
     pub(crate) fn new() -> Self {
         // A batch tells a chunk by what is below its number: none is 0.
-        Self { routes: Rib::new(), chunks: 1, free: Vec::new(), nodes: Nodes::new() }
+        Self { routes: Rib::new(), chunks: 1, free: Vec::new() }
     }
 
-    /// Adds or replaces a route; gives back what it had before.
+    /// Adds or replaces a route; returns its previous group.
     pub(crate) fn insert(
         &mut self,
         table: &Table,
@@ -68,12 +55,12 @@ impl TableWriter {
             self.have_chunk(table, prefix.addr(), &mut freed);
         }
         if old != Some(group) {
-            self.write(table, prefix, word, &mut freed);
+            self.write(table, prefix, word);
         }
         old
     }
 
-    /// Removes a route; gives back what it had.
+    /// Removes a route; returns its group.
     pub(crate) fn remove(
         &mut self,
         table: &Table,
@@ -86,21 +73,18 @@ impl TableWriter {
         let heir = heir.filter(|(prefix, _)| !table.short.has(prefix.len()));
         let heir = heir.map_or(0, |(_, group)| group.word());
         self.make_fit(table, heir, &mut freed);
-        self.write(table, prefix, heir, &mut freed);
+        self.write(table, prefix, heir);
         if prefix.len() > ROOT_BITS as u8 {
             self.drop_chunk(table, prefix.addr(), &mut freed);
         }
         Some(old)
     }
 
-    /// What no reader can reach any more may be used again.
+    /// Takes what no reader can reach any more back into use.
     pub(crate) fn recycle(&mut self, table: &Table, freed: Freed) {
         match freed {
             Freed::Chunk(chunk) => self.free.push(chunk),
-            // Those of a compact form that is given up go with it.
-            Freed::Lines { .. } if table.form() == V4Form::Direct => {}
-            Freed::Lines { first, count } => self.nodes.recycle(first, count),
-            Freed::First => table.let_go_of_first(),
+            Freed::Narrow => table.let_go_of_narrow(),
         }
     }
 
@@ -110,13 +94,7 @@ impl TableWriter {
     }
 
     /// Writes `word` wherever `prefix` decides, or did until now.
-    fn write(
-        &mut self,
-        table: &Table,
-        prefix: Prefix<Ipv4Addr>,
-        word: u32,
-        freed: &mut impl FnMut(Freed),
-    ) {
+    fn write(&self, table: &Table, prefix: Prefix<Ipv4Addr>, word: u32) {
         let addr = prefix.addr();
         if table.short.has(prefix.len()) {
             return table.short.follow(&self.routes, prefix);
@@ -128,10 +106,10 @@ impl TableWriter {
                 let first = (value as u32) << STRIDE;
                 let addr = Ipv4Addr::from_bits(first << (32 - 2 * STRIDE));
                 let open = open_values(&self.routes, addr, STRIDE);
-                self.write_blocks(table, (first, &open), word, freed);
+                self.write_blocks(table, first, &open, word);
             }),
-            1 => self.write_blocks(table, (block & !STRIDE_MASK, &values), word, freed),
-            2 => self.write_block(table, (block, &values), word, freed),
+            1 => self.write_blocks(table, block & !STRIDE_MASK, &values, word),
+            2 => self.write_block(table, block, &values, word),
             _ => {
                 let chunk = table.root(root_slot(addr.to_bits())) & !CHILD;
                 for_each(&values, |value| table.set_chunk(chunk, value, word));
@@ -140,47 +118,33 @@ impl TableWriter {
     }
 
     /// Writes `word` to what no longer prefix decides of these blocks: values from the first on.
-    fn write_blocks(
-        &mut self,
-        table: &Table,
-        (first, values): (u32, &[u64; 4]),
-        word: u32,
-        freed: &mut impl FnMut(Freed),
-    ) {
+    fn write_blocks(&self, table: &Table, first: u32, values: &[u64; 4], word: u32) {
         for_each(values, |value| {
             let block = first | value as u32;
             let addr = Ipv4Addr::from_bits(block << (32 - 2 * STRIDE));
             let open = open_values(&self.routes, addr, 2 * STRIDE);
-            self.write_block(table, (block, &open), word, freed);
+            self.write_block(table, block, &open, word);
         });
     }
 
     /// Writes `word` to these values of a block; of those that have chunks, to what no longer
     /// prefix decides.
     #[inline]
-    fn write_block(
-        &mut self,
-        table: &Table,
-        (block, values): (u32, &[u64; 4]),
-        word: u32,
-        freed: &mut impl FnMut(Freed),
-    ) {
-        let (routes, block) = (&self.routes, block as usize);
-        let in_chunk = |value, chunk| {
+    fn write_block(&self, table: &Table, block: u32, values: &[u64; 4], word: u32) {
+        let block = block as usize;
+        table.paint(block, values, word, |value, chunk| {
             let slot = (block << STRIDE) + value;
             let addr = Ipv4Addr::from_bits((slot as u32) << (32 - ROOT_BITS));
-            let open = open_values(routes, addr, ROOT_BITS as u8);
+            let open = open_values(&self.routes, addr, ROOT_BITS as u8);
             for_each(&open, |value| table.set_chunk(chunk & !CHILD, value, word));
-        };
-        table.paint(&mut self.nodes, (block, values), word, in_chunk, freed);
+        });
     }
 
-    /// Goes on with wider slots if a word does not fit, or one more change might not.
-    fn make_fit(&mut self, table: &Table, word: u32, freed: &mut impl FnMut(Freed)) {
-        if !table.fits(word) || !self.nodes.has_room() {
-            self.nodes = Nodes::new();
+    /// Continues with wider slots if a word does not fit.
+    fn make_fit(&self, table: &Table, word: u32, freed: &mut impl FnMut(Freed)) {
+        if !table.fits(word) {
             table.widen(self.chunks);
-            freed(Freed::First);
+            freed(Freed::Narrow);
         }
     }
 
@@ -198,11 +162,11 @@ impl TableWriter {
         self.make_fit(table, CHILD | chunk, freed);
         // It says all that the slot said, so no answer changes by linking it.
         (0..1 << STRIDE).for_each(|value| table.set_chunk(chunk, value, word));
-        table.set_root(&mut self.nodes, slot, CHILD | chunk, freed);
+        table.set_root(slot, CHILD | chunk);
     }
 
     /// Unlinks the chunk `addr` is in, if no route needs it.
-    fn drop_chunk(&mut self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
+    fn drop_chunk(&self, table: &Table, addr: Ipv4Addr, freed: &mut impl FnMut(Freed)) {
         let slot = root_slot(addr.to_bits());
         let word = table.root(slot);
         let is_needed = self.routes.node(addr, ROOT_BITS as u8).is_some_and(|n| !n.has_no_prefix());
@@ -210,7 +174,7 @@ impl TableWriter {
             return;
         }
         let chunk = word & !CHILD;
-        table.set_root(&mut self.nodes, slot, table.chunk(chunk, 0), &mut *freed);
+        table.set_root(slot, table.chunk(chunk, 0));
         freed(Freed::Chunk(chunk));
     }
 }
@@ -227,28 +191,31 @@ const STRIDE_MASK: u32 = (1 << STRIDE) - 1;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::nodes::LINES_OF_A_CHANGE;
     use super::*;
 
+    /// Between the two loads of each try the other route appears and the one that would be found
+    /// goes, so that a try finds neither, for as long as the schedule lasts.
     #[test]
-    fn a_compact_table_that_runs_out_of_lines_goes_on_in_the_direct_form() {
-        let (table, mut writer) = (Table::new(V4Form::Compact), TableWriter::new());
-        writer.nodes = Nodes::with_lines(LINES_OF_A_CHANGE + 3);
-        let prefix = |n: u32| Prefix::around(Ipv4Addr::from_bits(n << 16), 24).unwrap();
-        let mut forms = Vec::new();
-        let mut freed = Vec::new();
-        for n in 0..6 {
-            writer.insert(&table, prefix(n), GroupId(n), |what| freed.push(what));
-            forms.push(table.form());
-            for n in 0..6 {
-                let want = writer.routes.get(prefix(n)).unwrap_or(GroupId::NONE);
-                assert_eq!(table.lookup(prefix(n).addr()), want);
+    fn a_lookup_never_misses_a_route_that_some_prefix_gives_at_every_moment() {
+        let (table, mut writer) = (Table::new(), TableWriter::new());
+        let (addr, short, long) = (Ipv4Addr::new(10, 0, 0, 1), "0.0.0.0/0", "10.0.0.0/16");
+        let [short, long]: [Prefix<Ipv4Addr>; 2] = [short, long].map(|text| text.parse().unwrap());
+        writer.insert(&table, short, GroupId(0), |_| ());
+        let mut tries = 0;
+        let word = table.short.while_unchanged(|| {
+            tries += 1;
+            let word = table.root(root_slot(addr.to_bits()));
+            if tries < 100 {
+                writer.insert(&table, long, GroupId(1), |_| ());
+                writer.remove(&table, short, |_| ());
             }
-        }
-        let (compact, direct) = (V4Form::Compact, V4Form::Direct);
-        assert_eq!(forms, [compact, compact, compact, compact, direct, direct]);
-        assert!(matches!(freed[..], [Freed::First]), "{freed:?}");
-        writer.recycle(&table, Freed::First);
-        assert_eq!(table.lookup(prefix(2).addr()), GroupId(2));
+            let word = if word == 0 { table.short.get(0) } else { word };
+            if tries < 100 {
+                writer.insert(&table, short, GroupId(0), |_| ());
+                writer.remove(&table, long, |_| ());
+            }
+            word
+        });
+        assert_eq!((GroupId::of_word(word), tries), (GroupId(0), 100));
     }
 }

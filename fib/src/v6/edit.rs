@@ -1,41 +1,68 @@
 //! Changes of the trie.
 //!
-//! A word is changed in place where a prefix decides whole words. Where it divides a run, the line of
-//! that part is made anew and linked by one store. Whatever is replaced is handed back for its grace
-//! period. Neighbours that come to say the same stay apart until the room is needed, so that a route
-//! that flaps costs a line once.
+//! A word is changed in place where a prefix decides whole words. Where it splits a run, the line of
+//! that part is rebuilt and linked by one store. Neighbours that come to have the same answer stay
+//! apart until the room is needed, so that a route that flaps costs a line once.
+//!
+//! An example, in the first window below `2001:`, which begins as one answer (none):
+//!
+//! ```text
+//! insert 2001:db8::/32 ─▶ A      root[2001] ─▶ narrow line   0 –  db7ffff : none
+//!                                                     db80000 – db8ffff : A
+//!                                                     db90000 – fffffff : none
+//!     The /32 splits the one run: `change` takes the part apart into runs, splits them at db8:: and
+//!     db9::, paints those inside, and `encode` builds a line of the three and links it.
+//!
+//! insert 2001:db8:7::/48 ─▶ B    one more split: five runs, in a new line; the old one is unlinked.
+//!
+//! insert 2001:db8:7::/48 ─▶ C    the line has a run of exactly these values, owned by /48: `paint`
+//!                                stores C in place, and nothing is unlinked.
+//!
+//! insert 2001:db8::/32 ─▶ D      two runs are owned by /32: D is stored in both. The run of the /48
+//!                                has a longer owner and stays.
+//!
+//! thirty more /48s               more runs than a line holds: `encode` builds a table of parts, each
+//!                                an answer or a line. With many more, the table is too narrow for
+//!                                its runs, and `rebuild` makes a wider one instead of the part.
+//!
+//! remove 2001:db8:7::/48         the runs that /48 owned get the answer and owner of its heir, the
+//!                                /32. Fewer than half of the line's runs differ: it is rebuilt.
+//! ```
+//!
+//! Whatever is stored where readers look is in the store's journal, so that a change that finds no
+//! room is undone, and so are all of a transaction.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::line::Run;
 use super::parts::{Leaf, Span, WIDTH_MAX, merge, needs_table, slots_for_a_run};
-use super::store::Store;
+use super::store::{Full, Place, Store};
 use super::word::Kind;
-use super::{NODE, ROOT_BITS, STEPS, Table, WINDOW, root_of, window, word};
-use crate::sync::Ordering;
+use super::{ROOT_BITS, STEPS, Table, WINDOW, root_of, window, word};
 
-/// A change by one prefix that is longer than what readers fall back on.
+/// A change by one prefix that is longer than those that readers fall back on.
 pub(super) struct Edit {
     /// The prefix.
     pub(super) bits: u128,
     pub(super) len: u32,
     pub(super) paint: Paint,
-    /// How many bits lead to the outermost window on the way that no route is in any more.
+    /// How many bits lead to the outermost window on the way that holds no route any more.
     pub(super) empty: Option<u32>,
 }
 
-/// What is to be said where.
+/// Which answer replaces which.
 #[derive(Clone, Copy)]
 pub(super) enum Paint {
-    /// This, wherever no longer prefix decides.
+    /// This one, wherever no longer prefix decides.
     Cover(Leaf),
-    /// What the heir says, wherever the prefix with this owner decided.
+    /// The heir's, wherever the prefix with this owner decided.
     Uncover { owner: u8, heir: Leaf },
 }
 
 impl Paint {
-    /// What replaces an answer of this owner.
+    /// The answer that replaces one of this owner.
     fn over(self, owner: u8) -> Option<Leaf> {
         match self {
             Self::Cover(leaf) => (owner <= leaf.owner).then_some(leaf),
@@ -51,22 +78,6 @@ impl Paint {
     }
 }
 
-/// Where the word of a span is stored.
-#[derive(Clone, Copy)]
-pub(super) enum Place {
-    Root(usize),
-    Slot(usize),
-}
-
-impl Place {
-    fn load(self, table: &Table) -> u32 {
-        match self {
-            Self::Root(at) => table.root[at][NODE].load(Ordering::Relaxed),
-            Self::Slot(slot) => table.slots[slot].load(Ordering::Relaxed),
-        }
-    }
-}
-
 /// A span of a window and its word's place.
 #[derive(Clone, Copy)]
 struct Part {
@@ -74,7 +85,7 @@ struct Part {
     span: Span,
 }
 
-/// Carries changes out.
+/// Makes changes.
 pub(super) struct Editor {
     pub(super) store: Store,
     /// The tables on the way to the part that is changed, the outermost first.
@@ -90,33 +101,36 @@ impl Editor {
         Self { store: Store::new(), path: Vec::new(), depth: 0, scratch: Vec::new() }
     }
 
-    /// Carries a change out. What is not linked any more is in `store.unlinked`.
-    pub(super) fn edit(&mut self, table: &Table, edit: &Edit) {
+    /// Makes a change. After an error the caller rolls the store back.
+    pub(super) fn edit(&mut self, table: &Table, edit: &Edit) -> Result<(), Full> {
         let mut place = Place::Root(root_of(edit.bits));
         let mut at = ROOT_BITS;
         if edit.empty == Some(at) {
             self.store.unlink(table, place.load(table), Span::WINDOW);
-            return self.link(table, place, Leaf::NONE);
+            self.store.link(table, place, Leaf::NONE);
+            return Ok(());
         }
         loop {
             let (value, end) = (window(edit.bits, at), at + WINDOW);
             self.depth = if at == ROOT_BITS { 0 } else { STEPS as usize };
             let whole = Part { place, span: Span::WINDOW };
             if edit.len <= end {
-                return self.say(table, whole, Span::around(value, end - edit.len), edit.paint);
+                let span = Span::around(value, end - edit.len);
+                return self.edit_window(table, whole, span, edit.paint);
             }
             let part = self.part_of(table, whole, Span::around(value, 0));
             match Self::find(table, part, value) {
                 Kind::Below { .. } if edit.empty == Some(end) => {
-                    return self.take_window(table, part, value, edit.paint.leaf());
+                    return self.remove_window(table, part, value, edit.paint.leaf());
                 }
                 Kind::Below { slot } => (place, at) = (Place::Slot(slot as usize), end),
-                _ => self.put_window(table, part, value),
+                _ => self.add_window(table, part, value)?,
             }
         }
     }
 
-    /// The innermost part of a window that has all of `span`; the tables on the way are noted.
+    /// The innermost part of a window that has all of `span`; leaves the tables on the way in
+    /// `path`.
     fn part_of(&mut self, table: &Table, mut part: Part, span: Span) -> Part {
         self.path.clear();
         loop {
@@ -132,7 +146,7 @@ impl Editor {
         }
     }
 
-    /// What is said of a value of a part that is no table.
+    /// The word for a value of a part that is no table.
     fn find(table: &Table, part: Part, value: u32) -> Kind {
         let word = part.place.load(table);
         word::kind(match word::kind(word) {
@@ -144,192 +158,236 @@ impl Editor {
         })
     }
 
-    /// Says `paint` of these values of a window.
-    fn say(&mut self, table: &Table, whole: Part, span: Span, paint: Paint) {
+    /// Paints these values of a window.
+    fn edit_window(
+        &mut self,
+        table: &Table,
+        whole: Part,
+        span: Span,
+        paint: Paint,
+    ) -> Result<(), Full> {
         let part = self.part_of(table, whole, span);
         let word = part.place.load(table);
         if matches!(word::kind(word), Kind::Table { .. }) {
             for (slot, inner) in Span::parts_within(word, span) {
-                self.paint(table, Part { place: Place::Slot(slot), span: inner }, paint);
+                self.paint(table, Part { place: Place::Slot(slot), span: inner }, paint)?;
             }
             self.path.push(part);
         } else if span == part.span {
-            self.paint(table, part, paint);
-        } else if !self.say_in_place(table, (word, part), span, paint) {
-            return self.divide(table, part, span, paint);
+            self.paint(table, part, paint)?;
+        } else if !self.paint_in_place(table, (word, part), span, paint)? {
+            return self.split_and_paint(table, part, span, paint);
         }
         self.count(table, paint);
+        Ok(())
     }
 
-    /// Where a line tells these very values apart already, no new one is needed.
-    fn say_in_place(
+    /// Paints the runs of a line that are exactly these values; whether there are such.
+    fn paint_in_place(
         &mut self,
         table: &Table,
         (line, part): (u32, Part),
         span: Span,
         paint: Paint,
-    ) -> bool {
+    ) -> Result<bool, Full> {
         let is_narrow = word::tag(line) == word::NARROW;
         if is_narrow && !word::fits_narrow(paint.leaf().word) {
-            return false;
+            return Ok(false);
         }
         let Some(runs) = self.store.runs_that_are(table, (line, part.span), span) else {
-            return false;
+            return Ok(false);
         };
-        self.paint_runs(table, (line, part), runs, paint);
-        true
+        self.paint_runs(table, (line, part), runs, paint)?;
+        Ok(true)
     }
 
-    /// Makes a part anew in which these values are told apart.
-    fn divide(&mut self, table: &Table, part: Part, span: Span, paint: Paint) {
+    /// Rebuilds a part so that it tells these values apart, and paints them.
+    fn split_and_paint(
+        &mut self,
+        table: &Table,
+        part: Part,
+        span: Span,
+        paint: Paint,
+    ) -> Result<(), Full> {
         self.change(table, part, |editor, runs| {
             split(runs, part.span, span.start.into());
             split(runs, part.span, span.end());
             for run in runs.iter_mut().filter(|run| span.contains(run.start)) {
                 if let Kind::Below { slot } = word::kind(run.word) {
                     let place = Place::Slot(slot as usize);
-                    editor.paint(table, Part { place, span: Span::WINDOW }, paint);
+                    editor.paint(table, Part { place, span: Span::WINDOW }, paint)?;
                 } else if let Some(leaf) = paint.over(run.owner) {
                     (run.word, run.owner) = (leaf.word, leaf.owner);
                 }
             }
-        });
+            Ok(())
+        })
     }
 
-    /// Gives a value a window of its own, that says what was said of the value.
-    fn put_window(&mut self, table: &Table, part: Part, value: u32) {
+    /// Gives a value a window of its own, with the answer that the value had.
+    fn add_window(&mut self, table: &Table, part: Part, value: u32) -> Result<(), Full> {
         self.change(table, part, |editor, runs| {
             split(runs, part.span, value.into());
             split(runs, part.span, u64::from(value) + 1);
             if let Some(run) = runs.iter_mut().find(|run| run.start == value) {
-                let slot = editor.store.take_table(0);
+                let slot = editor.store.take_table(0)?;
                 let leaf = Leaf { word: run.word, owner: run.owner };
-                editor.link(table, Place::Slot(slot as usize), leaf);
+                editor.store.link(table, Place::Slot(slot as usize), leaf);
                 (run.word, run.owner) = (word::below(slot), 0);
             }
-        });
+            Ok(())
+        })
     }
 
     /// Puts an answer in the place of a value's window.
-    fn take_window(&mut self, table: &Table, part: Part, value: u32, leaf: Leaf) {
+    fn remove_window(
+        &mut self,
+        table: &Table,
+        part: Part,
+        value: u32,
+        leaf: Leaf,
+    ) -> Result<(), Full> {
         self.change(table, part, |editor, runs| {
             if let Some(run) = runs.iter_mut().find(|run| run.start == value) {
                 editor.store.unlink(table, run.word, Span::VALUE);
                 (run.word, run.owner) = (leaf.word, leaf.owner);
             }
-        });
+            Ok(())
+        })
     }
 
-    /// Says `paint` of all of a part, whatever it is made of.
-    fn paint(&mut self, table: &Table, part: Part, paint: Paint) {
-        let word = part.place.load(table);
-        match word::kind(word) {
+    /// Paints all of a part, whatever it is made of.
+    fn paint(&mut self, table: &Table, part: Part, paint: Paint) -> Result<(), Full> {
+        let leaf = self.store.leaf(table, part.place);
+        match word::kind(leaf.word) {
             Kind::Answer(_) => {
-                if let Some(leaf) = paint.over(self.owner(part.place)) {
-                    self.link(table, part.place, leaf);
+                if let Some(leaf) = paint.over(leaf.owner) {
+                    self.store.link(table, part.place, leaf);
                 }
             }
             Kind::Below { slot } => {
                 let place = Place::Slot(slot as usize);
-                self.paint(table, Part { place, span: Span::WINDOW }, paint);
+                self.paint(table, Part { place, span: Span::WINDOW }, paint)?;
             }
             Kind::Table { .. } => {
-                for (slot, span) in part.span.parts(word) {
-                    self.paint(table, Part { place: Place::Slot(slot), span }, paint);
+                for (slot, span) in part.span.parts(leaf.word) {
+                    self.paint(table, Part { place: Place::Slot(slot), span }, paint)?;
                 }
             }
-            Kind::Narrow { .. } if !word::fits_narrow(paint.leaf().word) => {
+            Kind::Narrow { .. } if self.widens(table, leaf.word, paint) => {
                 let path = core::mem::take(&mut self.path);
-                self.divide(table, part, part.span, paint);
+                self.split_and_paint(table, part, part.span, paint)?;
                 self.path = path;
             }
             Kind::Narrow { .. } | Kind::Wide { .. } => {
-                let runs = 0..self.store.runs_of(word);
-                self.paint_runs(table, (word, part), runs, paint);
+                let runs = 0..self.store.runs_of(leaf.word);
+                self.paint_runs(table, (leaf.word, part), runs, paint)?;
             }
         }
+        Ok(())
     }
 
-    /// Says `paint` of these runs of a line, and makes it anew if few that differ are left.
+    /// Whether a narrow line has no room for what is painted over some of its runs.
+    fn widens(&self, table: &Table, line: u32, paint: Paint) -> bool {
+        let is_over = |nth: usize| paint.over(self.store.said(table, line, nth).1).is_some();
+        !word::fits_narrow(paint.leaf().word) && (0..self.store.runs_of(line)).any(is_over)
+    }
+
+    /// Paints these runs of a line, and rebuilds it if few that differ are left.
     fn paint_runs(
         &mut self,
         table: &Table,
         (line, part): (u32, Part),
-        runs: core::ops::Range<usize>,
+        runs: Range<usize>,
         paint: Paint,
-    ) {
+    ) -> Result<(), Full> {
         for nth in runs {
             let (word, owner) = self.store.said(table, line, nth);
             if let Kind::Below { slot } = word::kind(word) {
                 let place = Place::Slot(slot as usize);
-                self.paint(table, Part { place, span: Span::WINDOW }, paint);
+                self.paint(table, Part { place, span: Span::WINDOW }, paint)?;
             } else if let Some(leaf) = paint.over(owner) {
-                self.store.set_run(table, line, nth, (leaf.word, leaf.owner));
+                self.store.set_run(table, line, nth, leaf);
             }
         }
         if 2 * self.store.distinct(table, line) <= self.store.runs_of(line) {
-            self.change(table, part, |_, _| {});
+            return self.change(table, part, |_, _| Ok(()));
         }
+        Ok(())
     }
 
-    /// Has `change` say what the runs of a part become. Its line is made anew.
-    fn change(&mut self, table: &Table, part: Part, change: impl FnOnce(&mut Self, &mut Vec<Run>)) {
+    /// Rebuilds a part from its runs after `change`.
+    fn change(
+        &mut self,
+        table: &Table,
+        part: Part,
+        change: impl FnOnce(&mut Self, &mut Vec<Run>) -> Result<(), Full>,
+    ) -> Result<(), Full> {
         let mut runs = core::mem::take(&mut self.scratch);
         runs.clear();
-        self.store.take_apart(table, self.leaf(table, part.place), part.span, None, &mut runs);
+        let leaf = self.store.leaf(table, part.place);
+        self.store.take_apart(table, leaf, part.span, None, &mut runs);
         let before = runs.len();
-        change(self, &mut runs);
+        change(self, &mut runs)?;
         merge(&mut runs);
         for outer in &self.path {
             let count = runs_in(&mut self.store, table, *outer);
             *count = (*count + runs.len() as u32).saturating_sub(before as u32).max(1);
         }
-        self.encode(table, part, &runs);
+        self.encode(table, part, &runs)?;
         self.scratch = runs;
+        Ok(())
     }
 
     /// Links these runs of a part. If they need a table, and the one around has grown enough to be
-    /// wider, that is made anew instead.
-    fn encode(&mut self, table: &Table, part: Part, runs: &[Run]) {
+    /// wider, that is rebuilt instead, as long as there is room for it.
+    fn encode(&mut self, table: &Table, part: Part, runs: &[Run]) -> Result<(), Full> {
         let depth = self.depth + self.path.len();
-        if !needs_table(runs, part.span, depth) {
-            let leaf = self.store.make(table, runs, part.span, depth);
-            return self.link(table, part.place, leaf);
+        if needs_table(runs, part.span, depth) {
+            let store = &mut self.store;
+            let is_too_narrow = |(depth, outer): &(usize, Part)| {
+                let (_, width) = outer.span.table(outer.place.load(table));
+                let worth = slots_for_a_run(*depth) * *runs_in(store, table, *outer);
+                width < WIDTH_MAX.min(outer.span.bits) && 2 << width <= worth
+            };
+            let outer = (self.depth..).zip(self.path.iter().copied()).find(is_too_narrow);
+            let instead = Some((part.span, runs));
+            if outer.is_some_and(|outer| self.rebuild(table, outer, instead).is_ok()) {
+                return Ok(());
+            }
         }
-        let path = core::mem::take(&mut self.path);
-        let is_too_narrow = |(depth, outer): &(usize, Part)| {
-            let (_, width) = outer.span.table(outer.place.load(table));
-            let worth = slots_for_a_run(*depth) * *runs_in(&mut self.store, table, *outer);
-            width < WIDTH_MAX.min(outer.span.bits) && 2 << width <= worth
-        };
-        let outer = (self.depth..).zip(path.iter().copied()).find(is_too_narrow);
-        if let Some(outer) = outer {
-            self.make_anew(table, outer, Some((part.span, runs)));
-        } else {
-            let leaf = self.store.make(table, runs, part.span, depth);
-            self.link(table, part.place, leaf);
-        }
-        self.path = path;
+        let leaf = self.store.make(table, runs, part.span, depth)?;
+        self.store.link(table, part.place, leaf);
+        Ok(())
     }
 
-    /// Makes a table anew to which so many others lead, with these runs for a part of it. Gives back how
-    /// many runs it tells apart.
-    fn make_anew(
+    /// Rebuilds a table to which so many others lead, with these runs for a part of it. Returns how
+    /// many runs it tells apart. Where there is no room it stays as it is.
+    fn rebuild(
         &mut self,
         table: &Table,
         (depth, part): (usize, Part),
         instead: Option<(Span, &[Run])>,
-    ) -> u32 {
+    ) -> Result<u32, Full> {
+        let mark = self.store.mark();
         let mut runs = Vec::new();
-        self.store.take_apart(table, self.leaf(table, part.place), part.span, instead, &mut runs);
+        let leaf = self.store.leaf(table, part.place);
+        self.store.take_apart(table, leaf, part.span, instead, &mut runs);
         merge(&mut runs);
-        let leaf = self.store.make(table, &runs, part.span, depth);
-        self.link(table, part.place, leaf);
-        runs.len() as u32
+        match self.store.make(table, &runs, part.span, depth) {
+            Ok(leaf) => {
+                self.store.link(table, part.place, leaf);
+                Ok(runs.len() as u32)
+            }
+            Err(full) => {
+                self.store.give_up(mark);
+                Err(full)
+            }
+        }
     }
 
-    /// Notes with the innermost table that a prefix began or ceased to decide whole words. If it has
-    /// become far too wide it is made anew, and then perhaps those around it.
+    /// Counts with the innermost table that a prefix began or ceased to decide whole words. If the
+    /// table is far too wide by now it is rebuilt, and then perhaps those around it.
     fn count(&mut self, table: &Table, paint: Paint) {
         let path = core::mem::take(&mut self.path);
         let mut lost = match paint {
@@ -344,33 +402,10 @@ impl Editor {
             if width <= 4 || 1 << width <= 4 * slots_for_a_run(depth) * before {
                 break;
             }
-            let after = self.make_anew(table, (depth, part), None);
+            let Ok(after) = self.rebuild(table, (depth, part), None) else { break };
             lost = before.saturating_sub(after).cast_signed();
         }
         self.path = path;
-    }
-
-    fn leaf(&self, table: &Table, place: Place) -> Leaf {
-        Leaf { word: place.load(table), owner: self.owner(place) }
-    }
-
-    fn owner(&self, place: Place) -> u8 {
-        match place {
-            // A root's window has nothing before a prefix comes.
-            Place::Root(_) => 0,
-            Place::Slot(slot) => self.store.owner(slot),
-        }
-    }
-
-    /// Release: who sees the word sees what it leads to.
-    fn link(&mut self, table: &Table, place: Place, leaf: Leaf) {
-        match place {
-            Place::Root(at) => table.root[at][NODE].store(leaf.word, Ordering::Release),
-            Place::Slot(slot) => {
-                self.store.set_owner(slot, leaf.owner);
-                table.slots[slot].store(leaf.word, Ordering::Release);
-            }
-        }
     }
 }
 

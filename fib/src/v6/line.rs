@@ -41,7 +41,7 @@ pub(crate) struct Wide {
 impl Narrow {
     /// The answer for the run `key` is in.
     #[inline]
-    pub(super) fn find(&self, key: u16) -> u32 {
+    pub(crate) fn find(&self, key: u16) -> u32 {
         // Acquire: who sees a group's number sees its lines.
         self.answers[self.rank(key)].load(Ordering::Acquire).into()
     }
@@ -50,7 +50,7 @@ impl Narrow {
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
     #[inline]
     #[target_feature(enable = "avx512bw,avx512vl,popcnt")]
-    pub(super) fn find_by_mask(&self, key: u16) -> u32 {
+    pub(crate) fn find_by_mask(&self, key: u16) -> u32 {
         use core::arch::x86_64::{_mm256_cmplt_epu16_mask, _mm256_loadu_si256, _mm256_set1_epi16};
         // SAFETY: as in `keys_below`.
         let keys = unsafe { _mm256_loadu_si256(self.keys.as_ptr().cast()) };
@@ -102,7 +102,7 @@ impl Narrow {
 impl Wide {
     /// The word of the run `value` is in.
     #[inline]
-    pub(super) fn find(&self, value: u32) -> u32 {
+    pub(crate) fn find(&self, value: u32) -> u32 {
         self.words[self.rank(value)].load(Ordering::Acquire)
     }
 

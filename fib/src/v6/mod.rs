@@ -22,12 +22,10 @@
 #![deny(unsafe_code)]
 
 mod edit;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod lanes;
 mod line;
 mod parts;
 mod store;
-mod word;
+pub(crate) mod word;
 mod writer;
 
 use core::net::Ipv6Addr;
@@ -36,10 +34,10 @@ use crossbeam_utils::CachePadded;
 
 pub(crate) use self::line::{Narrow, Wide};
 use self::word::Kind;
-pub(crate) use self::writer::{Freed, TableWriter};
+pub(crate) use self::writer::{Freed, Full, Mark, TableWriter};
 use crate::group::GroupId;
 use crate::memory::Slab;
-use crate::rib::{STRIDE, for_each};
+use crate::rib::STRIDE;
 use crate::short::Short;
 use crate::sync::{AtomicU32, Ordering};
 
@@ -47,16 +45,16 @@ use crate::sync::{AtomicU32, Ordering};
 pub(crate) struct Table {
     /// For each value of the first [`ROOT_BITS`]: what prefixes of more than one stride and up to
     /// these bits say, and the first window's word.
-    root: Slab<[AtomicU32; 2], { 1 << ROOT_BITS }>,
+    pub(crate) root: Slab<[AtomicU32; 2], { 1 << ROOT_BITS }>,
     /// For each such value, the first of [`MIDDLES`] slots with what prefixes say that end in the
     /// next stride; 0 where there is none.
-    middle: Slab<AtomicU32, { 1 << ROOT_BITS }>,
+    pub(crate) middle: Slab<AtomicU32, { 1 << ROOT_BITS }>,
     /// Tables.
-    slots: Slab<AtomicU32, SLOTS>,
-    narrow: Slab<Narrow, LINES>,
+    pub(crate) slots: Slab<AtomicU32, SLOTS>,
+    pub(crate) narrow: Slab<Narrow, LINES>,
     wide: Slab<Wide, LINES>,
     /// As in the IPv4 table.
-    short: Short,
+    pub(crate) short: Short,
     /// How many slots, narrow and wide lines have ever been in use.
     used: CachePadded<[AtomicU32; 3]>,
 }
@@ -86,24 +84,10 @@ impl Table {
         GroupId::of_word(word)
     }
 
-    /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(crate) fn lookup_each<T: Copy>(
-        &self,
-        addrs: &[Ipv6Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        let (groups, rest) = addrs.as_chunks::<GROUP>();
-        let (found, found_rest) = found.as_chunks_mut::<GROUP>();
-        for (group, found) in groups.iter().zip(found) {
-            self.lookup_group(group, found, &make);
-        }
-        for (addr, found) in rest.iter().zip(found_rest) {
-            *found = make(self.lookup(*addr));
-        }
+    /// Whether lookups fall back on prefixes of so many bits: each change of one is to be retired.
+    #[allow(clippy::unused_self, reason = "as the IPv4 table is asked")]
+    pub(crate) fn falls_back_on(&self, len: u8) -> bool {
+        len <= self::writer::MIDDLE_LEN
     }
 
     pub(crate) fn use_huge_pages(&self) {
@@ -123,68 +107,9 @@ impl Table {
             + wide * size_of::<Wide>()
     }
 
-    /// Step by step for all of a group, so that loads of different addresses overlap. No step has
-    /// a branch, and those without a load are done for several addresses at once. What few
-    /// addresses need is done for those alone: to guess who they are would cost more than the work.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    fn lookup_group<T: Copy>(
-        &self,
-        addrs: &[Ipv6Addr; GROUP],
-        found: &mut [T; GROUP],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        let changes = self.short.changes();
-        let (root, slots, narrow) = (&*self.root, &*self.slots, &*self.narrow);
-        let (mut words, mut values) = ([0; GROUP], [0; GROUP]);
-        for lane in 0..GROUP {
-            // The first half of an address is all that these steps look at.
-            let bits = (addrs[lane].to_bits() >> 64) as u64;
-            words[lane] = root[(bits >> (64 - ROOT_BITS)) as usize][NODE].load(Ordering::Acquire);
-            values[lane] = ((bits << ROOT_BITS) >> (64 - WINDOW)) as u32;
-        }
-        let (mut places, mut said) = ([0; GROUP], [0; GROUP]);
-        for _ in 0..STEPS {
-            for lane in 0..GROUP {
-                let slot = word::slot_of(words[lane], values[lane]) as u32;
-                places[lane] = choose(word::tag(words[lane]) == word::TABLE, slot, 0);
-            }
-            for lane in 0..GROUP {
-                said[lane] = slots[places[lane] as usize % SLOTS].load(Ordering::Acquire);
-            }
-            for lane in 0..GROUP {
-                words[lane] = choose(places[lane] == 0, words[lane], said[lane]);
-            }
-        }
-        for lane in 0..GROUP {
-            let is_line = word::tag(words[lane]) == word::NARROW;
-            places[lane] = choose(is_line, words[lane] & word::INDEX, 0);
-            values[lane] >>= word::shift_of(words[lane]);
-        }
-        for lane in 0..GROUP {
-            said[lane] = narrow[places[lane] as usize % LINES].find(values[lane] as u16);
-        }
-        let mut left = 0_u32;
-        for lane in 0..GROUP {
-            words[lane] = choose(places[lane] == 0, words[lane], said[lane]);
-            let group = words[lane].wrapping_sub(1);
-            found[lane] = make(GroupId(group));
-            // Bit 30 or 31: no answer yet.
-            left |= ((group | group >> 1) >> 30 & 1) << lane;
-        }
-        for_each(&[left.into()], |lane| {
-            let bits = addrs[lane].to_bits();
-            let word = self.answer(self.descend(words[lane], bits), bits);
-            found[lane] = make(GroupId::of_word(word));
-        });
-        if self.short.changes() != changes {
-            for_each(&[left.into()], |lane| found[lane] = make(self.lookup(addrs[lane])));
-        }
-    }
-
     /// From a word of the first window to an answer. As many steps as there are words on the way.
     #[inline]
-    fn descend(&self, mut word: u32, bits: u128) -> u32 {
+    pub(crate) fn descend(&self, mut word: u32, bits: u128) -> u32 {
         let mut at = ROOT_BITS;
         loop {
             let value = window(bits, at);
@@ -207,7 +132,7 @@ impl Table {
 
     /// The answer of long prefixes, else of shorter ones, else of the shortest.
     #[inline]
-    fn answer(&self, word: u32, bits: u128) -> u32 {
+    pub(crate) fn answer(&self, word: u32, bits: u128) -> u32 {
         if word != 0 {
             return word;
         }
@@ -239,33 +164,22 @@ fn window(bits: u128, at: u32) -> u32 {
     ((bits << at) >> (128 - WINDOW)) as u32
 }
 
-/// `yes` or `no`, by arithmetic: compilers make of a condition what is slow on some processors, a
-/// branch, or stores and loads under a mask.
-#[inline]
-fn choose(condition: bool, yes: u32, no: u32) -> u32 {
-    let mask = u32::from(condition).wrapping_neg();
-    (yes & mask) | (no & !mask)
-}
-
 /// Bits of an address that the root tells apart.
-const ROOT_BITS: u32 = 2 * STRIDE as u32;
+pub(crate) const ROOT_BITS: u32 = 2 * STRIDE as u32;
 
 /// Bits of an address that a window tells apart.
-const WINDOW: u32 = 4 * STRIDE as u32;
+pub(crate) const WINDOW: u32 = 4 * STRIDE as u32;
 
 /// Slots for the prefixes that end in the stride after the root's bits.
 const MIDDLES: usize = 1 << STRIDE;
 
 /// Index of a root's answer, and of its window's word.
-const ANSWER: usize = 0;
-const NODE: usize = 1;
+pub(crate) const ANSWER: usize = 0;
+pub(crate) const NODE: usize = 1;
 
 /// Tables that a batch goes through for all of its addresses.
-const STEPS: u32 = if cfg!(loom) { 1 } else { 3 };
-
-/// Addresses looked up together.
-const GROUP: usize = if cfg!(loom) { 2 } else { 32 };
+pub(crate) const STEPS: u32 = if cfg!(loom) { 1 } else { 3 };
 
 /// Slots, and lines of each kind, there is address space for; memory is taken as they are used.
-const SLOTS: usize = if cfg!(loom) { 16 } else { 1 << word::INDEX_BITS };
-const LINES: usize = if cfg!(loom) { 8 } else { 1 << 22 };
+pub(crate) const SLOTS: usize = if cfg!(loom) { 16 } else { 1 << word::INDEX_BITS };
+pub(crate) const LINES: usize = if cfg!(loom) { 8 } else { 1 << 22 };

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
-use super::store::{Store, Unlinked};
+use super::store::{Full, Store, Unlinked};
 use super::word::Kind;
 use super::{STEPS, Table, WINDOW, word};
 use crate::sync::Ordering;
@@ -150,22 +150,34 @@ fn is_enough(runs: &[Run], span: Span, width: u32, depth: usize) -> bool {
 
 impl Store {
     /// The word for the runs of a span that so many tables lead to, not linked yet.
-    pub(super) fn make(&mut self, table: &Table, runs: &[Run], span: Span, depth: usize) -> Leaf {
+    pub(super) fn make(
+        &mut self,
+        table: &Table,
+        runs: &[Run],
+        span: Span,
+        depth: usize,
+    ) -> Result<Leaf, Full> {
         if let [Run { word, owner, .. }] = *runs
             && (span.bits == 0 || !word::is_below(word))
         {
-            return Leaf { word, owner };
+            return Ok(Leaf { word, owner });
         }
         let word = match line_for(runs, span, depth) {
-            Some(line) => self.make_line(table, runs, line),
-            None => self.make_table(table, runs, span, depth),
+            Some(line) => self.make_line(table, runs, line)?,
+            None => self.make_table(table, runs, span, depth)?,
         };
-        Leaf { word, owner: 0 }
+        Ok(Leaf { word, owner: 0 })
     }
 
-    fn make_table(&mut self, table: &Table, runs: &[Run], span: Span, depth: usize) -> u32 {
+    fn make_table(
+        &mut self,
+        table: &Table,
+        runs: &[Run],
+        span: Span,
+        depth: usize,
+    ) -> Result<u32, Full> {
         let width = width_for(runs, span, depth);
-        let first = self.take_table(width);
+        let first = self.take_table(width)?;
         let word = word::table(span.bits - width, first, span.start);
         let mut from = 0;
         let mut mine: Vec<Run> = Vec::with_capacity(NARROW_RUNS);
@@ -177,12 +189,12 @@ impl Store {
             let inside = runs[from..].iter().take_while(|run| u64::from(run.start) < part.end());
             mine.extend(inside);
             mine[0].start = part.start;
-            let leaf = self.make(table, &mine, part, depth + 1);
+            let leaf = self.make(table, &mine, part, depth + 1)?;
             table.slots[slot].store(leaf.word, Ordering::Relaxed);
             self.set_owner(slot, leaf.owner);
         }
         *self.runs_in(first as usize) = runs.len() as u32;
-        word
+        Ok(word)
     }
 
     /// Appends the runs of a span with this word, and `instead` for a part of it. What the word
@@ -206,11 +218,11 @@ impl Store {
             }
             Kind::Narrow { line, .. } => {
                 self.append_line(table, leaf.word, span, runs);
-                self.unlinked.push(Unlinked::Narrow(line));
+                self.unlink_one(Unlinked::Narrow(line));
             }
             Kind::Wide { line } => {
                 self.append_line(table, leaf.word, span, runs);
-                self.unlinked.push(Unlinked::Wide(line));
+                self.unlink_one(Unlinked::Wide(line));
             }
             Kind::Table { .. } => {
                 for (slot, part) in span.parts(leaf.word) {
@@ -220,7 +232,7 @@ impl Store {
                 }
                 let (first, width) = span.table(leaf.word);
                 let first = first as u32;
-                self.unlinked.push(Unlinked::Table { first, width });
+                self.unlink_one(Unlinked::Table { first, width });
             }
         }
     }

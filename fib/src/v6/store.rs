@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
-use super::parts::{LineKind, Span};
+use super::parts::{Leaf, LineKind, Span};
 use super::word::Kind;
-use super::{LINES, SLOTS, Table, word};
-use crate::sync::Ordering;
+use super::{LINES, NODE, SLOTS, Table, word};
+use crate::space::Space;
+use crate::sync::{AtomicU32, Ordering};
 
 /// What is in use.
 pub(super) struct Store {
@@ -18,12 +19,39 @@ pub(super) struct Store {
     owners: Vec<u8>,
     /// For each table, by its first slot: how many runs it tells apart, about.
     runs_in: Vec<u32>,
-    slots: usize,
-    free_tables: [Vec<u32>; WIDTHS],
+    slots: Space,
     narrow: Lines<NARROW_RUNS>,
     wide: Lines<WIDE_RUNS>,
-    /// What the present change unlinked.
-    pub(super) unlinked: Vec<Unlinked>,
+    /// What is out of every new lookup's reach, to be retired by the next commit.
+    unlinked: Vec<Unlinked>,
+    /// What was taken into use since the last commit.
+    taken: Vec<Unlinked>,
+    /// What was linked since, and is not any more: it was rolled back.
+    spoiled: Vec<Unlinked>,
+    /// How to undo, from the last to the first, what was stored where readers look since the last
+    /// commit.
+    journal: Vec<Undo>,
+    /// Whether the change may use what is kept back for removals, by which room is made.
+    pub(super) is_removal: bool,
+}
+
+/// The table has no more slots, or no more lines of a kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Full;
+
+/// A word as it was before a store.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Undo {
+    Link { place: Place, leaf: Leaf },
+    Run { line: u32, nth: usize, leaf: Leaf },
+}
+
+/// How far the journal had come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    unlinked: usize,
+    taken: usize,
+    journal: usize,
 }
 
 /// Lines of one kind.
@@ -43,37 +71,105 @@ pub(super) enum Unlinked {
     Wide(u32),
 }
 
+/// Where the word of a span is stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// The table of prefixes that end in the stride after this value of the root.
+    Middle(usize),
+    /// The first window below this value of the root.
+    Root(usize),
+    Slot(usize),
+}
+
+impl Place {
+    fn of(self, table: &Table) -> &AtomicU32 {
+        match self {
+            Self::Middle(root) => &table.middle[root],
+            Self::Root(root) => &table.root[root][NODE],
+            Self::Slot(slot) => &table.slots[slot],
+        }
+    }
+
+    pub(super) fn load(self, table: &Table) -> u32 {
+        self.of(table).load(Ordering::Relaxed)
+    }
+}
+
 impl Store {
     pub(super) fn new() -> Self {
         Self {
             owners: vec![0; SLOTS],
             runs_in: vec![0; SLOTS],
             // The first of each stands for none.
-            slots: 1,
-            free_tables: [const { Vec::new() }; WIDTHS],
+            slots: Space::new(1, SLOTS as u32),
             narrow: Lines::new(),
             wide: Lines::new(),
             unlinked: Vec::new(),
+            taken: Vec::new(),
+            spoiled: Vec::new(),
+            journal: Vec::new(),
+            is_removal: false,
         }
     }
 
-    /// Whether any so many changes still have room.
-    pub(super) fn has_room_for(&self, changes: usize) -> bool {
-        let lines = changes * LINES_OF_A_CHANGE;
-        let slots = changes * SLOTS_OF_A_CHANGE;
-        SLOTS - self.slots > slots && self.narrow.room() > lines && self.wide.room() > lines
+    pub(super) fn mark(&self) -> Mark {
+        Mark { unlinked: self.unlinked.len(), taken: self.taken.len(), journal: self.journal.len() }
     }
 
+    /// Keeps what was changed. Returns what is to be retired.
+    pub(super) fn commit(&mut self) -> alloc::vec::Drain<'_, Unlinked> {
+        self.taken.clear();
+        self.journal.clear();
+        self.unlinked.append(&mut self.spoiled);
+        self.unlinked.drain(..)
+    }
+
+    /// Restores every word as it was at `mark`. It needs no room: what was unlinked since is linked
+    /// again, for nothing of it was retired yet.
+    pub(super) fn roll_back(&mut self, table: &Table, mark: Mark) {
+        let is_linked = self.journal.len() > mark.journal;
+        while self.journal.len() > mark.journal {
+            let Some(undo) = self.journal.pop() else { break };
+            table.short.begin_change();
+            match undo {
+                Undo::Link { place, leaf } => self.store_link(table, place, leaf),
+                Undo::Run { line, nth, leaf } => self.store_run(table, line, nth, leaf),
+            }
+        }
+        self.unlinked.truncate(mark.unlinked);
+        if is_linked {
+            // Readers may be in it.
+            self.spoiled.extend(self.taken.drain(mark.taken..));
+        } else {
+            self.give_up(mark);
+        }
+    }
+
+    /// Takes back, at once, what was taken since `mark` and never linked.
+    pub(super) fn give_up(&mut self, mark: Mark) {
+        self.unlinked.truncate(mark.unlinked);
+        while self.taken.len() > mark.taken {
+            let Some(taken) = self.taken.pop() else { break };
+            self.recycle(taken);
+        }
+    }
+
+    pub(super) fn unlink_one(&mut self, unlinked: Unlinked) {
+        self.unlinked.push(unlinked);
+    }
+
+    /// Leaves no more than so many lines of each kind, and slots, besides what is kept back.
     #[cfg(all(test, not(loom)))]
-    pub(super) fn leave_lines(&mut self, left: usize) {
-        self.narrow.used = LINES - left;
-        self.wide.used = LINES - left;
+    pub(super) fn leave(&mut self, lines: usize, slots: u32) {
+        self.narrow.used = LINES - LINES_KEPT - lines;
+        self.wide.used = LINES - LINES_KEPT - lines;
+        self.slots.leave(SLOTS_KEPT + slots);
     }
 
     /// What no reader can reach any more may be used again.
     pub(super) fn recycle(&mut self, unlinked: Unlinked) {
         match unlinked {
-            Unlinked::Table { first, width } => self.free_tables[width as usize].push(first),
+            Unlinked::Table { first, width } => self.slots.recycle(first, 1 << width),
             Unlinked::Narrow(line) => self.narrow.free.push(line),
             Unlinked::Wide(line) => self.wide.free.push(line),
         }
@@ -81,59 +177,89 @@ impl Store {
 
     /// Tells readers' side how much is in use.
     pub(super) fn note_use(&self, table: &Table) {
-        let used = [self.slots, self.narrow.used, self.wide.used];
+        let used = [self.slots.end_max() as usize, self.narrow.used, self.wide.used];
         for (place, used) in table.used.iter().zip(used) {
             place.store(used as u32, Ordering::Relaxed);
         }
     }
 
     /// The first of `2^width` slots.
-    pub(super) fn take_table(&mut self, width: u32) -> u32 {
-        self.free_tables[width as usize].pop().unwrap_or_else(|| {
-            let first = self.slots as u32;
-            self.slots += 1 << width;
-            first
-        })
+    pub(super) fn take_table(&mut self, width: u32) -> Result<u32, Full> {
+        let kept = if self.is_removal { 0 } else { SLOTS_KEPT };
+        let first = self.slots.take(1 << width, kept).ok_or(Full)?;
+        self.taken.push(Unlinked::Table { first, width });
+        Ok(first)
     }
 
     /// Fills a line with runs that it has room for; its word.
-    pub(super) fn make_line(&mut self, table: &Table, runs: &[Run], kind: LineKind) -> u32 {
-        match kind {
+    pub(super) fn make_line(
+        &mut self,
+        table: &Table,
+        runs: &[Run],
+        kind: LineKind,
+    ) -> Result<u32, Full> {
+        let kept = if self.is_removal { 0 } else { LINES_KEPT };
+        Ok(match kind {
             LineKind::Narrow { shift } => {
-                let line = self.narrow.take(runs);
+                let line = self.narrow.take(runs, kept)?;
+                self.taken.push(Unlinked::Narrow(line));
                 table.narrow[line as usize].fill(runs, shift);
                 word::narrow(shift, line)
             }
             LineKind::Wide => {
-                let line = self.wide.take(runs);
+                let line = self.wide.take(runs, kept)?;
+                self.taken.push(Unlinked::Wide(line));
                 table.wide[line as usize].fill(runs);
                 word::wide(line)
             }
+        })
+    }
+
+    /// Stores a span's word where readers look. Release: who sees the word sees what it leads to.
+    pub(super) fn link(&mut self, table: &Table, place: Place, leaf: Leaf) {
+        self.journal.push(Undo::Link { place, leaf: self.leaf(table, place) });
+        self.store_link(table, place, leaf);
+    }
+
+    fn store_link(&mut self, table: &Table, place: Place, leaf: Leaf) {
+        if let Place::Slot(slot) = place {
+            self.owners[slot] = leaf.owner;
         }
+        place.of(table).store(leaf.word, Ordering::Release);
+    }
+
+    /// What is linked at a place.
+    pub(super) fn leaf(&self, table: &Table, place: Place) -> Leaf {
+        let owner = match place {
+            Place::Slot(slot) => self.owners[slot],
+            // A root's window has nothing before a prefix comes.
+            Place::Middle(_) | Place::Root(_) => 0,
+        };
+        Leaf { word: place.of(table).load(Ordering::Relaxed), owner }
     }
 
     /// Notes that the word of a span is not linked any more, nor what it leads to.
     pub(super) fn unlink(&mut self, table: &Table, word: u32, span: Span) {
         match word::kind(word) {
             Kind::Answer(_) => {}
-            Kind::Narrow { line, .. } => self.unlinked.push(Unlinked::Narrow(line)),
+            Kind::Narrow { line, .. } => self.unlink_one(Unlinked::Narrow(line)),
             Kind::Wide { line } => {
                 for nth in 0..self.runs_of(word) {
                     self.unlink(table, table.wide[line as usize].word(nth), Span::VALUE);
                 }
-                self.unlinked.push(Unlinked::Wide(line));
+                self.unlink_one(Unlinked::Wide(line));
             }
             Kind::Below { slot } => {
                 let word = table.slots[slot as usize].load(Ordering::Relaxed);
                 self.unlink(table, word, Span::WINDOW);
-                self.unlinked.push(Unlinked::Table { first: slot, width: 0 });
+                self.unlink_one(Unlinked::Table { first: slot, width: 0 });
             }
             Kind::Table { .. } => {
                 for (slot, part) in span.parts(word) {
                     self.unlink(table, table.slots[slot].load(Ordering::Relaxed), part);
                 }
                 let (first, width) = span.table(word);
-                self.unlinked.push(Unlinked::Table { first: first as u32, width });
+                self.unlink_one(Unlinked::Table { first: first as u32, width });
             }
         }
     }
@@ -212,8 +338,14 @@ impl Store {
     }
 
     /// Changes what is said of a run of a line, for readers too.
-    pub(super) fn set_run(&mut self, table: &Table, line: u32, nth: usize, leaf: (u32, u8)) {
-        let (word, owner) = leaf;
+    pub(super) fn set_run(&mut self, table: &Table, line: u32, nth: usize, leaf: Leaf) {
+        let (word, owner) = self.said(table, line, nth);
+        self.journal.push(Undo::Run { line, nth, leaf: Leaf { word, owner } });
+        self.store_run(table, line, nth, leaf);
+    }
+
+    fn store_run(&mut self, table: &Table, line: u32, nth: usize, leaf: Leaf) {
+        let Leaf { word, owner } = leaf;
         // Runs that only fill the line up say what the last one does.
         let is_last = nth + 1 == self.runs_of(line);
         match word::kind(line) {
@@ -270,7 +402,11 @@ impl<const RUNS: usize> Lines<RUNS> {
         self.books[line as usize * (RUNS + 1) + nth + 1] = owner;
     }
 
-    fn take(&mut self, runs: &[Run]) -> u32 {
+    /// A line with these owners, unless no more than `kept` are left.
+    fn take(&mut self, runs: &[Run], kept: usize) -> Result<u32, Full> {
+        if self.room() <= kept {
+            return Err(Full);
+        }
         let line = self.free.pop().unwrap_or_else(|| {
             self.used += 1;
             self.used as u32 - 1
@@ -278,13 +414,10 @@ impl<const RUNS: usize> Lines<RUNS> {
         let book = &mut self.books[line as usize * (RUNS + 1)..][..=RUNS];
         book[0] = runs.len() as u8;
         book[1..].iter_mut().zip(runs).for_each(|(owner, run)| *owner = run.owner);
-        line
+        Ok(line)
     }
 }
 
-/// Widths of tables, in bits: from a single slot to the widest.
-const WIDTHS: usize = super::parts::WIDTH_MAX as usize + 1;
-
-/// More than any one change takes.
-const LINES_OF_A_CHANGE: usize = if cfg!(loom) { 1 } else { 1 << 15 };
-const SLOTS_OF_A_CHANGE: usize = if cfg!(loom) { 1 } else { 1 << 17 };
+/// Kept back for removals: more than most of them take.
+const LINES_KEPT: usize = if cfg!(loom) { 1 } else { 1 << 15 };
+const SLOTS_KEPT: u32 = if cfg!(loom) { 1 } else { 1 << 17 };

@@ -14,7 +14,7 @@
 
 /// A word, taken apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// 1 + the group, or 0.
     Answer(u32),
     Narrow {
@@ -35,13 +35,13 @@ pub(super) enum Kind {
 
 /// What the first two bits of a word say.
 #[inline]
-pub(super) const fn tag(word: u32) -> u32 {
+pub(crate) const fn tag(word: u32) -> u32 {
     word >> TAG_SHIFT
 }
 
 /// Takes a word apart.
 #[inline]
-pub(super) fn kind(word: u32) -> Kind {
+pub(crate) fn kind(word: u32) -> Kind {
     let shift = shift_of(word);
     match tag(word) {
         ANSWER => Kind::Answer(word),
@@ -54,62 +54,62 @@ pub(super) fn kind(word: u32) -> Kind {
 
 /// By how many bits a value is shifted for this table or narrow line.
 #[inline]
-pub(super) const fn shift_of(word: u32) -> u32 {
+pub(crate) const fn shift_of(word: u32) -> u32 {
     word >> INDEX_BITS & SHIFTS
 }
 
 /// The slot of a value in a table.
 #[inline]
-pub(super) const fn slot_of(word: u32, value: u32) -> usize {
+pub(crate) const fn slot_of(word: u32, value: u32) -> usize {
     (word.wrapping_add(value >> shift_of(word)) & INDEX) as usize
 }
 
-pub(super) const fn narrow(shift: u32, line: u32) -> u32 {
+pub(crate) const fn narrow(shift: u32, line: u32) -> u32 {
     NARROW << TAG_SHIFT | shift << INDEX_BITS | line
 }
 
-pub(super) const fn wide(line: u32) -> u32 {
+pub(crate) const fn wide(line: u32) -> u32 {
     3 << TAG_SHIFT | line
 }
 
 /// A table whose slots from `first` on stand for the values from `start` on, `2^shift` each.
-pub(super) const fn table(shift: u32, first: u32, start: u32) -> u32 {
+pub(crate) const fn table(shift: u32, first: u32, start: u32) -> u32 {
     TABLE << TAG_SHIFT | shift << INDEX_BITS | first.wrapping_sub(start >> shift) & INDEX
 }
 
-pub(super) const fn below(slot: u32) -> u32 {
+pub(crate) const fn below(slot: u32) -> u32 {
     3 << TAG_SHIFT | BELOW | slot
 }
 
 /// Whether it is an answer that a narrow line has room for.
 #[inline]
-pub(super) const fn fits_narrow(word: u32) -> bool {
+pub(crate) const fn fits_narrow(word: u32) -> bool {
     word <= u16::MAX as u32
 }
 
 /// Whether it leads to the next window.
 #[inline]
-pub(super) const fn is_below(word: u32) -> bool {
+pub(crate) const fn is_below(word: u32) -> bool {
     word >= below(0)
 }
 
-pub(super) const ANSWER: u32 = 0;
-pub(super) const NARROW: u32 = 1;
-pub(super) const TABLE: u32 = 2;
+pub(crate) const ANSWER: u32 = 0;
+pub(crate) const NARROW: u32 = 1;
+pub(crate) const TABLE: u32 = 2;
 
 /// Bits of a table's or a narrow line's index.
-pub(super) const INDEX_BITS: u32 = 25;
-pub(super) const INDEX: u32 = (1 << INDEX_BITS) - 1;
+pub(crate) const INDEX_BITS: u32 = 25;
+pub(crate) const INDEX: u32 = (1 << INDEX_BITS) - 1;
 
 /// Bits that say by how much to shift.
-pub(super) const SHIFTS: u32 = 31;
+pub(crate) const SHIFTS: u32 = 31;
 
 /// Where the first two bits begin.
-pub(super) const TAG_SHIFT: u32 = 30;
+pub(crate) const TAG_SHIFT: u32 = 30;
 
 /// The first two bits.
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-pub(super) const TAGS: u32 = 3 << TAG_SHIFT;
+pub(crate) const TAGS: u32 = 3 << TAG_SHIFT;
 
 const BELOW: u32 = 1 << 29;
 

@@ -6,7 +6,8 @@ use core::net::Ipv6Addr;
 
 use super::edit::{Edit, Editor, Paint};
 use super::parts::Leaf;
-use super::store::Unlinked;
+pub(crate) use super::store::{Full, Mark};
+use super::store::{Place, Unlinked};
 use super::{ANSWER, MIDDLES, ROOT_BITS, Table, WINDOW, root_of};
 use crate::addr::Addr;
 use crate::group::GroupId;
@@ -37,72 +38,71 @@ impl TableWriter {
         Self { routes: Rib::new(), editor: Editor::new() }
     }
 
-    /// Whether any so many changes still have room.
-    pub(crate) fn has_room_for(&self, changes: usize) -> bool {
-        self.editor.store.has_room_for(changes)
-    }
-
-    /// Leaves no more than so many lines, as a table of millions of routes would.
+    /// Leaves no more than so many lines and slots, as a table of millions of routes would.
     #[cfg(all(test, not(loom)))]
-    pub(crate) fn leave_lines(&mut self, left: usize) {
-        self.editor.store.leave_lines(left);
+    pub(crate) fn leave(&mut self, lines: usize, slots: u32) {
+        self.editor.store.leave(lines, slots);
     }
 
-    /// Adds or replaces a route; gives back what it had before.
-    pub(crate) fn insert(
+    /// Adds, replaces or with `None` removes a route; returns its previous group. To be followed by
+    /// [`Self::commit`], after any number of changes, or by [`Self::undo`].
+    ///
+    /// # Errors
+    /// There is no room: nothing was changed.
+    pub(crate) fn change(
         &mut self,
         table: &Table,
         prefix: Prefix<Ipv6Addr>,
-        group: GroupId,
-        freed: impl FnOnce(Freed),
-    ) -> Option<GroupId> {
-        let leaf = Leaf { word: group.word(), owner: prefix.len() + 1 };
-        let old = self.routes.insert(prefix, group);
-        if old.is_none() && self.routes.len() == LARGE {
+        group: Option<GroupId>,
+    ) -> Result<Option<GroupId>, Full> {
+        let mark = self.editor.store.mark();
+        let old = self.set_route(prefix, group);
+        if old.is_none() && group.is_some() && self.routes.len() == LARGE {
             table.use_huge_pages();
         }
-        if old != Some(group) {
-            if prefix.len() <= ROOT_LEN {
-                self.write_root(table, prefix, leaf.word);
-            } else if prefix.len() <= MIDDLE_LEN {
-                self.write_middle(table, prefix, leaf.word);
-            } else {
-                self.edit(table, prefix, Paint::Cover(leaf));
-            }
-            self.hand_back(table, freed);
+        if old != group && self.write(table, prefix, group).is_err() {
+            self.editor.store.roll_back(table, mark);
+            self.set_route(prefix, old);
+            return Err(Full);
         }
-        old
+        Ok(old)
     }
 
-    /// Removes a route; gives back what it had.
-    pub(crate) fn remove(
+    /// How much was changed since the last commit: for [`Self::undo`].
+    pub(crate) fn mark(&self) -> Mark {
+        self.editor.store.mark()
+    }
+
+    /// Undoes the last change that is not undone yet and was begun at `mark`.
+    pub(crate) fn undo(
         &mut self,
         table: &Table,
-        prefix: Prefix<Ipv6Addr>,
-        freed: impl FnOnce(Freed),
-    ) -> Option<GroupId> {
-        let old = self.routes.remove(prefix)?;
-        // A word of 0 defers to what is asked next.
-        let longer_than = |least: u8| {
-            let heir = self.routes.covering(prefix).filter(|(heir, _)| heir.len() > least);
-            heir.map_or(Leaf::NONE, |(heir, group)| Leaf {
-                word: group.word(),
-                owner: heir.len() + 1,
-            })
-        };
-        if prefix.len() <= ROOT_LEN {
-            self.write_root(table, prefix, longer_than(STRIDE).word);
-        } else if prefix.len() <= MIDDLE_LEN {
-            self.write_middle(table, prefix, longer_than(ROOT_LEN).word);
-        } else {
-            let paint = Paint::Uncover { owner: prefix.len() + 1, heir: longer_than(MIDDLE_LEN) };
-            self.edit(table, prefix, paint);
+        (prefix, old): (Prefix<Ipv6Addr>, Option<GroupId>),
+        mark: Mark,
+    ) {
+        self.editor.store.roll_back(table, mark);
+        let new = self.set_route(prefix, old);
+        if prefix.len() <= ROOT_LEN && new != old {
+            self.write_root(table, prefix, old);
         }
-        self.hand_back(table, freed);
-        Some(old)
     }
 
-    /// What no reader can reach any more may be used again.
+    /// Keeps what was changed; passes what readers may still be in to `freed`.
+    pub(crate) fn commit(&mut self, table: &Table, freed: impl FnOnce(Freed)) {
+        let store = &mut self.editor.store;
+        store.note_use(table);
+        let mut unlinked = store.commit();
+        match unlinked.len() {
+            0 => {}
+            1 => {
+                let Some(one) = unlinked.next() else { return };
+                freed(Freed::One(One(one)));
+            }
+            _ => freed(Freed::Many(unlinked.map(One).collect())),
+        }
+    }
+
+    /// Takes what no reader can reach any more back into use.
     pub(crate) fn recycle(&mut self, freed: Freed) {
         let store = &mut self.editor.store;
         match freed {
@@ -116,16 +116,58 @@ impl TableWriter {
         &self.routes
     }
 
-    fn edit(&mut self, table: &Table, prefix: Prefix<Ipv6Addr>, paint: Paint) {
-        let addr = prefix.addr();
-        let depths = (ROOT_BITS..prefix.len().into()).step_by(WINDOW as usize);
-        // The outermost window that no route is in any more.
-        let empty = match paint {
-            Paint::Cover(_) => None,
-            Paint::Uncover { .. } => depths.into_iter().find(|&at| self.is_empty(addr, at)),
+    fn set_route(&mut self, prefix: Prefix<Ipv6Addr>, group: Option<GroupId>) -> Option<GroupId> {
+        match group {
+            Some(group) => self.routes.insert(prefix, group),
+            None => self.routes.remove(prefix),
+        }
+    }
+
+    /// Makes the table follow the routes after a change of `prefix`.
+    fn write(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv6Addr>,
+        group: Option<GroupId>,
+    ) -> Result<(), Full> {
+        self.editor.store.is_removal = group.is_none();
+        if prefix.len() > MIDDLE_LEN {
+            self.write_trie(table, prefix, group)
+        } else if prefix.len() > ROOT_LEN {
+            self.write_middle(table, prefix, group)
+        } else {
+            self.write_root(table, prefix, group);
+            Ok(())
+        }
+    }
+
+    /// The word of a route or, where there is none, of its heir among those longer than `least`
+    /// bits: 0 defers to shorter ones.
+    fn leaf(&self, prefix: Prefix<Ipv6Addr>, group: Option<GroupId>, least: u8) -> Leaf {
+        let own = group.map(|group| (prefix, group));
+        let heir = || self.routes.covering(prefix).filter(|(heir, _)| heir.len() > least);
+        own.or_else(heir).map_or(Leaf::NONE, |(prefix, group)| Leaf {
+            word: group.word(),
+            owner: prefix.len() + 1,
+        })
+    }
+
+    fn write_trie(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv6Addr>,
+        group: Option<GroupId>,
+    ) -> Result<(), Full> {
+        let (addr, len) = (prefix.addr(), prefix.len());
+        let leaf = self.leaf(prefix, group, MIDDLE_LEN);
+        let paint = match group {
+            Some(_) => Paint::Cover(leaf),
+            None => Paint::Uncover { owner: len + 1, heir: leaf },
         };
-        let edit = Edit { bits: addr.to_bits(), len: prefix.len().into(), paint, empty };
-        self.editor.edit(table, &edit);
+        // The outermost window that no route is in any more.
+        let mut depths = (ROOT_BITS..len.into()).step_by(WINDOW as usize);
+        let empty = depths.find(|&at| group.is_none() && self.is_empty(addr, at));
+        self.editor.edit(table, &Edit { bits: addr.to_bits(), len: len.into(), paint, empty })
     }
 
     /// Whether no route of the window that begins after `at` bits is left that is in the trie.
@@ -134,24 +176,12 @@ impl TableWriter {
         at == ROOT_BITS && node.has_no_child()
     }
 
-    fn hand_back(&mut self, table: &Table, freed: impl FnOnce(Freed)) {
-        let store = &mut self.editor.store;
-        store.note_use(table);
-        match store.unlinked[..] {
-            [] => {}
-            [one] => {
-                store.unlinked.clear();
-                freed(Freed::One(One(one)));
-            }
-            _ => freed(Freed::Many(store.unlinked.drain(..).map(One).collect())),
-        }
-    }
-
-    /// Writes what a prefix that the root tells apart says.
-    fn write_root(&self, table: &Table, prefix: Prefix<Ipv6Addr>, word: u32) {
+    /// Writes the answer of a prefix that the root tells apart.
+    fn write_root(&self, table: &Table, prefix: Prefix<Ipv6Addr>, group: Option<GroupId>) {
         if prefix.len() <= STRIDE {
             return table.short.follow(&self.routes, prefix);
         }
+        let word = self.leaf(prefix, group, STRIDE).word;
         let first = prefix.addr().bits_at(0, STRIDE);
         table.short.begin_change();
         for_each(&self.routes.decided(prefix), |value| {
@@ -160,31 +190,41 @@ impl TableWriter {
         });
     }
 
-    /// Writes what a prefix says that ends in the stride after the root's bits.
-    fn write_middle(&mut self, table: &Table, prefix: Prefix<Ipv6Addr>, word: u32) {
+    /// Writes the answer of a prefix that ends in the stride after the root's bits.
+    fn write_middle(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv6Addr>,
+        group: Option<GroupId>,
+    ) -> Result<(), Full> {
         let addr = prefix.addr();
-        let place = &table.middle[root_of(addr.to_bits())];
+        let leaf = Leaf { owner: 0, ..self.leaf(prefix, group, ROOT_LEN) };
+        let place = Place::Middle(root_of(addr.to_bits()));
         table.short.begin_change();
         let store = &mut self.editor.store;
-        let mut first = place.load(Ordering::Relaxed);
+        let mut first = place.load(table);
         if self.routes.node(addr, ROOT_LEN).is_none_or(Node::has_no_prefix) {
-            place.store(0, Ordering::Release);
+            store.link(table, place, Leaf::NONE);
             if first != 0 {
-                store.unlinked.push(Unlinked::Table { first, width: STRIDE.into() });
+                store.unlink_one(Unlinked::Table { first, width: STRIDE.into() });
             }
-            return;
+            return Ok(());
         }
-        if first == 0 {
-            first = store.take_table(STRIDE.into());
+        let is_new = first == 0;
+        if is_new {
+            first = store.take_table(STRIDE.into())?;
             let slots = &table.slots[first as usize..][..MIDDLES];
             for slot in slots {
                 slot.store(0, Ordering::Relaxed);
             }
         }
         for_each(&self.routes.decided(prefix), |value| {
-            table.slots[first as usize + value].store(word, Ordering::Release);
+            store.link(table, Place::Slot(first as usize + value), leaf);
         });
-        place.store(first, Ordering::Release);
+        if is_new {
+            store.link(table, place, Leaf { word: first, owner: 0 });
+        }
+        Ok(())
     }
 }
 
@@ -192,4 +232,4 @@ impl TableWriter {
 const ROOT_LEN: u8 = ROOT_BITS as u8;
 
 /// Prefixes of up to so many bits, and more than the root's, are in its middle tables.
-const MIDDLE_LEN: u8 = ROOT_LEN + STRIDE;
+pub(super) const MIDDLE_LEN: u8 = ROOT_LEN + STRIDE;

@@ -1,5 +1,7 @@
 //! Limits that only a table of millions of routes reaches.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
@@ -14,7 +16,7 @@ fn a_full_table_says_so_changes_nothing_and_can_be_emptied() {
         IpPrefix::new(core::net::Ipv6Addr::from_bits(bits).into(), 64).unwrap()
     };
     // Room for some routes; then a reader stalls, so that no line comes back.
-    writer.v6.leave_lines(67_000);
+    writer.v6.leave(1500, 1 << 20);
     let mut reader = handle.reader().unwrap();
     let online = reader.online();
     let mut inserted = Vec::new();
@@ -51,6 +53,104 @@ fn a_full_table_says_so_changes_nothing_and_can_be_emptied() {
     }
 }
 
+/// Group numbers that do not fit 16 bits have every line under a short route rebuilt as a table of
+/// wide lines: far more slots than are kept back for removals.
+#[test]
+fn a_change_that_needs_more_slots_than_are_left_is_refused_and_changes_nothing() {
+    for lines in [true, false] {
+        let mut world = Crowded::new();
+        let (lines, slots) = if lines { (2000, 1 << 22) } else { (1 << 20, 3000) };
+        world.writer.v6.leave(lines, slots);
+        let group = *world.groups.last().unwrap();
+        let wide: IpPrefix = "2001:d00::/25".parse().unwrap();
+        let before = world.answers();
+        assert_eq!(world.writer.insert(wide, group), Err(WriteError::TableFull));
+        assert_eq!(world.answers(), before);
+        assert_eq!(world.writer.get(wide), Some(world.groups[9]));
+
+        // In a transaction the changes before it are undone too, though no room is left.
+        let mut changes = vec![("2001:d00:5::/48", Some(group)), ("2001:d00:1::/48", None)];
+        changes.extend([("192.0.2.0/24", Some(group)), ("2001:e00::/24", Some(group))]);
+        changes.extend([("2001:d00:7::/48", None), ("2001:d00::/25", Some(group))]);
+        let changes: Vec<(IpPrefix, _)> =
+            changes.into_iter().map(|(text, group)| (text.parse().unwrap(), group)).collect();
+        let refused = TransactionError::Refused { at: 5, error: WriteError::TableFull };
+        assert_eq!(world.writer.apply(&changes), Err(refused));
+        assert_eq!(world.answers(), before);
+        assert_eq!(world.routes(), world.inserted);
+        // Removals go on, and make room.
+        for (prefix, group) in core::mem::take(&mut world.inserted) {
+            assert_eq!(world.writer.remove(prefix), Ok(Some(group)), "{prefix}");
+        }
+        assert!(world.answers().iter().all(|&group| group == GroupId::NONE));
+        assert_eq!(world.writer.insert(wide, group), Ok(None));
+    }
+}
+
+/// Clusters of /48s with small group numbers, and some with large ones.
+struct Crowded {
+    writer: Writer,
+    groups: Vec<GroupId>,
+    inserted: Vec<(IpPrefix, GroupId)>,
+}
+
+impl Crowded {
+    fn new() -> Self {
+        let (mut writer, _) = fib(1);
+        let groups: Vec<GroupId> =
+            (0..66_000).map(|_| writer.add_group(&Group::Local).unwrap()).collect();
+        let mut inserted = Vec::new();
+        let mut insert = |bits: u128, len: u8, group: GroupId| {
+            let prefix = IpPrefix::new(core::net::Ipv6Addr::from_bits(bits).into(), len).unwrap();
+            writer.insert(prefix, group).unwrap();
+            inserted.push((prefix, group));
+        };
+        insert(0x2001_0d00 << 96, 25, groups[9]);
+        for nth in 0..40_000_u128 {
+            let bits = 0x2001_0d00 << 96 | (nth / 3 * 16 + nth % 3) << 80;
+            insert(bits, 48, groups[nth as usize % 500]);
+        }
+        inserted.sort_by_key(|&(prefix, _)| prefix);
+        Self { writer, groups, inserted }
+    }
+
+    fn routes(&self) -> Vec<(IpPrefix, GroupId)> {
+        self.writer.iter().collect()
+    }
+
+    /// At and between the routes.
+    fn answers(&self) -> Vec<GroupId> {
+        let places = (0..220_000_u128).map(|nth| 0x2001_0cff_ff00_u128 << 80 | nth << 80);
+        places.map(|bits| self.writer.lookup(core::net::Ipv6Addr::from_bits(bits).into())).collect()
+    }
+}
+
+/// A lookup that falls back starts again for each change of a short prefix. So every such change
+/// counts against a reader that passes no quiescent point, and the writer stalls first.
+#[test]
+fn changes_that_lookups_fall_back_on_stall_the_writer_before_a_reader_repeats_for_ever() {
+    for prefix in ["0.0.0.0/0", "64.0.0.0/7", "::/0", "2000::/3", "2001::/16", "2001:d00::/24"] {
+        let (mut writer, handle) = fib(1);
+        let groups = [(); 2].map(|()| writer.add_group(&Group::Local).unwrap());
+        let prefix: IpPrefix = prefix.parse().unwrap();
+        let mut reader = handle.reader().unwrap();
+        let mut online = reader.online();
+        let mut changes = 0;
+        let error = loop {
+            let before = writer.falls_back_on(prefix);
+            assert!(before, "{prefix} is short");
+            match writer.insert(prefix, groups[changes % 2]) {
+                Ok(_) => changes += 1,
+                Err(error) => break error,
+            }
+            assert!(changes <= RETIRED_MAX, "{prefix}: no end of changes in one lookup");
+        };
+        assert_eq!(error, WriteError::Stalled { reader: 0 });
+        online.quiescent();
+        assert!(writer.insert(prefix, groups[changes % 2]).is_ok());
+    }
+}
+
 #[test]
 fn ids_run_out_and_come_back() {
     let mut ids = Ids::up_to(2);
@@ -61,4 +161,31 @@ fn ids_run_out_and_come_back() {
     ids.give_back(1);
     assert_eq!((ids.take(), ids.take()), (Some(1), None));
     assert!(ids.is_taken(1));
+}
+
+#[test]
+fn lines_that_small_groups_had_serve_large_ones() {
+    let (mut writer, _) = fib(1);
+    writer.lines = Space::new(0, 63);
+    let path = writer.add_path(1, crate::ACCEPT_ALL).unwrap();
+    let adjacency = writer.add_adjacency(1, 1).unwrap();
+    let member = Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 };
+    let large = Group::Forward {
+        members: vec![member; 64],
+        when_dead: crate::WhenDead::Drop,
+        spread: crate::Spread::Flow,
+    };
+    let fill = |writer: &mut Writer, group: &Group| -> Vec<GroupId> {
+        core::iter::from_fn(|| writer.add_group(group).ok()).collect()
+    };
+    for _ in 0..2 {
+        let small = fill(&mut writer, &Group::Local);
+        assert_eq!(small.len(), 63);
+        assert_eq!(writer.add_group(&Group::Local), Err(WriteError::IdsExhausted));
+        let (even, odd): (Vec<_>, Vec<_>) = small.into_iter().partition(|id| id.0 % 2 == 0);
+        even.into_iter().rev().chain(odd).for_each(|id| writer.remove_group(id).unwrap());
+        let large = fill(&mut writer, &large);
+        assert_eq!(large.len(), 7);
+        large.into_iter().for_each(|id| writer.remove_group(id).unwrap());
+    }
 }

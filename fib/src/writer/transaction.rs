@@ -63,24 +63,21 @@ impl Writer {
         if changes.len() > CHANGES_MAX {
             return Err(TransactionError::TooMany);
         }
-        let mut done: Vec<(IpPrefix, Option<GroupId>)> = Vec::with_capacity(changes.len());
+        let mut done = Vec::with_capacity(changes.len());
         for (at, &(prefix, group)) in changes.iter().enumerate() {
-            let outcome = match group {
-                Some(group) => self.insert(prefix, group),
-                None => self.remove(prefix),
-            };
-            match outcome {
-                Ok(old) => done.push((prefix, old)),
+            let mark = self.v6.mark();
+            match self.change(prefix, group) {
+                Ok(old) => done.push(((prefix, old), mark)),
                 Err(error) => {
-                    // There is room: each change leaves as much as two take, and the list of what
-                    // waits for readers may grow beyond its limit by what one transaction adds.
-                    for (prefix, old) in done.into_iter().rev() {
-                        self.put(prefix, old);
-                    }
+                    // It needs no room in the tables, and the list of what waits for readers may
+                    // grow beyond its limit by what one transaction adds.
+                    done.into_iter().rev().for_each(|(change, mark)| self.undo(change, mark));
+                    self.commit();
                     return Err(TransactionError::Refused { at, error });
                 }
             }
         }
+        self.commit();
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::{IpPrefix, V4Form};
+use nearhop_fib::IpPrefix;
 
 use crate::kernel::netns::NetNs;
 use crate::policy::CheckKind;
@@ -47,8 +47,6 @@ pub struct Router {
     pub hash_seed: u64,
     /// How long a worker that has nothing to do looks again before it sleeps; zero: not at all.
     pub busy_poll: Duration,
-    /// What the IPv4 table is made for: throughput, or memory and the latency of one lookup.
-    pub ipv4_table: V4Form,
     /// Where drains and overrides are kept over a restart.
     pub state_dir: Option<PathBuf>,
 }

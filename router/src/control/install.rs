@@ -215,7 +215,13 @@ impl Control {
         let members: Vec<Member> = names
             .iter()
             .filter_map(|name| self.ports.get(name))
-            .map(|port| Member { path: port.path, adjacency: port.adjacency, tier: 0, weight: 1 })
+            .map(|port| Member {
+                path: port.path,
+                adjacency: port.adjacency,
+                tier: 0,
+                weight: 1,
+                link_weight: 1,
+            })
             .collect();
         let when_dead = WhenDead::Unreachable;
         (!members.is_empty()).then_some(Group::Forward { members, when_dead, spread: Spread::Flow })
@@ -243,14 +249,13 @@ impl Control {
     fn members(&self, service: &Service, family: Family) -> Vec<Member> {
         let legs = |site: usize| self.site_legs(&service.name, family, &service.sites[site].name);
         let ranked = self.ranking(service, family);
-        let links: Vec<usize> = (0..service.sites.len()).map(|site| legs(site).count()).collect();
         let mut members = Vec::new();
         for Ranked { index, tier, .. } in ranked {
-            let weight = link_weight(service.sites[index].weight, links[index], &links);
+            let (tier, weight) = (tier.min(TIER_MAX), service.sites[index].weight);
             for (key, leg) in legs(index) {
                 let Some(port) = self.ports.get(&key.port) else { continue };
                 let (path, adjacency) = (leg.path, port.adjacency);
-                members.push(Member { path, adjacency, tier: tier.min(TIER_MAX), weight });
+                members.push(Member { path, adjacency, tier, weight, link_weight: 1 });
             }
         }
         members
@@ -280,35 +285,5 @@ impl Control {
     /// The group a service's prefixes lead to.
     pub fn group_id(&self, key: &GroupKey) -> Option<GroupId> {
         Some(self.groups.get(key)?.id)
-    }
-}
-
-/// Splits a site's weight over its links so that sites with few links weigh as much as sites with
-/// many: everything is scaled by a number that all counts of links divide.
-fn link_weight(weight: u16, links: usize, all: &[usize]) -> u16 {
-    let scale = all.iter().filter(|&&count| count > 0).fold(1_u64, |lcm, &count| {
-        let count = count as u64;
-        if lcm > u64::from(u16::MAX) { lcm } else { lcm / gcd(lcm, count) * count }
-    });
-    let share = u64::from(weight) * scale / links.max(1) as u64;
-    u16::try_from(share).unwrap_or(u16::MAX).max(1)
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_site_weighs_the_same_however_many_links_it_has() {
-        let links = [1, 2, 3];
-        let total = |weight, count| u32::from(link_weight(weight, count, &links)) * count as u32;
-        assert_eq!((total(1, 1), total(1, 2), total(1, 3)), (6, 6, 6));
-        assert_eq!((total(10, 1), total(20, 2)), (60, 120));
-        assert_eq!(link_weight(u16::MAX, 1, &[1, 7]), u16::MAX);
-        assert_eq!(link_weight(1, 0, &[0]), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, name_key};
+use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, link_key};
 
 use super::device::{Changed, Fault};
 use super::{Control, Orders};
@@ -88,9 +88,6 @@ pub enum ReloadError {
     /// More workers or fewer need new threads and queues.
     #[error("the number of workers cannot change while nearhop runs; restart it")]
     Workers,
-    /// The IPv4 table is made when nearhop starts.
-    #[error("ipv4-table cannot change while nearhop runs; restart it")]
-    Table,
 }
 
 impl Control {
@@ -104,9 +101,6 @@ impl Control {
     ) -> Result<Vec<&'a model::Port>, ReloadError> {
         if config.router.workers != self.config.router.workers {
             return Err(ReloadError::Workers);
-        }
-        if config.router.ipv4_table != self.config.router.ipv4_table {
-            return Err(ReloadError::Table);
         }
         if config.api != self.config.api {
             return Err(ReloadError::Api);
@@ -181,7 +175,7 @@ impl Control {
 
     /// What routes that leave by a new port lead to.
     fn add_way_out(&mut self, id: PortId, name: &str) -> Result<(AdjacencyId, PathId), WriteError> {
-        let key = name_key(name);
+        let key = link_key(&self.config.router.name, name);
         let adjacency = self.writer.add_adjacency(id.0, key)?;
         // Whoever watches the carrier clears it, once there is one.
         self.handle.set_adjacency_down(adjacency, Reason::Carrier);

@@ -113,6 +113,16 @@ impl Rig {
         sites
     }
 
+    /// The port that a flow to this address leaves by.
+    fn port_for(&mut self, address: &str, flow: nearhop_fib::FlowHash) -> String {
+        let id = self.group_id(address);
+        let online = self.reader.online();
+        let selected = online.select(id, flow);
+        let Selected::Member { adjacency, .. } = selected else { panic!("{selected:?}") };
+        let port = online.port(adjacency).and_then(|port| self.control.name_of(PortId(port)));
+        port.unwrap().to_owned()
+    }
+
     fn events(&mut self) -> Vec<EventKind> {
         std::iter::from_fn(|| self.control.poll_event()).map(|(_, kind)| kind).collect()
     }
@@ -221,6 +231,26 @@ fn a_configuration_becomes_routes_and_orders() {
     assert!(rig.serving().iter().all(|site| site.starts_with("AllDead")));
     let published = |kind: &EventKind| matches!(kind, EventKind::Publish { prefixes: 11, .. });
     assert!(rig.events().iter().any(published));
+}
+
+/// Two routers with the same seed, ports and sites: flows that the first sends by one link spread
+/// over both links of the second, inside a site and where a route has several ways.
+#[test]
+fn routers_in_a_row_do_not_put_all_flows_on_one_link() {
+    let text = with_service("", &[("ams", r#"["ams", "fra"]"#, "")])
+        + "[[route]]\nprefix = \"10.7.0.0/16\"\nvia = [\"ams\", \"fra\"]\n";
+    let next = text.replace(r#"name = "r1""#, r#"name = "r2""#);
+    assert_ne!(text, next);
+    let (mut first, mut second) = (Rig::up(&text), Rig::up(&next));
+    for address in [SERVICE, "10.7.0.9"] {
+        let flows = (0..20_000).map(|n| nearhop_fib::FlowHash::of_packet(n, 7));
+        let by_ams: Vec<_> = flows.filter(|&flow| first.port_for(address, flow) == "ams").collect();
+        let again = by_ams.iter().filter(|&&flow| second.port_for(address, flow) == "ams").count();
+        let shares = [by_ams.len() as f64 / 20_000.0, again as f64 / by_ams.len() as f64];
+        for share in shares {
+            assert!((0.47..0.53).contains(&share), "{address}: {shares:?}");
+        }
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Rig {
             .enumerate()
             .map(|(tier, &leg)| {
                 let (path, adjacency) = self.legs[leg];
-                Member { path, adjacency, tier: tier as u8, weight: 1 }
+                Member { path, adjacency, tier: tier as u8, weight: 1, link_weight: 1 }
             })
             .collect();
         let when_dead = WhenDead::Unreachable;
@@ -457,7 +457,7 @@ fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
         newer.adjacencies.set(adjacency, Some(Adjacency::plain(PortId(3), 1400)));
         published.store(Arc::new(newer));
         let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
-        let members = vec![Member { path, adjacency, tier: 0, weight: 1 }];
+        let members = vec![Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 }];
         let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
         let group = Group::Forward { members, when_dead, spread };
         writer.replace_group(found, &group).unwrap();
@@ -479,7 +479,7 @@ fn spreading_by_packet_uses_every_member_of_the_tier() {
     let mut rig = Rig::new();
     let members = [1, 2].map(|leg| {
         let (path, adjacency): (PathId, AdjacencyId) = rig.legs[leg];
-        Member { path, adjacency, tier: 0, weight: 1 }
+        Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 }
     });
     let group = Group::Forward {
         members: members.to_vec(),

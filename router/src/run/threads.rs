@@ -105,9 +105,8 @@ impl Drop for Daemon {
 pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, RunError> {
     let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
     let count = workers(config);
-    let tables = nearhop_fib::Options { v4: config.router.ipv4_table };
-    let (writer, fib) = nearhop_fib::fib_with(count + READERS_BESIDE, tables);
-    log::info!("{count} worker(s), {:?} IPv4 table", config.router.ipv4_table);
+    let (writer, fib) = nearhop_fib::fib(count + READERS_BESIDE);
+    log::info!("{count} worker(s)");
     let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;

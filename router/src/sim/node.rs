@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
-use nearhop_fib::{Options, PathId};
+use nearhop_fib::PathId;
 
 use super::plane::{Plane, Punts};
 use crate::batch::LocalLane;
@@ -77,7 +77,7 @@ impl Node {
     /// # Panics
     /// Never: a FIB for one reader gives one reader.
     pub fn new(now: Nanos, config: Config, seed: u64) -> Result<Self, NodeError> {
-        let (writer, handle) = nearhop_fib::fib_with(1, Options { v4: config.router.ipv4_table });
+        let (writer, handle) = nearhop_fib::fib(1);
         let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
         let reader = handle.reader().expect("one reader was allowed, and none exists");

@@ -11,7 +11,9 @@ use super::{Health, LinkPlan, Service, Topology};
 
 /// TOML by the design's "The configuration".
 pub(super) fn config(topology: &Topology, router: &str) -> String {
-    let mut text = format!("[router]\nname = {}\nworkers = {}\n", quoted(router), WORKERS);
+    let name = quoted(router);
+    let mut text =
+        format!("[router]\nname = {name}\nworkers = {WORKERS}\nhash-seed = {HASH_SEED}\n");
     for plan in topology.plans().iter().filter(|plan| plan.router == router) {
         port(&mut text, plan);
     }
@@ -96,3 +98,6 @@ const RISE_QUERY: u32 = 3;
 /// Of a lab's router, on any machine: that flows keep their order over several is a part of what a
 /// lab shows.
 const WORKERS: usize = 2;
+
+/// Any but the built-in one, of which a router warns: nobody aims flows at a lab.
+const HASH_SEED: u64 = 7;

@@ -31,7 +31,23 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
             checks(service, site, report);
         }
     }
+    built_in_seed(raw, report);
     public_api(raw, report);
+}
+
+/// Flows are spread, by a hash that anybody who reads the source can compute.
+fn built_in_seed(raw: &RawConfig, report: &Report) {
+    let spreads = |service: &&RawService| {
+        service.sites.len() > 1 || service.sites.iter().any(|site| site.via.len() > 1)
+    };
+    let Some(service) = raw.services.iter().find(spreads) else { return };
+    let Some(name) = service.name.as_ref().filter(|_| raw.router.hash_seed == 0) else { return };
+    let finding = Finding::warning("the built-in hash-seed is used")
+        .at(name.span(), "its flows can be aimed at one site or link by whoever knows the seed")
+        .help(
+            "set a secret hash-seed in [router], the same on routers that serve the same address",
+        );
+    report.add(finding);
 }
 
 /// A port that no route, no site and no address leads out of.

@@ -79,7 +79,7 @@ impl Lines {
 /// A field's key and how it is written.
 type Field<T> = (&'static str, fn(&T) -> String);
 
-const ROUTER: [Field<Router>; 9] = [
+const ROUTER: [Field<Router>; 8] = [
     ("name", |r| r.name.clone()),
     ("id", |r| or_default(r.id.as_ref())),
     ("workers", |r| or_default(r.workers.as_ref())),
@@ -87,7 +87,6 @@ const ROUTER: [Field<Router>; 9] = [
     ("martians", |r| show::martians(r.martians)),
     ("hash-seed", |r| r.hash_seed.to_string()),
     ("busy-poll", |r| show::span(r.busy_poll)),
-    ("ipv4-table", |r| show::form(r.ipv4_table)),
     ("state-dir", |r| show::path(r.state_dir.as_ref())),
 ];
 

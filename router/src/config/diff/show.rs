@@ -5,8 +5,6 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nearhop_fib::V4Form;
-
 use crate::config::model::{
     Affinity, Capacity, Check, Device, Port, Route, RouteTarget, Site, Via, WhenAllDead,
 };
@@ -54,14 +52,6 @@ pub(super) fn martians(martians: Martians) -> String {
         Martians::Default => "default",
         Martians::Strict => "strict",
         Martians::Off => "off",
-    };
-    word.into()
-}
-
-pub(super) fn form(form: V4Form) -> String {
-    let word = match form {
-        V4Form::Direct => "direct",
-        V4Form::Compact => "compact",
     };
     word.into()
 }

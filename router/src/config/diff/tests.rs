@@ -78,7 +78,6 @@ addresses = ["192.0.2.1"]
 martians = "off"
 hash-seed = 5
 busy-poll = "50us"
-ipv4-table = "compact"
 state-dir = "/var/lib/nearhop"
 [[port]]
 name = "client"

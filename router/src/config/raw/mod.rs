@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::V4Form;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -45,7 +44,6 @@ pub(super) struct RawRouter {
     pub(super) martians: Martians,
     pub(super) hash_seed: u64,
     pub(super) busy_poll: Duration,
-    pub(super) ipv4_table: V4Form,
     pub(super) state_dir: Option<PathBuf>,
 }
 
@@ -106,9 +104,6 @@ impl RawRouter {
             ];
             one_of(word, &words)
         };
-        let form = |word: &str| {
-            one_of(word, &[("direct", Some(V4Form::Direct)), ("compact", Some(V4Form::Compact))])
-        };
         let raw = Self {
             name: inner_or_default(table.need(
                 "name",
@@ -121,7 +116,6 @@ impl RawRouter {
             martians: inner_or_default(table.get("martians", text("a word", martians))),
             hash_seed: inner_or_default(table.get("hash-seed", value::integer(0..=u64::MAX))),
             busy_poll: inner_or_default(table.get("busy-poll", text("a span of time", busy_poll))),
-            ipv4_table: inner_or_default(table.get("ipv4-table", text("a word", form))),
             state_dir: table
                 .get("state-dir", text("a path", value::absolute_path))
                 .map(Spanned::into_inner),
@@ -139,7 +133,6 @@ impl RawRouter {
             martians: self.martians,
             hash_seed: self.hash_seed,
             busy_poll: self.busy_poll,
-            ipv4_table: self.ipv4_table,
             state_dir: self.state_dir,
         }
     }
@@ -155,7 +148,6 @@ impl Default for RawRouter {
             martians: Martians::Default,
             hash_seed: 0,
             busy_poll: Duration::ZERO,
-            ipv4_table: V4Form::Direct,
             state_dir: None,
         }
     }

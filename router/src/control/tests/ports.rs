@@ -239,9 +239,6 @@ fn a_port_keeps_its_device_and_workers_their_number() {
     assert_eq!(refused, ReloadError::Device("fra".into()));
     let workers = parse(&two_sites(10, 20).replace("name = \"r1\"", "name = \"r1\"\nworkers = 3"));
     assert_eq!(rig.control.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);
-    let compact = "name = \"r1\"\nipv4-table = \"compact\"";
-    let table = parse(&two_sites(10, 20).replace("name = \"r1\"", compact));
-    assert_eq!(rig.control.ports_to_open(&table).unwrap_err(), ReloadError::Table);
     // Threads are there before any port is.
     let (bare, _) = Rig::new("[router]\nname = \"r1\"\n");
     assert_eq!(bare.control.ports_to_open(&workers).unwrap_err(), ReloadError::Workers);

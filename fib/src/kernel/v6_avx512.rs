@@ -12,10 +12,10 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv6Addr;
 
-use super::{ANSWER, LINES, NODE, STEPS, Table, word};
+use super::avx512::{LANES, bytes_of_four, from_array, gather, gather_all, load_all, to_array};
 use crate::group::GroupId;
 use crate::rib::{STRIDE, for_each};
-use crate::simd::{LANES, bytes_of_four, from_array, gather, gather_all, load_all, to_array};
+use crate::v6::{ANSWER, LINES, NODE, STEPS, Table, word};
 
 impl Table {
     /// As [`Self::lookup_each`].

@@ -4,8 +4,21 @@
 //! has them.
 #![allow(unsafe_code)]
 
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod avx512;
+mod clock;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod v4_ahead;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod v4_gather;
+mod v4_portable;
+#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+mod v6_avx512;
+mod v6_portable;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+pub(crate) use self::clock::Trials;
 use crate::group::GroupId;
 use crate::{v4, v6};
 
@@ -188,19 +201,16 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::fib::{Fib, fib_with};
+    use crate::fib::{Fib, fib};
     use crate::group::Group;
-    use crate::options::{Options, V4Form};
     use crate::prefix::IpPrefix;
     use crate::writer::Writer;
 
     /// Whichever code runs here by itself, every one that can finds what single lookups find.
     #[test]
     fn every_code_answers_as_single_lookups_do() {
-        for (v4, groups) in
-            [(V4Form::Direct, 300), (V4Form::Compact, 300), (V4Form::Direct, 0x1_0000 + 300)]
-        {
-            let (mut writer, _) = fib_with(1, Options { v4 });
+        for groups in [300, 0x1_0000 + 300] {
+            let (mut writer, _) = fib(1);
             let addrs = fill(&mut writer, groups);
             assert_eq!(writer.v4_slot_bits(), if groups > 0x7fff { 32 } else { 16 });
             check_all(&writer, &addrs);

@@ -6,12 +6,13 @@
 
 use core::net::Ipv4Addr;
 
-use super::dir::{Dir, FETCHED, GROUP, or_else};
-use super::slot::Slot;
-use super::{Now, Silence, Table};
+use super::avx512::{EIGHT, load_eight, prefetch_eight};
+use super::v4_portable::{FETCHED, GROUP, Silence, or_else};
 use crate::group::GroupId;
-use crate::simd::{EIGHT, load_eight, prefetch_eight};
 use crate::sync::AtomicU16;
+use crate::v4::dir::Dir;
+use crate::v4::slot::Slot;
+use crate::v4::{Now, Table};
 
 impl Table {
     /// As [`Self::lookup_each`].

@@ -7,11 +7,12 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv4Addr;
 
-use super::dir::{Dir, GROUP, ROOT_BITS};
-use super::slot::{ByWidth, Slot};
-use super::{Now, Silence, Table};
+use super::avx512::{LANES, gather_all, gather_halves, numbers, to_array};
+use super::v4_portable::{GROUP, Silence};
 use crate::group::GroupId;
-use crate::simd::{LANES, gather_all, gather_halves, numbers, to_array};
+use crate::v4::dir::{Dir, ROOT_BITS};
+use crate::v4::slot::{ByWidth, Slot};
+use crate::v4::{Now, Table};
 
 impl Table {
     /// As [`Self::lookup_each`].
@@ -28,7 +29,6 @@ impl Table {
             Now::Narrow(dir) => dir.lookup_lanes(addrs, silence, found, &make),
             // Apart, so that a small batch pays for the preparations of one form alone.
             Now::Wide(dir) => dir.lookup_lanes_apart(addrs, silence, found, &make),
-            Now::Compact(_) => return self.lookup_each_apart(addrs, found, make),
         }
         self.recheck(silence, addrs, found, make);
     }

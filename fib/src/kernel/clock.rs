@@ -9,7 +9,7 @@
 
 use core::cell::Cell;
 
-use crate::batch::Code;
+use super::Code;
 use crate::memory::settled_clock;
 
 /// One reader's codes for one family, and which of them is in use.
