@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nearhop::event::{EventKind, MoveCause};
 use nearhop::port::memory::LinkState;
-use nearhop::sim::{Action, Impairment, Part, Power};
+use nearhop::sim::{Action, Impairment, Power, RouterThread};
 use nearhop::time::Nanos;
 use sim_support::{LINK_DELAY, Lab, Plan, R1, R2};
 
@@ -237,7 +237,7 @@ fn a_flapping_link_is_held_down_and_harms_nobody_else() {
     let ups = lab.site_events("fra", began).iter().filter(|event| event.2).count();
     assert_eq!(ups, 2, "once in each family, and never again while it flaps");
     let damped = |kind: &EventKind| matches!(kind, EventKind::Damped { site, .. } if site == "fra");
-    assert!(lab.events_since(began).any(|happened| damped(&happened.kind)));
+    assert!(lab.events_since(began).any(|event| damped(&event.kind)));
     // It stays well for as long as it has to, or is forgiven.
     lab.act(Action::ClearDamping { node: R2 });
     lab.run_ms(100);
@@ -303,14 +303,14 @@ fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
 #[test]
 fn a_control_part_that_stands_still_stops_no_failover() {
     let mut lab = lab();
-    let stall = |stalled| Action::Stall { node: R2, part: Part::Control, stalled };
+    let stall = |stalled| Action::Stall { node: R2, part: RouterThread::Control, stalled };
     lab.act(stall(true));
     let cut = lab.link(lab.ams.link, LinkState::Silent);
     lab.drain(lab.par, true);
     lab.run_ms(200);
     assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
     assert_eq!(lab.lost_since(cut + ms(30)), 0);
-    assert!(lab.events_since(cut).all(|happened| happened.node != R2), "nothing is told");
+    assert!(lab.events_since(cut).all(|event| event.node != R2), "nothing is told");
     lab.act(stall(false));
     lab.run_ms(50);
     for at in down_at(&lab, "ams", cut, "probe silent") {
@@ -323,7 +323,7 @@ fn a_control_part_that_stands_still_stops_no_failover() {
 #[test]
 fn a_worker_that_stands_still_loses_nothing_but_time() {
     let mut lab = lab();
-    let stall = |stalled| Action::Stall { node: R2, part: Part::Worker, stalled };
+    let stall = |stalled| Action::Stall { node: R2, part: RouterThread::Worker, stalled };
     // Shorter than the checks of r1 wait for an answer, and those of r2.
     let began = lab.act(stall(true));
     lab.run_ms(15);
@@ -342,7 +342,7 @@ fn a_router_that_is_killed_starts_anew_and_reads_the_state_of_its_ports() {
     let killed = lab.act(Action::Stop { node: R2 });
     lab.run_ms(100);
     assert_eq!(lab.sites_now(), ["home"]);
-    assert!(lab.events_since(killed).all(|happened| happened.node == R1));
+    assert!(lab.events_since(killed).all(|event| event.node == R1));
     lab.link(lab.fra.link, LinkState::Down);
     let started = lab.act(Action::Start { node: R2 });
     lab.run_ms(400);

@@ -1,7 +1,7 @@
 //! `nearlab sim`: trials of whole routers on a fake clock, one for each seed.
 #![forbid(unsafe_code)]
 
-mod told;
+mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZero;
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use nearhop::sim::trial::{Invariant, Options, Outcome, Shape, run as run_trial};
+use nearhop::sim::trial::{Invariant, NetShape, Options, TrialResult, run as run_trial};
 
-use told::Totals;
+use summary::Totals;
 
 /// What `nearlab sim` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -79,7 +79,7 @@ pub fn run(options: &SimOptions) -> std::io::Result<bool> {
     if let Some(seed) = options.seed {
         let outcome = run_trial(seed, trial);
         if !options.json {
-            told::story(&mut out, &outcome)?;
+            summary::story(&mut out, &outcome)?;
         }
         return finish(&mut out, options, &Totals::of(seed, vec![outcome]));
     }
@@ -90,11 +90,11 @@ pub fn run(options: &SimOptions) -> std::io::Result<bool> {
 impl SimOptions {
     fn trial(&self) -> Options {
         let shape = self.shape.map(|shape| match shape {
-            ShapeArg::Chain => Shape::Chain,
-            ShapeArg::Circle => Shape::Circle,
-            ShapeArg::Mesh => Shape::Mesh,
-            ShapeArg::Pair => Shape::Pair,
-            ShapeArg::Ring => Shape::Ring,
+            ShapeArg::Chain => NetShape::Chain,
+            ShapeArg::Circle => NetShape::Circle,
+            ShapeArg::Mesh => NetShape::Mesh,
+            ShapeArg::Pair => NetShape::Pair,
+            ShapeArg::Ring => NetShape::Ring,
         });
         let spoil = self.spoil.map(|invariant| match invariant {
             InvariantArg::Account => Invariant::Account,
@@ -124,14 +124,14 @@ fn finish(
 ) -> std::io::Result<bool> {
     let replay = |seed| options.replay(seed);
     if options.json {
-        writeln!(out, "{}", told::json(totals, replay))?;
+        writeln!(out, "{}", summary::json(totals, replay))?;
         for (seed, what) in totals.failures() {
             // Standard output has one line and no other.
             let _ = writeln!(std::io::stderr(), "replay: {}  # {what}", replay(seed));
         }
         return Ok(totals.ok());
     }
-    told::table(out, totals)?;
+    summary::table(out, totals)?;
     for (seed, what) in totals.failures() {
         writeln!(out, "replay: {}  # {what}", replay(seed))?;
     }
@@ -139,9 +139,9 @@ fn finish(
 }
 
 /// On every core; the outcomes are in the order of seeds, without their stories.
-fn try_all(first: u64, seeds: u64, options: Options) -> Vec<Outcome> {
+fn try_all(first: u64, seeds: u64, options: Options) -> Vec<TrialResult> {
     let next = AtomicU64::new(0);
-    let done: Mutex<Vec<Outcome>> = Mutex::default();
+    let done: Mutex<Vec<TrialResult>> = Mutex::default();
     let terminal = std::io::stderr().is_terminal();
     let work = || {
         loop {

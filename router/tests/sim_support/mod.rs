@@ -18,7 +18,7 @@ use nearhop::event::{EventKind, MoveCause};
 use nearhop::ids::Family;
 use nearhop::port::memory::LinkState;
 use nearhop::sim::{
-    Action, Draft, End, Flow, FlowId, Happened, LinkId, Net, Power, SERVICES, Site,
+    Action, Draft, Flow, FlowId, LinkEnd, LinkId, Net, NodeEvent, Power, SERVICES, Site,
 };
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
@@ -119,13 +119,14 @@ impl Lab {
         assert_eq!(net.add_node(plan.r1()).unwrap(), R1);
         assert_eq!(net.add_node(plan.r2()).unwrap(), R2);
         let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
-        net.join(End::Client(client), End::Node(R1, "client".into()), LINK_DELAY);
-        let trunk = net.join(End::Node(R1, "r2".into()), End::Node(R2, "r1".into()), LINK_DELAY);
+        net.join(LinkEnd::Client(client), LinkEnd::Node(R1, "client".into()), LINK_DELAY);
+        let trunk =
+            net.join(LinkEnd::Node(R1, "r2".into()), LinkEnd::Node(R2, "r1".into()), LINK_DELAY);
         let served: Vec<IpAddr> =
             SERVICES.iter().map(|text| text.parse::<SocketAddr>().unwrap().ip()).collect();
         let mut place = |name: &'static str, node: usize| {
             let site = net.add_site(Site::new(name, &served));
-            let link = net.join(End::Node(node, name.into()), End::Site(site), LINK_DELAY);
+            let link = net.join(LinkEnd::Node(node, name.into()), LinkEnd::Site(site), LINK_DELAY);
             Place { name, site, link, node }
         };
         let [home, ams] = [place("home", R1), place("ams", R2)];
@@ -202,15 +203,15 @@ impl Lab {
         self.each_flow().map(|flow| flow.lost(from, to)).sum()
     }
 
-    pub fn events_since(&self, from: Nanos) -> impl Iterator<Item = &Happened> {
-        self.net.happened().iter().filter(move |happened| happened.t >= from)
+    pub fn events_since(&self, from: Nanos) -> impl Iterator<Item = &NodeEvent> {
+        self.net.events().iter().filter(move |event| event.t >= from)
     }
 
     /// When each leg of a site went up or down since `from`: time, family, up, reason.
     pub fn site_events(&self, name: &str, from: Nanos) -> Vec<(Nanos, Family, bool, String)> {
-        let events = self.events_since(from).filter_map(|happened| match &happened.kind {
+        let events = self.events_since(from).filter_map(|event| match &event.kind {
             EventKind::Site { site, family, up, reason, .. } if site == name => {
-                Some((happened.t, *family, *up, reason.clone()))
+                Some((event.t, *family, *up, reason.clone()))
             }
             _ => None,
         });
@@ -219,8 +220,8 @@ impl Lab {
 
     /// The causes and members of what was selected since `from` by one router.
     pub fn selects(&self, node: usize, from: Nanos) -> Vec<(MoveCause, String)> {
-        let events = self.events_since(from).filter(|happened| happened.node == node);
-        let events = events.filter_map(|happened| match &happened.kind {
+        let events = self.events_since(from).filter(|event| event.node == node);
+        let events = events.filter_map(|event| match &event.kind {
             EventKind::Select { cause, member, .. } => Some((*cause, member.clone())),
             _ => None,
         });
@@ -261,10 +262,10 @@ impl Lab {
                     (_, site) => site.to_owned(),
                 };
                 let members = [name(&before.site), name(&after.site), "reload".into()];
-                let explained = self.net.happened().iter().any(|happened| {
-                    happened.node == node
-                        && window.contains(&happened.t)
-                        && matches!(&happened.kind, EventKind::Select { family: of, member, .. }
+                let explained = self.net.events().iter().any(|event| {
+                    event.node == node
+                        && window.contains(&event.t)
+                        && matches!(&event.kind, EventKind::Select { family: of, member, .. }
                             if *of == family && members.contains(member))
                 });
                 assert!(explained, "nothing explains {before:?} to {after:?} of {}", flow.src);
@@ -274,7 +275,7 @@ impl Lab {
 
     /// Everything that can be seen from outside, as text.
     pub fn transcript(&self) -> String {
-        let events = self.net.happened().iter().map(|happened| format!("{happened}\n"));
+        let events = self.net.events().iter().map(|event| format!("{event}\n"));
         let flows = self.each_flow().map(|flow| format!("{flow:?}\n"));
         let nodes = [R1, R2].map(|node| format!("{:?}\n", self.net.node(node).counters()));
         events.chain(flows).chain(nodes).collect()

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use nearhop::sim::trial::{Fault, Invariant, Outcome, Shape, TransientLoop};
+use nearhop::sim::trial::{FaultKind, Invariant, NetShape, TransientLoop, TrialResult};
 use serde_json::{Value, json};
 
 /// What came of all trials.
 pub(super) struct Totals {
     first: u64,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<TrialResult>,
 }
 
 impl Totals {
-    pub(super) fn of(first: u64, outcomes: Vec<Outcome>) -> Self {
+    pub(super) fn of(first: u64, outcomes: Vec<TrialResult>) -> Self {
         Self { first, outcomes }
     }
 
@@ -41,7 +41,8 @@ impl Totals {
 
     /// Seeds in which it did not hold.
     fn broken(&self, invariant: Invariant) -> u64 {
-        let breaks = |outcome: &Outcome| outcome.breaches.iter().any(|b| b.invariant == invariant);
+        let breaks =
+            |outcome: &TrialResult| outcome.breaches.iter().any(|b| b.invariant == invariant);
         self.sum(|outcome| u64::from(breaks(outcome)))
     }
 
@@ -49,24 +50,24 @@ impl Totals {
         self.outcomes.iter().flat_map(|outcome| &outcome.loops)
     }
 
-    fn faults(&self) -> BTreeMap<Fault, u64> {
+    fn faults(&self) -> BTreeMap<FaultKind, u64> {
         let count = |fault| self.sum(|outcome| outcome.faults.get(&fault).copied().unwrap_or(0));
-        Fault::ALL.into_iter().map(|fault| (fault, count(fault))).collect()
+        FaultKind::ALL.into_iter().map(|fault| (fault, count(fault))).collect()
     }
 
-    fn shapes(&self) -> BTreeMap<Shape, u64> {
+    fn shapes(&self) -> BTreeMap<NetShape, u64> {
         let count = |shape| self.sum(|outcome| u64::from(outcome.shape == shape));
-        Shape::ALL.into_iter().map(|shape| (shape, count(shape))).collect()
+        NetShape::ALL.into_iter().map(|shape| (shape, count(shape))).collect()
     }
 
-    fn sum(&self, of: impl Fn(&Outcome) -> u64) -> u64 {
+    fn sum(&self, of: impl Fn(&TrialResult) -> u64) -> u64 {
         self.outcomes.iter().map(of).sum()
     }
 }
 
 /// Everything that happened in one trial, and what did not hold.
-pub(super) fn story(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
-    let Outcome { seed, shape, routers, sites, .. } = outcome;
+pub(super) fn story(out: &mut impl Write, outcome: &TrialResult) -> io::Result<()> {
+    let TrialResult { seed, shape, routers, sites, .. } = outcome;
     let shape = shape.label();
     writeln!(out, "seed {seed}: a {shape} of {routers} routers with {sites} sites\n")?;
     for told in &outcome.story {
@@ -90,10 +91,15 @@ pub(super) fn table(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     let routers = totals.sum(|outcome| outcome.routers as u64);
     let sites = totals.sum(|outcome| outcome.sites as u64);
     let packets = totals.sum(|outcome| outcome.packets);
-    writeln!(out, "seeds     {} to {last}: {}", totals.first, list(totals.shapes(), Shape::label))?;
+    writeln!(
+        out,
+        "seeds     {} to {last}: {}",
+        totals.first,
+        list(totals.shapes(), NetShape::label)
+    )?;
     writeln!(out, "networks  {routers} routers, {sites} sites, {packets} packets of clients")?;
     writeln!(out, "time      {:.1} s on their own clocks", time.as_secs_f64())?;
-    writeln!(out, "faults    {}", list(totals.faults(), Fault::label))?;
+    writeln!(out, "faults    {}", list(totals.faults(), FaultKind::label))?;
     writeln!(out)?;
     writeln!(out, "{:<36} {:>18}  broken in", "invariant", "looked at")?;
     for invariant in Invariant::ALL {
@@ -115,7 +121,7 @@ pub(super) fn json(totals: &Totals, replay: impl Fn(u64) -> String) -> Value {
             "name": one.label(), "unit": one.unit(), "checked": checked, "broken_seeds": broken,
         })
     };
-    let transient = |outcome: &Outcome| {
+    let transient = |outcome: &TrialResult| {
         let (seed, shape) = (outcome.seed, outcome.shape.label());
         let one = |one: &TransientLoop| {
             let (from, lasted) = (one.from.0, one.lasted().as_nanos() as u64);
@@ -126,7 +132,7 @@ pub(super) fn json(totals: &Totals, replay: impl Fn(u64) -> String) -> Value {
         };
         outcome.loops.iter().map(one).collect::<Vec<_>>()
     };
-    let failure = |outcome: &Outcome| {
+    let failure = |outcome: &TrialResult| {
         let breach = |one: &nearhop::sim::trial::Breach| json!({ "invariant": one.invariant.label(), "what": one.what });
         json!({
             "seed": outcome.seed,
