@@ -1,4 +1,4 @@
-//! What `nearlab sim` prints.
+//! The output of `nearlab sim`.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use nearhop::sim::trial::{FaultKind, Invariant, NetShape, TransientLoop, TrialResult};
 use serde_json::{Value, json};
 
-/// What came of all trials.
+/// The results of all trials.
 pub(super) struct Totals {
     first: u64,
     outcomes: Vec<TrialResult>,
@@ -23,7 +23,7 @@ impl Totals {
         self.outcomes.iter().all(|outcome| outcome.breaches.is_empty())
     }
 
-    /// The seeds in which something did not hold, and what was the first.
+    /// The seeds in which an invariant was broken, with the first breach of each.
     pub(super) fn failures(&self) -> impl Iterator<Item = (u64, String)> {
         self.outcomes.iter().filter_map(|outcome| {
             let first = outcome.breaches.first()?.to_string().replace('\n', "; ");
@@ -39,7 +39,7 @@ impl Totals {
         self.sum(|outcome| outcome.checked.get(&invariant).copied().unwrap_or(0))
     }
 
-    /// Seeds in which it did not hold.
+    /// Number of seeds in which the invariant was broken.
     fn broken(&self, invariant: Invariant) -> u64 {
         let breaks =
             |outcome: &TrialResult| outcome.breaches.iter().any(|b| b.invariant == invariant);
@@ -65,7 +65,7 @@ impl Totals {
     }
 }
 
-/// Everything that happened in one trial, and what did not hold.
+/// Prints everything that happened in one trial, and the breaches.
 pub(super) fn story(out: &mut impl Write, outcome: &TrialResult) -> io::Result<()> {
     let TrialResult { seed, shape, routers, sites, .. } = outcome;
     let shape = shape.label();
@@ -83,7 +83,7 @@ pub(super) fn story(out: &mut impl Write, outcome: &TrialResult) -> io::Result<(
     writeln!(out)
 }
 
-/// The summary for people.
+/// Prints the summary for people.
 pub(super) fn table(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     let seeds = totals.outcomes.len() as u64;
     let last = totals.first.wrapping_add(seeds - 1);
@@ -97,11 +97,11 @@ pub(super) fn table(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
         totals.first,
         list(totals.shapes(), NetShape::label)
     )?;
-    writeln!(out, "networks  {routers} routers, {sites} sites, {packets} packets of clients")?;
-    writeln!(out, "time      {:.1} s on their own clocks", time.as_secs_f64())?;
+    writeln!(out, "networks  {routers} routers, {sites} sites, {packets} client packets")?;
+    writeln!(out, "time      {:.1} s of simulated time", time.as_secs_f64())?;
     writeln!(out, "faults    {}", list(totals.faults(), FaultKind::label))?;
     writeln!(out)?;
-    writeln!(out, "{:<36} {:>18}  broken in", "invariant", "looked at")?;
+    writeln!(out, "{:<36} {:>18}  broken in", "invariant", "checked")?;
     for invariant in Invariant::ALL {
         let (text, unit) = (invariant.text(), invariant.unit());
         let (checked, broken) = (totals.checked(invariant), totals.broken(invariant));
@@ -171,5 +171,5 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Of the line that `--json` prints.
+/// Schema of the line that `--json` prints.
 const SCHEMA: &str = "nearlab.sim.v1";
