@@ -101,7 +101,7 @@ pub enum EventKind {
         /// How long it has not finished a batch, milliseconds.
         stalled_ms: u64,
     },
-    /// Ports are open, routes are installed, every site's first verdict is known.
+    /// Ports are open, routes are installed, the first outcome of every site's checks is known.
     Ready,
     /// A new configuration is in force.
     Reload {
