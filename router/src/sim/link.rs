@@ -60,9 +60,8 @@ pub(super) struct Copies {
 }
 
 impl Impairment {
-    /// Draws random numbers only if the link is impaired, which keeps other seeds' runs unchanged.
-    /// A packet that passed many routers is not copied: in a loop, copies of copies would never
-    /// end.
+    /// Draws random numbers only if the link is impaired. A packet that passed many routers is not
+    /// copied: in a loop, copies of copies would never end.
     pub(super) fn copies(self, packet: &[u8], rng: &mut Rng) -> Copies {
         if self == Self::default() {
             return Copies { late: vec![Duration::ZERO], flip: None };

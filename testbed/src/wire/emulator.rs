@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Spec;
 use super::device::Ends;
-use super::model::{Fate, Model};
+use super::model::{Admission, Model};
 
 /// Runs until killed; returns only with an error.
 pub(super) fn run(spec: &Spec) -> io::Result<()> {
@@ -171,9 +171,9 @@ fn receive(
         let Ok(length) = rustix::io::read(from, &mut *buffer) else { return };
         counters.received += 1;
         match model.handle_packet(now, &buffer[..length], VNET_HDR) {
-            Fate::Queued => {}
-            Fate::Lost => counters.lost += 1,
-            Fate::Overflow => counters.overflowed += 1,
+            Admission::Queued => {}
+            Admission::Lost => counters.lost += 1,
+            Admission::Overflow => counters.overflowed += 1,
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Model {
 
 /// What the model did with a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
+pub enum Admission {
     /// It will be delivered.
     Queued,
     /// Lost by the configured impairment.
@@ -66,19 +66,19 @@ impl Model {
     }
 
     /// Takes one packet; the `head` bytes before it are delivered with it but do not count.
-    pub fn handle_packet(&mut self, now: Nanos, bytes: &[u8], head: usize) -> Fate {
+    pub fn handle_packet(&mut self, now: Nanos, bytes: &[u8], head: usize) -> Admission {
         let frame = Frame { bytes: bytes.into(), head };
         let length = frame.len();
         let before = self.netem.queue_len();
         if before >= self.limits.packets || self.bytes + length > self.limits.bytes {
-            return Fate::Overflow;
+            return Admission::Overflow;
         }
         self.netem.handle_input(Input::Packet(self.instant(now), frame));
         if self.netem.queue_len() == before {
-            return Fate::Lost;
+            return Admission::Lost;
         }
         self.bytes += length;
-        Fate::Queued
+        Admission::Queued
     }
 
     /// Takes the next packet that is due at `now`, with its head.
@@ -186,7 +186,7 @@ mod tests {
         let impairment = Impairment { delay: Duration::from_millis(20), ..Impairment::default() };
         let mut model = Model::new(&impairment, 1);
         assert_eq!(model.poll_timeout(), None);
-        assert_eq!(model.handle_packet(at(5), b"packet", 0), Fate::Queued);
+        assert_eq!(model.handle_packet(at(5), b"packet", 0), Admission::Queued);
         assert_eq!(model.poll_timeout(), Some(at(25)));
         assert_eq!(model.poll_transmit(at(24)), None);
         assert_eq!(&*model.poll_transmit(at(25)).unwrap(), b"packet");
@@ -258,9 +258,9 @@ mod tests {
         let impairment = Impairment { delay: Duration::from_secs(9), ..Impairment::default() };
         let mut model = Model::new(&impairment, 8);
         for _ in 0..PACKETS_MAX {
-            assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Fate::Queued);
+            assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Admission::Queued);
         }
-        assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Fate::Overflow);
+        assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Admission::Overflow);
         assert_eq!(model.queued(), PACKETS_MAX);
     }
 }
