@@ -1,4 +1,4 @@
-//! Everything that happens, as one typed stream: logs, `watch`, reports and tests read the same.
+//! The router's events as one typed stream: logs, `watch`, reports and tests read the same.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -29,11 +29,11 @@ pub struct Event {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
-    /// A port's carrier came or went.
+    /// A port's carrier came up or went down.
     Carrier {
         /// Port name.
         port: String,
-        /// Whether it is there now.
+        /// Whether there is carrier now.
         up: bool,
     },
     /// A flapping leg is held down although its checks pass.
@@ -44,37 +44,37 @@ pub enum EventKind {
         site: String,
         /// Address family.
         family: Family,
-        /// How long it has to be well before it is used again.
+        /// How long its checks have to pass without a failure before it is used again.
         hold_ms: u64,
     },
-    /// A port's device went away or cannot be opened, or is there again; or somebody changed it.
+    /// A port lost its device, cannot open it, or has it again; or something outside changed it.
     Device {
         /// Port name.
         port: String,
         /// Whether the port has its device now.
         ok: bool,
-        /// What is wrong with it, or what was.
+        /// What is wrong with it, or what happened to it.
         reason: String,
     },
-    /// An operator drained a site, or took that back.
+    /// An operator drained a site, or undrained it.
     Drain {
         /// Site name.
         site: String,
         /// Whether it takes no new flows now.
         drained: bool,
     },
-    /// A worker's engine on a port has failed; it goes on with another.
+    /// A worker's I/O engine on a port failed; the worker falls back to another.
     Engine {
         /// Port name.
         port: String,
         /// Which worker.
         worker: u16,
-        /// What it goes on with.
+        /// The engine it uses now.
         engine: String,
-        /// What is wrong with the one before.
+        /// What was wrong with the engine before.
         reason: String,
     },
-    /// The first packet that left by this leg since something last changed.
+    /// The first packet that left by this leg after something changed.
     FirstPacket {
         /// Service name.
         service: String,
@@ -85,54 +85,45 @@ pub enum EventKind {
         /// Which worker sent it.
         worker: u16,
     },
-    /// A neighbour router came or went.
-    Neighbor {
-        /// Its address or name.
-        neighbor: String,
-        /// Whether it is there now.
-        up: bool,
-        /// Why.
-        reason: String,
-    },
     /// A group or route became visible to the workers.
     Publish {
-        /// How many groups were made or replaced.
+        /// Groups made or replaced.
         groups: u64,
-        /// How many prefixes were added, changed or removed.
+        /// Prefixes added, changed or removed.
         prefixes: u64,
-        /// How long the control thread took, from start to the last store.
+        /// From the start of the publication to its last store, microseconds.
         took_us: u64,
     },
-    /// A worker holds back structural updates.
+    /// A worker delays structural updates.
     ReaderStalled {
         /// Which worker.
         worker: u16,
-        /// For how long it has not finished a batch.
+        /// How long it has not finished a batch, milliseconds.
         stalled_ms: u64,
     },
-    /// Ports are open, routes installed, every site's first verdict is known.
+    /// Ports are open, routes are installed, the first outcome of every site's checks is known.
     Ready,
     /// A new configuration is in force.
     Reload {
         /// What changed, one line each.
         changes: Vec<String>,
     },
-    /// Which site a service's packets go to first changed.
+    /// The sites of a service's cheapest living tier changed.
     Select {
         /// Service name.
         service: String,
         /// Address family.
         family: Family,
-        /// The sites of the cheapest living tier before.
+        /// That tier's sites before.
         from: Vec<String>,
-        /// The sites of the cheapest living tier now.
+        /// That tier's sites now.
         to: Vec<String>,
         /// Why flows may have moved.
         cause: MoveCause,
-        /// The member that caused it: who died, or who is cheaper now.
+        /// The member that caused it: the one that died, or the one that is cheaper now.
         member: String,
     },
-    /// One leg of a site (a service, a family, a link) went up or down.
+    /// One leg (a service, a site, a family, a link) went up or down.
     Site {
         /// Service name.
         service: String,
@@ -140,96 +131,89 @@ pub enum EventKind {
         site: String,
         /// Address family.
         family: Family,
-        /// The port it is reached by.
+        /// The port that leads to it.
         port: String,
-        /// Whether packets go there now.
+        /// Whether packets are sent there now.
         up: bool,
-        /// What decided it: `carrier`, `probe`, `health`, ...
+        /// What decided it, such as `carrier lost`, `probe silent`.
         reason: String,
-        /// When the byte that workers read was stored; `t_ns` is when the news came.
+        /// When the byte that workers read was stored; `t_ns` is when the router learned of the
+        /// change.
         stored_ns: u64,
     },
 }
 
-/// The causes for which a flow may move to another site.
+/// Why a flow may move to another site.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MoveCause {
-    /// The share of flows that a site takes changed.
-    Accept,
     /// Another member is cheaper now: it came up, or latencies changed.
     CheaperUp,
     /// The configuration changed.
     Configuration,
-    /// Its own member died.
+    /// The flow's own member died.
     MemberDied,
-    /// An operator's action.
+    /// An operator drained or undrained a site.
     Operator,
 }
 
-/// One sentence for logs.
+/// One line for an operator: the subject first, then what happened.
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Carrier { port, up } => write!(f, "carrier of port {port} {}", went(*up)),
+            Self::Carrier { port, up } => {
+                write!(f, "port {port}: carrier {}", if *up { "up" } else { "down" })
+            }
             Self::Damped { service, site, family, hold_ms } => {
                 let family = family.label();
-                write!(f, "{service}: {site} ({family}) flapped and waits {hold_ms} ms")
+                write!(f, "{service}/{family}: {site} is held down (flapped, hold {hold_ms} ms)")
             }
             Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
-            Self::Drain { site, drained: true } => write!(f, "{site} is drained"),
-            Self::Drain { site, drained: false } => write!(f, "{site} is back from its drain"),
+            Self::Drain { site, drained: true } => write!(f, "site {site}: drained"),
+            Self::Drain { site, drained: false } => write!(f, "site {site}: undrained"),
             Self::Engine { port, worker, engine, reason } => {
-                write!(f, "port {port}: worker {worker} goes on with {engine}: {reason}")
+                write!(f, "port {port}: worker {worker} falls back to {engine} ({reason})")
             }
             Self::FirstPacket { service, site, family, worker } => {
                 let family = family.label();
-                write!(f, "{service}: first packet to {site} ({family}), by worker {worker}")
-            }
-            Self::Neighbor { neighbor, up, reason } => {
-                write!(f, "neighbour {neighbor} {}: {reason}", went(*up))
+                write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
             }
             Self::Publish { groups, prefixes, took_us } => {
-                write!(f, "published {groups} groups and {prefixes} prefixes in {took_us} us")
+                write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")
             }
             Self::ReaderStalled { worker, stalled_ms } => {
-                write!(f, "worker {worker} holds updates back for {stalled_ms} ms")
+                write!(f, "worker {worker}: stalled for {stalled_ms} ms, updates are held back")
             }
             Self::Ready => f.write_str("ready"),
             Self::Reload { changes } if changes.is_empty() => f.write_str("reloaded: no change"),
             Self::Reload { changes } => write!(f, "reloaded: {}", changes.join("; ")),
             Self::Select { service, family, from, to, cause, member } => {
-                let (family, cause) = (family.label(), cause.text());
+                let (family, came_up) = (family.label(), from.is_empty());
                 let (from, to) = (names(from), names(to));
-                write!(f, "{service} ({family}) goes to {to}, not to {from}: {cause}, {member}")
+                write!(f, "{service}/{family}: moved {from} -> {to} (")?;
+                match cause {
+                    MoveCause::CheaperUp if came_up => write!(f, "{member} is up)"),
+                    MoveCause::CheaperUp => write!(f, "{member} is cheaper)"),
+                    MoveCause::Configuration => write!(f, "configuration: {member})"),
+                    MoveCause::MemberDied => write!(f, "{member} went down)"),
+                    MoveCause::Operator => write!(f, "operator: {member})"),
+                }
             }
             Self::Site { service, site, family, port, up, reason, .. } => {
-                let family = family.label();
-                write!(f, "{service}: {site} ({family}) by port {port} {}: {reason}", went(*up))
+                let (family, state) = (family.label(), if *up { "up" } else { "down" });
+                write!(f, "{service}/{family}: {site} ")?;
+                // Most sites have one link, by a port of the same name.
+                if port != site {
+                    write!(f, "by {port} ")?;
+                }
+                write!(f, "is {state} ({reason})")
             }
         }
     }
-}
-
-fn went(up: bool) -> &'static str {
-    if up { "came up" } else { "went down" }
 }
 
 fn names(sites: &[String]) -> String {
-    if sites.is_empty() { "nobody".to_owned() } else { sites.join(", ") }
-}
-
-impl MoveCause {
-    /// A few words for logs.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Accept => "a site takes another share",
-            Self::CheaperUp => "a cheaper site",
-            Self::Configuration => "by configuration",
-            Self::MemberDied => "a site died",
-            Self::Operator => "an operator's action",
-        }
-    }
+    if sites.is_empty() { "none".to_owned() } else { sites.join(", ") }
 }
 
 #[cfg(test)]
@@ -251,5 +235,69 @@ mod tests {
             r#"{"schema":"nearhop.event.v1","t_ns":5,"seq":1,"node":"r1","kind":"carrier","port":"fra","up":false}"#
         );
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+    #[test]
+    fn a_message_names_its_subject_first() {
+        let (service, site) = ("dns".to_owned(), "fra".to_owned());
+        let family = Family::Ipv4;
+        let select = |from: &[&str], to: &[&str], cause, member: &str| EventKind::Select {
+            service: "dns".into(),
+            family,
+            from: from.iter().map(ToString::to_string).collect(),
+            to: to.iter().map(ToString::to_string).collect(),
+            cause,
+            member: member.into(),
+        };
+        let leg = |port: &str, up, reason: &str| EventKind::Site {
+            service: "dns".into(),
+            site: "fra".into(),
+            family,
+            port: port.into(),
+            up,
+            reason: reason.into(),
+            stored_ns: 0,
+        };
+        for (kind, want) in [
+            (EventKind::Carrier { port: "fra".into(), up: false }, "port fra: carrier down"),
+            (
+                EventKind::Damped {
+                    service: service.clone(),
+                    site: site.clone(),
+                    family,
+                    hold_ms: 9,
+                },
+                "dns/ipv4: fra is held down (flapped, hold 9 ms)",
+            ),
+            (EventKind::Drain { site: site.clone(), drained: false }, "site fra: undrained"),
+            (
+                EventKind::Engine {
+                    port: "fra".into(),
+                    worker: 1,
+                    engine: "epoll".into(),
+                    reason: "io_uring failed".into(),
+                },
+                "port fra: worker 1 falls back to epoll (io_uring failed)",
+            ),
+            (
+                EventKind::FirstPacket { service, site, family, worker: 1 },
+                "dns/ipv4: first packet to fra (worker 1)",
+            ),
+            (leg("fra", false, "probe silent"), "dns/ipv4: fra is down (probe silent)"),
+            (leg("uplink", true, "ready"), "dns/ipv4: fra by uplink is up (ready)"),
+            (
+                select(&["ams"], &["fra"], MoveCause::CheaperUp, "fra"),
+                "dns/ipv4: moved ams -> fra (fra is cheaper)",
+            ),
+            (
+                select(&[], &["ams", "fra"], MoveCause::CheaperUp, "fra"),
+                "dns/ipv4: moved none -> ams, fra (fra is up)",
+            ),
+            (
+                select(&["fra"], &[], MoveCause::MemberDied, "fra"),
+                "dns/ipv4: moved fra -> none (fra went down)",
+            ),
+        ] {
+            assert_eq!(kind.to_string(), want);
+        }
     }
 }

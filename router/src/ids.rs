@@ -1,12 +1,12 @@
-//! Numbers and words by which parts of the router name the same thing.
+//! Numbers and labels by which the parts of the router name the same thing.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of a port; stable over reloads while the port keeps its name. Another port may get it once
-/// no worker can hold it any more.
+/// Number of a port. It stays the same over reloads while the port keeps its name; it is given to
+/// another port only after no worker can hold it any more.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PortId(pub u16);
 

@@ -1,7 +1,7 @@
-//! What is configured and acted on in several places.
+//! Settings that the configuration reads and several parts of the router act on.
 #![forbid(unsafe_code)]
 
-/// Which sources and destinations are refused.
+/// Which source and destination addresses are refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Martians {
     /// Those that no network may forward.
@@ -19,19 +19,20 @@ pub enum ReversePath {
     /// None.
     #[default]
     Off,
-    /// There is a route to the source that leads out of a port or to the router itself.
+    /// The route to the source leads out of a port or to the router itself.
     Loose,
-    /// The packet came in by a port of any member of the route to its source, dead ones included.
+    /// The packet came in by a port of any member of the route to its source, dead members
+    /// included.
     Strict,
 }
 
-/// How several checks make one verdict.
+/// How the checks of one leg are combined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Combine {
-    /// Up while all are.
+    /// Up while all of them are up.
     #[default]
     All,
-    /// Up while one is.
+    /// Up while at least one of them is up.
     Any,
 }
 
@@ -40,18 +41,18 @@ pub enum Combine {
 pub enum CheckKind {
     /// ICMP or ICMPv6 echo.
     Icmp,
-    /// A datagram to this port; any answer from it counts.
+    /// A datagram to this port; any answer from that port counts.
     Udp {
         /// Destination port.
         port: u16,
         /// What to send.
         payload: Vec<u8>,
     },
-    /// A DNS query over UDP; an answer without SERVFAIL or REFUSED counts.
+    /// A DNS query over UDP; any answer but SERVFAIL and REFUSED counts.
     Dns {
         /// Destination port.
         port: u16,
-        /// Name asked for.
+        /// Name in the query.
         name: String,
     },
     /// A TCP connection to this port.
@@ -61,5 +62,5 @@ pub enum CheckKind {
     },
 }
 
-/// One for each UDP source port of [`SOURCE_PORTS`].
+/// The most checks: one per UDP source port of [`SOURCE_PORTS`].
 pub const CHECKS_MAX: usize = 16_384;

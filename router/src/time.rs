@@ -16,13 +16,13 @@ impl Nanos {
     /// The start of time.
     pub const ZERO: Self = Self(0);
 
-    /// Reads CLOCK_MONOTONIC. Only the thin shells (threads) call this; the core takes `now`.
+    /// Reads CLOCK_MONOTONIC. Only code that owns a thread calls this; everything else takes `now`.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
         Self(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// How long after `earlier` this is; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -1,4 +1,4 @@
-//! The real binary, by its contracts: what it answers, where, and with which status.
+//! The command line of the real binary: output, output stream, and exit status.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use nearhop_fib::IpPrefix;
 
-/// Output, errors, status.
+/// Standard output, standard error, exit status.
 type Ran = (String, String, i32);
 
 fn nearhop(args: &[&str]) -> Command {
@@ -33,7 +33,7 @@ fn ended(mut child: Child, stdin: &[u8]) -> Ran {
     let input = child.stdin.take();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // A command that refuses its arguments does not read.
+            // A command that refuses its arguments does not read standard input.
             let _ = input.map(|mut input| input.write_all(stdin));
         });
         let output = child.wait_with_output().unwrap();
@@ -156,7 +156,7 @@ fn lookup_answers_one_address_before_it_waits_for_the_next() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Against the obvious model: of all prefixes that contain the address, the longest.
+/// Compares with a model: of all prefixes that contain the address, the longest.
 #[test]
 fn lookup_agrees_with_a_slow_search() {
     let mut seed = 1_u64;

@@ -1,4 +1,4 @@
-//! The client verbs against a small server that speaks as a router does.
+//! The client's verbs against a small server that answers like a router.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -16,10 +16,10 @@ use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
-/// What the server was asked, in order.
+/// The requests that the server got, in order.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// A server on a socket of its own. Dropped, it breaks every connection off.
+/// A server on its own socket. Dropping it closes every connection.
 struct Server {
     dir: tempfile::TempDir,
     asked: Asked,
@@ -99,7 +99,7 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
     }
 }
 
-/// A router of twelve ports, each with packets between any two questions.
+/// A router with twelve ports, whose counters grow with each request.
 async fn count(State(asked): State<Asked>, uri: Uri) -> Response {
     let mut asked = asked.lock().unwrap();
     asked.push(uri.path().to_owned());
@@ -215,7 +215,7 @@ fn top_has_every_rate_where_there_is_no_terminal_and_no_more_than_fits_where_the
     assert_eq!((rows(&whole, "port-"), rows(&whole, "dns "), rows(&whole, "\x1b")), (12, 4, 0));
     assert!(whole.contains("dns      ipv6    (all)"), "{whole}");
 
-    // `script` runs a command on a terminal of its own.
+    // `script` runs a command on a new terminal.
     let command =
         format!("stty rows 10 cols 80; exec {} {}", env!("CARGO_BIN_EXE_nearhop"), top.join(" "));
     let mut script = Command::new("script");
@@ -241,7 +241,7 @@ fn watch_gives_each_event_at_once_and_ends_with_its_reader() {
         events.read_line(&mut line).unwrap();
         assert_eq!(line, format!("{{\"schema\":\"nearhop.event.v1\",\"seq\":{seq}}}\n"));
     }
-    // The server stays silent now: only the closed pipe can end it.
+    // The server is silent now: only the closed pipe can end the client.
     drop(events);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! What an operator sees of a configuration: every mistake at once, at its place.
+//! The output of `nearhop check`: every mistake at once, each with its position.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -34,7 +34,7 @@ fn what_is_not_available_yet_is_refused_by_name() {
     insta::assert_snapshot!(errors.to_string());
 }
 
-/// The example of the design: whatever this release cannot do is its only fault.
+/// The example of the design: its only mistakes are features that this release lacks.
 #[test]
 fn the_contract_is_known_to_its_last_key() {
     let errors = read("contract.toml").unwrap_err();
@@ -119,14 +119,14 @@ fn more_checks_than_can_be_done_are_refused_where_they_begin() {
     let line = fits.lines().position(|line| line == "health = [").unwrap() + 1;
     assert_eq!(error.position(), Some((line + 257, 1)));
     assert!(error.message().starts_with("16512 checks"), "{error}");
-    // In one family alone: half as many.
+    // In one family: half as many.
     let one = "{ icmp = {}, target = \"10.9.9.9\" },\n";
     assert!(parse("r1.toml", &many_checks(&one.repeat(512))).is_ok());
     assert!(parse("r1.toml", &many_checks(&one.repeat(513))).is_err());
 }
 
-/// What the reader lets through the prober takes: a check that cannot be added would leave its site
-/// without a verdict.
+/// The prober accepts every check that the reader accepts: a check that cannot be added would leave
+/// its site without an outcome.
 #[test]
 fn the_largest_of_every_check_can_be_done() {
     let name = [&*"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join(".");
@@ -206,7 +206,7 @@ proptest! {
     }
 }
 
-/// Reads, and draws all there is to draw, on a narrow terminal too.
+/// Reads a file, and renders all findings, also for a narrow terminal.
 fn exercise(text: &str) {
     let findings = match parse("fuzz.toml", text) {
         Ok((config, warnings)) => {

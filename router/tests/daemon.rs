@@ -1,4 +1,4 @@
-//! The real daemon on real devices: a client, a router, two sites.
+//! The daemon on real devices: a client, a router, two sites.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -102,7 +102,7 @@ fn explain_names_the_site_that_a_flow_really_goes_to() {
     });
 }
 
-/// The ports that lead to sites have no IPv6 address: nobody can ask whether a site is there.
+/// The ports that lead to sites have no IPv6 address, so IPv6 checks have no source.
 #[test]
 fn a_leg_that_cannot_be_checked_is_down_and_the_router_ready() {
     in_namespaces("a_leg_that_cannot_be_checked_is_down_and_the_router_ready", || {
@@ -128,7 +128,7 @@ fn a_leg_that_cannot_be_checked_is_down_and_the_router_ready() {
         let out = rig.nearhop(&["check", "/run/rig/r1.toml"]);
         let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
         assert!(said.contains("no port of a site has an IPv6 address"), "{said}");
-        // An address of the router's own is enough, by a reload.
+        // An address of the router itself, added by a reload, is enough.
         let router = "state-dir = \"/run/rig/state\"\n";
         let own = format!("{router}addresses = [\"fd00:9::1/128\"]\n");
         rig.write_file(&config.replace(router, &own));
@@ -156,7 +156,7 @@ fn a_second_router_is_refused_and_the_first_goes_on() {
         let mut links = LinkSetup::open(&rig.client).unwrap();
         assert_eq!(links.find("nh-client").unwrap(), None, "the device stays behind");
 
-        // After a kill the next one takes the dead socket over; the drain was kept.
+        // After a kill, the next router takes over the stale socket; the drain was kept.
         rig.restart(AMS_FIRST);
         rig.connect();
         rig.wait_up_after_restart();
@@ -170,7 +170,7 @@ fn a_second_router_is_refused_and_the_first_goes_on() {
 }
 
 impl Rig {
-    /// Up again, with ams drained as it was before.
+    /// Every leg is up, with ams drained as before.
     fn wait_up_after_restart(&self) {
         support::wait_for("every leg up or drained", || {
             let items = self.show("services");
@@ -203,7 +203,7 @@ fn what_keeps_a_router_from_starting_is_said_with_what_to_type() {
 fn a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing() {
     in_namespaces("a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing", || {
         let rig = Rig::start(AMS_FIRST);
-        // Nothing is taken from the punt channel while the control thread stands still.
+        // The punt channel is not read while the control thread is stopped.
         let tracer = Tracer::stop(&rig);
         let probes = Probes::start(&rig.client, SERVICE_V4, 2);
         let socket = rig.client.within(|| UdpSocket::bind("10.0.0.2:0")).unwrap().unwrap();
@@ -211,7 +211,7 @@ fn a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing() {
             for _ in 0..100 {
                 let _ = socket.send_to(&[0; 32], "10.0.0.1:9");
             }
-            // In step with the probes, so that the device's queue of 500 is not what drops.
+            // Paced by the probes, so that the device's queue of 500 does not drop any.
             assert!(!probes.sites_now().is_empty(), "chunk {chunk}");
         }
         drop(tracer);
@@ -239,7 +239,7 @@ fn forwarding_and_failover_go_on_while_the_control_thread_stands_still() {
         assert!(sent > 300 && lost == 0, "{lost} of {sent} lost");
         assert!(gap < Duration::from_millis(300), "a gap of {gap:?}");
 
-        // Still stopped: a link that is set down moves the flows all the same.
+        // Still stopped: setting a link down moves the flows nevertheless.
         let probes = Probes::start(&rig.client, SERVICE_V4, 4);
         probes.wait_for_site("ams");
         LinkSetup::open(rig.site_netns("ams")).unwrap().set_up("nh-ams", false).unwrap();

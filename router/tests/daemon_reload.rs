@@ -1,4 +1,4 @@
-//! What a reload takes away leaves nothing behind, and what comes back begins anew.
+//! A reload removes everything of a removed port, and a new one starts from scratch.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -38,7 +38,7 @@ fn a_port_that_goes_leaves_neither_device_nor_socket_nor_counts() {
 
         rig.write_config(FRA_FIRST);
         assert!(rig.nearhop(&["reload"]).status.success());
-        // It has its old number again, and nobody answers there yet.
+        // The port has its old number again, and its site does not answer yet.
         assert!(received(&rig) < before);
         rig.connect();
         rig.wait_all_up();
@@ -59,7 +59,7 @@ fn packets_of_fra(rig: &Rig) -> Vec<u64> {
     of_fra.map(|item| item["packets"].as_u64().unwrap()).collect()
 }
 
-/// The host stack answers a datagram that nobody listens for: it has something to send.
+/// The host stack answers a datagram to a closed port, so it has something to send.
 fn make_the_stack_speak(client: &NetNs) {
     let socket = client.within(|| UdpSocket::bind("10.0.0.2:0")).unwrap().unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -23,7 +23,7 @@ fn open_tun(netns: &NetNs, name: &str) -> OpenedTun {
         .unwrap()
 }
 
-/// Waits at the descriptor, as the control thread does, until there is an event.
+/// Polls the descriptor, like the control thread, until there is an event.
 fn next_event(monitor: &mut CarrierMonitor) -> LinkEvent {
     loop {
         if let Some(event) = monitor.poll_event() {
@@ -104,7 +104,7 @@ fn a_device_that_is_made_or_moved_in_and_out_is_told_of() {
         in_a.set_up("va", true).unwrap();
         in_b.set_up("vb", true).unwrap();
         assert!(next_of(&mut monitor, "va").up);
-        // The far end goes down: this end stays set up and loses its carrier.
+        // The far end goes down: this end stays up administratively, and loses its carrier.
         in_b.set_up("vb", false).unwrap();
         let cut = next_of(&mut monitor, "va");
         assert_eq!((cut.up, cut.deleted), (false, false));
@@ -166,7 +166,7 @@ fn an_overflow_is_made_up_for() {
         }
         assert!(events < 3000, "nothing was lost: {events} events");
         assert!(monitor.is_synced());
-        // And it goes on as before.
+        // The monitor works as before.
         setup.set_up("kept", false).unwrap();
         assert!(!next_of(&mut monitor, "kept").up);
     });

@@ -1,4 +1,4 @@
-//! The kernel's side of devices: made, addressed, routed, moved, read, deleted.
+//! Management of the kernel's devices: create, address, route, move, read, delete.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -62,7 +62,7 @@ fn a_veth_pair_spans_two_namespaces_and_carries_both_families() {
 fn routes_lead_where_they_say_in_both_families() {
     in_namespaces("routes_lead_where_they_say_in_both_families", || {
         let (mut a, mut b) = joined();
-        // Addresses that no link is on: only routes reach them.
+        // Addresses outside the link's networks: only routes lead to them.
         let [a4, a6] = ["192.0.2.1", "2001:db8:a::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
         let [b4, b6] = ["192.0.2.2", "2001:db8:b::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
         for (links, name, ips) in [(&mut a, "va", [a4, a6]), (&mut b, "vb", [b4, b6])] {

@@ -1,4 +1,4 @@
-//! Packets made here, read by smoltcp's checked parsers.
+//! Packets built by this crate, read by smoltcp's checked parsers.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -110,7 +110,7 @@ proptest! {
     }
 }
 
-/// The payload of an IP packet that smoltcp finds right.
+/// The payload of an IP packet that smoltcp accepts.
 fn upper(packet: &[u8], src: IpAddr, dst: IpAddr, ttl: u8) -> Result<&[u8], TestCaseError> {
     let checked = ChecksumCapabilities::default();
     match (src, dst) {
@@ -228,7 +228,7 @@ fn same_as_icmpv6(
     Ok(())
 }
 
-/// Two addresses of one family, such as an error may be sent between.
+/// Two addresses of one family, between which an ICMP error can be sent.
 fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
     let v4 = (1..127u8, any::<[u8; 3]>())
         .prop_map(|(a, [b, c, d])| IpAddr::V4(Ipv4Addr::new(a, b, c, d)));

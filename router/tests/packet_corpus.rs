@@ -1,5 +1,5 @@
-//! Odd packets, met in the wild and made to be odd, and what becomes of them when they are cut
-//! short or changed: never a panic, and a verdict that a reviewer can read.
+//! Unusual packets, captured or constructed, also truncated and modified: no panic, and a verdict
+//! that a reviewer can read.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -86,7 +86,7 @@ fn entry(line: &str) -> (String, Vec<u8>) {
     (name.to_owned(), hex.as_bytes().chunks(2).map(byte).collect())
 }
 
-/// What the forwarding step would say before any route is looked up.
+/// The forwarding step's verdict before any route lookup.
 fn verdict(bytes: &[u8]) -> &'static str {
     let checked = Meta::parse(bytes).and_then(|meta| {
         let source = source_verdict(meta.src, Martians::Default);
@@ -95,7 +95,7 @@ fn verdict(bytes: &[u8]) -> &'static str {
     checked.err().map_or("ok", |verdict| verdict.label())
 }
 
-/// Does with a packet whatever can be done, and says whether it may be answered.
+/// Runs every operation on a packet; returns whether it may be answered.
 fn exercise(bytes: &[u8]) -> bool {
     let mut answers = [0; ERROR_MAX];
     for source in [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::LOCALHOST)] {

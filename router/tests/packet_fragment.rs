@@ -1,4 +1,4 @@
-//! Fragments put together again: by a slow model, and by smoltcp, whose own are compared too.
+//! Fragments, reassembled by a slow model and by smoltcp; smoltcp's own fragments are compared too.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -36,7 +36,7 @@ proptest! {
             prop_assert!(Meta::parse(piece).is_ok());
         }
         prop_assert_eq!(reassembled(&pieces), payload_and_place(&whole));
-        // Cutting once more, for a smaller MTU, changes nothing of that.
+        // Fragmenting again, for a smaller MTU, yields the same.
         let mut smaller = Vec::new();
         for piece in &pieces {
             let keep = |piece: &[u8]| smaller.push(piece.to_vec());
@@ -87,7 +87,7 @@ fn smoltcp_cuts_at_the_same_places() {
     }
 }
 
-/// The packet with `size` bytes of payload, at most as many as its place allows.
+/// The packet with `size` bytes of payload, at most what its IP header can address.
 fn resized(mut head: Vec<u8>, size: usize) -> Vec<u8> {
     let header = usize::from(head[0] & 0xf) * 4;
     head.truncate(header);
@@ -119,7 +119,7 @@ fn payload_and_place(whole: &[u8]) -> (usize, Vec<u8>, bool) {
     (packet.frag_offset().into(), packet.payload().to_vec(), packet.more_frags())
 }
 
-/// The same of pieces in order; panics if they leave gaps, overlap, or differ in what they share.
+/// Reassembles pieces in order; panics if they leave gaps, or differ where they overlap.
 fn reassembled(pieces: &[Vec<u8>]) -> (usize, Vec<u8>, bool) {
     let first = Ipv4Packet::new_checked(&pieces[0][..]).unwrap();
     let start = usize::from(first.frag_offset());
@@ -195,7 +195,7 @@ impl Host {
     }
 }
 
-/// Packets on their way to and from smoltcp.
+/// Packets to and from smoltcp.
 struct Wire {
     rx: VecDeque<Vec<u8>>,
     tx: VecDeque<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Every accessor of every view against smoltcp's, on packets good and bad.
+//! Every accessor of every view against smoltcp's, on valid and invalid packets.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -23,7 +23,7 @@ proptest! {
         let theirs = theirs.filter(|p| p.version() == 4 && p.verify_checksum());
         match (ipv4::Ipv4::parse(&bytes), theirs) {
             (Ok(ours), Some(theirs)) => same_ipv4(&ours, &theirs)?,
-            // smoltcp looks at neither options nor the end of a fragment.
+            // smoltcp checks neither options nor the end of a fragment.
             (Err(Verdict::BadOption | Verdict::SourceRoute), Some(theirs)) => {
                 prop_assert!(theirs.header_len() > 20);
             }
@@ -265,12 +265,13 @@ fn same_ports(meta: &Meta, upper: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The extension headers by smoltcp's views: the rules of the walk, the bytes read by others.
+/// The extension headers by smoltcp's views; this function only walks the chain.
 fn walk(first: IpProtocol, payload: &[u8]) -> Result<Extensions, Verdict> {
     let mut found = Extensions { protocol: first.into(), len: 0, fragment: None };
     for step in 0..9 {
         let rest = &payload[found.len..];
-        // An authentication header counts in words of 4 bytes, which smoltcp's view does not.
+        // An authentication header's length is in words of 4 bytes, which smoltcp's view does not
+        // implement.
         let authentication = || match rest {
             [next, len, ..] => (*next, (usize::from(*len) + 2) * 4),
             _ => (0, usize::MAX),

@@ -1,4 +1,4 @@
-//! What people read when a port cannot be opened: what, where, and what to type.
+//! Error texts when a port cannot be opened: what failed, where, and what to type.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -28,7 +28,7 @@ fn refusal(spec: &TunSpec) -> String {
     }
 }
 
-/// Does `work` on a thread that has dropped `capability`.
+/// Runs `work` on a thread that has dropped `capability`.
 fn without<T: Send>(capability: CapabilitySet, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let deprived = scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! Superframes and engines on real devices, judged by the kernel's own TCP and UDP.
+//! Superframes and I/O engines on real devices, judged by the kernel's own TCP and UDP.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -38,7 +38,7 @@ fn opened(netns: &NetNs, offloads: Offloads) -> OpenedTun {
     opened
 }
 
-/// The packets a port has, with what was left out of them.
+/// The packets received by a port, with their pending offloads.
 fn frames(port: &dyn Port) -> Vec<(Vec<u8>, Offload)> {
     let mut batch = Batch::new();
     port.rx(0, &mut batch).unwrap();
@@ -46,7 +46,7 @@ fn frames(port: &dyn Port) -> Vec<(Vec<u8>, Offload)> {
     all.map(|(slot, bytes)| (bytes.to_vec(), slot.offload)).collect()
 }
 
-/// The packet on its way back: sums do not depend on the order of addresses and ports.
+/// The packet on its way back: checksums do not depend on the order of addresses and ports.
 fn turned(mut packet: Vec<u8>) -> Vec<u8> {
     let (addresses, len) = if packet[0] >> 4 == 4 { (12, 4) } else { (8, 16) };
     for (at, len) in [(addresses, len), (addresses + 2 * len, 2)] {
@@ -81,14 +81,14 @@ fn a_superframe_comes_whole_from_the_kernel_and_goes_whole_to_it() {
                     frames(&*opened.port).into_iter().find(|(_, offload)| offload.is_superframe())
                 });
                 assert_eq!((offload.gso_type, offload.gso_size), (GSO_UDP_L4, 1000));
-                // Taken apart here, smoltcp finds each segment right.
+                // Segmented here, smoltcp accepts each segment.
                 let plan = Segments::plan(&packet, offload).unwrap();
                 let mut together = Vec::new();
                 plan.each(&mut vec![0; PACKET_MAX], |segment| {
                     together.extend(udp_payload(segment).unwrap().1);
                 });
                 assert_eq!((plan.count(), together), (40, data.clone()));
-                // Sent back whole, the kernel takes it apart.
+                // Sent back whole, the kernel segments it.
                 let back = turned(packet);
                 let shape = offload.check(&back, &Meta::parse(&back).unwrap()).unwrap();
                 let bytes = [&offload.to_bytes()[..], &back].concat();
@@ -119,7 +119,7 @@ fn a_lying_header_is_refused_by_the_kernel_and_the_port_goes_on() {
     });
 }
 
-/// A queue of `port` with this engine, in the calling thread.
+/// A queue of `port` with this engine, for the calling thread.
 fn queue(port: &Arc<dyn Port>, choice: EngineChoice, engine: &str) -> Box<dyn Queue> {
     let (queue, why) = open_queue(port, 0, choice);
     assert_eq!(queue.engine(), engine, "{why:?}");
@@ -257,7 +257,7 @@ fn a_device_without_the_header_is_read_by_the_engine_that_always_works() {
     });
 }
 
-/// A stream of `data` to a server behind the router, and the same back. Says what the other got.
+/// Streams `data` to a server behind the router and back; returns what the other side got.
 fn stream_through(rig: &Rig, server: IpAddr, data: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let listener = rig.site_netns("ams").within(|| TcpListener::bind((server, 0))).unwrap();
     let listener = listener.unwrap();
@@ -325,7 +325,7 @@ fn tcp_passes_to_a_port_that_takes_no_superframes() {
     });
 }
 
-/// What comes in small packets leaves in superframes: they are joined.
+/// Small packets that come in leave joined, in superframes.
 #[test]
 fn tcp_passes_from_a_port_that_has_no_superframes() {
     in_namespaces_with(&[Uring], "tcp_passes_from_a_port_that_has_no_superframes", || {
@@ -333,7 +333,7 @@ fn tcp_passes_from_a_port_that_has_no_superframes() {
     });
 }
 
-/// Datagrams in superframes to a site behind a port with this line in its configuration.
+/// Sends datagrams in superframes to a site behind a port with this line in its configuration.
 fn datagrams_arrive(site: &str) {
     let text = config(AMS).replace("netns = \"ams\"\n", &format!("netns = \"ams\"\n{site}"));
     let rig = Rig::start_with(AMS, &text);
@@ -383,7 +383,7 @@ fn datagrams_in_superframes_are_sent_alone_where_the_port_asks_for_that() {
     });
 }
 
-/// Small datagrams that wait for the router; how many were joined.
+/// Small datagrams that wait for the router; returns how many were joined.
 fn small_datagrams_arrive(join: bool) {
     let text = config(AMS)
         .replace("netns = \"ams\"\n", &format!("netns = \"ams\"\njoin = {join}\n"))
@@ -393,7 +393,7 @@ fn small_datagrams_arrive(join: bool) {
     let sender = udp_socket(&rig.client, "10.0.0.2".parse::<IpAddr>().unwrap());
     sender.connect(receiver.local_addr().unwrap()).unwrap();
     for round in 0..20_u32 {
-        // What is sent while the router is stopped lies ready in the device's queue.
+        // Packets sent while the router is stopped wait in the device's queue.
         rig.stand_still();
         for i in 0..40 {
             sender.send(&(round * 40 + i).to_be_bytes()).unwrap();
@@ -435,7 +435,7 @@ fn small_datagrams_stay_alone_where_the_port_asks_for_that() {
     });
 }
 
-/// Questions and answers, one after the other; what the workers say of how they waited.
+/// Requests and answers, one at a time; returns the workers' statistics of waiting.
 fn ask_and_answer(busy_poll: &str) -> (u64, u64) {
     let text = config(AMS).replace("workers = 2\n", &format!("workers = 2\n{busy_poll}"));
     let rig = Rig::start_with(AMS, &text);
@@ -456,7 +456,7 @@ fn ask_and_answer(busy_poll: &str) -> (u64, u64) {
     assert_eq!(top["schema"], "nearhop.top.v1");
     let ports = top["items"].as_array().unwrap().iter().filter(|item| item["of"] == "port");
     assert_eq!(ports.map(|port| port["name"].clone()).collect::<Vec<_>>().len(), 2);
-    // Copied out every 10 ms, while packets flow: the checks do.
+    // Counters are copied out every 10 ms while packets flow; the checks' packets suffice.
     wait_for("counters", || {
         let workers = rig.show("workers");
         let sum = |key: &str| workers.iter().map(|w| w[key].as_u64().unwrap()).sum::<u64>();

@@ -27,7 +27,7 @@ fn spec(netns: &NetNs, queues: usize) -> TunSpec {
     }
 }
 
-/// Opens `spec` and brings it up, with host 2 of the test networks on the kernel's side.
+/// Opens `spec` and sets it up, with host 2 of the test networks on the kernel's side.
 fn ready(spec: &TunSpec) -> OpenedTun {
     let opened = tun::open(spec).unwrap();
     opened.bring_up(1500, &peers()).unwrap();
@@ -198,7 +198,7 @@ fn a_port_that_is_set_down_says_so_and_works_again_when_set_up() {
             for queue in 0..queues {
                 let sent = opened.port.tx(queue, &udp_packet_to_kernel());
                 assert!(matches!(sent, Err(PortError::Down)), "{sent:?}");
-                // All the kernel tells a reader is that there is nothing.
+                // The kernel reports only that nothing can be read.
                 assert_eq!(opened.port.rx(queue, &mut Batch::new()).unwrap(), 0);
             }
             drop(socket);
@@ -250,7 +250,7 @@ fn what_a_full_queue_cannot_take_is_counted() {
         let socket = udp_socket(&opened.netns, v4(2));
         let sent = 2000;
         for i in 0..sent {
-            // The kernel may say that it dropped it (ENOBUFS).
+            // The kernel may report the drop (ENOBUFS).
             let _ = socket.send_to(&u32::to_be_bytes(i), (v4(9), 7));
         }
         let received = udp_received(&*opened.port).len() as u64;
@@ -275,7 +275,8 @@ fn a_device_that_is_kept_stays_and_any_other_goes() {
                 let after = links.find("t0").unwrap().map(|link| link.ifindex);
                 assert_eq!(after, persist.then_some(ifindex), "{queues} queues");
             }
-            // Opened again it is the same device, and still kept although nobody asked now.
+            // Opened again it is the same device, and still persistent although this time not
+            // requested.
             drop(ready(&spec(&netns, queues)));
             assert!(links.find("t0").unwrap().is_some());
             links.delete("t0").unwrap();

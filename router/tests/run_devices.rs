@@ -1,4 +1,4 @@
-//! What somebody does to the router's devices while packets flow, and what the router makes of it.
+//! Changes to the router's devices from outside while packets flow.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -26,7 +26,7 @@ fn wait_for_why(rig: &Rig, wanted: Option<&str>) -> Value {
     })
 }
 
-/// A client's socket, and one of the site that it is connected to.
+/// A client's socket, and the site's socket it is connected to.
 fn ends(rig: &Rig) -> (UdpSocket, UdpSocket) {
     let site = udp_socket(rig.site_netns("ams"), "10.1.0.2".parse::<IpAddr>().unwrap());
     let client = udp_socket(&rig.client, "10.0.0.2".parse::<IpAddr>().unwrap());
@@ -44,7 +44,7 @@ fn a_device_that_is_renamed_is_used_on_by_its_new_name() {
             [("nh-ams", "other", Some("the device is called other now")), ("other", "nh-ams", None)]
         {
             let set = |what: &str| support::run(&format!("ip -n ams link set {what}"));
-            // Kernels before 6.2 rename only what is down.
+            // Kernels before 6.2 rename a device only while it is down.
             set(&format!("{old} down"));
             set(&format!("{old} name {name}"));
             set(&format!("{name} up"));
@@ -52,7 +52,7 @@ fn a_device_that_is_renamed_is_used_on_by_its_new_name() {
             let port = wait_for_why(&rig, why);
             assert_eq!(port["device"], name);
             is_answered();
-            // A reload finds it by whatever name it has.
+            // A reload finds the device by its current name.
             let mtu = if why.is_some() { 1400 } else { 1500 };
             let text = config(AMS)
                 .replace("netns = \"ams\"\n", &format!("netns = \"ams\"\nmtu = {mtu}\n"));
@@ -84,7 +84,7 @@ fn packets_are_measured_by_the_mtu_that_the_device_was_given() {
         let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
         let (client, site) = ends(&rig);
         let arrives = |bytes: usize| {
-            // An error about what was sent before is told to who sends next.
+            // An ICMP error about an earlier packet is reported by the next send.
             wait_for("it to be sent", || client.send(&vec![0; bytes]).ok());
             assert_eq!(site.recv(&mut [0; 2048]).unwrap(), bytes);
         };
@@ -93,14 +93,14 @@ fn packets_are_measured_by_the_mtu_that_the_device_was_given() {
         let smaller = "the device's MTU is 1300 now, not the configured one";
         assert_eq!(wait_for_why(&rig, Some(smaller))["mtu"], 1300);
         wait_for("the client's kernel to know the MTU", || {
-            // Fails once it has heard.
+            // Fails once the error has arrived.
             let _ = client.send(&[0; 1400]);
             let way = support::run("ip -n client route get 10.1.0.2");
             way.contains("mtu 1300").then_some(())
         });
         wait_for("it to be counted", || (rig.dropped("too-big") > 0).then_some(()));
         arrives(1272);
-        // Larger than configured is no reason to send what is larger.
+        // A device's MTU above the configured one does not permit larger packets.
         links.set_mtu("nh-ams", 9000).unwrap();
         let larger = "the device's MTU is 9000 now, not the configured one";
         assert_eq!(wait_for_why(&rig, Some(larger))["mtu"], 1500);
@@ -109,7 +109,7 @@ fn packets_are_measured_by_the_mtu_that_the_device_was_given() {
     });
 }
 
-/// A router that gets no processor for a while: its device keeps what it has room for.
+/// A router without CPU time for a while: its device queues as many packets as fit.
 #[test]
 fn what_a_device_has_no_room_for_is_counted_and_the_rest_arrives() {
     in_namespaces("what_a_device_has_no_room_for_is_counted_and_the_rest_arrives", || {
@@ -138,13 +138,13 @@ fn what_a_device_has_no_room_for_is_counted_and_the_rest_arrives() {
     });
 }
 
-/// Datagrams sent while the router stands still.
+/// Datagrams sent while the router is stopped.
 const SENT: u32 = 300;
 
-/// Of these a TUN device keeps as many as its queue is long.
+/// A TUN device keeps as many of them as its queue is long.
 const KEPT: u32 = 100;
 
-/// What an engine works with is taken from it, as by a bug of the kernel or of ours.
+/// The descriptor that an engine uses is replaced, as if by a bug.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn an_engine_that_fails_amid_traffic_gives_way_to_the_next() {
@@ -152,7 +152,7 @@ fn an_engine_that_fails_amid_traffic_gives_way_to_the_next() {
         &[Need::Uring],
         "an_engine_that_fails_amid_traffic_gives_way_to_the_next",
         || {
-            // One worker reads all, and what it reads together it writes together.
+            // One worker reads all; packets read together are written together.
             let text = config(AMS)
                 .replace("workers = 2", "workers = 1")
                 .replace("netns = \"ams\"\n", "netns = \"ams\"\njoin = false\n");
@@ -161,7 +161,8 @@ fn an_engine_that_fails_amid_traffic_gives_way_to_the_next() {
             assert_eq!([engine("client"), engine("ams")], ["io_uring"; 2]);
             let (client, site) = ends(&rig);
             let burst = |from: u32| {
-                // What is sent while the router is stopped lies ready, and is read by the ring.
+                // Packets sent while the router is stopped wait in the queue, and are read by the
+                // ring.
                 rig.stand_still();
                 for number in from..from + 40 {
                     client.send(&number.to_be_bytes()).unwrap();
@@ -194,7 +195,8 @@ fn an_engine_that_fails_amid_traffic_gives_way_to_the_next() {
     );
 }
 
-/// Has the router itself put something else in the place of every ring it has, amid whatever it does.
+/// Makes the router itself replace each of its rings with another descriptor, at an arbitrary
+/// moment.
 #[cfg(target_arch = "x86_64")]
 fn take_rings(rig: &Rig) {
     let pid = i32::try_from(rig.router.id()).unwrap();
@@ -207,7 +209,7 @@ fn take_rings(rig: &Rig) {
         fds.filter(is_ring).map(number).collect()
     };
     assert!(!rings().is_empty());
-    // All of ptrace has to come from one thread.
+    // Every ptrace call must come from one thread.
     let taking = thread::spawn(move || {
         wait_for("the router's control thread to be in a system call", || {
             support::trace::seize_and_interrupt(pid);

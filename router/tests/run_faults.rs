@@ -1,4 +1,4 @@
-//! Sites that fail in the worst ways, and what the others' flows see of it: nothing.
+//! Sites that fail in the worst ways; the flows of other sites notice nothing.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -35,7 +35,7 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
         while Nanos::now() < end {
             for up in [false, true] {
                 links.set_up("nh-fra", up).unwrap();
-                // The half of a period of 50 ms: what is tested is a link that behaves so.
+                // Half of a period of 50 ms, which is the behaviour under test.
                 thread::park_timeout(Duration::from_millis(25));
             }
             flaps += 1;
@@ -45,7 +45,7 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
         assert!(lines.iter().any(|event| is_fra(event, "damped")), "{lines:?}");
         assert!(ups * 3 <= flaps, "back {ups} times in {flaps} flaps: not damped");
 
-        // Slower than the hold: it is back each time, and waits twice as long the next.
+        // Longer than the hold: it comes up each time, and waits twice as long the next time.
         let damped = wait_for("a hold of a second and more", || {
             let last = |kind| {
                 let lines = watch.lines.lock().unwrap();
@@ -62,7 +62,7 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
             }
             held
         });
-        // Its routes went with the link.
+        // Its routes disappeared with the link.
         connect(rig.site_netns("fra"), "nh-fra", &[]);
         assert!(rig.nearhop(&["undamp"]).status.success());
         let up = watch.wait_for("fra to be up", |event| {
@@ -75,7 +75,7 @@ fn a_flapping_site_is_damped_and_takes_no_others_flows_with_it() {
             (up["t_ns"].as_u64().unwrap() - damped["t_ns"].as_u64().unwrap()) / 1_000_000;
         assert!(Some(waited_ms) < damped["hold_ms"].as_u64(), "{waited_ms} ms: {damped}");
         wait_for("the flows to be back", || (probes.sites_now() == first).then_some(()));
-        // Flows that were at the other site never moved, nor lost anything.
+        // Flows of the other site never moved and lost nothing.
         probes.stop();
         let (moved, lost) = (probes.moves(), probes.lost());
         for (flow, _) in first.iter().enumerate().filter(|(_, site)| *site == "ams") {
@@ -105,8 +105,8 @@ fn a_device_that_is_deleted_under_traffic_is_made_anew() {
                 links.find("nh-ams").unwrap().filter(|link| link.ifindex != before.ifindex)
             });
             assert_eq!(after.mtu, before.mtu);
-            // The site's routes went with the device; the addresses are the router's to give, and
-            // enough for its checks.
+            // The site's routes disappeared with the device; the router sets the addresses, which
+            // is enough for its checks.
             connect(rig.site_netns("ams"), "nh-ams", &[]);
             wait_for("the router to tell of it", || {
                 let lines = watch.lines.lock().unwrap();
@@ -145,7 +145,7 @@ fn a_device_whose_namespace_vanished_is_tried_until_that_is_back() {
         };
         let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
         support::hide_netns("ams");
-        // Nobody can enter it, but who is there is still served.
+        // Nobody can enter the namespace any more, but existing traffic is still served.
         why("its network namespace is another now; trying again: cannot open network namespace");
         wait_for_site(&probes, "ams");
         links.delete("nh-ams").unwrap();
@@ -157,7 +157,7 @@ fn a_device_whose_namespace_vanished_is_tried_until_that_is_back() {
             let of = |item: &&Value| item["site"] == "ams" && item["why"] == "unreachable: carrier";
             (items.iter().filter(of).count() == 2).then_some(())
         });
-        // A worker that goes on polling what is gone would take a whole core.
+        // A worker that still polled the removed device would use a whole core.
         let before = cpu_ticks(&rig);
         let until = Nanos::now() + Duration::from_secs(1);
         while Nanos::now() < until {
@@ -166,7 +166,7 @@ fn a_device_whose_namespace_vanished_is_tried_until_that_is_back() {
         let used = cpu_ticks(&rig) - before;
         println!("{used} hundredths of a second of CPU in a second");
         assert!(used < 40, "{used} hundredths of a second of CPU in a second");
-        // Another namespace by the same name: the port moves in.
+        // Another namespace of the same name: the port moves into it.
         drop(links);
         let ams = support::netns("ams");
         connect(&ams, "nh-ams", &[SERVICE_V4, SERVICE_V6]);
@@ -188,18 +188,18 @@ fn wait_for_site(probes: &[Probes], site: &str) {
     }
 }
 
-/// CPU time of the router so far, user and system, in ticks of 10 ms: proc_pid_stat(5).
+/// CPU time of the router so far, user and system, in ticks of 10 ms (proc_pid_stat(5)).
 fn cpu_ticks(rig: &Rig) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", rig.router.id())).unwrap();
     let fields = stat.rsplit(')').next().unwrap().split_whitespace();
     fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
-/// The kernel of the site says that the service is not there, by an ICMP error that quotes the SYN.
+/// The site's kernel reports that the service is unreachable, by an ICMP error that quotes the SYN.
 #[test]
 fn a_tcp_check_fails_by_the_error_that_quotes_it_and_waits_for_no_silence() {
     in_namespaces("a_tcp_check_fails_by_the_error_that_quotes_it_and_waits_for_no_silence", || {
-        // Silence would take 100 s to be one.
+        // Silence would be detected only after 100 s.
         let health = "{ tcp = { port = 7 }, interval = \"100ms\", fall = 1000, rise = 1 }";
         let rig = Rig::begin_with(AMS_FIRST, &config_with(AMS_FIRST, health));
         for (site, address) in
@@ -217,7 +217,8 @@ fn a_tcp_check_fails_by_the_error_that_quotes_it_and_waits_for_no_silence() {
             let path = format!("/proc/sys/net/{sysctl}");
             ams.within(|| fs::write(path, "1")).unwrap().unwrap();
         }
-        // Who forwards sends errors; and who forwards IPv6 keeps the routes that were set by hand.
+        // A forwarding host sends errors, and one that forwards IPv6 keeps routes that were set by
+        // hand.
         let mut links = LinkSetup::open(ams).unwrap();
         for (address, len) in [(SERVICE_V4, 32), (SERVICE_V6, 128)] {
             let network = format!("{address}/{len}");
@@ -241,7 +242,7 @@ fn a_silent_site_is_left_while_the_control_thread_stands_still() {
         let probes = [SERVICE_V4, SERVICE_V6].map(|to| Probes::start(&rig.client, to, 4));
         wait_for_site(&probes, "ams");
         let tracer = Tracer::stop(&rig);
-        // Without its address the site's kernel drops what comes for it, and tells nobody.
+        // Without its address, the site's kernel drops the packets silently.
         let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
         for (address, len) in [(SERVICE_V4, 32), (SERVICE_V6, 128)] {
             links.delete_address("lo", format!("{address}/{len}").parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What the running daemon does with packets, and what it tells of itself while it does.
+//! What the running daemon does with packets, and what it reports meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -61,7 +61,7 @@ fn packets_are_forwarded_and_expired_ones_answered_by_the_ports_address() {
             let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
             let socket = rig.client.within(|| UdpSocket::bind((from, 0))).unwrap().unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-            // One hop is the router, two reach the site.
+            // One hop ends at the router, two reach the site.
             set_hops(&socket, to, 2);
             socket.send_to(b"two hops", (to, 7)).unwrap();
             let mut buffer = [0; 64];
@@ -91,7 +91,7 @@ fn packets_are_forwarded_and_expired_ones_answered_by_the_ports_address() {
     });
 }
 
-/// The client's own kernel learns the way's MTU from the router's answers: tracepath's work.
+/// The client's kernel learns the path MTU from the router's answers, like tracepath.
 #[test]
 fn what_is_too_big_for_the_way_out_is_refused_with_its_mtu() {
     in_namespaces("what_is_too_big_for_the_way_out_is_refused_with_its_mtu", || {
@@ -104,9 +104,9 @@ fn what_is_too_big_for_the_way_out_is_refused_with_its_mtu() {
             socket.connect((to, 7)).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
             let fits = 1300 - if to.is_ipv4() { 28 } else { 48 };
-            // IPv4 sets DF from the start, as every socket that does path MTU discovery.
+            // IPv4 sets DF from the start, like every socket that does path MTU discovery.
             let mtu = wait_for("the kernel to know the MTU", || {
-                // Fails once the kernel has heard.
+                // Fails once the kernel has the error.
                 let _ = socket.send(&[0; 1400]);
                 let _ = socket.recv(&mut [0; 64]);
                 mtu_of(to)
@@ -119,7 +119,7 @@ fn what_is_too_big_for_the_way_out_is_refused_with_its_mtu() {
     });
 }
 
-/// What the client's kernel knows of the way, by `ip route get`: `mtu 1300`, once it does.
+/// The path MTU that the client's kernel knows, by `ip route get`, such as `mtu 1300`.
 fn mtu_of(to: IpAddr) -> Option<u32> {
     let told = support::run(&format!("ip -n client route get {to}"));
     let mut words = told.split_whitespace();
@@ -134,8 +134,8 @@ fn set_hops(socket: &UdpSocket, to: IpAddr, hops: u8) {
     }
 }
 
-/// Where the packet went that a time-exceeded message quotes, if it is one: from an IPv4 raw
-/// socket, which gives the IP header too, or an IPv6 one, which does not (raw(7), ipv6(7)).
+/// Destination of the packet quoted by a time-exceeded message, if it is one. An IPv4 raw socket
+/// returns the IP header too, an IPv6 one does not (raw(7), ipv6(7)).
 fn quoted_destination(to: IpAddr, bytes: &[u8]) -> Option<IpAddr> {
     if to.is_ipv4() {
         let ip = Ipv4Packet::new_checked(bytes).unwrap();
@@ -171,14 +171,14 @@ fn wrong_packets_are_counted_by_reason_and_stop_nothing() {
     });
 }
 
-/// Packets that must not be forwarded, and as what each is counted.
+/// Packets that must not be forwarded, and the verdict by which each is counted.
 fn wrong_packets() -> Vec<(&'static str, Vec<u8>)> {
     let v4 = |from: &str, to: &str| {
         let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
         udp_packet(SocketAddr::new(from, 5000), SocketAddr::new(to, 7), b"wrong")
     };
     let (good, good6) = (v4("10.0.0.2", SERVICE_V4), v4("fd00::2", SERVICE_V6));
-    // The header's checksum is made right again, so that it is not what is found wrong.
+    // The header checksum is corrected, so that it is not the reason of the drop.
     let with = |at: usize, value: u8| {
         let mut packet = good.clone();
         packet[at] = value;
@@ -252,7 +252,7 @@ fn what_is_shown_is_so() {
     });
 }
 
-/// The same with what differs between two runs left out.
+/// The document without what differs between two runs.
 fn steady(mut item: Value) -> Value {
     const VOLATILE: [&str; 19] = [
         "age_ms",
@@ -260,7 +260,7 @@ fn steady(mut item: Value) -> Value {
         "bytes",
         "device_dropped",
         "device_refused",
-        // As far as this kernel can: `port_offloads` looks at these.
+        // Depends on the kernel; `port_offloads` tests it.
         "engine",
         "group",
         "late",

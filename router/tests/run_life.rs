@@ -1,4 +1,4 @@
-//! Starting, being refused, and ending: what is said, what stays behind.
+//! Starting, being refused, and ending: messages, and what remains.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -41,7 +41,7 @@ fn a_router_that_cannot_start_says_what_to_type_and_leaves_nothing() {
         assert_refused(&start(&[]), &["port \"fra\"", "found", "`ip -n fra link del nh-fra`"]);
         run("ip -n fra link del nh-fra");
 
-        // Root in name only, as under a service manager that keeps the capabilities.
+        // Root without privileges, as under a service manager that restricts capabilities.
         let without = |caps| start(&["setpriv", "--bounding-set", caps, "--inh-caps", caps]);
         let wanted = ["port \"client\"", "nh-client", "CAP_NET_ADMIN", "setcap cap_net_admin+ep"];
         assert_refused(&without("-net_admin"), &wanted);
@@ -76,7 +76,7 @@ fn start(with: &[&str]) -> Output {
     start_with(&config(TWO), with)
 }
 
-/// Runs a router, which must not start, by way of another program if there is one.
+/// Runs a router that must not start, optionally through another program.
 fn start_with(config: &str, with: &[&str]) -> Output {
     fs::write("/run/r1.toml", config).unwrap();
     let nearhop = [env!("CARGO_BIN_EXE_nearhop"), "run", "/run/r1.toml"];
@@ -113,10 +113,10 @@ fn a_router_under_a_flood_answers_its_operator_and_ends_when_told() {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // Bounded, whatever else goes wrong.
+                // Bounded, in case something else fails.
                 let end = Nanos::now() + Duration::from_secs(20);
                 while !over.load(Ordering::Relaxed) && Nanos::now() < end {
-                    // Once the router has ended there is no way to it.
+                    // When the router has ended, there is no route to it.
                     let _ = socket.send_to(&[0; 32], "10.0.0.1:9");
                 }
             });

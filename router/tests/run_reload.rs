@@ -1,4 +1,4 @@
-//! Changes of configuration while packets flow: all of a file or nothing of it.
+//! Changes of configuration while packets flow: a file is applied as a whole or not at all.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -149,14 +149,14 @@ fn a_reload_keeps_what_is_known_and_changes_ports_in_place() {
     });
 }
 
-/// Reloads, and gives what is printed.
+/// Reloads, and returns the output.
 fn reload(rig: &Rig) -> String {
     let out = rig.nearhop(&["reload"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
 
-/// What a reload could change: routes, costs, ports.
+/// State that a reload could change: routes, costs, ports.
 fn shape(rig: &Rig) -> Vec<String> {
     let row = |item: serde_json::Value, keys: &[&str]| {
         keys.iter().map(|key| item[*key].to_string()).collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! Trials of a hundred seeds. `nearlab sim` runs the same, as many as one likes, and replays one.
+//! Trials of a hundred seeds. `nearlab sim` runs any number of them, and replays one.
 #![forbid(unsafe_code)]
 
 use std::ops::RangeInclusive;

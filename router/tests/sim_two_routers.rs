@@ -1,5 +1,5 @@
-//! Two routers in a row on a fake clock: what each fault costs, what heals without a loss, and that
-//! the same seed gives the same run.
+//! Two routers in a row on a fake clock: the cost of each fault, heals without a loss, and the same
+//! run from the same seed.
 #![forbid(unsafe_code)]
 
 mod sim_support;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use nearhop::event::{EventKind, MoveCause};
 use nearhop::port::memory::LinkState;
-use nearhop::sim::{Action, Impairment, Part, Power};
+use nearhop::sim::{Action, Impairment, Power, RouterThread};
 use nearhop::time::Nanos;
-use sim_support::{LINK_DELAY, Lab, Plan, R1, R2};
+use sim_support::{CheckPlan, LINK_DELAY, Lab, R1, R2};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -18,10 +18,10 @@ fn ms(ms: u64) -> Duration {
 
 /// One flow of each family, a packet every 5 ms.
 fn lab() -> Lab {
-    Lab::new(7, Plan::default()).flow(1, 5)
+    Lab::new(7, CheckPlan::default()).flow(1, 5)
 }
 
-/// When `site` was last called down since `from`, in both families; each with the same reason.
+/// When `site` last went down since `from`, in both families, each for the same reason.
 fn down_at(lab: &Lab, site: &str, from: Nanos, reason: &str) -> [Nanos; 2] {
     let events = lab.site_events(site, from);
     let [a, b] = &events[..] else { panic!("{site}: {events:?}") };
@@ -40,7 +40,7 @@ fn the_nearest_site_serves_both_families() {
     assert!(lab.net.site(lab.ams.site).served > 200);
     for flow in lab.each_flow() {
         let arrival = &flow.arrivals[3];
-        // Client to r1 to r2 to ams and back.
+        // From client to r1 to r2 to ams, and back.
         assert_eq!(arrival.t.since(flow.sent[arrival.seq]), LINK_DELAY * 6);
     }
     lab.assert_sound();
@@ -88,7 +88,7 @@ fn a_silent_link_is_found_within_interval_times_fall() {
         };
         lab.run_ms(200);
         for at in down_at(&lab, "ams", cut, "probe silent") {
-            // The last answered request was sent before the cut, and after the one before it.
+            // The last answered request was sent before the cut, and after the cut before.
             assert!(at <= cut + ms(30) && at >= cut + ms(30 - 10) - LINK_DELAY * 2, "{at}");
         }
         for flow in lab.each_flow() {
@@ -112,7 +112,7 @@ fn a_dead_server_is_found_by_the_next_query() {
     assert!(lab.net.client(0).errors > 0, "the clients are told too");
     assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
     assert_eq!(lab.lost_since(killed + ms(22)), 0);
-    // The host still answers echoes, and yet it stays down.
+    // The host still answers echoes, but the site stays down.
     let alive = lab.power(lab.ams, Power::On);
     lab.run_ms(200);
     assert_eq!(lab.sites_now(), ["ams"]);
@@ -122,7 +122,7 @@ fn a_dead_server_is_found_by_the_next_query() {
 
 #[test]
 fn a_server_that_resets_is_found_by_the_next_connection() {
-    let mut lab = Lab::new(7, Plan { tcp: true, ..Plan::default() }).flow(1, 5);
+    let mut lab = Lab::new(7, CheckPlan { tcp: true, ..CheckPlan::default() }).flow(1, 5);
     assert_eq!(lab.sites_now(), ["ams"]);
     let killed = lab.power(lab.ams, Power::ServerDead);
     lab.run_ms(200);
@@ -175,7 +175,7 @@ fn a_drain_and_its_end_lose_nothing() {
     for flow in lab.each_flow() {
         let moved = flow.moves().map(|(_, after)| flow.sent[after.seq]).collect::<Vec<_>>();
         let [out, back] = moved[..] else { panic!("{moved:?}") };
-        // At once: the first packet that r2 sees afterwards.
+        // At once: with the first packet that r2 gets afterwards.
         assert!(out <= began + ms(5) && back >= ended - LINK_DELAY * 2 && back <= ended + ms(5));
     }
     lab.assert_sound();
@@ -190,7 +190,7 @@ fn when_every_far_site_is_gone_the_first_router_serves_its_own() {
     }
     lab.run_ms(200);
     assert_eq!(lab.sites_now(), ["home"]);
-    // r2 says unreachable to r1's own check, which is faster than silence.
+    // r2 answers r1's own check with unreachable, which is faster than silence.
     for at in down_at(&lab, "far", cut, "probe refused") {
         assert!(at <= cut + ms(1 + 20) + LINK_DELAY * 2, "{at}");
     }
@@ -209,11 +209,11 @@ fn when_every_far_site_is_gone_the_first_router_serves_its_own() {
 
 #[test]
 fn a_flapping_link_is_held_down_and_harms_nobody_else() {
-    let plan = Plan { fra_checked: false, ams_cost: 30, ..Plan::default() };
+    let plan = CheckPlan { fra_checked: false, ams_cost: 30, ..CheckPlan::default() };
     let mut lab = Lab::new(7, plan).flow(16, 10);
     assert_eq!(lab.sites_now(), ["fra", "par"], "they share a tier");
     let began = lab.now();
-    // Twenty times a second, and nothing but the carrier counts for fra.
+    // Twenty times per second; fra has no checks, only its carrier.
     for flap in 0..60 {
         for (offset, state) in [(0, LinkState::Down), (25, LinkState::Up)] {
             let link = lab.fra.link;
@@ -229,7 +229,7 @@ fn a_flapping_link_is_held_down_and_harms_nobody_else() {
             assert_eq!(flow.lost(Nanos::ZERO, lab.now() - ms(5)), 0);
         } else {
             moved += 1;
-            // Used again after the first cut; held down from the second one on.
+            // Used again after the first cut, held down from the second one on.
             assert!(flow.moves().count() <= 3, "{:?}", flow.moves().collect::<Vec<_>>());
         }
     }
@@ -237,8 +237,8 @@ fn a_flapping_link_is_held_down_and_harms_nobody_else() {
     let ups = lab.site_events("fra", began).iter().filter(|event| event.2).count();
     assert_eq!(ups, 2, "once in each family, and never again while it flaps");
     let damped = |kind: &EventKind| matches!(kind, EventKind::Damped { site, .. } if site == "fra");
-    assert!(lab.events_since(began).any(|happened| damped(&happened.kind)));
-    // It stays well for as long as it has to, or is forgiven.
+    assert!(lab.events_since(began).any(|event| damped(&event.kind)));
+    // Its checks pass for long enough, or damping is ended.
     lab.act(Action::ClearDamping { node: R2 });
     lab.run_ms(100);
     assert_eq!(lab.sites_now(), ["fra", "par"]);
@@ -247,7 +247,7 @@ fn a_flapping_link_is_held_down_and_harms_nobody_else() {
 
 #[test]
 fn a_held_link_comes_back_by_itself_once_it_has_been_well_long_enough() {
-    let plan = Plan { fra_checked: false, ..Plan::default() };
+    let plan = CheckPlan { fra_checked: false, ..CheckPlan::default() };
     let mut lab = Lab::new(7, plan);
     for _ in 0..2 {
         lab.link(lab.fra.link, LinkState::Down);
@@ -255,7 +255,7 @@ fn a_held_link_comes_back_by_itself_once_it_has_been_well_long_enough() {
         lab.link(lab.fra.link, LinkState::Up);
         lab.run_ms(20);
     }
-    // Held for 100 ms since it came back; a cut in between lets it begin anew.
+    // Held for 100 ms after it came back; a cut meanwhile restarts that time.
     lab.link(lab.fra.link, LinkState::Down);
     lab.run_ms(20);
     let well = lab.link(lab.fra.link, LinkState::Up);
@@ -271,19 +271,19 @@ fn a_held_link_comes_back_by_itself_once_it_has_been_well_long_enough() {
 #[test]
 fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
     let mut lab = lab();
-    let reload = |plan: Plan| Action::Reload { node: R2, config: Box::new(plan.r2()) };
-    let dearer = Plan { ams_cost: 30, ..Plan::default() };
+    let reload = |plan: CheckPlan| Action::Reload { node: R2, config: Box::new(plan.r2()) };
+    let dearer = CheckPlan { ams_cost: 30, ..CheckPlan::default() };
     let first = lab.act(reload(dearer));
     lab.run_ms(100);
     assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
     let configuration = (MoveCause::Configuration, "reload".to_owned());
     assert_eq!(lab.selects(R2, first), vec![configuration; 2]);
-    // Other checks for all, and the old costs.
-    lab.act(reload(Plan { icmp_ms: 15, dns_ms: 30, ..Plan::default() }));
+    // Other checks for all sites, with the old costs.
+    lab.act(reload(CheckPlan { icmp_ms: 15, dns_ms: 30, ..CheckPlan::default() }));
     lab.run_ms(200);
     assert_eq!(lab.sites_now(), ["ams"]);
-    // The same once more changes nothing.
-    let same = lab.act(reload(Plan { icmp_ms: 15, dns_ms: 30, ..Plan::default() }));
+    // The same reload again changes nothing.
+    let same = lab.act(reload(CheckPlan { icmp_ms: 15, dns_ms: 30, ..CheckPlan::default() }));
     lab.run_ms(100);
     assert!(lab.selects(R2, same).is_empty());
     assert_eq!(lab.lost_since(first - ms(50)), 0);
@@ -291,7 +291,7 @@ fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
     for site in ["ams", "fra", "par", "far", "home"] {
         assert_eq!(lab.site_events(site, first), [], "{site} went neither down nor up");
     }
-    // The new checks do check.
+    // The new checks take effect.
     let cut = lab.link(lab.ams.link, LinkState::Silent);
     lab.run_ms(200);
     for at in down_at(&lab, "ams", cut, "probe silent") {
@@ -303,14 +303,14 @@ fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
 #[test]
 fn a_control_part_that_stands_still_stops_no_failover() {
     let mut lab = lab();
-    let stall = |stalled| Action::Stall { node: R2, part: Part::Control, stalled };
+    let stall = |stalled| Action::Stall { node: R2, part: RouterThread::Control, stalled };
     lab.act(stall(true));
     let cut = lab.link(lab.ams.link, LinkState::Silent);
     lab.drain(lab.par, true);
     lab.run_ms(200);
     assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
     assert_eq!(lab.lost_since(cut + ms(30)), 0);
-    assert!(lab.events_since(cut).all(|happened| happened.node != R2), "nothing is told");
+    assert!(lab.events_since(cut).all(|event| event.node != R2), "nothing is told");
     lab.act(stall(false));
     lab.run_ms(50);
     for at in down_at(&lab, "ams", cut, "probe silent") {
@@ -323,8 +323,8 @@ fn a_control_part_that_stands_still_stops_no_failover() {
 #[test]
 fn a_worker_that_stands_still_loses_nothing_but_time() {
     let mut lab = lab();
-    let stall = |stalled| Action::Stall { node: R2, part: Part::Worker, stalled };
-    // Shorter than the checks of r1 wait for an answer, and those of r2.
+    let stall = |stalled| Action::Stall { node: R2, part: RouterThread::Worker, stalled };
+    // Shorter than the timeouts of r1's and r2's checks.
     let began = lab.act(stall(true));
     lab.run_ms(15);
     lab.act(stall(false));
@@ -342,7 +342,7 @@ fn a_router_that_is_killed_starts_anew_and_reads_the_state_of_its_ports() {
     let killed = lab.act(Action::Stop { node: R2 });
     lab.run_ms(100);
     assert_eq!(lab.sites_now(), ["home"]);
-    assert!(lab.events_since(killed).all(|happened| happened.node == R1));
+    assert!(lab.events_since(killed).all(|event| event.node == R1));
     lab.link(lab.fra.link, LinkState::Down);
     let started = lab.act(Action::Start { node: R2 });
     lab.run_ms(400);
@@ -372,7 +372,7 @@ fn late_copied_and_damaged_packets_move_nothing() {
 #[test]
 fn the_same_seed_gives_the_same_run_to_the_byte() {
     let run = |seed| {
-        let mut lab = Lab::new(seed, Plan::default()).flow(2, 10);
+        let mut lab = Lab::new(seed, CheckPlan::default()).flow(2, 10);
         lab.link(lab.ams.link, LinkState::Silent);
         lab.run_ms(100);
         lab.power(lab.par, Power::ServerDead);

@@ -1,4 +1,4 @@
-//! What becomes of a test that cannot run.
+//! The behaviour of tests that cannot run.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,5 +1,5 @@
-//! Lines for people. With `--json` they go to standard error, so that standard output has the one
-//! line for scripts only.
+//! Output for people. With `--json` it goes to standard error, so that standard output has only the
+//! one line of JSON.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use crate::doctor::Report;
 
-/// Where lines go.
+/// The stream that receives lines for people.
 pub(crate) struct Console {
     json: bool,
     colour: bool,
@@ -20,7 +20,7 @@ impl Console {
         Self { json, colour: terminal && std::env::var_os("NO_COLOR").is_none() }
     }
 
-    /// A closed pipe is no reason to stop: the run folder has everything.
+    /// Ignores a closed pipe: everything is also in the run folder.
     pub(crate) fn line(&self, line: impl Display) {
         let _ = if self.json {
             writeln!(std::io::stderr(), "{line}")

@@ -1,4 +1,4 @@
-//! Is this machine fit for labs? Each need is tested by doing the thing.
+//! Tests whether this machine can run labs, by doing what a lab does.
 #![forbid(unsafe_code)]
 
 mod probes;
@@ -12,37 +12,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{self, Options, own_executable};
 
-/// What was found.
+/// The result of all tests.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Report {
     /// Always `nearlab.doctor.v1`.
     pub schema: String,
-    /// One for each need.
+    /// One item per requirement.
     pub items: Vec<Item>,
 }
 
-/// One need.
+/// One requirement.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Item {
     /// Its name.
     pub name: String,
-    /// It is met.
+    /// Whether it is met.
     pub ok: bool,
-    /// Without it there is no lab.
+    /// Whether labs need it.
     pub required: bool,
-    /// What was found.
+    /// What the test found.
     pub found: String,
-    /// What follows, if it is not met.
+    /// The consequence, if it is not met.
     pub follows: String,
-    /// The command that mends it, if it is not met and there is one.
+    /// The command that fixes it, if it is not met and there is one.
     pub mend: String,
 }
 
-/// Tests the machine. Outside a sandbox this starts one for the tests (the program's `main` calls
-/// [`dispatch`] there); inside, it tests right here.
+/// Tests the machine. Outside a sandbox this starts one for the tests, in which the program's
+/// `main` must call [`dispatch`]; inside, it runs the tests directly.
 ///
 /// # Errors
-/// This program cannot be started anew. A machine that lacks something is no error.
+/// This program cannot be started again. An unmet requirement is not an error.
 pub fn run() -> io::Result<Report> {
     if sandbox::is_inside() {
         return Ok(Report::new(probes::all()));
@@ -52,14 +52,14 @@ pub fn run() -> io::Result<Report> {
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .output()?;
-    // Both the sandbox's own error and an answer cut short leave something else than a report.
+    // An error of the sandbox, or a truncated report, is not valid JSON.
     Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         let told = String::from_utf8_lossy(&output.stderr);
         Report::new(probes::without_a_sandbox(told.trim()))
     }))
 }
 
-/// Runs the tests if the arguments (without the program's name) ask for it. See [`run`].
+/// Runs the tests if the arguments (without the program's name) request it. See [`run`].
 pub fn dispatch<A: AsRef<OsStr>>(args: &[A]) -> Option<ExitCode> {
     let [command] = args else { return None };
     if command.as_ref() != COMMAND {
@@ -81,13 +81,13 @@ impl Report {
         Self { schema: SCHEMA.to_owned(), items }
     }
 
-    /// Everything that a lab requires is there.
+    /// Whether every requirement of labs is met.
     pub fn ok(&self) -> bool {
         self.items.iter().all(|item| item.ok || !item.required)
     }
 }
 
-/// One line for each need, aligned.
+/// One aligned line per requirement.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.items.iter().map(|item| item.name.len()).max().unwrap_or(0);
@@ -108,7 +108,7 @@ impl fmt::Display for Report {
 
 const COMMAND: &str = "__doctor";
 const SCHEMA: &str = "nearlab.doctor.v1";
-/// The exit code of an environment that cannot do it.
+/// Exit code: this machine cannot run labs.
 const CANNOT: u8 = 3;
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
         let unmet = Item {
             name: "veth pairs".into(),
             required: true,
-            found: "not here".into(),
+            found: "not available".into(),
             follows: "no Ethernet".into(),
             mend: "sudo modprobe veth".into(),
             ..Item::default()

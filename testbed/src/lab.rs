@@ -1,9 +1,9 @@
-//! A lab that stands: its namespaces, its processes, and what can befall them.
+//! A running lab: its namespaces, its processes, and the faults it can inflict.
 //!
-//! The order of things: [`Lab::build`] makes the namespaces and starts the wires of impaired
-//! links; [`Lab::start`] starts the router, which makes its TUN devices; [`Lab::connect`] gives
-//! the hosts' NICs their addresses and routes; then come servers and clients, by [`Lab::start`].
-//! [`Lab::inflict`] and [`Lab::heal`] say when exactly they acted.
+//! Order of calls: [`Lab::build`] makes the namespaces and starts the emulators of impaired links;
+//! [`Lab::start`] starts the router, which makes its TUN devices; [`Lab::connect`] sets the
+//! addresses and routes of the hosts' NICs; [`Lab::start`] then starts servers and clients.
+//! [`Lab::inflict`] and [`Lab::heal`] return when they took effect.
 #![forbid(unsafe_code)]
 
 mod fault;
@@ -33,22 +33,22 @@ use process::{Crew, Program};
 pub use process::{Exit, Output, ProcessRole};
 pub use wait::{Overdue, wait_for, wait_until};
 
-/// A lab that stands. Dropping it kills its processes.
+/// A running lab. Dropping it kills its processes.
 pub struct Lab {
     topology: Topology,
-    // Before the namespaces: fields are dropped in this order, processes first.
+    // Declared before the namespaces: fields are dropped in order, processes first.
     crew: Mutex<Crew>,
     nics: BTreeMap<String, Mutex<Nic>>,
     _namespaces: Vec<Namespace>,
 }
 
 impl Lab {
-    /// Makes the namespaces, gives the sites the addresses they share, starts a wire for each
+    /// Makes the namespaces, gives sites their shared addresses, and starts an emulator for each
     /// impaired link.
     ///
     /// # Errors
-    /// This process is not in a sandbox (labs are never on the host), or the kernel refuses
-    /// something; then nothing is left behind.
+    /// This process is not in a sandbox (a lab never runs on the host), or the kernel refuses
+    /// something; in both cases nothing is left behind.
     pub fn build(topology: Topology, seed: u64) -> Result<Self, LabError> {
         if !sandbox::is_inside() {
             return Err(LabError::OnTheHost);
@@ -73,7 +73,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// What it was built from.
+    /// The topology it was built from.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -88,32 +88,32 @@ impl Lab {
         self.crew().start(program)
     }
 
-    /// Processes that have ended although nobody killed them, each told once.
+    /// Processes that ended without being killed; each is returned once.
     pub fn exited(&self) -> Vec<Exit> {
         self.crew().exited()
     }
 
-    /// The process id, in the sandbox's own count, of a program that was started.
+    /// Process ID, in the sandbox's PID namespace, of a program that was started.
     pub fn pid_of(&self, program: &str) -> Option<u32> {
         self.crew().pid_of(program)
     }
 
-    /// The standard output of a program started with [`Output::Piped`]; once for each start.
+    /// The standard output of a program started with [`Output::Piped`]; available once per start.
     pub fn stdout_of(&self, program: &str) -> Option<std::process::ChildStdout> {
         self.crew().stdout_of(program)
     }
 
-    /// Kills a program, and whatever it started, with SIGKILL. It is gone when this returns.
+    /// Kills a program, and everything it started, with SIGKILL, and waits for its end.
     pub fn kill(&self, program: &str) -> Result<Act, LabError> {
         self.crew().kill(|one| one.name == program)
     }
 
-    /// Waits until every host has its NIC, and gives each its addresses and its default routes.
-    /// To be called again when a router was restarted and has made its devices anew.
+    /// Waits until every host has its NIC, and sets the addresses and default routes of each. Call
+    /// it again after a router was restarted and has made new devices.
     pub fn connect(&self, budget: Duration) -> Result<(), LabError> {
         for (host, nic) in &self.nics {
             let mut nic = lock(nic);
-            let what = format!("{} at {host}, which the router makes", nic.device());
+            let what = format!("{} at {host}, which the router creates", nic.device());
             wait_for(&what, budget, || match nic.exists() {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(self.told_exits()),
@@ -124,15 +124,15 @@ impl Lab {
         Ok(())
     }
 
-    /// How silent faults are made here; known once [`Lab::connect`] has been called.
+    /// The method of silent faults on this kernel; known after [`Lab::connect`].
     pub fn silence(&self) -> Option<silence::Way> {
         self.nics.values().find_map(|nic| lock(nic).silence())
     }
 
-    /// Does this to the node, at once.
+    /// Inflicts the fault on the node, at once.
     ///
     /// # Errors
-    /// The node has nothing that the fault could hit, or the kernel refuses.
+    /// The node has nothing that the fault applies to, or the kernel refuses.
     pub fn inflict(&self, fault: Fault, node: &str) -> Result<Act, LabError> {
         let at_node = |program: &Program| program.node == node;
         match fault {
@@ -141,7 +141,7 @@ impl Lab {
             Fault::Server => {
                 self.crew().kill(|program| at_node(program) && program.role == ProcessRole::Server)
             }
-            // The link first: what a dying process would still send must not leave the site.
+            // The link first, so that nothing a dying process sends leaves the site.
             Fault::Site => {
                 let silent = self.nic(node)?.set_silent(true)?;
                 let dead = self.crew().kill(at_node)?;
@@ -150,14 +150,14 @@ impl Lab {
         }
     }
 
-    /// Undoes [`Lab::inflict`]: the link carries packets again, with all addresses and routes,
-    /// and the processes that the fault killed are started anew.
+    /// Undoes [`Lab::inflict`]: the link carries packets again, with all addresses and routes, and
+    /// killed processes are started again.
     pub fn heal(&self, fault: Fault, node: &str) -> Result<Act, LabError> {
         match fault {
             Fault::Announced => self.nic(node)?.set_up(),
             Fault::Silent => self.nic(node)?.set_silent(false),
             Fault::Server => self.crew().restart_dead(node),
-            // The processes first, as a machine boots before its link is up.
+            // The processes first: a machine boots before its link is up.
             Fault::Site => {
                 let booted = self.crew().restart_dead(node)?;
                 let linked = self.nic(node)?.set_silent(false)?;
@@ -190,44 +190,44 @@ impl Lab {
     }
 }
 
-/// Why a lab could not be built, or something not be done in it.
+/// Why a lab could not be built, or something could not be done in it.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// Not in a sandbox.
+    /// This process is not in a sandbox.
     #[error("a lab is not built on the host; call sandbox::enter first")]
     OnTheHost,
     /// The node has no link of its own.
     #[error("\"{0}\" is not a node with a link to a router")]
     NoLink(String),
-    /// The node's NIC is not there.
-    #[error("{device} at {host} is not there: is the router running, and was the lab connected?")]
+    /// The node's NIC does not exist.
+    #[error("{device} at {host} does not exist; is the router running, and was the lab connected?")]
     NoNic {
         /// The node.
         host: String,
         /// The NIC.
         device: String,
     },
-    /// Nothing to kill.
-    #[error("no running program there to kill")]
+    /// No process that the fault applies to.
+    #[error("expected a running program to kill, found none")]
     NobodyToKill,
-    /// A program of that name runs already.
-    #[error("a program called \"{0}\" runs already")]
+    /// A program of that name is already running.
+    #[error("a program named \"{0}\" is already running")]
     NameTaken(String),
-    /// A condition that did not come about.
+    /// A condition did not become true in time.
     #[error(transparent)]
     Overdue(#[from] Overdue),
-    /// A device that could not be changed.
+    /// A device could not be changed.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// A namespace that could not be entered.
+    /// A namespace could not be entered.
     #[error(transparent)]
     NetNs(#[from] NetNsError),
-    /// Another step that failed.
+    /// Another step failed.
     #[error("cannot {step}: {source}")]
     Step {
-        /// Which.
+        /// The step.
         step: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -239,12 +239,12 @@ impl LabError {
     }
 }
 
-/// A panic while the lock was held has been reported already; the lab is still to be taken down.
+/// A panic while the lock was held is already reported, and the lab must still be torn down.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Loopback up, with the addresses of the services that the node serves.
+/// Sets the loopback up, with the addresses of the services that the node serves.
 fn prepare_loopback(topology: &Topology, node: &str) -> Result<(), LabError> {
     let mut links = LinkSetup::open(&NetNs::named(node))?;
     links.set_up("lo", true)?;

@@ -1,4 +1,4 @@
-//! Labs are never on the host: the program runs again inside namespaces of its own.
+//! A lab never runs on the host: the program starts itself again inside new namespaces.
 //!
 //! ```text
 //! outer    the process the user started: waits, passes signals on, returns the exit code
@@ -6,9 +6,8 @@
 //!   └ program   the same command line once more, root in its own user namespace
 //! ```
 //!
-//! Nothing needs cleaning up afterwards. When init ends, for whatever reason, the kernel kills
-//! every process of the PID namespace, and with the last of them go the mounts, the network
-//! namespaces and the devices.
+//! No cleanup is needed. When init ends, for whatever reason, the kernel kills every process of the
+//! PID namespace; with the last one it removes mounts, network namespaces and devices.
 #![forbid(unsafe_code)]
 
 mod blame;
@@ -25,32 +24,32 @@ use std::path::PathBuf;
 
 pub use blame::Blame;
 
-/// How the sandbox is made.
+/// Options of the sandbox.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The lab's name in the registry; `nearlab shell --lab NAME` finds it by that.
+    /// The lab's name in the registry, for `nearlab shell --lab NAME`.
     pub name: String,
-    /// Make a user namespace. Only root can do without; without it all users exist in the lab,
-    /// so that programs that change their user work.
+    /// Whether to make a user namespace. Only root can do without one; then all users exist in the
+    /// lab, so that programs that change their user work.
     pub user_namespace: bool,
 }
 
 impl Options {
-    /// A lab of that name, with a user namespace unless root has set `NEARLAB_USERNS=off`.
+    /// A sandbox of that name, with a user namespace unless root has set `NEARLAB_USERNS=off`.
     pub fn named(name: &str) -> Self {
         let off = std::env::var_os(USERNS).is_some_and(|value| value == "off");
         Self { name: name.to_owned(), user_namespace: !off }
     }
 }
 
-/// Makes sure that this process is inside a sandbox; to be called first thing in `main`, before
-/// any thread exists.
+/// Ensures that this process is inside a sandbox. Call it first in `main`, before any thread
+/// exists.
 ///
-/// Returns only in the program inside. The outer process and init stay in here until the program
-/// has ended, and exit with its exit code (128 + the signal's number if a signal killed it).
+/// Returns only in the program inside. The outer process and init wait in this call until the
+/// program ends, and exit with its exit code (128 + signal number if a signal killed it).
 ///
 /// # Errors
-/// The machine does not let us make the namespaces; the error says which, and what mends it.
+/// The machine refuses a namespace; the error says which, and how to fix that.
 pub fn enter(options: &Options) -> Result<(), SandboxError> {
     match Role::of_this_process() {
         Role::Outer => outer::run(options),
@@ -59,34 +58,34 @@ pub fn enter(options: &Options) -> Result<(), SandboxError> {
     }
 }
 
-/// Is this process inside a sandbox?
+/// Whether this process is inside a sandbox.
 pub fn is_inside() -> bool {
     Role::of_this_process() == Role::Program
 }
 
-/// Why there is no sandbox.
+/// Why the sandbox could not be made.
 #[derive(Debug, miette::Diagnostic, thiserror::Error)]
 pub enum SandboxError {
-    /// A namespace that the kernel refuses.
+    /// The kernel refuses a namespace.
     #[error("cannot make {what}: {source}; {blame}")]
     #[diagnostic(help("{}", blame.mend()))]
     Refused {
-        /// Which.
+        /// The namespace.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
-        /// What is in the way.
+        /// The likely reason.
         blame: Blame,
     },
-    /// Another step that failed.
+    /// Another step failed.
     #[error("cannot {step}: {source}")]
     Step {
-        /// Which step.
+        /// The step.
         step: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// No such lab to enter.
+    /// There is no such lab to enter.
     #[error("{0}")]
     NoLab(String),
 }
@@ -97,13 +96,13 @@ impl SandboxError {
         move |source| Self::Step { step: step.into(), source: source.into() }
     }
 
-    /// For `map_err`: names the namespace and looks for what is in the way.
+    /// For `map_err`: names the namespace and looks for the reason.
     fn refused<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Refused { what, source: source.into(), blame: Blame::find() }
     }
 }
 
-/// Which of the three processes this is.
+/// The role of this process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Role {
     Outer,
@@ -115,8 +114,8 @@ enum Role {
 }
 
 impl Role {
-    /// The mark alone is not believed: one left in somebody's environment must not make us build
-    /// a lab on the host. "Inside" counts only in the mount namespace that init made.
+    /// The environment variable alone is not trusted: inherited by accident, it would make a lab on
+    /// the host. The role is "inside" only in the mount namespace that init made.
     fn of_this_process() -> Self {
         let mark = std::env::var(MARK).unwrap_or_default();
         let Some((role, number)) = mark.split_once(':') else { return Self::Outer };
@@ -135,14 +134,14 @@ fn mount_namespace() -> io::Result<u64> {
     Ok(fs::metadata("/proc/self/ns/mnt")?.ino())
 }
 
-/// This program, also when its file was replaced meanwhile.
+/// This program, even if its file was replaced since it started.
 pub fn own_executable() -> PathBuf {
     PathBuf::from("/proc/self/exe")
 }
 
-/// Environment: which role the process plays.
+/// Environment variable: the role of the process.
 const MARK: &str = "NEARLAB_SANDBOX";
-/// Environment: `off` lets root do without a user namespace.
+/// Environment variable: with `off`, root makes no user namespace.
 const USERNS: &str = "NEARLAB_USERNS";
 
 #[cfg(test)]

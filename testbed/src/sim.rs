@@ -1,7 +1,7 @@
-//! `nearlab sim`: trials of whole routers on a fake clock, one for each seed.
+//! `nearlab sim`: trials of whole simulated routers, one per seed.
 #![forbid(unsafe_code)]
 
-mod told;
+mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZero;
@@ -9,34 +9,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use nearhop::sim::trial::{Invariant, Options, Outcome, Shape, run as run_trial};
+use nearhop::sim::trial::{Invariant, NetShape, Options, TrialResult, run as run_trial};
 
-use told::Totals;
+use summary::Totals;
 
-/// What `nearlab sim` is told.
+/// Options of `nearlab sim`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimOptions {
-    /// How many seeds are tried.
+    /// Number of seeds to try.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub start_seed: u64,
-    /// Replay this seed alone, and print everything that happens.
+    /// Replay only this seed, and print everything that happens.
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "start_seed"])]
     pub seed: Option<u64>,
     /// Only networks of this shape.
     #[arg(long)]
     pub shape: Option<ShapeArg>,
-    /// Break an invariant on purpose, to see that it is noticed.
+    /// Break an invariant on purpose, to test that the judge notices.
     #[arg(long = "break", value_name = "INVARIANT")]
     pub spoil: Option<InvariantArg>,
-    /// Print nothing but one line of JSON on standard output (nearlab.sim.v1).
+    /// Print only one line of JSON on standard output (nearlab.sim.v1).
     #[arg(long)]
     pub json: bool,
 }
 
-/// How routers are linked, as typed.
+/// How routers are linked, as an argument.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum ShapeArg {
     /// Two to six in a row.
@@ -51,27 +51,27 @@ pub enum ShapeArg {
     Ring,
 }
 
-/// What has to hold, as typed.
+/// An invariant, as an argument.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum InvariantArg {
-    /// Every packet ends in one verdict: one too many is counted.
+    /// Every packet ends in one verdict; broken by counting one packet more.
     Account,
-    /// No black hole while a path exists: every site dies when all is judged.
+    /// No black hole while a path exists; broken by the death of every site before judgement.
     BlackHole,
-    /// No flow moves without a cause: what routers said is forgotten.
+    /// No flow moves without a cause; broken by ignoring the routers' events.
     Cause,
-    /// No forwarding loop after the budget: two routers are told to send to one another.
+    /// No forwarding loop after the budget; broken by two routers that send to one another.
     Loop,
-    /// The site is the oracle's: the oracle is told wrong costs.
+    /// The site is one of the oracle's; broken by an oracle with wrong costs.
     Site,
-    /// Bounded work: no step is allowed.
+    /// Bounded work; broken by a bound of zero steps.
     Work,
 }
 
-/// Runs the trials; `true` if everything held in all of them.
+/// Runs the trials; `true` if every invariant held in all of them.
 ///
 /// # Errors
-/// Standard output cannot be written.
+/// Writing to standard output failed.
 pub fn run(options: &SimOptions) -> std::io::Result<bool> {
     let trial = options.trial();
     let (first, seeds) = options.seed.map_or((options.start_seed, options.seeds), |seed| (seed, 1));
@@ -79,7 +79,7 @@ pub fn run(options: &SimOptions) -> std::io::Result<bool> {
     if let Some(seed) = options.seed {
         let outcome = run_trial(seed, trial);
         if !options.json {
-            told::story(&mut out, &outcome)?;
+            summary::story(&mut out, &outcome)?;
         }
         return finish(&mut out, options, &Totals::of(seed, vec![outcome]));
     }
@@ -90,11 +90,11 @@ pub fn run(options: &SimOptions) -> std::io::Result<bool> {
 impl SimOptions {
     fn trial(&self) -> Options {
         let shape = self.shape.map(|shape| match shape {
-            ShapeArg::Chain => Shape::Chain,
-            ShapeArg::Circle => Shape::Circle,
-            ShapeArg::Mesh => Shape::Mesh,
-            ShapeArg::Pair => Shape::Pair,
-            ShapeArg::Ring => Shape::Ring,
+            ShapeArg::Chain => NetShape::Chain,
+            ShapeArg::Circle => NetShape::Circle,
+            ShapeArg::Mesh => NetShape::Mesh,
+            ShapeArg::Pair => NetShape::Pair,
+            ShapeArg::Ring => NetShape::Ring,
         });
         let spoil = self.spoil.map(|invariant| match invariant {
             InvariantArg::Account => Invariant::Account,
@@ -107,7 +107,7 @@ impl SimOptions {
         Options { shape, spoil }
     }
 
-    /// What repeats the trial of a seed.
+    /// The command line that repeats the trial of a seed.
     fn replay(&self, seed: u64) -> String {
         let trial = self.trial();
         let shape = trial.shape.map(|shape| format!(" --shape {}", shape.label()));
@@ -124,28 +124,28 @@ fn finish(
 ) -> std::io::Result<bool> {
     let replay = |seed| options.replay(seed);
     if options.json {
-        writeln!(out, "{}", told::json(totals, replay))?;
+        writeln!(out, "{}", summary::json(totals, replay))?;
         for (seed, what) in totals.failures() {
-            // Standard output has one line and no other.
+            // Standard output has only the one line of JSON.
             let _ = writeln!(std::io::stderr(), "replay: {}  # {what}", replay(seed));
         }
         return Ok(totals.ok());
     }
-    told::table(out, totals)?;
+    summary::table(out, totals)?;
     for (seed, what) in totals.failures() {
         writeln!(out, "replay: {}  # {what}", replay(seed))?;
     }
     Ok(totals.ok())
 }
 
-/// On every core; the outcomes are in the order of seeds, without their stories.
-fn try_all(first: u64, seeds: u64, options: Options) -> Vec<Outcome> {
+/// Runs trials on every core; results are in the order of seeds, without their stories.
+fn try_all(first: u64, seeds: u64, options: Options) -> Vec<TrialResult> {
     let next = AtomicU64::new(0);
-    let done: Mutex<Vec<Outcome>> = Mutex::default();
+    let done: Mutex<Vec<TrialResult>> = Mutex::default();
     let terminal = std::io::stderr().is_terminal();
     let work = || {
         loop {
-            // Which thread takes which seed is all the same to the outcomes.
+            // Results do not depend on which thread runs which seed.
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= seeds {
                 return;
@@ -170,7 +170,7 @@ fn try_all(first: u64, seeds: u64, options: Options) -> Vec<Outcome> {
     outcomes
 }
 
-/// On one line, which is empty again at the end.
+/// Prints progress on one line, which it clears at the end.
 fn progress(done: u64, of: u64) {
     let mut err = std::io::stderr();
     let _ = if done == of {

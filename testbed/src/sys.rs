@@ -1,5 +1,5 @@
-//! All of this crate's calls that Rust cannot check: unshare, the signal mask, a descriptor that
-//! came by number, TUN devices and packet sockets.
+//! This crate's system calls without a safe wrapper: unshare, signal mask, an inherited descriptor,
+//! TUN devices, packet sockets.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,8 +11,8 @@ use std::process::Command;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::UnshareFlags;
 
-/// Leaves namespaces for new ones; the calling thread alone, save for a user namespace, which
-/// the kernel gives to processes of one thread only.
+/// Moves the calling thread into new namespaces. The kernel accepts a new user namespace only from
+/// a process with a single thread.
 pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     assert!(!flags.contains(UnshareFlags::FILES), "descriptors stay shared between threads");
     // SAFETY: only UnshareFlags::FILES can make a descriptor of another thread unusable, and the
@@ -21,7 +21,7 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes over a descriptor that was left open for us across an exec.
+/// Takes ownership of a descriptor inherited across exec.
 pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD touches no memory and is an error for a number that is not open.
     if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
@@ -32,22 +32,22 @@ pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Signals taken from a descriptor instead of by handlers.
+/// Receives signals from a descriptor, without handlers.
 #[derive(Debug)]
 pub(crate) struct SignalWatch(OwnedFd);
 
-/// One signal that came.
+/// A received signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Received {
     /// Its number.
     pub(crate) number: i32,
-    /// The terminal sent it, to the whole foreground process group, the program included.
+    /// Whether the terminal sent it, to the whole foreground process group including the program.
     pub(crate) from_terminal: bool,
 }
 
 impl SignalWatch {
-    /// Blocks `signals` in this thread and makes the descriptor that tells of them. To be called
-    /// while this is the only thread.
+    /// Blocks `signals` in this thread and creates the descriptor that reports them. The process
+    /// must have a single thread.
     pub(crate) fn new(signals: &[i32]) -> io::Result<Self> {
         let set = signal_set(signals);
         // SAFETY: `set` is a valid, initialised signal set; a null old set is allowed.
@@ -87,7 +87,7 @@ impl AsFd for SignalWatch {
     }
 }
 
-/// The child starts with no signal blocked, although this process blocks some.
+/// Unblocks all signals in the child, although this process blocks some.
 pub(crate) fn unblock_in_child(command: &mut Command) -> &mut Command {
     let none = signal_set(&[]);
     let unblock = move || {
@@ -102,10 +102,10 @@ pub(crate) fn unblock_in_child(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(unblock) }
 }
 
-/// In which mode a TUN device is opened.
+/// How a TUN device is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum TunKind {
-    /// One queue, packets as they are.
+    /// One queue, packets without a header.
     Plain,
     /// One queue, a `struct virtio_net_hdr` before each packet.
     VnetHdr,
@@ -113,8 +113,8 @@ pub(crate) enum TunKind {
     MultiQueue,
 }
 
-/// Opens a TUN device in the calling thread's network namespace, making it if it is not there.
-/// Never blocks.
+/// Opens a TUN device in the calling thread's network namespace, creating it if absent. The
+/// descriptor does not block.
 pub(crate) fn open_tun(name: &str, kind: TunKind) -> io::Result<OwnedFd> {
     let fd =
         rustix::fs::open(TUN, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
@@ -136,7 +136,7 @@ pub(crate) fn open_tun(name: &str, kind: TunKind) -> io::Result<OwnedFd> {
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 
-/// Gives a TUN device a carrier or takes it away.
+/// Sets or clears the carrier of a TUN device.
 pub(crate) fn set_carrier(tun: &OwnedFd, carrier: bool) -> io::Result<()> {
     let value = libc::c_int::from(carrier);
     // SAFETY: TUNSETCARRIER reads one int, which outlives the call.
@@ -144,11 +144,11 @@ pub(crate) fn set_carrier(tun: &OwnedFd, carrier: bool) -> io::Result<()> {
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A packet socket on one device of the calling thread's network namespace: reads what the device
-/// received, sends out of the device, whole IP packets after a `struct virtio_net_hdr`.
+/// A packet socket on one device of the calling thread's network namespace. It reads what the
+/// device receives and sends through it: whole IP packets, each after a `struct virtio_net_hdr`.
 pub(crate) fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // Protocol 0 receives nothing yet, so that no packet of another device slips in.
+    // Protocol 0 receives nothing, so no packet of another device arrives before bind.
     // SAFETY: socket(2) takes three numbers.
     let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
     if fd < 0 {
@@ -159,7 +159,8 @@ pub(crate) fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
     for option in [libc::PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING, libc::PACKET_QDISC_BYPASS] {
         set_packet_option(&socket, option)?;
     }
-    // A burst of small packets fills the default; where more is not allowed, less must do.
+    // The default size is too small for a burst of small packets. If the kernel allows less, less
+    // is used.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
@@ -176,7 +177,7 @@ pub(crate) fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
 
-/// How many packets the socket had no room for since this was last asked.
+/// Packets dropped for lack of room in the socket since the last call.
 pub(crate) fn packet_drops(socket: &OwnedFd) -> io::Result<u32> {
     let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut length = size_of_val(&stats) as libc::socklen_t;
@@ -201,7 +202,7 @@ fn set_packet_option(socket: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Asks for the lowest real-time priority for the calling thread.
+/// Gives the calling thread the lowest real-time priority.
 pub(crate) fn become_realtime() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: 0 is the calling thread; `parameters` is a whole sched_param that outlives the call.

@@ -1,4 +1,4 @@
-//! What a lab consists of: a TOML file that reads at a glance.
+//! The network of a lab, read from a short TOML file.
 //!
 //! ```toml
 //! name = "two-sites"
@@ -16,7 +16,7 @@
 //! sites = [{ name = "ams", cost = 10 }, { name = "fra", cost = 20 }]
 //! ```
 //!
-//! Addresses of links follow from their place in the file, so that nobody has to number them.
+//! The addresses of a link follow from its position in the file.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -33,7 +33,7 @@ pub use plan::LinkPlan;
 /// A lab.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topology {
-    /// Its name, as `nearlab shell --lab` knows it.
+    /// Its name, for `nearlab shell --lab`.
     pub name: String,
     /// Nodes, in file order; names are unique.
     pub nodes: Vec<Node>,
@@ -43,21 +43,21 @@ pub struct Topology {
     pub services: Vec<Service>,
 }
 
-/// One network namespace.
+/// A node: one network namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Node {
     /// Its name: 1 to 12 letters, digits, hyphens.
     pub name: String,
-    /// What it is for.
+    /// Its kind.
     pub kind: NodeKind,
 }
 
-/// What a node is for.
+/// The kind of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeKind {
     /// Sends requests.
     Client,
-    /// Serves, bearing the addresses of its services.
+    /// Serves requests at the addresses of its services.
     Site,
     /// Runs nearhop.
     Router,
@@ -72,25 +72,25 @@ pub struct Link {
     pub host: String,
     /// The router.
     pub router: String,
-    /// What happens to packets on it, in each direction.
+    /// Impairment of packets, in each direction.
     pub impairment: Impairment,
 }
 
-/// What a link does to packets, in each direction alike. The default is a perfect link.
+/// Impairment of packets on a link, the same in both directions. The default is a perfect link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Impairment {
     /// Added to every packet.
     pub delay: Duration,
-    /// The delay varies by up to this both ways, evenly; packets overtake each other by it.
+    /// The delay varies uniformly by up to this much either way, which reorders packets.
     pub jitter: Duration,
-    /// Share of packets that vanish, 0 to 1.
+    /// Share of packets that are lost, 0 to 1.
     pub loss: f64,
-    /// Bits of IP packets a second; `None` is unlimited.
+    /// Bits of IP packets per second; `None` is unlimited.
     pub rate: Option<u64>,
 }
 
 impl Impairment {
-    /// Nothing is done to packets.
+    /// Whether packets pass unchanged and without delay.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -103,27 +103,27 @@ pub struct Service {
     pub name: String,
     /// The router that chooses among the sites.
     pub router: String,
-    /// The addresses that every site bears.
+    /// The addresses that every site serves.
     pub addresses: Vec<IpAddr>,
     /// The sites.
     pub sites: Vec<ServiceSite>,
-    /// How the router checks them.
+    /// How the router checks the sites.
     pub health: Health,
 }
 
-/// How the router checks the sites of a service; `None` is what the demo does.
+/// How the router checks the sites of a service; `None` selects the demo's value.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Health {
-    /// Between two requests of a check; 10 ms.
+    /// Time between two requests of a check; default 10 ms.
     pub interval: Option<Duration>,
-    /// A site that misses as many in a row is down; 3.
+    /// Missed answers in a row after which a site is down; default 3.
     pub fall: Option<u32>,
-    /// A site that answers as many in a row is up; 5 echoes and 3 queries.
+    /// Answers in a row after which a site is up; default 5 echoes and 3 queries.
     pub rise: Option<u32>,
 }
 
 impl Health {
-    /// The longest time from a fault that nobody announces until the router knows of it.
+    /// The longest time until the router detects an unannounced fault.
     pub fn detection(&self) -> Duration {
         self.interval.unwrap_or(router::INTERVAL) * self.fall.unwrap_or(router::FALL)
     }
@@ -132,14 +132,14 @@ impl Health {
 /// A site of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceSite {
-    /// The node.
+    /// The site's node.
     pub name: String,
-    /// Cheaper is better.
+    /// The cheapest living site gets the packets.
     pub cost: u32,
 }
 
 impl Topology {
-    /// The lab of the demo: a client, a router, three sites that share one service.
+    /// The lab of the demo: a client, a router, and three sites of one service.
     pub fn three_sites() -> Self {
         match Self::parse("three-sites.toml", THREE_SITES) {
             Ok(topology) => topology,
@@ -147,12 +147,12 @@ impl Topology {
         }
     }
 
-    /// Reads a lab from TOML; `file` is its name in errors.
+    /// Reads a topology from TOML; errors refer to the file as `file`.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigErrors> {
         check::parse(file, text)
     }
 
-    /// The node of that name.
+    /// The node of this name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
     }
@@ -168,8 +168,8 @@ impl Topology {
         self.services.iter().filter(serves).flat_map(|service| service.addresses.iter().copied())
     }
 
-    /// The same lab with the costs of every service handed out anew: the sites of `order` get the
-    /// lowest in that order, the others keep their order behind them. The costs themselves stay.
+    /// The same lab with the costs of every service reassigned: the sites in `order` get the lowest
+    /// ones in that order, the others keep their order after them.
     #[must_use]
     pub fn reordered(&self, order: &[&str]) -> Self {
         let mut changed = self.clone();

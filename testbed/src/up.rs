@@ -1,4 +1,4 @@
-//! `nearlab up`: a lab that stands until Ctrl-C, with its router, its sites and its traffic.
+//! `nearlab up`: runs a lab with its router, sites and traffic until Ctrl-C.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ use crate::topology::{NodeKind, Topology};
 use crate::traffic::{Moved, ProbeOptions, Prober};
 use crate::utc::Utc;
 
-/// What `nearlab up` is told.
+/// Options of `nearlab up`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UpOptions {
-    /// The lab; the built-in one of three sites if not given.
+    /// The lab's topology; by default the built-in one of three sites.
     #[arg(value_name = "TOPOLOGY.toml")]
     pub file: Option<PathBuf>,
-    /// What impaired links roll their dice with.
+    /// Seed of the random decisions of impaired links.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Where run folders are made; this one has the logs of the router and the sites.
+    /// Where run folders are created. A run folder has the logs of router and sites.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub runs: PathBuf,
 }
 
-/// Builds the lab inside a sandbox, says how to enter it, and tells of every flow that moves until
+/// Builds the lab inside a sandbox, prints how to enter it, and reports every flow that moves until
 /// a signal ends the program.
 ///
 /// # Errors
-/// What kept the lab from coming up.
+/// The reason why the lab could not be started.
 pub fn run(topology: Topology, options: &UpOptions) -> Result<(), StageError> {
     let console = Console::new(false);
     let report = doctor::run().map_err(StageError::lab)?;
@@ -61,10 +61,10 @@ fn check(topology: &Topology) -> Result<(), StageError> {
     if routers == 1 {
         return Ok(());
     }
-    Err(StageError::Lab(format!("a lab that stands by itself has one router, this has {routers}")))
+    Err(StageError::Lab(format!("expected a lab with one router, found {routers}")))
 }
 
-/// At each client, to every service.
+/// Starts a prober at each client, to every service.
 fn start_probers(stage: &Stage) -> Result<Vec<Prober>, StageError> {
     let topology = stage.lab.topology();
     let to: Vec<_> = topology.services.iter().flat_map(|one| one.addresses.clone()).collect();

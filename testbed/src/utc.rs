@@ -1,16 +1,16 @@
-//! Wall-clock dates for names and pages; measurements never use them.
+//! Wall-clock dates for names and pages. Measurements never use them.
 #![forbid(unsafe_code)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A moment in UTC.
+/// A time in UTC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Utc {
     seconds: u64,
 }
 
 impl Utc {
-    /// The wall clock's reading.
+    /// Reads the wall clock.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { seconds: since.as_secs() }
@@ -34,8 +34,8 @@ impl Utc {
     }
 }
 
-/// Year, month and day of the Gregorian calendar, from days since 1970-01-01. Counts in years that
-/// begin in March, so that the leap day is the last of a year, and in cycles of 400 years.
+/// Year, month and day of the Gregorian calendar, from days since 1970-01-01. Years are counted
+/// from March, so that the leap day is the last of its year, in cycles of 400 years.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_0000_03_01_TO_1970;
     let (cycle, in_cycle) = (days / 146_097, days % 146_097);

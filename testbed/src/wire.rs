@@ -1,4 +1,4 @@
-//! An impaired link: delay, jitter, loss and rate that need no kernel module.
+//! An impaired link: delay, jitter, loss and rate without a kernel module.
 //!
 //! ```text
 //! router ══ TUN (the router's) ─ kernel ─ packet socket ═╗
@@ -6,9 +6,9 @@
 //! host   ── TUN (the host's NIC), descriptor ════════════╝
 //! ```
 //!
-//! The model is the same on every machine and, given a seed, makes the same decisions; kernels
-//! with netem are not asked for it, because those without (there are many) would then show other
-//! figures for the same lab.
+//! The model is the same on every machine and, with the same seed, makes the same decisions. netem
+//! is not used even where the kernel has it, because a lab would show other figures on the many
+//! kernels without it.
 #![forbid(unsafe_code)]
 
 mod device;
@@ -27,10 +27,10 @@ use crate::topology::{Impairment, LinkPlan};
 pub use emulator::Counters;
 pub use model::Model;
 
-/// What the emulator process is told.
+/// Configuration of the emulator process.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Spec {
-    /// Name in counters and messages.
+    /// Name used in counters and messages.
     pub name: String,
     /// Namespace of the router's TUN, which the router makes.
     pub router_netns: String,
@@ -40,13 +40,13 @@ pub struct Spec {
     pub device: String,
     /// Bytes of the largest IP packet.
     pub mtu: u32,
-    /// What happens to packets, each way.
+    /// Impairment of packets, in each direction.
     pub impairment: Impairment,
-    /// Of the model's decisions.
+    /// Seed of the model's decisions.
     pub seed: u64,
 }
 
-/// The command line of the emulator for a link: this program, and [`dispatch`] in it.
+/// Command line of the emulator of a link: this program, which must call [`dispatch`].
 pub(crate) fn command(plan: &LinkPlan, seed: u64) -> io::Result<Vec<OsString>> {
     let spec = Spec {
         name: plan.host.clone(),
@@ -61,7 +61,7 @@ pub(crate) fn command(plan: &LinkPlan, seed: u64) -> io::Result<Vec<OsString>> {
     Ok(vec![own_executable().into_os_string(), COMMAND.into(), spec.into()])
 }
 
-/// Runs the emulator if the arguments (without the program's name) ask for it. A program that
+/// Runs the emulator if the arguments (without the program's name) request it. A program that
 /// builds labs calls this first in `main`.
 pub fn dispatch<A: AsRef<OsStr>>(args: &[A]) -> Option<ExitCode> {
     let [command, spec] = args else { return None };
@@ -72,7 +72,7 @@ pub fn dispatch<A: AsRef<OsStr>>(args: &[A]) -> Option<ExitCode> {
     let Err(error) = spec.and_then(|spec| emulator::run(&spec)) else {
         return Some(ExitCode::SUCCESS);
     };
-    eprintln!("nearlab: a wire has failed: {error}");
+    eprintln!("nearlab: the emulator of a link failed: {error}");
     Some(ExitCode::FAILURE)
 }
 

@@ -98,7 +98,6 @@ fn one_of_each() -> Vec<EventKind> {
             reason: reason.clone(),
         },
         EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
-        EventKind::Neighbor { neighbor: "n".into(), up: true, reason: reason.clone() },
         EventKind::Publish { groups: 0, prefixes: 0, took_us: 0 },
         EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
         EventKind::Ready,
@@ -121,7 +120,6 @@ fn one_of_each() -> Vec<EventKind> {
             | EventKind::Drain { .. }
             | EventKind::Engine { .. }
             | EventKind::FirstPacket { .. }
-            | EventKind::Neighbor { .. }
             | EventKind::Publish { .. }
             | EventKind::ReaderStalled { .. }
             | EventKind::Ready

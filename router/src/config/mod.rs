@@ -1,7 +1,7 @@
-//! The configuration: what the file may say, checked whole before anything is touched.
+//! The configuration: parsed and checked as a whole before anything is changed.
 //!
-//! [`load`] and [`parse`] turn TOML into a [`Config`], or into every mistake at once, each with
-//! its place and what to write instead. [`diff`] says what a reload would change.
+//! [`load`] and [`parse`] turn TOML into a [`Config`], or report every mistake at once, each with
+//! its position and what to write instead. [`diff`] describes what a reload changes.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -28,7 +28,7 @@ pub use model::Config;
 use raw::RawConfig;
 use report::Report;
 
-/// Reads and checks a file. On success the findings are its warnings.
+/// Reads and checks a file. On success the findings are warnings.
 pub fn load(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     let name = path.display().to_string();
     match fs::read(path) {
@@ -37,14 +37,14 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     }
 }
 
-/// As [`parse`], for text that may not be UTF-8.
+/// Checks text that may not be UTF-8; otherwise like [`parse`].
 pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     str::from_utf8(bytes)
         .map_err(|error| not_utf8(name, bytes, error.valid_up_to()))
         .and_then(|text| parse(name, text))
 }
 
-/// Checks a text; `name` is what findings call it. On success the findings are its warnings.
+/// Checks a text. Findings refer to the file as `name`. On success the findings are warnings.
 pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(name, text, &errors);
@@ -58,7 +58,10 @@ fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> ConfigErrors {
     let text = String::from_utf8_lossy(bytes);
     let source = std::sync::Arc::new(finding::Source::new(name, &text));
     let mistake = Finding::mistake("the file is not UTF-8")
-        .at(valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(), "these bytes are no character")
-        .help("save it as UTF-8, as TOML asks");
+        .at(
+            valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(),
+            "these bytes are not a character",
+        )
+        .help("save it as UTF-8, as TOML requires");
     ConfigErrors::alone(mistake.in_source(&source))
 }

@@ -1,4 +1,5 @@
-//! A configuration that passed every check. Only [`crate::config`] makes one from text.
+//! The model of a configuration that passed every check. Only [`crate::config`] makes one from
+//! text.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -33,59 +34,59 @@ pub struct Config {
 /// The router itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Router {
-    /// Its name: socket, events.
+    /// Its name, used for the control socket and in events.
     pub name: String,
-    /// Router id, dotted quad.
+    /// Router ID, a dotted quad.
     pub id: Option<std::net::Ipv4Addr>,
-    /// Worker threads; `None` is one for each core.
+    /// Worker threads; `None` means one per core.
     pub workers: Option<usize>,
-    /// Its own addresses besides its ports'.
+    /// The router's own addresses, besides those of its ports.
     pub addresses: Vec<IpNetwork>,
-    /// Which addresses are never forwarded.
+    /// Which source and destination addresses are refused.
     pub martians: Martians,
-    /// Seed of the site hash, the same on every router that must agree.
+    /// Seed of the flow hash; the same on every router that must make the same choices.
     pub hash_seed: u64,
-    /// How long a worker that has nothing to do looks again before it sleeps; zero: not at all.
+    /// How long an idle worker polls before it sleeps; zero means not at all.
     pub busy_poll: Duration,
-    /// Where drains and overrides are kept over a restart.
+    /// Where drains and overrides are kept over restarts.
     pub state_dir: Option<PathBuf>,
 }
 
-/// A way in and out.
+/// A port: a device with queues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    /// Name, as routes and sites use it.
+    /// The name that routes and sites refer to.
     pub name: String,
     /// The device.
     pub device: Device,
-    /// Where the device lives.
+    /// The network namespace of the device.
     pub netns: NetNs,
-    /// The router's own side; connected routes follow.
+    /// The router's addresses on the link; each also makes a connected route.
     pub addresses: Vec<IpNetwork>,
-    /// Put on the kernel side.
+    /// Addresses to set on the kernel's side of the link.
     pub peer_addresses: Vec<IpNetwork>,
-    /// Bytes of the largest IP packet, 68 to 65,535 (1,280 at least with IPv6 addresses).
+    /// Bytes of the largest IP packet, 68 to 65,535 (at least 1,280 with IPv6 addresses).
     pub mtu: u16,
-    /// Reverse-path check of packets that come in here.
+    /// Reverse-path check of packets that come in by this port.
     pub reverse_path: ReversePath,
-    /// How packets are moved.
+    /// The I/O engine that moves packets.
     pub engine: EngineChoice,
-    /// Small packets of a flow leave in superframes.
+    /// Whether small packets of a flow are joined into superframes before they leave.
     pub join: bool,
 }
 
-/// What kind of device a port is.
+/// The kind of a port's device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Device {
-    /// A TUN device, made if absent.
+    /// A TUN device, created if absent.
     Tun {
         /// Its interface name, 1 to 15 bytes.
         name: String,
-        /// Leave it behind when nearhop ends.
+        /// Whether the device remains after nearhop ends.
         persist: bool,
-        /// Queues wanted: `None` is one for each worker; `Some(1)` the single-queue device.
+        /// Number of queues: `None` means one per worker, `Some(1)` a single-queue device.
         queues: Option<usize>,
-        /// Checksums and segments may be left to whoever takes a packet.
+        /// Whether checksums and segmentation may be left to the receiver of a packet.
         offloads: bool,
     },
 }
@@ -95,27 +96,27 @@ pub enum Device {
 pub struct Route {
     /// Canonical prefix.
     pub prefix: IpPrefix,
-    /// Where packets go.
+    /// What happens to its packets.
     pub target: RouteTarget,
 }
 
-/// Where a static route leads.
+/// What happens to packets of a static route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RouteTarget {
-    /// Any of these next hops, equal in cost.
+    /// They leave by one of these next hops, which have equal cost.
     Via(Vec<Via>),
-    /// Dropped silently.
+    /// They are dropped silently.
     Blackhole,
-    /// Dropped and answered with unreachable.
+    /// They are dropped and answered with unreachable.
     Unreachable,
-    /// Dropped and answered with administratively prohibited.
+    /// They are dropped and answered with administratively prohibited.
     Prohibit,
 }
 
 /// A next hop. Gateways on Ethernet and tunnels will be further variants.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Via {
-    /// Out of a point-to-point port, by name.
+    /// A point-to-point port, by its name.
     Port(String),
 }
 
@@ -130,52 +131,52 @@ pub struct Service {
     pub affinity: Affinity,
     /// What happens to packets when no site is alive.
     pub when_all_dead: WhenAllDead,
-    /// How much of probed latency counts as one unit of cost; `None` leaves latency out.
+    /// The round-trip time that counts as one unit of cost; `None` leaves latency out.
     pub latency_unit: Option<Duration>,
     /// Its sites, in file order; names are unique within the service.
     pub sites: Vec<Site>,
 }
 
-/// How flows stick to sites.
+/// How the packets of a flow keep to one site.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Affinity {
-    /// Each packet anew.
+    /// Not at all: each packet is assigned separately.
     None,
-    /// By flow hash, without state.
+    /// By a hash of the flow, without state.
     #[default]
     Hash,
 }
 
-/// What happens to packets for a service whose sites are all down.
+/// What happens to packets of a service whose sites are all down.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WhenAllDead {
-    /// Answered with unreachable.
+    /// They are answered with unreachable.
     #[default]
     Unreachable,
-    /// Dropped silently.
+    /// They are dropped silently.
     Drop,
-    /// Sent to the best site all the same.
+    /// They are sent to the best site although it is down.
     FailOpen,
-    /// Treated by the next shorter route that covers the prefix.
+    /// They follow the next shorter route that covers the prefix.
     Covering,
 }
 
 /// One site of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
-    /// Its name; with the seed it is the site's key in the flow hash.
+    /// Its name. Together with the seed it is the site's key in the flow hash.
     pub name: String,
     /// Links to it, at least one.
     pub via: Vec<Via>,
-    /// Operator's preference: higher wins before any cost (BGP's local preference).
+    /// The operator's preference: a higher one wins before any cost (like BGP's local preference).
     pub preference: u32,
     /// Configured cost.
     pub cost: u32,
     /// Share of flows among sites of equal cost, 1 to 65,535.
     pub weight: u16,
-    /// What it can take; above it flows spill to the next site.
+    /// Its capacity; flows beyond it spill over to the next site.
     pub capacity: Option<Capacity>,
-    /// Checks that decide whether it is up; empty: only its links decide.
+    /// Checks that decide whether it is up; if empty, the carrier of its links alone decides.
     pub health: Vec<Check>,
     /// How the checks are combined.
     pub combine: Combine,
@@ -184,32 +185,32 @@ pub struct Site {
 /// A site's capacity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capacity {
-    /// Packets a second.
+    /// Packets per second.
     pub packets_per_second: u64,
 }
 
-/// One check of a site, done for each family of the service on its own.
+/// One check of a site, run for each family of the service separately.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// What is sent and expected.
+    /// What it sends and expects.
     pub kind: CheckKind,
-    /// Address to check instead of the service's own (which is pinned to the site's adjacency).
+    /// Address to check instead of the service's own; either is pinned to the site's adjacency.
     pub target: Option<IpAddr>,
-    /// Between two requests.
+    /// Time between two requests.
     pub interval: Duration,
-    /// Silent for `interval × fall` is down.
+    /// The site is down after `interval × fall` without an answer.
     pub fall: u32,
-    /// As many answers in a row are up again.
+    /// The site is up again after this many answers in a row.
     pub rise: u32,
-    /// Up before the first verdict.
+    /// Whether the site is up before the first verdict.
     pub initial_up: bool,
 }
 
-/// Where the router answers people and scripts.
+/// Where the router serves its API.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Api {
-    /// Control socket; `None` is the default place.
+    /// Control socket; `None` is the default path.
     pub socket: Option<PathBuf>,
-    /// Read-only HTTP.
+    /// Address of the read-only HTTP server.
     pub http: Option<SocketAddr>,
 }

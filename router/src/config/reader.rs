@@ -1,5 +1,5 @@
-//! For readers of other TOML files: what reads a configuration, so that every file of the project is
-//! read alike, each mistake told at its place and none hiding another.
+//! The configuration's reader, for other TOML files of the project: every file reports all of its
+//! mistakes, each with its position.
 //!
 //! ```
 //! use nearhop::config::reader::{self, Style, integer};
@@ -21,8 +21,8 @@ pub use super::suggest::did_you_mean;
 pub use super::value::{Fault, boolean, duration, duration_in, integer, one_of, parsed, text};
 pub use super::walk::{Node, Table, article};
 
-/// Reads `text` with `root`, which asks the file's outermost table for its keys; keys that it did
-/// not ask for are mistakes. `name` is what findings call the file. Warnings are dropped.
+/// Reads `text` with `root`, which takes the keys of the outermost table; keys it does not take are
+/// mistakes. Findings refer to the file as `name`. Warnings are dropped.
 pub fn read<T>(
     name: &str,
     text: &str,

@@ -1,4 +1,4 @@
-//! Collects findings while a text is read, so that one mistake hides no other.
+//! Collects findings while a text is read, so that one mistake does not hide another.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use super::finding::{ConfigErrors, Finding, Source};
 
-/// Where the readers and checks put what they find.
+/// Collects the findings of readers and checks.
 pub struct Report {
     source: Arc<Source>,
     found: RefCell<Vec<Finding>>,
-    /// Lines, counted from 0, that are not TOML: what was read from them means nothing.
+    /// Lines, counted from 0, that are not valid TOML: values read from them are meaningless.
     broken_lines: HashSet<usize>,
 }
 
 impl Report {
-    /// Starts with what the TOML parser had to say.
+    /// Starts with the errors of the TOML parser.
     pub fn new(name: &str, text: &str, errors: &[toml::de::Error]) -> Self {
         let source = Arc::new(Source::new(name, text));
         let spans = errors.iter().map(|error| error.span().unwrap_or_default());
@@ -25,7 +25,7 @@ impl Report {
         Self { source, found: RefCell::new(found), broken_lines }
     }
 
-    /// Takes a finding, unless it only follows from text that is not TOML.
+    /// Adds a finding, unless it only results from text that is not valid TOML.
     pub fn add(&self, finding: Finding) {
         let line = self.source.line_of(finding.offset());
         let broken = self.broken_lines.contains(&line);
@@ -35,7 +35,7 @@ impl Report {
         self.found.borrow_mut().push(finding.in_source(&self.source));
     }
 
-    /// All findings in the order of the file: the warnings, or the errors with them.
+    /// Returns all findings in the order of the file: `Ok` if they are only warnings.
     pub fn finish(self) -> Result<Vec<Finding>, ConfigErrors> {
         let mut found = self.found.into_inner();
         found.sort_by_key(Finding::offset);
@@ -45,7 +45,7 @@ impl Report {
     }
 }
 
-/// `title: a, b, c`, cut where it would fill the screen.
+/// Formats `title: a, b, c`, shortened if the list is long.
 pub fn list_of(title: &str, items: &[&str]) -> String {
     if items.is_empty() {
         return format!("{title}: none");
@@ -63,7 +63,7 @@ fn syntax_mistake(error: &toml::de::Error) -> Finding {
     let label = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
     let finding = Finding::mistake(what).at(error.span().unwrap_or_default(), label);
     if what.contains("must be quoted") {
-        return finding.help("text goes in double quotes");
+        return finding.help("put text in double quotes");
     }
     finding
 }

@@ -1,8 +1,8 @@
-//! The word that was probably meant.
+//! Suggests the word that was probably meant.
 #![forbid(unsafe_code)]
 
-/// The candidate closest to `word`, if one is close enough for a typing mistake: at most one edit
-/// (or two letters swapped) for every three letters. Case, and `_` for `-`, cost nothing.
+/// The candidate closest to `word`, if it can be a typing mistake: at most one edit (or two swapped
+/// letters) for every three letters. Case, and `_` for `-`, do not count.
 pub fn did_you_mean<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     if word.len() > LONGEST {
         return None;
@@ -19,7 +19,7 @@ pub fn did_you_mean<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// The distance takes time in the product of both lengths.
+/// The edit distance takes time proportional to the product of both lengths.
 const LONGEST: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Leaf values: what one string or number may say.
+//! Parsers of single values: strings and numbers.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use super::report::list_of;
 use super::suggest::did_you_mean;
 use super::walk::{article, not_available};
 
-/// Why a value was refused; its place is added by whoever knows it.
+/// Why a value was refused. Its reader adds the position.
 #[derive(Debug)]
 pub struct Fault {
     message: Option<String>,
@@ -28,29 +28,29 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// `label` says at the place what was expected.
+    /// A refusal; `label` says what was expected.
     pub fn new(label: impl Into<String>) -> Self {
         Self { message: None, label: label.into(), help: None, later: false }
     }
 
-    /// Something of the contract that nearhop cannot do yet.
+    /// A value that is part of the configuration format but not implemented yet.
     pub(super) fn later(what: impl Into<String>) -> Self {
         Self {
             message: Some(what.into()),
-            label: "refused for now".into(),
+            label: "not implemented in this release".into(),
             help: None,
             later: true,
         }
     }
 
-    /// The sentence above the place, instead of "KEY is not valid".
+    /// Sets the message, in place of "KEY is not valid".
     #[must_use]
     pub fn because(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());
         self
     }
 
-    /// Says what to write instead.
+    /// Adds what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -71,7 +71,7 @@ impl Fault {
     }
 }
 
-/// A string that `parse` understands; `what` names it where the value is no string at all.
+/// A string that `parse` accepts; `what` describes it when the value is not a string.
 pub fn text<'t, T>(
     what: &'static str,
     parse: impl Fn(&str) -> Result<T, Fault>,
@@ -91,7 +91,7 @@ pub fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
     }
 }
 
-/// A whole number of this range.
+/// A whole number in this range.
 pub fn integer<'t, T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'t>) -> Result<T, Fault>
 where
     T: Copy + Display + PartialOrd + TryFrom<i128>,
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// One of these words. A word with `None` is of the contract, but not available yet.
+/// One of these words. A word with `None` is known but not available yet.
 pub fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, Fault> {
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, Some(value))) => Ok(*value),
@@ -130,8 +130,7 @@ pub fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, Fau
     }
 }
 
-/// A name of a router, port, service or site: it becomes part of file names, metric labels and
-/// URLs.
+/// A name of a router, port, service or site. It is used in file names, metric labels and URLs.
 pub(super) fn name(text: &str) -> Result<String, Fault> {
     let good =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
@@ -172,12 +171,13 @@ pub(super) fn prefix(text: &str) -> Result<IpPrefix, Fault> {
     })
 }
 
-/// An interface address, `ADDRESS/LENGTH`, that a host can bear.
+/// An interface address, `ADDRESS/LENGTH`, that a host can have.
 pub(super) fn interface_address(text: &str) -> Result<IpNetwork, Fault> {
     let network = network(text)?;
     let (addr, len) = (network.ip(), network.prefix());
     if let Some(kind) = unusable(addr) {
-        return Err(Fault::new("no interface can bear it").because(format!("{addr} is {kind}")));
+        return Err(Fault::new("an interface cannot have this address")
+            .because(format!("{addr} is {kind}")));
     }
     if let IpNetwork::V4(v4) = network
         && len <= 30
@@ -192,7 +192,7 @@ pub(super) fn interface_address(text: &str) -> Result<IpNetwork, Fault> {
     Ok(network)
 }
 
-/// An address alone or with the full length.
+/// An address without a length, or with its full length.
 pub(super) fn own_address(text: &str) -> Result<IpNetwork, Fault> {
     let network = match text.parse::<IpAddr>() {
         Ok(addr) => IpNetwork::from(addr),
@@ -200,17 +200,19 @@ pub(super) fn own_address(text: &str) -> Result<IpNetwork, Fault> {
     };
     let (addr, full) = (network.ip(), if network.is_ipv4() { 32 } else { 128 });
     if let Some(kind) = unusable(addr) {
-        return Err(Fault::new("no router can bear it").because(format!("{addr} is {kind}")));
+        return Err(
+            Fault::new("a router cannot have this address").because(format!("{addr} is {kind}"))
+        );
     }
     if network.prefix() != full {
-        return Err(Fault::new("no network lies behind an address of the router itself")
+        return Err(Fault::new("an address of [router] has no network")
             .because(format!("{addr} must have its full length"))
             .help(format!("write \"{addr}/{full}\", or give the address to a port")));
     }
     Ok(network)
 }
 
-/// A span of time: a decimal number and its unit.
+/// A duration: a decimal number and its unit.
 pub fn duration(text: &str) -> Result<Duration, Fault> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..at], text[at..].trim_start());
@@ -233,7 +235,7 @@ pub fn duration(text: &str) -> Result<Duration, Fault> {
     nanos().map(Duration::from_nanos).ok_or_else(fault)
 }
 
-/// A span of time of this range.
+/// A duration in this range.
 pub fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, Fault> {
     move |text| {
         let span = duration(text)?;
@@ -246,7 +248,7 @@ pub fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<D
     }
 }
 
-/// A span of time as the file would say it: the largest unit that loses nothing.
+/// Formats a duration in the largest unit that represents it exactly.
 pub(super) fn show_duration(span: Duration) -> String {
     let nanos = span.as_nanos();
     let whole = UNITS.iter().rev().find(|(_, unit)| nanos.is_multiple_of(u128::from(*unit)));
@@ -265,7 +267,7 @@ pub(super) fn capacity(text: &str) -> Result<Capacity, Fault> {
         .ok_or_else(|| Fault::new("expected a rate above zero, such as \"5000 packets/s\""))
 }
 
-/// An absolute path: a daemon's working directory is nobody's choice.
+/// An absolute path: the working directory of a daemon is not known in advance.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     let path = PathBuf::from(text);
     if path.is_absolute() && !text.contains('\0') {
@@ -274,7 +276,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     Err(Fault::new("expected an absolute path").because(format!("{text:?} is relative")))
 }
 
-/// What [`FromStr`] understands.
+/// Anything that implements [`FromStr`].
 pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Fault> {
     move |text| text.parse().map_err(|_| Fault::new(expected))
 }
@@ -297,10 +299,10 @@ fn network(text: &str) -> Result<IpNetwork, Fault> {
     };
     Err(Fault::new("expected ADDRESS/LENGTH")
         .because("the address has no prefix length")
-        .help(format!("for example \"{example}\": the rest of it becomes a connected route")))
+        .help(format!("for example \"{example}\": its network becomes a connected route")))
 }
 
-/// What is wrong with `addr` as the address of an interface.
+/// Why `addr` cannot be the address of an interface.
 fn unusable(addr: IpAddr) -> Option<&'static str> {
     let mapped = matches!(addr, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let reserved = matches!(addr, IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240);
@@ -324,7 +326,7 @@ fn wrong_type(what: &str, value: &DeValue<'_>) -> Fault {
     }
 }
 
-/// From the smallest to the largest, in nanoseconds.
+/// Units and their nanoseconds, from the smallest to the largest.
 const UNITS: [(&str, u64); 6] = [
     ("ns", 1),
     ("us", 1_000),

@@ -1,7 +1,7 @@
-//! Reading TOML tables key by key, with every mistake reported at its place.
+//! Reads TOML tables key by key, and reports every mistake at its position.
 //!
-//! serde stops at the first mistake, so the tree is walked instead: a reader asks a [`Table`] for
-//! its keys, and [`Table::finish`] reports the keys that nobody asked for.
+//! serde stops at the first mistake, so readers walk the tree themselves: they take keys from a
+//! [`Table`], and [`Table::finish`] reports the keys that were not taken.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::report::{Report, list_of};
 use super::suggest::did_you_mean;
 use super::value::Fault;
 
-/// A TOML value with its place.
+/// A TOML value with its position.
 pub type Node<'t> = Spanned<DeValue<'t>>;
 
 /// A table being read.
@@ -28,7 +28,7 @@ pub struct Table<'t> {
 }
 
 impl<'t> Table<'t> {
-    /// A table that messages call `what`.
+    /// A table; messages refer to it as `what`.
     pub fn new(
         entries: &'t DeTable<'t>,
         span: Range<usize>,
@@ -38,7 +38,8 @@ impl<'t> Table<'t> {
         Self { entries, span, what, known: Vec::new(), hidden: Vec::new(), report }
     }
 
-    /// The value of `key` if it is there and `read` takes it; what `read` refuses is reported.
+    /// Takes the value of `key` if it is present and `read` accepts it; reports what `read`
+    /// refuses.
     pub fn get<T>(
         &mut self,
         key: &'static str,
@@ -49,7 +50,7 @@ impl<'t> Table<'t> {
         self.read(key, node, read)
     }
 
-    /// As [`Self::get`], and reports a missing key, with `example` as what to write.
+    /// Like [`Self::get`], but reports a missing key, with `example` as what to write.
     pub fn need<T>(
         &mut self,
         key: &'static str,
@@ -62,7 +63,7 @@ impl<'t> Table<'t> {
         self.get(key, read)
     }
 
-    /// The items of the list `key`, each read on its own; empty if there is none.
+    /// Takes the items of the list `key`, each read separately; empty if the key is missing.
     pub fn list<T>(
         &mut self,
         key: &'static str,
@@ -83,7 +84,7 @@ impl<'t> Table<'t> {
         items.iter().filter_map(|item| self.read(key, item, &read)).collect()
     }
 
-    /// The table `key`, from `[key]` or written in line.
+    /// Takes the table `key`, from `[key]` or an inline table.
     pub fn table(&mut self, key: &'static str, what: &'t str) -> Option<Table<'t>> {
         self.know(key);
         let node = self.entries.get(key)?;
@@ -100,7 +101,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Every table of the list `key`, from `[[key]]` sections.
+    /// Takes every table of the list `key`, from `[[key]]` sections.
     pub fn tables(&mut self, key: &'static str, what: &'t str) -> Vec<Table<'t>> {
         self.know(key);
         let Some(node) = self.entries.get(key) else { return Vec::new() };
@@ -127,51 +128,51 @@ impl<'t> Table<'t> {
         tables
     }
 
-    /// The value of `key` as it stands, for readers that accept several shapes.
+    /// Takes the value of `key` unread, for readers that accept several types.
     pub fn node(&mut self, key: &'static str) -> Option<&'t Node<'t>> {
         self.know(key);
         self.entries.get(key)
     }
 
-    /// `key` is part of the contract, but nearhop cannot do it yet. Whether it was there.
+    /// Reports `key`, if present, as not available yet; returns whether it was present.
     pub fn later(&mut self, key: &'static str, what: &str) -> bool {
         self.hidden.push(key);
         let Some((name, _)) = self.entries.get_key_value(key) else { return false };
-        self.report.add(not_available(what).at(name.span(), "refused for now"));
+        self.report.add(not_available(what).at(name.span(), "not implemented in this release"));
         true
     }
 
-    /// `key` goes with one that [`Self::later`] has reported.
+    /// Takes `key` without reading it: it belongs to one that [`Self::later`] has reported.
     pub fn ignore(&mut self, key: &'static str) {
         self.hidden.push(key);
     }
 
-    /// Whether `key` is there at all.
+    /// Whether `key` is present.
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// The place of `key`, or of the table if it is not there.
+    /// Position of `key`, or of the table if the key is missing.
     pub fn span_of(&self, key: &str) -> Range<usize> {
         self.entries.get_key_value(key).map_or(self.span.clone(), |(name, _)| name.span())
     }
 
-    /// The table's header, or its braces.
+    /// Position of the table's header, or of its braces.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// The string of `key`, be it valid or not.
+    /// The string of `key`, valid or not.
     pub fn as_written(&self, key: &str) -> Option<String> {
         self.entries.get(key)?.get_ref().as_str().map(str::to_owned)
     }
 
-    /// Where findings go.
+    /// Where findings are collected.
     pub fn report(&self) -> &'t Report {
         self.report
     }
 
-    /// Reports that `key` is not there.
+    /// Reports that `key` is missing.
     pub fn missing(&self, key: &str, example: &str) {
         let finding = Finding::mistake(format!("{} has no {key}", self.what))
             .at(self.span.clone(), format!("{key} is missing"))
@@ -180,7 +181,7 @@ impl<'t> Table<'t> {
         self.report.add(finding);
     }
 
-    /// Reports the keys that no reader asked for.
+    /// Reports the keys that no reader took.
     pub fn finish(self) {
         let known_to_parser = |key: &str| self.known.contains(&key) || self.hidden.contains(&key);
         for (key, _) in self.entries {
@@ -226,13 +227,13 @@ impl<'t> Table<'t> {
     }
 }
 
-/// The mistake of asking for what nearhop cannot do yet.
+/// The mistake of using something that is not implemented yet.
 pub fn not_available(what: &str) -> Finding {
     Finding::mistake(format!("{what} is not available yet"))
-        .help("this release refuses it rather than ignore it; remove it for now")
+        .help("this release does not ignore what it cannot do; remove it")
 }
 
-/// `type_name` with its article.
+/// The type name with its article.
 pub fn article(type_name: &str) -> String {
     match type_name.chars().next() {
         Some('a' | 'e' | 'i' | 'o' | 'u') => format!("an {type_name}"),

@@ -1,15 +1,15 @@
-//! Configurations of simulated routers, written as their operator would.
+//! Builds configurations of simulated routers, as TOML text that goes through the real parser.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _; // to a String, which cannot fail
+use std::fmt::Write as _; // writing to a String cannot fail
 
 use crate::config::{self, Config, ConfigErrors};
 
-/// The service that every simulated site offers, an address of each family, and the port of its
-/// echo.
+/// The service that every simulated site offers: one address per family, with the port of its echo
+/// server.
 pub const SERVICES: [&str; 2] = ["198.51.100.53:7", "[2001:db8:53::53]:7"];
 
-/// A router's configuration in the making.
+/// A router's configuration under construction.
 ///
 /// ```
 /// let mut draft = nearhop::sim::Draft::new("r1");
@@ -46,13 +46,13 @@ impl Draft {
         self
     }
 
-    /// Leaves latency out of the costs.
+    /// Turns `latency-unit` off, so latency does not add to costs.
     pub fn without_latency(&mut self) -> &mut Self {
         "latency-unit = \"off\"\n".clone_into(&mut self.service);
         self
     }
 
-    /// Adds a site of the service; `more` is whatever else its table has, such as `health`.
+    /// Adds a site of the service; `more` is appended to the site's table, such as `health`.
     pub fn site(&mut self, name: &str, via: &str, cost: u32, more: &str) -> &mut Self {
         let _ = writeln!(
             self.sites,
@@ -61,10 +61,10 @@ impl Draft {
         self
     }
 
-    /// What the router makes of it.
+    /// Parses the text.
     ///
     /// # Errors
-    /// Every mistake.
+    /// Every mistake in the configuration.
     pub fn config(&self) -> Result<Config, ConfigErrors> {
         let Self { name, ports, routes, service, sites } = self;
         let text = format!(

@@ -1,4 +1,4 @@
-//! Links: what they end at, how they are, and what they do to packets.
+//! Links: their ends, their state, and what they do to packets.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -7,13 +7,13 @@ use crate::packet::Meta;
 use crate::port::memory::LinkState;
 use crate::probe::Rng;
 
-/// Names a link of a [`super::Net`].
+/// Number of a link of a [`super::Net`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct LinkId(pub usize);
 
-/// What a link ends at.
+/// What a link is attached to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum LinkEnd {
     /// One of the clients.
     Client(usize),
     /// A port of one of the routers.
@@ -22,22 +22,22 @@ pub enum End {
     Site(usize),
 }
 
-/// What a link does to packets that it lets pass, both ways: how many of a thousand.
+/// What a link does to packets in both directions, in packets per thousand.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Impairment {
-    /// Are late, by at most [`LATE_MAX`], so that others overtake them.
+    /// Delayed by up to [`LATE_MAX`] more, so that later packets overtake them.
     pub reorder: u16,
-    /// Arrive twice, the copy late; only packets that have passed a few routers at most.
+    /// Delivered twice, the copy late. Only packets that passed few routers are copied.
     pub duplicate: u16,
-    /// Arrive with one bit another than was sent.
+    /// Delivered with one bit flipped.
     pub corrupt: u16,
 }
 
-/// The most that an [`Impairment`] adds to the delay of a link.
+/// The longest delay that an [`Impairment`] adds to that of the link.
 pub const LATE_MAX: Duration = Duration::from_millis(2);
 
 pub(super) struct Link {
-    pub(super) ends: [End; 2],
+    pub(super) ends: [LinkEnd; 2],
     pub(super) delay: Duration,
     pub(super) state: LinkState,
     pub(super) impairment: Impairment,
@@ -45,26 +45,26 @@ pub(super) struct Link {
 }
 
 /// A packet on a link.
-pub(super) struct Flying {
+pub(super) struct InFlight {
     pub(super) link: LinkId,
     pub(super) to: usize,
     pub(super) packet: Vec<u8>,
 }
 
-/// What becomes of one packet.
-pub(super) struct Fate {
-    /// What each copy takes longer than the link's delay.
+/// The copies of one packet that a link delivers.
+pub(super) struct Copies {
+    /// Delay of each copy beyond the link's own.
     pub(super) late: Vec<Duration>,
-    /// The bit that is turned, if one is.
+    /// The bit that is flipped in every copy, if any.
     pub(super) flip: Option<usize>,
 }
 
 impl Impairment {
-    /// Draws numbers only if there is something to be drawn. A packet that has been on its way for
-    /// long is not copied any more: in a loop copies of copies would be without end.
-    pub(super) fn fate(self, packet: &[u8], rng: &mut Rng) -> Fate {
+    /// Draws random numbers only if the link is impaired. A packet that passed many routers is not
+    /// copied: in a loop, copies of copies would never end.
+    pub(super) fn copies(self, packet: &[u8], rng: &mut Rng) -> Copies {
         if self == Self::default() {
-            return Fate { late: vec![Duration::ZERO], flip: None };
+            return Copies { late: vec![Duration::ZERO], flip: None };
         }
         let young = Meta::parse(packet).is_ok_and(|meta| meta.ttl > COPIED_ABOVE_TTL);
         let mut hits = |permille: u16| permille > 0 && rng.below(1000) < u64::from(permille);
@@ -77,9 +77,9 @@ impl Impairment {
         }
         let bits = packet.len() as u64 * 8;
         let flip = (corrupt && bits > 0).then(|| rng.below(bits) as usize);
-        Fate { late: copies, flip }
+        Copies { late: copies, flip }
     }
 }
 
-/// Of the 64 that everybody here begins with.
+/// Simulated hosts and routers send with a TTL of 64.
 const COPIED_ABOVE_TTL: u8 = 56;

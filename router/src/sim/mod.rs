@@ -1,17 +1,18 @@
-//! Whole networks of routers on a fake clock, from a seed.
+//! Networks of simulated routers on a fake clock, from a seed.
 //!
-//! A [`Net`] is made of [`Node`]s (the forwarding step, the monitor, the core and the host stack
-//! that run in a real router, put together without threads, sockets or clock), sites that answer,
-//! clients whose numbered packets say where they went, and links that can be cut or silenced. The
-//! same seed and the same calls give the same packets and events, to the byte.
+//! A [`Net`] consists of [`Node`]s, sites that answer, clients that send numbered packets, and
+//! links that can be cut or silenced. A node runs the forwarding step, the monitor, the control
+//! plane and the host stack of a real router without threads, sockets or clock. The same seed and
+//! the same calls produce the same packets and events, byte for byte.
 //!
 //! ```text
-//! client ──link── r1 ──link── r2 ──link── site      each link delays, so that nothing is
-//!                  └──link── site                   everywhere at once
+//! client ──link── r1 ──link── r2 ──link── site      every link has a delay
+//!                  └──link── site
 //! ```
 //!
-//! [`Net::run_until`] goes from one due time to the next: what was asked for ([`Action`]), then
-//! packets that arrive, then packets that clients send, then every router that has something to do.
+//! [`Net::run_until`] advances from one due time to the next. At each it performs what was
+//! scheduled ([`Action`]), then delivers packets, then lets clients send, then steps every router
+//! that has work.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -19,15 +20,15 @@ mod draft;
 mod link;
 mod net;
 mod node;
-mod plane;
 mod site;
 mod trail;
 pub mod trial;
+mod worker;
 
 pub use client::{Arrival, Client, Flow, FlowId};
 pub use draft::{Draft, SERVICES};
-pub use link::{End, Impairment, LATE_MAX, LinkId};
-pub use net::{Action, Happened, Net, Stuck};
-pub use node::{Node, NodeError, Part};
+pub use link::{Impairment, LATE_MAX, LinkEnd, LinkId};
+pub use net::{Action, Net, NodeEvent, RunError};
+pub use node::{Node, NodeError, RouterThread};
 pub use site::{Power, Site};
-pub use trail::Return;
+pub use trail::Revisit;

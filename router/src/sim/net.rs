@@ -11,10 +11,10 @@ use std::time::Duration;
 pub use action::Action;
 
 use super::client::{Arrival, Client, Flow, FlowId, read_answer};
-use super::link::{End, Fate, Flying, Impairment, Link, LinkId};
+use super::link::{Copies, Impairment, InFlight, Link, LinkEnd, LinkId};
 use super::node::{Node, NodeError};
 use super::site::Site;
-use super::trail::{Return, Trails};
+use super::trail::{Revisit, Trails};
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::port::memory::LinkState;
@@ -30,13 +30,13 @@ pub struct Net {
     clients: Vec<Client>,
     flows: Vec<Flow>,
     links: Vec<Link>,
-    /// By router and port: the link there, and which of its ends.
+    /// The link at each router's port, and which of its two ends that is.
     joined: BTreeMap<(usize, String), (LinkId, usize)>,
     awake: BTreeSet<usize>,
     agenda: BTreeMap<(Nanos, u64), Action>,
-    flying: BTreeMap<(Nanos, u64), Flying>,
+    flying: BTreeMap<(Nanos, u64), InFlight>,
     order: u64,
-    happened: Vec<Happened>,
+    events: Vec<NodeEvent>,
     trails: Trails,
     steps: u64,
     delivered: u64,
@@ -45,7 +45,7 @@ pub struct Net {
 
 /// An event of one of the routers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Happened {
+pub struct NodeEvent {
     /// When.
     pub t: Nanos,
     /// Which router.
@@ -56,34 +56,36 @@ pub struct Happened {
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum Stuck {
+pub enum RunError {
     /// A router asks again and again to be stepped at the same time.
-    #[error("at {now} the clock stands still: {waiting} is due without end")]
+    #[error(
+        "at {now} the clock does not advance: {waiting} asks to be stepped again and again at this time"
+    )]
     Clock {
-        /// When.
+        /// The time.
         now: Nanos,
-        /// The router that is due first, by name.
+        /// Name of the router that is due first.
         waiting: String,
     },
-    /// A configuration was not taken.
-    #[error("at {now} a configuration was not taken: {error}")]
+    /// A router refused a configuration.
+    #[error("at {now} a router refused its configuration: {error}")]
     Reload {
-        /// When.
+        /// The time.
         now: Nanos,
         /// Why.
         error: NodeError,
     },
 }
 
-/// A router and what surrounds its process.
+/// A router and the state of its process.
 struct Router {
     node: Node,
     /// When to step it next.
     timer: Option<Nanos>,
-    /// What it was given last.
+    /// The last configuration it was given.
     config: Config,
     running: bool,
-    /// What its control part was asked for while it stood still.
+    /// Orders to its control thread that wait until that thread runs again.
     postponed: Vec<Action>,
 }
 
@@ -94,7 +96,7 @@ impl Router {
 }
 
 impl Net {
-    /// Nothing yet. All that is left to chance follows from `seed`.
+    /// An empty network. Everything random follows from `seed`.
     pub fn new(seed: u64) -> Self {
         Self {
             now: START,
@@ -109,7 +111,7 @@ impl Net {
             agenda: BTreeMap::new(),
             flying: BTreeMap::new(),
             order: 0,
-            happened: Vec::new(),
+            events: Vec::new(),
             trails: Trails::default(),
             steps: 0,
             delivered: 0,
@@ -117,10 +119,10 @@ impl Net {
         }
     }
 
-    /// Adds a router; its number is the place in the order of adding.
+    /// Adds a router and returns its number, counted from 0 in order of addition.
     ///
     /// # Errors
-    /// As [`Node::new`].
+    /// See [`Node::new`].
     pub fn add_node(&mut self, config: Config) -> Result<usize, NodeError> {
         let node = Node::new(self.now, config.clone(), self.rng.next_u64())?;
         self.routers.push(Router::new(node, config));
@@ -128,25 +130,25 @@ impl Net {
         Ok(self.routers.len() - 1)
     }
 
-    /// Adds a site.
+    /// Adds a site and returns its number.
     pub fn add_site(&mut self, site: Site) -> usize {
         self.sites.push(site);
         self.sites.len() - 1
     }
 
-    /// Adds a client.
+    /// Adds a client and returns its number.
     pub fn add_client(&mut self, addresses: &[IpAddr]) -> usize {
         self.clients.push(Client { addresses: addresses.to_vec(), errors: 0 });
         self.clients.len() - 1
     }
 
-    /// Adds a link that delays each packet by `delay`, one nanosecond at least: nothing crosses it
-    /// in no time.
-    pub fn join(&mut self, a: End, b: End, delay: Duration) -> LinkId {
+    /// Adds a link with a delay of at least one nanosecond per packet: a packet never arrives at
+    /// the time it is sent.
+    pub fn join(&mut self, a: LinkEnd, b: LinkEnd, delay: Duration) -> LinkId {
         let id = LinkId(self.links.len());
         let ends = [a, b];
         for (index, end) in ends.iter().enumerate() {
-            if let End::Node(node, port) = end {
+            if let LinkEnd::Node(node, port) = end {
                 self.joined.insert((*node, port.clone()), (id, index));
             }
         }
@@ -156,8 +158,8 @@ impl Net {
         id
     }
 
-    /// Adds a flow of a client to a service, from now (or a part of the interval later, as the seed
-    /// says) until `until`; `None` if the client has no address of that family.
+    /// Adds a flow of a client to a service, which ends at `until`. It starts now, or up to one
+    /// interval later, as the seed decides. `None` if the client has no address of that family.
     pub fn add_flow(
         &mut self,
         client: usize,
@@ -176,24 +178,24 @@ impl Net {
         Some(id)
     }
 
-    /// Does `action` at `t`, before anything else that is due then; at once if that is past.
+    /// Schedules `action` at `t`, before everything else due then; at once if `t` has passed.
     pub fn at(&mut self, t: Nanos, action: Action) {
         let key = (t.max(self.now), self.next_order());
         self.agenda.insert(key, action);
     }
 
-    /// Runs the clock to `until`.
+    /// Advances the clock to `until`.
     ///
     /// # Errors
-    /// See [`Stuck`].
-    pub fn run_until(&mut self, until: Nanos) -> Result<(), Stuck> {
+    /// See [`RunError`].
+    pub fn run_until(&mut self, until: Nanos) -> Result<(), RunError> {
         let mut turns = 0;
         while let Some(due) = self.next_due().filter(|&due| due <= until) {
             turns = if due > self.now { 0 } else { turns + 1 };
             if turns > TURNS_MAX {
                 let first = self.routers.iter().find(|router| router.timer == Some(due));
                 let waiting = first.map_or("the network", |router| router.node.name());
-                return Err(Stuck::Clock { now: self.now, waiting: waiting.to_owned() });
+                return Err(RunError::Clock { now: self.now, waiting: waiting.to_owned() });
             }
             self.now = self.now.max(due);
             self.act()?;
@@ -205,7 +207,7 @@ impl Net {
         Ok(())
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Nanos {
         self.now
     }
@@ -225,17 +227,17 @@ impl Net {
         &self.clients[index]
     }
 
-    /// One flow.
+    /// The flow with this number.
     pub fn flow(&self, id: FlowId) -> &Flow {
         &self.flows[id.0]
     }
 
-    /// Every flow, in the order of adding.
+    /// Every flow, in order of addition.
     pub fn flows(&self) -> &[Flow] {
         &self.flows
     }
 
-    /// How a link is.
+    /// State of a link.
     pub fn link(&self, id: LinkId) -> LinkState {
         self.links[id.0].state
     }
@@ -245,38 +247,38 @@ impl Net {
         self.links[id.0].impairment
     }
 
-    /// Packets that a link has swallowed.
+    /// Packets that a link lost.
     pub fn lost(&self, id: LinkId) -> u64 {
         self.links[id.0].lost
     }
 
-    /// Everything that routers said, in order.
-    pub fn happened(&self) -> &[Happened] {
-        &self.happened
+    /// Every event of the routers, in the order in which they were emitted.
+    pub fn events(&self) -> &[NodeEvent] {
+        &self.events
     }
 
-    /// How often a router was stepped.
+    /// How often routers were stepped.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// How many packets came to routers.
+    /// How many packets were delivered to routers.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Packets of flows that came to a router again, in the order of time.
-    pub fn returns(&self) -> &[Return] {
-        self.trails.returns()
+    /// Packets of flows that reached the same router again, in order of time.
+    pub fn revisits(&self) -> &[Revisit] {
+        self.trails.revisits()
     }
 
-    /// The routers that a packet of a flow passed on its way to a site; `None` if it was copied or
-    /// damaged by a link, or came to no router.
+    /// The routers that a packet of a flow passed on its way to a site; `None` if a link copied or
+    /// damaged it, or if it reached no router.
     pub fn trail(&self, flow: FlowId, seq: usize) -> Option<Vec<usize>> {
         self.trails.to_site(flow, seq)
     }
 
-    /// How long after a cut or heal both ends are told.
+    /// Sets how long after a cut or heal both ends learn of it.
     pub fn set_carrier_delay(&mut self, delay: Duration) {
         self.carrier_delay = delay;
     }
@@ -294,15 +296,15 @@ impl Net {
 
     fn deliver(&mut self) {
         while let Some(entry) = self.flying.first_entry().filter(|e| e.key().0 <= self.now) {
-            let Flying { link, to, packet } = entry.remove();
+            let InFlight { link, to, packet } = entry.remove();
             match self.links[link.0].ends[to].clone() {
-                End::Client(client) => self.receive(client, &packet),
-                End::Site(site) => {
+                LinkEnd::Client(client) => self.receive(client, &packet),
+                LinkEnd::Site(site) => {
                     if let Some(answer) = self.sites[site].answer(&packet) {
                         self.put(link, to, answer);
                     }
                 }
-                End::Node(node, port) => self.hand_in(link, node, &port, &packet),
+                LinkEnd::Node(node, port) => self.hand_in(link, node, &port, &packet),
             }
         }
     }
@@ -310,7 +312,7 @@ impl Net {
     fn hand_in(&mut self, link: LinkId, index: usize, port: &str, packet: &[u8]) {
         let router = &self.routers[index];
         let device = router.node.device(port).filter(|_| router.running);
-        // A port that was removed or is full loses it, as a real one does.
+        // A removed or full port loses the packet, like a real one.
         if device.is_none_or(|device| device.inject(packet).is_err()) {
             self.links[link.0].lost += 1;
             return;
@@ -341,7 +343,7 @@ impl Net {
                 flow.next = Nanos(u64::MAX);
                 continue;
             }
-            let end = End::Client(flow.client);
+            let end = LinkEnd::Client(flow.client);
             let packet = flow.send(self.now, FlowId(index));
             let place = self.links.iter().position(|link| link.ends.contains(&end));
             if let (Some(place), Some(packet)) = (place, packet) {
@@ -359,7 +361,7 @@ impl Net {
             return;
         }
         let due = self.now + link.delay;
-        let Fate { late, flip } = link.impairment.fate(&packet, &mut self.rng);
+        let Copies { late, flip } = link.impairment.copies(&packet, &mut self.rng);
         if late.len() > 1 || flip.is_some() {
             self.trails.taint(&packet, &self.flows);
         }
@@ -368,7 +370,7 @@ impl Net {
         }
         for late in late {
             let key = (due + late, self.next_order());
-            self.flying.insert(key, Flying { link: id, to: 1 - from, packet: packet.clone() });
+            self.flying.insert(key, InFlight { link: id, to: 1 - from, packet: packet.clone() });
         }
     }
 
@@ -381,14 +383,14 @@ impl Net {
             node.step(self.now);
             self.steps += 1;
             while let Some((t, kind)) = node.poll_event() {
-                self.happened.push(Happened { t, node: index, kind });
+                self.events.push(NodeEvent { t, node: index, kind });
             }
             *timer = node.poll_timeout(self.now);
             self.collect(index);
         }
     }
 
-    /// Puts what a router sent into its links.
+    /// Moves the packets that a router sent onto its links.
     fn collect(&mut self, node: usize) {
         let first = (node, String::new());
         let ports = self.joined.range(first..).take_while(|((of, _), _)| *of == node);
@@ -407,20 +409,20 @@ impl Net {
     }
 }
 
-impl fmt::Display for Happened {
+impl fmt::Display for NodeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} node {}: {:?}", self.t, self.node, self.kind)
     }
 }
 
-/// When the clock starts: late enough that going back from it does not reach zero.
+/// Initial time: large enough that subtracting from it does not saturate at zero.
 const START: Nanos = Nanos(1_000_000_000);
 
-/// Turns at one time before the clock counts as stuck.
+/// Steps at one time before the clock counts as stuck.
 const TURNS_MAX: usize = 1000;
 
-/// First source port of flows; below the prober's.
+/// First source port of flows; below the prober's range.
 const FIRST_PORT: u16 = 20_000;
 
-/// How long the news of a cut takes to both ends.
+/// Delay until both ends of a link learn that it was cut or healed.
 const CARRIER_DELAY: Duration = Duration::from_millis(1);

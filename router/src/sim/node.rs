@@ -1,4 +1,4 @@
-//! One router: what its threads do, one after the other, whenever it is stepped.
+//! One router: each step does what its threads do, one after the other.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
-use super::plane::{Plane, Punts};
+use super::worker::{Punts, SimWorker};
 use crate::batch::LocalLane;
 use crate::config::Config;
 use crate::control::monitor::{LegSpec, Monitor};
@@ -28,8 +28,8 @@ use crate::port::memory::{LinkState, MemoryPort};
 use crate::probe::{AddError, CheckId};
 use crate::time::Nanos;
 
-/// A router without threads, sockets and clock: forwarding, monitor, core and host stack over ports
-/// in memory. Deterministic: the same calls give the same packets and events.
+/// A router without threads, sockets and clock: forwarding, monitor, control plane and host stack
+/// over ports in memory. Deterministic: the same calls produce the same packets and events.
 pub struct Node {
     name: String,
     control: Control,
@@ -37,55 +37,55 @@ pub struct Node {
     host: Host,
     tcp: TcpChecker,
     tcp_checks: BTreeMap<CheckId, (PathId, usize)>,
-    plane: Plane,
+    worker: SimWorker,
     punts: Punts,
     devices: BTreeMap<String, Arc<MemoryPort>>,
     watched: BTreeSet<PathId>,
     next_round_trips: Nanos,
     probes_lost: u64,
-    stalled: BTreeSet<Part>,
+    stalled: BTreeSet<RouterThread>,
 }
 
-/// A part of a router that can stand still while the others go on.
+/// A thread of a router that can be stalled while the others run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Part {
-    /// The control thread: nothing is published and no event is told. Liveness, which is the
-    /// heartbeat thread's, still reaches the worker.
+pub enum RouterThread {
+    /// The control thread: nothing is published and no event is emitted. Liveness still reaches the
+    /// worker, because the heartbeat thread stores it.
     Control,
-    /// The worker: packets wait in the ports, answers to probes among them.
+    /// The worker: packets, including answers to probes, wait in the ports.
     Worker,
 }
 
-/// Why a router does not take a configuration.
+/// Why a router does not accept a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// Only a restart could bring it in force. Nothing was changed.
+    /// The change requires a restart. Nothing was changed.
     #[error(transparent)]
     Ports(#[from] ReloadError),
-    /// A check cannot be done; its leg is not watched, and stays down. The rest is in force.
-    #[error("a check cannot be done: {0}")]
+    /// A check cannot be added; its leg is not watched and stays down. The rest is in force.
+    #[error("a check cannot be added, and its leg stays down: {0}")]
     Check(#[from] AddError),
 }
 
 impl Node {
-    /// A router with this configuration, whose ports all have carrier. Identifiers and source ports
-    /// of its probes follow from `seed`.
+    /// A router with this configuration, whose ports all have carrier. The identifiers and source
+    /// ports of its probes follow from `seed`.
     ///
     /// # Errors
-    /// As [`Self::apply`].
+    /// See [`Self::apply`].
     ///
     /// # Panics
-    /// Never: a FIB for one reader gives one reader.
+    /// Never: a FIB for one reader hands out one reader.
     pub fn new(now: Nanos, config: Config, seed: u64) -> Result<Self, NodeError> {
         let (writer, handle) = nearhop_fib::fib(1);
         let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
-        let reader = handle.reader().expect("one reader was allowed, and none exists");
+        let reader = handle.reader().expect("the FIB was made for one reader, and none was taken");
         let host = HostConfig { addresses: own_addresses(&config), mtu: u16::MAX, seed };
         let mut node = Self {
             name: config.router.name.clone(),
             monitor: Monitor::new(handle.clone(), Arc::clone(&changes), seed),
-            plane: Plane::new(reader, Arc::clone(&snapshot), Arc::clone(&changes)),
+            worker: SimWorker::new(reader, Arc::clone(&snapshot), Arc::clone(&changes)),
             // A simulated publication takes no time.
             control: Control::new(writer, handle, snapshot, changes, config.clone(), || {
                 Nanos::ZERO
@@ -104,7 +104,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Puts another configuration in force, as a reload does. New ports have carrier.
+    /// Applies another configuration, as a reload does. New ports have carrier.
     ///
     /// # Errors
     /// See [`NodeError`].
@@ -117,62 +117,62 @@ impl Node {
         }
         self.host.set_addresses(own_addresses(&config));
         let names: BTreeSet<String> = config.ports.iter().map(|port| port.name.clone()).collect();
-        // What a stalled reader holds back is published by a later step.
+        // A later step publishes what a stalled reader delays now.
         let orders = match self.control.apply(config, devices, now) {
             Ok(orders) | Err((orders, _)) => orders,
         };
         let outcome = self.follow(now, orders);
         self.devices.retain(|name, _| names.contains(name));
-        self.tell_core(now);
+        self.pass_news_on(now);
         outcome
     }
 
-    /// A port's carrier came or went; unknown names are ignored.
+    /// Reports that a port's carrier came up or went down; ignores unknown names.
     pub fn set_carrier(&mut self, now: Nanos, port: &str, up: bool) {
         let Some(id) = self.port_id(port) else { return };
         self.carrier(now, id, up);
-        self.tell_core(now);
+        self.pass_news_on(now);
     }
 
-    /// Cuts or joins the wire of a port: its device refuses packets at once, but the router learns
-    /// of it by [`Self::set_carrier`] or by its checks.
+    /// Cuts or joins the wire of a port. Its device refuses packets at once; the router learns of
+    /// it by [`Self::set_carrier`] or by its checks.
     pub fn set_wire(&mut self, port: &str, up: bool) {
         if let Some(device) = self.devices.get(port) {
             device.set_link(if up { LinkState::Up } else { LinkState::Down });
         }
     }
 
-    /// Takes a site out of service for new flows, or back in; `false` if no service has it.
+    /// Drains or undrains a site; `false` if no service has it.
     pub fn drain(&mut self, now: Nanos, site: &str, drained: bool) -> bool {
         self.control.drain(now, site, drained)
     }
 
-    /// Forgives every leg its flaps.
+    /// Ends the damping of every leg.
     pub fn clear_damping(&mut self, now: Nanos) {
         self.monitor.clear_damping(now);
-        self.tell_core(now);
+        self.pass_news_on(now);
     }
 
-    /// Lets a part stand still, or go on; what the monitor had to say meanwhile comes first then.
-    pub fn stall(&mut self, now: Nanos, part: Part, stalled: bool) {
+    /// Stalls a thread or resumes it; on resumption, pending news of the monitor is handled first.
+    pub fn stall(&mut self, now: Nanos, part: RouterThread, stalled: bool) {
         if stalled {
             self.stalled.insert(part);
         } else {
             self.stalled.remove(&part);
-            self.tell_core(now);
+            self.pass_news_on(now);
         }
     }
 
-    /// Whether a part stands still.
-    pub fn stalls(&self, part: Part) -> bool {
+    /// Whether a thread is stalled.
+    pub fn stalls(&self, part: RouterThread) -> bool {
         self.stalled.contains(&part)
     }
 
-    /// Does everything that is due: packets first, as each of the threads does, so that an answer
-    /// that came in time counts before its absence does.
+    /// Does everything that is due, packets first, as each thread does: an answer that arrived in
+    /// time counts before its timeout does.
     pub fn step(&mut self, now: Nanos) {
         for _ in 0..ROUNDS_MAX {
-            let any = !self.stalls(Part::Worker) && self.plane.run(now, &mut self.punts);
+            let any = !self.stalls(RouterThread::Worker) && self.worker.run(now, &mut self.punts);
             self.take_in(now);
             if !any {
                 break;
@@ -185,12 +185,13 @@ impl Node {
         if round_trips {
             self.next_round_trips = now + ROUND_TRIPS_EVERY;
         }
-        if !self.stalls(Part::Control) {
+        if !self.stalls(RouterThread::Control) {
             self.step_control(now, round_trips);
         }
     }
 
-    /// When to call [`Self::step`] next, unless a packet comes before.
+    /// When to call [`Self::step`] next, unless a packet arrives earlier. The value may change
+    /// after any call that takes `&mut self`.
     #[must_use]
     pub fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
         let host = self.host.poll_timeout(now);
@@ -199,17 +200,18 @@ impl Node {
         due.into_iter().flatten().min()
     }
 
-    /// Takes the oldest event: when it happened, and what.
+    /// Takes the oldest event: when it happened, and what. Call until `None` after every call that
+    /// takes `&mut self`.
     pub fn poll_event(&mut self) -> Option<(Nanos, EventKind)> {
         self.control.poll_event()
     }
 
-    /// Its name.
+    /// The router's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The device of a port: what is injected there it receives, what is drained it has sent.
+    /// The device of a port: inject packets into it for the router to receive, drain what it sent.
     pub fn device(&self, port: &str) -> Option<&Arc<MemoryPort>> {
         self.devices.get(port)
     }
@@ -224,9 +226,9 @@ impl Node {
         &self.monitor
     }
 
-    /// What its worker counted.
+    /// The worker's counters.
     pub fn counters(&self) -> &Counters {
-        self.plane.counters()
+        self.worker.counters()
     }
 
     /// Probes that their port did not take.
@@ -235,12 +237,12 @@ impl Node {
     }
 
     fn step_control(&mut self, now: Nanos, round_trips: bool) {
-        for first in self.plane.take_first_packets() {
+        for first in self.worker.take_first_packets() {
             self.control.handle_first_packet(0, first);
         }
-        self.tell_core(now);
+        self.pass_news_on(now);
         if round_trips {
-            // What a stalled reader holds back is published by the next step's retry.
+            // The next step's retry publishes what a stalled reader delays now.
             let _ = self.control.handle_round_trips(now, self.monitor.round_trips());
         }
         let _ = self.control.retry(now);
@@ -251,7 +253,8 @@ impl Node {
         self.control.ports().find(|port| port.name() == name).map(|port| port.id)
     }
 
-    /// Watches what is new and forgets what is gone. Goes on after a check that cannot be done.
+    /// Carries out orders: stops and starts watching legs. A check that cannot be added does not
+    /// stop the rest.
     fn follow(&mut self, now: Nanos, orders: Orders) -> Result<(), NodeError> {
         for (id, adjacency) in orders.ports {
             self.monitor.add_port(id, adjacency);
@@ -303,11 +306,11 @@ impl Node {
         }
     }
 
-    /// Forgets what a publication that was held back has let go of.
+    /// Stops watching the legs that a delayed publication has removed.
     fn stop(&mut self, now: Nanos) {
         let stop = self.control.take_stopping();
         if !stop.legs.is_empty() || !stop.ports.is_empty() {
-            // Without new legs nothing can fail.
+            // Only new legs can cause an error.
             let _ = self.follow(now, Orders { stop, ..Orders::default() });
         }
     }
@@ -318,11 +321,11 @@ impl Node {
         self.take_tcp_verdicts();
     }
 
-    /// Hands out what came for the router itself.
+    /// Distributes the packets for the router itself.
     fn take_in(&mut self, now: Nanos) {
         for (lane, port, packet) in std::mem::take(&mut self.punts) {
             if lane == LocalLane::Checks {
-                // An error about a connection is of no concern to the prober.
+                // The prober ignores errors about connections.
                 if !self.monitor.handle_packet(now, port, &packet) {
                     self.handle_host_packet(now, port, packet);
                 }
@@ -333,7 +336,7 @@ impl Node {
     }
 
     fn handle_host_packet(&mut self, now: Nanos, port: PortId, mut packet: Vec<u8>) {
-        if let Some(mtu) = self.plane.mtu_of(port) {
+        if let Some(mtu) = self.worker.mtu_of(port) {
             clamp_mss(&mut packet, mtu);
         }
         self.host.handle_packet(now, port, &packet);
@@ -343,7 +346,7 @@ impl Node {
         self.tcp.poll(now, &mut self.host);
         self.take_tcp_verdicts();
         while let Some(mut out) = self.host.poll_transmit() {
-            self.plane.originate(&mut out.packet, out.pin);
+            self.worker.originate(&mut out.packet, out.pin);
         }
     }
 
@@ -357,16 +360,16 @@ impl Node {
 
     fn send_probes(&mut self, now: Nanos) {
         while let Some(probe) = self.monitor.poll_transmit(now) {
-            if !self.plane.send_probe(probe.port, probe.packet) {
+            if !self.worker.send_probe(probe.port, probe.packet) {
                 self.probes_lost += 1;
             }
         }
     }
 
-    /// Hands the monitor's news on, round-trip times first: a site that comes up is to be ranked by
-    /// what is known of it.
-    fn tell_core(&mut self, now: Nanos) {
-        if self.stalls(Part::Control) {
+    /// Passes the monitor's news on to the control plane, round-trip times first: a site that comes
+    /// up must be ranked by them.
+    fn pass_news_on(&mut self, now: Nanos) {
+        if self.stalls(RouterThread::Control) {
             return;
         }
         let mut first = true;
@@ -384,11 +387,11 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
     ports.chain(&config.router.addresses).map(IpNetwork::ip).collect()
 }
 
-/// Packets that a port holds each way until the network takes them.
+/// Packets that a port queues in each direction until the network takes them.
 const QUEUE: usize = 4096;
 
-/// Turns over the ports in one step: a queue's worth.
+/// Rounds over the ports in one step: enough to empty a full queue.
 const ROUNDS_MAX: usize = QUEUE / crate::batch::BURST + 1;
 
-/// How often smoothed round-trip times are looked at.
+/// How often smoothed round-trip times are passed on.
 const ROUND_TRIPS_EVERY: Duration = Duration::from_millis(100);

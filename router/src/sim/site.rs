@@ -1,5 +1,5 @@
-//! A server behind a router: answers echo requests, DNS queries and datagrams, and opens TCP
-//! connections as far as a check goes.
+//! A simulated server: answers echo requests, DNS queries and datagrams, and accepts TCP
+//! connections up to the handshake that a check needs.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,37 +16,37 @@ use crate::packet::{Fragment, Meta, protocol};
 /// A simulated host that serves anycast addresses.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// What it adds to each datagram it sends back.
+    /// Appended to each datagram it sends back.
     pub name: String,
-    /// The addresses it answers for.
+    /// The anycast addresses it answers.
     pub addresses: Vec<IpAddr>,
-    /// What still works.
+    /// Which of its parts work.
     pub power: Power,
-    /// Datagrams it answered, the DNS queries of checks left out.
+    /// Datagrams it answered, not counting DNS queries of checks.
     pub served: u64,
 }
 
-/// What of a site works.
+/// Which parts of a site work.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Power {
     /// Everything.
     #[default]
     On,
-    /// The kernel: it answers echoes, refuses datagrams with port unreachable and connections with
-    /// a reset.
+    /// Only the kernel: it answers echo requests, rejects datagrams with port unreachable and
+    /// connections with a reset.
     ServerDead,
     /// Nothing: it is silent.
     Off,
 }
 
 impl Site {
-    /// A site that works.
+    /// A site that is fully working.
     pub fn new(name: &str, addresses: &[IpAddr]) -> Self {
         let (name, addresses) = (name.to_owned(), addresses.to_vec());
         Self { name, addresses, power: Power::On, served: 0 }
     }
 
-    /// What it sends back for a packet, if anything.
+    /// The answer to a packet, if it sends one.
     pub fn answer(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         if self.power == Power::Off {
             return None;
@@ -108,8 +108,8 @@ fn echo_reply(meta: &Meta, upper: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A SYN is accepted or reset (RFC 9293 section 3.10.7.1); whatever else comes is let pass: checks
-/// end their connections by a reset.
+/// Accepts or resets a SYN (RFC 9293 section 3.10.7.1). Ignores every other segment: checks end
+/// their connections by a reset.
 fn handshake(meta: &Meta, packet: &[u8], accept: bool) -> Option<Vec<u8>> {
     let request = Tcp::parse(&packet[meta.header_len..meta.len]).ok()?;
     if request.flags() & (SYN | ACK | RST) != SYN {
@@ -148,7 +148,7 @@ fn swap(header: &mut [u8], at: usize, len: usize) {
     src.swap_with_slice(dst);
 }
 
-/// The query as its own answer: no error, no records (RFC 1035 section 4.1.1).
+/// The query as its own response: no error, no records (RFC 1035 section 4.1.1).
 fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
     let mut answer = query.to_vec();
     *answer.get_mut(2)? |= 0x80;
@@ -156,10 +156,10 @@ fn dns_answer(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// The port that is answered as a name server.
+/// The port on which it answers as a name server.
 const DNS: u16 = 53;
 
-/// IPv6 and UDP or echo.
+/// Bytes of IPv6 plus UDP or echo headers.
 const HEADERS_MAX: usize = 48;
 
 const TTL: u8 = 64;

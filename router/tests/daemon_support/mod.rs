@@ -43,14 +43,14 @@ impl Rig {
         Self::start_with(costs, &config(costs))
     }
 
-    /// As [`Self::start`], with a configuration of one's own for these sites.
+    /// Like [`Self::start`], with another configuration for these sites.
     pub fn start_with(costs: Costs<'_>, config: &str) -> Self {
         let rig = Self::begin_with(costs, config);
         rig.wait_all_up();
         rig
     }
 
-    /// As [`Self::start_with`], without waiting for the sites.
+    /// Like [`Self::start_with`], without waiting for the sites.
     pub fn begin_with(costs: Costs<'_>, config: &str) -> Self {
         let dir = PathBuf::from("/run/rig");
         fs::create_dir_all(&dir).unwrap();
@@ -64,7 +64,7 @@ impl Rig {
         rig
     }
 
-    /// The router's devices are there: the hosts get addresses and routes.
+    /// Waits for the router's devices, then sets addresses and routes of the hosts.
     pub fn connect(&self) {
         connect(&self.client, "nh-client", &[]);
         for site in &self.sites {
@@ -87,24 +87,24 @@ impl Rig {
         self.write_file(&config(costs));
     }
 
-    /// Replaces the configuration file by this text.
+    /// Replaces the configuration file with this text.
     pub fn write_file(&self, text: &str) {
         fs::write(self.dir.join("r1.toml"), text).unwrap();
     }
 
-    /// Makes a namespace for another site; the router does not know it yet.
+    /// Creates a namespace for another site, which the router does not know yet.
     pub fn add_site(&mut self, name: &str) {
         self.sites.push(Site::prepare(name));
     }
 
-    /// The router's device for the last site is there: it gets its addresses, and serves.
+    /// Waits for the router's device of the last site, sets its addresses, and starts its echo.
     pub fn serve_last_site(&mut self) {
         let site = self.sites.last_mut().unwrap();
         connect(&site.netns, &format!("nh-{}", site.name), &[SERVICE_V4, SERVICE_V6]);
         site.serve();
     }
 
-    /// Forgets the last site. Its name is free for another; its echo keeps the namespace.
+    /// Removes the last site. Its name is free for another; its echo keeps the namespace.
     pub fn remove_last_site(&mut self) {
         let site = self.sites.pop().unwrap();
         support::hide_netns(&site.name);
@@ -127,14 +127,14 @@ impl Rig {
         document["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// How many packets ended so.
+    /// Number of packets with this verdict.
     pub fn dropped(&self, reason: &str) -> u64 {
         let items = self.show("drops");
         let row = items.iter().find(|item| item["reason"] == reason);
         row.and_then(|row| row["packets"].as_u64()).unwrap_or(0)
     }
 
-    /// Every event since the start, up to and with the first that is `last`.
+    /// Every event since the start, up to and including the first for which `last` holds.
     pub fn events_until(&self, mut last: impl FnMut(&Value) -> bool) -> Vec<Value> {
         let client = Client::new(self.dir.join("r1.sock")).unwrap();
         let mut text = Vec::new();
@@ -156,7 +156,7 @@ impl Rig {
         events
     }
 
-    /// Stops the router, and returns when all of its threads stand still.
+    /// Stops the router; returns when all of its threads are stopped.
     pub fn stand_still(&self) {
         signal(&self.router, rustix::process::Signal::STOP);
         let tasks = format!("/proc/{}/task", self.router.id());
@@ -166,7 +166,7 @@ impl Rig {
         });
     }
 
-    /// Lets the router go on.
+    /// Continues the router.
     pub fn go_on(&self) {
         signal(&self.router, rustix::process::Signal::CONT);
     }
@@ -175,13 +175,13 @@ impl Rig {
         &self.sites.iter().find(|site| site.name == name).unwrap().netns
     }
 
-    /// Ends the router by SIGTERM; its exit code.
+    /// Ends the router by SIGTERM; returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         signal(&self.router, rustix::process::Signal::TERM);
         self.router.wait().unwrap().code()
     }
 
-    /// Starts the router again, after it has ended.
+    /// Starts the router again after it has ended.
     pub fn restart(&mut self, costs: Costs<'_>) {
         self.router = spawn(&self.dir, &config(costs));
     }
@@ -197,7 +197,7 @@ impl Drop for Rig {
     }
 }
 
-/// Whether a thread, by its folder of /proc, is in this state: proc_pid_stat(5).
+/// Whether a thread, by its folder in /proc, is in this state (proc_pid_stat(5)).
 fn is_in_state(task: &Path, state: char) -> bool {
     let stat = fs::read_to_string(task.join("stat")).unwrap();
     stat.rsplit(')').next().unwrap().trim_start().starts_with(state)
@@ -225,14 +225,14 @@ fn spawn(dir: &Path, config: &str) -> Child {
         .unwrap()
 }
 
-/// Two workers, a client, and the sites with their checks. These are patient: how soon a silent
-/// site is noticed is not tested here, and a starved machine must not pass for a dead site. Nor
-/// for a far one: latency is left out of the cost, so that sites of equal cost stay so.
+/// Two workers, a client, and the sites with their checks. The checks are patient, because a busy
+/// machine must not make a site look dead, and these tests do not measure detection. Latency is
+/// left out of costs, so that sites of equal cost stay equal.
 pub fn config(costs: Costs<'_>) -> String {
     config_with(costs, "{ icmp = {}, interval = \"20ms\", fall = 50, rise = 3 }")
 }
 
-/// As [`config`], with checks of one's own.
+/// Like [`config`], with other checks.
 pub fn config_with(costs: Costs<'_>, health: &str) -> String {
     let mut text = String::from(
         "[router]\nname = \"r1\"\nworkers = 2\nstate-dir = \"/run/rig/state\"\n\
@@ -278,7 +278,7 @@ pub fn connect(netns: &NetNs, device: &str, shared: &[&str]) {
     }
 }
 
-/// A site: a namespace with an echo that says its name.
+/// A site: a namespace with an echo server that returns its name.
 struct Site {
     name: String,
     netns: NetNs,
@@ -306,18 +306,18 @@ impl Site {
     }
 }
 
-/// Numbered probes on several flows, until it is told to stop.
+/// Numbered probes on several flows, until stopped.
 pub struct Probes {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What came back.
+/// The answers.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub sent: u64,
-    /// By flow: number, when it came back, by which site.
+    /// By flow: number, time of arrival, site.
     pub answers: BTreeMap<u16, Vec<(u64, Nanos, String)>>,
 }
 
@@ -330,7 +330,7 @@ impl Probes {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let mut threads = Vec::new();
         for flow in 0..flows {
-            // A wildcard of IPv6 takes the number in IPv4 too.
+            // An IPv6 wildcard socket also takes the port number in IPv4.
             let first = if to.is_ipv4() { 40_000 } else { 41_000 };
             let from = SocketAddr::new(any, first + flow);
             let socket = client.within(|| UdpSocket::bind(from)).unwrap().unwrap();
@@ -342,7 +342,7 @@ impl Probes {
         Self { stop, seen, threads }
     }
 
-    /// Who answered each flow last, once all were answered after this call.
+    /// The site that answered each flow last, once all flows were answered after this call.
     pub fn sites_now(&self) -> Vec<String> {
         let since = Nanos::now();
         support::wait_for("an answer on every flow", || {
@@ -359,7 +359,7 @@ impl Probes {
         });
     }
 
-    /// How often each flow went to another site than before.
+    /// How often each flow moved to another site.
     pub fn moves(&self) -> Vec<usize> {
         let seen = self.seen.lock().unwrap();
         let moves = |all: &Vec<(u64, Nanos, String)>| {
@@ -368,7 +368,7 @@ impl Probes {
         seen.answers.values().map(moves).collect()
     }
 
-    /// Numbers of each flow that are missing below the highest that was answered.
+    /// Numbers of each flow that are missing below the highest answered one.
     pub fn lost(&self) -> Vec<u64> {
         let seen = self.seen.lock().unwrap();
         let lost = |all: &Vec<(u64, Nanos, String)>| {
@@ -378,7 +378,7 @@ impl Probes {
         seen.answers.values().map(lost).collect()
     }
 
-    /// Sends no more, and waits for what is under way.
+    /// Stops sending, and waits for the answers on their way.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
         for thread in self.threads.drain(..) {
@@ -386,7 +386,8 @@ impl Probes {
         }
     }
 
-    /// Ends it; probes sent and never answered, and the longest time between two answers of a flow.
+    /// Ends it; returns the number of unanswered probes, and the longest time between two answers
+    /// of a flow.
     pub fn finish(mut self) -> (u64, u64, Duration) {
         self.stop();
         let seen = self.seen.lock().unwrap();
@@ -402,7 +403,7 @@ fn run_flow(socket: &UdpSocket, flow: u16, stop: &AtomicBool, seen: &Mutex<Seen>
     let mut drain_until = None;
     loop {
         if !stop.load(Ordering::Acquire) {
-            // What cannot be sent is lost like what is never answered.
+            // A probe that cannot be sent counts as lost.
             let _ = socket.send(&number.to_be_bytes());
             seen.lock().unwrap().sent += 1;
             number += 1;
@@ -419,7 +420,7 @@ fn run_flow(socket: &UdpSocket, flow: u16, stop: &AtomicBool, seen: &Mutex<Seen>
     }
 }
 
-/// The lines of `nearhop watch` so far, and as they come.
+/// The lines of `nearhop watch` so far, and further ones as they arrive.
 pub struct Watch {
     child: Child,
     pub lines: Arc<Mutex<Vec<Value>>>,
@@ -455,7 +456,7 @@ impl Drop for Watch {
     }
 }
 
-/// Holds the router's control thread, and no other, still by ptrace; lets it go when dropped.
+/// Stops the router's control thread, and no other, by ptrace; dropping it continues the thread.
 pub struct Tracer {
     release: Option<std::sync::mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -466,7 +467,7 @@ impl Tracer {
         let pid = i32::try_from(rig.router.id()).unwrap();
         let (release, wait) = std::sync::mpsc::channel();
         let (stopped, is_stopped) = std::sync::mpsc::channel();
-        // All of ptrace has to come from the thread that began it.
+        // Every ptrace call must come from the thread that attached.
         let thread = thread::spawn(move || {
             support::trace::seize_and_interrupt(pid);
             stopped.send(()).unwrap();
@@ -478,7 +479,7 @@ impl Tracer {
         Self { release: Some(release), thread: Some(thread) }
     }
 
-    /// The kernel calls it `t`, tracing stop; its other threads run or sleep.
+    /// The kernel's state `t` is a tracing stop; the other threads run or sleep.
     #[expect(clippy::unused_self, reason = "asks about what this holds")]
     pub fn is_stopped(&self, rig: &Rig) -> bool {
         let pid = rig.router.id();
@@ -495,5 +496,5 @@ impl Drop for Tracer {
     }
 }
 
-/// How long after the last probe an answer may come.
+/// The longest time to wait for an answer after the last probe.
 const LATE: Duration = Duration::from_millis(200);

@@ -1,11 +1,11 @@
-//! Packets for the tests of the packet layer, made by smoltcp and by chance.
+//! Packets for the tests of the packet layer, made by smoltcp and at random.
 #![forbid(unsafe_code)]
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use proptest::prelude::*;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet};
 
-/// Makes an IPv4 header's checksum right, if there is a header.
+/// Corrects an IPv4 header's checksum, if there is a header.
 pub fn fix_checksum(bytes: &mut [u8]) {
     let Some(first) = bytes.first() else { return };
     let len = usize::from(first & 0xf) * 4;
@@ -14,7 +14,7 @@ pub fn fix_checksum(bytes: &mut [u8]) {
     }
 }
 
-/// IPv4 packets that are mostly right: any fields, options half of which make sense.
+/// IPv4 packets that are mostly valid: any fields, half of the options valid.
 pub fn ipv4() -> impl Strategy<Value = Vec<u8>> {
     (any::<[u8; 20]>(), ipv4_options(), payload(), flags()).prop_map(
         |(fields, options, payload, flags)| {
@@ -34,7 +34,7 @@ pub fn ipv4() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// IPv6 packets that are mostly right, most with extension headers.
+/// IPv6 packets that are mostly valid, most with extension headers.
 pub fn ipv6() -> impl Strategy<Value = Vec<u8>> {
     let header = (prop::sample::select(vec![0u8, 43, 44, 51, 60, 60, 135]), any::<[u8; 24]>());
     let upper = prop::sample::select(vec![1u8, 6, 17, 58, 59, 132]);
@@ -48,7 +48,7 @@ pub fn ipv6() -> impl Strategy<Value = Vec<u8>> {
             for (at, (kind, body)) in headers.iter().enumerate() {
                 let mut body = *body;
                 body[0] = kinds[at + 1];
-                // 8, 16 or 24 bytes, as each kind counts them.
+                // 8, 16 or 24 bytes, in the unit of each kind.
                 let units = body[1] % 3;
                 body[1] = if *kind == 51 { units * 2 } else { units };
                 let len = if *kind == 44 { 8 } else { usize::from(units) * 8 + 8 };
@@ -65,8 +65,8 @@ pub fn ipv6() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// The same packets, some of them with a few bytes changed, cut short or padded, and of those half
-/// with a good IPv4 checksum again.
+/// The same packets, some with modified bytes, truncated or padded; half of those with a corrected
+/// IPv4 checksum.
 pub fn mutated(packets: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
     let len = prop_oneof![3 => Just(None), 1 => any::<prop::sample::Index>().prop_map(Some)];

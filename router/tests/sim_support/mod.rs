@@ -18,7 +18,7 @@ use nearhop::event::{EventKind, MoveCause};
 use nearhop::ids::Family;
 use nearhop::port::memory::LinkState;
 use nearhop::sim::{
-    Action, Draft, End, Flow, FlowId, Happened, LinkId, Net, Power, SERVICES, Site,
+    Action, Draft, Flow, FlowId, LinkEnd, LinkId, Net, NodeEvent, Power, SERVICES, Site,
 };
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
@@ -27,9 +27,9 @@ pub const R1: usize = 0;
 pub const R2: usize = 1;
 pub const LINK_DELAY: Duration = Duration::from_micros(200);
 
-/// A site: its place among the network's sites, its link, the router it is behind.
+/// A site: its number, its link, and the router it is behind.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct SimSite {
     pub name: &'static str,
     pub site: usize,
     pub link: LinkId,
@@ -38,34 +38,34 @@ pub struct Place {
 
 pub struct Lab {
     pub net: Net,
-    pub home: Place,
-    pub ams: Place,
-    pub fra: Place,
-    pub par: Place,
+    pub home: SimSite,
+    pub ams: SimSite,
+    pub fra: SimSite,
+    pub par: SimSite,
     pub trunk: LinkId,
     pub flows: Vec<FlowId>,
 }
 
 /// How the routers check and rank.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct CheckPlan {
     pub icmp_ms: u64,
     pub dns_ms: u64,
     pub far_ms: u64,
     pub ams_cost: u32,
-    /// Whether servers are asked by TCP instead of DNS.
+    /// Whether servers are checked by TCP instead of DNS.
     pub tcp: bool,
-    /// Whether fra is checked, or only its carrier counts.
+    /// Whether fra has checks, or only its carrier counts.
     pub fra_checked: bool,
 }
 
-impl Default for Plan {
+impl Default for CheckPlan {
     fn default() -> Self {
         Self { icmp_ms: 10, dns_ms: 20, far_ms: 20, ams_cost: 10, tcp: false, fra_checked: true }
     }
 }
 
-impl Plan {
+impl CheckPlan {
     fn health(self) -> String {
         let Self { icmp_ms, dns_ms, .. } = self;
         let server =
@@ -113,20 +113,21 @@ impl Plan {
 }
 
 impl Lab {
-    /// All is up, every site's verdict is known, nothing flows yet.
-    pub fn new(seed: u64, plan: Plan) -> Self {
+    /// Everything is up, every site's first outcome is known, and no flow runs yet.
+    pub fn new(seed: u64, plan: CheckPlan) -> Self {
         let mut net = Net::new(seed);
         assert_eq!(net.add_node(plan.r1()).unwrap(), R1);
         assert_eq!(net.add_node(plan.r2()).unwrap(), R2);
         let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
-        net.join(End::Client(client), End::Node(R1, "client".into()), LINK_DELAY);
-        let trunk = net.join(End::Node(R1, "r2".into()), End::Node(R2, "r1".into()), LINK_DELAY);
+        net.join(LinkEnd::Client(client), LinkEnd::Node(R1, "client".into()), LINK_DELAY);
+        let trunk =
+            net.join(LinkEnd::Node(R1, "r2".into()), LinkEnd::Node(R2, "r1".into()), LINK_DELAY);
         let served: Vec<IpAddr> =
             SERVICES.iter().map(|text| text.parse::<SocketAddr>().unwrap().ip()).collect();
         let mut place = |name: &'static str, node: usize| {
             let site = net.add_site(Site::new(name, &served));
-            let link = net.join(End::Node(node, name.into()), End::Site(site), LINK_DELAY);
-            Place { name, site, link, node }
+            let link = net.join(LinkEnd::Node(node, name.into()), LinkEnd::Site(site), LINK_DELAY);
+            SimSite { name, site, link, node }
         };
         let [home, ams] = [place("home", R1), place("ams", R2)];
         let [fra, par] = [place("fra", R2), place("par", R2)];
@@ -135,11 +136,11 @@ impl Lab {
         lab
     }
 
-    pub fn places(&self) -> [Place; 4] {
+    pub fn places(&self) -> [SimSite; 4] {
         [self.home, self.ams, self.fra, self.par]
     }
 
-    /// Starts `count` flows of each family and lets them run for a moment.
+    /// Starts `count` flows of each family and runs them for a moment.
     pub fn flow(mut self, count: usize, interval_ms: u64) -> Self {
         for _ in 0..count {
             for service in SERVICES {
@@ -165,16 +166,16 @@ impl Lab {
         self.act(Action::Link { link, state })
     }
 
-    pub fn power(&mut self, place: Place, power: Power) -> Nanos {
+    pub fn power(&mut self, place: SimSite, power: Power) -> Nanos {
         self.act(Action::Power { site: place.site, power })
     }
 
-    pub fn drain(&mut self, place: Place, drained: bool) -> Nanos {
+    pub fn drain(&mut self, place: SimSite, drained: bool) -> Nanos {
         let site = place.name.to_owned();
         self.act(Action::Drain { node: place.node, site, drained })
     }
 
-    /// Does it now; returns the time.
+    /// Performs the action now; returns the time.
     pub fn act(&mut self, action: Action) -> Nanos {
         let now = self.net.now();
         self.net.at(now, action);
@@ -185,9 +186,9 @@ impl Lab {
         self.flows.iter().map(|&id| self.net.flow(id))
     }
 
-    /// What all flows are served by now, sorted; flows that are not served count as "".
+    /// The sites that serve the flows now, sorted; "" for flows that are not served.
     pub fn sites_now(&self) -> Vec<&str> {
-        // The packets of the last millisecond may still be on their way.
+        // Packets of the last millisecond may still be on their way.
         let before = self.now() - Duration::from_millis(5);
         let mut sites: Vec<&str> =
             self.each_flow().map(|flow| flow.site_before(before).unwrap_or("")).collect();
@@ -196,38 +197,38 @@ impl Lab {
         sites
     }
 
-    /// Packets sent since `from`, the last ones left out, that were not answered.
+    /// Packets sent since `from` and not answered; the last ones are left out.
     pub fn lost_since(&self, from: Nanos) -> usize {
         let to = self.now() - Duration::from_millis(5);
         self.each_flow().map(|flow| flow.lost(from, to)).sum()
     }
 
-    pub fn events_since(&self, from: Nanos) -> impl Iterator<Item = &Happened> {
-        self.net.happened().iter().filter(move |happened| happened.t >= from)
+    pub fn events_since(&self, from: Nanos) -> impl Iterator<Item = &NodeEvent> {
+        self.net.events().iter().filter(move |event| event.t >= from)
     }
 
     /// When each leg of a site went up or down since `from`: time, family, up, reason.
     pub fn site_events(&self, name: &str, from: Nanos) -> Vec<(Nanos, Family, bool, String)> {
-        let events = self.events_since(from).filter_map(|happened| match &happened.kind {
+        let events = self.events_since(from).filter_map(|event| match &event.kind {
             EventKind::Site { site, family, up, reason, .. } if site == name => {
-                Some((happened.t, *family, *up, reason.clone()))
+                Some((event.t, *family, *up, reason.clone()))
             }
             _ => None,
         });
         events.collect()
     }
 
-    /// The causes and members of what was selected since `from` by one router.
+    /// Causes and members of the `select` events of one router since `from`.
     pub fn selects(&self, node: usize, from: Nanos) -> Vec<(MoveCause, String)> {
-        let events = self.events_since(from).filter(|happened| happened.node == node);
-        let events = events.filter_map(|happened| match &happened.kind {
+        let events = self.events_since(from).filter(|event| event.node == node);
+        let events = events.filter_map(|event| match &event.kind {
             EventKind::Select { cause, member, .. } => Some((*cause, member.clone())),
             _ => None,
         });
         events.collect()
     }
 
-    /// What holds after any scenario.
+    /// Invariants that hold after any scenario.
     pub fn assert_sound(&self) {
         for node in [R1, R2] {
             let counters = self.net.node(node).counters();
@@ -238,13 +239,12 @@ impl Lab {
             assert!(!self.net.node(node).control().is_unpublished());
         }
         self.assert_moves_explained();
-        // Each router is stepped for a packet, a timer or an action: a handful in a millisecond.
+        // Each router is stepped for a packet, a timer or an action: a few times per millisecond.
         let ms = self.now().since(Nanos(1_000_000_000)).as_millis();
         assert!(u128::from(self.net.steps()) < 50 * ms, "{} steps in {ms} ms", self.net.steps());
     }
 
-    /// Each flow that came back from another site than before did so for a cause that names the
-    /// site it left or the one it went to.
+    /// Each flow that moved to another site did so for a cause that names its old or its new site.
     pub fn assert_moves_explained(&self) {
         for flow in self.each_flow() {
             let family = Family::of(flow.dst.ip());
@@ -261,10 +261,10 @@ impl Lab {
                     (_, site) => site.to_owned(),
                 };
                 let members = [name(&before.site), name(&after.site), "reload".into()];
-                let explained = self.net.happened().iter().any(|happened| {
-                    happened.node == node
-                        && window.contains(&happened.t)
-                        && matches!(&happened.kind, EventKind::Select { family: of, member, .. }
+                let explained = self.net.events().iter().any(|event| {
+                    event.node == node
+                        && window.contains(&event.t)
+                        && matches!(&event.kind, EventKind::Select { family: of, member, .. }
                             if *of == family && members.contains(member))
                 });
                 assert!(explained, "nothing explains {before:?} to {after:?} of {}", flow.src);
@@ -272,9 +272,9 @@ impl Lab {
         }
     }
 
-    /// Everything that can be seen from outside, as text.
+    /// Everything that is visible from outside, as text.
     pub fn transcript(&self) -> String {
-        let events = self.net.happened().iter().map(|happened| format!("{happened}\n"));
+        let events = self.net.events().iter().map(|event| format!("{event}\n"));
         let flows = self.each_flow().map(|flow| format!("{flow:?}\n"));
         let nodes = [R1, R2].map(|node| format!("{:?}\n", self.net.node(node).counters()));
         events.chain(flows).chain(nodes).collect()

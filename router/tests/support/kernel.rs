@@ -1,11 +1,12 @@
-//! What this kernel has, asked in other ways than nearhop does: a test of what it has not is skipped.
+//! Kernel features, tested in other ways than nearhop does. A test that needs a missing one is
+//! skipped.
 #![allow(dead_code)] // each test program uses its part
 #![allow(unsafe_code)] // io_uring_setup(2)
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Something that older kernels have not, and others may have been told to refuse.
+/// A feature that older kernels lack, or that a policy may forbid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need {
     /// Superframes of UDP to and from TUN devices.
@@ -15,7 +16,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Why it is not there, if so.
+    /// Why it is missing; `None` if it is available.
     pub fn missing(self) -> Option<String> {
         match self {
             Self::UdpSuperframes => {
@@ -44,8 +45,8 @@ impl Need {
     }
 }
 
-/// Whether writes to TUN devices may ask not to wait. One that is no device yet refuses what is written,
-/// but looks at how first.
+/// Whether TUN devices accept RWF_NOWAIT. A descriptor without a device refuses the write, but
+/// checks the flags first.
 fn has_nowait() -> io::Result<()> {
     let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun")?;
     let byte = libc::iovec { iov_base: (&raw const BYTE).cast_mut().cast(), iov_len: 1 };
@@ -57,7 +58,7 @@ fn has_nowait() -> io::Result<()> {
 
 static BYTE: u8 = 0;
 
-/// Why not all of this is there, if so.
+/// Why any of these is missing; `None` if all are available.
 pub fn missing(needs: &[Need]) -> Option<String> {
     needs.iter().find_map(|need| need.missing())
 }

@@ -1,8 +1,8 @@
-//! Tests on real devices, each in namespaces of its own.
+//! Tests on real devices, each in its own namespaces.
 //!
 //! [`in_namespaces`] runs the test's body in a child: the same test binary under `unshare`, with
-//! new user, network and mount namespaces. So tests need no root, run in parallel, may use the
-//! same names, and leave nothing behind however they end.
+//! new user, network and mount namespaces. So tests need no root, run in parallel, may use the same
+//! names, and leave nothing behind however they end.
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)] // unshare(2) and the ioctls of TUN
 
@@ -29,7 +29,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, UdpPacket, UdpRepr};
 
-/// As [`in_namespaces`], where the kernel has what is needed; else the test is skipped.
+/// Like [`in_namespaces`], but skips the test where the kernel lacks what it needs.
 pub fn in_namespaces_with(needs: &[kernel::Need], test: &str, body: impl FnOnce()) {
     match kernel::missing(needs) {
         Some(why) => skip::skip(test, &why),
@@ -67,7 +67,7 @@ pub fn in_namespaces(test: &str, body: impl FnOnce()) {
     assert!(output.0.contains("1 passed"), "{test} is not the name of this test");
 }
 
-/// Makes a network namespace with a loopback device that is up, at `/run/netns/NAME`.
+/// Creates a network namespace at `/run/netns/NAME`, with its loopback device up.
 pub fn netns(name: &str) -> NetNs {
     let path = Path::new("/run/netns").join(name);
     File::create_new(&path).expect("make the file to mount on");
@@ -86,14 +86,14 @@ pub fn netns(name: &str) -> NetNs {
     netns
 }
 
-/// Takes a namespace's name away, as `ip netns del` does; who is in it stays there.
+/// Removes a namespace's name, like `ip netns del`; processes in it stay there.
 pub fn hide_netns(name: &str) {
     let path = Path::new("/run/netns").join(name);
     rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).expect("unmount it");
     fs::remove_file(path).expect("remove the file it was mounted on");
 }
 
-/// Runs a command that must succeed, as `ip` to make what nearhop itself would not.
+/// Runs a command that must succeed, such as `ip`.
 pub fn run(command_line: &str) -> String {
     let mut words = command_line.split_whitespace();
     let program = words.next().expect("a command");
@@ -104,8 +104,8 @@ pub fn run(command_line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Attaches to a persistent plain TUN device with `vnet_hdr`, allows the kernel to leave checksums
-/// to the reader, and lets go: the device keeps that.
+/// Attaches to a persistent TUN device with `vnet_hdr`, lets the kernel leave checksums to the
+/// reader, and detaches: the device keeps that setting.
 pub fn leave_checksums_to_the_reader(name: &str) {
     let file = File::options().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
     // SAFETY: all zeros is a valid `ifreq`.
@@ -123,8 +123,8 @@ pub fn leave_checksums_to_the_reader(name: &str) {
     assert_eq!((attached, set), (0, 0), "{}", io::Error::last_os_error());
 }
 
-/// Has the kernel cut what is sent by this UDP socket into datagrams of `size` bytes, as late as it
-/// can.
+/// Sets UDP_SEGMENT: the kernel splits what this socket sends into datagrams of `size` bytes, as
+/// late as possible.
 pub fn set_udp_segment(socket: &impl std::os::fd::AsFd, size: libc::c_int) {
     let fd = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
     let len = size_of_val(&size) as libc::socklen_t;
@@ -135,7 +135,7 @@ pub fn set_udp_segment(socket: &impl std::os::fd::AsFd, size: libc::c_int) {
     assert_eq!(set, 0, "{}", io::Error::last_os_error());
 }
 
-/// Asks again and again until there is an answer. Panics with `what` after a generous while.
+/// Polls until `ask` returns a value. Panics with `what` after a generous time.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Nanos::now();
     loop {
@@ -147,7 +147,7 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A UDP socket in a namespace that gives up reading after a while.
+/// A UDP socket in a namespace, with a read timeout.
 pub fn udp_socket(netns: &NetNs, address: impl Into<IpAddr> + Send) -> UdpSocket {
     let address = SocketAddr::new(address.into(), 0);
     let socket = netns.within(|| UdpSocket::bind(address)).expect("enter the namespace");
@@ -156,7 +156,7 @@ pub fn udp_socket(netns: &NetNs, address: impl Into<IpAddr> + Send) -> UdpSocket
     socket
 }
 
-/// An IP packet with a UDP datagram in it, made by smoltcp.
+/// An IP packet with a UDP datagram, made by smoltcp.
 pub fn udp_packet(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
     let (source, destination) = (IpAddress::from(from.ip()), IpAddress::from(to.ip()));
@@ -176,7 +176,7 @@ pub fn udp_packet(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Destination and payload of a packet that holds a UDP datagram, read and checked by smoltcp.
+/// Destination and payload of a packet with a UDP datagram, read and checked by smoltcp.
 pub fn udp_payload(packet: &[u8]) -> Option<(SocketAddr, Vec<u8>)> {
     let (source, destination, protocol, payload): (IpAddress, IpAddress, _, _) = if let Ok(ip) =
         Ipv4Packet::new_checked(packet)
@@ -197,8 +197,8 @@ pub fn udp_payload(packet: &[u8]) -> Option<(SocketAddr, Vec<u8>)> {
     Some((to, udp.payload().to_vec()))
 }
 
-/// Reads all queues of `port` once; what comes besides UDP (the kernel's own reports of multicast
-/// membership) is left out.
+/// Reads all queues of `port` once. Ignores everything but UDP, such as the kernel's multicast
+/// reports.
 pub fn udp_received(port: &dyn Port) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut all = Vec::new();
     let mut batch = Batch::new();
@@ -224,8 +224,8 @@ pub fn v6(host: u16) -> IpAddr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host).into()
 }
 
-/// `unshare` with new user, network and mount namespaces; as root without a user namespace if that
-/// is what this machine allows. If it allows neither: why.
+/// `unshare` with new user, network and mount namespaces; as root, without a user namespace if the
+/// machine allows only that. The error says why neither works.
 fn unshare_that_works() -> Result<Command, String> {
     let mut reasons = Vec::new();
     for flags in ["-Urnm", "-nm"] {
@@ -244,7 +244,7 @@ fn unshare_that_works() -> Result<Command, String> {
     Err(reasons.join("; "))
 }
 
-/// Ends this process when the one that waits for it ends, or when it has taken too long.
+/// Ends this process when its parent ends, or after a time limit.
 fn end_with_parent() {
     thread::spawn(|| {
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -261,7 +261,7 @@ fn end_with_parent() {
     });
 }
 
-/// Waiting for a child without closing its standard input first.
+/// Waits for a child without closing its standard input first.
 trait KeepingStdin {
     /// What it printed to standard output and standard error, and whether it succeeded.
     fn wait_with_output_keeping_stdin(self) -> (String, String, bool);
@@ -277,10 +277,10 @@ impl KeepingStdin for std::process::Child {
     }
 }
 
-/// Set to the test's name in the child.
+/// Environment variable: the test's name, set in the child.
 const INSIDE: &str = "NEARHOP_TEST_IN_NS";
 
-/// For anything that should take a millisecond.
+/// Time limit for what should take a millisecond.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const LONGEST_TEST: Duration = Duration::from_mins(2);

@@ -1,25 +1,26 @@
-//! Tests that cannot run where they are: said, collected, and a failure where all have to run.
+//! Skips tests that cannot run here: reports and records them, or fails where all must run.
 //!
-//! Every test program of the workspace that needs this, and `cargo xtask test`, includes this file.
+//! Every test program of the workspace that needs it includes this file, and so does `cargo xtask
+//! test`.
 #![allow(dead_code)] // each uses its part
 
 use std::env;
 use std::fs::File;
 use std::io::{self, Write as _};
 
-/// Says that `test` does not run here, and why; the test then returns, and counts as passed. `cargo
-/// xtask test` lists these at its end.
+/// Reports that `test` cannot run here, and why; the test then returns and counts as passed. `cargo
+/// xtask test` lists these tests at its end.
 ///
 /// # Panics
-/// If every test is required.
+/// Every test is required to run.
 pub fn skip(test: &str, why: &str) {
     let why = why.trim().replace('\n', "; ");
     assert!(!all_required(), "{REQUIRE_ALL}=1, and yet {test} cannot run: {why}");
-    // Written past `cargo test`'s capture, which would hide it.
+    // Written past the capture of `cargo test`, which would hide it.
     let _ = writeln!(io::stderr(), "{test}: SKIPPED: {why}");
     if let Some(log) = env::var_os(LOG) {
         let log = File::options().create(true).append(true).open(log);
-        // It was said already, and is no reason to fail.
+        // The reason was already printed, so an error here is no failure.
         let _ = log.and_then(|mut log| log.write_all(format!("{test}: {why}\n").as_bytes()));
     }
 }
@@ -29,8 +30,8 @@ pub fn all_required() -> bool {
     env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1")
 }
 
-/// Environment: a file to which each test that did not run adds a line, `TEST: WHY`.
+/// Environment variable: a file to which each skipped test appends a line, `TEST: WHY`.
 pub const LOG: &str = "NEARHOP_SKIP_LOG";
 
-/// Environment: `1` where every test has to run.
+/// Environment variable: `1` where every test must run.
 pub const REQUIRE_ALL: &str = "NEARHOP_REQUIRE_ALL";

@@ -1,11 +1,11 @@
-//! Holding one thread of another process still, by ptrace(2).
+//! Stops one thread of another process, by ptrace(2).
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)]
 
 use std::ptr;
 
-/// Stops the thread `tid`, and only it; returns when it stands. To be called, as [`detach`], from
-/// one thread.
+/// Stops the thread `tid`, and only it; returns when it is stopped. Must be called, like
+/// [`detach`], from one thread.
 pub fn seize_and_interrupt(tid: i32) {
     // SAFETY: PTRACE_SEIZE and PTRACE_INTERRUPT take no pointers; the addresses are ignored.
     unsafe {
@@ -20,14 +20,14 @@ pub fn seize_and_interrupt(tid: i32) {
     assert!(libc::WIFSTOPPED(status), "it stopped, and did not end");
 }
 
-/// Lets the thread go on.
+/// Continues the thread.
 pub fn detach(tid: i32) {
     // SAFETY: PTRACE_DETACH takes no pointers: no signal is given along.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, no_pointer(), no_pointer()) };
 }
 
-/// Has the thread, which was interrupted, make a descriptor of its own another name of its standard
-/// input. `None`, and nothing was done, if it was interrupted elsewhere than in a system call.
+/// Makes the stopped thread duplicate its standard input onto one of its descriptors. Returns
+/// `None`, and does nothing, if it was not stopped in a system call.
 #[cfg(target_arch = "x86_64")]
 pub fn replace_by_stdin(tid: i32, fd: i32) -> Option<()> {
     // SAFETY: all zeros are a user_regs_struct: numbers.

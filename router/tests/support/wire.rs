@@ -1,15 +1,15 @@
-//! Putting bytes on a device's wire as they are, right or wrong, by a packet socket (packet(7)).
+//! Sends bytes on a device's wire unchanged, valid or not, by a packet socket (packet(7)).
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// Bytes sent by it leave by one device, without being looked at.
+/// A socket whose packets leave by one device, without any check.
 pub struct Wire(OwnedFd);
 
 impl Wire {
-    /// On the device with this index, in the namespace of the calling thread.
+    /// For the device with this index, in the namespace of the calling thread.
     pub fn open(ifindex: u32) -> io::Result<Self> {
         // SAFETY: takes no pointers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };

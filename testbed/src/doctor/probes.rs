@@ -1,4 +1,4 @@
-//! The tests themselves. Those of the kernel run in a sandbox, in a namespace of their own.
+//! The tests. Those of the kernel run in a sandbox, each in its own namespace.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -15,7 +15,7 @@ use crate::lab::silence::{Silencer, Way, has_netem};
 use crate::sandbox::Blame;
 use crate::sys::{self, TunKind};
 
-/// All tests, inside a sandbox.
+/// All tests; must be called inside a sandbox.
 pub(super) fn all() -> Vec<Item> {
     let mut items = vec![user_namespace()];
     match Namespace::make(NETNS) {
@@ -38,7 +38,7 @@ pub(super) fn all() -> Vec<Item> {
     items
 }
 
-/// What is known where no sandbox could be made; `told` is its error.
+/// The report when no sandbox could be made; `told` is the error.
 pub(super) fn without_a_sandbox(told: &str) -> Vec<Item> {
     let blame = Blame::find();
     let refused = Item {
@@ -51,17 +51,18 @@ pub(super) fn without_a_sandbox(told: &str) -> Vec<Item> {
 }
 
 fn user_namespace() -> Item {
-    // "inside outside count": user_namespaces(7). All of the numbers means none was made.
+    // Fields: inside, outside, count (user_namespaces(7)). A count of all IDs means that there is
+    // no user namespace.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let mut fields = map.split_ascii_whitespace().skip(1);
     let found = match (fields.next(), fields.next()) {
-        (Some(outside), Some("1")) => format!("root in here is user {outside} outside"),
-        _ => "done without, as root".to_owned(),
+        (Some(outside), Some("1")) => format!("root in the lab is user {outside} outside"),
+        _ => "not used: running as root".to_owned(),
     };
     Item { ok: true, found, ..required("user namespace") }
 }
 
-/// Without TUN there is nothing to try the others on.
+/// Tests TUN; the other tests need a TUN device.
 fn devices() -> Vec<Item> {
     let tun = tun();
     if tun.ok { vec![tun, multi_queue(), veth(), silence(), netem()] } else { vec![tun, veth()] }
@@ -90,7 +91,7 @@ fn multi_queue() -> Item {
         drop((first, second));
         Ok(())
     };
-    let follows = "one worker receives for all";
+    let follows = "a single worker receives all packets";
     optional("multi-queue tun", within(two), "opened two queues", follows, "")
 }
 
@@ -114,14 +115,14 @@ fn silence() -> Item {
             ..item
         };
     };
-    let also = if ways.len() > 1 { ", the other would do" } else { "" };
+    let also = if ways.len() > 1 { ", with a second method available" } else { "" };
     Item { ok: true, found: format!("by {used}{also}"), ..item }
 }
 
-/// Only told: links have the same model with and without it.
+/// Only reported: impaired links use the same model with and without netem.
 fn netem() -> Item {
     let there = within_tun(|ifindex| has_netem(&netns(), ifindex));
-    let follows = "no matter: impaired links are emulated in userspace everywhere";
+    let follows = "none: impaired links are emulated in userspace everywhere";
     let found = "not used: impaired links are emulated in userspace everywhere";
     optional("netem", there, found, follows, "")
 }
@@ -138,7 +139,7 @@ fn cores() -> Item {
     Item {
         ok: cores >= 2,
         found: format!("{cores}"),
-        follows: "router, sites and clients take turns; figures are worth little".into(),
+        follows: "router, sites and clients share one core, so measured times mean little".into(),
         name: "cores".into(),
         ..Item::default()
     }
@@ -149,14 +150,14 @@ fn kernel() -> Item {
     let release = uname.release().to_string_lossy().into_owned();
     Item {
         ok: version(&release).is_some_and(|version| version >= OLDEST_TRIED),
-        follows: format!("older than {}.{}, not tried", OLDEST_TRIED.0, OLDEST_TRIED.1),
+        follows: format!("older than {}.{}, not tested", OLDEST_TRIED.0, OLDEST_TRIED.1),
         found: release,
         name: "kernel".into(),
         ..Item::default()
     }
 }
 
-/// The smallest step that the clock is seen to make.
+/// The smallest difference between two readings of the clock.
 fn clock() -> Item {
     let mut least = u64::MAX;
     let mut last = Nanos::now();
@@ -170,7 +171,7 @@ fn clock() -> Item {
     Item {
         ok: least <= CLOCK_STEP_MAX,
         found: format!("steps of {least} ns"),
-        follows: "blackouts are measured no finer than that".into(),
+        follows: "blackouts are not measured more precisely than that".into(),
         name: "clock".into(),
         ..Item::default()
     }
@@ -202,7 +203,7 @@ fn within<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T>
     netns().within(work).map_err(io::Error::other)?
 }
 
-/// With a TUN device in the namespace for as long as `work` takes.
+/// Runs `work` in a namespace with a TUN device, which is removed afterwards.
 fn within_tun<T>(work: impl FnOnce(u32) -> io::Result<T>) -> io::Result<T> {
     let _held = within(|| sys::open_tun(PROBE, TunKind::Plain))?;
     let mut links = LinkSetup::open(&netns()).map_err(io::Error::other)?;
@@ -218,7 +219,7 @@ const NETNS: &str = "nearlab-doctor";
 const PROBE: &str = "nl-probe";
 const CLOCK_READINGS: usize = 10_000;
 const CLOCK_STEP_MAX: u64 = 10_000;
-/// Debian 11's.
+/// Debian 11's kernel.
 const OLDEST_TRIED: (u32, u32) = (5, 10);
 
 #[cfg(test)]

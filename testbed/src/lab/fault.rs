@@ -1,4 +1,4 @@
-//! What can befall a node, and when exactly it did.
+//! The faults of a node, and when each took effect.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -6,24 +6,24 @@ use std::io;
 
 use nearhop::time::Nanos;
 
-/// A way for a node to fail.
+/// A way in which a node fails.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
-    /// Its link is set down; both ends can know at once.
+    /// Its link is set down; both ends are notified at once.
     Announced,
-    /// Packets of its link vanish in both directions, and nobody is told.
+    /// Its link loses all packets in both directions, and nobody is notified.
     Silent,
-    /// Its server processes get SIGKILL; the machine answers on.
+    /// Its server processes get SIGKILL; the machine still answers.
     Server,
-    /// Power loss: all its processes get SIGKILL and its link falls silent.
+    /// Power loss: all its processes get SIGKILL and its link loses all packets.
     Site,
 }
 
 impl Fault {
-    /// All kinds, in the order of the demo.
+    /// All faults, in the order of the demo.
     pub const ALL: [Self; 4] = [Self::Announced, Self::Silent, Self::Server, Self::Site];
 
-    /// The word that reports use.
+    /// The name used in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Announced => "announced",
@@ -40,18 +40,18 @@ impl fmt::Display for Fault {
     }
 }
 
-/// When something was done: CLOCK_MONOTONIC right before the first and right after the last of
-/// its system calls. It took effect between the two.
+/// When a fault or repair took effect: between CLOCK_MONOTONIC readings right before its first and
+/// right after its last system call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Act {
-    /// Before.
+    /// Reading before.
     pub before: Nanos,
-    /// After.
+    /// Reading after.
     pub after: Nanos,
 }
 
 impl Act {
-    /// Does it, looking at the clock before and after.
+    /// Runs `act` between two readings of the clock.
     pub(super) fn time<E: From<io::Error>, F: Into<E>>(
         work: impl FnOnce() -> Result<(), F>,
     ) -> Result<Self, E> {

@@ -1,4 +1,4 @@
-//! Named network namespaces, as `ip netns` knows them.
+//! Named network namespaces, in the format of `ip netns`.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
@@ -12,32 +12,33 @@ use rustix::thread::UnshareFlags;
 use super::LabError;
 use crate::sys;
 
-/// A namespace under /run/netns; its name goes when this is dropped, and the namespace itself
-/// with its last process.
+/// A namespace under /run/netns. Dropping this removes its name; the namespace ends with its last
+/// process.
 #[derive(Debug)]
 pub struct Namespace(PathBuf);
 
 impl Namespace {
-    /// Makes one of that name.
+    /// Creates a namespace of that name.
     ///
     /// # Errors
-    /// The name is taken, or the kernel refuses.
+    /// The name exists, or the kernel refuses.
     pub fn make(name: &str) -> Result<Self, LabError> {
         Self::with(name, || Ok(()))
     }
 
-    /// One whose devices never speak on their own (no router solicitations, no multicast
-    /// reports): everything on them is somebody's packet.
+    /// Creates a namespace whose devices send nothing by themselves, such as router solicitations
+    /// or multicast reports: every packet on them comes from a program.
     pub(super) fn make_silent(name: &str) -> Result<Self, LabError> {
         Self::with(name, || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"))
     }
 
-    /// A thread leaves for a namespace of its own, prepares it and binds it to the name.
+    /// Creates the namespace on a thread of its own, which enters it, prepares it and binds it to
+    /// the name.
     fn with(name: &str, prepare: impl FnOnce() -> io::Result<()> + Send) -> Result<Self, LabError> {
         let path = Path::new(FOLDER).join(name);
         let step = || LabError::step::<io::Error>(format!("make the network namespace {name}"));
         File::create_new(&path).map_err(step())?;
-        // From here on the name is ours to remove.
+        // From here on, dropping `namespace` removes the name.
         let namespace = Self(path);
         let work = || -> io::Result<()> {
             sys::unshare(UnshareFlags::NEWNET)?;
@@ -55,7 +56,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // If either fails, the sandbox takes the name with it when it ends.
+        // If either fails, the name disappears with the sandbox.
         let _ = unmount(&self.0, UnmountFlags::DETACH);
         let _ = fs::remove_file(&self.0);
     }

@@ -1,5 +1,5 @@
-//! The processes of a lab: started at their node, each with all it starts in a process group of
-//! its own, so that SIGKILL takes the whole of it.
+//! The processes of a lab. Each starts in the namespace of its node and leads a process group, so
+//! that SIGKILL reaches everything it started.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -18,18 +18,18 @@ use super::LabError;
 use super::fault::Act;
 use crate::sandbox::own_executable;
 
-/// A program and where it runs; kept, so that it can be started again.
+/// A program and where it runs, kept for restarts.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its name, unique among those that run.
+    /// Its name, unique among running programs.
     pub name: String,
-    /// The node; empty is the sandbox itself.
+    /// Its node; empty means the sandbox itself.
     pub node: String,
-    /// What it is to the lab.
+    /// Its role in the lab.
     pub role: ProcessRole,
     /// The executable and its arguments.
     pub command: Vec<OsString>,
-    /// Set in its environment.
+    /// Variables added to its environment.
     pub env: Vec<(OsString, OsString)>,
     /// Its standard output.
     pub stdout: Output,
@@ -37,14 +37,14 @@ pub struct Program {
     pub stderr: Output,
 }
 
-/// What a process is to the lab: which fault kills it.
+/// The role of a process, which decides what fault kills it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ProcessRole {
     /// A router.
     Router,
-    /// What [`super::Fault::Server`] kills.
+    /// A server, which [`super::Fault::Server`] kills.
     Server,
-    /// A source of traffic.
+    /// A traffic source.
     Client,
     /// The emulator of an impaired link.
     Wire,
@@ -53,22 +53,22 @@ pub enum ProcessRole {
     Other,
 }
 
-/// Where a program writes.
+/// Where a program's output goes.
 #[derive(Clone, Debug, Default)]
 pub enum Output {
-    /// Where this process writes.
+    /// To the output of this process.
     #[default]
     Inherit,
     /// Nowhere.
     Null,
-    /// To the end of a file.
+    /// Appended to a file.
     File(PathBuf),
-    /// To [`super::Lab::stdout_of`]; only for standard output.
+    /// To [`super::Lab::stdout_of`]; for standard output only.
     Piped,
 }
 
 impl Program {
-    /// A program at a node that inherits this process's output.
+    /// A program at a node, with the output of this process.
     pub fn new<A: Into<OsString>>(
         name: &str,
         node: &str,
@@ -85,7 +85,7 @@ impl Program {
         }
     }
 
-    /// This very program with other arguments.
+    /// This program itself, with other arguments.
     pub fn own<A: Into<OsString>>(
         name: &str,
         node: &str,
@@ -96,12 +96,12 @@ impl Program {
     }
 }
 
-/// A process that ended although nobody killed it.
+/// A process that ended without being killed.
 #[derive(Clone, Debug)]
 pub struct Exit {
     /// Its name.
     pub name: String,
-    /// How.
+    /// Its exit status.
     pub status: ExitStatus,
 }
 
@@ -111,13 +111,13 @@ impl fmt::Display for Exit {
     }
 }
 
-/// All processes.
+/// All processes of a lab.
 #[derive(Default)]
 pub(super) struct Crew(Vec<Process>);
 
 struct Process {
     program: Program,
-    /// `None` once it is dead and reaped.
+    /// `None` after it has ended and was reaped.
     child: Option<Child>,
 }
 
@@ -132,8 +132,8 @@ impl Crew {
         Ok(())
     }
 
-    /// Kills those that `which` picks; all are dead and reaped when this returns. The signals go
-    /// out one right after the other, before any death is waited for.
+    /// Kills the processes that `which` selects, and waits until all are reaped. All signals are
+    /// sent before the first wait.
     pub(super) fn kill(&mut self, which: impl Fn(&Program) -> bool) -> Result<Act, LabError> {
         let mut doomed: Vec<_> =
             self.0.iter_mut().filter(|one| one.child.is_some() && which(&one.program)).collect();
@@ -184,7 +184,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        // Nobody left to kill is what is wanted here.
+        // An error means that no process is left to kill.
         let _ = self.kill(|_| true);
     }
 }
@@ -192,7 +192,7 @@ impl Drop for Crew {
 impl Process {
     fn signal(&self) {
         if let Some(child) = &self.child {
-            // A group whose last process has just ended is as dead as one that was killed.
+            // A group whose last process has just ended counts as killed.
             let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
         }
     }
@@ -206,7 +206,7 @@ impl Process {
     }
 }
 
-/// The helper thread of `within` is in the node's namespace, and so is what it starts.
+/// Must run on the thread of `within`, which is in the node's namespace; the child inherits it.
 fn spawn(program: &Program) -> Result<Child, LabError> {
     let netns = if program.node.is_empty() { NetNs::Here } else { NetNs::named(&program.node) };
     let mut command = command(program)?;
@@ -216,7 +216,9 @@ fn spawn(program: &Program) -> Result<Child, LabError> {
 
 fn command(program: &Program) -> Result<Command, LabError> {
     let name = &program.name;
-    let nothing = || io::Error::new(io::ErrorKind::InvalidInput, "no executable is named");
+    let nothing = || {
+        io::Error::new(io::ErrorKind::InvalidInput, "the command is empty: expected an executable")
+    };
     let step = || LabError::step::<io::Error>(format!("start {name}"));
     let (executable, args) = program.command.split_first().ok_or_else(nothing).map_err(step())?;
     let mut command = Command::new(executable);

@@ -1,14 +1,14 @@
-//! Making a link silent: its packets vanish in both directions and nobody is told.
+//! Makes a link silent: it loses all packets in both directions, and nobody is notified.
 //!
-//! The drop sits at the host's own NIC, in the host's namespace, set by netlink alone. Two ways,
-//! because kernels are built without the one or the other:
+//! Packets are dropped at the host's own NIC, in the host's namespace, configured by netlink alone.
+//! There are two methods, because a kernel may lack either:
 //!
-//! * `nft`: a table of two `netdev` chains, ingress and egress (Linux 5.16), whose policy is to
-//!   drop; both directions fall silent in one transaction;
-//! * `tc`: a filter of one instruction (classic BPF, "drop") on each side of a `clsact` qdisc.
+//! * `nft`: two `netdev` chains, ingress and egress (Linux 5.16), with the policy drop; one
+//! transaction silences both directions;
+//! * `tc`: a classic BPF filter of one instruction, "drop", on each side of a `clsact` qdisc.
 //!
-//! Both act below the IP layer, so a sender on the host gets no error for what is dropped; a drop
-//! in an output chain would give it EPERM. `ip link`, `ping` and the router see a healthy link.
+//! Both drop below the IP layer, so a sender on the host gets no error; a drop in an output chain
+//! would return EPERM. `ip link` and the router see a healthy link.
 #![forbid(unsafe_code)]
 
 mod message;
@@ -22,17 +22,17 @@ use netlink_sys::{Socket, SocketAddr};
 
 use message::{nft, tc};
 
-/// How packets are dropped.
+/// A method to drop packets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     /// nftables chains of the family `netdev`.
     Nft,
-    /// `clsact` and a BPF filter.
+    /// A BPF filter on a `clsact` qdisc.
     Tc,
 }
 
 impl Way {
-    /// Both, the preferred one first.
+    /// Both methods, the preferred one first.
     pub const ALL: [Self; 2] = [Self::Nft, Self::Tc];
 }
 
@@ -45,8 +45,8 @@ impl fmt::Display for Way {
     }
 }
 
-/// The means to silence one device. Everything slow is done when it is made, so that silence
-/// itself is one system call.
+/// Silences one device. Everything slow is done on construction, so that silencing is one system
+/// call.
 pub struct Silencer {
     way: Way,
     socket: Socket,
@@ -56,7 +56,7 @@ pub struct Silencer {
 }
 
 impl Silencer {
-    /// Prepares `interface`, whose index is `ifindex`, in the first way that this kernel knows.
+    /// Prepares `interface`, of index `ifindex`, with the first method that this kernel supports.
     pub fn new(netns: &NetNs, interface: &str, ifindex: u32) -> io::Result<Self> {
         let mut refusals = Vec::new();
         for way in Way::ALL {
@@ -66,11 +66,13 @@ impl Silencer {
             }
         }
         let why = refusals.join("; ");
-        Err(io::Error::other(format!("this kernel has no way to drop packets silently ({why})")))
+        Err(io::Error::other(format!(
+            "this kernel cannot drop packets silently: neither nft nor tc works ({why})"
+        )))
     }
 
-    /// Prepares the device in the given way, and tries it once: a kernel without it must not be
-    /// found out in the middle of a measurement.
+    /// Prepares the device with the given method, and tries it once, so that a kernel without it is
+    /// detected here and not during a measurement.
     pub fn with(way: Way, netns: &NetNs, interface: &str, ifindex: u32) -> io::Result<Self> {
         let socket = netns.within(|| open(way)).map_err(io::Error::other)??;
         let mut silencer =
@@ -81,18 +83,18 @@ impl Silencer {
         Ok(silencer)
     }
 
-    /// Which way it is.
+    /// The method in use.
     pub fn way(&self) -> Way {
         self.way
     }
 
-    /// The device it was made for; another one of the same name needs another silencer.
+    /// The device it was made for. A new device of the same name needs a new silencer.
     pub fn ifindex(&self) -> u32 {
         self.ifindex
     }
 
-    /// Makes the device silent, or lets it speak again (also if it was not silent). It has taken
-    /// effect when this returns.
+    /// Makes the device silent, or ends its silence (no error if it was not silent). The change is
+    /// in effect on return.
     pub fn set(&mut self, silent: bool) -> io::Result<()> {
         let batch = match (self.way, silent) {
             (Way::Tc, true) => tc::add_drops(self.ifindex),
@@ -108,7 +110,7 @@ impl Silencer {
 
     fn prepare(&mut self) -> io::Result<()> {
         match self.way {
-            // One that is there already is as good.
+            // A qdisc that exists already is fine.
             Way::Tc => self.send(tc::add_clsact(self.ifindex)).or_else(|error| {
                 let there = error.raw_os_error() == Some(libc::EEXIST);
                 if there { Ok(()) } else { Err(error) }
@@ -117,7 +119,7 @@ impl Silencer {
         }
     }
 
-    /// Sends the batch at once and waits until each of its messages is acknowledged.
+    /// Sends the batch in one datagram and waits until each message is acknowledged.
     fn send(&mut self, mut batch: message::Batch) -> io::Result<()> {
         let before = self.sequence;
         let expected = batch.number(&mut self.sequence);
@@ -133,8 +135,8 @@ impl Silencer {
                     outcome = Err(io::Error::from_raw_os_error(-answer.error));
                 }
             }
-            // nfnetlink may give up on a whole batch with a single error; answers that come all
-            // the same are left behind, and told from the next batch's by their number.
+            // nfnetlink may reject a whole batch with a single error. Later answers to the same
+            // batch stay queued; the next batch ignores them by their sequence numbers.
             if self.way == Way::Nft && outcome.is_err() {
                 break;
             }
@@ -143,7 +145,7 @@ impl Silencer {
     }
 }
 
-/// Tries to add netem to the device.
+/// Tests whether netem can be added to the device.
 pub fn has_netem(netns: &NetNs, ifindex: u32) -> io::Result<()> {
     let socket = netns.within(|| open(Way::Tc)).map_err(io::Error::other)??;
     let mut silencer =

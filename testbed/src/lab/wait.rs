@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a time.
+//! Waits for a condition, never for a fixed time.
 #![forbid(unsafe_code)]
 
 use std::thread;
@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use nearhop::time::Nanos;
 
-/// A condition that did not come about in time.
+/// A condition that did not become true in time.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("waited {:.1} s for {what}{}", budget.as_secs_f64(), last.as_deref().map(|last| format!("; last: {last}")).unwrap_or_default())]
 pub struct Overdue {
-    /// What was waited for.
+    /// The condition.
     pub what: String,
-    /// How long.
+    /// How long it was waited for.
     pub budget: Duration,
-    /// What was seen last, if the condition said.
+    /// The last state that the condition reported.
     pub last: Option<String>,
 }
 
-/// Asks `condition` until it gives something, for `budget` at most. It answers `Err(seen)` while
-/// it does not hold; `seen` may say how far things are. What is still waited for is printed on
-/// standard error each second.
+/// Calls `condition` until it returns `Ok`, for at most `budget`. `Err(seen)` means that it does
+/// not hold yet; `seen` may describe the current state. Prints the condition to standard error once
+/// a second while it waits.
 pub fn wait_for<T>(
     what: &str,
     budget: Duration,
@@ -42,12 +42,12 @@ pub fn wait_for<T>(
             told = waited.as_secs();
             eprintln!("still waiting for {what} ({told} s of {} s) {seen}", budget.as_secs());
         }
-        // Nobody unparks this thread: it is how often the condition is asked.
+        // Nobody unparks this thread: the timeout is the polling interval.
         thread::park_timeout(ASK_EVERY);
     }
 }
 
-/// [`wait_for`] a condition that is true or not.
+/// Like [`wait_for`], with a condition that is true or false.
 pub fn wait_until(
     what: &str,
     budget: Duration,
@@ -56,7 +56,7 @@ pub fn wait_until(
     wait_for(what, budget, || if condition() { Ok(()) } else { Err(String::new()) })
 }
 
-/// Short against anything that is waited for, long against a glance at it.
+/// Short compared with what is waited for, long compared with one poll.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where the time of a blackout went, against its budget.
+//! Bars that split each blackout into its phases, against its budget.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use super::Run;
 use super::svg::{esc, fmt_ms};
 use crate::measure::KillSummary;
 
-/// One bar for each kind and family, all scaled so that their budgets stand in one line.
+/// Draws one bar per kind and family, scaled so that all budgets are at the same position.
 pub fn draw(run: &Run) -> String {
     let mut html = String::from("<div class=\"bars\">\n");
     for kill in &run.summary.kills {
@@ -24,7 +24,7 @@ fn bar(kill: &KillSummary) -> String {
         ("rest", kill.rest_ms),
     ];
     let total: f64 = parts.iter().map(|(_, value)| value.max(0.0)).sum();
-    // A blackout far over its budget is drawn whole, and the budget where it belongs.
+    // A blackout far over its budget is drawn whole; the budget mark then moves left.
     let scale = (BUDGET_AT / kill.budget_ms.max(f64::MIN_POSITIVE))
         .min(WIDTH / total.max(f64::MIN_POSITIVE));
     let mut svg = String::from(
@@ -55,5 +55,5 @@ fn bar(kill: &KillSummary) -> String {
 
 const WIDTH: f64 = 1_000.0;
 
-/// Where the budget stands, of 1000.
+/// Position of the budget, of 1000.
 const BUDGET_AT: f64 = 800.0;

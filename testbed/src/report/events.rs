@@ -1,4 +1,4 @@
-//! Every event of a run in one file: the router's as `nearhop watch` tells them, and the lab's own.
+//! All events of a run in one file: the router's, in the format of `nearhop watch`, and the lab's.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mark, MarkKind, ReportError};
 use crate::measure::KillKind;
 
-/// The schema name of the lab's event lines.
+/// Schema of the lab's event lines.
 pub const LAB_SCHEMA: &str = "nearlab.event.v1";
 
 /// Something the lab did.
@@ -21,9 +21,9 @@ pub const LAB_SCHEMA: &str = "nearlab.event.v1";
 pub struct LabEvent {
     /// Always [`LAB_SCHEMA`].
     pub schema: String,
-    /// When it was done, CLOCK_MONOTONIC nanoseconds.
+    /// When it happened, CLOCK_MONOTONIC nanoseconds.
     pub t_ns: u64,
-    /// What was done.
+    /// What the lab did.
     #[serde(flatten)]
     pub kind: LabEventKind,
 }
@@ -32,30 +32,30 @@ pub struct LabEvent {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LabEventKind {
-    /// It broke something.
+    /// A fault was inflicted.
     Fault {
-        /// How.
+        /// The kind of fault.
         how: KillKind,
-        /// Whom.
+        /// The site.
         site: String,
-        /// Which flows are measured; `None`: all.
+        /// The family whose flows are measured; `None` means both.
         family: Option<Family>,
     },
-    /// It mended something.
+    /// A fault was healed.
     Heal {
-        /// What had been done.
+        /// The kind of fault.
         how: KillKind,
-        /// To whom.
+        /// The site.
         site: String,
     },
-    /// It asked the router for something: a reload, a drain.
+    /// The router was changed: a reload, a drain.
     Change {
-        /// What.
+        /// The change.
         what: String,
     },
-    /// Anything else worth a line.
+    /// A remark.
     Note {
-        /// In words.
+        /// Its text.
         text: String,
     },
 }
@@ -64,14 +64,14 @@ pub enum LabEventKind {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// From a router.
+    /// A router's event.
     Router(Event),
-    /// From the lab.
+    /// A lab's event.
     Lab(LabEvent),
 }
 
-/// Collects events from whoever has a copy of it; what has come is on disk at once, and in the order
-/// of time at the end.
+/// Collects events; clones share one log. Each event is written to disk at once, in order of
+/// arrival; [`EventLog::finish`] sorts the file by time.
 #[derive(Clone)]
 pub struct EventLog(Arc<Mutex<Inner>>);
 
@@ -93,12 +93,12 @@ impl EventLog {
         self.inner().add(Line::Router(event))
     }
 
-    /// Adds something the lab did at `t_ns`, CLOCK_MONOTONIC.
+    /// Adds an event of the lab that happened at `t_ns`, CLOCK_MONOTONIC.
     pub fn lab(&self, t_ns: u64, kind: LabEventKind) -> Result<(), ReportError> {
         self.inner().add(Line::Lab(LabEvent { schema: LAB_SCHEMA.to_owned(), t_ns, kind }))
     }
 
-    /// All events so far, in the order in which they came.
+    /// All events so far, in order of arrival.
     pub fn lines(&self) -> Vec<Line> {
         self.inner().lines.clone()
     }
@@ -108,7 +108,7 @@ impl EventLog {
         self.inner().router_events(since_ns).cloned().collect()
     }
 
-    /// Whether an event of the router that happened at `since_ns` or later fits.
+    /// Whether any event of the router at `since_ns` or later satisfies `fits`.
     pub fn told(&self, since_ns: u64, fits: impl Fn(&Event) -> bool) -> bool {
         self.inner().router_events(since_ns).any(fits)
     }
@@ -120,7 +120,7 @@ impl EventLog {
         marks
     }
 
-    /// Writes the file anew, by time; gives the lines. What comes later is added at its end.
+    /// Rewrites the file sorted by time, and returns its lines. Later events are appended.
     pub fn finish(&self) -> Result<Vec<Line>, ReportError> {
         let mut inner = self.inner();
         inner.sort()?;
@@ -128,7 +128,7 @@ impl EventLog {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics half-way through a change.
+        // No change to the log can panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +136,7 @@ impl EventLog {
 impl Inner {
     fn add(&mut self, line: Line) -> Result<(), ReportError> {
         let written = write_line(&mut self.out, &line).and_then(|()| self.out.flush());
-        // In the list also when the disk is full: what is measured rests on it.
+        // Kept even if the disk is full: measurements use the list.
         self.lines.push(line);
         written.map_err(ReportError::at(&self.path))
     }
@@ -149,7 +149,7 @@ impl Inner {
         router.filter(move |event| event.t_ns >= since_ns)
     }
 
-    /// A reader of the file sees it as it was, or sorted, and never a part.
+    /// Replaces the file in one step, so that a reader never sees a part of it.
     fn sort(&mut self) -> Result<(), ReportError> {
         self.lines.sort_by_key(Line::t_ns);
         let sorted = self.path.with_extension("jsonl.new");

@@ -12,7 +12,7 @@ use super::{EventLog, Run, page};
 use crate::measure::{Summary, Trace};
 use crate::utc::Utc;
 
-/// A folder that belongs to one run.
+/// A folder for the files of one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -20,16 +20,16 @@ pub struct RunFolder {
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {source}; is there room, and may you write there?", path.display())]
+#[error("cannot write {}: {source}; check free space and permissions", path.display())]
 pub struct ReportError {
-    /// Which one.
+    /// The file.
     pub path: PathBuf,
-    /// What the kernel said.
+    /// The kernel's error.
     pub source: io::Error,
 }
 
 impl RunFolder {
-    /// Makes `ROOT/DATE-N`, with the first N from 1 on that is free; two runs at once get two
+    /// Creates `ROOT/DATE-N` with the first free N, counted from 1; concurrent runs get different
     /// folders.
     pub fn create(root: &Path, now: Utc) -> Result<Self, ReportError> {
         fs::create_dir_all(root).map_err(ReportError::at(root))?;
@@ -45,18 +45,18 @@ impl RunFolder {
         Err(ReportError::at(root)(io::ErrorKind::AlreadyExists.into()))
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Begins `events.jsonl`.
+    /// Creates `events.jsonl`.
     pub fn events(&self) -> Result<EventLog, ReportError> {
         EventLog::create(&self.path.join("events.jsonl"))
     }
 
-    /// Writes `records.csv.gz`: one line for each probe, times in CLOCK_MONOTONIC nanoseconds,
-    /// empty fields for what never came. Returns its path.
+    /// Writes `records.csv.gz`: one line per probe, times in CLOCK_MONOTONIC nanoseconds, empty
+    /// fields for what never arrived. Returns its path.
     pub fn write_records(&self, traces: &[Trace]) -> Result<PathBuf, ReportError> {
         self.write("records.csv.gz", |out| {
             let mut out = BufWriter::new(GzEncoder::new(out, Compression::fast()));
@@ -122,7 +122,7 @@ fn write_trace(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     Ok(())
 }
 
-/// A field, quoted where RFC 4180 asks for it.
+/// A field, quoted where RFC 4180 requires it.
 fn csv(field: &str) -> String {
     if field.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\""))

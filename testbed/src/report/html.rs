@@ -1,4 +1,4 @@
-//! The page: one file, readable without any script, in light and dark, on a phone.
+//! The report page: one file, without scripts, for light and dark mode and small screens.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -268,7 +268,7 @@ fn method(run: &Run) -> String {
     html
 }
 
-/// Names joined by commas, with room to break.
+/// Names joined by commas, with possible line breaks.
 fn listed(names: &str) -> String {
     esc(&names.replace(',', ", "))
 }

@@ -1,13 +1,13 @@
-//! The machine a run was made on.
+//! The machine of a run.
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::thread;
 
-/// The machine, in the words of its kernel.
+/// The machine, as its kernel describes it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Machine {
-    /// As `Linux 6.1.0 x86_64`.
+    /// Such as `Linux 6.1.0 x86_64`.
     pub kernel: String,
     /// The processor's name.
     pub cpu: String,
@@ -20,7 +20,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Asks the kernel; what it does not tell is `unknown`.
+    /// Reads it from the kernel; what the kernel does not report is `unknown`.
     pub fn this() -> Self {
         let uname = rustix::system::uname();
         let part = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
@@ -42,7 +42,7 @@ impl Machine {
     }
 }
 
-/// What follows `key` and `separator` on the first line of a file that begins with `key`.
+/// The value after `key` and `separator`, from the first line of a file that begins with `key`.
 fn field(path: &str, key: &str, separator: char) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;

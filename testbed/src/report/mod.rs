@@ -1,5 +1,5 @@
-//! What a run leaves behind: a folder with every event, every record, a summary for scripts and a
-//! page for people.
+//! The results of a run: a folder with every event, every record, a summary for scripts and a page
+//! for people.
 //!
 //! ```text
 //! runs/2026-11-23-1/
@@ -26,59 +26,59 @@ pub use folder::{ReportError, RunFolder};
 pub use html::page;
 pub use machine::Machine;
 
-/// Everything the page tells.
+/// Everything that the page shows.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// When it began, as `2026-11-23T18:53:20Z`.
+    /// When it started, such as `2026-11-23T18:53:20Z`.
     pub started: String,
-    /// What was typed.
+    /// The command line.
     pub command: String,
-    /// The seed that makes it the same again.
+    /// The seed that repeats its random decisions.
     pub seed: u64,
-    /// Where it ran.
+    /// The machine it ran on.
     pub machine: Machine,
-    /// How it was measured, as (what, how): spacing, how links were silenced, clocks, ...
+    /// How it was measured, as (what, how) pairs: spacing, method of silent faults, clocks, ...
     pub method: Vec<(String, String)>,
     /// Names of the sites, in the order of their colours.
     pub sites: Vec<String>,
-    /// Every flow over the whole run.
+    /// All flows over the whole run.
     pub traces: Vec<Trace>,
     /// Faults, heals and changes, by time.
     pub marks: Vec<Mark>,
     /// Every kill, by time.
     pub kills: Vec<ReportedKill>,
-    /// What was reached.
+    /// The results.
     pub summary: Summary,
 }
 
-/// A kill with its figures, or why there are none.
+/// A kill with its figures, or the reason why there are none.
 #[derive(Clone, Debug)]
 pub struct ReportedKill {
-    /// What was done.
+    /// The kill.
     pub kill: Kill,
-    /// What came of it.
+    /// Its figures.
     pub measured: Result<MeasuredKill, KillError>,
 }
 
-/// A moment in the timeline.
+/// A mark on the timeline.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mark {
     /// When, CLOCK_MONOTONIC nanoseconds.
     pub t_ns: u64,
-    /// What kind of moment.
+    /// Its kind.
     pub kind: MarkKind,
-    /// In words.
+    /// Its text.
     pub label: String,
 }
 
-/// What kind of moment.
+/// The kind of a mark.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MarkKind {
-    /// Something was broken.
+    /// A fault was inflicted.
     Fault,
-    /// Something was mended.
+    /// A fault was healed.
     Heal,
-    /// Something was changed on purpose: a reload, a drain.
+    /// The router was changed on purpose: a reload, a drain.
     Change,
 }
 

@@ -1,9 +1,9 @@
-//! What the drawings share: escaping, scales, ticks, numbers.
+//! Common parts of the drawings: escaping, scales, ticks, numbers.
 #![forbid(unsafe_code)]
 
 use crate::measure::Trace;
 
-/// Text that is safe between tags and in quoted attributes.
+/// Escapes text for use between tags and in quoted attributes.
 pub fn esc(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -13,7 +13,7 @@ pub fn esc(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // XML 1.0 has no other control characters.
+            // XML 1.0 allows no other control characters.
             letter if letter.is_control() && !matches!(letter, '\n' | '\t') => {
                 safe.push('\u{fffd}');
             }
@@ -23,7 +23,7 @@ pub fn esc(text: &str) -> String {
     safe
 }
 
-/// Milliseconds with about three digits.
+/// Formats milliseconds with about three digits.
 pub fn fmt_ms(value: f64) -> String {
     match value.abs() {
         size if size < 0.0995 => format!("{value:.3}"),
@@ -33,7 +33,7 @@ pub fn fmt_ms(value: f64) -> String {
     }
 }
 
-/// A straight line from times to places.
+/// A linear mapping from times to horizontal positions.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     from_ns: u64,
@@ -43,39 +43,39 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// `from_ns` is drawn at `left`, `to_ns` at `right`; an empty time is taken as one nanosecond.
+    /// Maps `from_ns` to `left` and `to_ns` to `right`; an empty range counts as one nanosecond.
     pub fn new(from_ns: u64, to_ns: u64, left: f64, right: f64) -> Self {
         Self { from_ns, to_ns: to_ns.max(from_ns + 1), left, right }
     }
 
-    /// Where a time is drawn; times outside are drawn at the edge.
+    /// Position of a time; times outside the range are drawn at its edge.
     pub fn x(&self, t_ns: u64) -> f64 {
         let inside = t_ns.clamp(self.from_ns, self.to_ns) - self.from_ns;
         let share = inside as f64 / (self.to_ns - self.from_ns) as f64;
         self.left + share * (self.right - self.left)
     }
 
-    /// The first time that is shown.
+    /// The first time in the range.
     pub fn start(&self) -> u64 {
         self.from_ns
     }
 
-    /// The last time that is shown.
+    /// The last time in the range.
     pub fn end(&self) -> u64 {
         self.to_ns
     }
 
-    /// Whether a time lies inside.
+    /// Whether a time is in the range.
     pub fn contains(&self, t_ns: u64) -> bool {
         (self.from_ns..=self.to_ns).contains(&t_ns)
     }
 
-    /// Round distances from `zero_ns`, at most `most` of them: each as (time, text in `unit_ns`).
+    /// Ticks at round distances from `zero_ns`, at most `most`: each as (time, text in `unit_ns`).
     pub fn ticks(&self, zero_ns: u64, unit_ns: f64, most: f64) -> Vec<(u64, String)> {
         let span = (self.to_ns - self.from_ns) as f64 / unit_ns;
         let step = nice_step(span / most);
         let begin = (self.from_ns as f64 - zero_ns as f64) / unit_ns;
-        // A tick on the very edge is inside, however its place was rounded.
+        // The tolerance includes ticks on the edge despite rounding.
         let first = (begin / step - EDGE).ceil() as i64;
         let last = ((begin + span) / step + EDGE).floor() as i64;
         let decimals = (-step.log10().floor()).max(0.0) as usize;
@@ -89,7 +89,7 @@ impl Scale {
     }
 }
 
-/// The least of 1, 2, 5 times a power of ten that is not below `rough`.
+/// The smallest of 1, 2, 5 times a power of ten that is at least `rough`.
 fn nice_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.max(f64::MIN_POSITIVE).log10().floor());
     [1.0, 2.0, 5.0]
@@ -99,12 +99,12 @@ fn nice_step(rough: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
-/// The number of a site's colour, 0 to 7; more than eight sites share colours.
+/// Number of a site's colour, 0 to 7; with more than eight sites, some share a colour.
 pub fn colour(sites: &[String], name: &str) -> usize {
     sites.iter().position(|site| site == name).map_or(COLOURS - 1, |at| at % COLOURS)
 }
 
-/// A flow's name beside its row.
+/// Label of a flow's row.
 pub fn row_label(trace: &Trace) -> String {
     let family = if trace.flow.destination.is_ipv4() { "v4" } else { "v6" };
     esc(&format!("{} {family} :{}", trace.flow.client, trace.flow.source_port))

@@ -13,13 +13,13 @@ use crate::utc::Utc;
 
 const MS: u64 = 1_000_000;
 const SITES: [&str; 3] = ["fra", "ams", "par"];
-/// From one kill to the next.
+/// Time from one kill to the next.
 const ROUND_NS: u64 = 1_200 * MS;
 const HEAL_NS: u64 = 600 * MS;
 const FAULT_NS: u64 = 200 * MS;
 const FLOWS: u64 = 8;
 
-/// A made-up run: every kind and family, `repeats` times each, with times like those of a real one.
+/// A synthetic run: every kind and family, `repeats` times each, with realistic times.
 fn synthetic(repeats: u64) -> Run {
     let mut dice = Dice(7);
     let rounds: Vec<Round> = (0..repeats)
@@ -71,7 +71,7 @@ struct Round {
     family: Family,
     site: u16,
     start_ns: u64,
-    /// From the fault on.
+    /// Time after the fault.
     event_ns: u64,
     stored_ns: u64,
 }
@@ -107,7 +107,7 @@ impl Round {
                 fault_ns: self.fault_ns(),
                 end_ns: self.start_ns + 500 * MS,
             },
-            // A call and wake-ups like those of a quiet machine.
+            // Call and wake-up times of a quiet machine.
             conditions: Conditions { call_ns: 300_000, wake_ns: 150_000 },
             causes: vec![],
         }
@@ -146,8 +146,8 @@ impl Round {
         ]
     }
 
-    /// Who answers a probe sent then: the killed site but between the fault and the heal; nobody
-    /// until the news is stored.
+    /// The site that answers a probe sent at that time: the killed site except between fault and
+    /// heal, none until the news is stored.
     fn answers(&self, family: Family, sent_ns: u64) -> Option<u16> {
         let after = sent_ns.checked_sub(self.fault_ns()).filter(|_| family == self.family);
         match after {
@@ -179,7 +179,7 @@ fn flow_trace(flow: u64, rounds: &[Round], dice: &mut Dice) -> Trace {
     trace
 }
 
-/// The multiplier of Knuth's MMIX generator; enough for made-up jitter.
+/// Multiplicative generator with the factor of Knuth's MMIX; good enough for jitter.
 struct Dice(u64);
 
 impl Dice {
@@ -313,7 +313,7 @@ fn events_are_on_disk_at_once_and_by_time_in_the_end() {
         first,
         r#"{"schema":"nearlab.event.v1","t_ns":20000,"kind":"fault","how":"silent","site":"fra","family":"ipv4"}"#
     );
-    // Of a lab that is kept, more events come.
+    // A lab that is kept emits more events.
     log.lab(50_000, LabEventKind::Note { text: "later".into() }).unwrap();
     assert_eq!(read().iter().map(Line::t_ns).collect::<Vec<_>>(), [20_000, 30_000, 40_000, 50_000]);
 }

@@ -1,4 +1,4 @@
-//! The whole run: who answered each flow, when, and what was done to the network.
+//! The timeline of a run: which site answered each flow, and the faults.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use super::svg::{Scale, colour, esc, row_label};
 use super::{Mark, MarkKind, Run};
 use crate::measure::Trace;
 
-/// The timeline as SVG; empty if nothing was recorded.
+/// Draws the timeline as SVG; empty if nothing was recorded.
 pub fn draw(run: &Run) -> String {
     let times = |of: fn(&Trace) -> Option<u64>| run.traces.iter().filter_map(of);
     let from = times(|trace| trace.probes.first().map(|probe| probe.sent_ns)).min();
@@ -38,7 +38,7 @@ pub fn draw(run: &Run) -> String {
     svg + "</svg>\n"
 }
 
-/// Time with one answer, or with none.
+/// A time in which one site answered, or none.
 struct Stretch {
     from_ns: u64,
     to_ns: u64,
@@ -54,7 +54,7 @@ fn draw_row(svg: &mut String, run: &Run, trace: &Trace, scale: Scale, y: f64) {
         y + height - 2.0,
         row_label(trace)
     );
-    // Outages last, so that the shortest is seen on top of what surrounds it.
+    // Outages last, so that even the shortest is visible.
     let (lost, served): (Vec<_>, Vec<_>) =
         stretches(trace).into_iter().partition(|stretch| stretch.site.is_none());
     for stretch in served.iter().chain(&lost) {
@@ -75,7 +75,7 @@ fn draw_row(svg: &mut String, run: &Run, trace: &Trace, scale: Scale, y: f64) {
     }
 }
 
-/// Cuts a trace where the answering site changes, and where at least one probe was lost.
+/// Splits a trace where the answering site changes, and where at least one probe was lost.
 fn stretches(trace: &Trace) -> Vec<Stretch> {
     let mut all: Vec<Stretch> = Vec::new();
     for probe in &trace.probes {
@@ -114,5 +114,5 @@ const TOP: f64 = 24.0;
 const ROW: f64 = 18.0;
 const GAP: f64 = 4.0;
 const AXIS: f64 = 24.0;
-/// An outage of a millisecond would not be seen in a minute.
+/// Minimum width of an outage: a millisecond in a minute would be invisible.
 const OUTAGE_WIDTH: f64 = 1.6;

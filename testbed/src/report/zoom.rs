@@ -1,4 +1,4 @@
-//! One kill, close up: every probe as a dot, the gap, and what happened when.
+//! One kill in detail: every probe as a dot, the gap, and the events.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use super::svg::{Scale, colour, esc, fmt_ms, row_label};
 use super::{ReportedKill, Run};
 use crate::measure::{Kill, MeasuredKill, Outage, Trace, ms_between};
 
-/// The drawing of a kill as SVG.
+/// Draws a kill as SVG.
 pub fn draw(run: &Run, reported: &ReportedKill, measured: &MeasuredKill) -> String {
     let kill = &reported.kill;
     let (from, to) = range(kill, measured);
@@ -48,7 +48,7 @@ pub fn draw(run: &Run, reported: &ReportedKill, measured: &MeasuredKill) -> Stri
     svg + "</svg>\n"
 }
 
-/// What is shown: from somewhat before the fault to somewhat after the last flow was served again.
+/// The time shown: from shortly before the fault until shortly after the last flow is served again.
 fn range(kill: &Kill, measured: &MeasuredKill) -> (u64, u64) {
     let worst = measured.flows[measured.worst].outage().to_ns;
     let repairs = measured.flows.iter().filter_map(|flow| flow.first_on_new_ns);
@@ -59,7 +59,7 @@ fn range(kill: &Kill, measured: &MeasuredKill) -> (u64, u64) {
     (from, (end + margin).min(kill.window.end_ns).max(from + 1))
 }
 
-/// Something that happened.
+/// A marked time.
 struct Moment {
     t_ns: u64,
     class: &'static str,
@@ -99,7 +99,7 @@ fn moments(kill: &Kill, measured: &MeasuredKill) -> [Moment; 4] {
 impl Moment {
     fn draw(&self, svg: &mut String, scale: Scale, y: f64, bottom: f64) {
         let x = scale.x(self.t_ns);
-        // To the right of its line, unless it would leave the drawing there.
+        // The label is right of its line, or left of it where it would leave the drawing.
         let width = self.text.chars().count() as f64 * LETTER;
         let (anchor, dx) = if x + width > RIGHT { ("end", -6.0) } else { ("start", 6.0) };
         let _ = writeln!(
@@ -114,7 +114,7 @@ impl Moment {
     }
 }
 
-/// A flow's arrivals at the sites, or at the client.
+/// Arrivals of a flow's probes at the sites, or of their echoes at the client.
 struct Row<'a> {
     trace: &'a Trace,
     at_client: bool,
@@ -134,7 +134,7 @@ impl Row<'_> {
         if let Some(outage) = &self.outage {
             draw_gap(svg, outage, scale, y);
         }
-        // One path for each site, a point for each probe: a tenth of what circles would take.
+        // One path per site with a point per probe: a tenth of the size of circles.
         let mut dots: Vec<String> = vec![String::new(); self.trace.sites.len()];
         let mut lost = String::new();
         for probe in self.trace.between(scale.start().saturating_sub(LATE_NS), scale.end()) {
@@ -163,7 +163,7 @@ impl Row<'_> {
     }
 }
 
-/// The longest gap: a band with its length, which stands where there is room.
+/// Draws the longest gap as a band, with its length where there is room.
 fn draw_gap(svg: &mut String, outage: &Outage, scale: Scale, y: f64) {
     if outage.length_ns == 0 {
         return;
@@ -188,9 +188,9 @@ const LEFT: f64 = 120.0;
 const RIGHT: f64 = 1_075.0;
 const ROW: f64 = 30.0;
 const LABEL: f64 = 16.0;
-/// About the width of a letter of a label.
+/// Approximate width of a letter in a label.
 const LETTER: f64 = 6.6;
 const AXIS: f64 = 24.0;
 const MARGIN_NS: u64 = 2_000_000;
-/// Echoes may come this long after their probe was sent.
+/// The longest time between a probe and its echo.
 const LATE_NS: u64 = 1_000_000_000;

@@ -1,19 +1,20 @@
-//! Why a machine refuses user namespaces, and the command that mends it.
+//! Finds out why a machine refuses user namespaces, and the command that fixes it.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::fs;
 
-/// What stands in the way of a user namespace.
+/// A reason for the refusal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Blame {
-    /// Debian's older switch is off.
+    /// Debian's older switch forbids it to users.
     UsernsClone,
-    /// No user namespace is allowed at all.
+    /// The limit of user namespaces is zero.
     MaxUserNamespaces,
-    /// Ubuntu's AppArmor lets unknown programs have none with capabilities in it.
+    /// Ubuntu's AppArmor removes the capabilities of unknown programs in user namespaces.
     AppArmor,
-    /// None of the switches; a container's seccomp profile, or a kernel built without.
+    /// None of the switches; perhaps a container's seccomp profile, or a kernel without user
+    /// namespaces.
     Unknown,
 }
 
@@ -36,7 +37,7 @@ impl Blame {
         }
     }
 
-    /// What to type.
+    /// The command that fixes it.
     pub fn mend(self) -> &'static str {
         match self {
             Self::UsernsClone => "sudo sysctl -w kernel.unprivileged_userns_clone=1",

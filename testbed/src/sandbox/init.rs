@@ -1,4 +1,4 @@
-//! PID 1 of the sandbox: makes the rest of it, starts the program, reaps.
+//! PID 1 of the sandbox: mounts, starts the program, reaps processes.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -16,9 +16,10 @@ use super::outer::{WATCHED, pass_on, same_command_line};
 use super::{MARK, SandboxError, mount_namespace};
 use crate::sys::{self, SignalWatch};
 
-/// Runs the program and exits as it does; comes back with an error only.
+/// Runs the program and exits with its exit code; returns only with an error.
 pub(super) fn run(lifeline: RawFd) -> Result<(), SandboxError> {
-    die_with_the_outer(lifeline).map_err(SandboxError::step("tie the lab's life to its parent"))?;
+    die_with_the_outer(lifeline)
+        .map_err(SandboxError::step("bind the lab's lifetime to its parent"))?;
     let signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;
     sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWNET)
         .map_err(SandboxError::refused("mount and network namespaces"))?;
@@ -30,8 +31,8 @@ pub(super) fn run(lifeline: RawFd) -> Result<(), SandboxError> {
     std::process::exit(code);
 }
 
-/// The kernel kills this process when its parent dies. If the parent was dead before that was
-/// agreed, the pipe has hung up.
+/// The kernel kills this process when its parent dies. If the parent died before that was set up,
+/// the pipe is already closed.
 fn die_with_the_outer(lifeline: RawFd) -> io::Result<()> {
     let lifeline = sys::adopt(lifeline)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -43,22 +44,22 @@ fn die_with_the_outer(lifeline: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A view of the files in which /run is the lab's own.
+/// Makes a mount namespace with a separate /run.
 fn mounts() -> Result<(), SandboxError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(SandboxError::refused("private mounts"))?;
-    // Where something hides parts of /proc (container runtimes do), the kernel refuses a new one.
-    // The old one still answers for /proc/self, which is all that the lab itself needs.
+    // The kernel refuses a new /proc if parts of the old one are hidden, as container runtimes do.
+    // The old one still serves /proc/self, which is all that the lab itself needs.
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     if let Err(error) = mount("proc", "/proc", "proc", plain, None) {
-        log::warn!("no /proc of the lab's own ({error}): ps will show foreign numbers");
+        log::warn!("cannot mount a new /proc ({error}): ps shows the process IDs of the host");
     }
     if let Err(error) = mount("sysfs", "/sys", "sysfs", plain, None) {
-        log::debug!("no /sys of the lab's own ({error})");
+        log::debug!("cannot mount a new /sys ({error})");
     }
     let run = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", "/run", "tmpfs", run, c"mode=0755")
-        .map_err(SandboxError::refused("a /run of the lab's own"))?;
+        .map_err(SandboxError::refused("a separate /run"))?;
     for folder in ["/run/netns", "/run/nearhop", "/run/nearlab"] {
         fs::create_dir(folder).map_err(SandboxError::step(format!("make {folder}")))?;
     }
@@ -69,7 +70,7 @@ fn loopback_up() -> Result<(), LinkError> {
     LinkSetup::open(&NetNs::Here)?.set_up("lo", true)
 }
 
-/// The user's runtime folders lie under the /run that is hidden now.
+/// Clears the variables that name runtime folders under the hidden /run.
 fn spawn_program() -> io::Result<Pid> {
     let mut command = same_command_line();
     command.env(MARK, format!("inside:{}", mount_namespace()?));
@@ -77,7 +78,7 @@ fn spawn_program() -> io::Result<Pid> {
     Ok(Pid::from_child(&sys::unblock_in_child(&mut command).spawn()?))
 }
 
-/// Passes signals to the program and collects every process that ends, until the program does.
+/// Passes signals on and reaps every process until the program ends.
 fn reap(program: Pid, signals: &SignalWatch) -> io::Result<i32> {
     loop {
         while let Some((pid, status)) = ended()? {
@@ -96,7 +97,7 @@ fn ended() -> io::Result<Option<(Pid, WaitStatus)>> {
     }
 }
 
-/// As shells do: 128 and the number of the signal that killed it.
+/// Like a shell: 128 plus the number of the signal that killed it.
 fn exit_code(status: WaitStatus) -> i32 {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,

@@ -1,4 +1,4 @@
-//! Entering a lab that runs, from another terminal.
+//! Enters a running lab from another terminal.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -19,10 +19,10 @@ use super::registry::{Entry, running};
 use super::{MARK, SandboxError};
 use crate::sys::{self, SignalWatch};
 
-/// Runs `command` (the user's shell if it is empty) at `node` of a running lab and waits for it.
-/// To be called while the process has one thread.
+/// Runs `command` (the user's shell if empty) at `node` of a running lab and waits for it. The
+/// process must have a single thread.
 ///
-/// `lab` is a lab's name or its init's process id; without it there must be only one lab.
+/// `lab` is a lab's name or the process ID of its init; if `None`, exactly one lab must be running.
 pub fn shell(
     lab: Option<&str>,
     node: &str,
@@ -33,10 +33,10 @@ pub fn shell(
     enter(&entry)?;
     enter_node(&entry, node)?;
     if let Some(folder) = folder {
-        // The folder may lie under the /run that the lab hides.
+        // The folder may be under the /run that the lab hides.
         let _ = env::set_current_dir(folder);
     }
-    // Ctrl-C is for the command; this process only waits.
+    // Ctrl-C is meant for the command; this process only waits.
     let _signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;
     let mut command = shell_command(command);
     command.env_remove(MARK).env_remove("XDG_RUNTIME_DIR");
@@ -53,9 +53,9 @@ fn choose(lab: Option<&str>, mut labs: Vec<Entry>) -> Result<Entry, String> {
     }
     match (labs.len(), lab) {
         (1, _) => Ok(labs.remove(0)),
-        (0, None) => Err("no lab runs; start one with: nearlab demo --keep".to_owned()),
-        (0, Some(wanted)) => Err(format!("no lab is called {wanted}; there are: {known}")),
-        _ => Err(format!("more than one lab fits; choose with --lab PID from: {known}")),
+        (0, None) => Err("no lab is running; start one with: nearlab up".to_owned()),
+        (0, Some(wanted)) => Err(format!("no lab is named {wanted}; running labs: {known}")),
+        _ => Err(format!("more than one lab matches; choose one with --lab PID: {known}")),
     }
 }
 
@@ -64,7 +64,7 @@ fn list(labs: &[Entry]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// The user namespace first: it brings the right to enter the others.
+/// The user namespace first: it grants the right to enter the others.
 fn enter(entry: &Entry) -> Result<(), SandboxError> {
     let gone = || SandboxError::NoLab(format!("the lab {} has just ended", entry.name));
     let pid = i32::try_from(entry.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
@@ -89,7 +89,7 @@ fn enter_node(entry: &Entry, node: &str) -> Result<(), SandboxError> {
             let lab = &entry.name;
             let known = nodes().join(", ");
             return Err(SandboxError::NoLab(format!(
-                "the lab {lab} has no node {node}; there are: {known}"
+                "the lab {lab} has no node {node}; its nodes: {known}"
             )));
         }
         other => other.map_err(SandboxError::step(format!("open the namespace of {node}")))?,
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(choose(None, vec![lab("a", 7)]).unwrap().pid, 7);
         assert_eq!(choose(Some("b"), both()).unwrap().pid, 8);
         assert_eq!(choose(Some("7"), both()).unwrap().name, "a");
-        assert!(choose(None, vec![]).unwrap_err().contains("demo --keep"));
+        assert!(choose(None, vec![]).unwrap_err().contains("nearlab up"));
         assert!(choose(None, both()).unwrap_err().contains("a (7), b (8)"));
         assert!(choose(Some("c"), both()).unwrap_err().contains("a (7), b (8)"));
     }

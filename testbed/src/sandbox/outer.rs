@@ -1,4 +1,4 @@
-//! The process the user started: makes the user and PID namespaces, starts init, waits.
+//! The process that the user started: makes the user and PID namespaces, starts init, waits.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -16,7 +16,7 @@ use super::registry::Registration;
 use super::{MARK, Options, SandboxError, own_executable};
 use crate::sys::{self, SignalWatch};
 
-/// Runs the program in a sandbox and exits as it does; comes back with an error only.
+/// Runs the program in a sandbox and exits with its exit code; returns only with an error.
 pub(super) fn run(options: &Options) -> Result<(), SandboxError> {
     let registration = Registration::prepare(&options.name);
     leave_the_host(options)?;
@@ -33,8 +33,8 @@ pub(super) fn run(options: &Options) -> Result<(), SandboxError> {
     std::process::exit(status.code().unwrap_or(128 + Signal::KILL.as_raw()));
 }
 
-/// From here on children are in a new PID namespace, and root in a new user namespace. The mount
-/// and network namespaces are init's business: this process keeps its view of the files.
+/// After this, children are in a new PID namespace and are root in a new user namespace. Init makes
+/// the mount and network namespaces, so this process keeps its view of the files.
 fn leave_the_host(options: &Options) -> Result<(), SandboxError> {
     if !options.user_namespace {
         return sys::unshare(UnshareFlags::NEWPID)
@@ -43,8 +43,8 @@ fn leave_the_host(options: &Options) -> Result<(), SandboxError> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWPID)
         .map_err(SandboxError::refused("a user namespace"))?;
-    // A process without privilege on the host may map its own ids only, and its group only once
-    // it has given up setgroups(2): user_namespaces(7).
+    // A process without privileges on the host may map only its own IDs, and its group only after
+    // denying setgroups(2) (user_namespaces(7)).
     for (file, text) in [
         ("setgroups", "deny".to_owned()),
         ("uid_map", format!("0 {uid} 1")),
@@ -56,8 +56,8 @@ fn leave_the_host(options: &Options) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// A pipe whose read end init inherits and whose write end this process alone holds: hung up
-/// means that this process is gone.
+/// A pipe: init inherits the read end, and only this process holds the write end. It is closed when
+/// this process is gone.
 fn lifeline() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::fcntl_setfd(&reader, FdFlags::empty())?;
@@ -68,7 +68,7 @@ fn spawn_init(lifeline: &PipeReader) -> io::Result<Child> {
     same_command_line().env(MARK, format!("init:{}", lifeline.as_raw_fd())).spawn()
 }
 
-/// This program with the arguments it was given.
+/// This program with its own arguments.
 pub(super) fn same_command_line() -> Command {
     let mut args = env::args_os();
     let mut command = Command::new(own_executable());
@@ -89,7 +89,7 @@ fn wait(init: &mut Child, signals: &SignalWatch) -> io::Result<ExitStatus> {
     }
 }
 
-/// Takes one signal and passes it to `to`, unless the terminal has sent it there already.
+/// Receives one signal and passes it to `to`, unless the terminal has already sent it there.
 pub(super) fn pass_on(signals: &SignalWatch, to: Pid) -> io::Result<()> {
     let received = signals.next()?;
     if received.from_terminal {
@@ -97,7 +97,7 @@ pub(super) fn pass_on(signals: &SignalWatch, to: Pid) -> io::Result<()> {
     }
     match Signal::from_named_raw(received.number) {
         None | Some(Signal::CHILD) => Ok(()),
-        // It may have ended at this very moment; then the next wait tells.
+        // The process may have ended just now; the next wait reports that.
         Some(signal) => kill_process(to, signal).or_else(|error| match error {
             rustix::io::Errno::SRCH => Ok(()),
             other => Err(other.into()),
@@ -105,7 +105,7 @@ pub(super) fn pass_on(signals: &SignalWatch, to: Pid) -> io::Result<()> {
     }
 }
 
-/// Signals that are for the program; SIGCHLD tells of its end.
+/// Signals that are passed to the program; SIGCHLD reports its end.
 pub(super) const WATCHED: [i32; 7] = [
     libc::SIGCHLD,
     libc::SIGHUP,

@@ -1,7 +1,7 @@
-//! Which labs run on this machine, so that another terminal can enter one.
+//! The list of labs running on this machine, so that another terminal can enter one.
 //!
-//! One file for each lab, written and removed by its outer process, in `$XDG_RUNTIME_DIR/nearlab`
-//! or `/tmp/nearlab-UID`. A file whose lab has died is removed by whoever reads it next.
+//! Each lab has one file, written and removed by its outer process, in `$XDG_RUNTIME_DIR/nearlab`
+//! or `/tmp/nearlab-UID`. The next reader removes the file of a lab that has died.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, DirBuilder};
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
 
-/// A lab that runs.
+/// A running lab.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Entry {
     /// Always `nearlab.lab.v1`.
     pub schema: String,
-    /// Its name, not always unique.
+    /// Its name, not necessarily unique.
     pub name: String,
-    /// Its init's process id on the host, unique.
+    /// Process ID of its init on the host, unique.
     pub pid: u32,
-    /// When init started, in clock ticks since boot (proc_pid_stat(5), field 22): tells it from
-    /// a later process with the same number.
+    /// When init started, in clock ticks since boot (proc_pid_stat(5), field 22); distinguishes it
+    /// from a later process with the same ID.
     pub start_ticks: u64,
 }
 
-/// The labs that run, the newest last.
+/// The running labs, the newest last.
 pub fn running() -> Result<Vec<Entry>, SandboxError> {
     let folder = folder()?;
     let mut entries = Vec::new();
@@ -42,7 +42,7 @@ pub fn running() -> Result<Vec<Entry>, SandboxError> {
     Ok(entries)
 }
 
-/// A place in the list, found before the process changes its user and its view of the files.
+/// Where the lab is listed, determined before the process changes its user and mounts.
 #[derive(Debug)]
 pub(super) struct Registration {
     folder: PathBuf,
@@ -54,13 +54,13 @@ impl Registration {
         Ok(Self { folder: folder()?, name: name.to_owned() })
     }
 
-    /// Lists the lab; the entry goes when the returned value is dropped.
+    /// Lists the lab until the returned value is dropped.
     pub(super) fn write(&self, pid: u32) -> Result<Listed, SandboxError> {
         let entry = Entry {
             schema: SCHEMA.to_owned(),
             name: self.name.clone(),
             pid,
-            // Already dead: then the entry is stale from the start, and nobody will enter it.
+            // Init is dead already: the entry is stale from the start and is ignored.
             start_ticks: start_ticks(pid).unwrap_or(0),
         };
         let path = self.folder.join(format!("{pid}.json"));
@@ -74,7 +74,7 @@ impl Registration {
     }
 }
 
-/// A lab's line in the list.
+/// The entry of a lab; dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Listed(PathBuf);
 
@@ -95,12 +95,12 @@ fn folder() -> Result<PathBuf, SandboxError> {
     Ok(folder)
 }
 
-/// Under sudo the variable may still name the folder of another user.
+/// Under sudo the variable may name another user's folder.
 fn is_owned(folder: &Path, uid: u32) -> bool {
     fs::metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == uid)
 }
 
-/// /tmp is everybody's: a folder that another user has put there is not trusted.
+/// Anyone can create folders in /tmp: one of another user is not trusted.
 fn private_folder(folder: &Path, uid: u32) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -108,7 +108,7 @@ fn private_folder(folder: &Path, uid: u32) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(folder)?;
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o022 != 0 {
-        return Err(io::Error::other("it is not a folder that this user alone can write to"));
+        return Err(io::Error::other("expected a folder that only this user can write to"));
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ fn start_ticks(pid: u32) -> Option<u64> {
 }
 
 const SCHEMA: &str = "nearlab.lab.v1";
-/// Number of the field, counted from 1; the first after the name is field 3.
+/// Number of the field, counted from 1. The first field after the name is 3.
 const START_TIME: usize = 22;
 
 #[cfg(test)]

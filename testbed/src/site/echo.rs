@@ -1,4 +1,4 @@
-//! Answers the numbered probes: one thread per address, nothing but read, stamp, send.
+//! Echoes numbered probes: one thread per address that reads, stamps and sends.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -11,7 +11,7 @@ use crate::traffic::batch_io::{RxBatch, enable_timestamps};
 use crate::traffic::buffers::deepen;
 use crate::traffic::wire;
 
-/// Answers what comes to `socket` as `site`, on a thread of its own, as long as the process lives.
+/// Echoes what `socket` receives as `site`, on a new thread, until the process ends.
 pub fn spawn(socket: UdpSocket, site: String) -> io::Result<()> {
     deepen(&socket);
     if let Err(error) = enable_timestamps(&socket) {
@@ -31,7 +31,7 @@ fn answer(socket: &UdpSocket, site: &str) {
             if !wire::answer_in_place(datagram.bytes, datagram.at_ns, site) {
                 continue;
             }
-            // No way back now (a link is down, a queue is full): the probe counts as lost.
+            // No route now (a link is down, a queue is full): the probe counts as lost.
             if let Err(error) = socket.send_to(datagram.bytes, datagram.from) {
                 debug!("echo of {site} to {}: {error}", datagram.from);
             }

@@ -1,8 +1,8 @@
-//! A site: the process that answers for the shared addresses.
+//! A site: the process that serves the shared addresses.
 //!
-//! It serves DNS, HTTP and the probes' echo on every address it is given, each bound by itself and
-//! never the wildcard: an anycast address must be answered from the address that was asked. It is a
-//! process of its own, so that it can be killed as servers die: all at once, without a word.
+//! It serves DNS, HTTP and the probes' echo on every address it is given. Each address is bound
+//! separately, never the wildcard: an answer must come from the anycast address that was asked. It
+//! is a separate process, so that it can be killed abruptly, like a server that crashes.
 #![forbid(unsafe_code)]
 
 mod dns;
@@ -24,13 +24,13 @@ use crate::traffic::wire::SITE_NAME_MAX;
 
 pub use dns::{SiteHandler, ZONE};
 
-/// What `nearlab site` is told.
+/// Options of `nearlab site`.
 #[derive(Clone, Debug, Eq, PartialEq, clap::Args)]
 pub struct SiteOptions {
-    /// The site's name, as it tells it to whoever asks.
+    /// The site's name, included in its answers.
     #[arg(long, value_parser = site_name)]
     pub name: String,
-    /// An address to serve; may be given more than once.
+    /// An address to serve; may be repeated.
     #[arg(long = "address", value_name = "ADDRESS", required = true)]
     pub addresses: Vec<IpAddr>,
     /// Port of DNS, over UDP and TCP.
@@ -42,7 +42,7 @@ pub struct SiteOptions {
     /// Port of the probes' echo, over UDP.
     #[arg(long, value_name = "PORT", default_value_t = 7)]
     pub echo_port: u16,
-    /// Is created once every socket is bound.
+    /// File to create after every socket is bound.
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 }
@@ -55,11 +55,11 @@ pub enum SiteError {
     Bind {
         /// The site.
         site: String,
-        /// `DNS over UDP` and so on.
+        /// The service, such as DNS over UDP.
         service: Service,
-        /// Where.
+        /// The address and port.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The zone or the site's identity could not be put into DNS records.
@@ -67,40 +67,40 @@ pub enum SiteError {
     Zone {
         /// The site.
         site: String,
-        /// What was refused.
+        /// The reason.
         reason: String,
     },
-    /// Being ready could not be told.
-    #[error("site {site}: cannot tell that it is ready ({what}): {source}")]
+    /// The site could not report that it is ready.
+    #[error("site {site}: cannot report that it is ready ({what}): {source}")]
     Ready {
         /// The site.
         site: String,
         /// The file, or standard output.
         what: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A server ended while the site should run.
+    /// A server ended while the site was running.
     #[error("site {site}: {service} ended: {reason}")]
     Ended {
         /// The site.
         site: String,
-        /// Which server.
+        /// The server.
         service: Service,
-        /// Its last words.
+        /// Its error.
         reason: String,
     },
-    /// The runtime could not be made.
+    /// The runtime could not be created.
     #[error("site {site}: cannot start its runtime: {source}")]
     Runtime {
         /// The site.
         site: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// What a site serves.
+/// A service of a site.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Service {
     /// DNS over UDP.
@@ -113,8 +113,8 @@ pub enum Service {
     Echo,
 }
 
-/// Serves until SIGTERM or SIGINT. Tells that it is ready, by a line `ready` on standard output and
-/// the ready file, only when every socket is bound; up to then any failure ends it.
+/// Serves until SIGTERM or SIGINT. Once every socket is bound, reports readiness by a line `ready`
+/// on standard output and by the ready file; any earlier failure ends it.
 pub fn run(options: &SiteOptions) -> Result<(), SiteError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -123,16 +123,14 @@ pub fn run(options: &SiteOptions) -> Result<(), SiteError> {
     runtime.block_on(serve(options))
 }
 
-/// Reads a site's name: 1 to 32 letters, digits, `-`, `_` or `.`.
+/// Parses a site's name: 1 to 32 letters, digits, `-`, `_` or `.`.
 pub fn site_name(text: &str) -> Result<String, String> {
     let fits = (1..=SITE_NAME_MAX).contains(&text.len());
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if fits && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(format!(
-        "a site's name is 1 to {SITE_NAME_MAX} of letters, digits, '-', '_', '.'; try 'fra'"
-    ))
+    Err(format!("expected 1 to {SITE_NAME_MAX} letters, digits, '-', '_', '.'; try 'fra'"))
 }
 
 async fn serve(options: &SiteOptions) -> Result<(), SiteError> {
@@ -167,7 +165,7 @@ async fn serve(options: &SiteOptions) -> Result<(), SiteError> {
 }
 
 impl SiteOptions {
-    /// The arguments that make `nearlab` this site: `site --name fra --address ...`.
+    /// The arguments that make `nearlab` run this site: `site --name fra --address ...`.
     pub fn to_args(&self) -> Vec<String> {
         let mut args = vec!["site".to_owned(), "--name".to_owned(), self.name.clone()];
         for address in &self.addresses {
@@ -194,7 +192,7 @@ impl SiteOptions {
         }
         let mut out = io::stdout().lock();
         match out.write_all(b"ready\n").and_then(|()| out.flush()) {
-            // Whoever started the site need not listen.
+            // Nobody has to read standard output.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(failed("standard output".to_owned())(error))
             }
@@ -211,7 +209,7 @@ impl SiteOptions {
     }
 }
 
-/// Every socket of a site, bound.
+/// All bound sockets of a site.
 #[derive(Default)]
 struct Sockets {
     dns_udp: Vec<tokio::net::UdpSocket>,
@@ -258,7 +256,7 @@ fn hint(error: &io::Error, address: &SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
-                "; something else serves it: see 'ss -lnp sport = :{port}', or give another port"
+                "; another process uses it: see 'ss -lnp sport = :{port}', or give another port"
             )
         }
         io::ErrorKind::AddrNotAvailable if ip.is_ipv6() => format!(
@@ -266,7 +264,7 @@ fn hint(error: &io::Error, address: &SocketAddr) -> String {
              try 'ip address add {ip}/128 dev lo nodad'"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!("; no interface here has the address: try 'ip address add {ip}/32 dev lo'")
+            format!("; no interface has the address: try 'ip address add {ip}/32 dev lo'")
         }
         io::ErrorKind::PermissionDenied => format!(
             "; port {port} needs CAP_NET_BIND_SERVICE in this namespace: run it inside the lab \

@@ -26,8 +26,8 @@ async fn page(State(site): State<String>, client: ConnectInfo<SocketAddr>) -> Ht
     Html(render(&site, client.0, &Utc::now().rfc3339()))
 }
 
-/// The site's name is letters, digits and dots only (see [`super::site_name`]), so nothing here can
-/// be mistaken for markup.
+/// The site's name consists of letters, digits and dots (see [`super::site_name`]), so nothing here
+/// needs escaping.
 fn render(site: &str, client: SocketAddr, now: &str) -> String {
     let ip = client.ip();
     let family = if client.is_ipv4() { "IPv4" } else { "IPv6" };

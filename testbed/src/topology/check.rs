@@ -1,4 +1,4 @@
-//! From TOML to a topology: every mistake of the file at once, each with its place.
+//! Parses a topology: reports every mistake of the file at once, each with its position.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -14,14 +14,14 @@ use toml::de::DeValue;
 
 use super::{Health, Impairment, Link, Node, NodeKind, Service, ServiceSite, Topology, quantity};
 
-/// Reads and checks; `file` is the name that errors show.
+/// Reads and checks a topology; errors refer to the file as `file`.
 pub(super) fn parse(file: &str, text: &str) -> Result<Topology, ConfigErrors> {
     reader::read(file, text, topology)
 }
 
 fn name(longest: usize) -> impl Fn(&str) -> Result<String, Fault> {
     move |text| {
-        // Names become parts of file names, of device names (at most 15 bytes) and of TOML.
+        // Names are used in file names, device names (at most 15 bytes) and TOML.
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let fits = (1..=longest).contains(&text.len()) && text.bytes().all(allowed);
         if fits && !text.starts_with('-') {
@@ -58,7 +58,7 @@ fn topology(root: &mut Table<'_>) -> Topology {
     }
 }
 
-/// A node as written. One that is wrong is still known to what refers to it.
+/// A node as written. Other sections may refer even to an invalid one.
 struct RawNode {
     name: Option<Spanned<String>>,
     known_as: Option<String>,
@@ -122,15 +122,15 @@ impl Known {
             Some(NodeKind::Site) => "site",
             _ => "node",
         };
-        let mut finding = Finding::mistake(format!("no {what} is called \"{name}\""))
-            .at(span, list_of("there are", &names));
+        let mut finding = Finding::mistake(format!("no {what} is named \"{name}\""))
+            .at(span, list_of("known names", &names));
         if let Some(best) = did_you_mean(name, &names) {
             finding = finding.help(format!("did you mean \"{best}\"?"));
         }
         report.add(finding);
     }
 
-    /// The default route of a host leads out of its link, so there must be exactly one.
+    /// The default route of a host uses its link, so a host must have exactly one.
     fn check_every_host_has_a_link(&self, report: &Report, links: &[Link]) {
         for node in self.0.iter().filter(|node| node.kind != Some(NodeKind::Router)) {
             let Some(name) = &node.name else { continue };
@@ -160,15 +160,15 @@ fn link(mut table: Table<'_>, known: &Known) -> Option<Link> {
     }
     let (host, router) = match (known.find(&one)?.kind?, known.find(&other)?.kind?) {
         (NodeKind::Router, NodeKind::Router) => {
-            let finding = Finding::mistake("a link between two routers is not built yet");
+            let finding = Finding::mistake("links between two routers are not available yet");
             report.add(finding.at(span, "both are routers"));
             return None;
         }
         (_, NodeKind::Router) => (one, other),
         (NodeKind::Router, _) => (other, one),
         _ => {
-            let finding = Finding::mistake("one end of a link is a router");
-            report.add(finding.at(span, "neither is"));
+            let finding = Finding::mistake("one end of a link must be a router");
+            report.add(finding.at(span, "neither end is a router"));
             return None;
         }
     };
@@ -188,8 +188,8 @@ fn impairment(table: &mut Table<'_>) -> Impairment {
     let delay = table.get("delay", time()).map(Spanned::into_inner).unwrap_or_default();
     let jitter = table.get("jitter", time());
     if let Some(jitter) = jitter.as_ref().filter(|jitter| *jitter.get_ref() > delay) {
-        let finding = Finding::mistake("jitter is at most the delay")
-            .at(jitter.span(), "a packet cannot be early by more than it is late");
+        let finding = Finding::mistake("jitter must be at most the delay")
+            .at(jitter.span(), "jitter makes packets earlier by at most the delay");
         table.report().add(finding);
     }
     Impairment {
@@ -203,7 +203,7 @@ fn impairment(table: &mut Table<'_>) -> Impairment {
     }
 }
 
-/// A service with the places of what is checked against the other services.
+/// A service, with the positions of what is checked against other services.
 struct RawService {
     service: Service,
     name: Option<Spanned<String>>,
@@ -272,7 +272,7 @@ fn check_site(
             let consistent = known.find(router).is_some() && node.kind.is_some();
             if consistent && !links.iter().any(is_link) {
                 let finding = Finding::mistake(format!("\"{name}\" has no link to \"{router}\""))
-                    .at(span, "its router chooses among sites it has links to")
+                    .at(span, "the service's router needs a link to each of its sites")
                     .consequence();
                 report.add(finding);
             }
@@ -309,15 +309,15 @@ fn check_services(report: &Report, services: &[RawService]) {
 
 fn check_unique(report: &Report, seen: &mut BTreeSet<String>, what: &str, name: &Spanned<String>) {
     if !seen.insert(name.get_ref().clone()) {
-        let message = format!("two of kind {what} are called \"{}\"", name.get_ref());
-        let label = format!("{} of this name is given above", article(what));
+        let message = format!("two of kind {what} are named \"{}\"", name.get_ref());
+        let label = format!("{} of this name is already defined above", article(what));
         report.add(Finding::mistake(message).at(name.span(), label));
     }
 }
 
 const DELAY_MAX: Duration = Duration::from_hours(1);
 const LAB_NAME_MAX: usize = 64;
-/// The number of the link is one byte of its IPv4 addresses.
+/// The index of a link is one byte of its IPv4 addresses.
 const LINKS_MAX: usize = 256;
-/// With "nh-" before it a name is a device's, which has at most 15 bytes.
+/// With the prefix "nh-" it is the name of a device, which has at most 15 bytes.
 const NAME_MAX: usize = 12;

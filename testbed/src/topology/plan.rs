@@ -1,4 +1,4 @@
-//! How a link is built: names of devices, addresses of its ends.
+//! How a link is built: device names and addresses of its ends.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,28 +7,28 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Impairment, Link};
 
-/// A link with everything that follows from its place in the file.
+/// A link, with everything that follows from its position in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkPlan {
-    /// The node that is not the router; its network namespace.
+    /// The node that is not the router; also the name of its network namespace.
     pub host: String,
     /// The router.
     pub router: String,
-    /// Name of the host's NIC, and of the TUN whose descriptor the router holds. On a direct link
-    /// that is one device; on an impaired one the router's is in the wire's namespace.
+    /// Name of the host's NIC and of the router's TUN device. On a direct link these are one
+    /// device; on an impaired link the router's TUN is in the namespace of the emulator.
     pub device: String,
     /// Namespace of the router's TUN.
     pub router_device_netns: String,
-    /// The host's own addresses, one for each family.
+    /// Addresses of the host's end, one per family.
     pub host_addresses: [IpNetwork; 2],
-    /// The router's.
+    /// Addresses of the router's end.
     pub router_addresses: [IpNetwork; 2],
-    /// What happens to packets.
+    /// Impairment of packets.
     pub impairment: Impairment,
 }
 
 impl LinkPlan {
-    /// `index` is the link's place in the file; the checker allows at most 256 links.
+    /// `index` is the link's position in the file, at most 255.
     pub(super) fn new(index: usize, link: &Link) -> Self {
         let host = link.host.clone();
         let router_device_netns =
@@ -44,7 +44,7 @@ impl LinkPlan {
         }
     }
 
-    /// Does the router hold the descriptor of the host's own NIC?
+    /// Whether the router's TUN is the host's own NIC.
     pub fn is_direct(&self) -> bool {
         self.impairment.is_none()
     }
@@ -57,7 +57,7 @@ fn addresses(index: usize, last: u8) -> [IpNetwork; 2] {
     [network(v4.into(), 24), network(v6.into(), 64)]
 }
 
-/// A network of a length that its family has.
+/// A network with a length that is valid for its family.
 pub(super) fn network(address: IpAddr, length: u8) -> IpNetwork {
     let made = match address {
         IpAddr::V4(v4) => Ipv4Network::new(v4, length).map(IpNetwork::V4),

@@ -1,16 +1,16 @@
-//! Quantities as people write them: `1%`, `10 Mbit/s`.
+//! Parses quantities such as `1%` and `10 Mbit/s`.
 #![forbid(unsafe_code)]
 
 use nearhop::config::reader::Fault;
 
-/// A share: a percentage, 0 to 100.
+/// A percentage from 0 to 100, as a share from 0 to 1.
 pub(super) fn share(text: &str) -> Result<f64, Fault> {
     scaled(text, &[("%", 0.01)])
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| Fault::new("expected a percentage from \"0%\" to \"100%\""))
 }
 
-/// A rate in bits a second, at least 1000.
+/// A rate in bits per second, at least 1000.
 pub(super) fn rate(text: &str) -> Result<u64, Fault> {
     scaled(text, &[("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3), ("bit/s", 1.0)])
         .filter(|rate| (1e3..=1e12).contains(rate))
@@ -18,7 +18,7 @@ pub(super) fn rate(text: &str) -> Result<u64, Fault> {
         .ok_or_else(|| Fault::new("expected a rate such as \"10 Mbit/s\", at least \"1 kbit/s\""))
 }
 
-/// A number times its unit; units are tried in order, so that `kbit/s` comes before `bit/s`.
+/// Parses a number and its unit. Units are tried in order: `kbit/s` before `bit/s`.
 fn scaled(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let text = text.trim();
     let (number, scale) =

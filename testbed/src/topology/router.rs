@@ -1,4 +1,4 @@
-//! A router's configuration, written from the topology.
+//! Writes a router's configuration from the topology.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Health, LinkPlan, Service, Topology};
 
-/// TOML by the design's "The configuration".
+/// The configuration as TOML.
 pub(super) fn config(topology: &Topology, router: &str) -> String {
     let name = quoted(router);
     let mut text =
@@ -29,7 +29,7 @@ fn port(text: &mut String, plan: &LinkPlan) {
     push(text, &format!("tun = {}", quoted(&plan.device)));
     push(text, &format!("netns = {}", quoted(&plan.router_device_netns)));
     push(text, &format!("addresses = {}", list(&plan.router_addresses)));
-    // Behind a wire the host's NIC is another device, which the lab addresses.
+    // On an impaired link the host's NIC is another device, which the lab configures.
     if plan.is_direct() {
         push(text, &format!("peer-addresses = {}", list(&plan.host_addresses)));
     }
@@ -40,7 +40,7 @@ fn anycast(text: &mut String, service: &Service) {
     push(text, "\n[[service]]");
     push(text, &format!("name = {}", quoted(&service.name)));
     push(text, &format!("prefixes = {}", list(&prefixes)));
-    // What a lab measures rests on the costs of its file, not on how busy the machine is.
+    // Costs must not depend on how busy the machine is.
     push(text, "latency-unit = \"off\"");
     for site in &service.sites {
         push(text, "\n[[service.site]]");
@@ -54,7 +54,7 @@ fn push(text: &mut String, line: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-/// Names are letters, digits and hyphens by the checker's rule.
+/// The checker allows only letters, digits and hyphens in names, so no escaping is needed.
 fn quoted(name: &str) -> String {
     format!("\"{name}\"")
 }
@@ -71,8 +71,8 @@ fn text_of(network: &IpNetwork) -> String {
     }
 }
 
-/// Echoes tell of the link and the machine, queries of the server: a site is up while both are
-/// answered. A dead server is noticed after 3 queries; ICMP unreachable tells sooner.
+/// Echo checks test the link and the host, DNS checks the server; a site is up while both are
+/// answered. A dead server is detected after 3 queries, or earlier by ICMP unreachable.
 fn health(health: Health) -> String {
     let interval = health.interval.unwrap_or(INTERVAL).as_micros();
     let rhythm = |rise: u32| {
@@ -95,8 +95,8 @@ pub(super) const FALL: u32 = 3;
 const RISE_ECHO: u32 = 5;
 const RISE_QUERY: u32 = 3;
 
-/// Of a lab's router, on any machine: that flows keep their order over several is a part of what a
-/// lab shows.
+/// Workers of a lab's router, on any machine: a lab also shows that flows keep their order over
+/// several workers.
 const WORKERS: usize = 2;
 
 /// Any but the built-in one, of which a router warns: nobody aims flows at a lab.

@@ -20,7 +20,7 @@ fn the_configuration_of_the_built_in_router() {
     insta::assert_snapshot!(Topology::three_sites().router_config("r1"));
 }
 
-/// What the router itself says of it: no mistake, no warning.
+/// The router's own parser reports no mistake and no warning.
 #[test]
 fn the_router_accepts_its_configuration() {
     let delayed =
@@ -57,13 +57,13 @@ fn reordering_hands_the_same_costs_to_other_sites() {
     assert_eq!(lab.reordered(&[]), lab);
 }
 
-/// One change to the built-in lab, and what must be said of it.
+/// One mistake in the built-in lab, and the expected message.
 #[test]
 fn each_mistake_is_told_with_what_was_found() {
     let table = [
         ("kind = \"client\"", "kind = \"clown\"", "clown"),
-        ("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]", "no node is called \"klient\""),
-        ("[\"client\", \"r1\"]", "[\"client\", \"ams\"]", "one end of a link is a router"),
+        ("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]", "no node is named \"klient\""),
+        ("[\"client\", \"r1\"]", "[\"client\", \"ams\"]", "one end of a link must be a router"),
         (
             "[\"client\", \"r1\"]",
             "[\"client\", \"r1\"]\ndelay = \"20\"",
@@ -72,9 +72,9 @@ fn each_mistake_is_told_with_what_was_found() {
         ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\njitter = \"2ms\"", "at most the delay"),
         ("[\"client\", \"r1\"]", "[\"client\", \"r1\"]\nlos = \"1%\"", "did you mean loss?"),
         ("[\"client\", \"r1\"]", "[\"ams\", \"r1\"]", "\"client\" has 0 links"),
-        ("name = \"fra\", cost", "name = \"fro\", cost", "no site is called \"fro\""),
-        ("name = \"fra\", cost", "name = \"ams\", cost", "two of kind site are called \"ams\""),
-        ("router = \"r1\"", "router = \"r2\"", "no router is called \"r2\""),
+        ("name = \"fra\", cost", "name = \"fro\", cost", "no site is named \"fro\""),
+        ("name = \"fra\", cost", "name = \"ams\", cost", "two of kind site are named \"ams\""),
+        ("router = \"r1\"", "router = \"r2\"", "no router is named \"r2\""),
         ("198.51.100.53", "198.51.100.530", "expected an address"),
         ("name = \"client\"", "name = \"a-client-too-long\"", "1 to 12 letters"),
         ("name = \"client\"", "name = \"../etc\"", "1 to 12 letters"),

@@ -1,11 +1,11 @@
-//! Datagrams in batches, with the kernel's own receive timestamps.
+//! Receives datagrams in batches, with the kernel's receive timestamps.
 //!
-//! The one file of the testbed's traffic that needs `unsafe`: `recvmmsg` with SO_TIMESTAMPNS, for
-//! which no safe wrapper exists.
+//! The only file of the testbed's traffic with `unsafe`: `recvmmsg` with SO_TIMESTAMPNS has no safe
+//! wrapper.
 //!
-//! SO_TIMESTAMPNS stamps with CLOCK_REALTIME; everything else here speaks CLOCK_MONOTONIC. The
-//! difference of the two clocks is read again for every batch, so that a step of the wall clock
-//! spoils at most the datagrams that were queued while it happened.
+//! SO_TIMESTAMPNS uses CLOCK_REALTIME, everything else CLOCK_MONOTONIC. The difference of the
+//! clocks is read for every batch, so a step of the wall clock affects only the datagrams that were
+//! queued when it happened.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -19,7 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::wire::PROBE_LEN;
 
-/// Room for a batch of datagrams; made once, used for every receive.
+/// Buffers for a batch of datagrams, reused for every receive.
 pub struct RxBatch {
     slots: Box<[Slot]>,
     headers: Box<[libc::mmsghdr]>,
@@ -28,18 +28,18 @@ pub struct RxBatch {
 
 /// One datagram of a batch.
 pub struct Received<'a> {
-    /// What came; cut to [`DATAGRAM_MAX`] bytes.
+    /// The payload, cut to [`DATAGRAM_MAX`] bytes.
     pub bytes: &'a mut [u8],
-    /// Who sent it.
+    /// The sender.
     pub from: SocketAddr,
     /// When it arrived, CLOCK_MONOTONIC nanoseconds.
     pub at_ns: u64,
-    /// Whether `at_ns` is the kernel's stamp, or the time at which the batch was read.
+    /// Whether `at_ns` is the kernel's timestamp, or else the time at which the batch was read.
     pub kernel_stamp: bool,
 }
 
-/// Asks the kernel to stamp what `socket` receives. Sockets whose kernel refuses are read all the
-/// same; their datagrams carry the time of reading, and say so.
+/// Enables receive timestamps on `socket`. If this fails, the socket can still be used; its
+/// datagrams then have the time of reading.
 pub fn enable_timestamps(socket: &UdpSocket) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is borrowed from a live socket; the option's value is a c_int that
@@ -56,15 +56,15 @@ pub fn enable_timestamps(socket: &UdpSocket) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes timers of the calling thread fire on time: the default slack of 50 µs is a quarter of the
-/// finest probe spacing. Best effort: where it is refused, lateness is measured and told.
+/// Makes timers of the calling thread precise: the default slack of 50 µs is a quarter of the
+/// smallest probe spacing. Errors are ignored, because lateness is measured and reported.
 pub fn sharpen_timers() {
     // SAFETY: PR_SET_TIMERSLACK takes one unsigned long and touches no memory of ours.
     let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
 impl RxBatch {
-    /// Room for `capacity` datagrams a call, at least one.
+    /// Buffers for `capacity` datagrams per call, at least one.
     pub fn new(capacity: usize) -> Self {
         let slots: Box<[Slot]> = (0..capacity.max(1)).map(|_| Slot::new()).collect();
         // SAFETY: mmsghdr is plain C data for which all-zero bytes are a valid value.
@@ -72,10 +72,10 @@ impl RxBatch {
         Self { slots, headers, filled: 0 }
     }
 
-    /// Receives what is there, at most the batch's capacity, and forgets what it held before.
-    /// With `wait` blocks until the first datagram (or the socket's read timeout); without it an
-    /// empty socket gives 0. Errors that tell of one lost datagram (ECONNREFUSED after an ICMP
-    /// error) count as an empty read.
+    /// Receives pending datagrams, at most the batch's capacity, and replaces those of the last
+    /// receive. With `wait` it blocks until the first datagram (or the socket's read timeout);
+    /// without it an empty socket returns 0. Errors about one lost datagram (ECONNREFUSED after an
+    /// ICMP error) count as an empty read.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         self.filled = 0;
         for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
@@ -102,7 +102,7 @@ impl RxBatch {
         Ok(self.filled)
     }
 
-    /// The datagrams of the last receive, in the order in which they came.
+    /// The datagrams of the last receive, in order of arrival.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Received<'_>> {
         let read_at = Nanos::now().0;
         let offset = wall_minus_monotonic();
@@ -111,7 +111,7 @@ impl RxBatch {
             let stamp = slot
                 .kernel_stamp(&header.msg_hdr)
                 .and_then(|wall| u64::try_from(wall - offset).ok())
-                // A stamp from the future means that the wall clock was stepped meanwhile.
+                // A timestamp in the future means that the wall clock was stepped.
                 .filter(|at| *at <= read_at + FUTURE_NS);
             let from = slot.from()?;
             let length = (header.msg_len as usize).min(DATAGRAM_MAX);
@@ -125,7 +125,7 @@ impl RxBatch {
     }
 }
 
-/// The buffers of one datagram.
+/// Buffers of one datagram.
 struct Slot {
     bytes: [u8; DATAGRAM_MAX],
     name: libc::sockaddr_storage,
@@ -183,8 +183,8 @@ impl Slot {
         }
     }
 
-    /// The SCM_TIMESTAMPNS control message, in CLOCK_REALTIME nanoseconds. `header` is the one this
-    /// slot was received with.
+    /// The timestamp of the SCM_TIMESTAMPNS control message, CLOCK_REALTIME nanoseconds. `header`
+    /// must be the one with which this slot was received.
     fn kernel_stamp(&mut self, header: &libc::msghdr) -> Option<i128> {
         let mut header = *header;
         header.msg_control = self.control.0.as_mut_ptr().cast();
@@ -209,8 +209,8 @@ impl Slot {
     }
 }
 
-/// CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds, read so that a preemption between the two
-/// reads cannot shift it: of a few tries the tightest counts.
+/// CLOCK_REALTIME minus CLOCK_MONOTONIC, in nanoseconds. The closest of several pairs of readings
+/// counts, so that a preemption between two readings does not matter.
 fn wall_minus_monotonic() -> i128 {
     let sample = || {
         let before = Nanos::now().0;
@@ -229,7 +229,7 @@ fn wall_minus_monotonic() -> i128 {
     best.1
 }
 
-/// Errors after which the socket is as good as before.
+/// Errors after which the socket still works.
 fn passing(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -247,7 +247,7 @@ fn passing(error: &io::Error) -> bool {
     )
 }
 
-/// The longest datagram that is read whole, in bytes: DNS answers without IP fragments fit.
+/// The longest datagram that is read whole, in bytes: fits a DNS answer without IP fragments.
 pub const DATAGRAM_MAX: usize = 1472;
 
 const _: () = assert!(DATAGRAM_MAX >= PROBE_LEN);
@@ -286,7 +286,7 @@ mod tests {
                 for got in batch.datagrams() {
                     assert_eq!(got.from, sender.local_addr().unwrap());
                     assert!(got.kernel_stamp);
-                    // Both clocks tick in nanoseconds; half a millisecond covers a slow read.
+                    // Both clocks count nanoseconds; half a millisecond allows for a slow read.
                     assert!(got.at_ns + 500_000 >= before && got.at_ns <= after + 500_000);
                     seen.push(got.bytes[0]);
                 }

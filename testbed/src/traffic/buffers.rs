@@ -1,7 +1,7 @@
-//! Receive buffers that outlast a busy scheduler.
+//! Receive buffers large enough for a busy scheduler.
 //!
-//! The default buffer of 208 KiB holds some 270 small datagrams: a site that is asked 20,000 times a
-//! second and does not run for 14 ms drops probes, which would be counted as the network's loss.
+//! The default of 208 KiB holds some 270 small datagrams. A site that gets 20,000 probes per second
+//! and does not run for 14 ms would drop some, and they would count as lost in the network.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use log::debug;
 use rustix::net::sockopt;
 
-/// Makes room for what comes while nobody reads: [`WANTED`] bytes where the kernel allows it
-/// (CAP_NET_ADMIN of the machine, or `net.core.rmem_max`), else as much as it does. Returns what it
-/// has become, as the kernel counts it: overhead included, twice what was asked for.
+/// Enlarges a socket's receive buffer to [`WANTED`] bytes where the kernel allows it (CAP_NET_ADMIN
+/// on the machine, or `net.core.rmem_max`), else as far as it allows. Returns the size as the
+/// kernel counts it, with overhead: twice the requested one.
 pub fn deepen(socket: &impl AsFd) -> usize {
     if sockopt::set_socket_recv_buffer_size_force(socket, WANTED).is_err()
         && let Err(error) = sockopt::set_socket_recv_buffer_size(socket, WANTED)
@@ -21,7 +21,7 @@ pub fn deepen(socket: &impl AsFd) -> usize {
     sockopt::socket_recv_buffer_size(socket).unwrap_or(0)
 }
 
-/// Half a second of 20,000 probes a second.
+/// Half a second of 20,000 probes per second.
 pub const WANTED: usize = 4 << 20;
 
 #[cfg(test)]

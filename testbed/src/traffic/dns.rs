@@ -1,8 +1,8 @@
-//! Real DNS queries at a steady pace: who answers, and when.
+//! Sends real DNS queries at a steady pace, and records who answers and when.
 //!
-//! Questions take turns between `id.server. CH TXT` (RFC 4892) and `www.example. IN A`; every one
-//! asks for the server's identity (NSID, RFC 5001) and spells its name in another mix of capitals.
-//! An answer counts only if it returns the question byte for byte.
+//! Queries alternate between `id.server. CH TXT` (RFC 4892) and `www.example. IN A`. Each requests
+//! the server's identity (NSID, RFC 5001) and writes its name in a different mix of capitals. An
+//! answer counts only if it repeats the question byte for byte.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -23,14 +23,14 @@ use super::pace::Pacer;
 use super::probe::{ProbeError, ProbeOptions, SharedLog, any_of, family_of, sleep_until};
 use super::protocol::{DnsAnswer, DnsRecord};
 
-/// Asks; made by [`DnsClient::open`], runs on a thread of its own after [`DnsClient::start`].
+/// Sends queries, on a thread of its own after [`DnsClient::start`].
 pub struct DnsClient {
     servers: Vec<Server>,
     every: Duration,
     log: SharedLog,
 }
 
-/// The latest queries, at most `LOG_QUERIES` for each server.
+/// The latest queries, at most `LOG_QUERIES` per server.
 #[derive(Default)]
 pub struct DnsLog(Mutex<VecDeque<Entry>>);
 
@@ -49,7 +49,7 @@ struct Entry {
 }
 
 impl DnsClient {
-    /// Opens a socket for each address; `None` if no queries are wanted.
+    /// Opens a socket per address; `None` if no queries are wanted.
     pub fn open(options: &ProbeOptions) -> Result<Option<Self>, ProbeError> {
         if options.dns_every_ms == 0 {
             return Ok(None);
@@ -61,7 +61,7 @@ impl DnsClient {
                 ProbeError::Socket { client, destination, source_port: 0, source }
             })?;
             deepen(&socket);
-            // Without stamps the time of reading is taken.
+            // Without kernel timestamps the time of reading is used.
             let _ = enable_timestamps(&socket);
             Ok(Server { address: destination, socket, asked: 0 })
         };
@@ -70,7 +70,7 @@ impl DnsClient {
         Ok(Some(Self { servers, every, log: Arc::default() }))
     }
 
-    /// Begins to ask, for as long as the process lives.
+    /// Starts to send queries, until the process ends.
     pub fn start(self) -> io::Result<SharedLog> {
         let log = Arc::clone(&self.log);
         thread::Builder::new().name("dns".into()).spawn(move || self.run()).map(|_| log)
@@ -82,7 +82,7 @@ impl DnsClient {
         let mut pacer = Pacer::new(Nanos::now(), self.every);
         loop {
             sleep_until(pacer.deadline());
-            // After a pause one query is enough: these are no probes.
+            // After a pause one query is enough, because queries are not probes.
             let due = pacer.due(Nanos::now()) > 0;
             for server in &mut self.servers {
                 server.read(&mut batch, &self.log);
@@ -105,7 +105,7 @@ impl Server {
             sent_ns: Nanos::now().0,
             answer: None,
         };
-        // A query that cannot leave is one without an answer.
+        // A query that cannot be sent counts as unanswered.
         let _ = self.socket.send_to(&bytes, self.address);
         log.asked(Entry { server: self.address, id, question, record });
     }
@@ -122,7 +122,7 @@ impl Server {
 }
 
 impl DnsLog {
-    /// The queries sent at or after `from_ns` and before `to_ns`, by the time of sending.
+    /// The queries sent at or after `from_ns` and before `to_ns`, in order of sending.
     pub fn take(&self, from_ns: u64, to_ns: u64) -> Vec<DnsRecord> {
         let entries = self.lock();
         let wanted = entries.iter().filter(|e| (from_ns..to_ns).contains(&e.record.sent_ns));
@@ -137,7 +137,7 @@ impl DnsLog {
         entries.push_back(entry);
     }
 
-    /// Finds the query that `bytes` answer, the latest first, and records the answer.
+    /// Finds the query that `bytes` answers, searching from the latest, and records the answer.
     fn answered(&self, server: SocketAddr, bytes: &[u8], t_ns: u64) {
         let Some(id) = bytes.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
         let mut entries = self.lock();
@@ -152,7 +152,7 @@ impl DnsLog {
     }
 }
 
-/// The question section and the whole message of query number `id`.
+/// The question section and the whole message of query `id`.
 fn encode_query(id: u16) -> Option<(Vec<u8>, Vec<u8>)> {
     let question = &QUESTIONS[usize::from(id) % QUESTIONS.len()];
     let mut query =
@@ -169,7 +169,7 @@ fn encode_query(id: u16) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((bytes.get(HEADER_LEN..end)?.to_vec(), bytes))
 }
 
-/// `name` with a capital where a bit of `seed` is set.
+/// `name` with a capital wherever `seed` has a bit set.
 fn mixed_case(name: &str, seed: u16) -> String {
     let letter = |(at, letter): (usize, char)| {
         if seed >> (at % 16) & 1 == 1 { letter.to_ascii_uppercase() } else { letter }
@@ -177,7 +177,7 @@ fn mixed_case(name: &str, seed: u16) -> String {
     name.chars().enumerate().map(letter).collect()
 }
 
-/// The answer in `bytes`; `None` if it is none, or returns another question.
+/// Decodes an answer; `None` if it is not one, or repeats another question.
 fn decode_answer(bytes: &[u8], question: &[u8], t_ns: u64) -> Option<DnsAnswer> {
     let returned = bytes.get(HEADER_LEN..HEADER_LEN + question.len())?;
     let message = Message::from_vec(bytes).ok()?;
@@ -198,7 +198,7 @@ fn decode_answer(bytes: &[u8], question: &[u8], t_ns: u64) -> Option<DnsAnswer> 
     Some(DnsAnswer { t_ns, site, rcode: message.metadata.response_code.into(), data })
 }
 
-/// One of the questions that take turns.
+/// One of the alternating questions.
 struct Question {
     name: &'static str,
     class: DNSClass,
@@ -221,7 +221,7 @@ const QUESTIONS: [Question; 2] = [
     },
 ];
 const HEADER_LEN: usize = 12;
-/// The size that crosses every path unfragmented (the 2020 DNS flag day's).
+/// Fits every path unfragmented (DNS flag day 2020).
 const EDNS_PAYLOAD: u16 = 1_232;
 /// Ten minutes for two servers at 10 ms.
 const LOG_QUERIES: usize = 120_000;

@@ -1,4 +1,4 @@
-//! One flow of a prober: its socket, its records, who answers it now.
+//! One flow of a prober: its socket, its records, the site that answers it.
 #![forbid(unsafe_code)]
 
 use std::net::{SocketAddr, UdpSocket};
@@ -14,23 +14,23 @@ use super::ring::{Noted, Ring};
 use super::wire::Probe as ProbeDatagram;
 use crate::measure::{Arrival, Flow};
 
-/// A flow with its socket. The socket is not connected: an ICMP error would make it swallow the
-/// next send.
+/// A flow with its socket. The socket is not connected, because on a connected one an ICMP error
+/// would make the next send fail.
 pub struct OpenFlow {
-    /// Which flow.
+    /// The flow.
     pub flow: Flow,
     /// Bound to the flow's source port, not connected.
     pub socket: UdpSocket,
     /// Its records.
     pub ring: Ring,
     now: FlowNow,
-    /// Whom `now.site` names, as an index.
+    /// Index of the site in `now.site`.
     site: Option<u16>,
-    /// The highest number that was answered, so that an overtaken echo moves nothing.
+    /// The highest sequence number answered; older echoes do not count as moves.
     newest: u64,
 }
 
-/// Opens a socket for each flow.
+/// Opens a socket per flow.
 pub fn open_flows(options: &ProbeOptions) -> Result<Vec<OpenFlow>, ProbeError> {
     let count = options.to.len() * usize::from(options.flows);
     if usize::from(options.source_port) + count > usize::from(u16::MAX) {
@@ -76,7 +76,7 @@ impl OpenFlow {
         Self { flow, socket, ring: Ring::new(RING_PROBES), now, site: None, newest: 0 }
     }
 
-    /// Sends the next probe; whether the kernel took it.
+    /// Sends the next probe; returns whether the kernel accepted it.
     pub fn send(&mut self) -> bool {
         let sent_ns = Nanos::now().0;
         let seq = self.ring.sent(sent_ns);
@@ -85,13 +85,13 @@ impl OpenFlow {
         self.socket.send_to(&datagram, self.flow.destination).is_ok()
     }
 
-    /// Who answers now; `sites` are the names that arrivals refer to.
+    /// The site that answers now; `sites` are the names that arrivals refer to.
     pub fn latest(&self, sites: &[String]) -> FlowNow {
         let site = self.site.and_then(|site| sites.get(usize::from(site)).cloned());
         FlowNow { site, ..self.now.clone() }
     }
 
-    /// Takes an echo in; tells from which site to which the flow has moved, if it has.
+    /// Records an echo; returns the old and the new site if the flow has moved.
     pub fn heard(&mut self, seq: u64, sent_ns: u64, arrival: Arrival) -> Option<(u16, u16)> {
         if self.ring.answered(seq, arrival) != Noted::First {
             return None;

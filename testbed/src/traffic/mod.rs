@@ -1,11 +1,11 @@
-//! Traffic that measures: numbered probes and real DNS queries.
+//! Traffic for measurements: numbered probes and real DNS queries.
 //!
-//! `nearlab probe` is one process per client, run in the client's namespace ([`probe`]): a thread
-//! that paces, sends and receives the probes, and one that asks DNS. Its parent steers it over
-//! standard input and output ([`protocol`]), by way of [`Prober`].
+//! `nearlab probe` is one process per client, in the client's namespace ([`probe`]). One thread
+//! paces, sends and receives probes, another sends DNS queries. The parent controls it over
+//! standard input and output ([`protocol`]), by a [`Prober`].
 //!
-//! Arrival times are the kernel's receive timestamps, at the sites as at the clients: a process that
-//! is scheduled late does not lengthen an outage.
+//! Arrival times are the kernel's receive timestamps, both at sites and at clients, so a process
+//! that is scheduled late does not lengthen an outage.
 
 pub mod batch_io;
 pub mod buffers;

@@ -1,4 +1,4 @@
-//! When the next probes are due: absolute deadlines, so that lateness never adds up.
+//! Computes when the next probes are due. Deadlines are absolute, so lateness does not accumulate.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use nearhop::time::Nanos;
 use serde::{Deserialize, Serialize};
 
-/// Deadlines at a constant spacing that can be changed while it runs.
+/// Deadlines at a constant spacing, which can be changed at any time.
 #[derive(Clone, Debug)]
 pub struct Pacer {
     next: Nanos,
@@ -15,18 +15,18 @@ pub struct Pacer {
     stats: PaceStats,
 }
 
-/// How well the deadlines were kept since the start.
+/// How well deadlines were kept since the start.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PaceStats {
     /// Deadlines that were served.
     pub ticks: u64,
-    /// Deadlines given up, because the sender was late by more than [`CATCH_UP`] of them.
+    /// Deadlines skipped because the sender was late by more than [`CATCH_UP`] of them.
     pub skipped: u64,
-    /// The sum of how late each wake-up was, in nanoseconds.
+    /// Sum of the lateness of all wake-ups, nanoseconds.
     pub late_sum_ns: u64,
-    /// The latest wake-up, in nanoseconds after its deadline.
+    /// Lateness of the latest wake-up, nanoseconds.
     pub late_max_ns: u64,
-    /// Wake-ups.
+    /// Number of wake-ups.
     pub wakes: u64,
 }
 
@@ -36,18 +36,18 @@ impl Pacer {
         Self { next: now, spacing: spacing.max(FINEST), stats: PaceStats::default() }
     }
 
-    /// When to wake up next.
+    /// The next deadline. The value may change after [`Self::due`] and [`Self::set_spacing`].
     pub fn deadline(&self) -> Nanos {
         self.next
     }
 
-    /// How well it went so far.
+    /// Statistics so far.
     pub fn stats(&self) -> PaceStats {
         self.stats
     }
 
-    /// How many deadlines are due at `now`: 0 if it is too early, at most [`CATCH_UP`]. Deadlines
-    /// stay on their grid however late the call comes.
+    /// Number of deadlines due at `now`: 0 if it is too early, at most [`CATCH_UP`]. A late call
+    /// does not shift later deadlines.
     pub fn due(&mut self, now: Nanos) -> u64 {
         if now < self.next {
             return 0;
@@ -65,7 +65,7 @@ impl Pacer {
         due
     }
 
-    /// From `now` on deadlines are `spacing` apart, at least a microsecond.
+    /// Changes the spacing from `now` on; at least a microsecond.
     pub fn set_spacing(&mut self, now: Nanos, spacing: Duration) {
         self.spacing = spacing.max(FINEST);
         self.next = self.next.min(now + self.spacing);
@@ -73,7 +73,7 @@ impl Pacer {
 }
 
 impl PaceStats {
-    /// How late a wake-up was on average, in nanoseconds.
+    /// Mean lateness of wake-ups, nanoseconds.
     pub fn late_mean_ns(&self) -> u64 {
         self.late_sum_ns.checked_div(self.wakes).unwrap_or(0)
     }
@@ -90,13 +90,13 @@ impl fmt::Display for PaceStats {
         let due = self.ticks + self.skipped;
         match self.skipped {
             0 => write!(f, "; all {due} rounds of probes were sent"),
-            skipped => write!(f, "; {skipped} of {due} rounds of probes were given up"),
+            skipped => write!(f, "; {skipped} of {due} rounds of probes were skipped"),
         }
     }
 }
 
-/// A sender that was held up sends at most so many missed probes at once: more would be a burst that
-/// fills a device's queue, and would measure that.
+/// The most missed probes that a delayed sender sends at once. A larger burst would fill a device's
+/// queue, and the measurement would show that queue.
 pub const CATCH_UP: u64 = 16;
 
 const FINEST: Duration = Duration::from_micros(1);
@@ -113,7 +113,7 @@ mod tests {
         let mut sent = 0;
         for wake in 0..1_000 {
             let deadline = pacer.deadline();
-            // Sometimes right on time, sometimes nearly three deadlines late.
+            // Sometimes on time, sometimes nearly three deadlines late.
             sent += pacer.due(Nanos(deadline.0 + wake % 7 * 95 * US));
         }
         assert_eq!(pacer.deadline().0 / (200 * US), sent);
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(pace.to_string(), kept);
         pace.skipped = 100;
         assert!(
-            pace.to_string().ends_with("; 100 of 1000 rounds of probes were given up"),
+            pace.to_string().ends_with("; 100 of 1000 rounds of probes were skipped"),
             "{pace}"
         );
     }

@@ -18,16 +18,16 @@ use super::flow::open_flows;
 use super::protocol::{Command, Reply};
 use super::worker::{Message, Worker};
 
-/// What `nearlab probe` is told.
+/// Options of `nearlab probe`.
 #[derive(Clone, Debug, Eq, PartialEq, clap::Args)]
 pub struct ProbeOptions {
     /// The client's name in records.
     #[arg(long)]
     pub client: String,
-    /// An anycast address to probe; may be given more than once.
+    /// An anycast address to probe; may be repeated.
     #[arg(long = "to", value_name = "ADDRESS", required = true)]
     pub to: Vec<IpAddr>,
-    /// Flows for each address, told apart by source port.
+    /// Flows per address, which differ by source port.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub flows: u16,
     /// The first source port; further flows take the following ones.
@@ -39,10 +39,10 @@ pub struct ProbeOptions {
     /// Port of the sites' DNS.
     #[arg(long, value_name = "PORT", default_value_t = 53)]
     pub dns_port: u16,
-    /// Microseconds between two probes of a flow, at first.
+    /// Initial time between two probes of a flow, microseconds.
     #[arg(long, value_name = "US", default_value_t = 1_000)]
     pub spacing_us: u64,
-    /// Milliseconds between two DNS queries to an address; 0: none.
+    /// Time between two DNS queries to an address, milliseconds; 0 sends none.
     #[arg(long, value_name = "MS", default_value_t = 10)]
     pub dns_every_ms: u64,
 }
@@ -58,11 +58,11 @@ pub enum ProbeError {
     Socket {
         /// The client's name.
         client: String,
-        /// Where its probes would go.
+        /// Destination of its probes.
         destination: SocketAddr,
-        /// The port it asked for.
+        /// The source port.
         source_port: u16,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A thread could not be started.
@@ -70,7 +70,7 @@ pub enum ProbeError {
     Thread {
         /// The client's name.
         client: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// There are more flows than source ports.
@@ -81,14 +81,14 @@ pub enum ProbeError {
     Ports {
         /// The client's name.
         client: String,
-        /// How many flows.
+        /// Number of flows.
         flows: usize,
-        /// The first port.
+        /// The first source port.
         first: u16,
     },
 }
 
-/// Sends, receives and answers its parent, until that says `stop` or closes standard input.
+/// Sends, receives and answers its parent, until the parent sends `stop` or closes standard input.
 pub fn run(options: &ProbeOptions) -> Result<(), ProbeError> {
     let flows = open_flows(options)?;
     let thread_failed = |source| ProbeError::Thread { client: options.client.clone(), source };
@@ -103,13 +103,13 @@ pub fn run(options: &ProbeOptions) -> Result<(), ProbeError> {
 
     let spacing = Duration::from_micros(options.spacing_us);
     Worker::new(flows, spacing, out, commands).run();
-    // The writer ends once all of what was said is written.
+    // The writer ends when all replies are written.
     let _ = writer.join();
     Ok(())
 }
 
 impl ProbeOptions {
-    /// The arguments that make `nearlab` this prober: `probe --client oslo --to ...`.
+    /// The arguments that make `nearlab` run this prober: `probe --client oslo --to ...`.
     pub fn to_args(&self) -> Vec<String> {
         let mut args = vec!["probe".to_owned(), "--client".to_owned(), self.client.clone()];
         for address in &self.to {
@@ -129,7 +129,7 @@ impl ProbeOptions {
     }
 }
 
-/// Sleeps until `deadline`, not before; returns at once if it is over.
+/// Sleeps until `deadline`, never less; returns at once if it has passed.
 pub fn sleep_until(deadline: Nanos) {
     let at = Timespec {
         tv_sec: (deadline.0 / 1_000_000_000).cast_signed(),
@@ -186,7 +186,7 @@ fn write_out(messages: &Receiver<Message>) {
     }
 }
 
-/// A DNS log that the DNS thread fills and the reader reads.
+/// The log that the DNS thread writes and the reader reads.
 pub(super) type SharedLog = Arc<DnsLog>;
 
 const OUT_DEPTH: usize = 1_024;

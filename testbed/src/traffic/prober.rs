@@ -1,4 +1,4 @@
-//! A prober as its parent sees it.
+//! The parent's side of a prober.
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -23,67 +23,67 @@ pub struct Prober {
     stamps: String,
 }
 
-/// Another site answers a flow.
+/// Another site answers a flow now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Moved {
-    /// Which flow, as an index into [`Prober::flows`].
+    /// The flow, as an index into [`Prober::flows`].
     pub flow: u16,
-    /// When the first probe arrived there, CLOCK_MONOTONIC nanoseconds.
+    /// When the first probe arrived at the new site, CLOCK_MONOTONIC nanoseconds.
     pub t_ns: u64,
-    /// Who answered before.
+    /// The site that answered before.
     pub from: String,
-    /// Who answers now.
+    /// The site that answers now.
     pub to: String,
 }
 
-/// Records that were taken.
+/// Records of a range of time.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    /// One for each flow, in the order of [`Prober::flows`].
+    /// One trace per flow, in the order of [`Prober::flows`].
     pub traces: Vec<Trace>,
-    /// How the prober fared: pace, strays, stamps, and whether these records are complete.
+    /// State of the prober: pace, strays, timestamps, and whether these records are complete.
     pub head: RecordsHead,
 }
 
-/// A prober that does not do as it is told.
+/// A failure of a prober.
 #[derive(Debug, thiserror::Error)]
 pub enum ProberError {
     /// It could not be started.
     #[error("cannot start the prober '{program}': {source}")]
     Start {
-        /// The command.
+        /// The command line.
         program: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It ended; what it said before is on standard error.
-    #[error("the prober ended ({status}) while it should {doing}; its own words are above")]
+    /// It ended; its messages are on standard error.
+    #[error("the prober ended ({status}) when asked to {doing}; see its messages above")]
     Ended {
-        /// How, if that is known.
+        /// Exit status, if known.
         status: String,
-        /// What was wanted of it.
+        /// What it was asked to do.
         doing: String,
     },
     /// It does not answer.
-    #[error("the prober did not {doing} within {budget:?}; is it stopped, or starved of CPU?")]
+    #[error("the prober did not {doing} within {budget:?}; is it stopped, or short of CPU time?")]
     Silent {
-        /// What was wanted of it.
+        /// What it was asked to do.
         doing: String,
-        /// How long it was waited for.
+        /// How long the parent waited.
         budget: Duration,
     },
-    /// It refused, or answered something else.
-    #[error("the prober would not {doing}: {reason}")]
+    /// It refused, or answered something unexpected.
+    #[error("the prober did not {doing}: {reason}")]
     Refused {
-        /// What was wanted of it.
+        /// What it was asked to do.
         doing: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
 }
 
 impl Prober {
-    /// Starts `command`, which enters the client's namespace and becomes `nearlab probe` with
+    /// Starts `command`, which must enter the client's namespace and run `nearlab probe` with
     /// [`ProbeOptions::to_args`](super::ProbeOptions::to_args), and waits until it is ready.
     pub fn spawn(mut command: Process) -> Result<Self, ProberError> {
         let program = command.get_program().to_string_lossy().into_owned();
@@ -111,7 +111,7 @@ impl Prober {
         &self.flows
     }
 
-    /// Whose receive times these are: `kernel`, or `user` where the kernel gives none.
+    /// Origin of receive times: `kernel`, or `user` where the kernel has no timestamps.
     pub fn stamps(&self) -> &str {
         &self.stamps
     }
@@ -121,7 +121,7 @@ impl Prober {
         self.child.id()
     }
 
-    /// Sends each flow's probes `spacing` apart from now on; returns since when, CLOCK_MONOTONIC.
+    /// Sets the time between two probes of each flow; returns when it took effect, CLOCK_MONOTONIC.
     pub fn set_spacing(&mut self, spacing: Duration) -> Result<Nanos, ProberError> {
         let us = u64::try_from(spacing.as_micros()).unwrap_or(u64::MAX);
         match self.ask(&Command::Spacing { us }, "change its spacing", Duration::ZERO)? {
@@ -130,14 +130,14 @@ impl Prober {
         }
     }
 
-    /// The records of the probes sent in `range`. Blocks until `settle` after its end, so that
-    /// echoes on their way still count; what comes later counts as lost.
+    /// The records of the probes sent in `range`. Blocks until `settle` after the end of `range`,
+    /// so that echoes on their way still count; later ones count as lost.
     pub fn take_records(
         &mut self,
         range: Range<Nanos>,
         settle: Duration,
     ) -> Result<Taken, ProberError> {
-        let doing = "give its records";
+        let doing = "return its records";
         let settle_ms = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
         let (from_ns, to_ns) = (range.start.0, range.end.0);
         let wait = range.end.since(Nanos::now()) + settle;
@@ -154,16 +154,16 @@ impl Prober {
         }
     }
 
-    /// The DNS queries sent in `range`, by the time of sending.
+    /// The DNS queries sent in `range`, in order of sending.
     pub fn take_dns(&mut self, range: Range<Nanos>) -> Result<Vec<DnsRecord>, ProberError> {
         let take = Command::Dns { from_ns: range.start.0, to_ns: range.end.0 };
-        match self.ask(&take, "give its DNS queries", Duration::ZERO)? {
+        match self.ask(&take, "return its DNS queries", Duration::ZERO)? {
             (Reply::Dns { queries }, _) => Ok(queries),
-            (other, _) => Err(refused("give its DNS queries", &other)),
+            (other, _) => Err(refused("return its DNS queries", &other)),
         }
     }
 
-    /// Who answers each flow now, by number.
+    /// The site that answers each flow now, by flow number.
     pub fn latest(&mut self) -> Result<Vec<FlowNow>, ProberError> {
         match self.ask(&Command::Latest, "say who answers", Duration::ZERO)? {
             (Reply::Latest { flows }, _) => Ok(flows),
@@ -171,14 +171,14 @@ impl Prober {
         }
     }
 
-    /// Moves of flows as they are seen. The channel holds some thousands; later ones are lost while
-    /// nobody reads, but records have them all.
+    /// Moves of flows as they are noticed. The channel holds some thousands; further ones are lost
+    /// until somebody reads, but records are complete.
     pub fn moves(&self) -> &Receiver<Moved> {
         &self.moves
     }
 
-    /// Asks [`latest`](Self::latest) until `enough` holds; the answer for which it did, or what was
-    /// found last when `budget` is over.
+    /// Polls [`latest`](Self::latest) until `enough` holds, for at most `budget`; returns the last
+    /// answer.
     pub fn wait_until(
         &mut self,
         budget: Duration,
@@ -197,7 +197,7 @@ impl Prober {
         }
     }
 
-    /// Ends it, and waits for that.
+    /// Ends the prober and waits for its exit.
     pub fn stop(mut self) -> Result<(), ProberError> {
         let _ = self.tell(&Command::Stop, "stop");
         self.stdin = None;
@@ -242,7 +242,7 @@ impl Prober {
     }
 
     fn wait(&mut self, doing: &str, budget: Duration) -> Result<(), ProberError> {
-        // The reader's end of the channel closes when the process has closed its output.
+        // The reader closes the channel when the process has closed its output.
         let deadline = Nanos::now() + budget;
         loop {
             match self.replies.recv_timeout(deadline.since(Nanos::now())) {
@@ -287,13 +287,13 @@ fn refused(doing: &str, reply: &Reply) -> ProberError {
     ProberError::Refused { doing: doing.to_owned(), reason }
 }
 
-/// Reads what the prober says until it closes its output.
+/// Reads the prober's output until it is closed.
 fn read(out: ChildStdout, said: &Sender<(Reply, Vec<u8>)>, moved: &Sender<Moved>) {
     let mut out = BufReader::new(out);
     let mut line = String::new();
     while matches!(out.read_line(&mut line), Ok(1..)) {
         let reply = serde_json::from_str(&line).unwrap_or_else(|error| Reply::Refused {
-            reason: format!("it said {line:?}, which is no reply: {error}"),
+            reason: format!("expected a reply, found {line:?}: {error}"),
         });
         line.clear();
         let mut raw = Vec::new();

@@ -1,8 +1,8 @@
-//! How a prober and its parent speak.
+//! The protocol between a prober and its parent.
 //!
-//! The parent writes one JSON object a line. The prober writes one JSON object a line; after a
-//! [`Reply::Records`] come as many raw bytes as it says: records of [`RECORD_LEN`] bytes each,
-//! flow by flow in the order of `counts`. The end of its standard input ends the prober.
+//! Both write one JSON object per line. A [`Reply::Records`] is followed by as many raw bytes as it
+//! announces: records of [`RECORD_LEN`] bytes, flow by flow in the order of `counts`. The prober
+//! ends at the end of its standard input.
 #![forbid(unsafe_code)]
 
 use nearhop::ids::Family;
@@ -11,109 +11,109 @@ use serde::{Deserialize, Serialize};
 use super::pace::PaceStats;
 use crate::measure::{Arrival, Flow, Probe};
 
-/// What a parent says.
+/// A command of the parent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    /// Send so far apart from now on.
+    /// Change the spacing of probes.
     Spacing {
-        /// Microseconds between two probes of a flow.
+        /// Time between two probes of a flow, microseconds.
         us: u64,
     },
-    /// Give the records of the probes sent at or after `from_ns` and before `to_ns`.
+    /// Return the records of the probes sent at or after `from_ns` and before `to_ns`.
     Take {
-        /// CLOCK_MONOTONIC.
+        /// CLOCK_MONOTONIC nanoseconds.
         from_ns: u64,
-        /// CLOCK_MONOTONIC.
+        /// CLOCK_MONOTONIC nanoseconds.
         to_ns: u64,
-        /// How long after `to_ns` echoes are waited for; what comes later counts as lost.
+        /// How long after `to_ns` to wait for echoes, milliseconds; later ones count as lost.
         settle_ms: u64,
     },
-    /// Say who answers each flow now.
+    /// Return the site that answers each flow now.
     Latest,
-    /// Give the DNS queries sent in this time.
+    /// Return the DNS queries sent at or after `from_ns` and before `to_ns`.
     Dns {
-        /// CLOCK_MONOTONIC.
+        /// CLOCK_MONOTONIC nanoseconds.
         from_ns: u64,
-        /// CLOCK_MONOTONIC.
+        /// CLOCK_MONOTONIC nanoseconds.
         to_ns: u64,
     },
-    /// End.
+    /// End the process.
     Stop,
 }
 
-/// What a prober says.
+/// A reply of the prober.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// Sockets are open and probes flow.
+    /// Sockets are open and probes are being sent.
     Ready {
         /// The flows, by number.
         flows: Vec<Flow>,
-        /// Whose receive times these are: `kernel` or `user`.
+        /// Origin of receive times: `kernel` or `user`.
         stamps: String,
     },
-    /// The new spacing is in force.
+    /// The new spacing is in effect.
     Spacing {
-        /// Since when.
+        /// Since when, CLOCK_MONOTONIC nanoseconds.
         t_ns: u64,
         /// Microseconds.
         us: u64,
     },
     /// Records follow.
     Records(RecordsHead),
-    /// Who answers now.
+    /// The site that answers each flow now.
     Latest {
-        /// One for each flow, by number.
+        /// One entry per flow, by number.
         flows: Vec<FlowNow>,
     },
     /// DNS queries.
     Dns {
-        /// By the time of sending.
+        /// In order of sending.
         queries: Vec<DnsRecord>,
     },
-    /// Another site answers a flow now. Comes unasked.
+    /// Another site answers a flow now. Sent without a command.
     Moved {
         /// The flow's number.
         flow: u16,
-        /// When the first probe arrived there.
+        /// When the first probe arrived at the new site, CLOCK_MONOTONIC nanoseconds.
         t_ns: u64,
-        /// Who answered before.
+        /// The site that answered before.
         from: String,
-        /// Who answers now.
+        /// The site that answers now.
         to: String,
     },
-    /// The command was not understood, or cannot be done.
+    /// The command was not understood, or cannot be carried out.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What precedes the raw records.
+/// The header of raw records.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RecordsHead {
-    /// How many records of each flow follow.
+    /// Number of records that follow, per flow.
     pub counts: Vec<u64>,
     /// Names of the sites that records refer to.
     pub sites: Vec<String>,
-    /// How many raw bytes follow.
+    /// Number of raw bytes that follow.
     pub bytes: u64,
-    /// Whether the oldest records asked for were still there.
+    /// Whether the oldest requested records were still kept.
     pub complete: bool,
     /// How well the sender kept its deadlines since it started.
     pub pace: PaceStats,
-    /// Probes the kernel refused to send; they count as sent and lost.
+    /// Probes that the kernel refused to send; they count as sent and lost.
     pub send_errors: u64,
-    /// Datagrams that were no echo of a probe we know, or came from another address.
+    /// Datagrams that were not an echo of a known probe, or came from another address.
     pub strays: u64,
-    /// Echoes whose receive time is the kernel's.
+    /// Echoes with a receive time of the kernel.
     pub kernel_stamps: u64,
-    /// Echoes whose receive time is when they were read.
+    /// Echoes with the time of reading as receive time.
     pub user_stamps: u64,
 }
 
-/// Who answers a flow.
+/// The site that answers a flow.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FlowNow {
     /// The flow's number.
@@ -122,39 +122,39 @@ pub struct FlowNow {
     pub family: Family,
     /// The site that answered last; `None` before the first answer.
     pub site: Option<String>,
-    /// When that echo arrived.
+    /// When that echo arrived, CLOCK_MONOTONIC nanoseconds.
     pub heard_ns: u64,
-    /// How long it took there and back.
+    /// Round-trip time of that echo, nanoseconds.
     pub rtt_ns: u64,
     /// Probes sent so far.
     pub sent: u64,
-    /// Of these, answered.
+    /// Probes answered so far.
     pub answered: u64,
 }
 
-/// A DNS query and what became of it.
+/// A DNS query and its answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DnsRecord {
     /// Address family.
     pub family: Family,
-    /// What was asked, as `id.server. CH TXT`.
+    /// The question, such as `id.server. CH TXT`.
     pub question: String,
-    /// When.
+    /// When it was sent, CLOCK_MONOTONIC nanoseconds.
     pub sent_ns: u64,
-    /// The answer, if one came.
+    /// The answer, if any.
     pub answer: Option<DnsAnswer>,
 }
 
 /// A DNS answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DnsAnswer {
-    /// When it arrived.
+    /// When it arrived, CLOCK_MONOTONIC nanoseconds.
     pub t_ns: u64,
-    /// Who answered, by NSID (RFC 5001).
+    /// The site that answered, from NSID (RFC 5001).
     pub site: Option<String>,
     /// The response code, 0 for NOERROR.
     pub rcode: u16,
-    /// What the first answer record says.
+    /// Data of the first answer record.
     pub data: Option<String>,
 }
 
@@ -168,7 +168,7 @@ pub fn encode_record(probe: &Probe, out: &mut Vec<u8>) {
     out.extend(probe.duplicates.to_le_bytes());
 }
 
-/// Reads a record of [`RECORD_LEN`] bytes; `None` if it has another length.
+/// Decodes a record of [`RECORD_LEN`] bytes; `None` for any other length.
 pub fn decode_record(bytes: &[u8]) -> Option<Probe> {
     let bytes: &[u8; RECORD_LEN] = bytes.try_into().ok()?;
     let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
@@ -182,7 +182,7 @@ pub fn decode_record(bytes: &[u8]) -> Option<Probe> {
     })
 }
 
-/// Length of one raw record, in bytes.
+/// Length of a raw record, bytes.
 pub const RECORD_LEN: usize = 36;
 
 /// Marks a record without an echo.

@@ -1,37 +1,37 @@
-//! The last records of one flow.
+//! The latest records of one flow.
 #![forbid(unsafe_code)]
 
 use crate::measure::{Arrival, Probe};
 
-/// A ring of probes, found by sequence number in constant time. The oldest are overwritten.
+/// A ring of probes, indexed by sequence number in constant time. The oldest are overwritten.
 pub struct Ring {
     slots: Box<[Probe]>,
     /// The next sequence number.
     next: u64,
-    /// Echoes for probes that have been overwritten, or never were.
+    /// Echoes of probes that were overwritten or never sent.
     strays: u64,
 }
 
-/// What came of an echo.
+/// How an echo was classified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Noted {
-    /// The first for its probe.
+    /// The first echo of its probe.
     First,
-    /// One more for its probe.
+    /// A further echo of its probe.
     Duplicate,
-    /// Its probe is not known (any more).
+    /// An echo of an unknown or overwritten probe.
     Stray,
 }
 
 impl Ring {
-    /// A ring that keeps `capacity` probes, rounded up to a power of two.
+    /// A ring for `capacity` probes, rounded up to a power of two.
     pub fn new(capacity: usize) -> Self {
         let empty = Probe { seq: u64::MAX, sent_ns: 0, arrival: None, duplicates: 0 };
         let slots = vec![empty; capacity.next_power_of_two()].into_boxed_slice();
         Self { slots, next: 0, strays: 0 }
     }
 
-    /// Records a probe that is sent at `sent_ns`; gives its sequence number.
+    /// Records a probe sent at `sent_ns`; returns its sequence number.
     pub fn sent(&mut self, sent_ns: u64) -> u64 {
         let seq = self.next;
         let at = self.place(seq);
@@ -56,13 +56,13 @@ impl Ring {
         Noted::First
     }
 
-    /// Echoes without a probe so far.
+    /// Number of echoes without a known probe.
     pub fn strays(&self) -> u64 {
         self.strays
     }
 
     /// Sequence numbers of the probes sent at or after `from_ns` and before `to_ns`, and whether
-    /// all of them are still here.
+    /// all of them are still kept.
     pub fn range(&self, from_ns: u64, to_ns: u64) -> (std::ops::Range<u64>, bool) {
         let oldest = self.next.saturating_sub(self.slots.len() as u64);
         let start = self.first_at(oldest, from_ns);
@@ -71,12 +71,12 @@ impl Ring {
         (start..end, !overwritten)
     }
 
-    /// Probe `seq`, if it is still here.
+    /// Probe `seq`, if it is still kept.
     pub fn find(&self, seq: u64) -> Option<&Probe> {
         Some(self.get(seq)).filter(|probe| probe.seq == seq)
     }
 
-    /// The first sequence number from `oldest` on that was sent at or after `at_ns`.
+    /// The first sequence number, at least `oldest`, that was sent at or after `at_ns`.
     fn first_at(&self, oldest: u64, at_ns: u64) -> u64 {
         let (mut low, mut high) = (oldest, self.next);
         while low < high {

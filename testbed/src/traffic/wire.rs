@@ -1,16 +1,16 @@
-//! The probe datagram: one fixed form for the question and the answer.
+//! The datagram format of probes and echoes.
 //!
 //! | bytes | field | in a probe | in an echo |
 //! |---|---|---|---|
 //! | 0..4 | magic | `NLPQ` | `NLPA` |
-//! | 4..8 | flow | the sender's number for it | as asked |
-//! | 8..16 | seq | counts up by one per flow | as asked |
-//! | 16..24 | sent, CLOCK_MONOTONIC ns | when it was sent | as asked |
+//! | 4..8 | flow | the sender's number for it | as sent |
+//! | 8..16 | seq | counts up by one per flow | as sent |
+//! | 16..24 | sent, CLOCK_MONOTONIC ns | when it was sent | as sent |
 //! | 24..32 | server time, CLOCK_MONOTONIC ns | zero | when it arrived at the site |
-//! | 32..64 | the site's name, zero-padded | zero | who answered |
+//! | 32..64 | the site's name, zero-padded | zero | name of the site that answers |
 //!
-//! Integers are big-endian. Both are 64 bytes long, so that an echo amplifies nothing, and an echo
-//! is never taken for a probe, so that two sites cannot keep each other busy.
+//! Integers are big-endian. Both are 64 bytes long, so an echo is no amplification. They have
+//! different magics, so an echo is never answered, and two sites cannot bounce datagrams endlessly.
 #![forbid(unsafe_code)]
 
 /// Length of a probe and of an echo, in bytes.
@@ -19,7 +19,7 @@ pub const PROBE_LEN: usize = 64;
 /// The longest site name an echo can carry, in bytes.
 pub const SITE_NAME_MAX: usize = 32;
 
-/// A numbered question, as the client sends it.
+/// A probe, as the client sends it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Probe {
     /// The sender's number for the flow.
@@ -30,19 +30,19 @@ pub struct Probe {
     pub sent_ns: u64,
 }
 
-/// What a site makes of a [`Probe`].
+/// A site's answer to a [`Probe`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Echo<'a> {
-    /// The probe that is answered.
+    /// The answered probe.
     pub probe: Probe,
     /// When it arrived at the site, CLOCK_MONOTONIC nanoseconds.
     pub server_ns: u64,
-    /// Name of the site that answers.
+    /// Name of the answering site.
     pub site: &'a str,
 }
 
 impl Probe {
-    /// The datagram.
+    /// Encodes the datagram.
     pub fn encode(&self) -> [u8; PROBE_LEN] {
         let mut bytes = [0; PROBE_LEN];
         bytes[..4].copy_from_slice(PROBE_MAGIC);
@@ -52,7 +52,7 @@ impl Probe {
         bytes
     }
 
-    /// Reads a datagram; `None` for anything that is not a probe.
+    /// Decodes a datagram; `None` if it is not a probe.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; PROBE_LEN] = bytes.try_into().ok()?;
         (&bytes[..4] == PROBE_MAGIC).then(|| Self::fields(bytes))
@@ -68,7 +68,7 @@ impl Probe {
 }
 
 impl<'a> Echo<'a> {
-    /// Reads a datagram; `None` for anything that is not an echo.
+    /// Decodes a datagram; `None` if it is not an echo.
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let bytes: &[u8; PROBE_LEN] = bytes.try_into().ok()?;
         if &bytes[..4] != ECHO_MAGIC {
@@ -81,8 +81,8 @@ impl<'a> Echo<'a> {
     }
 }
 
-/// Turns a probe into its echo, in place; `false`, and nothing done, if it is not a probe. A name
-/// longer than [`SITE_NAME_MAX`] is cut; the site refuses such names when it starts.
+/// Turns a probe into its echo, in place; returns `false` and changes nothing if it is not a probe.
+/// A name longer than [`SITE_NAME_MAX`] is cut; a site refuses such names at its start.
 pub fn answer_in_place(datagram: &mut [u8], server_ns: u64, site: &str) -> bool {
     if Probe::decode(datagram).is_none() {
         return false;

@@ -1,8 +1,8 @@
-//! The thread that paces, sends and receives, without any lock.
+//! The thread that paces, sends and receives probes, without locks.
 //!
-//! It wakes at absolute deadlines, sends one probe on each flow, then reads whatever has come: the
-//! kernel has stamped it, so reading late costs no precision. A command is looked at between two
-//! deadlines; records are copied out in small slices, so that giving them does not delay a probe.
+//! It wakes at absolute deadlines, sends one probe per flow, then reads what has arrived; late
+//! reading costs no precision, because the kernel stamps arrivals. Commands are handled between two
+//! deadlines, and records are copied in small slices, so that neither delays a probe.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -21,26 +21,26 @@ use super::protocol::{Command, RecordsHead, Reply, encode_record};
 use super::wire::Echo;
 use crate::measure::Arrival;
 
-/// What goes out: a line, and raw bytes after it.
+/// A message to the parent: a line, and raw bytes after it.
 pub struct Message {
     /// The line.
     pub reply: Reply,
-    /// What follows it.
+    /// Raw bytes after the line.
     pub raw: Vec<u8>,
 }
 
-/// A request for records, and how far it has come.
+/// A request for records, with its progress.
 struct Take {
     ready: Nanos,
     from_ns: u64,
     to_ns: u64,
-    /// Ranges of sequence numbers by flow, once fixed.
+    /// Sequence numbers per flow, once they are known.
     ranges: Option<Vec<Range<u64>>>,
     head: RecordsHead,
     raw: Vec<u8>,
 }
 
-/// The sending thread's state.
+/// State of the sending thread.
 pub struct Worker {
     flows: Vec<OpenFlow>,
     sites: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Made on the thread that runs it.
+    /// Creates the state; must be called on the thread that runs it.
     pub fn new(
         flows: Vec<OpenFlow>,
         spacing: Duration,
@@ -73,7 +73,7 @@ impl Worker {
         }
     }
 
-    /// Runs until it is told to stop, or nobody can tell it any more.
+    /// Runs until told to stop, or until the command channel is closed.
     pub fn run(mut self) {
         let stamps = if self.flows.iter().all(|f| enable_timestamps(&f.socket).is_ok()) {
             "kernel"
@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Reads what has come on every flow, at most [`RX_BATCH`] each.
+    /// Reads what has arrived on every flow, at most [`RX_BATCH`] datagrams each.
     fn receive(&mut self) {
         for index in 0..self.flows.len() {
             match self.batch.receive(&self.flows[index].socket, false) {
@@ -120,7 +120,7 @@ impl Worker {
         }
     }
 
-    /// Does what the parent said; `false` when it is time to end.
+    /// Handles a command of the parent; `false` if it is time to end.
     fn obey(&mut self) -> bool {
         match self.commands.try_recv() {
             Ok(Command::Spacing { us }) => {
@@ -175,7 +175,7 @@ impl Worker {
         self.send(Message { reply, raw: Vec::new() });
     }
 
-    /// A parent that does not read loses messages, but delays no probe.
+    /// Never blocks: if the parent does not read, messages are lost, but no probe is delayed.
     fn send(&self, message: Message) {
         if self.out.try_send(message).is_err() {
             warn!("the parent does not read: a message is lost");
@@ -184,7 +184,7 @@ impl Worker {
 }
 
 impl Take {
-    /// Goes on copying; `true` when all is there.
+    /// Continues to copy; `true` when everything is copied.
     fn copy(&mut self, flows: &[OpenFlow]) -> bool {
         let ranges = self.ranges.get_or_insert_with(|| {
             let found: Vec<_> =
@@ -210,7 +210,7 @@ impl Take {
     }
 }
 
-/// Takes in a batch of one flow; gives its moves.
+/// Records a batch of one flow's echoes; returns the moves of the flow.
 fn read_echoes(
     batch: &mut RxBatch,
     open: &mut OpenFlow,
@@ -235,7 +235,7 @@ fn read_echoes(
     moves
 }
 
-/// The index of a name, which is added if it is new; `None` if there are too many.
+/// The index of a site's name, which is added if new; `None` if there are too many.
 fn site_index(sites: &mut Vec<String>, name: &str) -> Option<u16> {
     if let Some(at) = sites.iter().position(|site| site == name) {
         return Some(at as u16);

@@ -1,5 +1,5 @@
-//! The emulator process of one impaired link: packets from either end, through a model, to the
-//! other.
+//! The emulator process of an impaired link: moves packets from each end to the other through a
+//! model.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Spec;
 use super::device::Ends;
-use super::model::{Fate, Model};
+use super::model::{Admission, Model};
 
-/// Runs until it is killed; comes back with an error only.
+/// Runs until killed; returns only with an error.
 pub(super) fn run(spec: &Spec) -> io::Result<()> {
-    // Or the kernel adds up to 50 µs to each delay.
+    // By default the kernel delays timers by up to 50 µs.
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
     let mut emulator = Emulator::open(spec)?;
     loop {
@@ -28,7 +28,7 @@ pub(super) fn run(spec: &Spec) -> io::Result<()> {
     }
 }
 
-/// What has become of the packets of a link, as /run/nearlab/wire-NAME.json has it.
+/// Counters of a link, as stored in /run/nearlab/wire-NAME.json.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counters {
     /// From the router to the host.
@@ -37,25 +37,26 @@ pub struct Counters {
     pub to_router: Direction,
 }
 
-/// One direction. A superframe (GSO) counts as one packet.
+/// Counters of one direction. A superframe (GSO) counts as one packet.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Direction {
-    /// Packets that came.
+    /// Packets received.
     pub received: u64,
-    /// Packets handed on.
+    /// Packets sent to the other end.
     pub sent: u64,
-    /// Lost as the impairment says.
+    /// Packets lost by the configured impairment.
     pub lost: u64,
-    /// Dropped because too much was on its way.
+    /// Packets dropped because the queue was full.
     pub overflowed: u64,
-    /// Dropped by the kernel because the emulator did not read them in time; not in `received`.
+    /// Packets dropped by the kernel because the emulator did not read them in time; not in
+    /// `received`.
     pub unread: u64,
-    /// Dropped because the other end was down, absent or full.
+    /// Packets dropped because the other end was down, absent or full.
     pub refused: u64,
 }
 
 impl Counters {
-    /// Reads those of a running wire; they are at most a second old.
+    /// Reads the counters of a running emulator, at most one second old.
     pub fn read(wire: &str) -> io::Result<Self> {
         Ok(serde_json::from_slice(&fs::read(file(wire))?)?)
     }
@@ -94,7 +95,7 @@ impl Emulator {
         })
     }
 
-    /// Waits for something to do and does it; at most [`BURST`] packets from each end.
+    /// Waits for work and does it; at most [`BURST`] packets from each end.
     fn turn(&mut self) -> io::Result<()> {
         let [host, router, state] = self.wait()?;
         if state {
@@ -116,7 +117,7 @@ impl Emulator {
         self.write_counters(now)
     }
 
-    /// Which of host, router and state have something to read.
+    /// Whether the host's end, the router's end and the state have something to read.
     fn wait(&self) -> io::Result<[bool; 3]> {
         let [host_changes, router_changes] = self.ends.changes();
         let mut fds = vec![
@@ -155,8 +156,8 @@ impl Emulator {
     }
 }
 
-/// Both kinds of descriptor give and take a `struct virtio_net_hdr` before each packet, so that
-/// half-made checksums and superframes pass through as they are.
+/// Both kinds of descriptor use a `struct virtio_net_hdr` before each packet, so that partial
+/// checksums and superframes pass unchanged.
 fn receive(
     from: Option<BorrowedFd<'_>>,
     buffer: &mut [u8],
@@ -166,13 +167,13 @@ fn receive(
 ) {
     let Some(from) = from else { return };
     for _ in 0..BURST {
-        // Empty, down or gone: each of them ends the burst, and the state is told by netlink.
+        // The device is empty, down or removed: each ends the burst, and netlink reports the state.
         let Ok(length) = rustix::io::read(from, &mut *buffer) else { return };
         counters.received += 1;
         match model.handle_packet(now, &buffer[..length], VNET_HDR) {
-            Fate::Queued => {}
-            Fate::Lost => counters.lost += 1,
-            Fate::Overflow => counters.overflowed += 1,
+            Admission::Queued => {}
+            Admission::Lost => counters.lost += 1,
+            Admission::Overflow => counters.overflowed += 1,
         }
     }
 }
@@ -196,7 +197,7 @@ fn file(wire: &str) -> PathBuf {
 
 const BURST: usize = 64;
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
-/// `sizeof(struct virtio_net_hdr)`, the default of both TUN and packet sockets.
+/// `sizeof(struct virtio_net_hdr)`, the default of TUN and packet sockets.
 const VNET_HDR: usize = 10;
-/// The largest superframe and its header.
+/// The largest superframe with its header.
 const FRAME_MAX: usize = VNET_HDR + 65_535;

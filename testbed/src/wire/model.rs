@@ -1,4 +1,4 @@
-//! What a link does to packets in one direction. Sans-IO; the only file that knows str0m-netem.
+//! What a link does to packets in one direction. Sans-IO; the only file that uses str0m-netem.
 #![forbid(unsafe_code)]
 
 use std::rc::Rc;
@@ -13,35 +13,35 @@ use crate::topology::Impairment;
 
 /// One direction of an impaired link.
 ///
-/// Give it packets with [`Model::handle_packet`]; take those that are due from
-/// [`Model::poll_transmit`] until there is none, and come back at [`Model::poll_timeout`].
+/// Pass packets to [`Model::handle_packet`], take those that are due with [`Model::poll_transmit`]
+/// until it returns `None`, and call it again at [`Model::poll_timeout`].
 pub struct Model {
     netem: Netem<Frame>,
-    /// What [`Nanos::ZERO`] is on netem's clock. Only differences matter.
+    /// The time on netem's clock that is [`Nanos::ZERO`]. Only differences matter.
     epoch: Instant,
     limits: Limits,
     bytes: usize,
 }
 
-/// What became of a packet that was handed in.
+/// What the model did with a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// It will come out.
+pub enum Admission {
+    /// It will be delivered.
     Queued,
-    /// Lost, as the impairment says.
+    /// Lost by the configured impairment.
     Lost,
-    /// The queue is full.
+    /// Dropped: the queue is full.
     Overflow,
 }
 
-/// A packet behind `head` bytes that are no part of it.
+/// A packet after `head` bytes that the model ignores.
 #[derive(Clone, Debug)]
 struct Frame {
     bytes: Rc<[u8]>,
     head: usize,
 }
 
-/// How much may be on the way.
+/// Limits of the packets on their way.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     packets: usize,
@@ -58,29 +58,30 @@ impl Model {
             .loss(RandomLoss::new(Probability::new(impairment.loss as f32)))
             .seed(seed);
         if let Some(rate) = impairment.rate {
-            // Twice the limit: an overflow is ours to count, so netem must never see one.
+            // Twice the limit: this model counts overflows, so netem must never drop for lack of
+            // room.
             config = config.link(Bitrate::bps(rate), DataSize::from(2 * limits.bytes));
         }
         Self { netem: Netem::new(config), epoch: any_instant(), limits, bytes: 0 }
     }
 
-    /// Takes one packet; `head` is how many bytes before it travel along unseen.
-    pub fn handle_packet(&mut self, now: Nanos, bytes: &[u8], head: usize) -> Fate {
+    /// Takes one packet; the `head` bytes before it are delivered with it but do not count.
+    pub fn handle_packet(&mut self, now: Nanos, bytes: &[u8], head: usize) -> Admission {
         let frame = Frame { bytes: bytes.into(), head };
         let length = frame.len();
         let before = self.netem.queue_len();
         if before >= self.limits.packets || self.bytes + length > self.limits.bytes {
-            return Fate::Overflow;
+            return Admission::Overflow;
         }
         self.netem.handle_input(Input::Packet(self.instant(now), frame));
         if self.netem.queue_len() == before {
-            return Fate::Lost;
+            return Admission::Lost;
         }
         self.bytes += length;
-        Fate::Queued
+        Admission::Queued
     }
 
-    /// The next packet that is due at `now`, with its head.
+    /// Takes the next packet that is due at `now`, with its head.
     #[must_use]
     pub fn poll_transmit(&mut self, now: Nanos) -> Option<Rc<[u8]>> {
         if self.poll_timeout()? > now {
@@ -98,7 +99,8 @@ impl Model {
         }
     }
 
-    /// When the next packet is due.
+    /// When to call [`Self::poll_transmit`] next. The value may change after
+    /// [`Self::handle_packet`] and [`Self::poll_transmit`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Nanos> {
         if self.netem.is_empty() {
@@ -108,7 +110,7 @@ impl Model {
         Some(Nanos::ZERO + since)
     }
 
-    /// Packets on their way.
+    /// Number of packets on their way.
     pub fn queued(&self) -> usize {
         self.netem.queue_len()
     }
@@ -125,8 +127,8 @@ impl WithLen for Frame {
 }
 
 impl Limits {
-    /// A link with a rate has a buffer of 100 ms besides what is on its way, as a router's port
-    /// would; one without never has more on its way than memory should hold.
+    /// A link with a rate has a buffer of 100 ms besides the packets on their way, like a router's
+    /// port; a link without a rate is limited by memory only.
     fn of(impairment: &Impairment) -> Self {
         let Some(rate) = impairment.rate else {
             return Self { packets: PACKETS_MAX, bytes: BYTES_MAX };
@@ -137,7 +139,7 @@ impl Limits {
     }
 }
 
-/// `Instant` has no zero, so any will do.
+/// An arbitrary origin, because `Instant` has no zero.
 #[allow(clippy::disallowed_methods, reason = "an origin to count from, not a reading of the time")]
 fn any_instant() -> Instant {
     Instant::now()
@@ -157,8 +159,8 @@ mod tests {
         Nanos(millis * 1_000_000)
     }
 
-    /// Hands in `count` packets of `size` bytes, one each `gap`; gives number and time of those
-    /// that come out.
+    /// Passes in `count` packets of `size` bytes, one every `gap`; returns number and time of each
+    /// delivered packet.
     fn run(model: &mut Model, count: u32, size: usize, gap: Duration) -> Vec<(u32, Nanos)> {
         let mut out = Vec::new();
         let mut collect = |model: &mut Model, until: Nanos| {
@@ -184,7 +186,7 @@ mod tests {
         let impairment = Impairment { delay: Duration::from_millis(20), ..Impairment::default() };
         let mut model = Model::new(&impairment, 1);
         assert_eq!(model.poll_timeout(), None);
-        assert_eq!(model.handle_packet(at(5), b"packet", 0), Fate::Queued);
+        assert_eq!(model.handle_packet(at(5), b"packet", 0), Admission::Queued);
         assert_eq!(model.poll_timeout(), Some(at(25)));
         assert_eq!(model.poll_transmit(at(24)), None);
         assert_eq!(&*model.poll_transmit(at(25)).unwrap(), b"packet");
@@ -206,7 +208,8 @@ mod tests {
         assert!(most > least + jitter, "{least:?} to {most:?}");
     }
 
-    /// 5,000 packets at 10 %: 500 expected, standard deviation 21.2; five of them either way.
+    /// 5,000 packets at 10 %: 500 are expected to be lost, with a standard deviation of 21.2; five
+    /// of them are allowed.
     #[test]
     fn loss_is_the_share_it_should_be() {
         let mut model = Model::new(&Impairment { loss: 0.1, ..Impairment::default() }, 3);
@@ -214,7 +217,7 @@ mod tests {
         assert!((4394..=4606).contains(&came), "{came} of 5000");
     }
 
-    /// 1 Mbit/s is 125 packets of 1,000 bytes a second, however fast they are handed in.
+    /// 1 Mbit/s is 125 packets of 1,000 bytes per second, however fast they come.
     #[test]
     fn rate_is_kept_and_the_rest_overflows() {
         let impairment = Impairment { rate: Some(1_000_000), ..Impairment::default() };
@@ -255,9 +258,9 @@ mod tests {
         let impairment = Impairment { delay: Duration::from_secs(9), ..Impairment::default() };
         let mut model = Model::new(&impairment, 8);
         for _ in 0..PACKETS_MAX {
-            assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Fate::Queued);
+            assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Admission::Queued);
         }
-        assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Fate::Overflow);
+        assert_eq!(model.handle_packet(at(0), &[0; 40], 0), Admission::Overflow);
         assert_eq!(model.queued(), PACKETS_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses and MTU of ports.
+//! Checks of the ports' addresses and MTU.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::config::raw::{MTU_DEFAULT, RawConfig, RawPort};
 use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
-    // An address of `[router]` may be a port's too, but no two links end in one address.
+    // A port may repeat an address of `[router]`, but two ports must not share one.
     let of_router = raw.router.addresses.iter().map(placed);
     no_twins(of_router, report, |addr| format!("the router has {addr} twice"));
     let of_ports = raw.ports.iter().flat_map(|port| &port.addresses).map(placed);
@@ -27,7 +27,7 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     outside_services(raw, report);
 }
 
-/// Two ports with one connected prefix: half the hosts would be unreachable.
+/// Two ports must not connect the same prefix: hosts behind one of them would be unreachable.
 fn one_port_for_each_network(raw: &RawConfig, report: &Report) {
     let networks = raw.ports.iter().flat_map(|port| {
         let mut seen = Vec::new();
@@ -42,7 +42,7 @@ fn one_port_for_each_network(raw: &RawConfig, report: &Report) {
     no_twins(networks, report, |prefix| format!("{prefix} is connected through two ports"));
 }
 
-/// The two ends of a link have different addresses.
+/// The two ends of a link must have different addresses.
 fn peers_differ(port: &RawPort, report: &Report) {
     for peer in &port.peer_addresses {
         let same = |own: &&Spanned<_>| own_ip(own) == own_ip(peer);
@@ -63,7 +63,7 @@ fn placed(address: &Spanned<IpNetwork>) -> (IpAddr, Range<usize>) {
     (address.get_ref().ip(), address.span())
 }
 
-/// RFC 8200 section 5: a link that carries IPv6 takes 1,280 bytes.
+/// A link that carries IPv6 needs an MTU of at least 1,280 bytes (RFC 8200 section 5).
 fn mtu_carries_ipv6(port: &RawPort, report: &Report) {
     let (mtu, span) = match &port.mtu {
         Some(mtu) => (*mtu.get_ref(), mtu.span()),
@@ -80,7 +80,7 @@ fn mtu_carries_ipv6(port: &RawPort, report: &Report) {
     }
 }
 
-/// An address cannot be the router's own and a service's at once.
+/// An address must not be both the router's own and inside a service's prefix.
 fn outside_services(raw: &RawConfig, report: &Report) {
     for address in own_addresses(raw) {
         let addr = address.get_ref().ip();
@@ -90,13 +90,13 @@ fn outside_services(raw: &RawConfig, report: &Report) {
             let finding = Finding::mistake(text)
                 .at(address.span(), "the router would answer for the service")
                 .at(prefix.span(), "the service's prefix")
-                .help("give the router an address of its own; sites bear the service's");
+                .help("give the router another address; a service's addresses belong to its sites");
             report.add(finding);
         }
     }
 }
 
-/// Whether an address of this family is among `port`'s own.
+/// Whether `port` has an address of this family.
 pub(super) fn has_family(port: &RawPort, v6: bool) -> bool {
     let prefixes = port.addresses.iter().filter_map(|address| connected(*address.get_ref()));
     prefixes.into_iter().any(|prefix| is_v6(prefix) == v6)

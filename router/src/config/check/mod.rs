@@ -1,5 +1,5 @@
-//! What no key can be judged by alone: names that must differ or exist, addresses that must not
-//! meet, and what is allowed but probably not meant.
+//! Checks that need more than one key: names that must differ or exist, addresses that must not
+//! overlap, and what is allowed but probably not intended.
 #![forbid(unsafe_code)]
 
 mod addresses;
@@ -21,7 +21,7 @@ use super::finding::Finding;
 use super::raw::RawConfig;
 use super::report::Report;
 
-/// Every check that spans more than one key.
+/// Runs every check that needs more than one key.
 pub(super) fn all(raw: &RawConfig, report: &Report) {
     names::few_enough_ports(raw, report);
     names::unique(raw, report);
@@ -32,7 +32,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     warn::check(raw, report);
 }
 
-/// Reports every item whose key was there before; `message` is made from the item's key.
+/// Reports every item whose key occurred before; `message` is made from the key.
 fn no_twins<K: Eq + Hash>(
     items: impl Iterator<Item = (K, Range<usize>)>,
     report: &Report,
@@ -42,7 +42,7 @@ fn no_twins<K: Eq + Hash>(
     for (key, span) in items {
         if let Some(before) = first.get(&key) {
             let finding = Finding::mistake(message(&key))
-                .at(span, "again here")
+                .at(span, "here again")
                 .at(before.clone(), "first here");
             report.add(finding);
         } else {
@@ -63,12 +63,12 @@ fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// The route that an interface address brings with it.
+/// The connected route of an interface address.
 fn connected(network: IpNetwork) -> Option<IpPrefix> {
     IpPrefix::around(network.ip(), network.prefix())
 }
 
-/// Each address of the router with its place: its own, then its ports'.
+/// Every address of the router with its position in the file: its own, then its ports'.
 fn own_addresses(raw: &RawConfig) -> impl Iterator<Item = &Spanned<IpNetwork>> {
     let ports = raw.ports.iter().flat_map(|port| &port.addresses);
     raw.router.addresses.iter().chain(ports)

@@ -1,4 +1,4 @@
-//! Names that must differ, and names that must exist.
+//! Checks of names: those that must be unique, and those that must exist.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use crate::config::suggest::did_you_mean;
 use crate::ids::PORTS_MAX;
 use crate::kernel::netns::NetNs;
 
-/// Names of ports, devices, services, and of sites within a service.
+/// Names of ports, devices and services must be unique, and names of sites within their service.
 pub(super) fn unique(raw: &RawConfig, report: &Report) {
     let ports = raw.ports.iter().filter_map(|port| port.name.as_ref());
-    no_twins(ports.map(keyed), report, |name| format!("two ports are called {name:?}"));
+    no_twins(ports.map(keyed), report, |name| format!("two ports are named {name:?}"));
 
     let devices = raw.ports.iter().filter_map(|port| {
         let tun = port.tun.as_ref()?;
@@ -26,26 +26,28 @@ pub(super) fn unique(raw: &RawConfig, report: &Report) {
     no_twins(devices, report, |(_, tun)| format!("two ports use the device {tun:?} in one netns"));
 
     let services = raw.services.iter().filter_map(|service| service.name.as_ref());
-    no_twins(services.map(keyed), report, |name| format!("two services are called {name:?}"));
+    no_twins(services.map(keyed), report, |name| format!("two services are named {name:?}"));
 
     for service in &raw.services {
         let sites = service.sites.iter().filter_map(|site| site.name.as_ref());
         no_twins(sites.map(keyed), report, |name| {
-            format!("the service has two sites called {name:?}")
+            format!("the service has two sites named {name:?}")
         });
     }
 }
 
-/// Each has a number of its own.
+/// Every port needs its own number.
 pub(super) fn few_enough_ports(raw: &RawConfig, report: &Report) {
     if let Some(port) = raw.ports.get(PORTS_MAX) {
-        let finding = Finding::mistake(format!("{} ports", raw.ports.len()))
-            .at(port.span.clone(), format!("from here on: expected at most {PORTS_MAX}"));
+        let finding = Finding::mistake(format!("{} ports", raw.ports.len())).at(
+            port.span.clone(),
+            format!("one too many from here on: expected at most {PORTS_MAX}"),
+        );
         report.add(finding);
     }
 }
 
-/// Every next hop is a port, and no list names one twice.
+/// Every next hop must be a port, and no list may name one twice.
 pub(super) fn resolved(raw: &RawConfig, report: &Report) {
     let known: BTreeSet<&str> =
         raw.ports.iter().filter_map(|port| port.known_as.as_deref()).collect();
@@ -81,7 +83,7 @@ fn unknown_port(raw: &RawConfig, via: &RawVia, known: &[&str], report: &Report) 
         }
         Some(port) => finding.help(format!("did you mean {port:?}?")),
         None if name.parse::<std::net::IpAddr>().is_ok() => {
-            finding.help("a next hop is the name of a port here, not an address")
+            finding.help("write the name of a port, not an address")
         }
         None => finding,
     });

@@ -1,4 +1,4 @@
-//! Prefixes: each has one owner, and can be forwarded at all.
+//! Checks of prefixes: each must have one owner, and must be one that can be forwarded.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -24,13 +24,13 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     }
 }
 
-/// Connected networks, static routes and services may not claim the same prefix.
+/// Connected networks, static routes and services must not claim the same prefix.
 fn one_owner(raw: &RawConfig, report: &Report) {
     let mut owners: HashMap<IpPrefix, (&str, Range<usize>)> = HashMap::new();
     for (prefix, owner, span) in claims(raw) {
         match owners.get(&prefix) {
-            // Two ports with one network, and a router inside a service, are reported with the
-            // addresses.
+            // Two ports with one network, and router addresses inside a service's prefix, are
+            // reported with the addresses.
             Some(("a port", _)) if owner != "a route" => {}
             Some((before, first)) => {
                 let by = if *before == owner { "twice" } else { "by two owners" };
@@ -59,7 +59,7 @@ fn claims(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, &'static str, Rang
         .chain(services.map(|prefix| (*prefix.get_ref(), "a service", prefix.span())))
 }
 
-/// Prefixes whose packets are to go somewhere.
+/// The prefixes of routes and services, whose packets are forwarded.
 fn steered(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, Range<usize>)> {
     let via = |target: &RawTarget| matches!(target, RawTarget::Via(_));
     let routes =
@@ -68,8 +68,8 @@ fn steered(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, Range<usize>)> {
     routes.chain(services).map(|prefix| (*prefix.get_ref(), prefix.span()))
 }
 
-/// Why no address of `prefix` is forwarded. Multicast and link-local are not even with martians
-/// off.
+/// Why no address of `prefix` is ever forwarded; `None` if one may be. Multicast and link-local
+/// addresses are not forwarded even with `martians = "off"`.
 fn never_forwarded(prefix: IpPrefix, martians: Martians) -> Option<&'static str> {
     let covered = |block: IpPrefix| block.len() <= prefix.len() && block.contains(prefix.addr());
     let martian: &[_] = if martians == Martians::Off { &[] } else { &MARTIANS };
@@ -87,7 +87,7 @@ const ALWAYS: [(IpAddr, u8, &str); 4] = [
     (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10, "link-local"),
 ];
 
-/// The default martian destinations besides.
+/// Further martian destinations with `martians = "default"`.
 const MARTIANS: [(IpAddr, u8, &str); 6] = [
     (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, "this-network"),
     (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, "loopback"),

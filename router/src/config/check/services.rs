@@ -1,4 +1,4 @@
-//! Services: size, and checks whose target has a family of the service.
+//! Checks of services: their size, and that each check has a target of a family of the service.
 #![forbid(unsafe_code)]
 
 use ipnetwork::IpNetwork;
@@ -20,8 +20,8 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     few_enough_checks(raw, report);
 }
 
-/// Every check is done by every link of its site, in every family that it fits; TCP checks need no
-/// place in the prober.
+/// The number of checks is limited. Each check runs on every link of its site and in every family
+/// it fits; TCP checks do not use the prober.
 fn few_enough_checks(raw: &RawConfig, report: &Report) {
     let mut total = 0;
     let mut first_beyond = None;
@@ -44,10 +44,10 @@ fn few_enough_checks(raw: &RawConfig, report: &Report) {
         }
     }
     if let Some(span) = first_beyond {
-        let text = format!("{total} checks, counted over all links and families");
+        let text = format!("{total} checks over all links and families are too many");
         let finding = Finding::mistake(text)
-            .at(span, format!("from here on: expected at most {CHECKS_MAX} in all"))
-            .help("fewer checks, or several routers; TCP checks do not count");
+            .at(span, format!("one too many from here on: expected at most {CHECKS_MAX}"))
+            .help("remove checks, or use several routers; TCP checks do not count");
         report.add(finding);
     }
 }
@@ -57,7 +57,7 @@ fn few_enough_links(service: &RawService, report: &Report) {
     if links > LINKS_MAX {
         let span = service.name.as_ref().map_or(service.span.clone(), Spanned::span);
         let finding = Finding::mistake(format!("the service has {links} links to its sites"))
-            .at(span, format!("expected at most {LINKS_MAX}, counted over all its sites"));
+            .at(span, format!("expected at most {LINKS_MAX} over all its sites"));
         report.add(finding);
     }
 }
@@ -68,7 +68,7 @@ fn targets_fit(service: &RawService, report: &Report) {
         let v6 = target.get_ref().is_ipv6();
         let fits = service.prefixes.iter().any(|prefix| is_v6(*prefix.get_ref()) == v6);
         if !fits && !service.prefixes.is_empty() {
-            let finding = Finding::mistake("the check would decide nothing")
+            let finding = Finding::mistake("the check applies to no family of the service")
                 .at(target.span(), format!("the service has no {} prefix", family(v6)))
                 .consequence();
             report.add(finding);
@@ -76,13 +76,13 @@ fn targets_fit(service: &RawService, report: &Report) {
     }
 }
 
-/// The router answers for its own addresses, whatever became of the site.
+/// A check must not target the router's own address: the router answers even if the site is dead.
 fn targets_are_elsewhere(raw: &RawConfig, service: &RawService, report: &Report) {
     let checks = service.sites.iter().flat_map(|site| &site.health.checks);
     for target in checks.filter_map(|check| check.target.as_ref()) {
         let same = |own: &&Spanned<IpNetwork>| own.get_ref().ip() == *target.get_ref();
         if let Some(own) = own_addresses(raw).find(same) {
-            let finding = Finding::mistake("the check would ask the router itself")
+            let finding = Finding::mistake("the check targets the router itself")
                 .at(target.span(), "expected an address of the site")
                 .at(own.span(), "this is the router's own");
             report.add(finding);
@@ -90,5 +90,5 @@ fn targets_are_elsewhere(raw: &RawConfig, service: &RawService, report: &Report)
     }
 }
 
-/// Members of a group.
+/// The most members of a group.
 const LINKS_MAX: usize = 64;

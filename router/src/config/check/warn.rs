@@ -1,4 +1,4 @@
-//! What is allowed, but probably not meant.
+//! Warnings: what is allowed, but probably not intended.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     if raw.ports.is_empty() {
-        let finding = Finding::warning("no [[port]]: nothing can come in or go out");
+        let finding = Finding::warning("no [[port]]: the router cannot receive or send packets");
         report.add(finding.at(0..0, "").consequence());
     }
     unused_ports(raw, report);
@@ -50,7 +50,7 @@ fn built_in_seed(raw: &RawConfig, report: &Report) {
     report.add(finding);
 }
 
-/// A port that no route, no site and no address leads out of.
+/// Ports with no route, no site and no address.
 fn unused_ports(raw: &RawConfig, report: &Report) {
     let routes = raw.routes.iter().flat_map(|route| match &route.target {
         RawTarget::Via(vias) => vias.as_slice(),
@@ -61,10 +61,9 @@ fn unused_ports(raw: &RawConfig, report: &Report) {
     for port in &raw.ports {
         let Some(name) = &port.name else { continue };
         if port.addresses.is_empty() && !used.contains(name.get_ref().as_str()) {
-            let finding =
-                Finding::warning(format!("nothing leads out of port {:?}", name.get_ref()))
-                    .at(name.span(), "no address, no route, no site")
-                    .help("give it addresses, or name it in a via");
+            let finding = Finding::warning(format!("port {:?} is not used", name.get_ref()))
+                .at(name.span(), "no address, no route, no site")
+                .help("give it addresses, or name it in a via");
             report.add(finding);
         }
     }
@@ -74,8 +73,8 @@ fn idle_queues(raw: &RawConfig, report: &Report) {
     let Some(workers) = raw.router.workers else { return };
     for queues in raw.ports.iter().filter_map(|port| port.queues.as_ref()) {
         if *queues.get_ref() > workers {
-            let label = format!("a worker reads one queue of a port, and workers = {workers}");
-            let text = format!("{} queues, but fewer workers", queues.get_ref());
+            let label = format!("a worker reads one queue of each port, and workers = {workers}");
+            let text = format!("{} queues, but fewer workers to read them", queues.get_ref());
             report.add(Finding::warning(text).at(queues.span(), label));
         }
     }
@@ -85,13 +84,13 @@ fn no_site(service: &RawService, report: &Report) {
     let Some(name) = &service.name else { return };
     if service.sites.is_empty() {
         let finding = Finding::warning(format!("service {:?} has no site", name.get_ref()))
-            .at(name.span(), "all of its packets end as when-all-dead says")
+            .at(name.span(), "its packets are always handled as when-all-dead says")
             .help("add a [[service.site]] below it");
         report.add(finding);
     }
 }
 
-/// A family of the service that some or all checked links to its sites have no source address for.
+/// Families of the service for which some or all checked links to its sites have no source address.
 fn families_checkable(raw: &RawConfig, service: &RawService, report: &Report) {
     for v6 in [false, true] {
         let of_router = raw.router.addresses.iter().map(|address| address.get_ref().ip());
@@ -108,7 +107,7 @@ fn families_checkable(raw: &RawConfig, service: &RawService, report: &Report) {
             let finding = Finding::warning(format!("no port of a site has an {family} address"))
                 .at(
                     prefix.span(),
-                    format!("{family} checks have no source, and its sites stay down"),
+                    format!("{family} checks have no source address, so the sites stay down"),
                 )
                 .help("add one to the ports that lead to sites, or to addresses of [router]");
             report.add(finding);
@@ -130,7 +129,7 @@ fn families_checkable(raw: &RawConfig, service: &RawService, report: &Report) {
     }
 }
 
-/// Links of sites that have a check of this family.
+/// The links of sites that have a check of this family.
 fn checked_links(service: &RawService, v6: bool) -> impl Iterator<Item = &RawVia> {
     let fits = move |check: &RawCheck| {
         check.target.as_ref().is_none_or(|target| target.get_ref().is_ipv6() == v6)
@@ -146,7 +145,7 @@ fn is_any_link_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Two sites behind one port are one site to the router: its checks cannot tell them apart.
+/// Two sites behind one port look like one site: checks cannot distinguish them.
 fn shared_links(service: &RawService, report: &Report) {
     let mut first: HashMap<&str, (&RawVia, usize)> = HashMap::new();
     for (index, site) in service.sites.iter().enumerate() {
@@ -154,7 +153,7 @@ fn shared_links(service: &RawService, report: &Report) {
             let (before, owner) = *first.entry(via.get_ref()).or_insert((via, index));
             if owner != index {
                 let finding = Finding::warning(format!("two sites share port {:?}", via.get_ref()))
-                    .at(via.span(), "here too: checks cannot tell the two sites apart")
+                    .at(via.span(), "here again: checks cannot distinguish the two sites")
                     .at(before.span(), "first here");
                 report.add(finding);
             }
@@ -177,7 +176,7 @@ fn covering_covers(raw: &RawConfig, service: &RawService, report: &Report) {
         let covers = |other: &IpPrefix| other.len() < prefix.len() && other.contains(prefix.addr());
         if !all.iter().any(covers) {
             let finding = Finding::warning(format!("no configured route covers {prefix}"))
-                .at(choice.span(), "then its packets are answered with unreachable");
+                .at(choice.span(), "so its packets are answered with unreachable");
             report.add(finding);
         }
     }
@@ -189,7 +188,7 @@ fn checks(service: &RawService, site: &RawSite, report: &Report) {
             && *interval.get_ref() < INTERVAL_LEAST
         {
             let finding = Finding::warning("a check interval below 1 ms")
-                .at(interval.span(), "lost to scheduling jitter, it makes sites flap")
+                .at(interval.span(), "scheduling jitter exceeds it, and makes sites flap")
                 .help("10ms detects a silent loss in 30 ms with fall = 3");
             report.add(finding);
         }
@@ -200,7 +199,7 @@ fn checks(service: &RawService, site: &RawSite, report: &Report) {
     }
 }
 
-/// A check without target asks the first prefix of its family, but a network is not one address.
+/// A check without a target uses the first address of the prefix, but a network is not one address.
 fn no_single_address(service: &RawService, site: &RawSite, v6: bool, report: &Report) {
     let of_family = |prefix: &&Spanned<IpPrefix>| is_v6(*prefix.get_ref()) == v6;
     let Some(first) = service.prefixes.iter().find(of_family) else { return };
@@ -208,13 +207,13 @@ fn no_single_address(service: &RawService, site: &RawSite, v6: bool, report: &Re
     if !host && site.health.checks.iter().any(|check| check.target.is_none()) {
         let text = format!("{} is checked at its first address", first.get_ref());
         let finding = Finding::warning(text)
-            .at(first.span(), "a check without target asks the service's own address")
+            .at(first.span(), "a check without target uses the service's first address")
             .help("if sites answer at another one, add target = \"ADDRESS\" to the check");
         report.add(finding);
     }
 }
 
-/// All checks of the site name a target, and none of them is of this family of the service.
+/// Every check of the site has a target, and none of them is of this family of the service.
 fn unchecked_family(service: &RawService, site: &RawSite, v6: bool, report: &Report) {
     let served = service.prefixes.iter().any(|prefix| is_v6(*prefix.get_ref()) == v6);
     let targets: Option<Vec<_>> =
@@ -232,8 +231,8 @@ fn unchecked_family(service: &RawService, site: &RawSite, v6: bool, report: &Rep
 fn public_api(raw: &RawConfig, report: &Report) {
     if let Some(http) = raw.api.http.as_ref().filter(|http| !http.get_ref().ip().is_loopback()) {
         let finding = Finding::warning("the HTTP API is open to other machines")
-            .at(http.span(), "whoever reaches this address reads the router's state")
-            .help("\"127.0.0.1:7780\" keeps it to this machine");
+            .at(http.span(), "anyone who can reach this address can read the router's state")
+            .help("\"127.0.0.1:7780\" restricts it to this machine");
         report.add(finding);
     }
 }

@@ -1,4 +1,4 @@
-//! What a reload would change, in words.
+//! Describes what a reload changes.
 #![forbid(unsafe_code)]
 
 mod show;
@@ -6,8 +6,8 @@ mod show;
 use super::model::{Api, Config, Port, Route, Router, Service, Site};
 use show::{listed, or_default, port_text, route_text, site_text};
 
-/// The difference, one line each: `+` for what is new, `-` for what goes, else what changes from
-/// what to what. Empty when nothing does; the order of sections in the file means nothing.
+/// The differences, one line each: `+` for an addition, `-` for a removal, else the old value and
+/// the new. Empty if nothing changed; the order of sections in the file does not matter.
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let mut lines = Lines(Vec::new());
     lines.fields("router", &old.router, &new.router, &ROUTER);
@@ -29,7 +29,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
 struct Lines(Vec<String>);
 
 impl Lines {
-    /// Items of both lists by their key: gone, changed, new.
+    /// Compares two lists by the items' keys: removed, changed, added.
     fn each<T: PartialEq>(
         &mut self,
         old: &[T],
@@ -55,7 +55,7 @@ impl Lines {
         }
     }
 
-    /// A line for each field that is not the same.
+    /// Adds a line for each field that changed.
     fn fields<T>(&mut self, owner: &str, old: &T, new: &T, fields: &[Field<T>]) {
         for (name, text) in fields {
             let (before, after) = (text(old), text(new));
@@ -76,7 +76,7 @@ impl Lines {
     }
 }
 
-/// A field's key and how it is written.
+/// A field's key, and the function that formats its value.
 type Field<T> = (&'static str, fn(&T) -> String);
 
 const ROUTER: [Field<Router>; 8] = [

@@ -1,4 +1,4 @@
-//! Values of the model as the file would say them.
+//! Formats values of the model as a configuration file would.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -74,7 +74,7 @@ pub(super) fn engine(engine: EngineChoice) -> String {
     word.into()
 }
 
-/// A span of time; none of it is `off`.
+/// A duration; zero is `off`.
 pub(super) fn span(span: Duration) -> String {
     if span.is_zero() { "off".into() } else { show_duration(span) }
 }

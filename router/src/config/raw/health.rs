@@ -1,4 +1,4 @@
-//! `health`: a check or a list of checks.
+//! Reads `health`: a check or a list of checks.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ pub(in crate::config) struct RawCheck {
     pub(in crate::config) target: Option<Spanned<IpAddr>>,
     pub(in crate::config) interval: Option<Spanned<Duration>>,
     pub(in crate::config) kind: CheckKind,
-    /// All of it.
+    /// Position of the whole check.
     pub(in crate::config) span: Range<usize>,
     fall: u32,
     rise: u32,
@@ -79,7 +79,7 @@ impl RawCheck {
     }
 }
 
-/// `None` when it has no kind, or one that is not available yet: that is reported.
+/// Reads one check; `None` if it has no kind, or one that is not available yet, which is reported.
 fn read_check(mut table: Table<'_>) -> Option<RawCheck> {
     let kind = read_kind(&mut table);
     let intervals = text("a span of time", value::duration_in(INTERVAL_MIN..=INTERVAL_MAX));
@@ -90,7 +90,7 @@ fn read_check(mut table: Table<'_>) -> Option<RawCheck> {
     let initial_up = inner_or_default(table.get("initial", text("a word", initial)));
     if table.has("combine") {
         let finding = Finding::mistake("combine is not part of a check")
-            .at(table.span_of("combine"), "it says how several checks make one verdict")
+            .at(table.span_of("combine"), "it combines the checks of a site")
             .help("write it beside health, in [[service.site]]");
         table.report().add(finding);
         table.ignore("combine");
@@ -105,12 +105,12 @@ fn read_kind(table: &mut Table<'_>) -> Option<CheckKind> {
     if present.is_empty() {
         let finding = Finding::mistake("this check does not say what it sends")
             .at(table.span(), list_of("expected one of", &KINDS))
-            .help("for example { icmp = {} }")
+            .help("write for example { icmp = {} }")
             .consequence();
         table.report().add(finding);
     }
     if let [first, second, ..] = present[..] {
-        let finding = Finding::mistake("a check is of one kind")
+        let finding = Finding::mistake("a check has one kind")
             .at(table.span_of(second), format!("besides {first}"))
             .help("write a list: health = [{ ... }, { ... }]");
         table.report().add(finding);
@@ -135,7 +135,7 @@ fn read_udp(mut table: Table<'_>) -> CheckKind {
     let hex = table.get("payload-hex", text("hexadecimal digits", payload_hex));
     if plain.is_some() && hex.is_some() {
         let finding = Finding::mistake("the payload is given twice")
-            .at(table.span_of("payload-hex"), "besides payload");
+            .at(table.span_of("payload-hex"), "payload is already given");
         table.report().add(finding);
     }
     table.finish();
@@ -153,7 +153,7 @@ fn read_tcp(mut table: Table<'_>) -> CheckKind {
 
 fn read_dns(mut table: Table<'_>) -> CheckKind {
     let port = table.get("port", port());
-    let example = "name = \"example.com\", a name that the service answers";
+    let example = "name = \"example.com\", a name that the service can resolve";
     let name = table.need("name", example, text("a domain name", domain_name));
     table.finish();
     CheckKind::Dns { port: inner_or(port, DNS_PORT), name: inner_or_default(name) }
@@ -196,7 +196,8 @@ fn fits(payload: Vec<u8>) -> Result<Vec<u8>, Fault> {
     Ok(payload)
 }
 
-/// Labels of 1 to 63 bytes, 253 in all (RFC 1035 2.3.4), in printable ASCII; a final dot may be.
+/// Labels of 1 to 63 bytes, 253 bytes in all (RFC 1035 section 2.3.4), in printable ASCII, with an
+/// optional final dot.
 fn domain_name(text: &str) -> Result<String, Fault> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| (1..=63).contains(&label.len());
@@ -215,7 +216,7 @@ const DNS_PORT: u16 = 53;
 const FALL_DEFAULT: u32 = 3;
 const INTERVAL_MAX: Duration = Duration::from_hours(1);
 const INTERVAL_MIN: Duration = Duration::from_micros(100);
-/// Fits every link that IPv6 may use, headers included.
+/// Fits every IPv6 link (MTU 1,280), headers included.
 const PAYLOAD_MAX: usize = 1_200;
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 const REQUEST_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,5 +1,5 @@
-//! What the file says, key by key, with the place of everything that later checks may have to
-//! point at. A value that was refused is already reported and stands here as its default.
+//! The file as written, key by key, with the positions that later checks refer to. A refused value
+//! has been reported; here its default takes its place.
 #![forbid(unsafe_code)]
 
 mod health;
@@ -79,7 +79,7 @@ impl RawConfig {
         }
     }
 
-    /// The model of a file in which nothing is wrong.
+    /// Converts a file without mistakes into the model.
     pub(super) fn into_model(self) -> Config {
         Config {
             router: self.router.into_model(),
@@ -172,7 +172,7 @@ pub(super) fn inner_or<T>(value: Option<Spanned<T>>, default: T) -> T {
     value.map_or(default, Spanned::into_inner)
 }
 
-/// Longer than that a worker would only be hot: whoever waits so long can be woken.
+/// At most [`BUSY_POLL_MAX`]: beyond this, sleeping is cheaper than polling.
 fn busy_poll(text: &str) -> Result<Duration, value::Fault> {
     value::duration_in(Duration::ZERO..=BUSY_POLL_MAX)(text)
 }
@@ -189,7 +189,7 @@ fn http_address(text: &str) -> Result<SocketAddr, value::Fault> {
     let expected = "expected ADDRESS:PORT, such as \"127.0.0.1:7780\" or \"[::1]:7780\"";
     value::parsed(expected)(text).map_err(|fault| match text.strip_prefix(':') {
         Some(port) => fault.help(format!(
-            "write \"127.0.0.1:{port}\" for this machine alone, \"[::]:{port}\" for everyone"
+            "write \"127.0.0.1:{port}\" for this machine alone, \"[::]:{port}\" for all"
         )),
         None => fault,
     })
@@ -206,8 +206,8 @@ fn socket_path(text: &str) -> Result<PathBuf, value::Fault> {
 
 const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
 
-/// More than any machine has cores for.
+/// More cores than any machine has.
 pub(super) const WORKERS_MAX: usize = 256;
 
-/// `sun_path` of unix(7), less its final zero.
+/// Bytes of `sun_path` (unix(7)) without its final zero.
 const SOCKET_PATH_MAX: usize = 107;

@@ -1,4 +1,4 @@
-//! `[[port]]`.
+//! Reads `[[port]]`.
 #![forbid(unsafe_code)]
 
 use ipnetwork::IpNetwork;
@@ -14,18 +14,18 @@ use crate::port::EngineChoice;
 
 /// A port as written.
 pub(in crate::config) struct RawPort {
-    /// `None` when it is missing or no name.
+    /// `None` if missing or invalid.
     pub(in crate::config) name: Option<Spanned<String>>,
-    /// What stands for its name, for what refers to it.
+    /// The name as written, even if invalid: other sections may refer to it.
     pub(in crate::config) known_as: Option<String>,
-    /// `None` when it is missing or no interface name.
+    /// `None` if missing or invalid.
     pub(in crate::config) tun: Option<Spanned<String>>,
     pub(in crate::config) netns: Option<Spanned<NetNs>>,
     pub(in crate::config) addresses: Vec<Spanned<IpNetwork>>,
     pub(in crate::config) peer_addresses: Vec<Spanned<IpNetwork>>,
     pub(in crate::config) mtu: Option<Spanned<u16>>,
     pub(in crate::config) queues: Option<Spanned<usize>>,
-    /// `[[port]]` itself.
+    /// Position of `[[port]]`.
     pub(in crate::config) span: std::ops::Range<usize>,
     persist: bool,
     reverse_path: ReversePath,
@@ -39,7 +39,7 @@ impl RawPort {
         let name = table.need("name", "name = \"fra\"", text("a name", port_name));
         let ethernet = table.later("interface", "an Ethernet port (interface)");
         if !ethernet && !table.has("tun") {
-            table.missing("tun", "tun = \"nh-fra\", the device that this port is");
+            table.missing("tun", "tun = \"nh-fra\", the port's device");
         }
         let address = || text("an address", value::interface_address);
         let raw = Self {
@@ -86,12 +86,12 @@ impl RawPort {
 fn port_name(text: &str) -> Result<String, Fault> {
     if super::via::WORDS.contains(&text) {
         return Err(Fault::new("a route's via uses this word")
-            .because(format!("no port may be called {text:?}")));
+            .because(format!("no port may be named {text:?}")));
     }
     value::name(text)
 }
 
-/// By the kernel's rules, and without `%`, which it takes for a pattern.
+/// Follows the kernel's rules, and forbids `%`, which the kernel expands as a pattern.
 fn interface_name(text: &str) -> Result<String, Fault> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
     if text.is_empty() || text.len() > INTERFACE_MAX {
@@ -135,8 +135,8 @@ fn engine(word: &str) -> Result<EngineChoice, Fault> {
 
 pub(in crate::config) const MTU_DEFAULT: u16 = 1500;
 
-/// Every internet module forwards 68 bytes unfragmented (RFC 791 3.2).
+/// Every IPv4 node forwards 68 bytes unfragmented (RFC 791 section 3.2).
 const MTU_MIN: u16 = 68;
 
-/// `IFNAMSIZ`, less its final zero.
+/// Bytes of `IFNAMSIZ` without its final zero.
 const INTERFACE_MAX: usize = 15;

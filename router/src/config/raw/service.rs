@@ -1,4 +1,4 @@
-//! `[[service]]` and `[[service.site]]`.
+//! Reads `[[service]]` and `[[service.site]]`.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -18,12 +18,12 @@ use crate::policy::Combine;
 
 /// A service as written.
 pub(in crate::config) struct RawService {
-    /// `None` when it is missing or no name.
+    /// `None` if missing or invalid.
     pub(in crate::config) name: Option<Spanned<String>>,
     pub(in crate::config) prefixes: Vec<Spanned<IpPrefix>>,
     pub(in crate::config) when_all_dead: Option<Spanned<WhenAllDead>>,
     pub(in crate::config) sites: Vec<RawSite>,
-    /// `[[service]]` itself.
+    /// Position of `[[service]]`.
     pub(in crate::config) span: Range<usize>,
     affinity: Affinity,
     latency_unit: Option<Duration>,
@@ -31,7 +31,7 @@ pub(in crate::config) struct RawService {
 
 /// A site as written.
 pub(in crate::config) struct RawSite {
-    /// `None` when it is missing or no name.
+    /// `None` if missing or invalid.
     pub(in crate::config) name: Option<Spanned<String>>,
     pub(in crate::config) via: Vec<RawVia>,
     pub(in crate::config) health: RawHealth,
@@ -163,7 +163,7 @@ fn weight(value: &DeValue<'_>) -> Result<u16, Fault> {
 }
 
 const COST_DEFAULT: u32 = 10;
-/// Leaves room above for latency, which is added.
+/// Leaves room for latency, which is added to it.
 const COST_MAX: u32 = 1_000_000_000;
 const LATENCY_UNIT_DEFAULT: Duration = Duration::from_millis(1);
 const PREFERENCE_DEFAULT: u32 = 100;

@@ -1,4 +1,4 @@
-//! `via`: a string, a table or a list of these; and `[[route]]`, which uses it.
+//! Reads `via` (a string, a table or a list of these), and `[[route]]`, which uses it.
 #![forbid(unsafe_code)]
 
 use nearhop_fib::IpPrefix;
@@ -16,12 +16,12 @@ pub(in crate::config) type RawVia = Spanned<String>;
 
 /// A static route as written.
 pub(in crate::config) struct RawRoute {
-    /// `None` when it is missing or no prefix.
+    /// `None` if missing or invalid.
     pub(in crate::config) prefix: Option<Spanned<IpPrefix>>,
     pub(in crate::config) target: RawTarget,
 }
 
-/// Where a route leads, as written.
+/// Target of a route as written.
 pub(in crate::config) enum RawTarget {
     Via(Vec<RawVia>),
     Word(RouteTarget),
@@ -55,7 +55,7 @@ impl RawRoute {
     }
 }
 
-/// The next hops of a site.
+/// Reads the links of a site.
 pub(super) fn read_links(table: &mut Table<'_>) -> Vec<RawVia> {
     let report = table.report();
     if let Some(node) = table.node("via") {
@@ -69,7 +69,7 @@ pub(super) fn into_via(via: RawVia) -> Via {
     Via::Port(via.into_inner())
 }
 
-/// Words that stand where a port's name could.
+/// Words that a route's `via` accepts in place of a port's name.
 pub(super) const WORDS: [&str; 3] = ["blackhole", "unreachable", "prohibit"];
 
 fn word(node: &Node<'_>) -> Option<RouteTarget> {
@@ -86,7 +86,8 @@ fn read_list<'t>(node: &'t Node<'t>, report: &'t Report) -> Vec<RawVia> {
         return read_one(node, report).into_iter().collect();
     };
     if items.is_empty() {
-        let finding = Finding::mistake("via is empty").at(node.span(), "expected a port at least");
+        let finding =
+            Finding::mistake("via is empty").at(node.span(), "expected at least one port");
         report.add(finding);
     }
     items.iter().filter_map(|item| read_one(item, report)).collect()
@@ -96,7 +97,7 @@ fn read_one<'t>(node: &'t Node<'t>, report: &'t Report) -> Option<RawVia> {
     match node.get_ref() {
         DeValue::String(name) if WORDS.contains(&name.as_ref()) => {
             let finding = Finding::mistake(format!("{name:?} is not a port"))
-                .at(node.span(), "this word stands alone, as the via of a [[route]]");
+                .at(node.span(), "this word is allowed only alone, as the via of a [[route]]");
             report.add(finding);
             None
         }

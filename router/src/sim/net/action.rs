@@ -1,46 +1,46 @@
-//! What is done to a network, and how it is done.
+//! What can be done to a network, and how it is done.
 #![forbid(unsafe_code)]
 
-use super::{Net, Router, Stuck};
+use super::{Net, Router, RunError};
 use crate::config::Config;
 use crate::port::memory::LinkState;
-use crate::sim::link::{End, Impairment, LinkId};
-use crate::sim::node::{Node, Part};
+use crate::sim::link::{Impairment, LinkEnd, LinkId};
+use crate::sim::node::{Node, RouterThread};
 use crate::sim::site::Power;
 
-/// Something that is done to the network. What needs the control part of a router that stands still
-/// waits for it, and is forgotten with it if the router stops.
+/// A change to the network. An action for the control thread of a router waits while that thread is
+/// stalled, and is lost if the router stops meanwhile.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// A router's leg flaps are forgiven.
+    /// Ends the damping of a router's legs.
     ClearDamping {
         /// Which router.
         node: usize,
     },
-    /// A site is drained at one router, or taken back.
+    /// Drains a site at one router, or undrains it.
     Drain {
         /// Which router.
         node: usize,
-        /// The site's name there.
+        /// The site's name in that router's configuration.
         site: String,
         /// Whether it takes no new flows from now on.
         drained: bool,
     },
-    /// A link does something else to packets than before.
+    /// Changes what a link does to packets.
     Impair {
         /// Which link.
         link: LinkId,
         /// What it does from now on.
         impairment: Impairment,
     },
-    /// A link changes.
+    /// Changes the state of a link.
     Link {
         /// Which link.
         link: LinkId,
-        /// How it is from now on.
+        /// Its state from now on.
         state: LinkState,
     },
-    /// A router is told of the carrier of a port.
+    /// Reports the carrier of a port to a router.
     News {
         /// Which router.
         node: usize,
@@ -56,28 +56,28 @@ pub enum Action {
         /// What works from now on.
         power: Power,
     },
-    /// A router is given another configuration.
+    /// Gives a router another configuration.
     Reload {
         /// Which router.
         node: usize,
         /// The configuration.
         config: Box<Config>,
     },
-    /// A part of a router stands still, or goes on.
+    /// Stalls a thread of a router, or resumes it.
     Stall {
         /// Which router.
         node: usize,
-        /// Which part.
-        part: Part,
-        /// Whether it stands still from now on.
+        /// Which thread.
+        part: RouterThread,
+        /// Whether it is stalled from now on.
         stalled: bool,
     },
-    /// A router that was stopped starts, with the configuration it was given last.
+    /// Starts a stopped router, with the last configuration it was given.
     Start {
         /// Which router.
         node: usize,
     },
-    /// A router is killed. Its neighbours' links keep their carrier; what comes to it is lost.
+    /// Kills a router. Links to its neighbours keep their carrier; packets to it are lost.
     Stop {
         /// Which router.
         node: usize,
@@ -85,7 +85,7 @@ pub enum Action {
 }
 
 impl Net {
-    pub(super) fn act(&mut self) -> Result<(), Stuck> {
+    pub(super) fn act(&mut self) -> Result<(), RunError> {
         while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= self.now) {
             let action = entry.remove();
             self.perform(action)?;
@@ -93,7 +93,7 @@ impl Net {
         Ok(())
     }
 
-    fn perform(&mut self, action: Action) -> Result<(), Stuck> {
+    fn perform(&mut self, action: Action) -> Result<(), RunError> {
         match action {
             Action::Link { link, state } => self.set_link(link, state),
             Action::Impair { link, impairment } => self.links[link.0].impairment = impairment,
@@ -114,8 +114,8 @@ impl Net {
         Ok(())
     }
 
-    /// What the control part of a router is asked for.
-    fn control(&mut self, node: usize, action: Action) -> Result<(), Stuck> {
+    /// Performs an action of the control thread, or postpones it while that thread is stalled.
+    fn control(&mut self, node: usize, action: Action) -> Result<(), RunError> {
         let (now, router) = (self.now, &mut self.routers[node]);
         if let Action::Reload { config, .. } = &action {
             router.config = (**config).clone();
@@ -123,7 +123,7 @@ impl Net {
         if !router.running {
             return Ok(());
         }
-        if router.node.stalls(Part::Control) {
+        if router.node.stalls(RouterThread::Control) {
             router.postponed.push(action);
             return Ok(());
         }
@@ -132,17 +132,17 @@ impl Net {
             Action::ClearDamping { .. } => node.clear_damping(now),
             Action::Drain { site, drained, .. } => drop(node.drain(now, &site, drained)),
             Action::Reload { config, .. } => {
-                node.apply(now, *config).map_err(|error| Stuck::Reload { now, error })?;
+                node.apply(now, *config).map_err(|error| RunError::Reload { now, error })?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn stall(&mut self, index: usize, part: Part, stalled: bool) -> Result<(), Stuck> {
+    fn stall(&mut self, index: usize, part: RouterThread, stalled: bool) -> Result<(), RunError> {
         let now = self.now;
         self.wake(index).stall(now, part, stalled);
-        if part == Part::Worker || stalled {
+        if part == RouterThread::Worker || stalled {
             return Ok(());
         }
         let postponed = std::mem::take(&mut self.routers[index].postponed);
@@ -156,19 +156,19 @@ impl Net {
         router.postponed.clear();
     }
 
-    /// As a process that begins: it knows nothing, and reads the state of its ports.
-    fn start(&mut self, index: usize) -> Result<(), Stuck> {
+    /// Like a new process: it has no state, and reads that of its ports.
+    fn start(&mut self, index: usize) -> Result<(), RunError> {
         if self.routers[index].running {
             return Ok(());
         }
         let (now, config) = (self.now, self.routers[index].config.clone());
         let node = Node::new(now, config.clone(), self.rng.next_u64())
-            .map_err(|error| Stuck::Reload { now, error })?;
+            .map_err(|error| RunError::Reload { now, error })?;
         self.routers[index] = Router::new(node, config);
         let down = |link: &super::Link| link.state == LinkState::Down;
         let ends = self.links.iter().filter(|link| down(link)).flat_map(|link| link.ends.clone());
         for end in ends.collect::<Vec<_>>() {
-            if let End::Node(node, port) = end
+            if let LinkEnd::Node(node, port) = end
                 && node == index
             {
                 self.routers[index].node.set_wire(&port, false);
@@ -179,7 +179,7 @@ impl Net {
         Ok(())
     }
 
-    /// A router that has to be stepped in this turn, unless it does not run.
+    /// The router, which is stepped in this turn if it runs.
     fn wake(&mut self, node: usize) -> &mut Node {
         let router = &mut self.routers[node];
         if router.running {
@@ -188,8 +188,8 @@ impl Net {
         &mut router.node
     }
 
-    /// What is on the link is lost unless it is up. Both ends of a cut or healed link are told
-    /// after the carrier delay; their devices refuse packets at once.
+    /// Packets on a link are lost unless it is up. The devices at both ends of a cut link refuse
+    /// packets at once; the routers learn of a cut or heal after the carrier delay.
     fn set_link(&mut self, id: LinkId, state: LinkState) {
         let link = &mut self.links[id.0];
         let before = std::mem::replace(&mut link.state, state);
@@ -203,7 +203,7 @@ impl Net {
             return;
         }
         for end in self.links[id.0].ends.clone() {
-            if let End::Node(node, port) = end {
+            if let LinkEnd::Node(node, port) = end {
                 self.routers[node].node.set_wire(&port, is);
                 self.at(self.now + self.carrier_delay, Action::News { node, port, up: is });
             }

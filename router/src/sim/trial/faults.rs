@@ -1,46 +1,46 @@
-//! What is done to a network in a trial, as the seed says.
+//! What goes wrong in a trial, drawn from the seed.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use super::TrialError;
-use super::plan::{Shape, router_name, site_name};
+use super::layout::{NetShape, router_name, site_name};
 use super::world::{Absence, World};
 use crate::port::memory::LinkState;
-use crate::sim::{Action, Impairment, LinkId, Part, Power};
+use crate::sim::{Action, Impairment, LinkId, Power, RouterThread};
 
-/// A kind of fault, or of its end.
+/// A kind of fault, or of repair.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Fault {
-    /// One bit of some packets of a link is turned.
+pub enum FaultKind {
+    /// A link flips one bit of some packets.
     Corrupt,
-    /// A link is cut, and both ends are told.
+    /// A link is cut, and both ends learn of it.
     Cut,
-    /// A site is drained, or taken back.
+    /// A site is drained or undrained.
     Drain,
-    /// Some packets of a link arrive twice.
+    /// A link delivers some packets twice.
     Duplicate,
-    /// A link is cut and healed every few milliseconds, and healed at last.
+    /// A link is cut and healed several times within milliseconds; it ends healed.
     Flap,
-    /// A link, or all between routers, are as new.
+    /// A link, or every link between routers, is repaired.
     Heal,
-    /// The routers fall apart in two: every link between the halves is cut, or silent.
+    /// The routers are split in two: every link between the halves is cut or silent.
     Partition,
-    /// A router is given other costs and other checks.
+    /// A router gets other costs and other checks.
     Reload,
-    /// Some packets of a link are overtaken.
+    /// A link delays some packets, and others overtake them.
     Reorder,
-    /// A router is killed, and starts again.
+    /// A router is killed and started again.
     Restart,
-    /// Packets vanish on a link, and nobody is told.
+    /// A link loses all packets, and nobody is notified.
     Silent,
-    /// A site, or two at once, lose their power or their server, or come back.
+    /// One or two sites lose power or their server, or recover.
     Site,
-    /// A worker or the control part of a router stands still for a while.
+    /// A worker or the control thread of a router stalls for a while.
     Stall,
 }
 
-impl Fault {
+impl FaultKind {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::Corrupt,
@@ -58,7 +58,7 @@ impl Fault {
         Self::Stall,
     ];
 
-    /// One word.
+    /// The fault's name in summaries.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Corrupt => "corrupt",
@@ -78,42 +78,42 @@ impl Fault {
     }
 }
 
-/// Does one of them. Flaps and restarts take their time.
-pub(super) fn inflict(world: &mut World) -> Result<Fault, TrialError> {
-    // Healing is as likely as breaking, or there would soon be nothing left to break.
-    let kinds = Fault::ALL.len() as u64;
+/// Draws a fault and inflicts it. Flaps and restarts advance the clock.
+pub(super) fn inflict(world: &mut World) -> Result<FaultKind, TrialError> {
+    // Healing is as likely as breaking, or soon nothing would be left to break.
+    let kinds = FaultKind::ALL.len() as u64;
     let fault = match world.rng.below(kinds + 3) {
-        index if index < kinds => Fault::ALL[index as usize],
-        _ => Fault::Heal,
+        index if index < kinds => FaultKind::ALL[index as usize],
+        _ => FaultKind::Heal,
     };
     match fault {
-        Fault::Cut => link(world, LinkState::Down, "cut"),
-        Fault::Silent => link(world, LinkState::Silent, "goes silent"),
-        Fault::Corrupt => impair(world, |corrupt| Impairment { corrupt, ..CLEAN }),
-        Fault::Duplicate => impair(world, |duplicate| Impairment { duplicate, ..CLEAN }),
-        Fault::Reorder => impair(world, |reorder| Impairment { reorder, ..CLEAN }),
-        Fault::Drain => drain(world),
-        Fault::Flap => flap(world)?,
-        Fault::Heal => heal(world),
-        Fault::Partition => partition(world),
-        Fault::Reload => reload(world)?,
-        Fault::Restart => restart(world)?,
-        Fault::Site => sites(world),
-        Fault::Stall => stall(world),
+        FaultKind::Cut => link(world, LinkState::Down, "cut"),
+        FaultKind::Silent => link(world, LinkState::Silent, "goes silent"),
+        FaultKind::Corrupt => impair(world, |corrupt| Impairment { corrupt, ..CLEAN }),
+        FaultKind::Duplicate => impair(world, |duplicate| Impairment { duplicate, ..CLEAN }),
+        FaultKind::Reorder => impair(world, |reorder| Impairment { reorder, ..CLEAN }),
+        FaultKind::Drain => drain(world),
+        FaultKind::Flap => flap(world)?,
+        FaultKind::Heal => heal(world),
+        FaultKind::Partition => partition(world),
+        FaultKind::Reload => reload(world)?,
+        FaultKind::Restart => restart(world)?,
+        FaultKind::Site => sites(world),
+        FaultKind::Stall => stall(world),
     }
     Ok(fault)
 }
 
 fn link(world: &mut World, state: LinkState, how: &str) {
     let (link, name) = world.any_link();
-    world.tell(format!("link {name} {how}"));
+    world.note(format!("link {name} {how}"));
     world.set_link(link, state);
 }
 
 fn impair(world: &mut World, impairment: impl FnOnce(u16) -> Impairment) {
     let (link, name) = world.any_link();
     let impairment = impairment(20 + world.rng.below(380) as u16);
-    world.tell(format!("link {name}: {impairment:?} of a thousand"));
+    world.note(format!("link {name}: {impairment:?} per thousand"));
     world.act(Action::Impair { link, impairment });
 }
 
@@ -124,7 +124,7 @@ fn heal(world: &mut World) {
     } else {
         (world.trunk_links.clone(), "s between routers".to_owned())
     };
-    world.tell(format!("heal link {names}"));
+    world.note(format!("heal link {names}"));
     for link in links {
         world.set_link(link, LinkState::Up);
         world.act(Action::Impair { link, impairment: CLEAN });
@@ -134,7 +134,7 @@ fn heal(world: &mut World) {
 fn flap(world: &mut World) -> Result<(), TrialError> {
     let (link, name) = world.any_link();
     let times = 1 + world.rng.below(8);
-    world.tell(format!("link {name} flaps {times} times"));
+    world.note(format!("link {name} flaps {times} times"));
     for _ in 0..times {
         world.set_link(link, LinkState::Down);
         pause(world, 1, 20)?;
@@ -145,9 +145,9 @@ fn flap(world: &mut World) -> Result<(), TrialError> {
 }
 
 fn partition(world: &mut World) {
-    let routers = world.plan.routers();
+    let routers = world.layout.routers();
     let all = (1 << routers) - 1;
-    // Neither none nor all of them.
+    // At least one router is in each half.
     let half = 1 + world.rng.below(all - 1);
     let in_half = |router: usize| half >> router & 1 == 1;
     let (state, how) = match world.rng.below(2) {
@@ -155,9 +155,9 @@ fn partition(world: &mut World) {
         _ => (LinkState::Silent, "silent"),
     };
     let names: Vec<String> = (0..routers).filter(|r| in_half(*r)).map(router_name).collect();
-    world.tell(format!("partition, {how}: {} from the others", names.join(" ")));
+    world.note(format!("partition, {how}: {} from the others", names.join(" ")));
     let between = |ends: &[usize; 2]| in_half(ends[0]) != in_half(ends[1]);
-    let trunks = world.plan.trunks.iter().zip(&world.trunk_links);
+    let trunks = world.layout.trunks.iter().zip(&world.trunk_links);
     let cut: Vec<LinkId> = trunks.filter(|(ends, _)| between(ends)).map(|(_, &l)| l).collect();
     for link in cut {
         world.set_link(link, state);
@@ -167,50 +167,50 @@ fn partition(world: &mut World) {
 fn sites(world: &mut World) {
     let power = [Power::On, Power::ServerDead, Power::Off][world.rng.below(3) as usize];
     for _ in 0..=world.rng.below(2) {
-        let site = world.rng.below(world.plan.sites.len() as u64) as usize;
-        world.tell(format!("site {}: {power:?}", site_name(site)));
+        let site = world.rng.below(world.layout.sites.len() as u64) as usize;
+        world.note(format!("site {}: {power:?}", site_name(site)));
         world.set_power(site, power);
     }
 }
 
 fn drain(world: &mut World) {
-    // Where every router of a circle has drained its own, each prefers the next for as long as that
-    // is answered, and so none is: no order is right.
-    if world.plan.shape == Shape::Circle {
-        return world.tell("no drain in a circle".to_owned());
+    // If every router of a circle drains its own sites, each prefers the next as long as that one
+    // answers; then none answers, and no order of preference is right.
+    if world.layout.shape == NetShape::Circle {
+        return world.note("no drain in a circle".to_owned());
     }
-    let site = world.rng.below(world.plan.sites.len() as u64) as usize;
-    let (node, name) = (world.plan.sites[site], site_name(site));
+    let site = world.rng.below(world.layout.sites.len() as u64) as usize;
+    let (node, name) = (world.layout.sites[site], site_name(site));
     let key = (node, name.clone());
     let drained = world.drained.insert(key.clone());
     if !drained {
         world.drained.remove(&key);
     }
-    world.tell(format!("{} {name}", if drained { "drain" } else { "undrain" }));
+    world.note(format!("{} {name}", if drained { "drain" } else { "undrain" }));
     world.act(Action::Drain { node, site: name, drained });
 }
 
 fn reload(world: &mut World) -> Result<(), TrialError> {
     let node = any_router(world);
-    world.plan.deal(node, &mut world.rng);
-    world.plan.every_ms[node] = 20 + world.rng.below(3);
-    world.tell(format!("reload of {} with other costs", router_name(node)));
-    let config = Box::new(world.plan.config(node)?);
+    world.layout.deal(node, &mut world.rng);
+    world.layout.every_ms[node] = 20 + world.rng.below(3);
+    world.note(format!("reload of {} with other costs", router_name(node)));
+    let config = Box::new(world.layout.config(node)?);
     world.act(Action::Reload { node, config });
     Ok(())
 }
 
-/// Drains do not outlive a router that has no place to keep them.
+/// Drains are lost with a router that has no `state-dir`.
 fn restart(world: &mut World) -> Result<(), TrialError> {
     let node = any_router(world);
-    world.tell(format!("{} is killed", router_name(node)));
-    // News that its control thread had no time to tell is never told.
-    let is_mute = world.net.node(node).stalls(Part::Control);
+    world.note(format!("{} is killed", router_name(node)));
+    // A stalled control thread never emits the news it had not handled when it was killed.
+    let is_mute = world.net.node(node).stalls(RouterThread::Control);
     let now = world.net.now();
     let from = world.mute_since.get(&node).copied().filter(|_| is_mute).unwrap_or(now);
     world.act(Action::Stop { node });
     pause(world, 5, 195)?;
-    world.tell(format!("{} starts", router_name(node)));
+    world.note(format!("{} starts", router_name(node)));
     world.act(Action::Start { node });
     world.drained.retain(|(router, _)| *router != node);
     world.absences.push(Absence { node, from, to: world.net.now() });
@@ -219,10 +219,10 @@ fn restart(world: &mut World) -> Result<(), TrialError> {
 
 fn stall(world: &mut World) {
     let node = any_router(world);
-    let part = [Part::Worker, Part::Control][world.rng.below(2) as usize];
+    let part = [RouterThread::Worker, RouterThread::Control][world.rng.below(2) as usize];
     let ms = 20 + world.rng.below(280);
-    world.tell(format!("{part:?} of {} stands still for {ms} ms", router_name(node)));
-    if part == Part::Control && !world.net.node(node).stalls(part) {
+    world.note(format!("{part:?} of {} stalls for {ms} ms", router_name(node)));
+    if part == RouterThread::Control && !world.net.node(node).stalls(part) {
         world.mute_since.insert(node, world.net.now());
     }
     world.act(Action::Stall { node, part, stalled: true });
@@ -231,10 +231,10 @@ fn stall(world: &mut World) {
 }
 
 fn any_router(world: &mut World) -> usize {
-    world.rng.below(world.plan.routers() as u64) as usize
+    world.rng.below(world.layout.routers() as u64) as usize
 }
 
-/// `least` milliseconds, or up to `more` longer.
+/// Advances the clock by `least` to `least + more` milliseconds.
 pub(super) fn pause(world: &mut World, least: u64, more: u64) -> Result<(), TrialError> {
     let ms = least + world.rng.below(more);
     world.run_for(Duration::from_millis(ms))

@@ -1,4 +1,4 @@
-//! What has to hold of a trial.
+//! Checks the invariants of a trial.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,17 +9,17 @@ use super::world::World;
 use super::{Breach, Invariant, TransientLoop};
 use crate::event::EventKind;
 use crate::ids::Family;
-use crate::sim::{Arrival, Flow, FlowId, Happened, Return};
+use crate::sim::{Arrival, Flow, FlowId, NodeEvent, Revisit};
 use crate::time::Nanos;
 
-/// Collects what was looked at, and what did not hold.
+/// Counts what was checked, and collects what did not hold.
 pub(super) struct Judge {
     pub(super) spoilt: Option<Invariant>,
     pub(super) checked: BTreeMap<Invariant, u64>,
     pub(super) breaches: Vec<Breach>,
 }
 
-/// Who has to serve each client, as the oracle says.
+/// The sites that may serve each client, by the oracle.
 pub(super) type Expected = Vec<BTreeSet<String>>;
 
 impl Judge {
@@ -30,11 +30,11 @@ impl Judge {
 
     pub(super) fn expected(&self, world: &World) -> Expected {
         let oracle = Oracle::new(world, self.spoilt == Some(Invariant::Site));
-        (0..world.plan.clients.len()).map(|client| oracle.sites(client)).collect()
+        (0..world.layout.clients.len()).map(|client| oracle.sites(client)).collect()
     }
 
-    /// Every packet that was sent from `since` on, the budget being over: the last ones left out
-    /// that may be on their way still.
+    /// Checks every packet that was sent from `since` on, once the budget is over; the last ones,
+    /// which may still be on their way, are left out.
     pub(super) fn converged(&mut self, world: &World, since: Nanos, expected: &Expected) {
         let until = world.net.now() - IN_FLIGHT;
         for (id, flow) in world.net.flows().iter().enumerate() {
@@ -46,45 +46,48 @@ impl Judge {
             if !expected.is_empty() {
                 let lost = flow.lost(since, until);
                 self.check(Invariant::BlackHole, sent, || {
-                    (lost > 0).then(|| format!("{lost} of {sent} packets of {} lost", name(flow)))
+                    (lost > 0)
+                        .then(|| format!("{lost} of {sent} packets of {} were lost", name(flow)))
                 });
             }
-            let again = |one: &&Return| one.flow == FlowId(id) && one.t >= since;
-            let first = world.net.returns().iter().find(again);
+            let again = |one: &&Revisit| one.flow == FlowId(id) && one.t >= since;
+            let first = world.net.revisits().iter().find(again);
             self.check(Invariant::Loop, sent, || {
-                first.map(|at| format!("a packet of {} came to r{} again", name(flow), at.node))
+                first.map(|at| format!("a packet of {} reached r{} twice", name(flow), at.node))
             });
         }
     }
 
-    /// What holds at any time.
+    /// Checks what holds at any time.
     pub(super) fn always(&mut self, world: &World, since: Nanos) {
         self.causes(world);
         let (steps, delivered) = (world.net.steps(), world.net.delivered());
         let ms = world.net.now().since(since).as_millis() as u64;
-        let idle = STEPS_PER_MS * ms * world.plan.routers() as u64;
+        let idle = STEPS_PER_MS * ms * world.layout.routers() as u64;
         let bound = if self.spoilt == Some(Invariant::Work) { 0 } else { delivered + idle };
         self.check(Invariant::Work, steps, || {
-            (steps > bound).then(|| format!("{steps} steps; {bound} are enough"))
+            (steps > bound).then(|| format!("{steps} steps, expected at most {bound}"))
         });
-        for router in 0..world.plan.routers() {
+        for router in 0..world.layout.routers() {
             let counters = world.net.node(router).counters();
             let ended: u64 = counters.verdicts.iter().sum();
             let spoilt = u64::from(self.spoilt == Some(Invariant::Account));
             let begun = counters.received + counters.originated + counters.split + spoilt;
             self.check(Invariant::Account, begun, || {
-                let what = format!("r{router}: {begun} packets begun, {ended} ended");
+                let what = format!(
+                    "r{router}: {begun} packets came in or were made, {ended} verdicts were counted"
+                );
                 (begun != ended).then_some(what)
             });
         }
     }
 
-    /// Each flow that came back from another site than before did so because the router at which
-    /// the two ways part said that it selects anew, for a member that is on one of them.
+    /// Checks that for each flow that moved to another site, the router at which the two trails
+    /// part emitted a `select` event that names a member on one of them.
     fn causes(&mut self, world: &World) {
-        let told: &[Happened] = match self.spoilt {
+        let told: &[NodeEvent] = match self.spoilt {
             Some(Invariant::Cause) => &[],
-            _ => world.net.happened(),
+            _ => world.net.events(),
         };
         for (id, flow) in world.net.flows().iter().enumerate() {
             let whole = |one: &&Arrival| world.net.trail(FlowId(id), one.seq).is_some();
@@ -92,7 +95,7 @@ impl Judge {
             for pair in arrivals.windows(2).filter(|pair| pair[0].site != pair[1].site) {
                 let (before, after) = (pair[0], pair[1]);
                 self.check(Invariant::Cause, 1, || {
-                    let explained = Move { world, id, flow, before, after }.is_explained(told);
+                    let explained = FlowMove { world, id, flow, before, after }.is_explained(told);
                     let what = || {
                         let (t, from, to) = (after.t, &before.site, &after.site);
                         format!("{} moved from {from} to {to} by {t}", name(flow))
@@ -109,8 +112,8 @@ impl Judge {
     }
 }
 
-/// Two answers to one flow, the second from another site.
-struct Move<'m> {
+/// Two answers to one flow from different sites.
+struct FlowMove<'m> {
     world: &'m World,
     id: usize,
     flow: &'m Flow,
@@ -118,8 +121,8 @@ struct Move<'m> {
     after: &'m Arrival,
 }
 
-impl Move<'_> {
-    fn is_explained(&self, told: &[Happened]) -> bool {
+impl FlowMove<'_> {
+    fn is_explained(&self, told: &[NodeEvent]) -> bool {
         let way = |one: &Arrival| {
             let routers = self.world.net.trail(FlowId(self.id), one.seq).unwrap_or_default();
             let mut names: Vec<String> = routers.iter().map(|at| format!("r{at}")).collect();
@@ -128,7 +131,7 @@ impl Move<'_> {
         };
         let ((routers, before), (_, after)) = (way(self.before), way(self.after));
         let fork = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
-        // Every flow of a client comes to the same router first.
+        // Every flow of a client reaches the same router first.
         let Some(&node) = fork.checked_sub(1).and_then(|last| routers.get(last)) else {
             return false;
         };
@@ -150,9 +153,9 @@ impl Move<'_> {
     }
 }
 
-/// Packets that come to a router again are of the same loop as long as another one does so within
-/// [`LOOP_ENDS_AFTER`].
-pub(super) fn loops(returns: &[Return]) -> Vec<TransientLoop> {
+/// Groups returns into loops: two belong to the same loop if less than [`LOOP_ENDS_AFTER`] is
+/// between them.
+pub(super) fn loops(returns: &[Revisit]) -> Vec<TransientLoop> {
     let mut loops: Vec<TransientLoop> = Vec::new();
     for one in returns {
         match loops.last_mut().filter(|last| one.t.since(last.to) < LOOP_ENDS_AFTER) {
@@ -168,7 +171,7 @@ pub(super) fn loops(returns: &[Return]) -> Vec<TransientLoop> {
 
 fn wrong_site(flow: &Flow, got: &BTreeSet<&str>, expected: &BTreeSet<String>) -> Option<String> {
     let known = got.iter().all(|site| expected.contains(*site));
-    // Which one of several is for the hash to say, but always the same.
+    // Which of several sites serves a flow is up to the hash, but it must be always the same one.
     let what = || format!("{} is answered by {got:?}, not by one of {expected:?}", name(flow));
     (!known || got.len() > 1).then(what)
 }
@@ -177,11 +180,11 @@ fn name(flow: &Flow) -> String {
     format!("{} to {}", flow.src, flow.dst)
 }
 
-/// More than the longest way there and back, with every link as late as it can be.
+/// Longer than the longest round trip with every link at its latest.
 const IN_FLIGHT: Duration = Duration::from_millis(80);
 
-/// Between the packets of a flow of a trial lies less.
+/// Longer than the time between two packets of a flow.
 const LOOP_ENDS_AFTER: Duration = Duration::from_millis(50);
 
-/// A router is stepped for each packet; besides, for its timers and for what is asked of it.
+/// Besides one step per packet, for a router's timers and actions.
 const STEPS_PER_MS: u64 = 5;

@@ -1,4 +1,4 @@
-//! Trials: a network from a seed, faults from the same seed, and what has to hold then.
+//! Trials: a random network, random faults, and the invariants that must hold, all from one seed.
 //!
 //! ```
 //! use nearhop::sim::trial::{Options, run};
@@ -6,22 +6,22 @@
 //! assert_eq!(outcome.breaches, []);
 //! ```
 //!
-//! A trial draws two to six routers, their links, sites and clients; lets things fail for two
-//! seconds, one after the other; ends what stands still or is damaged; gives the routers their
-//! [`budget`]; and then judges every packet. What failed and was not healed stays so: the oracle
-//! says from links, sites, costs and routes who has to serve now.
+//! A trial draws two to six routers with links, sites and clients, and inflicts faults for two
+//! seconds, one after the other. Then it ends stalls and corruption, waits for the routers'
+//! [`budget`], and judges every packet sent after that. Other faults remain: an oracle derives from
+//! links, sites, costs and routes which site must serve each client.
 #![forbid(unsafe_code)]
 
 mod faults;
 mod judge;
+mod layout;
 mod oracle;
-mod plan;
 #[cfg(test)]
 mod tests;
 mod world;
 
-pub use faults::Fault;
-pub use plan::Shape;
+pub use faults::FaultKind;
+pub use layout::NetShape;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -29,83 +29,83 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::{Action, NodeError, Power, Stuck};
+use super::{Action, NodeError, Power, RunError};
 use crate::config::ConfigErrors;
 use crate::port::memory::LinkState;
 use crate::probe::Rng;
 use crate::time::Nanos;
 use judge::Judge;
-use plan::{Leg, Plan, To, UNCHECKED};
+use layout::{Layout, Leg, LegTarget, UNCHECKED};
 use world::World;
 
-/// What has to hold of a trial.
+/// What must hold in a trial.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Invariant {
-    /// Every packet that a router begins with ends in exactly one verdict.
+    /// Every packet that a router handles ends in exactly one verdict.
     Account,
-    /// After the budget no packet is lost while there is a way.
+    /// After the budget no packet is lost while there is a path.
     BlackHole,
-    /// No flow moves unless the router where its way changes told why.
+    /// No flow moves unless the router at which its path changes reported why.
     Cause,
-    /// After the budget no packet comes to a router twice.
+    /// After the budget no packet reaches a router twice.
     Loop,
-    /// After the budget each flow is at the site that the oracle says, and stays there.
+    /// After the budget each flow is served by a site that the oracle expects, always the same one.
     Site,
-    /// Routers do something only for a packet, a timer or an order, and never panic.
+    /// Routers are stepped only for packets, timers and actions, and never panic.
     Work,
 }
 
-/// How trials are done.
+/// Options of a trial.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Only networks of this shape.
-    pub shape: Option<Shape>,
-    /// Break this invariant on purpose, to see that the judge notices.
+    pub shape: Option<NetShape>,
+    /// Break this invariant on purpose, to test that the judge notices.
     pub spoil: Option<Invariant>,
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Where it came from.
+pub struct TrialResult {
+    /// The seed of network and faults.
     pub seed: u64,
     /// How its routers were linked.
-    pub shape: Shape,
+    pub shape: NetShape,
     /// How many routers there were.
     pub routers: usize,
     /// How many sites there were.
     pub sites: usize,
     /// How often each fault was inflicted.
-    pub faults: BTreeMap<Fault, u64>,
-    /// How much there was to look at: packets, flows, moves or steps.
+    pub faults: BTreeMap<FaultKind, u64>,
+    /// How much was checked, in [`Invariant::unit`]s.
     pub checked: BTreeMap<Invariant, u64>,
     /// What did not hold.
     pub breaches: Vec<Breach>,
-    /// Loops that came and went.
+    /// Loops that ended in time.
     pub loops: Vec<TransientLoop>,
     /// Packets that clients sent.
     pub packets: u64,
-    /// Of the network's own clock.
+    /// Length of the trial on the network's own clock.
     pub took: Duration,
-    /// Everything that was done and that routers said, by time.
-    pub story: Vec<Told>,
+    /// Everything the trial did and the routers reported, by time.
+    pub story: Vec<StoryLine>,
 }
 
-/// Something that did not hold.
+/// An invariant that did not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Breach {
-    /// What should have.
+    /// The invariant.
     pub invariant: Invariant,
-    /// What was seen instead.
+    /// What was observed instead.
     pub what: String,
 }
 
-/// Packets went in a circle for a while.
+/// A loop that packets went round in for a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TransientLoop {
-    /// When a packet first came to a router again.
+    /// When a packet first reached a router again.
     pub from: Nanos,
-    /// When one last did.
+    /// When a packet last did.
     pub to: Nanos,
     /// How often packets did.
     pub returns: u64,
@@ -113,23 +113,23 @@ pub struct TransientLoop {
 
 /// A line of the story of a trial.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Told {
-    /// When.
+pub struct StoryLine {
+    /// The time.
     pub t: Nanos,
-    /// The router that says it, or `trial`.
+    /// The router that reported it, or `trial`.
     pub who: String,
-    /// In words.
+    /// What happened.
     pub what: String,
 }
 
-/// Runs the trial of a seed. The same seed and options give the same outcome.
+/// Runs the trial of a seed. The same seed and options produce the same result.
 ///
-/// A panic, or a clock that stands still, is a breach of [`Invariant::Work`].
-pub fn run(seed: u64, options: Options) -> Outcome {
+/// A panic, or a clock that does not advance, is a breach of [`Invariant::Work`].
+pub fn run(seed: u64, options: Options) -> TrialResult {
     let mut rng = Rng::new(seed);
-    let plan = Plan::draw(&mut rng, options.shape);
-    let mut outcome = Outcome::new(seed, &plan);
-    let ended = catch_unwind(AssertUnwindSafe(|| try_run(plan, rng, options, &mut outcome)));
+    let layout = Layout::draw(&mut rng, options.shape);
+    let mut outcome = TrialResult::new(seed, &layout);
+    let ended = catch_unwind(AssertUnwindSafe(|| try_run(layout, rng, options, &mut outcome)));
     let what = match ended {
         Ok(Ok(())) => return outcome,
         Ok(Err(error)) => error.to_string(),
@@ -139,7 +139,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     outcome
 }
 
-/// What routers are given to find a new order: the longest row of checks that wait for one another.
+/// Time in which the routers must have converged: the longest sequence of checks that wait for one
+/// another.
 pub fn budget(routers: usize) -> Duration {
     Duration::from_secs(1) + Duration::from_millis(300) * routers as u32
 }
@@ -149,7 +150,7 @@ impl Invariant {
     pub const ALL: [Self; 6] =
         [Self::Account, Self::BlackHole, Self::Cause, Self::Loop, Self::Site, Self::Work];
 
-    /// One word.
+    /// The invariant's name on command lines and in JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Account => "account",
@@ -161,7 +162,7 @@ impl Invariant {
         }
     }
 
-    /// What holds, in words.
+    /// The invariant as a phrase.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Account => "every packet ends in one verdict",
@@ -173,7 +174,7 @@ impl Invariant {
         }
     }
 
-    /// What is counted in [`Outcome::checked`].
+    /// The unit of [`TrialResult::checked`].
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Account | Self::BlackHole | Self::Loop => "packets",
@@ -185,19 +186,19 @@ impl Invariant {
 }
 
 impl TransientLoop {
-    /// From the first to the last packet that came to a router again.
+    /// Time from the first to the last packet that reached a router again.
     pub fn lasted(&self) -> Duration {
         self.to.since(self.from)
     }
 }
 
-impl Outcome {
-    fn new(seed: u64, plan: &Plan) -> Self {
+impl TrialResult {
+    fn new(seed: u64, layout: &Layout) -> Self {
         Self {
             seed,
-            shape: plan.shape,
-            routers: plan.routers(),
-            sites: plan.sites.len(),
+            shape: layout.shape,
+            routers: layout.routers(),
+            sites: layout.sites.len(),
             faults: BTreeMap::new(),
             checked: BTreeMap::new(),
             breaches: Vec::new(),
@@ -211,11 +212,11 @@ impl Outcome {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not so: {}: {}", self.invariant.text(), self.what)
+        write!(f, "broken: {}: {}", self.invariant.text(), self.what)
     }
 }
 
-/// What ends a trial before its time.
+/// Why a trial ended early.
 #[derive(Debug, thiserror::Error)]
 enum TrialError {
     #[error("a router's configuration is wrong: {0}")]
@@ -223,16 +224,16 @@ enum TrialError {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
-    Stuck(#[from] Stuck),
+    RunError(#[from] RunError),
 }
 
 fn try_run(
-    plan: Plan,
+    layout: Layout,
     rng: Rng,
     options: Options,
-    outcome: &mut Outcome,
+    outcome: &mut TrialResult,
 ) -> Result<(), TrialError> {
-    let mut world = World::new(outcome.seed, plan, rng)?;
+    let mut world = World::new(outcome.seed, layout, rng)?;
     let begun = world.net.now();
     let mut judge = Judge::new(options.spoil);
     let ended = play(&mut world, &mut judge, &mut outcome.faults);
@@ -241,7 +242,7 @@ fn try_run(
     }
     outcome.checked = judge.checked;
     outcome.breaches = judge.breaches;
-    outcome.loops = judge::loops(world.net.returns());
+    outcome.loops = judge::loops(world.net.revisits());
     outcome.packets = world.net.flows().iter().map(|flow| flow.sent.len() as u64).sum();
     outcome.took = world.net.now().since(begun);
     outcome.story = story(world);
@@ -251,7 +252,7 @@ fn try_run(
 fn play(
     world: &mut World,
     judge: &mut Judge,
-    faults: &mut BTreeMap<Fault, u64>,
+    faults: &mut BTreeMap<FaultKind, u64>,
 ) -> Result<(), TrialError> {
     world.run_for(WARM_UP)?;
     world.start_flows();
@@ -260,13 +261,13 @@ fn play(
         *faults.entry(faults::inflict(world)?).or_default() += 1;
         faults::pause(world, 20, 180)?;
     }
-    world.tell("nothing fails any more".to_owned());
+    world.note("nothing fails any more".to_owned());
     world.settle();
-    let routers = world.plan.routers();
+    let routers = world.layout.routers();
     world.run_for(budget(routers))?;
     let expected = judge.expected(world);
     for (client, sites) in expected.iter().enumerate() {
-        world.tell(format!("c{client} has to be served by one of {sites:?}"));
+        world.note(format!("c{client} must be served by one of {sites:?}"));
     }
     spoil(world, judge.spoilt)?;
     let since = world.net.now();
@@ -275,20 +276,20 @@ fn play(
     Ok(())
 }
 
-/// Breaks what cannot be broken by telling the judge something wrong.
+/// Breaks an invariant by changing the network; the judge breaks the others for itself.
 fn spoil(world: &mut World, what: Option<Invariant>) -> Result<(), TrialError> {
     match what {
         Some(Invariant::BlackHole) => {
-            (0..world.plan.sites.len()).for_each(|site| world.set_power(site, Power::Off));
+            (0..world.layout.sites.len()).for_each(|site| world.set_power(site, Power::Off));
         }
-        // The first two routers prefer one another, and ask nobody whether that is of use.
+        // The first two routers prefer one another, without any check.
         Some(Invariant::Loop) => {
             world.set_link(world.trunk_links[0], LinkState::Up);
             for node in [0, 1] {
-                let to = To::Trunk(0);
-                world.plan.legs[node].retain(|leg| leg.to != to);
-                world.plan.legs[node].push(Leg { to, cost: UNCHECKED });
-                let config = Box::new(world.plan.config(node)?);
+                let to = LegTarget::Trunk(0);
+                world.layout.legs[node].retain(|leg| leg.to != to);
+                world.layout.legs[node].push(Leg { to, cost: UNCHECKED });
+                let config = Box::new(world.layout.config(node)?);
                 world.act(Action::Reload { node, config });
             }
             world.run_for(SPOILT_FOR)?;
@@ -298,24 +299,24 @@ fn spoil(world: &mut World, what: Option<Invariant>) -> Result<(), TrialError> {
     Ok(())
 }
 
-/// What the trial did and what routers said, by time; what was done comes before what came of it.
-fn story(world: World) -> Vec<Told> {
+/// What the trial did and the routers reported, by time; an action comes before its effects.
+fn story(world: World) -> Vec<StoryLine> {
     let mut story = world.story;
-    let told = |one: &super::Happened| {
-        let (t, who) = (one.t, plan::router_name(one.node));
-        Told { t, who, what: one.kind.to_string() }
+    let told = |one: &super::NodeEvent| {
+        let (t, who) = (one.t, layout::router_name(one.node));
+        StoryLine { t, who, what: one.kind.to_string() }
     };
-    story.extend(world.net.happened().iter().map(told));
+    story.extend(world.net.events().iter().map(told));
     story.sort_by_key(|told| told.t);
     story
 }
 
 fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
-/// For the first verdicts.
+/// Time for the first verdicts.
 const WARM_UP: Duration = Duration::from_secs(1);
 const FAULTS_LAST: Duration = Duration::from_secs(2);
 const JUDGED: Duration = Duration::from_millis(400);

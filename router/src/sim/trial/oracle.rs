@@ -1,65 +1,65 @@
-//! Who has to serve, by what was done to the network alone.
+//! Derives which sites must serve a client, from what was done to the network alone.
 //!
-//! It knows links, sites, drains, costs and routes. It knows nothing of probes, verdicts, groups and
-//! hashes: a router knows the same things only by these.
+//! The oracle knows links, sites, drains, costs and routes. It does not use probes, verdicts,
+//! groups or hashes, which are all that a router has.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 
-use super::plan::{Leg, Plan, To, site_name};
+use super::layout::{Layout, Leg, LegTarget, site_name};
 use super::world::World;
 use crate::port::memory::LinkState;
 use crate::sim::{LinkId, Power};
 
 pub(super) struct Oracle<'w> {
     world: &'w World,
-    plan: &'w Plan,
-    /// Told the wrong costs: the dearest is the cheapest.
+    layout: &'w Layout,
+    /// Use wrong costs: the most expensive leg counts as the cheapest.
     wrong: bool,
 }
 
 impl<'w> Oracle<'w> {
     pub(super) fn new(world: &'w World, wrong: bool) -> Self {
-        Self { world, plan: &world.plan, wrong }
+        Self { world, layout: &world.layout, wrong }
     }
 
-    /// The sites of which one has to answer this client; nobody if packets to the site that the
-    /// costs choose, or its answers, have no way.
+    /// The sites of which one must answer this client; empty if packets to the site that the costs
+    /// select, or its answers, cannot get through.
     pub(super) fn sites(&self, client: usize) -> BTreeSet<String> {
-        let at = self.plan.clients[client];
+        let at = self.layout.clients[client];
         let Some((last, legs)) = self.last(at, &mut Vec::new()) else { return BTreeSet::new() };
         if !self.leads(last, at, None) {
             return BTreeSet::new();
         }
         let site = |leg: &&Leg| match leg.to {
-            To::Site(site) => Some(site_name(site)),
-            To::Trunk(_) => None,
+            LegTarget::Site(site) => Some(site_name(site)),
+            LegTarget::Trunk(_) => None,
         };
         legs.iter().filter_map(site).collect()
     }
 
-    /// The router whose own sites serve what comes to `router` by way of `seen`, and its legs to
-    /// these.
+    /// The router whose own sites serve what reaches `router` by way of `seen`, and its legs to
+    /// them.
     fn last(&self, router: usize, seen: &mut Vec<usize>) -> Option<(usize, Vec<&'w Leg>)> {
         let legs = self.choice(router, seen);
         match legs.first()?.to {
-            To::Site(_) => Some((router, legs)),
-            To::Trunk(trunk) => {
+            LegTarget::Site(_) => Some((router, legs)),
+            LegTarget::Trunk(trunk) => {
                 seen.push(router);
-                let last = self.last(self.plan.across(trunk, router), seen);
+                let last = self.last(self.layout.across(trunk, router), seen);
                 seen.pop();
                 last
             }
         }
     }
 
-    /// The cheapest tier of the living legs of a router that are not drained; of all living ones if
-    /// every one is drained.
+    /// The cheapest tier among the living legs of a router that are not drained; among all living
+    /// ones if every one is drained.
     fn choice(&self, router: usize, seen: &mut Vec<usize>) -> Vec<&'w Leg> {
-        let legs = self.plan.legs[router].iter();
+        let legs = self.layout.legs[router].iter();
         let alive: Vec<&Leg> = legs.filter(|leg| self.lives(router, leg.to, seen)).collect();
         let drained = |leg: &&&Leg| {
-            let name = self.plan.leg_name(router, leg.to);
+            let name = self.layout.leg_name(router, leg.to);
             self.world.drained.contains(&(router, name))
         };
         let open: Vec<&Leg> = alive.iter().filter(|leg| !drained(leg)).copied().collect();
@@ -69,16 +69,15 @@ impl<'w> Oracle<'w> {
         legs.into_iter().filter(|leg| Some(cost(leg)) == cheapest).collect()
     }
 
-    /// Whether packets to the service that a router sends by this leg are answered: its own probes
-    /// too.
-    fn lives(&self, router: usize, to: To, seen: &mut Vec<usize>) -> bool {
+    /// Whether packets to the service, the router's own probes included, are answered by this leg.
+    fn lives(&self, router: usize, to: LegTarget, seen: &mut Vec<usize>) -> bool {
         match to {
-            To::Site(site) => {
+            LegTarget::Site(site) => {
                 let works = self.world.net.site(site).power == Power::On;
                 works && self.up(self.world.site_links[site])
             }
-            To::Trunk(trunk) => {
-                let next = self.plan.across(trunk, router);
+            LegTarget::Trunk(trunk) => {
+                let next = self.layout.across(trunk, router);
                 if !self.up(self.world.trunk_links[trunk]) || seen.contains(&next) {
                     return false;
                 }
@@ -90,15 +89,15 @@ impl<'w> Oracle<'w> {
         }
     }
 
-    /// Whether the static routes lead from one router to another over links that are up.
+    /// Whether the static routes reach one router from another over links that are up.
     fn leads(&self, from: usize, to: usize, without: Option<usize>) -> bool {
         let mut at = from;
         while at != to {
-            let Some(trunk) = self.plan.towards(at, to, without) else { return false };
+            let Some(trunk) = self.layout.towards(at, to, without) else { return false };
             if !self.up(self.world.trunk_links[trunk]) {
                 return false;
             }
-            at = self.plan.across(trunk, at);
+            at = self.layout.across(trunk, at);
         }
         true
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::sim::{FlowId, Return};
+use crate::sim::{FlowId, Revisit};
 
 #[test]
 fn the_same_seed_gives_the_same_story() {
@@ -14,14 +14,14 @@ fn the_same_seed_gives_the_same_story() {
 
 #[test]
 fn seeds_draw_every_shape_every_size_and_every_fault() {
-    let outcomes: Vec<Outcome> = (1..=40).map(|seed| run(seed, Options::default())).collect();
-    let shapes: BTreeSet<Shape> = outcomes.iter().map(|one| one.shape).collect();
-    assert_eq!(shapes, Shape::ALL.into());
+    let outcomes: Vec<TrialResult> = (1..=40).map(|seed| run(seed, Options::default())).collect();
+    let shapes: BTreeSet<NetShape> = outcomes.iter().map(|one| one.shape).collect();
+    assert_eq!(shapes, NetShape::ALL.into());
     let sizes: BTreeSet<usize> = outcomes.iter().map(|one| one.routers).collect();
     assert_eq!(sizes, (2..=6).collect());
-    let faults: BTreeSet<Fault> =
+    let faults: BTreeSet<FaultKind> =
         outcomes.iter().flat_map(|one| one.faults.keys().copied()).collect();
-    assert_eq!(faults, Fault::ALL.into());
+    assert_eq!(faults, FaultKind::ALL.into());
     for invariant in Invariant::ALL {
         let checked: u64 = outcomes.iter().map(|one| one.checked[&invariant]).sum();
         assert!(checked > 100, "{checked} {} for {}", invariant.unit(), invariant.label());
@@ -31,84 +31,83 @@ fn seeds_draw_every_shape_every_size_and_every_fault() {
 #[test]
 fn each_invariant_that_is_broken_is_noticed_as_itself() {
     for invariant in Invariant::ALL {
-        // In a circle whose sites all die packets go round too.
-        let options = Options { spoil: Some(invariant), shape: Some(Shape::Chain) };
+        // In a circle whose sites all die, packets also loop.
+        let options = Options { spoil: Some(invariant), shape: Some(NetShape::Chain) };
         let broken = |seed| -> BTreeSet<Invariant> {
             run(seed, options).breaches.iter().map(|breach| breach.invariant).collect()
         };
-        // Of some seeds one site is left, which is the dearest and the cheapest.
+        // With some seeds one site is left, which is both the most and the least expensive.
         let first = (1..=20).map(broken).find(|broken| broken.contains(&invariant));
         let first = first.unwrap_or_else(|| panic!("{} is not noticed", invariant.label()));
-        // Nobody is served by a site that is dead, or at the end of a loop.
+        // A dead site, or one at the end of a loop, serves nobody.
         let follows = [invariant, Invariant::BlackHole, Invariant::Site];
         assert!(first.iter().all(|one| follows.contains(one)), "{}: {first:?}", invariant.label());
     }
 }
 
-/// All sites die in silence, and each router falls back on the next until it has missed enough
-/// answers. Between two routers the rule against U-turns keeps packets from going to and fro;
-/// between three they go round.
+/// All sites die silently, and each router falls back on the next until it has missed enough
+/// answers. Between two routers the rule against U-turns prevents a loop; three form one.
 #[test]
 fn a_transient_loop_is_counted_and_ends_in_time() {
-    let (died, world) = all_sites_die(Shape::Circle);
-    let loops = judge::loops(world.net.returns());
+    let (died, world) = all_sites_die(NetShape::Circle);
+    let loops = judge::loops(world.net.revisits());
     let [one] = &loops[..] else { panic!("{loops:?}") };
-    // Their own sites are given up after three echoes, 20 ms apart; the other router after four,
-    // 40 ms apart.
+    // Routers give up their own sites after three echoes, 20 ms apart, and the other router after
+    // four, 40 ms apart.
     let ms = Duration::from_millis;
     assert!(one.from > died + ms(40) && one.to < died + ms(160 + 40), "{one:?}, died at {died}");
     assert!(one.lasted() > ms(20) && one.returns > 60, "{one:?}: a packet alone gives 60");
     let expired = |node| world.net.node(node).counters().of(crate::verdict::Verdict::TtlExpired);
     assert!((0..3).map(expired).sum::<u64>() > 0, "a packet ends by its TTL");
 
-    let (_, world) = all_sites_die(Shape::Pair);
-    assert_eq!(world.net.returns(), []);
+    let (_, world) = all_sites_die(NetShape::Pair);
+    assert_eq!(world.net.revisits(), []);
 }
 
-/// When they died; and the world when that is over, and nothing goes round any more.
-fn all_sites_die(shape: Shape) -> (Nanos, World) {
+/// The time of death, and the world after that was detected and every loop has ended.
+fn all_sites_die(shape: NetShape) -> (Nanos, World) {
     let mut rng = Rng::new(1);
-    let plan = Plan::draw(&mut rng, Some(shape));
-    let mut world = World::new(1, plan, rng).unwrap();
+    let layout = Layout::draw(&mut rng, Some(shape));
+    let mut world = World::new(1, layout, rng).unwrap();
     world.run_for(WARM_UP).unwrap();
     world.start_flows();
     world.run_for(Duration::from_millis(300)).unwrap();
-    assert_eq!(world.net.returns(), [], "no loop as long as the sites live");
+    assert_eq!(world.net.revisits(), [], "no loop as long as the sites live");
     let died = world.net.now();
-    (0..world.plan.sites.len()).for_each(|site| world.set_power(site, Power::Off));
-    world.run_for(budget(world.plan.routers())).unwrap();
+    (0..world.layout.sites.len()).for_each(|site| world.set_power(site, Power::Off));
+    world.run_for(budget(world.layout.routers())).unwrap();
     let judged = world.net.now();
     world.run_for(Duration::from_millis(300)).unwrap();
-    assert!(world.net.returns().iter().all(|at| at.t < judged));
+    assert!(world.net.revisits().iter().all(|at| at.t < judged));
     (died, world)
 }
 
 #[test]
 fn transient_loops_are_told_apart_by_the_time_between_them() {
-    let at = |ms: u64| Return { t: Nanos(ms * 1_000_000), flow: FlowId(0), node: 0 };
+    let at = |ms: u64| Revisit { t: Nanos(ms * 1_000_000), flow: FlowId(0), node: 0 };
     let found = judge::loops(&[at(10), at(20), at(60), at(120)]);
     let lasted: Vec<_> = found.iter().map(|one| (one.lasted().as_millis(), one.returns)).collect();
     assert_eq!(lasted, [(50, 3), (0, 1)]);
 }
 
-/// The oracle against a network that is written down by hand: r0 - r1 - r2, a site behind r1 and
-/// one behind r2; r0 and r1 prefer what is farther away.
+/// The oracle on a network written by hand: r0 - r1 - r2, one site behind r1 and one behind r2. r0
+/// and r1 prefer the farther one.
 #[test]
 fn the_oracle_follows_costs_links_drains_and_the_way_back() {
     let leg = |to, cost| Leg { to, cost };
-    let plan = Plan {
-        shape: Shape::Chain,
+    let layout = Layout {
+        shape: NetShape::Chain,
         legs: vec![
-            vec![leg(To::Trunk(0), 10)],
-            vec![leg(To::Trunk(1), 10), leg(To::Site(0), 20)],
-            vec![leg(To::Site(1), 10)],
+            vec![leg(LegTarget::Trunk(0), 10)],
+            vec![leg(LegTarget::Trunk(1), 10), leg(LegTarget::Site(0), 20)],
+            vec![leg(LegTarget::Site(1), 10)],
         ],
         trunks: vec![[0, 1], [1, 2]],
         sites: vec![1, 2],
         clients: vec![0, 2],
         every_ms: vec![20; 3],
     };
-    let mut world = World::new(1, plan, Rng::new(1)).unwrap();
+    let mut world = World::new(1, layout, Rng::new(1)).unwrap();
     let mut says = |change: &mut dyn FnMut(&mut World)| {
         change(&mut world);
         world.run_for(Duration::from_millis(1)).unwrap();

@@ -1,8 +1,8 @@
-//! The netlink messages of both ways, as `<linux/pkt_cls.h>` and `<linux/netfilter/nf_tables.h>`
-//! lay them out.
+//! The netlink messages of both methods, in the layouts of `<linux/pkt_cls.h>` and
+//! `<linux/netfilter/nf_tables.h>`.
 #![forbid(unsafe_code)]
 
-/// Netlink messages that go to the kernel in one datagram.
+/// Netlink messages that are sent in one datagram.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
@@ -11,7 +11,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Gives the messages their numbers; returns how many will be acknowledged.
+    /// Numbers the messages; returns how many acknowledgements to expect.
     pub(super) fn number(&mut self, sequence: &mut u32) -> usize {
         for start in &self.starts {
             *sequence = sequence.wrapping_add(1);
@@ -24,7 +24,7 @@ impl Batch {
         &self.bytes
     }
 
-    /// Adds a message: `struct nlmsghdr`, the fixed part, what `attributes` appends.
+    /// Adds a message: `struct nlmsghdr`, the fixed part, then what `attributes` appends.
     fn push(&mut self, kind: u16, flags: u16, fixed: &[u8], attributes: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.bytes.extend([0; 4]);
@@ -40,16 +40,16 @@ impl Batch {
     }
 }
 
-/// The kernel's answer to one message.
+/// The kernel's acknowledgement of one message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Answer {
-    /// The message's number.
+    /// Sequence number of the message.
     pub(super) sequence: u32,
     /// 0 for success, else the negative errno.
     pub(super) error: i32,
 }
 
-/// The answers in a datagram.
+/// Parses the acknowledgements in a datagram.
 pub(super) fn answers(mut datagram: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let Some((header, _)) = datagram.split_first_chunk::<ERROR_LEN>() {
@@ -65,7 +65,7 @@ pub(super) fn answers(mut datagram: &[u8]) -> Vec<Answer> {
     answers
 }
 
-/// `struct nlattr` and the value, padded.
+/// Appends `struct nlattr` and the value, padded.
 fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     nest(bytes, kind, |bytes| bytes.extend(value));
 }
@@ -89,7 +89,7 @@ fn terminated(text: &str) -> Vec<u8> {
 pub(super) mod tc {
     use super::{Batch, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, attribute, nest};
 
-    /// The qdisc whose two sides the filters hang on.
+    /// The qdisc to whose two sides the filters are attached.
     pub(in super::super) fn add_clsact(ifindex: u32) -> Batch {
         let mut batch = Batch::default();
         let fixed = tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0);
@@ -167,9 +167,9 @@ pub(super) mod tc {
     const TC_NETEM_QOPT_LEN: usize = 24;
     const TC_H_CLSACT: u32 = 0xffff_fff1;
     const CLSACT_HANDLE: u32 = 0xffff_0000;
-    /// Ingress and egress of clsact.
+    /// Handles of clsact's ingress and egress.
     const SIDES: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
-    /// Priority 1 in the upper half, ETH_P_ALL in network byte order in the lower.
+    /// Priority 1 in the upper half, ETH_P_ALL in network byte order in the lower half.
     const FIRST_FILTER_FOR_ALL: u32 = (1 << 16) | (libc::ETH_P_ALL as u16).to_be() as u32;
 }
 
@@ -209,8 +209,7 @@ pub(super) mod nft {
         batch
     }
 
-    /// The messages between the two edges take effect together or not at all. `struct nfgenmsg`
-    /// names the subsystem here.
+    /// Begins or ends a transaction. In these messages `struct nfgenmsg` names the subsystem.
     fn edge(batch: &mut Batch, kind: u16) {
         batch.push(kind, 0, &[0, 0, 0, NFNL_SUBSYS_NFTABLES as u8], |_| {});
     }

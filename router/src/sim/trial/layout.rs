@@ -1,4 +1,4 @@
-//! What a network of a trial looks like, and how its routers are configured.
+//! The layout of a trial's network, and the configuration of its routers.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,29 +8,29 @@ use crate::config::{Config, ConfigErrors};
 use crate::probe::Rng;
 use crate::sim::Draft;
 
-/// How the routers of a trial are linked. In a chain, mesh and ring a router sends to neighbours of
-/// higher numbers only, so that nothing ever goes in a circle.
+/// How the routers of a trial are linked. In a chain, mesh and ring a router sends only to
+/// neighbours with higher numbers, so no packet ever loops.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Shape {
+pub enum NetShape {
     /// In a row.
     Chain,
-    /// Three, each of which falls back on the next: when the sites of all die at once, packets go
-    /// round until one of them has noticed.
+    /// Three in a circle, each of which falls back on the next. When all their sites die at once,
+    /// packets loop until one router notices.
     Circle,
-    /// In a row with some more links across.
+    /// In a row, with more links across.
     Mesh,
-    /// Two, each of which falls back on the other: a router that is not to send packets back where
-    /// they came from has to see to it that none goes to and fro.
+    /// Two, each of which falls back on the other. Only the rule against sending a packet back
+    /// where it came from prevents a loop.
     Pair,
     /// In a row whose ends are linked.
     Ring,
 }
 
-impl Shape {
+impl NetShape {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Chain, Self::Circle, Self::Mesh, Self::Pair, Self::Ring];
 
-    /// One word.
+    /// The shape's name on command lines and in JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Chain => "chain",
@@ -41,7 +41,7 @@ impl Shape {
         }
     }
 
-    /// Whether a packet can come back to a router by legs alone.
+    /// Whether legs alone can lead a packet back to a router.
     const fn goes_round(self) -> bool {
         matches!(self, Self::Circle | Self::Pair)
     }
@@ -49,75 +49,75 @@ impl Shape {
 
 /// Routers, sites and clients, all by number, and the costs in force.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) shape: Shape,
-    /// Of each router.
+pub(super) struct Layout {
+    pub(super) shape: NetShape,
+    /// The legs of each router.
     pub(super) legs: Vec<Vec<Leg>>,
-    /// The two routers of each link between routers; the first sends to the second, but for a pair
-    /// not the other way round.
+    /// The two routers of each link between routers. The first sends to the second, and only in a
+    /// pair also the second to the first.
     pub(super) trunks: Vec<[usize; 2]>,
     /// The router of each site.
     pub(super) sites: Vec<usize>,
     /// The router of each client.
     pub(super) clients: Vec<usize>,
-    /// Between two echoes to a site, of each router.
+    /// Interval of each router's echo checks of sites, milliseconds.
     pub(super) every_ms: Vec<u64>,
 }
 
-/// Somewhere a router can send the service's packets.
+/// A way for a router to send the service's packets.
 #[derive(Clone, Debug)]
 pub(super) struct Leg {
-    pub(super) to: To,
+    pub(super) to: LegTarget,
     pub(super) cost: u32,
 }
 
-/// Where a leg goes.
+/// What a leg leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum To {
+pub(super) enum LegTarget {
     /// A site of the router itself.
     Site(usize),
     /// Another router, by this trunk.
     Trunk(usize),
 }
 
-impl Plan {
-    pub(super) fn draw(rng: &mut Rng, shape: Option<Shape>) -> Self {
-        let drawn = Shape::ALL[rng.below(Shape::ALL.len() as u64) as usize];
+impl Layout {
+    pub(super) fn draw(rng: &mut Rng, shape: Option<NetShape>) -> Self {
+        let drawn = NetShape::ALL[rng.below(NetShape::ALL.len() as u64) as usize];
         let shape = shape.unwrap_or(drawn);
         let routers = match shape {
-            Shape::Pair => 2,
-            Shape::Circle => 3,
-            Shape::Chain => 2 + rng.below(5) as usize,
-            Shape::Ring => 3 + rng.below(4) as usize,
-            Shape::Mesh => 4 + rng.below(3) as usize,
+            NetShape::Pair => 2,
+            NetShape::Circle => 3,
+            NetShape::Chain => 2 + rng.below(5) as usize,
+            NetShape::Ring => 3 + rng.below(4) as usize,
+            NetShape::Mesh => 4 + rng.below(3) as usize,
         };
         let sites = draw_sites(rng, shape, routers);
         let clients = vec![0, rng.below(routers as u64) as usize];
         let every_ms = vec![20; routers];
         let trunks = draw_trunks(rng, shape, routers);
         let legs = vec![Vec::new(); routers];
-        let mut plan = Self { shape, legs, trunks, sites, clients, every_ms };
-        (0..routers).for_each(|router| plan.deal(router, rng));
-        plan
+        let mut layout = Self { shape, legs, trunks, sites, clients, every_ms };
+        (0..routers).for_each(|router| layout.deal(router, rng));
+        layout
     }
 
     pub(super) fn routers(&self) -> usize {
         self.legs.len()
     }
 
-    /// Deals costs to the legs of a router anew. Two legs cost the same only if they are its own
-    /// sites: which of two neighbours a flow takes would be for its hash to say.
+    /// Draws new costs for the legs of a router. Two legs have equal costs only if both lead to its
+    /// own sites: between two neighbours a flow's choice would depend on the hash.
     pub(super) fn deal(&mut self, router: usize, rng: &mut Rng) {
         let mut own = [Vec::new(), Vec::new()];
         for (site, _) in self.sites.iter().enumerate().filter(|(_, at)| **at == router) {
-            own[rng.below(2) as usize].push(To::Site(site));
+            own[rng.below(2) as usize].push(LegTarget::Site(site));
         }
-        let mutual = self.shape == Shape::Pair;
+        let mutual = self.shape == NetShape::Pair;
         let down = |ends: &[usize; 2]| ends[0] == router || mutual;
         let trunks = self.trunks.iter().enumerate().filter(|(_, ends)| down(ends));
-        let trunks = trunks.map(|(trunk, _)| vec![To::Trunk(trunk)]);
-        let mut tiers: Vec<Vec<To>> = own.into_iter().chain(trunks).collect();
-        // Who goes round in a circle goes to its own sites first, or nothing would ever end that.
+        let trunks = trunks.map(|(trunk, _)| vec![LegTarget::Trunk(trunk)]);
+        let mut tiers: Vec<Vec<LegTarget>> = own.into_iter().chain(trunks).collect();
+        // Routers that can form a loop prefer their own sites, or a loop would never end.
         let free = if self.shape.goes_round() { 2 } else { tiers.len() };
         for last in (1..free).rev() {
             tiers.swap(last, rng.below(last as u64 + 1) as usize);
@@ -136,16 +136,16 @@ impl Plan {
         if a == from { b } else { a }
     }
 
-    /// What a leg is called: its port, and the site in the configuration of that router.
-    pub(super) fn leg_name(&self, router: usize, to: To) -> String {
+    /// Name of a leg: its port, and its site in that router's configuration.
+    pub(super) fn leg_name(&self, router: usize, to: LegTarget) -> String {
         match to {
-            To::Site(site) => site_name(site),
-            To::Trunk(trunk) => router_name(self.across(trunk, router)),
+            LegTarget::Site(site) => site_name(site),
+            LegTarget::Trunk(trunk) => router_name(self.across(trunk, router)),
         }
     }
 
-    /// The trunk by which a router sends towards another, on a shortest way that does not touch
-    /// `without`. Routes are static: they stay as they are whatever happens to links.
+    /// The trunk by which a router sends towards another, on a shortest path that avoids `without`.
+    /// Routes are static: they do not change with the state of links.
     pub(super) fn towards(&self, from: usize, to: usize, without: Option<usize>) -> Option<usize> {
         let open = |trunk: &usize| !self.trunks[*trunk].iter().any(|end| Some(*end) == without);
         let at = |router: usize| {
@@ -167,7 +167,7 @@ impl Plan {
         at(from).filter(|trunk| far(trunk).is_some()).min_by_key(|trunk| (far(trunk), *trunk))
     }
 
-    /// How a router is configured.
+    /// The configuration of a router.
     pub(super) fn config(&self, router: usize) -> Result<Config, ConfigErrors> {
         let mut draft = Draft::new(&router_name(router));
         draft.without_latency();
@@ -194,8 +194,8 @@ impl Plan {
         draft.config()
     }
 
-    /// To every client, and to those who probe their neighbour by a trunk: the answers come back by
-    /// that trunk, so the way there leads through the neighbour.
+    /// Adds routes to every client, and to every router that probes its neighbour over a trunk: the
+    /// answers must return by that trunk, so the route leads through the neighbour.
     fn routes(&self, router: usize, draft: &mut Draft) {
         let mut route = |net: u8, number: usize, trunk: usize| {
             let via = router_name(self.across(trunk, router));
@@ -216,12 +216,12 @@ impl Plan {
         }
     }
 
-    fn health(&self, router: usize, to: To) -> String {
+    fn health(&self, router: usize, to: LegTarget) -> String {
         let mut text = "health = [\n".to_owned();
         let every = self.every_ms[router];
         let checks = match to {
-            To::Trunk(_) => vec![("icmp = {}", 2 * every, 4, 3)],
-            To::Site(_) => vec![
+            LegTarget::Trunk(_) => vec![("icmp = {}", 2 * every, 4, 3)],
+            LegTarget::Site(_) => vec![
                 ("icmp = {}", every, 3, 5),
                 ("dns = { name = \"www.example.\" }", 2 * every, 3, 2),
             ],
@@ -249,7 +249,7 @@ pub(super) fn client_name(client: usize) -> String {
     format!("c{client}")
 }
 
-/// The address that a client has of each family; its router has 1.
+/// The addresses of a client, one per family; its router has host number 1.
 pub(super) fn client_addresses(client: usize) -> [String; 2] {
     [format!("10.{CLIENT}.{client}.2"), format!("fd00:{CLIENT}:{client:x}::2")]
 }
@@ -260,9 +260,9 @@ fn port(draft: &mut Draft, name: &str, net: u8, number: usize, host: u8) {
     draft.port(name, &v4, &v6);
 }
 
-/// Every router has 2 at most; the last one has one at least, for nobody can help it. So has
-/// each that others fall back on.
-fn draw_sites(rng: &mut Rng, shape: Shape, routers: usize) -> Vec<usize> {
+/// Draws up to 2 sites per router. The last router, which has nowhere to fall back, and every
+/// router that others fall back on has at least one.
+fn draw_sites(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<usize> {
     let mut sites = Vec::new();
     for router in 0..routers {
         let one = u64::from(shape.goes_round() || router + 1 == routers);
@@ -272,13 +272,13 @@ fn draw_sites(rng: &mut Rng, shape: Shape, routers: usize) -> Vec<usize> {
     sites
 }
 
-fn draw_trunks(rng: &mut Rng, shape: Shape, routers: usize) -> Vec<[usize; 2]> {
+fn draw_trunks(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<[usize; 2]> {
     let mut trunks: Vec<[usize; 2]> = (1..routers).map(|next| [next - 1, next]).collect();
     match shape {
-        Shape::Chain | Shape::Pair => {}
-        Shape::Circle => trunks.push([routers - 1, 0]),
-        Shape::Ring => trunks.push([0, routers - 1]),
-        Shape::Mesh => {
+        NetShape::Chain | NetShape::Pair => {}
+        NetShape::Circle => trunks.push([routers - 1, 0]),
+        NetShape::Ring => trunks.push([0, routers - 1]),
+        NetShape::Mesh => {
             for low in 0..routers {
                 for high in low + 2..routers {
                     if rng.below(3) == 0 {
@@ -291,14 +291,14 @@ fn draw_trunks(rng: &mut Rng, shape: Shape, routers: usize) -> Vec<[usize; 2]> {
     trunks
 }
 
-/// The cost of a leg that is cheaper than all others, and the only one that is not checked.
+/// The cost of the one leg that has no checks: cheaper than all others.
 pub(super) const UNCHECKED: u32 = 1;
 
-/// Second byte of the IPv4 addresses of links between routers.
+/// Second byte of the IPv4 networks between routers.
 const TRUNK: u8 = 100;
 
-/// Of links to sites.
+/// Second byte of the IPv4 networks to sites.
 const SITE: u8 = 101;
 
-/// Of links to clients.
+/// Second byte of the IPv4 networks to clients.
 const CLIENT: u8 = 102;

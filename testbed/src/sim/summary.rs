@@ -1,21 +1,21 @@
-//! What `nearlab sim` prints.
+//! The output of `nearlab sim`.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use nearhop::sim::trial::{Fault, Invariant, Outcome, Shape, TransientLoop};
+use nearhop::sim::trial::{FaultKind, Invariant, NetShape, TransientLoop, TrialResult};
 use serde_json::{Value, json};
 
-/// What came of all trials.
+/// The results of all trials.
 pub(super) struct Totals {
     first: u64,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<TrialResult>,
 }
 
 impl Totals {
-    pub(super) fn of(first: u64, outcomes: Vec<Outcome>) -> Self {
+    pub(super) fn of(first: u64, outcomes: Vec<TrialResult>) -> Self {
         Self { first, outcomes }
     }
 
@@ -23,7 +23,7 @@ impl Totals {
         self.outcomes.iter().all(|outcome| outcome.breaches.is_empty())
     }
 
-    /// The seeds in which something did not hold, and what was the first.
+    /// The seeds in which an invariant was broken, with the first breach of each.
     pub(super) fn failures(&self) -> impl Iterator<Item = (u64, String)> {
         self.outcomes.iter().filter_map(|outcome| {
             let first = outcome.breaches.first()?.to_string().replace('\n', "; ");
@@ -39,9 +39,10 @@ impl Totals {
         self.sum(|outcome| outcome.checked.get(&invariant).copied().unwrap_or(0))
     }
 
-    /// Seeds in which it did not hold.
+    /// Number of seeds in which the invariant was broken.
     fn broken(&self, invariant: Invariant) -> u64 {
-        let breaks = |outcome: &Outcome| outcome.breaches.iter().any(|b| b.invariant == invariant);
+        let breaks =
+            |outcome: &TrialResult| outcome.breaches.iter().any(|b| b.invariant == invariant);
         self.sum(|outcome| u64::from(breaks(outcome)))
     }
 
@@ -49,24 +50,24 @@ impl Totals {
         self.outcomes.iter().flat_map(|outcome| &outcome.loops)
     }
 
-    fn faults(&self) -> BTreeMap<Fault, u64> {
+    fn faults(&self) -> BTreeMap<FaultKind, u64> {
         let count = |fault| self.sum(|outcome| outcome.faults.get(&fault).copied().unwrap_or(0));
-        Fault::ALL.into_iter().map(|fault| (fault, count(fault))).collect()
+        FaultKind::ALL.into_iter().map(|fault| (fault, count(fault))).collect()
     }
 
-    fn shapes(&self) -> BTreeMap<Shape, u64> {
+    fn shapes(&self) -> BTreeMap<NetShape, u64> {
         let count = |shape| self.sum(|outcome| u64::from(outcome.shape == shape));
-        Shape::ALL.into_iter().map(|shape| (shape, count(shape))).collect()
+        NetShape::ALL.into_iter().map(|shape| (shape, count(shape))).collect()
     }
 
-    fn sum(&self, of: impl Fn(&Outcome) -> u64) -> u64 {
+    fn sum(&self, of: impl Fn(&TrialResult) -> u64) -> u64 {
         self.outcomes.iter().map(of).sum()
     }
 }
 
-/// Everything that happened in one trial, and what did not hold.
-pub(super) fn story(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
-    let Outcome { seed, shape, routers, sites, .. } = outcome;
+/// Prints everything that happened in one trial, and the breaches.
+pub(super) fn story(out: &mut impl Write, outcome: &TrialResult) -> io::Result<()> {
+    let TrialResult { seed, shape, routers, sites, .. } = outcome;
     let shape = shape.label();
     writeln!(out, "seed {seed}: a {shape} of {routers} routers with {sites} sites\n")?;
     for told in &outcome.story {
@@ -82,7 +83,7 @@ pub(super) fn story(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     writeln!(out)
 }
 
-/// The summary for people.
+/// Prints the summary for people.
 pub(super) fn table(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     let seeds = totals.outcomes.len() as u64;
     let last = totals.first.wrapping_add(seeds - 1);
@@ -90,12 +91,17 @@ pub(super) fn table(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     let routers = totals.sum(|outcome| outcome.routers as u64);
     let sites = totals.sum(|outcome| outcome.sites as u64);
     let packets = totals.sum(|outcome| outcome.packets);
-    writeln!(out, "seeds     {} to {last}: {}", totals.first, list(totals.shapes(), Shape::label))?;
-    writeln!(out, "networks  {routers} routers, {sites} sites, {packets} packets of clients")?;
-    writeln!(out, "time      {:.1} s on their own clocks", time.as_secs_f64())?;
-    writeln!(out, "faults    {}", list(totals.faults(), Fault::label))?;
+    writeln!(
+        out,
+        "seeds     {} to {last}: {}",
+        totals.first,
+        list(totals.shapes(), NetShape::label)
+    )?;
+    writeln!(out, "networks  {routers} routers, {sites} sites, {packets} client packets")?;
+    writeln!(out, "time      {:.1} s of simulated time", time.as_secs_f64())?;
+    writeln!(out, "faults    {}", list(totals.faults(), FaultKind::label))?;
     writeln!(out)?;
-    writeln!(out, "{:<36} {:>18}  broken in", "invariant", "looked at")?;
+    writeln!(out, "{:<36} {:>18}  broken in", "invariant", "checked")?;
     for invariant in Invariant::ALL {
         let (text, unit) = (invariant.text(), invariant.unit());
         let (checked, broken) = (totals.checked(invariant), totals.broken(invariant));
@@ -115,7 +121,7 @@ pub(super) fn json(totals: &Totals, replay: impl Fn(u64) -> String) -> Value {
             "name": one.label(), "unit": one.unit(), "checked": checked, "broken_seeds": broken,
         })
     };
-    let transient = |outcome: &Outcome| {
+    let transient = |outcome: &TrialResult| {
         let (seed, shape) = (outcome.seed, outcome.shape.label());
         let one = |one: &TransientLoop| {
             let (from, lasted) = (one.from.0, one.lasted().as_nanos() as u64);
@@ -126,7 +132,7 @@ pub(super) fn json(totals: &Totals, replay: impl Fn(u64) -> String) -> Value {
         };
         outcome.loops.iter().map(one).collect::<Vec<_>>()
     };
-    let failure = |outcome: &Outcome| {
+    let failure = |outcome: &TrialResult| {
         let breach = |one: &nearhop::sim::trial::Breach| json!({ "invariant": one.invariant.label(), "what": one.what });
         json!({
             "seed": outcome.seed,
@@ -165,5 +171,5 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Of the line that `--json` prints.
+/// Schema of the line that `--json` prints.
 const SCHEMA: &str = "nearlab.sim.v1";

@@ -1,4 +1,4 @@
-//! What a worker does with packets, without its thread.
+//! The forwarding worker of a simulated router, without a thread.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::time::Nanos;
 use crate::verdict::Verdict;
 
 /// The one worker of a simulated router.
-pub(super) struct Plane {
+pub(super) struct SimWorker {
     reader: Reader,
     snapshots: Snapshots,
     state: WorkerState,
@@ -26,10 +26,10 @@ pub(super) struct Plane {
     outlets: PlainOutlets,
 }
 
-/// Packets for the router itself: for whom, port, bytes.
+/// Packets for the router itself: their lane, the port they came in by, their bytes.
 pub(super) type Punts = Vec<(LocalLane, PortId, Vec<u8>)>;
 
-impl Plane {
+impl SimWorker {
     pub(super) fn new(
         reader: Reader,
         snapshots: Arc<ArcSwap<Snapshot>>,
@@ -46,7 +46,7 @@ impl Plane {
         }
     }
 
-    /// Reads a batch of every port and forwards it; `false` if nothing came.
+    /// Reads one batch from every port and forwards it; `false` if no port had packets.
     pub(super) fn run(&mut self, now: Nanos, punts: &mut Punts) -> bool {
         let ports: Vec<PortId> = self.snapshots.load().ports().map(|(id, _)| id).collect();
         let mut any = false;
@@ -56,7 +56,7 @@ impl Plane {
         any
     }
 
-    /// Sends a packet of the host stack: by the port it is pinned to, else where the FIB says.
+    /// Sends a packet of the host stack: by the port it is pinned to, else by a FIB lookup.
     pub(super) fn originate(&mut self, packet: &mut [u8], pin: Option<PortId>) {
         self.batch.clear();
         let Self { reader, snapshots, state, batch, .. } = self;
@@ -65,8 +65,8 @@ impl Plane {
         self.send();
     }
 
-    /// Sends a packet of the prober: past the FIB, and past the worker's counters, as the
-    /// heartbeat thread does. `false` if the device did not take it.
+    /// Sends a packet of the prober without a FIB lookup and without the worker's counters, as the
+    /// heartbeat thread does. Returns `false` if the device did not take it.
     pub(super) fn send_probe(&mut self, port: PortId, packet: &[u8]) -> bool {
         self.batch.clear();
         let adjacency = self.snapshots.load().adjacency_of(port);
@@ -77,7 +77,7 @@ impl Plane {
         taken && counters.of(Verdict::Originate) == 1
     }
 
-    /// Bytes of the largest packet that leaves by a port.
+    /// Size in bytes of the largest packet that can leave by a port.
     pub(super) fn mtu_of(&mut self, port: PortId) -> Option<usize> {
         let snapshot = self.snapshots.load();
         Some(usize::from(snapshot.adjacency(snapshot.adjacency_of(port))?.mtu))
@@ -96,7 +96,7 @@ impl Plane {
         let Some(entry) = snapshots.load().port(port) else { return false };
         batch.clear();
         batch.from_port(port);
-        // A wire that is cut gives nothing; the news of it comes by another way, as from a kernel.
+        // A cut wire delivers nothing. The router learns of the cut separately, as from a kernel.
         if !entry.device.rx(0, batch).is_ok_and(|count| count > 0) {
             return false;
         }
@@ -120,7 +120,8 @@ impl Plane {
         let snapshot = self.snapshots.load();
         let scratch = &mut self.scratch;
         Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
-        // News of a port comes from its wire, as from a kernel.
+        // The network reports a port's state, as a kernel does, so the worker's reports are
+        // dropped.
         self.scratch.trouble.clear();
     }
 }
