@@ -1,7 +1,7 @@
 //! Joining what a batch sends: small packets of a flow leave as one superframe.
 #![forbid(unsafe_code)]
 
-use super::{BURST, Batch, PACKET_MAX, Place};
+use super::{BURST, Batch, PACKET_MAX, PacketLocation};
 use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
 use crate::packet::offload::{Offloads, Shape};
@@ -22,12 +22,12 @@ impl Batch {
             if sent.exit.port != port {
                 continue;
             }
-            let Some(mut next) = self.joinable(sent.place, sent.verdict, offloads) else {
+            let Some(mut next) = self.joinable(sent.location, sent.verdict, offloads) else {
                 // Of which flow it is was not looked at: nothing after it may be put before it.
                 open = [NOBODY; BUCKETS];
                 continue;
             };
-            let Place::Slot(index) = sent.place else { continue };
+            let PacketLocation::Slot(index) = sent.location else { continue };
             let (_, packet) = self.packet(index as usize);
             let bucket = &mut open[next.flow_bits(packet) as usize % BUCKETS];
             // What is put in front of them has to be the same, too.
@@ -43,8 +43,13 @@ impl Batch {
         self.finish_heads();
     }
 
-    fn joinable(&self, place: Place, verdict: Verdict, offloads: Offloads) -> Option<Joined> {
-        let Place::Slot(index) = place else { return None };
+    fn joinable(
+        &self,
+        location: PacketLocation,
+        verdict: Verdict,
+        offloads: Offloads,
+    ) -> Option<Joined> {
+        let PacketLocation::Slot(index) = location else { return None };
         let (slot, packet) = self.packet(index as usize);
         let joined = Joined::new(packet, slot.offload).filter(|_| verdict == Verdict::Forward)?;
         let (tcp, ipv6) = joined.kind();

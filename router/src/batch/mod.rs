@@ -12,7 +12,7 @@ use nearhop_fib::{AdjacencyId, PathId};
 
 pub use self::frame::Frame;
 pub use self::outgoing::{Exit, MadeRoom, PREPEND_MAX, Transmission};
-use self::outgoing::{MADE_MAX, Place, TRANSMISSIONS_MAX};
+use self::outgoing::{MADE_MAX, PacketLocation, TRANSMISSIONS_MAX};
 pub use self::slot::Slot;
 use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
@@ -219,7 +219,7 @@ impl Batch {
         let slot = &mut self.slots[index];
         slot.len = slot.len.min(len as u32);
         slot.shape = shape;
-        if slot.is_plain {
+        if slot.has_zero_offload {
             return;
         }
         let tidied = slot.offload.tidied(shape);
@@ -231,8 +231,8 @@ impl Batch {
     /// Packet `index` leaves by `exit`.
     #[inline]
     pub fn transmit(&mut self, index: usize, exit: Exit, path: Option<PathId>, verdict: Verdict) {
-        let place = Place::Slot(index as u32);
-        self.transmissions.push(Transmission { exit, path, verdict, link_header_len: 0, place });
+        let location = PacketLocation::Slot(index as u32);
+        self.transmissions.push(Transmission { exit, path, verdict, link_header_len: 0, location });
     }
 
     /// A copy of `packet` leaves by `exit`. `false` if there is no room for it.
@@ -285,12 +285,14 @@ impl Batch {
             if header.is_empty() {
                 continue;
             }
-            let (bytes, l3, offload) = match sent.place {
-                Place::Slot(index) => {
+            let (bytes, l3, offload) = match sent.location {
+                PacketLocation::Slot(index) => {
                     let slot = &self.slots[index as usize];
                     (&mut self.bytes[..], slot.l3 as usize, slot.offload)
                 }
-                Place::Made { start, .. } => (&mut self.made[..], start as usize, Offload::NONE),
+                PacketLocation::Made { start, .. } => {
+                    (&mut self.made[..], start as usize, Offload::NONE)
+                }
             };
             let l2 = l3 - header.len();
             bytes[l2..l3].copy_from_slice(header);
@@ -328,14 +330,14 @@ impl Batch {
     fn frame(&self, sent: &Transmission) -> Frame<'_> {
         let link_header_len = sent.link_header_len;
         let before = OFFLOAD_LEN + usize::from(link_header_len);
-        match sent.place {
-            Place::Slot(index) => {
+        match sent.location {
+            PacketLocation::Slot(index) => {
                 let slot = self.slots[index as usize];
                 let range = slot.range();
                 let bytes = &self.bytes[range.start - before..range.end];
                 Frame { bytes, link_header_len, shape: slot.shape, joined: slot.joined }
             }
-            Place::Made { start, len } => {
+            PacketLocation::Made { start, len } => {
                 let start = start as usize;
                 let bytes = &self.made[start - before..start + len as usize];
                 Frame { bytes, link_header_len, shape: Shape::single(len), joined: 0 }
@@ -354,19 +356,19 @@ impl Batch {
     /// The buffer at `start` holds a packet, and its header before it.
     #[inline]
     fn note_slot(&mut self, start: u32, len: usize, header: [u8; OFFLOAD_LEN]) {
-        let is_plain = header == [0; OFFLOAD_LEN];
-        let offload = if is_plain { Offload::NONE } else { Offload::from_bytes(header) };
+        let has_zero_offload = header == [0; OFFLOAD_LEN];
+        let offload = if has_zero_offload { Offload::NONE } else { Offload::from_bytes(header) };
         let len = len.min(PACKET_MAX) as u32;
         let shape = Shape::single(len);
         let (port, joined, l2, l3) = (self.port, 0, start, start);
-        self.slots.push(Slot { port, offload, shape, is_plain, joined, l2, l3, len });
+        self.slots.push(Slot { port, offload, shape, has_zero_offload, joined, l2, l3, len });
     }
 
     /// Also in front of the packet's bytes, where a device finds it.
     fn set_offload(&mut self, index: usize, offload: Offload) {
         let slot = &mut self.slots[index];
         slot.offload = offload;
-        slot.is_plain = offload == Offload::NONE;
+        slot.has_zero_offload = offload == Offload::NONE;
         let start = slot.l3 as usize;
         self.bytes[start - OFFLOAD_LEN..start].copy_from_slice(&offload.to_bytes());
     }

@@ -28,12 +28,12 @@ pub struct Transmission {
     pub verdict: Verdict,
     /// Bytes that [`Batch::prepend`](super::Batch::prepend) put in front.
     pub(super) link_header_len: u8,
-    pub(super) place: Place,
+    pub(super) location: PacketLocation,
 }
 
 /// Where its bytes are.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum PacketLocation {
     Slot(u32),
     /// Of the packet; [`MADE_HEADROOM`] bytes are before it.
     Made {
@@ -45,7 +45,7 @@ pub(super) enum Place {
 impl Transmission {
     /// A transmission whose bytes are yet to be made.
     pub fn template(exit: Exit, path: Option<PathId>, verdict: Verdict) -> Self {
-        Self { exit, path, verdict, link_header_len: 0, place: Place::Slot(0) }
+        Self { exit, path, verdict, link_header_len: 0, location: PacketLocation::Slot(0) }
     }
 }
 
@@ -67,7 +67,8 @@ impl MadeRoom<'_> {
         let (start, len) = ((self.made.len() + MADE_HEADROOM) as u32, packet.len() as u32);
         self.made.extend_from_slice(&[0; MADE_HEADROOM]);
         self.made.extend_from_slice(packet);
-        self.transmissions.push(Transmission { place: Place::Made { start, len }, ..like });
+        self.transmissions
+            .push(Transmission { location: PacketLocation::Made { start, len }, ..like });
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Slot {
     /// What it is on a wire, once it was admitted; one packet before.
     pub shape: Shape,
     /// Nothing was left out: its header is all zeros, as of most packets.
-    pub(super) is_plain: bool,
+    pub(super) has_zero_offload: bool,
     /// How many packets that came later were joined to it.
     pub(super) joined: u16,
     /// Where its link header begins; `l3` where there is none, as on a port of IP packets.
@@ -28,8 +28,8 @@ pub struct Slot {
 impl Slot {
     /// Nothing was left out of it, and nothing else is said.
     #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
+    pub fn has_zero_offload(&self) -> bool {
+        self.has_zero_offload
     }
 
     /// Bytes of the link header that stands before the IP header.

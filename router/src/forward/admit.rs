@@ -22,8 +22,8 @@ pub(super) struct Admitted {
     passed: [Passed; BURST],
     groups: [GroupId; BURST],
     chosen: [Selected; BURST],
-    v4: Family<Ipv4Addr>,
-    v6: Family<Ipv6Addr>,
+    v4: Destinations<Ipv4Addr>,
+    v6: Destinations<Ipv6Addr>,
 }
 
 /// What is kept of a packet that was admitted. Whatever else is seldom needed, and then read again
@@ -43,8 +43,8 @@ impl Admitted {
             passed: [nobody; BURST],
             groups: [GroupId::NONE; BURST],
             chosen: [Selected::NoRoute; BURST],
-            v4: Family::new(Ipv4Addr::UNSPECIFIED),
-            v6: Family::new(Ipv6Addr::UNSPECIFIED),
+            v4: Destinations::new(Ipv4Addr::UNSPECIFIED),
+            v6: Destinations::new(Ipv6Addr::UNSPECIFIED),
         }
     }
 
@@ -78,7 +78,7 @@ impl Admitted {
         counters: &mut Counters,
     ) -> Result<(), Verdict> {
         let (slot, bytes) = batch.packet(index);
-        if slot.is_plain() {
+        if slot.has_zero_offload() {
             if let Some(plain) = Plain::<Ipv4Addr>::parse(bytes) {
                 return self.admit_plain(batch, index, gate, &plain);
             }
@@ -175,14 +175,14 @@ impl Admitted {
 }
 
 /// The destinations of one family, and whose they are.
-struct Family<A> {
+struct Destinations<A> {
     count: usize,
     addrs: [A; BURST],
     places: [u8; BURST],
     found: [GroupId; BURST],
 }
 
-impl<A: Copy> Family<A> {
+impl<A: Copy> Destinations<A> {
     fn new(nowhere: A) -> Self {
         let (addrs, places) = ([nowhere; BURST], [0; BURST]);
         Self { count: 0, addrs, places, found: [GroupId::NONE; BURST] }

@@ -1,7 +1,7 @@
 //! Packets too large for the way out whose sender lets them be cut.
 #![forbid(unsafe_code)]
 
-use super::{Step, Way, segments};
+use super::{MemberEgress, Step, segments};
 use crate::batch::{Batch, MadeRoom, Transmission};
 use crate::packet::fragment::Fragments;
 use crate::packet::offload::segment::Segments;
@@ -10,7 +10,7 @@ use crate::verdict::Verdict;
 impl Step<'_> {
     /// All fragments or none: a datagram of which one is missing is worth nothing. A superframe is
     /// taken apart first, and each of its segments is cut; what was left out of it is done before.
-    pub(super) fn send_fragments(&mut self, batch: &mut Batch, index: usize, way: Way) {
+    pub(super) fn send_fragments(&mut self, batch: &mut Batch, index: usize, way: MemberEgress) {
         let offload = batch.slot(index).offload;
         let segments = segments(batch, index);
         let (packet, mut room) = batch.packet_and_room(index);

@@ -111,7 +111,7 @@ struct Step<'a> {
 
 /// The way a packet takes.
 #[derive(Clone, Copy)]
-struct Way {
+struct MemberEgress {
     path: PathId,
     exit: Exit,
     mtu: u16,
@@ -154,7 +154,7 @@ impl Step<'_> {
         let (exit, mtu) = (Exit { adjacency, port: way.port }, way.mtu);
         // Of a superframe, its segments have to fit.
         if batch.slot(index).shape.segment_len > u32::from(mtu) {
-            return self.send_too_big(batch, index, Way { path, exit, mtu });
+            return self.send_too_big(batch, index, MemberEgress { path, exit, mtu });
         }
         if self.rewrite(batch, index, path) {
             batch.transmit(index, exit, Some(path), Verdict::Forward);
@@ -163,7 +163,7 @@ impl Step<'_> {
 
     /// Cuts a packet that lets itself be cut.
     #[cold]
-    fn send_too_big(&mut self, batch: &mut Batch, index: usize, way: Way) {
+    fn send_too_big(&mut self, batch: &mut Batch, index: usize, way: MemberEgress) {
         let meta = Meta::parse(batch.packet(index).1);
         // One that has come too far is answered for that.
         if meta.is_ok_and(|meta| meta.dont_fragment && meta.ttl > 1) {

@@ -51,20 +51,22 @@ impl ErrorKind {
     /// Type, code and the four bytes after the checksum, for each family.
     ///
     /// IPv4: RFC 792, RFC 1191 section 4, RFC 1812 section 5.2.7.1. IPv6: RFC 4443 section 3.
-    const fn table(self) -> [Row; 2] {
+    const fn table(self) -> [ErrorHeader; 2] {
         match self {
-            Self::NetUnreachable => [row(3, 0, 0), row(1, 0, 0)],
-            Self::AdminProhibited => [row(3, 13, 0), row(1, 1, 0)],
-            Self::HostUnreachable => [row(3, 1, 0), row(1, 3, 0)],
-            Self::PortUnreachable => [row(3, 3, 0), row(1, 4, 0)],
-            Self::ProtocolUnreachable { pointer } => [row(3, 2, 0), row(4, 1, pointer)],
+            Self::NetUnreachable => [header(3, 0, 0), header(1, 0, 0)],
+            Self::AdminProhibited => [header(3, 13, 0), header(1, 1, 0)],
+            Self::HostUnreachable => [header(3, 1, 0), header(1, 3, 0)],
+            Self::PortUnreachable => [header(3, 3, 0), header(1, 4, 0)],
+            Self::ProtocolUnreachable { pointer } => [header(3, 2, 0), header(4, 1, pointer)],
             Self::TooBig { mtu } => {
                 let mtu_v4 = if mtu > 0xffff { 0xffff } else { mtu };
-                [row(3, 4, mtu_v4), row(2, 0, mtu)]
+                [header(3, 4, mtu_v4), header(2, 0, mtu)]
             }
-            Self::TimeExceeded => [row(11, 0, 0), row(3, 0, 0)],
-            Self::BadHeader { pointer } => [row(12, 0, pointer << 24), row(4, 0, pointer)],
-            Self::UnknownOption { pointer } => [row(12, 0, pointer << 24), row(4, 2, pointer)],
+            Self::TimeExceeded => [header(11, 0, 0), header(3, 0, 0)],
+            Self::BadHeader { pointer } => [header(12, 0, pointer << 24), header(4, 0, pointer)],
+            Self::UnknownOption { pointer } => {
+                [header(12, 0, pointer << 24), header(4, 2, pointer)]
+            }
         }
     }
 
@@ -102,7 +104,7 @@ pub fn may_answer(kind: ErrorKind, packet: &[u8], meta: &Meta) -> bool {
 pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -> Option<usize> {
     let [v4, v6] = kind.table();
     let (sender, len) = sender_and_len(offender)?;
-    let (row, protocol, traffic_class, max) = match source {
+    let (fields, protocol, traffic_class, max) = match source {
         IpAddr::V4(_) => (v4, protocol::ICMP, INTERNETWORK_CONTROL, ERROR_MAX_V4),
         IpAddr::V6(_) => (v6, protocol::ICMPV6, 0, ERROR_MAX),
     };
@@ -114,7 +116,7 @@ pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -
     let message = out.get_mut(header..header + message_len)?;
     let (start, rest) = message.split_first_chunk_mut::<{ icmp::HEADER_LEN }>()?;
     rest.copy_from_slice(quote);
-    *start = row.bytes();
+    *start = fields.bytes();
     let pseudo = if source.is_ipv4() { Sum::ZERO } else { envelope.pseudo(message_len) };
     let sum = pseudo.bytes(start).bytes(rest).checksum();
     start[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -127,13 +129,13 @@ pub const ERROR_MAX: usize = 1280;
 
 /// How an error looks in one family.
 #[derive(Clone, Copy)]
-struct Row {
+struct ErrorHeader {
     kind: u8,
     code: u8,
     word: u32,
 }
 
-impl Row {
+impl ErrorHeader {
     /// The message's header, its checksum zero.
     const fn bytes(self) -> [u8; icmp::HEADER_LEN] {
         let [a, b, c, d] = self.word.to_be_bytes();
@@ -141,8 +143,8 @@ impl Row {
     }
 }
 
-const fn row(kind: u8, code: u8, word: u32) -> Row {
-    Row { kind, code, word }
+const fn header(kind: u8, code: u8, word: u32) -> ErrorHeader {
+    ErrorHeader { kind, code, word }
 }
 
 fn may_answer_to_destination(kind: ErrorKind, dst: IpAddr) -> bool {

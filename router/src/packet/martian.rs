@@ -13,9 +13,9 @@ use crate::verdict::Verdict;
 /// Link-local sources never are (RFC 3927 section 7, RFC 4291 section 2.5.6), whatever `martians`.
 #[inline]
 pub fn source_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
-    match kind(address, martians)? {
-        Kind::LinkLocal => Some(Verdict::LinkLocal),
-        Kind::Martian | Kind::Multicast | Kind::Broadcast => {
+    match class(address, martians)? {
+        AddressClass::LinkLocal => Some(Verdict::LinkLocal),
+        AddressClass::Martian | AddressClass::Multicast | AddressClass::Broadcast => {
             (martians != Martians::Off).then_some(Verdict::MartianSource)
         }
     }
@@ -27,11 +27,11 @@ pub fn source_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
 /// no routes: these hold whatever `martians`.
 #[inline]
 pub fn destination_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
-    match kind(address, martians)? {
-        Kind::LinkLocal => Some(Verdict::LinkLocal),
-        Kind::Multicast => Some(Verdict::Multicast),
-        Kind::Broadcast => Some(Verdict::Broadcast),
-        Kind::Martian => (martians != Martians::Off).then_some(Verdict::MartianDestination),
+    match class(address, martians)? {
+        AddressClass::LinkLocal => Some(Verdict::LinkLocal),
+        AddressClass::Multicast => Some(Verdict::Multicast),
+        AddressClass::Broadcast => Some(Verdict::Broadcast),
+        AddressClass::Martian => (martians != Martians::Off).then_some(Verdict::MartianDestination),
     }
 }
 
@@ -51,7 +51,7 @@ pub fn is_ordinary(address: IpAddr) -> bool {
 
 /// What is special about an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum AddressClass {
     LinkLocal,
     Multicast,
     Broadcast,
@@ -59,34 +59,34 @@ enum Kind {
 }
 
 #[inline]
-fn kind(address: IpAddr, martians: Martians) -> Option<Kind> {
+fn class(address: IpAddr, martians: Martians) -> Option<AddressClass> {
     let found = match address {
-        IpAddr::V4(address) => kind_v4(address),
-        IpAddr::V6(address) => kind_v6(address),
+        IpAddr::V4(address) => class_v4(address),
+        IpAddr::V6(address) => class_v6(address),
     };
     if found.is_none() && martians == Martians::Strict && is_strict(address) {
-        return Some(Kind::Martian);
+        return Some(AddressClass::Martian);
     }
     found
 }
 
 #[inline]
-fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
+fn class_v4(address: Ipv4Addr) -> Option<AddressClass> {
     match address.octets() {
-        [224..=239, ..] => Some(Kind::Multicast),
-        [255, 255, 255, 255] => Some(Kind::Broadcast),
-        [0 | 127 | 240..=255, ..] => Some(Kind::Martian),
-        [169, 254, ..] => Some(Kind::LinkLocal),
+        [224..=239, ..] => Some(AddressClass::Multicast),
+        [255, 255, 255, 255] => Some(AddressClass::Broadcast),
+        [0 | 127 | 240..=255, ..] => Some(AddressClass::Martian),
+        [169, 254, ..] => Some(AddressClass::LinkLocal),
         _ => None,
     }
 }
 
 #[inline]
-fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
+fn class_v6(address: Ipv6Addr) -> Option<AddressClass> {
     match address.octets()[0] {
-        0xff => Some(Kind::Multicast),
-        0xfe if address.is_unicast_link_local() => Some(Kind::LinkLocal),
-        0 if is_v6_martian(address.to_bits()) => Some(Kind::Martian),
+        0xff => Some(AddressClass::Multicast),
+        0xfe if address.is_unicast_link_local() => Some(AddressClass::LinkLocal),
+        0 if is_v6_martian(address.to_bits()) => Some(AddressClass::Martian),
         _ => None,
     }
 }

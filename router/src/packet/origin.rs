@@ -38,11 +38,11 @@ pub fn split(
     let mut count = 0;
     for (index, piece) in payload.chunks(step).enumerate() {
         let offset = index * step;
-        let place = Place { id, offset, more: offset + piece.len() < payload.len() };
+        let position = FragmentPosition { id, offset, more: offset + piece.len() < payload.len() };
         emit(if is_ipv6 {
-            place.write_v6(header, piece, buffer)?
+            position.write_v6(header, piece, buffer)?
         } else {
-            place.write_v4(header, piece, buffer)?
+            position.write_v4(header, piece, buffer)?
         });
         count += 1;
     }
@@ -100,23 +100,23 @@ fn mss_at(segment: &tcp::Tcp<'_>) -> Option<usize> {
 
 /// Which part of a packet a fragment is.
 #[derive(Clone, Copy)]
-struct Place {
+struct FragmentPosition {
     id: u32,
     offset: usize,
     more: bool,
 }
 
-impl Place {
+impl FragmentPosition {
     fn write_v4<'b>(self, header: &[u8], piece: &[u8], out: &'b mut [u8]) -> Option<&'b [u8]> {
         let len = header.len() + piece.len();
         let out = out.get_mut(..len)?;
         out[..header.len()].copy_from_slice(header);
         out[header.len()..].copy_from_slice(piece);
         let more = if self.more { 0x2000 } else { 0 };
-        let place = u16::try_from(self.offset / UNIT).ok()? | more;
+        let position = u16::try_from(self.offset / UNIT).ok()? | more;
         out[2..4].copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
         out[4..6].copy_from_slice(&(self.id as u16).to_be_bytes());
-        out[6..8].copy_from_slice(&place.to_be_bytes());
+        out[6..8].copy_from_slice(&position.to_be_bytes());
         out[10..12].fill(0);
         let sum = Sum::ZERO.bytes(&out[..header.len()]).checksum();
         out[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -129,8 +129,8 @@ impl Place {
         let (fixed, rest) = out.split_at_mut(header.len());
         fixed.copy_from_slice(header);
         rest[..2].copy_from_slice(&[fixed[NEXT_HEADER], 0]);
-        let place = u16::try_from(self.offset).ok()? | u16::from(self.more);
-        rest[2..4].copy_from_slice(&place.to_be_bytes());
+        let position = u16::try_from(self.offset).ok()? | u16::from(self.more);
+        rest[2..4].copy_from_slice(&position.to_be_bytes());
         rest[4..8].copy_from_slice(&self.id.to_be_bytes());
         rest[8..].copy_from_slice(piece);
         fixed[NEXT_HEADER] = protocol::FRAGMENT;

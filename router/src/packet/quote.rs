@@ -52,10 +52,10 @@ pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
     }
     let message = packet.get(meta.header_len..meta.len)?;
     let error = match (meta.src, meta.dst, meta.protocol) {
-        (IpAddr::V4(_), _, protocol::ICMP) => Error::of_icmp(message)?,
+        (IpAddr::V4(_), _, protocol::ICMP) => IcmpError::of_icmp(message)?,
         (IpAddr::V6(src), IpAddr::V6(dst), protocol::ICMPV6) => {
             Icmpv6::parse(message).ok().filter(|icmp| icmp.is_valid(src, dst))?;
-            Error::of_icmpv6(message)?
+            IcmpError::of_icmpv6(message)?
         }
         _ => return None,
     };
@@ -79,7 +79,7 @@ pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
 }
 
 /// An error's own header, read.
-struct Error<'a> {
+struct IcmpError<'a> {
     kind: u8,
     code: u8,
     unreachable: bool,
@@ -87,7 +87,7 @@ struct Error<'a> {
     quote: &'a [u8],
 }
 
-impl<'a> Error<'a> {
+impl<'a> IcmpError<'a> {
     fn of_icmp(message: &'a [u8]) -> Option<Self> {
         let icmp = Icmp::parse(message).ok().filter(Icmp::is_valid)?;
         if !icmp::has_quote(icmp.kind()) {

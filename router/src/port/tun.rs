@@ -78,7 +78,7 @@ pub fn open(spec: &TunSpec) -> Result<OpenedTun, TunError> {
     error::check(spec)?;
     let mut links = LinkSetup::open(&spec.netns)?;
     let found = links.find(&spec.name)?;
-    let plan = Plan::new(spec, found)?;
+    let plan = OpenPlan::new(spec, found)?;
     let queues = spec.netns.within(|| plan.open())??;
     let port = TunPort::new(queues, &plan).map_err(|source| plan.failed(source))?;
     let ifindex = links.status(&spec.name)?.ifindex;
@@ -119,7 +119,7 @@ impl OpenedTun {
 }
 
 /// How a device is going to be opened, after a look at what is there.
-struct Plan<'a> {
+struct OpenPlan<'a> {
     spec: &'a TunSpec,
     mode: TunMode,
     queues: usize,
@@ -128,7 +128,7 @@ struct Plan<'a> {
     created: bool,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> OpenPlan<'a> {
     fn new(spec: &'a TunSpec, found: Option<LinkStatus>) -> Result<Self, TunError> {
         let wanted = if spec.queues == 1 { TunMode::Plain } else { TunMode::MultiQueue };
         let Some(found) = found else {
@@ -219,7 +219,7 @@ struct TunPort {
 }
 
 impl TunPort {
-    fn new(queues: Vec<OwnedFd>, plan: &Plan<'_>) -> io::Result<Self> {
+    fn new(queues: Vec<OwnedFd>, plan: &OpenPlan<'_>) -> io::Result<Self> {
         for queue in &queues {
             rustix::io::ioctl_fionbio(queue, true)?;
         }

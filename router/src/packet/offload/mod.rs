@@ -75,7 +75,7 @@ pub struct Shape {
 
 /// What a superframe is made of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum SuperframeKind {
     Tcp4,
     Tcp6,
     Udp,
@@ -204,17 +204,22 @@ impl Offload {
         if right && start + offset + 2 <= meta.len { Ok(()) } else { Err(Verdict::BadOffload) }
     }
 
-    fn check_superframe(self, kind: Kind, packet: &[u8], meta: &Meta) -> Result<Shape, Verdict> {
+    fn check_superframe(
+        self,
+        kind: SuperframeKind,
+        packet: &[u8],
+        meta: &Meta,
+    ) -> Result<Shape, Verdict> {
         let fits = match kind {
-            Kind::Tcp4 => meta.protocol == protocol::TCP && meta.src.is_ipv4(),
-            Kind::Tcp6 => meta.protocol == protocol::TCP && meta.src.is_ipv6(),
-            Kind::Udp => meta.protocol == protocol::UDP,
+            SuperframeKind::Tcp4 => meta.protocol == protocol::TCP && meta.src.is_ipv4(),
+            SuperframeKind::Tcp6 => meta.protocol == protocol::TCP && meta.src.is_ipv6(),
+            SuperframeKind::Udp => meta.protocol == protocol::UDP,
         };
         if !fits {
             return Err(Verdict::BadOffload);
         }
         let upper = packet.get(meta.header_len..meta.len).ok_or(Verdict::Truncated)?;
-        let header_len = if kind == Kind::Udp {
+        let header_len = if kind == SuperframeKind::Udp {
             if usize::from(Udp::parse(upper)?.datagram_len()) != upper.len() {
                 return Err(Verdict::BadOffload);
             }
@@ -234,12 +239,12 @@ impl Offload {
         })
     }
 
-    fn kind(self) -> Result<Option<Kind>, Verdict> {
+    fn kind(self) -> Result<Option<SuperframeKind>, Verdict> {
         match self.gso_type {
             GSO_NONE => Ok(None),
-            GSO_UDP_L4 => Ok(Some(Kind::Udp)),
-            kind if kind & !GSO_ECN == GSO_TCP4 => Ok(Some(Kind::Tcp4)),
-            kind if kind & !GSO_ECN == GSO_TCP6 => Ok(Some(Kind::Tcp6)),
+            GSO_UDP_L4 => Ok(Some(SuperframeKind::Udp)),
+            kind if kind & !GSO_ECN == GSO_TCP4 => Ok(Some(SuperframeKind::Tcp4)),
+            kind if kind & !GSO_ECN == GSO_TCP6 => Ok(Some(SuperframeKind::Tcp6)),
             _ => Err(Verdict::BadOffload),
         }
     }
