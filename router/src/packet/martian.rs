@@ -1,6 +1,6 @@
 //! Addresses that are never forwarded, as source or as destination.
 //!
-//! Which of a port's addresses is a directed broadcast only the caller knows: that check is its.
+//! The caller checks for directed broadcasts, which depend on the ports' networks.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::policy::Martians;
 use crate::verdict::Verdict;
 
-/// Why a packet from `address` is not forwarded, if so.
+/// The verdict that drops packets from `address`; `None` if they may be forwarded.
 ///
-/// Link-local sources never are (RFC 3927 section 7, RFC 4291 section 2.5.6), whatever `martians`.
+/// Link-local sources are never forwarded (RFC 3927 section 7, RFC 4291 section 2.5.6), whatever
+/// `martians` is.
 #[inline]
 pub fn source_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
     match class(address, martians)? {
@@ -21,10 +22,10 @@ pub fn source_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
     }
 }
 
-/// Why a packet to `address` is not forwarded, if so.
+/// The verdict that drops packets to `address`; `None` if they may be forwarded.
 ///
-/// Link-local destinations never are, nor multicast and the limited broadcast, for which there are
-/// no routes: these hold whatever `martians`.
+/// Link-local, multicast and limited broadcast destinations are never forwarded, whatever
+/// `martians` is.
 #[inline]
 pub fn destination_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
     match class(address, martians)? {
@@ -35,8 +36,9 @@ pub fn destination_verdict(address: IpAddr, martians: Martians) -> Option<Verdic
     }
 }
 
-/// Whether [`source_verdict`] and [`destination_verdict`] have nothing to say about an address, unless
-/// `martians` is strict. May be `false` of some about which they have nothing to say.
+/// A quick test that accepts most addresses: if `true`, [`source_verdict`] and
+/// [`destination_verdict`] return `None` unless `martians` is strict. If `false`, they may still
+/// return `None`.
 #[inline]
 pub fn is_ordinary(address: IpAddr) -> bool {
     match address {
@@ -44,12 +46,12 @@ pub fn is_ordinary(address: IpAddr) -> bool {
             let first = address.octets()[0];
             (1..224).contains(&first) && first != 127 && first != 169
         }
-        // Global unicast (RFC 4291 section 2.4): what is given out today.
+        // Global unicast (RFC 4291 section 2.4): the block that is currently allocated from.
         IpAddr::V6(address) => address.octets()[0] >> 5 == 1,
     }
 }
 
-/// What is special about an address.
+/// The special range an address belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum AddressClass {
     LinkLocal,
