@@ -32,7 +32,7 @@ impl<'a> Fragments<'a> {
     /// Checks that `packet` can be cut into fragments of at most `mtu` bytes.
     ///
     /// # Errors
-        /// Why the packet cannot be fragmented.
+    /// Why the packet cannot be fragmented.
     pub fn plan(packet: &'a [u8], mtu: usize) -> Result<Self, CannotFragment> {
         if packet.first().is_some_and(|byte| byte >> 4 == 6) {
             return Err(CannotFragment::Ipv6);

@@ -264,7 +264,7 @@ impl Offloads {
         uso6: false,
     };
 
-        /// All offloads.
+    /// All offloads.
     pub const ALL: Self =
         Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso4: true, uso6: true };
 
