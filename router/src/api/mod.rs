@@ -220,9 +220,9 @@ fn reads() -> Router<mpsc::Sender<Command>> {
 }
 
 /// What is between the slashes of a URL, or why it is not a word.
-type Word = Result<UrlPath<String>, PathRejection>;
+type UrlSegment = Result<UrlPath<String>, PathRejection>;
 
-async fn show(commands: Commands, noun: Word) -> Result<Json<Value>, ApiError> {
+async fn show(commands: Commands, noun: UrlSegment) -> Result<Json<Value>, ApiError> {
     let UrlPath(noun) = noun?;
     ask(commands, |reply| Command::Show(noun, reply)).await.map(Json)
 }
@@ -235,12 +235,12 @@ async fn explain(
     ask(commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
-async fn drain(commands: Commands, site: Word) -> Result<Json<Value>, ApiError> {
+async fn drain(commands: Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
     let UrlPath(site) = site?;
     ask(commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
 }
 
-async fn undrain(commands: Commands, site: Word) -> Result<Json<Value>, ApiError> {
+async fn undrain(commands: Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
     let UrlPath(site) = site?;
     ask(commands, |reply| Command::Drain(site, false, reply)).await.map(Json)
 }

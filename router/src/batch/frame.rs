@@ -1,9 +1,9 @@
-//! A packet on its way out, as a device takes it.
+//! A packet to be sent, in the layout that devices take.
 #![forbid(unsafe_code)]
 
 use crate::packet::offload::{OFFLOAD_LEN, Offload, Shape};
 
-/// A packet, and before it the header that says what was left out of it.
+/// A packet preceded by its offload header and, on ports with neighbours, a link header.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     pub(super) bytes: &'a [u8],
@@ -13,21 +13,22 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame of `bytes` that begin with the offload header of a whole packet; no link header.
+    /// A frame of `bytes`, which begin with the offload header of a complete packet; it has no link
+    /// header.
     pub fn whole(bytes: &'a [u8]) -> Self {
         debug_assert!(bytes.len() >= OFFLOAD_LEN);
         let len = bytes.len().saturating_sub(OFFLOAD_LEN) as u32;
         Self { bytes, link_header_len: 0, shape: Shape::single(len), joined: 0 }
     }
 
-    /// A frame of `bytes` whose header was checked: they are of `shape`.
+    /// A frame of `bytes`, which begin with an offload header that was checked and describes
+    /// `shape`.
     pub fn new(bytes: &'a [u8], shape: Shape) -> Self {
         debug_assert!(bytes.len() >= OFFLOAD_LEN);
         Self { bytes, link_header_len: 0, shape, joined: 0 }
     }
 
-    /// All of it, as a device takes it: the offload header, the link header if there is one, the
-    /// packet.
+    /// All bytes, as a device takes them: offload header, link header if any, packet.
     #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
@@ -45,7 +46,7 @@ impl<'a> Frame<'a> {
         self.bytes.get(self.packet_start()..).unwrap_or_default()
     }
 
-    /// What was left out of the IP packet, counted from its first byte.
+    /// The packet's offload header, its offsets relative to the IP packet.
     #[inline]
     pub fn offload(self) -> Offload {
         let offload = Offload::from_bytes(self.bytes.first_chunk().copied().unwrap_or_default());
@@ -57,19 +58,19 @@ impl<'a> Frame<'a> {
         OFFLOAD_LEN + usize::from(self.link_header_len)
     }
 
-    /// How many packets it stands for.
+    /// Number of packets on the wire.
     #[inline]
     pub fn segments(self) -> u64 {
         u64::from(self.shape.segments)
     }
 
-    /// How many of them came alone and were joined to the first.
+    /// Number of these packets that were received separately and joined to the first.
     #[inline]
     pub fn joined(self) -> u64 {
         u64::from(self.joined)
     }
 
-    /// Bytes of IP packets that it stands for.
+    /// Bytes of these IP packets on the wire.
     #[inline]
     pub fn wire_bytes(self) -> u64 {
         self.shape.bytes(self.packet().len()) as u64

@@ -1,16 +1,16 @@
-//! Joining what a batch sends: small packets of a flow leave as one superframe.
+//! Joins small packets of a flow, so that a batch sends them as one superframe.
 #![forbid(unsafe_code)]
 
-use super::{BURST, Batch, PACKET_MAX, Place};
+use super::{BURST, Batch, PACKET_MAX, PacketLocation};
 use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
 use crate::packet::offload::{Offloads, Shape};
 use crate::verdict::Verdict;
 
 impl Batch {
-    /// Joins packets that leave by `port`, as far as it takes superframes. Each superframe leaves
-    /// when its first packet would have; a packet that cannot be joined to what its flow has open
-    /// closes it, so that no packet overtakes another of its flow.
+    /// Joins packets that leave by `port` into the superframes it supports. A superframe takes the
+    /// place of its first packet. A packet that cannot be joined to its flow's open superframe
+    /// closes it, so packets of a flow keep their order.
     pub fn join(&mut self, port: PortId, offloads: Offloads) {
         if !(offloads.uso4 || offloads.uso6 || offloads.tso4 || offloads.tso6) {
             return;
@@ -22,15 +22,16 @@ impl Batch {
             if sent.exit.port != port {
                 continue;
             }
-            let Some(mut next) = self.joinable(sent.place, sent.verdict, offloads) else {
-                // Of which flow it is was not looked at: nothing after it may be put before it.
+            let Some(mut next) = self.joinable(sent.location, sent.verdict, offloads) else {
+                // Its flow is not known: no later packet may be sent before it.
                 open = [NOBODY; BUCKETS];
                 continue;
             };
-            let Place::Slot(index) = sent.place else { continue };
+            let PacketLocation::Slot(index) = sent.location else { continue };
             let (_, packet) = self.packet(index as usize);
             let bucket = &mut open[next.flow_bits(packet) as usize % BUCKETS];
-            // What is put in front of them has to be the same, too.
+            // Joined packets share a link header, so they need the same exit, not only the same
+            // port.
             let exit = sent.exit;
             let open = *bucket != NOBODY && self.heads[usize::from(*bucket)].0 == exit;
             if open && self.join_to(usize::from(*bucket), index, &mut next) {
@@ -43,8 +44,13 @@ impl Batch {
         self.finish_heads();
     }
 
-    fn joinable(&self, place: Place, verdict: Verdict, offloads: Offloads) -> Option<Joined> {
-        let Place::Slot(index) = place else { return None };
+    fn joinable(
+        &self,
+        location: PacketLocation,
+        verdict: Verdict,
+        offloads: Offloads,
+    ) -> Option<Joined> {
+        let PacketLocation::Slot(index) = location else { return None };
         let (slot, packet) = self.packet(index as usize);
         let joined = Joined::new(packet, slot.offload).filter(|_| verdict == Verdict::Forward)?;
         let (tcp, ipv6) = joined.kind();
@@ -52,7 +58,7 @@ impl Batch {
         taken.then_some(joined)
     }
 
-    /// Joins packet `index` to the head; packets are sent in the order of their buffers.
+    /// Joins packet `index` to the head, which is in an earlier buffer.
     fn join_to(&mut self, head: usize, index: u32, next: &mut Joined) -> bool {
         let (_, head_index, head) = &mut self.heads[head];
         let (first, second) = (self.slots[*head_index as usize], self.slots[index as usize]);
@@ -89,7 +95,7 @@ impl Batch {
     }
 }
 
-/// Flows of a batch that can be open at once; two in one bucket close each other.
+/// Number of flows that can be open at once. Two flows in one bucket close each other.
 const BUCKETS: usize = 2 * BURST;
 
 /// An empty bucket.

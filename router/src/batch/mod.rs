@@ -1,6 +1,6 @@
-//! The buffers packets travel in, from a port's rx through the forwarding step to a port's tx.
+//! The buffers that hold packets from a port's rx through the forwarding step to a port's tx.
 //!
-//! A worker owns one batch and fills it anew in every round: nothing is allocated per packet.
+//! A worker owns one batch and refills it in every round: nothing is allocated per packet.
 #![forbid(unsafe_code)]
 
 mod frame;
@@ -12,33 +12,33 @@ use nearhop_fib::{AdjacencyId, PathId};
 
 pub use self::frame::Frame;
 pub use self::outgoing::{Exit, MadeRoom, PREPEND_MAX, Transmission};
-use self::outgoing::{MADE_MAX, Place, TRANSMISSIONS_MAX};
+use self::outgoing::{MADE_MAX, PacketLocation, TRANSMISSIONS_MAX};
 pub use self::slot::Slot;
 use crate::ids::PortId;
 use crate::packet::offload::join::Joined;
 use crate::packet::offload::{OFFLOAD_LEN, Offload, Shape};
 use crate::verdict::Verdict;
 
-/// Packets received in one round at most.
+/// The most packets received in one round.
 pub const BURST: usize = 64;
 
 /// Free bytes before each received packet, for headers that are put in front ([`PREPEND_MAX`]). The
-/// last [`OFFLOAD_LEN`] of them say what was left out of the packet, as a device reads and writes it.
+/// last [`OFFLOAD_LEN`] of them hold the offload header, as a device reads and writes it.
 pub const HEADROOM: usize = 128;
 
-/// The largest IP packet: an IPv6 header and all that its length can say.
+/// Bytes of the largest IP packet: an IPv6 header and the largest payload length.
 pub const PACKET_MAX: usize = 65_575;
 
-/// A packet for the router itself.
+/// A packet addressed to the router.
 #[derive(Clone, Copy, Debug)]
 pub struct Punt {
-    /// Which packet.
+    /// Its index in the batch.
     pub index: usize,
-    /// For whom.
+    /// The lane that takes it.
     pub lane: LocalLane,
 }
 
-/// The parts of a router that packets to it are handed to.
+/// The engines of the router that receive packets addressed to it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum LocalLane {
     /// ICMP, UDP and DNS checks.
@@ -48,7 +48,7 @@ pub enum LocalLane {
 }
 
 impl LocalLane {
-    /// How a packet is counted that was handed over.
+    /// The verdict of a packet that this lane accepted.
     pub const fn verdict(self) -> Verdict {
         match self {
             Self::Checks => Verdict::ProbeAnswer,
@@ -57,28 +57,28 @@ impl LocalLane {
     }
 }
 
-/// Up to [`BURST`] packets, their buffers, and what is to become of them.
+/// Up to [`BURST`] packets, their buffers, and the decisions about them.
 ///
-/// Every buffer has room for a superframe. That is cheap: it is address space, of which a small
-/// packet touches one page.
+/// Every buffer has room for a superframe. This costs address space only: a small packet touches
+/// one page.
 pub struct Batch {
     bytes: Box<[u8]>,
     slots: Vec<Slot>,
-    /// Buffers taken; those of reads that brought nothing are among them.
+    /// Buffers used so far, including those of reads that returned no packet.
     taken: usize,
     port: PortId,
-    /// Packets made during the step: errors, fragments, the host stack's own; each with an offload
-    /// header before it.
+    /// Packets made during the step (errors, fragments, the host stack's packets), each preceded by
+    /// an offload header.
     made: Vec<u8>,
     transmissions: Vec<Transmission>,
     punts: Vec<Punt>,
-    /// While packets are joined: those that others may be joined to, and their slots.
+    /// During [`Self::join`]: the packets that others may be joined to, and their slots.
     heads: Vec<(Exit, u32, Joined)>,
 }
 
 impl Batch {
-    /// An empty batch. Takes about 4 MiB of address space, of which only what packets touch is
-    /// ever backed by memory.
+    /// An empty batch. Reserves about 4 MiB of address space; only pages that packets touch use
+    /// memory.
     pub fn new() -> Self {
         Self {
             bytes: vec![0; BURST * STRIDE].into_boxed_slice(),
@@ -92,7 +92,7 @@ impl Batch {
         }
     }
 
-    /// Forgets all packets.
+    /// Removes all packets.
     pub fn clear(&mut self) {
         self.slots.clear();
         self.taken = 0;
@@ -101,35 +101,36 @@ impl Batch {
         self.punts.clear();
     }
 
-    /// Packets committed from here on came in by `port`.
+    /// Sets the port that packets added from now on came in by.
     pub fn from_port(&mut self, port: PortId) {
         self.port = port;
     }
 
-    /// How many more packets fit.
+    /// Number of packets that can still be added.
     pub fn room(&self) -> usize {
         BURST - self.taken
     }
 
-    /// Where the next packet's bytes go: [`PACKET_MAX`] bytes with [`HEADROOM`] before them.
-    /// Empty when there is no room.
+    /// The buffer for the next packet: [`PACKET_MAX`] bytes, preceded by [`HEADROOM`]. Empty when
+    /// the batch is full.
     pub fn next_buffer(&mut self) -> &mut [u8] {
         self.next_frame().get_mut(OFFLOAD_LEN..).unwrap_or_default()
     }
 
-    /// As [`Self::next_buffer`], with the offload header in front.
+    /// The buffer for the next packet, beginning with room for its offload header. Empty when the
+    /// batch is full.
     pub fn next_frame(&mut self) -> &mut [u8] {
         self.next_frames().next().unwrap_or_default()
     }
 
-    /// Where the next packets' bytes go, with their offload headers in front, in order.
+    /// The buffers for the next packets, in order, each beginning with room for its offload header.
     pub fn next_frames(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let buffers = self.bytes.chunks_exact_mut(STRIDE).skip(self.taken);
         buffers.map(|buffer| &mut buffer[HEADROOM - OFFLOAD_LEN..][..OFFLOAD_LEN + PACKET_MAX])
     }
 
-    /// The first `len` bytes of [`Self::next_buffer`] are a packet now, whole. Does nothing without
-    /// room.
+    /// Adds the first `len` bytes of [`Self::next_buffer`] as a packet without offloads. Does
+    /// nothing when the batch is full.
     pub fn commit(&mut self, len: usize) {
         debug_assert!(self.room() > 0 && len <= PACKET_MAX);
         if self.room() > 0 {
@@ -138,7 +139,9 @@ impl Batch {
         }
     }
 
-    /// The next buffers hold what reads brought: `lens` bytes, offload header included, or nothing.
+    /// Adds the packets that reads stored in [`Self::next_frames`]. Each of `lens` is the length of
+    /// one buffer's content in bytes, including the offload header; `None` if the read returned
+    /// nothing.
     pub fn commit_frames(&mut self, lens: impl IntoIterator<Item = Option<usize>>) {
         let first = self.taken;
         for (buffer, len) in (first..BURST).zip(lens) {
@@ -146,19 +149,21 @@ impl Batch {
             let start = buffer * STRIDE + HEADROOM;
             let header = &self.bytes[start - OFFLOAD_LEN..];
             let header = header.first_chunk().copied().unwrap_or_default();
-            // What is shorter than the header is no packet: the step counts it as cut short.
+            // A read shorter than the offload header becomes an empty packet, which is counted as
+            // truncated.
             self.note_slot(start as u32, len.saturating_sub(OFFLOAD_LEN), header);
             self.taken = buffer + 1;
         }
     }
 
-    /// Copies one packet in. `false` without room, or if it is larger than any IP packet.
+    /// Adds a copy of `packet`. `false` if the batch is full or the packet exceeds [`PACKET_MAX`].
     #[inline]
     pub fn push(&mut self, packet: &[u8]) -> bool {
         self.push_frame(packet, Offload::NONE)
     }
 
-    /// Copies in one packet of which something was left out. `false` as in [`Self::push`].
+    /// Adds a copy of `packet` with this offload header. `false` if the batch is full or the packet
+    /// exceeds [`PACKET_MAX`].
     #[inline]
     pub fn push_frame(&mut self, packet: &[u8], offload: Offload) -> bool {
         if self.room() == 0 || packet.len() > PACKET_MAX {
@@ -171,17 +176,17 @@ impl Batch {
         true
     }
 
-    /// How many packets there are.
+    /// Number of received packets.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there are none.
+    /// Whether no packet was received.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Packet `index`: where it came in and what it is, and its bytes.
+    /// Packet `index`: its slot and its bytes.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
@@ -191,7 +196,7 @@ impl Batch {
         (slot, &self.bytes[slot.range()])
     }
 
-    /// As [`Self::packet`], with bytes to change.
+    /// Packet `index`: its slot and its bytes, mutable.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
@@ -201,7 +206,7 @@ impl Batch {
         (slot, &mut self.bytes[slot.range()])
     }
 
-    /// As [`Self::packet`], without the bytes.
+    /// The slot of packet `index`.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
@@ -210,7 +215,8 @@ impl Batch {
         &self.slots[index]
     }
 
-    /// Packet `index` was admitted: it has `len` bytes, what follows is cut, and it is of `shape`.
+    /// Records that packet `index` was admitted: cuts it to `len` bytes, sets its shape, and clears
+    /// offload fields that have no meaning for it.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
@@ -219,7 +225,7 @@ impl Batch {
         let slot = &mut self.slots[index];
         slot.len = slot.len.min(len as u32);
         slot.shape = shape;
-        if slot.is_plain {
+        if slot.has_zero_offload {
             return;
         }
         let tidied = slot.offload.tidied(shape);
@@ -228,14 +234,14 @@ impl Batch {
         }
     }
 
-    /// Packet `index` leaves by `exit`.
+    /// Queues packet `index` to leave by `exit`.
     #[inline]
     pub fn transmit(&mut self, index: usize, exit: Exit, path: Option<PathId>, verdict: Verdict) {
-        let place = Place::Slot(index as u32);
-        self.transmissions.push(Transmission { exit, path, verdict, link_header_len: 0, place });
+        let location = PacketLocation::Slot(index as u32);
+        self.transmissions.push(Transmission { exit, path, verdict, link_header_len: 0, location });
     }
 
-    /// A copy of `packet` leaves by `exit`. `false` if there is no room for it.
+    /// Queues a copy of `packet` to leave by `exit`. `false` if there is no room for it.
     #[must_use]
     pub fn transmit_copy(
         &mut self,
@@ -252,7 +258,7 @@ impl Batch {
         fits
     }
 
-    /// Packet `index`, and the room for packets made of it.
+    /// Packet `index`, and the room for packets made from it.
     ///
     /// # Panics
     /// If `index` is not below [`Self::len`].
@@ -261,23 +267,24 @@ impl Batch {
         (packet, MadeRoom { made: &mut self.made, transmissions: &mut self.transmissions })
     }
 
-    /// Packet `index` is for the router itself.
+    /// Queues packet `index` for `lane`.
     pub fn punt(&mut self, index: usize, lane: LocalLane) {
         self.punts.push(Punt { index, lane });
     }
 
-    /// The room for packets that are made of none of the batch's.
+    /// The room for packets that are not made from a received one.
     pub fn room_to_make(&mut self) -> MadeRoom<'_> {
         MadeRoom { made: &mut self.made, transmissions: &mut self.transmissions }
     }
 
-    /// What is to be sent, in order, with the bytes.
+    /// The queued transmissions and their IP packets, in order.
     pub fn transmissions(&self) -> impl ExactSizeIterator<Item = (Transmission, &[u8])> {
         self.transmissions.iter().map(|&sent| (sent, self.frame(&sent).packet()))
     }
 
-    /// Puts in front of each packet that leaves by `port` what `header_of` says of its adjacency:
-    /// [`PREPEND_MAX`] bytes at most. After that the packet can be neither joined nor changed.
+    /// Puts the link header that `header_of` returns for its adjacency, at most [`PREPEND_MAX`]
+    /// bytes, in front of each packet that leaves by `port`. Afterwards these packets can be
+    /// neither joined nor changed.
     pub fn prepend<'a>(&mut self, port: PortId, header_of: impl Fn(AdjacencyId) -> &'a [u8]) {
         for sent in self.transmissions.iter_mut().filter(|sent| sent.exit.port == port) {
             let header = header_of(sent.exit.adjacency);
@@ -285,12 +292,14 @@ impl Batch {
             if header.is_empty() {
                 continue;
             }
-            let (bytes, l3, offload) = match sent.place {
-                Place::Slot(index) => {
+            let (bytes, l3, offload) = match sent.location {
+                PacketLocation::Slot(index) => {
                     let slot = &self.slots[index as usize];
                     (&mut self.bytes[..], slot.l3 as usize, slot.offload)
                 }
-                Place::Made { start, .. } => (&mut self.made[..], start as usize, Offload::NONE),
+                PacketLocation::Made { start, .. } => {
+                    (&mut self.made[..], start as usize, Offload::NONE)
+                }
             };
             let l2 = l3 - header.len();
             bytes[l2..l3].copy_from_slice(header);
@@ -300,24 +309,25 @@ impl Batch {
         }
     }
 
-    /// What is to be sent by `port`, in order.
+    /// The transmissions by `port` and their frames, in order.
     pub fn frames(&self, port: PortId) -> impl Iterator<Item = (Transmission, Frame<'_>)> {
         let sent = self.transmissions.iter().filter(move |sent| sent.exit.port == port);
         sent.map(|&sent| (sent, self.frame(&sent)))
     }
 
-    /// The ports that packets leave by, each once, in the order of their first packets.
+    /// Stores the ports that packets leave by in `ports`, each once, in the order of their first
+    /// packets.
     pub fn ports_out(&self, ports: &mut Vec<PortId>) {
         ports.clear();
         for sent in &self.transmissions {
-            // Mostly it is the last one found.
+            // Usually it is the port found last.
             if !ports.iter().rev().any(|port| *port == sent.exit.port) {
                 ports.push(sent.exit.port);
             }
         }
     }
 
-    /// What is for the router itself, in order, with the port it came in by and the bytes.
+    /// The packets addressed to the router, in order: each with its ingress port and its bytes.
     pub fn punts(&self) -> impl Iterator<Item = (Punt, PortId, &[u8])> {
         self.punts.iter().map(|&punt| {
             let (slot, bytes) = self.packet(punt.index);
@@ -328,14 +338,14 @@ impl Batch {
     fn frame(&self, sent: &Transmission) -> Frame<'_> {
         let link_header_len = sent.link_header_len;
         let before = OFFLOAD_LEN + usize::from(link_header_len);
-        match sent.place {
-            Place::Slot(index) => {
+        match sent.location {
+            PacketLocation::Slot(index) => {
                 let slot = self.slots[index as usize];
                 let range = slot.range();
                 let bytes = &self.bytes[range.start - before..range.end];
                 Frame { bytes, link_header_len, shape: slot.shape, joined: slot.joined }
             }
-            Place::Made { start, len } => {
+            PacketLocation::Made { start, len } => {
                 let start = start as usize;
                 let bytes = &self.made[start - before..start + len as usize];
                 Frame { bytes, link_header_len, shape: Shape::single(len), joined: 0 }
@@ -351,22 +361,22 @@ impl Batch {
         self.note_slot(start, len, header);
     }
 
-    /// The buffer at `start` holds a packet, and its header before it.
+    /// Adds the packet whose bytes begin at `start`; its offload header is in front of it.
     #[inline]
     fn note_slot(&mut self, start: u32, len: usize, header: [u8; OFFLOAD_LEN]) {
-        let is_plain = header == [0; OFFLOAD_LEN];
-        let offload = if is_plain { Offload::NONE } else { Offload::from_bytes(header) };
+        let has_zero_offload = header == [0; OFFLOAD_LEN];
+        let offload = if has_zero_offload { Offload::NONE } else { Offload::from_bytes(header) };
         let len = len.min(PACKET_MAX) as u32;
         let shape = Shape::single(len);
         let (port, joined, l2, l3) = (self.port, 0, start, start);
-        self.slots.push(Slot { port, offload, shape, is_plain, joined, l2, l3, len });
+        self.slots.push(Slot { port, offload, shape, has_zero_offload, joined, l2, l3, len });
     }
 
-    /// Also in front of the packet's bytes, where a device finds it.
+    /// Sets a packet's offload header, also in front of its bytes, where devices read it.
     fn set_offload(&mut self, index: usize, offload: Offload) {
         let slot = &mut self.slots[index];
         slot.offload = offload;
-        slot.is_plain = offload == Offload::NONE;
+        slot.has_zero_offload = offload == Offload::NONE;
         let start = slot.l3 as usize;
         self.bytes[start - OFFLOAD_LEN..start].copy_from_slice(&offload.to_bytes());
     }
@@ -378,8 +388,8 @@ impl Default for Batch {
     }
 }
 
-/// Distance between two buffers. Not a multiple of the page: headers of a batch that lay at the
-/// same offset of 64 KiB would fight for the same few sets of the first-level cache.
+/// Distance between two buffers in bytes. Not a multiple of the page size: headers at the same
+/// offset of 64 KiB would compete for a few sets of the first-level cache.
 const STRIDE: usize = (HEADROOM + PACKET_MAX).next_multiple_of(64) + 64;
 
 #[cfg(test)]

@@ -1,43 +1,44 @@
-//! What is known of a received packet besides its bytes.
+//! Metadata of a received packet.
 #![forbid(unsafe_code)]
 
 use crate::ids::PortId;
 use crate::packet::offload::{Offload, Shape};
 
-/// One received packet: where it lies and what it came by.
+/// One received packet: where it is stored, its ingress port and its offload header.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     /// The port it came in by.
     pub port: PortId,
-    /// What of it was left out; checked if it was admitted.
+    /// Its offload header, which was checked if the packet was admitted.
     pub offload: Offload,
-    /// What it is on a wire, once it was admitted; one packet before.
+    /// Its shape on the wire; a single packet until it is admitted.
     pub shape: Shape,
-    /// Nothing was left out: its header is all zeros, as of most packets.
-    pub(super) is_plain: bool,
-    /// How many packets that came later were joined to it.
+    /// Whether all bytes of its offload header are zero, as usual.
+    pub(super) has_zero_offload: bool,
+    /// Number of later packets joined to it.
     pub(super) joined: u16,
-    /// Where its link header begins; `l3` where there is none, as on a port of IP packets.
+    /// Offset of its link header; equals `l3` without one, as on ports of IP packets.
     pub(super) l2: u32,
-    /// Where its IP header begins.
+    /// Offset of its IP header.
     pub(super) l3: u32,
-    /// Bytes from there on.
+    /// Bytes of the IP packet.
     pub(super) len: u32,
 }
 
 impl Slot {
-    /// Nothing was left out of it, and nothing else is said.
+    /// Whether all bytes of its offload header are zero: it is neither a superframe nor has a
+    /// partial or verified checksum.
     #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
+    pub fn has_zero_offload(&self) -> bool {
+        self.has_zero_offload
     }
 
-    /// Bytes of the link header that stands before the IP header.
+    /// Bytes of the link header in front of the IP header.
     pub fn link_header_len(&self) -> usize {
         (self.l3 - self.l2) as usize
     }
 
-    /// Where the IP packet lies in the batch's bytes.
+    /// Range of the IP packet in the batch's bytes.
     #[inline]
     pub(super) fn range(&self) -> std::ops::Range<usize> {
         self.l3 as usize..self.l3 as usize + self.len as usize

@@ -16,7 +16,7 @@ fn reads_that_brought_nothing_leave_no_packet_and_their_buffers_unused() {
 }
 
 #[test]
-fn a_full_batch_takes_no_more_and_gives_each_packet_back() {
+fn a_full_batch_takes_no_more_and_keeps_each_packet() {
     let mut batch = Batch::new();
     batch.from_port(PortId(7));
     for i in 0..BURST {

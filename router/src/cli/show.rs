@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::cell::{cell, plain};
-use super::table::Table;
+use super::table::TextTable;
 use crate::api::nouns::{Column, Noun, Unit};
 
 /// A document as text: its own fields one a line, then the table of its items.
@@ -22,7 +22,7 @@ pub(super) fn document(noun: &str, document: &Value) -> String {
     let items: Vec<_> = items.iter().filter_map(Value::as_object).collect();
     let columns = noun.map_or(&[][..], |noun| noun.columns);
     if !items.is_empty() {
-        parts.push(Table::new(columns, &items).lines(None).join("\n"));
+        parts.push(TextTable::new(columns, &items).lines(None).join("\n"));
     }
     let marks = columns.iter().filter(|column| column.unit == Unit::Mark);
     let is_set = |mark: &Column| items.iter().any(|item| item.get(mark.key) == Some(&true.into()));

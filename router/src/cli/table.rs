@@ -10,7 +10,7 @@ use super::cell::{cell, plain};
 use crate::api::nouns::Column;
 
 /// Every cell as text, before its layout.
-pub(super) struct Table {
+pub(super) struct TextTable {
     columns: Vec<Laid>,
     /// As many cells as columns.
     rows: Vec<Vec<String>>,
@@ -23,7 +23,7 @@ struct Laid {
     is_number: bool,
 }
 
-impl Table {
+impl TextTable {
     /// The declared columns that an item has, then the other keys of the items.
     pub(super) fn new(declared: &'static [Column], items: &[&Map<String, Value>]) -> Self {
         let present = |key: &str| items.iter().any(|item| item.contains_key(key));
@@ -151,7 +151,7 @@ mod tests {
 
     fn lines(noun: &str, items: &Value, width: Option<usize>) -> Vec<String> {
         let items: Vec<_> = items.as_array().unwrap().iter().filter_map(Value::as_object).collect();
-        Table::new(Noun::find(noun).map_or(&[], |noun| noun.columns), &items).lines(width)
+        TextTable::new(Noun::find(noun).map_or(&[], |noun| noun.columns), &items).lines(width)
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::time::Nanos;
 
 pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
     let client = client::connect(&args.client.socket)?;
-    let look = || -> Result<Look, Failure> {
-        let mut look = Look { at: Nanos::now(), counters: BTreeMap::new() };
+    let look = || -> Result<CounterSample, Failure> {
+        let mut look = CounterSample { at: Nanos::now(), counters: BTreeMap::new() };
         for noun in NOUNS {
             look.add(noun, &client::parsed(&client.get(&format!("/v1/show/{noun}"))?)?);
         }
@@ -120,13 +120,13 @@ impl Of {
 }
 
 /// The counters at one moment.
-struct Look {
+struct CounterSample {
     at: Nanos,
     /// In the order of [`COUNTERS`]; `None`: it does not have this one.
     counters: BTreeMap<Of, [Option<u64>; COUNTERS.len()]>,
 }
 
-impl Look {
+impl CounterSample {
     fn add(&mut self, noun: &str, document: &Value) {
         let items = document.get("items").and_then(Value::as_array);
         for item in items.into_iter().flatten().filter_map(Value::as_object) {

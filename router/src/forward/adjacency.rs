@@ -1,4 +1,4 @@
-//! Ways out of the router, as workers read them.
+//! Adjacencies, as workers read them.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -7,27 +7,28 @@ use nearhop_fib::AdjacencyId;
 
 use crate::ids::PortId;
 
-/// A way out: a port, what is put in front of the packet there, and the MTU that is left. A
-/// point-to-point port has one; one with neighbours has one for each, a tunnel one of its own.
+/// An adjacency, a way out of the router: a port, the link header put in front of packets there,
+/// and the resulting MTU. A point-to-point port has one adjacency; a port with neighbours has one
+/// for each; a tunnel has its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Adjacency {
     /// The port packets leave by.
     pub port: PortId,
     /// Bytes of the largest IP packet that fits.
     pub mtu: u16,
-    /// Put in front of each packet, as a link's header: [`PREPEND_MAX`](crate::batch::PREPEND_MAX)
-    /// bytes at most, usually none.
+    /// Link header put in front of each packet: at most [`PREPEND_MAX`](crate::batch::PREPEND_MAX)
+    /// bytes, usually none.
     pub prepend: Box<[u8]>,
 }
 
 impl Adjacency {
-    /// A point-to-point port's: nothing is put in front.
+    /// The adjacency of a point-to-point port, which has no link header.
     pub fn plain(port: PortId, mtu: u16) -> Self {
         Self { port, mtu, prepend: Box::default() }
     }
 }
 
-/// Every adjacency by its id. In chunks, so that a change copies one of them.
+/// All adjacencies by id, in chunks, so that a change copies one chunk only.
 #[derive(Clone, Debug, Default)]
 pub struct Adjacencies {
     chunks: Vec<Arc<Chunk>>,
@@ -43,7 +44,8 @@ impl Adjacencies {
         self.chunks.get(chunk)?[place].as_ref()
     }
 
-    /// Sets or removes one. Copies its chunk if the adjacency differs and another snapshot shares it.
+    /// Sets or removes an adjacency. If that changes it, and another snapshot shares its chunk, the
+    /// chunk is copied.
     pub fn set(&mut self, id: AdjacencyId, adjacency: Option<Adjacency>) {
         if self.get(id) == adjacency.as_ref() {
             return;
@@ -74,7 +76,7 @@ fn place(id: AdjacencyId) -> (usize, usize) {
     (id.0 as usize / CHUNK, id.0 as usize % CHUNK)
 }
 
-/// Adjacencies of a chunk: 16 KiB are copied at most.
+/// Adjacencies in a chunk: a change copies at most 16 KiB.
 const CHUNK: usize = 512;
 
 #[cfg(test)]

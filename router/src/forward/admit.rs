@@ -1,6 +1,9 @@
-//! Which packets of a batch may be forwarded, and where the FIB leads them.
+//! The admit, lookup and select stages.
 #![forbid(unsafe_code)]
-#![allow(clippy::inline_always, reason = "families are told apart where an address is read")]
+#![allow(
+    clippy::inline_always,
+    reason = "inlining lets the compiler drop the branch on the family"
+)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,22 +18,22 @@ use crate::packet::{Meta, Plain};
 use crate::policy::{Martians, ReversePath};
 use crate::verdict::Verdict;
 
-/// The packets of one batch that may be forwarded, in order. A worker has one, for it costs too much
-/// to clear for each batch.
+/// The packets of one batch that may be forwarded, in order. It is part of the worker's state
+/// because clearing it for each batch would cost too much.
 pub(super) struct Admitted {
     count: usize,
     passed: [Passed; BURST],
     groups: [GroupId; BURST],
     chosen: [Selected; BURST],
-    v4: Family<Ipv4Addr>,
-    v6: Family<Ipv6Addr>,
+    v4: Destinations<Ipv4Addr>,
+    v6: Destinations<Ipv6Addr>,
 }
 
-/// What is kept of a packet that was admitted. Whatever else is seldom needed, and then read again
-/// from the packet: to carry it along for each costs as much as to find it out.
+/// The data kept of an admitted packet. The rest is rarely needed and parsed again when it is,
+/// which costs no more than carrying it along.
 #[derive(Clone, Copy)]
 pub(super) struct Passed {
-    /// Which packet of the batch.
+    /// Its index in the batch.
     pub(super) index: usize,
     pub(super) flow: FlowHash,
 }
@@ -43,8 +46,8 @@ impl Admitted {
             passed: [nobody; BURST],
             groups: [GroupId::NONE; BURST],
             chosen: [Selected::NoRoute; BURST],
-            v4: Family::new(Ipv4Addr::UNSPECIFIED),
-            v6: Family::new(Ipv6Addr::UNSPECIFIED),
+            v4: Destinations::new(Ipv4Addr::UNSPECIFIED),
+            v6: Destinations::new(Ipv6Addr::UNSPECIFIED),
         }
     }
 
@@ -52,13 +55,13 @@ impl Admitted {
         self.count
     }
 
-    /// Which packet it is, and what becomes of it.
+    /// The index in the batch and the selection of an admitted packet.
     #[inline]
     pub(super) fn get(&self, place: usize) -> (usize, Selected) {
         (self.passed[place].index, self.chosen[place])
     }
 
-    /// Checks every packet of `batch`; those that do not pass are counted.
+    /// Checks every packet of `batch`; counts those that are dropped.
     pub(super) fn fill(&mut self, batch: &mut Batch, gate: &Gate<'_>, counters: &mut Counters) {
         (self.count, self.v4.count, self.v6.count) = (0, 0, 0);
         for index in 0..batch.len() {
@@ -78,7 +81,7 @@ impl Admitted {
         counters: &mut Counters,
     ) -> Result<(), Verdict> {
         let (slot, bytes) = batch.packet(index);
-        if slot.is_plain() {
+        if slot.has_zero_offload() {
             if let Some(plain) = Plain::<Ipv4Addr>::parse(bytes) {
                 return self.admit_plain(batch, index, gate, &plain);
             }
@@ -99,7 +102,7 @@ impl Admitted {
     ) -> Result<(), Verdict> {
         let (slot, bytes) = batch.packet(index);
         let port = slot.port;
-        // Without padding it is what it was taken for when it came.
+        // Without padding, its slot has the right length and shape already.
         if plain.len != bytes.len() {
             batch.settle(index, plain.len, Shape::single(plain.len as u32));
         }
@@ -108,8 +111,8 @@ impl Admitted {
         Ok(())
     }
 
-    /// A packet with options, a fragment, an ICMP message, one of which something was left out, or a
-    /// bad one.
+    /// Admits any other packet: with options, a fragment, an ICMP message, one with offloads, or an
+    /// invalid one.
     #[inline(never)]
     fn admit_any(
         &mut self,
@@ -123,7 +126,7 @@ impl Admitted {
         let shape = slot.offload.check(&bytes[..meta.len], &meta)?;
         let port = slot.port;
         batch.settle(index, meta.len, shape);
-        // Of its packets `fill` counts one.
+        // `fill` counts one of its segments.
         counters.received += u64::from(shape.segments) - 1;
         gate.pass(meta.src, meta.dst, port)?;
         self.add(index, meta.dst, meta.flow.hash(gate.seed));
@@ -140,7 +143,7 @@ impl Admitted {
         self.count += 1;
     }
 
-    /// Finds the groups that destinations lead to, and has their memory fetched.
+    /// Looks up the groups of all destinations and prefetches them.
     pub(super) fn look_up(&mut self, fib: &Online<'_>) {
         self.v4.look_up(&mut self.groups, |addrs, found| fib.lookup_batch_v4(addrs, found));
         self.v6.look_up(&mut self.groups, |addrs, found| fib.lookup_batch_v6(addrs, found));
@@ -149,8 +152,8 @@ impl Admitted {
         }
     }
 
-    /// Chooses a member for each; `hash` says what by. Repair never sends a packet back out of the
-    /// port it came in by.
+    /// Selects a member for each packet by `hash`. If that member leaves by the port the packet
+    /// came in by because better ones are down, selects another: failover never makes a U-turn.
     #[inline]
     pub(super) fn select(
         &mut self,
@@ -174,15 +177,15 @@ impl Admitted {
     }
 }
 
-/// The destinations of one family, and whose they are.
-struct Family<A> {
+/// The destinations of one family, and the positions of their packets.
+struct Destinations<A> {
     count: usize,
     addrs: [A; BURST],
     places: [u8; BURST],
     found: [GroupId; BURST],
 }
 
-impl<A: Copy> Family<A> {
+impl<A: Copy> Destinations<A> {
     fn new(nowhere: A) -> Self {
         let (addrs, places) = ([nowhere; BURST], [0; BURST]);
         Self { count: 0, addrs, places, found: [GroupId::NONE; BURST] }
@@ -207,7 +210,7 @@ impl<A: Copy> Family<A> {
     }
 }
 
-/// What packets are checked against.
+/// The rules that packets are checked against.
 pub(super) struct Gate<'a> {
     fib: &'a Fib,
     snapshot: &'a Snapshot,
@@ -221,7 +224,7 @@ impl<'a> Gate<'a> {
         Self { fib, snapshot, seed: snapshot.hash_seed, is_strict }
     }
 
-    /// Checks a packet's addresses, and whether it may come in by this port.
+    /// Checks a packet's addresses, and its source against the port it came in by.
     #[inline(always)]
     fn pass(&self, src: IpAddr, dst: IpAddr, port: PortId) -> Result<(), Verdict> {
         if self.is_strict || !(is_ordinary(src) & is_ordinary(dst)) {
@@ -247,8 +250,8 @@ impl<'a> Gate<'a> {
         verdict.map_or(Ok(()), Err)
     }
 
-    /// RFC 3704: strict is the feasible-path variant, for anycast sites answer from a shared address,
-    /// and a member that is down for us may still be up for them.
+    /// The reverse-path check. Strict is the feasible-path variant of RFC 3704: sites answer from
+    /// the shared anycast address, and a member that is down here may be up for its own side.
     #[inline(never)]
     fn pass_back(&self, check: ReversePath, src: IpAddr, port: PortId) -> Result<(), Verdict> {
         let group = self.fib.lookup(src);

@@ -13,8 +13,8 @@ use crate::packet::{Meta, error::ERROR_MAX};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
-/// What senders are answered with. After all packets of a batch were decided: the way back is looked up
-/// anew, and so has to be the port it leads to.
+/// The inputs of the answer stage. It runs after all packets of a batch were decided, so it does a
+/// lookup for each error and loads the snapshot again, which then contains the port found.
 pub(super) struct Answering<'a> {
     pub(super) fib: &'a Fib,
     pub(super) snapshots: &'a mut Snapshots,
@@ -23,7 +23,7 @@ pub(super) struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    /// Answers what is owed.
+    /// Sends the ICMP errors that earlier stages queued.
     pub(super) fn answer_all(&mut self, batch: &mut Batch) {
         for owed in 0..self.state.owed.len() {
             let (index, kind) = self.state.owed[owed];
@@ -32,8 +32,9 @@ impl Answering<'_> {
         self.state.owed.clear();
     }
 
-    /// Tells the sender of packet `index`, if the rules and the rate limits allow it. Too-big errors
-    /// have a bucket of their own: a flood of expiring TTLs must not make a path-MTU black hole.
+    /// Sends an ICMP error about packet `index` if the rules and the rate limits allow it. Too-big
+    /// errors have a token bucket of their own: a flood of packets with expiring TTLs must not
+    /// break path MTU discovery.
     fn answer(&mut self, batch: &mut Batch, index: usize, kind: ErrorKind) {
         let packet = batch.packet(index).1;
         let Ok(meta) = Meta::parse(packet) else { return };
@@ -60,8 +61,8 @@ impl Answering<'_> {
         }
     }
 
-    /// Builds an error about packet `index`, or about a superframe's first segment: quoted is what
-    /// the sender would have sent, its checksum completed.
+    /// Builds an error about packet `index`. For a superframe it quotes the first segment, its
+    /// checksum complete, as the sender would have sent it.
     fn build(
         &mut self,
         batch: &Batch,
@@ -78,8 +79,8 @@ impl Answering<'_> {
         error::build(kind, plan.write(0, &mut self.state.segment_buffer)?, source, out)
     }
 
-    /// The way an error to the packet's sender takes, and the address it comes from: that
-    /// port's, else the router's own.
+    /// The adjacency by which an error to the packet's sender leaves, and the error's source
+    /// address: that of the port, else one of the router's own.
     fn way_back(&mut self, meta: &Meta) -> Option<(Exit, IpAddr)> {
         let group = self.fib.lookup(meta.src);
         let mut back = meta.flow;

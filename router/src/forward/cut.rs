@@ -1,16 +1,16 @@
-//! Packets too large for the way out whose sender lets them be cut.
+//! Fragments packets that exceed the MTU of their adjacency.
 #![forbid(unsafe_code)]
 
-use super::{Step, Way, segments};
+use super::{MemberEgress, Step, segments};
 use crate::batch::{Batch, MadeRoom, Transmission};
 use crate::packet::fragment::Fragments;
 use crate::packet::offload::segment::Segments;
 use crate::verdict::Verdict;
 
 impl Step<'_> {
-    /// All fragments or none: a datagram of which one is missing is worth nothing. A superframe is
-    /// taken apart first, and each of its segments is cut; what was left out of it is done before.
-    pub(super) fn send_fragments(&mut self, batch: &mut Batch, index: usize, way: Way) {
+    /// Queues all fragments or none: a datagram with a fragment missing is useless. A superframe is
+    /// first segmented and its checksums completed, then each segment is fragmented.
+    pub(super) fn send_fragments(&mut self, batch: &mut Batch, index: usize, way: MemberEgress) {
         let offload = batch.slot(index).offload;
         let segments = segments(batch, index);
         let (packet, mut room) = batch.packet_and_room(index);
@@ -38,8 +38,8 @@ impl Step<'_> {
         room: &mut MadeRoom<'_>,
         piece: Transmission,
     ) -> Result<u64, Verdict> {
-        // The first segment is the largest: no other is cut into more pieces, each of which repeats
-        // the header, at most 60 bytes more than its share.
+        // The first segment is the largest, so no other has more fragments. Each fragment repeats a
+        // header of at most 60 bytes.
         let first = plan.write(0, buffer).ok_or(Verdict::NoBuffer)?;
         let pieces = Fragments::plan(first, mtu).map_err(|_| Verdict::BadFragment)?.count();
         let most = pieces * plan.count();

@@ -1,5 +1,5 @@
-//! The one way out: whatever was decided for a batch is sent here, by workers, by the host stack, by the
-//! checks and in simulation alike.
+//! Sends the transmissions of a batch. Workers, the host stack, the checks and the simulator all
+//! send through this code.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -14,37 +14,37 @@ use crate::port::queue::{PlainQueue, Sent, send_all};
 use crate::port::{PortError, Queue};
 use crate::verdict::Verdict;
 
-/// Sends what a batch has to be sent, and counts each packet by what its device said.
+/// Sends a batch's transmissions and counts each packet by its device's result.
 pub struct Egress<'a> {
-    /// Where adjacencies lead.
+    /// Ports and adjacencies.
     pub snapshot: &'a Snapshot,
-    /// Each transmission ends in one of the verdicts.
+    /// Counts the verdict of each transmission.
     pub counters: &'a mut Counters,
-    /// Used from batch to batch.
+    /// Buffers, reused for every batch.
     pub scratch: &'a mut Scratch,
 }
 
-/// The sender's ends of ports.
+/// The queues a sender writes to.
 pub trait Outlets {
-    /// By which queue of a port to send, and what it is counted in.
+    /// The queue of a port to send by, and the port counters to count in.
     fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters);
 }
 
-/// What sending needs and keeps.
+/// Buffers for sending, and device failures seen.
 pub struct Scratch {
-    /// One frame of the largest packet.
+    /// Room for a frame of the largest packet.
     segment: Box<[u8]>,
     ports: Vec<PortId>,
-    /// Ports whose devices said that they are down or gone, since it was cleared last.
+    /// Ports whose devices were down or gone, since the caller last cleared it.
     pub trouble: Vec<Trouble>,
 }
 
-/// A device that took no packet.
+/// A port whose device was down or gone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Trouble {
-    /// Whose.
+    /// The port.
     pub port: PortId,
-    /// It was deleted, not only set down.
+    /// Whether the device was deleted, not only set down.
     pub gone: bool,
 }
 
@@ -59,15 +59,15 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// Room for a frame of the largest packet, between two batches.
+    /// Room for a frame of the largest packet, free for use between two batches.
     pub fn segment(&mut self) -> &mut [u8] {
         &mut self.segment
     }
 }
 
 impl Egress<'_> {
-    /// Sends all of it, port by port; packets of a port in the order in which they were decided.
-    /// Bounded by what a batch can hold.
+    /// Sends all transmissions, port by port; packets of a port leave in the order they were
+    /// queued. Bounded by the capacity of a batch.
     pub fn send(&mut self, batch: &mut Batch, outlets: &mut impl Outlets) {
         let mut ports = std::mem::take(&mut self.scratch.ports);
         batch.ports_out(&mut ports);
@@ -131,7 +131,7 @@ fn count_sent(sent: &Sent, port: &mut PortCounters, counters: &mut Counters) {
     }
 }
 
-/// How a packet ends that its device did not take.
+/// The verdict of a packet that its device did not take.
 fn drop_verdict(error: &PortError) -> Verdict {
     match error {
         PortError::Full => Verdict::TxFull,
@@ -140,11 +140,11 @@ fn drop_verdict(error: &PortError) -> Verdict {
     }
 }
 
-/// The outlets of a sender that reads no port: it writes one queue of each, a system call for a packet,
-/// as any thread may.
+/// The outlets of a sender that reads no port. It writes to queue 0 of each, which any thread may
+/// do, with one system call per packet.
 #[derive(Default)]
 pub struct PlainOutlets {
-    /// By port.
+    /// Counters by port.
     pub counters: BTreeMap<PortId, PortCounters>,
     queue: Option<PlainQueue>,
 }
@@ -157,7 +157,7 @@ impl Outlets for PlainOutlets {
 }
 
 impl PlainOutlets {
-    /// Lets go of the last port's device.
+    /// Drops its reference to the last port's device.
     pub fn release(&mut self) {
         self.queue = None;
     }

@@ -1,18 +1,18 @@
-//! A token bucket on a clock that is handed in.
+//! A token bucket; the caller passes the time.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use crate::time::Nanos;
 
-/// Allows a burst at once and a steady rate after it.
+/// Allows a burst, then a steady rate.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
-    /// Time that one token costs.
+    /// Time in which one token accrues.
     per_token: Duration,
-    /// How much time may be saved up.
+    /// Time in which an empty bucket fills.
     burst: Duration,
-    /// The bucket is as full as if it had been empty then.
+    /// The bucket holds as many tokens as if it had been empty at this time.
     empty_at: Nanos,
 }
 

@@ -1,4 +1,4 @@
-//! Which of the router's own parts a packet to it is for.
+//! Chooses the lane for packets addressed to the router.
 #![forbid(unsafe_code)]
 
 use std::ops::RangeInclusive;
@@ -6,30 +6,32 @@ use std::ops::RangeInclusive;
 use crate::batch::LocalLane;
 use crate::packet::{Fragment, Meta, protocol};
 
-/// Local protocols, the first that fits. What fits none, and every fragment, is the host stack's, which
-/// puts fragments together: no other part is ever sent one.
+/// Rules for packets addressed to the router; the first that matches decides. Packets that match
+/// none, and all fragments, go to the host stack, which reassembles them; no other lane gets
+/// fragments.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Locals(Vec<Local>);
 
-/// What one part of the router is to be handed.
+/// One rule: which packets go to which lane.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Local {
     /// The upper-layer protocol.
     pub protocol: u8,
-    /// Its destination ports; of ICMP and ICMPv6 the types.
+    /// Destination ports; for ICMP and ICMPv6, message types.
     pub ports: RangeInclusive<u16>,
-    /// Where packets go.
+    /// The lane they go to.
     pub lane: LocalLane,
 }
 
 impl Locals {
-    /// The parts of a router whose checks use these UDP ports: their answers, and ICMP that is no
-    /// request, which may be about what they sent, are theirs.
+    /// The rules of a router that sends its checks from the UDP ports `udp`. Packets to these
+    /// ports, and ICMP other than echo requests, go to the checks: they may be answers, or errors
+    /// about requests.
     pub fn of_checks(udp: RangeInclusive<u16>) -> Self {
         let checks = |protocol, ports| Local { protocol, ports, lane: LocalLane::Checks };
         Self(vec![
             checks(protocol::UDP, udp),
-            // All types but the echo request (RFC 792; RFC 4443 section 4.1).
+            // Every type but the echo request (RFC 792; RFC 4443 section 4.1).
             checks(protocol::ICMP, 0..=7),
             checks(protocol::ICMP, 9..=255),
             checks(protocol::ICMPV6, 0..=127),
@@ -37,7 +39,7 @@ impl Locals {
         ])
     }
 
-    /// Where a packet to one of the router's addresses goes.
+    /// The lane for a packet to one of the router's addresses.
     pub fn lane(&self, packet: &[u8]) -> LocalLane {
         let whole = |meta: &Meta| meta.fragment == Fragment::Whole;
         let Some(meta) = Meta::parse(packet).ok().filter(whole) else { return LocalLane::Host };

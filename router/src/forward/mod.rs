@@ -1,15 +1,15 @@
-//! The forwarding step: what becomes of each packet of a batch. No I/O, no clock, no allocation per
-//! packet: the same function runs in a worker, a test, a fuzzer and a simulation.
+//! The forwarding step: decides what happens to each packet of a batch. No I/O, no clock, no
+//! allocation per packet: the same function runs in a worker, a test, a fuzzer and a simulation.
 //!
 //! ```text
 //! admit ─▶ look up ─▶ select ─▶ send ─▶ answer: transmissions, punts, counted drops
 //! ```
 //!
-//! Each stage is gone through for the whole batch before the next, so that the memory it needs is on
-//! its way for many packets at once. And the order is what makes it safe: all lookups of a batch come
-//! before the first group is read, all groups before the ports are: whatever was published before
-//! an id that is found is seen by the time it is needed. Errors, which are looked up anew, come last, and
-//! ask for the ports anew.
+//! Each stage runs over the whole batch before the next one begins, so that memory accesses of many
+//! packets overlap. The order is also what makes the step safe: all lookups come before the first
+//! group is read, and all groups are read before the snapshot with the ports. Everything published
+//! before an id is therefore visible when that id is used. Errors come last; they do a lookup of
+//! their own and load the snapshot again.
 #![forbid(unsafe_code)]
 
 mod adjacency;
@@ -42,11 +42,11 @@ use crate::packet::{Meta, decrement_ttl};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
-/// Decides every packet of `batch`: afterwards its transmissions and punts say what is to be done,
+/// Decides about every packet of `batch`. Afterwards the batch holds its transmissions and punts,
 /// and every packet that ends here is counted in `state`.
 ///
-/// Bounded work: [`BURST`](crate::batch::BURST) packets, each looked up at most three times (its
-/// source, its destination, an error about it).
+/// Bounded work: at most [`BURST`](crate::batch::BURST) packets with at most three lookups each
+/// (source, destination, and an error's destination).
 pub fn forward(
     batch: &mut Batch,
     fib: &Online<'_>,
@@ -57,7 +57,7 @@ pub fn forward(
     forward_watched(batch, fib, snapshots, state, now, |_| ());
 }
 
-/// As [`forward`]; `done` is called after each stage, in order. For who wants to know where time goes.
+/// [`forward`], calling `done` after each stage, in order: for profiling.
 #[inline]
 pub fn forward_watched(
     batch: &mut Batch,
@@ -80,38 +80,38 @@ pub fn forward_watched(
     done(Stage::Answer);
 }
 
-/// What the step does, each for all packets of the batch.
+/// The stages of the forwarding step. Each handles all packets of the batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
     /// Headers are read and checked, flows hashed.
     Admit,
     /// Destinations are looked up.
     LookUp,
-    /// Each flow's member is chosen.
+    /// Each flow's member is selected.
     Select,
     /// TTL and MTU are checked, headers rewritten, packets queued or dropped.
     Send,
-    /// Senders are told of drops.
+    /// ICMP errors are sent about dropped packets.
     Answer,
 }
 
-/// How many packets packet `index` stands for. Everything is counted in these.
+/// Number of packets on the wire that packet `index` is. All counters count these.
 #[inline]
 fn segments(batch: &Batch, index: usize) -> u64 {
     u64::from(batch.slot(index).shape.segments)
 }
 
-/// What one batch's decisions are made with.
+/// The inputs of the send stage.
 struct Step<'a> {
-    /// Loaded after all groups were read.
+    /// Loaded after all groups were read, so it contains their ports.
     snapshot: &'a Snapshot,
     state: &'a mut WorkerState,
     now: Nanos,
 }
 
-/// The way a packet takes.
+/// The selected member, with its port and MTU in bytes.
 #[derive(Clone, Copy)]
-struct Way {
+struct MemberEgress {
     path: PathId,
     exit: Exit,
     mtu: u16,
@@ -130,7 +130,7 @@ impl Step<'_> {
         }
     }
 
-    /// A packet that no member took.
+    /// Punts or drops a packet for which no member was selected.
     #[inline(never)]
     fn keep(&mut self, batch: &mut Batch, index: usize, selected: Selected) {
         if selected == Selected::Local {
@@ -141,7 +141,7 @@ impl Step<'_> {
         self.drop(batch, index, verdict, error);
     }
 
-    /// The way out is not there any more.
+    /// Drops a packet because its adjacency was removed.
     #[cold]
     fn lose(&mut self, batch: &Batch, index: usize) {
         self.state.counters.count_all(Verdict::NoPort, segments(batch, index));
@@ -152,20 +152,20 @@ impl Step<'_> {
     fn send(&mut self, batch: &mut Batch, index: usize, path: PathId, adjacency: AdjacencyId) {
         let Some(way) = self.snapshot.adjacency(adjacency) else { return self.lose(batch, index) };
         let (exit, mtu) = (Exit { adjacency, port: way.port }, way.mtu);
-        // Of a superframe, its segments have to fit.
+        // The segments of a superframe have to fit, not the superframe.
         if batch.slot(index).shape.segment_len > u32::from(mtu) {
-            return self.send_too_big(batch, index, Way { path, exit, mtu });
+            return self.send_too_big(batch, index, MemberEgress { path, exit, mtu });
         }
         if self.rewrite(batch, index, path) {
             batch.transmit(index, exit, Some(path), Verdict::Forward);
         }
     }
 
-    /// Cuts a packet that lets itself be cut.
+    /// Fragments a packet that exceeds the MTU, or drops it if its sender forbids that.
     #[cold]
-    fn send_too_big(&mut self, batch: &mut Batch, index: usize, way: Way) {
+    fn send_too_big(&mut self, batch: &mut Batch, index: usize, way: MemberEgress) {
         let meta = Meta::parse(batch.packet(index).1);
-        // One that has come too far is answered for that.
+        // An expired TTL takes precedence: `rewrite` reports it.
         if meta.is_ok_and(|meta| meta.dont_fragment && meta.ttl > 1) {
             let error = Some(ErrorKind::TooBig { mtu: u32::from(way.mtu) });
             return self.drop(batch, index, Verdict::TooBig, error);
@@ -175,11 +175,12 @@ impl Step<'_> {
         }
     }
 
-    /// Takes one from the TTL and counts the packet on its path; or ends it, and says `false`.
+    /// Decrements the TTL and counts the packet on its path. Returns `false` if the TTL expired and
+    /// the packet was dropped.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
-        reason = "once for nearly all packets, once for the few that are cut"
+        reason = "one call is for nearly all packets, the other for the few that are fragmented"
     )]
     fn rewrite(&mut self, batch: &mut Batch, index: usize, path: PathId) -> bool {
         let (slot, packet) = batch.packet_mut(index);
@@ -193,7 +194,7 @@ impl Step<'_> {
         true
     }
 
-    /// Counts a packet that ends here; where that is called for, its sender is to be told.
+    /// Drops and counts a packet; `error`, if any, is sent in the answer stage.
     #[cold]
     fn drop(&mut self, batch: &Batch, index: usize, verdict: Verdict, error: Option<ErrorKind>) {
         self.state.counters.count_all(verdict, segments(batch, index));
@@ -201,7 +202,7 @@ impl Step<'_> {
     }
 }
 
-/// How a packet ends that no member took, and what its sender is told.
+/// The verdict and the ICMP error for a packet for which no member was selected.
 fn refusal(selected: Selected) -> (Verdict, Option<ErrorKind>) {
     match selected {
         Selected::NoRoute => (Verdict::NoRoute, Some(ErrorKind::NetUnreachable)),

@@ -1,4 +1,4 @@
-//! Packets of the router's own: where they leave, and what is done to them for that.
+//! Sends the router's own packets.
 #![forbid(unsafe_code)]
 
 use nearhop_fib::{AdjacencyId, Fib, PathId, Selected};
@@ -8,10 +8,11 @@ use crate::batch::{Batch, Exit, Transmission};
 use crate::packet::{Meta, origin};
 use crate::verdict::Verdict;
 
-/// Sends `packet`, made by the router itself, by `pin`, or where the FIB says; it, or its fragments,
-/// are put in `batch` as copies. Its TCP asks for no larger segments than the way out has room for.
+/// Queues copies of `packet`, which the router made, or of its fragments in `batch`. It leaves by
+/// the adjacency `pin`, or where the FIB directs it. The MSS of a TCP SYN is clamped to the MTU.
 ///
-/// Bounded: one lookup, and as many fragments as a batch has room for, all of them or none.
+/// Bounded: one lookup, and at most as many fragments as a batch has room for; all of them or none
+/// are queued.
 pub fn originate(
     packet: &mut [u8],
     pin: Option<AdjacencyId>,
@@ -49,7 +50,7 @@ fn choose(
     }
 }
 
-/// How the packet ends here, if it does.
+/// Queues the packet, or returns the verdict that ends it here.
 fn emit(
     packet: &mut [u8],
     adjacency: AdjacencyId,
@@ -68,7 +69,7 @@ fn emit(
     }
     let id = state.next_id(snapshot.hash_seed);
     let mut room = batch.room_to_make();
-    // A piece has at least the smallest MTU of IPv4 less a header of its own.
+    // The payload of a fragment is at least the MTU less `PIECE_HEADERS`.
     let pieces = packet.len().div_ceil(mtu.saturating_sub(PIECE_HEADERS).max(1)) + 1;
     if !room.has(pieces, packet.len() + pieces * PIECE_HEADERS) {
         return Some(Verdict::NoBuffer);
@@ -86,6 +87,6 @@ fn emit(
     }
 }
 
-/// What each fragment repeats at most: an IPv6 header and a fragment header, or an IPv4 header; and the
-/// bytes by which it falls short of the MTU.
+/// The most bytes of the MTU that a fragment does not use for payload: an IPv6 header with a
+/// fragment header, or an IPv4 header, and the rounding to units of 8 bytes.
 const PIECE_HEADERS: usize = 60 + 8;

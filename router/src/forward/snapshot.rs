@@ -1,4 +1,4 @@
-//! The part of the configuration that workers read: small, immutable, replaced whole.
+//! The configuration that workers read: small, immutable, replaced as a whole.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,28 +15,28 @@ use crate::ids::PortId;
 use crate::policy::{Martians, ReversePath};
 use crate::port::{EngineChoice, Port};
 
-/// What workers need to know besides the FIB.
+/// Everything workers read besides the FIB.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Counts up by one with each snapshot.
+    /// Increases by one with each snapshot.
     pub generation: u64,
-    /// By [`PortId`]; `None` where a port was removed.
+    /// Ports by [`PortId`]; `None` if the port was removed.
     pub ports: Vec<Option<PortEntry>>,
-    /// Ways out.
+    /// Adjacencies by id.
     pub adjacencies: Adjacencies,
     /// Which addresses are refused.
     pub martians: Martians,
     /// Seed of the flow hash.
     pub hash_seed: u64,
-    /// Source of ICMP errors that leave by a port without an address.
+    /// Source of IPv4 ICMP errors that leave by a port without an IPv4 address.
     pub address_v4: Option<Ipv4Addr>,
-    /// As `address_v4`.
+    /// Source of ICMPv6 errors that leave by a port without an IPv6 address.
     pub address_v6: Option<Ipv6Addr>,
     /// The broadcast addresses of connected networks.
     pub directed_broadcasts: Broadcasts,
-    /// Where packets to the router go.
+    /// The rules for packets addressed to the router.
     pub locals: Locals,
-    /// How long a worker that has nothing to do looks again before it sleeps.
+    /// How long an idle worker polls before it sleeps.
     pub busy_poll: Duration,
 }
 
@@ -45,21 +45,21 @@ pub struct Snapshot {
 pub struct PortEntry {
     /// Its name.
     pub name: String,
-    /// Where packets come from and go.
+    /// The device that carries its packets.
     pub device: Arc<dyn Port>,
-    /// Its own adjacency, by which packets leave that are for no neighbour.
+    /// Its own adjacency, for packets that are not sent to a neighbour.
     pub adjacency: AdjacencyId,
     /// Its first IPv4 address.
     pub address_v4: Option<Ipv4Addr>,
     /// Its first IPv6 address that is not link-local.
     pub address_v6: Option<Ipv6Addr>,
-    /// How sources are checked.
+    /// How source addresses are checked.
     pub reverse_path: ReversePath,
-    /// How packets are moved.
+    /// The configured I/O engine.
     pub engine: EngineChoice,
-    /// Small packets of a flow leave in superframes.
+    /// Whether small packets of a flow are joined into superframes.
     pub join: bool,
-    /// Some of its adjacencies put something in front.
+    /// Whether any of its adjacencies has a link header.
     pub has_link_headers: bool,
 }
 
@@ -67,12 +67,13 @@ pub struct PortEntry {
 #[derive(Clone, Debug)]
 pub struct Broadcasts {
     sorted: Vec<Ipv4Addr>,
-    /// The bits that all of them have: what lacks one is none, as are nearly all addresses.
+    /// The bits set in all of them. Nearly every other address lacks one of these bits, which one
+    /// comparison shows.
     common: u32,
 }
 
 impl Broadcasts {
-    /// Whether `addr` is one.
+    /// Whether `addr` is one of them.
     #[inline]
     pub fn has(&self, addr: IpAddr) -> bool {
         match addr {
@@ -112,7 +113,7 @@ impl Snapshot {
         self.adjacencies.get(id)
     }
 
-    /// The adjacency of a port's own; one that leads nowhere if there is no such port.
+    /// The port's own adjacency; an unused id if there is no such port.
     pub fn adjacency_of(&self, port: PortId) -> AdjacencyId {
         self.port(port).map_or(AdjacencyId(u32::MAX), |port| port.adjacency)
     }
@@ -124,13 +125,14 @@ impl Snapshot {
     }
 }
 
-/// One worker's view of the newest snapshot: two loads and a comparison while nothing changes.
+/// One reader's access to the newest snapshot; costs two loads and a comparison while it does not
+/// change.
 pub struct Snapshots {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
 }
 
 impl Snapshots {
-    /// Follows `published`.
+    /// A reader of `published`.
     pub fn new(published: Arc<ArcSwap<Snapshot>>) -> Self {
         Self { cache: Cache::new(published) }
     }

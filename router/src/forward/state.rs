@@ -1,4 +1,5 @@
-//! What a worker owns: counters, error budgets, and what it has seen since things last changed.
+//! A worker's forwarding state: counters, rate limits of errors, and the paths seen since the last
+//! change.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -13,35 +14,35 @@ use crate::packet::error::ErrorKind;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
-/// Everything the forwarding step changes besides the batch. One for each worker.
+/// Everything that the forwarding step changes besides the batch. Each worker has one.
 pub struct WorkerState {
-    /// Counted since the worker began.
+    /// Counters since the worker started.
     pub counters: Counters,
-    /// First packets since liveness last changed, to be taken by the worker's shell; bounded by
-    /// [`FIRST_PACKETS_MAX`].
+    /// First packets on each path since liveness or a group last changed, which the worker's shell
+    /// takes out; at most [`FIRST_PACKETS_MAX`].
     pub first_packets: Vec<FirstPacket>,
     pub(super) too_big_errors: TokenBucket,
     pub(super) other_errors: TokenBucket,
-    /// Of the batch that is under way.
+    /// The packets of the current batch that were admitted.
     pub(super) admitted: Admitted,
-    /// Packets of that batch whose senders are to be told, and what.
+    /// ICMP errors to send about packets of that batch, by index.
     pub(super) owed: Vec<(usize, ErrorKind)>,
     spreader: Spreader,
     pub(super) fragment_buffer: Box<[u8]>,
-    /// One segment of a superframe.
+    /// Room for one segment of a superframe.
     pub(super) segment_buffer: Box<[u8]>,
-    /// Packets that got an IP identification.
+    /// Number of IP identifications given out.
     identified: u64,
     changes: Arc<AtomicU64>,
     change_seen: u64,
-    /// A bit for each path id that there are counters for.
+    /// A bit for each path id: whether a packet left by it since the last change.
     paths_seen: Vec<u64>,
 }
 
-/// Spreads packets one by one, where that is asked for.
+/// Hashes flows or, with per-packet spreading, packets.
 struct Spreader {
     count: u64,
-    /// Makes workers spread packets differently.
+    /// Differs between workers, so that they spread packets differently.
     salt: u64,
 }
 
@@ -52,24 +53,25 @@ impl Spreader {
             Spread::Flow => flow,
             Spread::Packet => {
                 self.count += 1;
-                // The flow's hash has the configured seed in it.
+                // The flow's hash contains the configured seed.
                 FlowHash::of_packet(self.count, flow.site ^ self.salt)
             }
         }
     }
 }
 
-/// The first packet that left by a path since something last changed.
+/// The first packet that left by a path since liveness or a group last changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FirstPacket {
     /// The path.
     pub path: PathId,
-    /// When.
+    /// When it was forwarded.
     pub t: Nanos,
 }
 
 impl WorkerState {
-    /// Worker `index` of `workers`. `changes` is raised by whoever changes liveness or groups.
+    /// State of worker `index` of `workers`. Threads that change liveness or groups increment
+    /// `changes`.
     pub fn new(index: usize, workers: usize, changes: Arc<AtomicU64>) -> Self {
         let share = |total: u32| (total / workers.max(1) as u32).max(1);
         Self {
@@ -89,25 +91,25 @@ impl WorkerState {
         }
     }
 
-    /// An IP identification that nobody guesses who does not know `seed` (RFC 7739).
+    /// An IP identification that cannot be predicted without `seed` (RFC 7739).
     pub(super) fn next_id(&mut self, seed: u64) -> u32 {
         self.identified += 1;
         FlowHash::of_packet(self.identified, seed ^ self.spreader.salt).site as u32
     }
 
-    /// Chooses a member for each packet that was admitted.
+    /// Selects a member for each admitted packet.
     pub(super) fn select_all(&mut self, batch: &Batch, fib: &Fib) {
         let Self { admitted, spreader, .. } = self;
         admitted.select(batch, fib, |flow, spread| spreader.hash(flow, spread));
     }
 
-    /// What a packet's member is chosen by.
+    /// The hash by which a packet's member is selected.
     #[inline]
     pub(super) fn hash(&mut self, flow: FlowHash, spread: Spread) -> FlowHash {
         self.spreader.hash(flow, spread)
     }
 
-    /// Looks whether something changed since the last batch: then packets are the first again.
+    /// Starts noting first packets again if liveness or a group changed since the last batch.
     pub(super) fn follow_changes(&mut self) {
         let change = self.changes.load(Ordering::Acquire);
         if change != self.change_seen {
@@ -116,8 +118,7 @@ impl WorkerState {
         }
     }
 
-    /// Counts packets of `bytes` in all on a path, and notes whether they are the first since
-    /// something changed.
+    /// Counts `packets` of `bytes` together on a path, and notes the first since the last change.
     #[inline]
     pub(super) fn note_path(&mut self, path: PathId, packets: u64, bytes: usize, now: Nanos) {
         let index = path.0 as usize;
@@ -149,30 +150,29 @@ impl WorkerState {
     }
 }
 
-/// Plain counters of one worker. A superframe counts as the packets it stands for, so that they
-/// balance whatever is joined or taken apart:
-/// received + originated + split = the sum of [`Self::verdicts`].
+/// Counters of one worker. A superframe counts as its segments, so that the balance holds whatever
+/// is joined or segmented: received + originated + split = the sum of [`Self::verdicts`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Counters {
     /// Packets read from ports.
     pub received: u64,
-    /// Packets made here.
+    /// Packets that the router made.
     pub originated: u64,
-    /// Fragments made of larger packets.
+    /// Fragments made from larger packets.
     pub split: u64,
-    /// ICMP errors that rate limits held back.
+    /// ICMP errors not sent because of rate limits.
     pub errors_limited: u64,
-    /// ICMP errors for which there was no way back or no source address.
+    /// ICMP errors not sent for lack of a route or a source address.
     pub errors_unroutable: u64,
-    /// By [`Verdict`].
+    /// Packets by [`Verdict`].
     pub verdicts: [u64; Verdict::COUNT],
-    /// By path id.
+    /// Counters by path id.
     pub paths: Vec<PathCount>,
-    /// Rounds in which packets came: with `received`, how many packets a wake-up brings.
+    /// Batches that contained packets: `received` divided by it is the mean batch size.
     pub batches: u64,
 }
 
-/// What went out by one path.
+/// Packets that left by one path.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PathCount {
     /// Packets.
@@ -182,19 +182,19 @@ pub struct PathCount {
 }
 
 impl Counters {
-    /// Counts one packet's end.
+    /// Counts one packet that ended with this verdict.
     #[inline]
     pub fn count(&mut self, verdict: Verdict) {
         self.verdicts[verdict as usize] += 1;
     }
 
-    /// Counts the end of a superframe's packets.
+    /// Counts `packets` that ended with this verdict.
     #[inline]
     pub fn count_all(&mut self, verdict: Verdict, packets: u64) {
         self.verdicts[verdict as usize] += packets;
     }
 
-    /// How many packets ended so.
+    /// Number of packets that ended with this verdict.
     pub fn of(&self, verdict: Verdict) -> u64 {
         self.verdicts[verdict as usize]
     }
@@ -235,11 +235,11 @@ impl Default for Counters {
     }
 }
 
-/// First packets kept between two visits of the worker's shell.
+/// The most first packets kept until the worker's shell takes them.
 pub const FIRST_PACKETS_MAX: usize = 256;
 
-/// ICMP errors a second that the whole router sends, of each of the two kinds.
+/// ICMP errors per second that the whole router sends, for each of the two buckets.
 const ERRORS_PER_SECOND: u32 = 1000;
 
-/// ICMP errors it sends at once.
+/// ICMP errors in a burst, for each of the two buckets.
 const ERRORS_BURST: u32 = 100;

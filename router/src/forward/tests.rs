@@ -37,7 +37,7 @@ struct Rig {
     now: Nanos,
 }
 
-/// What came out: port, verdict once sent, bytes.
+/// A sent packet: port, verdict once sent, bytes.
 type Sent = (u16, Verdict, Vec<u8>);
 
 impl Rig {
@@ -106,7 +106,7 @@ impl Rig {
         self.run_batch()
     }
 
-    /// As [`Self::run`], of one packet of which something was left out.
+    /// Runs one batch of one packet with this offload header.
     fn run_frame(&mut self, port: u16, packet: &[u8], offload: Offload) -> Vec<Sent> {
         self.batch.clear();
         self.batch.from_port(PortId(port));
@@ -195,7 +195,7 @@ fn udp_ttl(src: &str, dst: &str, payload: usize, ttl: u8) -> Vec<u8> {
     out
 }
 
-/// Clears DF and mends the checksum.
+/// Clears DF and updates the checksum.
 fn may_fragment(mut packet: Vec<u8>) -> Vec<u8> {
     packet[6] &= !0x40;
     packet[10..12].fill(0);
@@ -231,7 +231,8 @@ fn repair_makes_no_u_turn() {
     let [toward_ams, by_the_way] =
         ["203.0.113.9:53", "10.0.0.77:53"].map(|dst| udp(CLIENT, dst, 30));
     assert_eq!(rig.run(0, std::slice::from_ref(&toward_ams))[0].0, 1);
-    // The way left leads back to where this packet came from; it is good for one from elsewhere.
+    // The remaining member leads back to this packet's ingress port; it is usable for packets from
+    // elsewhere.
     rig.handle.set_adjacency_down(rig.legs[1].1, Reason::Carrier);
     let sent = rig.run(0, std::slice::from_ref(&toward_ams));
     assert_eq!(sent.iter().map(|s| s.1).collect::<Vec<_>>(), [Verdict::Originate], "{sent:?}");
@@ -439,8 +440,8 @@ fn an_adjacency_that_went_with_its_port_is_a_counted_drop() {
     assert_eq!(rig.of(Verdict::NoPort), 1);
 }
 
-/// After this stage the group that `addr` leads to is replaced, by one that leads to a port which is as
-/// new. Says by which ports something leaves.
+/// Replaces the group of `addr` after this stage with one that uses a newly added port. Returns the
+/// ports by which packets left.
 fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
     let Rig { mut writer, mut reader, published, mut state, mut batch, now, .. } = Rig::new();
     assert!(batch.push(packet));
@@ -469,7 +470,7 @@ fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
 fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
     let to = Ipv4Addr::new(198, 51, 100, 53);
     assert_eq!(ways_after(Stage::LookUp, to, &udp(CLIENT, SERVICE, 5)), [3]);
-    // The way back of an error is looked up last of all.
+    // An error's destination is looked up last of all.
     let back = Ipv4Addr::new(10, 0, 0, 2);
     assert_eq!(ways_after(Stage::Send, back, &udp_ttl(CLIENT, SERVICE, 5, 1)), [3]);
 }

@@ -22,14 +22,14 @@ use crate::time::Nanos;
 /// is linear too, so some hundreds of TCP checks are the most to have in one host.
 #[derive(Debug, Default)]
 pub struct TcpChecker {
-    checks: BTreeMap<u32, Check>,
+    checks: BTreeMap<u32, TcpCheck>,
     dead_ports: HashSet<PortId>,
     events: VecDeque<CheckEvent>,
     added: u32,
 }
 
 #[derive(Debug)]
-struct Check {
+struct TcpCheck {
     spec: CheckSpec,
     remote: SocketAddr,
     live: Liveness,
@@ -69,7 +69,7 @@ impl TcpChecker {
             live.suspend(now);
         }
         let remote = SocketAddr::new(target, port);
-        let check = Check { spec, remote, live, attempts: VecDeque::new(), next_tag: 0, order };
+        let check = TcpCheck { spec, remote, live, attempts: VecDeque::new(), next_tag: 0, order };
         self.checks.insert(order, check);
         self.take_verdicts(order);
         Ok(CheckId(order))
@@ -153,7 +153,7 @@ impl TcpChecker {
     }
 }
 
-impl Check {
+impl TcpCheck {
     /// Takes the attempts that ended, in the order in which their last packets came.
     fn harvest(&mut self, host: &mut Host) {
         let mut ended: Vec<_> = self

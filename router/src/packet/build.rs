@@ -1,4 +1,4 @@
-//! Packets that probes are made of: ICMP and ICMPv6 echoes, UDP datagrams.
+//! Packets that checks send: ICMP and ICMPv6 echoes, UDP datagrams.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use super::checksum::Sum;
 use super::envelope::Envelope;
 use super::{icmp, icmpv6, protocol, udp};
 
-/// An echo request or reply to be written.
+/// An ICMP or ICMPv6 echo request or reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Echo<'a> {
     /// Source address.
@@ -16,20 +16,21 @@ pub struct Echo<'a> {
     pub dst: IpAddr,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Whether it is the reply.
+    /// Whether this is a reply.
     pub reply: bool,
     /// Identifier.
     pub ident: u16,
     /// Sequence number.
     pub seq: u16,
-    /// What the reply is to bring back.
+    /// Data that the reply repeats.
     pub data: &'a [u8],
 }
 
 impl Echo<'_> {
-    /// Writes the packet to the start of `out` and returns its length. It may not be fragmented.
+    /// Writes the packet to the start of `out` and returns its length in bytes. Routers must not
+    /// fragment it.
     ///
-    /// `None` if the addresses are of two families, or it does not fit `out` or IP.
+    /// `None` if the addresses differ in family, or the packet exceeds `out` or what IP allows.
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
         let [kind, protocol] = match (self.src, self.reply) {
             (IpAddr::V4(_), false) => [icmp::ECHO_REQUEST, protocol::ICMP],
@@ -47,7 +48,7 @@ impl Echo<'_> {
     }
 }
 
-/// A UDP datagram to be written.
+/// A UDP datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Datagram<'a> {
     /// Source address and port.
@@ -61,9 +62,10 @@ pub struct Datagram<'a> {
 }
 
 impl Datagram<'_> {
-    /// Writes the packet to the start of `out` and returns its length. It may not be fragmented.
+    /// Writes the packet to the start of `out` and returns its length in bytes. Routers must not
+    /// fragment it.
     ///
-    /// `None` if the addresses are of two families, or it does not fit `out` or IP.
+    /// `None` if the addresses differ in family, or the packet exceeds `out` or what IP allows.
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
         let len = udp::HEADER_LEN + self.payload.len();
         let [src, dst] = [self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()];
@@ -71,7 +73,7 @@ impl Datagram<'_> {
         let header = [src[0], src[1], dst[0], dst[1], total[0], total[1], 0, 0];
         let envelope = envelope(self.src.ip(), self.dst.ip(), protocol::UDP, self.ttl);
         let sum = match envelope.pseudo(len).bytes(&header).bytes(self.payload).checksum() {
-            // Zero would say that there is no checksum (RFC 768); both mean the same sum.
+            // Zero means "no checksum" (RFC 768); 0xffff is the same sum in one's complement.
             0 => 0xffff,
             sum => sum,
         };
@@ -79,12 +81,12 @@ impl Datagram<'_> {
     }
 }
 
-/// Probes are never fragmented: one lost fragment would say too much about the path.
+/// Probes forbid fragmentation: with fragments, a probe would fail when any one of them is lost.
 fn envelope(src: IpAddr, dst: IpAddr, protocol: u8, ttl: u8) -> Envelope {
     Envelope { src, dst, protocol, ttl, traffic_class: 0, ident: None }
 }
 
-/// Writes the packet, `sum` going to `at` in the upper layer's header.
+/// Writes the packet and stores `sum` at offset `at` of the upper layer's header.
 fn write(
     envelope: &Envelope,
     mut header: [u8; 8],

@@ -1,10 +1,11 @@
-//! The Internet checksum: RFC 1071 whole, RFC 1624 incremental.
+//! The Internet checksum: in full (RFC 1071) and incremental (RFC 1624).
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
-/// A running one's complement sum of 16-bit words, in the host's byte order until it is asked for: the
-/// sum of swapped words is the swapped sum (RFC 1071 section 2).
+/// A running one's complement sum of 16-bit words. It is kept in the host's byte order and
+/// converted once at the end: the sum of byte-swapped words is the byte-swapped sum (RFC 1071
+/// section 2).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sum(u64);
 
@@ -12,13 +13,13 @@ impl Sum {
     /// Nothing summed yet.
     pub const ZERO: Self = Self(0);
 
-    /// The pseudo header of an upper layer (RFC 9293 section 3.1, RFC 8200 section 8.1): `len` is
-    /// that layer's header and data in bytes.
+    /// The sum of an upper layer's pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1).
+    /// `len` is the length of that layer's header and data in bytes.
     pub fn pseudo(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> Self {
         Self::ZERO.address(src).address(dst).word32(u32::from(protocol)).word32(len as u32)
     }
 
-    /// Adds bytes. Only the last piece of a sum may have an odd length: it is padded with zero.
+    /// Adds bytes. Only the last call may have an odd length, which is padded with a zero byte.
     #[inline]
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
@@ -40,13 +41,13 @@ impl Sum {
         Self(self.0 + word.to_be() as u64)
     }
 
-    /// What goes into the checksum field, that field having been summed as zero.
+    /// The value for the checksum field, provided that the field was summed as zero.
     #[inline]
     pub const fn checksum(self) -> u16 {
         !u16::from_be(self.folded())
     }
 
-    /// Whether the sum, the checksum field included, fits.
+    /// Whether the checksum is right, provided that its field was summed too.
     #[inline]
     pub const fn is_valid(self) -> bool {
         self.folded() == 0xffff
@@ -68,7 +69,7 @@ impl Sum {
     }
 }
 
-/// The checksum of a header one of whose 16-bit words changed from `old` to `new`.
+/// The checksum of a header after one of its 16-bit words changed from `old` to `new`.
 ///
 /// RFC 1624 equation 3. Equation 4 and RFC 1141 (`HC - ~m - m'`) yield 0xffff where the sum over
 /// the whole header gives 0x0000, which some receivers refuse.
@@ -79,7 +80,8 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !(((sum & 0xffff) + (sum >> 16)) as u16)
 }
 
-/// As [`update`] when the TTL becomes one less, whatever it was: the word it is in loses 0x0100.
+/// [`update`] for a TTL that goes down by one: the 16-bit word that holds it loses 0x0100, whatever
+/// the TTL was.
 #[inline]
 pub const fn with_less_ttl(checksum: u16) -> u16 {
     let sum = checksum as u32 + 0x0100;
@@ -143,7 +145,7 @@ mod tests {
             ),
             new in prop_oneof![Just(0u16), Just(0xffff), any::<u16>()],
         ) {
-            // As in an IP header, some word is never zero: all zero has two checksums.
+            // An IP header always has a word that is not zero; an all-zero sum has two checksums.
             words.push(0x4500);
             let whole = |words: &[u16]| {
                 let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();

@@ -1,4 +1,4 @@
-//! The IP header of packets made here.
+//! The IP header of packets that the router makes.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::checksum::Sum;
 use super::{ipv4, ipv6};
 
-/// What a packet made here has in its IP header: no options, no extension headers.
+/// IP header fields of a packet that the router makes. It has no options and no extension headers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     pub(super) src: IpAddr,
@@ -15,7 +15,7 @@ pub(super) struct Envelope {
     pub(super) ttl: u8,
     /// Type of service, or traffic class.
     pub(super) traffic_class: u8,
-    /// IPv4 identification; `None` forbids fragments, which need none (RFC 6864 section 4.1).
+    /// IPv4 identification; `None` sets DF and an identification of 0 (RFC 6864 section 4.1).
     pub(super) ident: Option<u16>,
 }
 
@@ -25,9 +25,9 @@ impl Envelope {
         if self.src.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
     }
 
-    /// Writes the header before an upper layer of `len` bytes that is already in `out` and returns
-    /// the packet's length. `None` if the addresses are of two families, the packet would be
-    /// larger than IP allows, or `out` too small.
+    /// Writes the header in front of an upper layer of `len` bytes that is already in `out`, and
+    /// returns the packet's length. `None` if the addresses differ in family, or the packet exceeds
+    /// `out` or what IP allows.
     pub(super) fn write(&self, out: &mut [u8], len: usize) -> Option<usize> {
         let total = self.header_len() + len;
         if out.len() < total {

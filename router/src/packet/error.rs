@@ -1,5 +1,5 @@
 //! ICMP and ICMPv6 errors: when one may be sent (RFC 1812 section 4.3.2, RFC 4443 section 2.4), and
-//! its bytes.
+//! how it is encoded.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -11,65 +11,67 @@ use super::martian::source_verdict;
 use super::{Fragment, Meta, checksum::Sum, icmp, icmpv6, protocol};
 use crate::policy::Martians;
 
-/// What is wrong with a packet, in either family.
+/// Why an ICMP error is sent, in either family.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ErrorKind {
     /// Communication is administratively prohibited.
     AdminProhibited,
-    /// A header field that nobody can make sense of, `pointer` bytes into the packet.
+    /// A header field has a value that is not understood, `pointer` bytes into the packet.
     BadHeader {
-        /// Where in the packet, in bytes.
+        /// Offset in the packet, in bytes.
         pointer: u32,
     },
-    /// The destination is on a network that is here, but cannot be reached.
+    /// The destination's network is attached, but the host cannot be reached.
     HostUnreachable,
     /// There is no route to the destination.
     NetUnreachable,
-    /// Nobody listens on the port.
+    /// No application listens on the port.
     PortUnreachable,
-    /// Nobody speaks the protocol that is named `pointer` bytes into the packet.
+    /// The protocol named `pointer` bytes into the packet is not implemented here.
     ProtocolUnreachable {
-        /// Where in the packet, in bytes; IPv4 does not tell.
+        /// Offset in the packet, in bytes; ICMP for IPv4 has no field for it.
         pointer: u32,
     },
-    /// TTL or hop limit ran out.
+    /// The TTL or hop limit reached zero.
     TimeExceeded,
-    /// Larger than the way out takes, and must not be fragmented here.
+    /// The packet exceeds the MTU of its adjacency and must not be fragmented here.
     TooBig {
-        /// What it takes, in bytes of an IP packet.
+        /// That MTU: bytes of the largest IP packet.
         mtu: u32,
     },
-    /// An option that asks to be refused by those who do not know it, `pointer` bytes into the
-    /// packet.
+    /// An unknown option, `pointer` bytes into the packet, asks nodes that do not know it to report
+    /// it.
     UnknownOption {
-        /// Where in the packet, in bytes.
+        /// Offset in the packet, in bytes.
         pointer: u32,
     },
 }
 
 impl ErrorKind {
-    /// Type, code and the four bytes after the checksum, for each family.
+    /// Type, code and the four bytes after the checksum, for IPv4 and for IPv6.
     ///
     /// IPv4: RFC 792, RFC 1191 section 4, RFC 1812 section 5.2.7.1. IPv6: RFC 4443 section 3.
-    const fn table(self) -> [Row; 2] {
+    const fn table(self) -> [ErrorHeader; 2] {
         match self {
-            Self::NetUnreachable => [row(3, 0, 0), row(1, 0, 0)],
-            Self::AdminProhibited => [row(3, 13, 0), row(1, 1, 0)],
-            Self::HostUnreachable => [row(3, 1, 0), row(1, 3, 0)],
-            Self::PortUnreachable => [row(3, 3, 0), row(1, 4, 0)],
-            Self::ProtocolUnreachable { pointer } => [row(3, 2, 0), row(4, 1, pointer)],
+            Self::NetUnreachable => [header(3, 0, 0), header(1, 0, 0)],
+            Self::AdminProhibited => [header(3, 13, 0), header(1, 1, 0)],
+            Self::HostUnreachable => [header(3, 1, 0), header(1, 3, 0)],
+            Self::PortUnreachable => [header(3, 3, 0), header(1, 4, 0)],
+            Self::ProtocolUnreachable { pointer } => [header(3, 2, 0), header(4, 1, pointer)],
             Self::TooBig { mtu } => {
                 let mtu_v4 = if mtu > 0xffff { 0xffff } else { mtu };
-                [row(3, 4, mtu_v4), row(2, 0, mtu)]
+                [header(3, 4, mtu_v4), header(2, 0, mtu)]
             }
-            Self::TimeExceeded => [row(11, 0, 0), row(3, 0, 0)],
-            Self::BadHeader { pointer } => [row(12, 0, pointer << 24), row(4, 0, pointer)],
-            Self::UnknownOption { pointer } => [row(12, 0, pointer << 24), row(4, 2, pointer)],
+            Self::TimeExceeded => [header(11, 0, 0), header(3, 0, 0)],
+            Self::BadHeader { pointer } => [header(12, 0, pointer << 24), header(4, 0, pointer)],
+            Self::UnknownOption { pointer } => {
+                [header(12, 0, pointer << 24), header(4, 2, pointer)]
+            }
         }
     }
 
-    /// Whether senders to a multicast group are told too (RFC 4443 section 2.4 e.3): they need to
-    /// learn the path's MTU and which options it takes.
+    /// Whether this error is also sent about multicast packets (RFC 4443 section 2.4 e.3): path MTU
+    /// discovery and unknown options need it.
     const fn is_for_multicast(self) -> bool {
         matches!(self, Self::TooBig { .. } | Self::UnknownOption { .. })
     }
@@ -77,11 +79,11 @@ impl ErrorKind {
 
 /// Whether an error of this kind may be sent about `packet`, whose [`Meta`] is `meta`.
 ///
-/// Never about ICMP errors and redirects (types not known count as errors), fragments but the
-/// first, sources that are no single host's (unspecified, loopback, multicast, broadcast, reserved
-/// and, since the answer would have to be routed, link-local), nor multicast and broadcast
-/// destinations, except that an IPv6 multicast may be too big or have an unknown option.
-/// Directed broadcasts, and rate limits, are the caller's.
+/// No error may be sent about ICMP errors and redirects (unknown types count as errors), non-first
+/// fragments, a source that does not identify a single host (unspecified, loopback, multicast,
+/// broadcast, reserved), a link-local source, to which nothing is routed, or multicast and
+/// broadcast destinations, except IPv6 multicast packets that are too big or have an unknown
+/// option. The caller checks for directed broadcasts and applies rate limits.
 pub fn may_answer(kind: ErrorKind, packet: &[u8], meta: &Meta) -> bool {
     meta.fragment != Fragment::Later
         && source_verdict(meta.src, Martians::Default).is_none()
@@ -89,20 +91,20 @@ pub fn may_answer(kind: ErrorKind, packet: &[u8], meta: &Meta) -> bool {
         && !is_icmp_error(packet, meta)
 }
 
-/// Writes the error about `offender` into `out` and returns its length. `source` is the address of
-/// the port it leaves by, of the offender's family.
+/// Writes the error about `offender` into `out` and returns its length in bytes. `source` is the
+/// address of the port it leaves by, in the offender's family.
 ///
-/// It quotes as much of the offender as fits 576 bytes in IPv4 (RFC 1812 section 4.3.2.3), 1,280
-/// in IPv6 (RFC 4443 section 2.4 c), without link padding. TTL 64; in IPv4 with the precedence of
-/// internetwork control (RFC 1812 section 4.3.2.5) and, as fragments of it may be needed, an
-/// identification drawn from its contents.
+/// The error quotes as much of the offender, without link padding, as fits 576 bytes in IPv4 (RFC
+/// 1812 section 4.3.2.3) or 1,280 bytes in IPv6 (RFC 4443 section 2.4 c). Its TTL is 64. In IPv4
+/// its precedence is internetwork control (RFC 1812 section 4.3.2.5), and because it may be
+/// fragmented, it has an identification derived from its contents.
 ///
-/// `None` if the offender has no IP header, `source` is of the other family, or `out` too small:
-/// [`ERROR_MAX`] bytes always do.
+/// `None` if the offender has no IP header, `source` is of the other family, or `out` is too small;
+/// [`ERROR_MAX`] bytes are always enough.
 pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -> Option<usize> {
     let [v4, v6] = kind.table();
     let (sender, len) = sender_and_len(offender)?;
-    let (row, protocol, traffic_class, max) = match source {
+    let (fields, protocol, traffic_class, max) = match source {
         IpAddr::V4(_) => (v4, protocol::ICMP, INTERNETWORK_CONTROL, ERROR_MAX_V4),
         IpAddr::V6(_) => (v6, protocol::ICMPV6, 0, ERROR_MAX),
     };
@@ -114,7 +116,7 @@ pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -
     let message = out.get_mut(header..header + message_len)?;
     let (start, rest) = message.split_first_chunk_mut::<{ icmp::HEADER_LEN }>()?;
     rest.copy_from_slice(quote);
-    *start = row.bytes();
+    *start = fields.bytes();
     let pseudo = if source.is_ipv4() { Sum::ZERO } else { envelope.pseudo(message_len) };
     let sum = pseudo.bytes(start).bytes(rest).checksum();
     start[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -125,24 +127,24 @@ pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -
 /// Bytes of the largest error.
 pub const ERROR_MAX: usize = 1280;
 
-/// How an error looks in one family.
+/// The variable fields of an error's ICMP header, in one family.
 #[derive(Clone, Copy)]
-struct Row {
+struct ErrorHeader {
     kind: u8,
     code: u8,
     word: u32,
 }
 
-impl Row {
-    /// The message's header, its checksum zero.
+impl ErrorHeader {
+    /// The ICMP header with a checksum of zero.
     const fn bytes(self) -> [u8; icmp::HEADER_LEN] {
         let [a, b, c, d] = self.word.to_be_bytes();
         [self.kind, self.code, 0, 0, a, b, c, d]
     }
 }
 
-const fn row(kind: u8, code: u8, word: u32) -> Row {
-    Row { kind, code, word }
+const fn header(kind: u8, code: u8, word: u32) -> ErrorHeader {
+    ErrorHeader { kind, code, word }
 }
 
 fn may_answer_to_destination(kind: ErrorKind, dst: IpAddr) -> bool {
@@ -152,7 +154,7 @@ fn may_answer_to_destination(kind: ErrorKind, dst: IpAddr) -> bool {
     }
 }
 
-/// Whether a packet is an ICMP error or redirect. One too short to have a type counts as such.
+/// Whether a packet is an ICMP error or redirect. A message without a type byte counts as one.
 fn is_icmp_error(packet: &[u8], meta: &Meta) -> bool {
     let is_error: fn(u8) -> bool = match (meta.src, meta.protocol) {
         (IpAddr::V4(_), protocol::ICMP) => icmp::is_error,
@@ -165,7 +167,7 @@ fn is_icmp_error(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Who sent a packet, and its length without link padding.
+/// A packet's source, and its length in bytes without link padding.
 fn sender_and_len(packet: &[u8]) -> Option<(IpAddr, usize)> {
     if let Ok(view) = Ipv4::parse_quoted(packet) {
         return Some((view.src().into(), view.header_len() + view.payload().len()));

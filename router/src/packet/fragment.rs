@@ -1,16 +1,15 @@
-//! IPv4 fragmentation on the way: RFC 791 section 3.2, RFC 1812 section 5.2.6. IPv6 has none.
+//! IPv4 fragmentation by routers: RFC 791 section 3.2, RFC 1812 section 5.2.6. IPv6 has none.
 #![forbid(unsafe_code)]
 
 use super::checksum::Sum;
 use super::ipv4::{self, Ipv4, options};
 use crate::verdict::Verdict;
 
-/// Cuts `packet` into pieces of `mtu` bytes at most and hands each to `emit`, in order, written
-/// into `buffer`; returns how many. A packet that fits is handed over as it is. Every check comes
-/// before the first piece.
+/// Cuts `packet` into fragments of at most `mtu` bytes, writes each into `buffer` and passes it to
+/// `emit`, in order; returns how many there were. A packet that fits is emitted unchanged.
 ///
 /// # Errors
-/// Why it cannot be done. Nothing was emitted then.
+/// Why it cannot be fragmented. In that case nothing was emitted.
 pub fn fragment(
     packet: &[u8],
     mtu: usize,
@@ -20,20 +19,20 @@ pub fn fragment(
     Fragments::plan(packet, mtu)?.each(buffer, emit)
 }
 
-/// A packet and how it is to be cut.
+/// A packet and how it is cut into fragments.
 #[derive(Clone, Debug)]
 pub struct Fragments<'a> {
     packet: Ipv4<'a>,
     mtu: usize,
-    /// The header of all pieces but the first: options that are not copied are left out.
+    /// The header of every fragment but the first: without the options that are not copied.
     later: Header,
 }
 
 impl<'a> Fragments<'a> {
-    /// Checks that `packet` can be cut for `mtu`.
+    /// Checks that `packet` can be cut into fragments of at most `mtu` bytes.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Why the packet cannot be fragmented.
     pub fn plan(packet: &'a [u8], mtu: usize) -> Result<Self, CannotFragment> {
         if packet.first().is_some_and(|byte| byte >> 4 == 6) {
             return Err(CannotFragment::Ipv6);
@@ -50,7 +49,7 @@ impl<'a> Fragments<'a> {
         Ok(plan)
     }
 
-    /// How many pieces there will be: 1 if the packet fits, 8,190 at most.
+    /// How many fragments there are: 1 if the packet fits, at most 8,190.
     pub fn count(&self) -> usize {
         if self.fits() {
             return 1;
@@ -59,10 +58,10 @@ impl<'a> Fragments<'a> {
         1 + rest.saturating_sub(self.room()).div_ceil(self.room() / UNIT * UNIT) + 1
     }
 
-    /// Emits the pieces; see [`fragment`].
+    /// Writes each fragment into `buffer` and passes it to `emit`; returns how many there were.
     ///
     /// # Errors
-    /// If `buffer` is smaller than the largest piece. Nothing was emitted then.
+    /// If `buffer` is smaller than the largest fragment. In that case nothing was emitted.
     pub fn each(
         &self,
         buffer: &mut [u8],
@@ -92,22 +91,22 @@ impl<'a> Fragments<'a> {
         usize::from(self.packet.total_len()) <= self.mtu
     }
 
-    /// Payload bytes of the first piece, the packet not fitting.
+    /// Payload bytes of the first fragment, if the packet does not fit.
     fn first_len(&self) -> usize {
         self.mtu.saturating_sub(self.packet.header_len()) / UNIT * UNIT
     }
 
-    /// Payload bytes of the pieces between the first and the last.
+    /// Payload bytes of the fragments between the first and the last.
     fn later_len(&self) -> usize {
         self.room() / UNIT * UNIT
     }
 
-    /// Payload bytes of the last piece at most.
+    /// The most payload bytes of the last fragment, which need not be a multiple of 8.
     fn room(&self) -> usize {
         self.mtu.saturating_sub(self.later.len)
     }
 
-    /// Whether a piece is followed by others: by `rest`, or by what followed the whole packet.
+    /// The more-fragments bit: set if `rest` follows, or if it was set in `packet` itself.
     fn more(&self, rest: &[u8]) -> bool {
         !rest.is_empty() || self.packet.more_fragments()
     }
@@ -116,16 +115,16 @@ impl<'a> Fragments<'a> {
 /// Why a packet cannot be fragmented.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CannotFragment {
-    /// The buffer is smaller than the largest piece.
+    /// The buffer is smaller than the largest fragment.
     BufferTooSmall {
         /// Bytes needed.
         need: usize,
     },
-    /// Its sender forbids it.
+    /// Its sender set DF.
     DontFragment,
-    /// IPv6 is never fragmented on the way.
+    /// Routers never fragment IPv6.
     Ipv6,
-    /// It should have been dropped before.
+    /// Its header is invalid; the packet should have been dropped earlier.
     Malformed(Verdict),
     /// The MTU has no room for the header and 8 bytes.
     MtuTooSmall {
@@ -134,7 +133,7 @@ pub enum CannotFragment {
     },
 }
 
-/// The header of a piece.
+/// The header of a fragment.
 #[derive(Clone, Debug)]
 struct Header {
     bytes: [u8; HEADER_MAX],
@@ -169,14 +168,15 @@ impl Header {
         self.len += bytes.len();
     }
 
-    /// Pads with end-of-list options, which are zero, and says how long it is.
+    /// Pads with end-of-list options, which are zero, and sets the header length.
     fn finish(mut self) -> Self {
         self.len = self.len.next_multiple_of(4);
         self.bytes[0] = 0x40 | (self.len / 4) as u8;
         self
     }
 
-    /// Writes header and `piece` to the start of `buffer`, which is large enough, and returns both.
+    /// Writes header and `piece` to the start of `buffer` and returns both. The caller has checked
+    /// that they fit.
     fn write<'b>(&self, buffer: &'b mut [u8], offset: usize, more: bool, piece: &[u8]) -> &'b [u8] {
         let total = self.len + piece.len();
         let (header, payload) = buffer[..total].split_at_mut(self.len);
@@ -193,7 +193,7 @@ impl Header {
     }
 }
 
-/// Fragments are cut at multiples of this many bytes.
+/// Fragment offsets count in units of this many bytes.
 const UNIT: usize = 8;
 
 /// Bytes of the longest header.

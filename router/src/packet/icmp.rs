@@ -40,7 +40,7 @@ impl<'a> Icmp<'a> {
         be16(self.header, 2)
     }
 
-    /// Whether the checksum fits.
+    /// Whether the checksum is right.
     pub fn is_valid(&self) -> bool {
         Sum::ZERO.bytes(self.header).bytes(self.data).is_valid()
     }
@@ -55,30 +55,30 @@ impl<'a> Icmp<'a> {
         be16(self.header, 6)
     }
 
-    /// MTU of the next hop, in a "fragmentation needed" (RFC 1191 section 4); 0 from routers
-    /// older than that.
+    /// MTU of the next hop in a "fragmentation needed" (RFC 1191 section 4); 0 from routers that
+    /// predate RFC 1191.
     pub const fn mtu(&self) -> u16 {
         be16(self.header, 6)
     }
 
-    /// The four bytes after the checksum, whatever the type makes of them.
+    /// The four bytes after the checksum; their meaning depends on the type.
     pub const fn rest_of_header(&self) -> u32 {
         be32(self.header, 4)
     }
 
-    /// What follows the header: an echo's data, or the packet that an error quotes.
+    /// The bytes after the header: an echo's data, or the packet that an error quotes.
     pub const fn data(&self) -> &'a [u8] {
         self.data
     }
 }
 
-/// Whether no error may be sent about such a message: errors and redirects, and types nobody
-/// knows (RFC 1812 section 4.3.2.7). Those left are requests and their answers.
+/// Whether RFC 1812 section 4.3.2.7 forbids errors about messages of this type: true of errors,
+/// redirects and unknown types, false of requests and replies.
 pub const fn is_error(kind: u8) -> bool {
     !matches!(kind, ECHO_REPLY | ECHO_REQUEST | 9 | 10 | 13..=18 | 42 | 43)
 }
 
-/// Whether the message quotes the packet it speaks of, after its header.
+/// Whether messages of this type quote the packet they are about.
 pub const fn has_quote(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM)
 }

@@ -18,7 +18,7 @@ pub struct Icmpv6<'a> {
 }
 
 impl<'a> Icmpv6<'a> {
-    /// Takes what follows the extension headers of an IPv6 packet that is no fragment.
+    /// Takes the upper layer of an IPv6 packet that is no fragment.
     ///
     /// # Errors
     /// [`Verdict::Truncated`] below 8 bytes, which every message of RFC 4443 has.
@@ -42,7 +42,7 @@ impl<'a> Icmpv6<'a> {
         be16(self.header, 2)
     }
 
-    /// Whether the checksum fits, the message being between these addresses.
+    /// Whether the checksum is right for a message between these addresses.
     pub fn is_valid(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
         let len = HEADER_LEN + self.data.len();
         Sum::pseudo(src.into(), dst.into(), protocol::ICMPV6, len)
@@ -61,30 +61,30 @@ impl<'a> Icmpv6<'a> {
         be16(self.header, 6)
     }
 
-    /// MTU of the next hop, in a "packet too big".
+    /// MTU of the next hop in a "packet too big".
     pub const fn mtu(&self) -> u32 {
         be32(self.header, 4)
     }
 
-    /// The four bytes after the checksum, whatever the type makes of them.
+    /// The four bytes after the checksum; their meaning depends on the type.
     pub const fn rest_of_header(&self) -> u32 {
         be32(self.header, 4)
     }
 
-    /// What follows the header: an echo's data, or the packet that an error quotes.
+    /// The bytes after the header: an echo's data, or the packet that an error quotes.
     pub const fn data(&self) -> &'a [u8] {
         self.data
     }
 }
 
-/// Whether no error may be sent about such a message: errors, known or not, and redirects
-/// (RFC 4443 section 2.4 e.1 and e.2).
+/// Whether RFC 4443 section 2.4 e.1 and e.2 forbid errors about messages of this type: true of
+/// errors, known or not, and of redirects.
 pub const fn is_error(kind: u8) -> bool {
     has_quote(kind) || kind == REDIRECT
 }
 
-/// Whether the message quotes the packet it speaks of: every type below 128 is an error, and all
-/// are built alike (RFC 4443 section 2.1).
+/// Whether messages of this type quote the packet they are about: every type below 128 is an error
+/// with the same layout (RFC 4443 section 2.1).
 pub const fn has_quote(kind: u8) -> bool {
     kind < ECHO_REQUEST
 }

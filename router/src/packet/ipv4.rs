@@ -1,4 +1,4 @@
-//! IPv4 headers: RFC 791, checked as RFC 1812 section 5.2.2 asks.
+//! IPv4 headers (RFC 791), checked as RFC 1812 section 5.2.2 requires.
 #![forbid(unsafe_code)]
 
 use std::net::Ipv4Addr;
@@ -20,11 +20,11 @@ pub struct Ipv4<'a> {
 }
 
 impl<'a> Ipv4<'a> {
-    /// Checks a received packet. Bytes after its total length are link padding and left out.
+    /// Checks a received packet. Bytes after its total length are link padding and are ignored.
     ///
     /// # Errors
-    /// What it is dropped for. RFC 1812 section 5.2.2 lists the checks; version and header length
-    /// come before the checksum here, since they say what it covers.
+    /// The verdict to drop it with. RFC 1812 section 5.2.2 lists the checks. Version and header
+    /// length are checked before the checksum because they determine which bytes it covers.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let mut packet = Self::split(bytes)?;
@@ -39,11 +39,11 @@ impl<'a> Ipv4<'a> {
         Ok(packet)
     }
 
-    /// Reads a packet that an ICMP error quotes: cut short, its checksum and length possibly
-    /// rewritten on the way, so that only what is needed to find the upper layer is checked.
+    /// Reads a packet that an ICMP error quotes. Such a packet is cut short, and routers may have
+    /// rewritten its checksum and length, so only what locates the upper layer is checked.
     ///
     /// # Errors
-    /// The header is not there in full.
+    /// The verdict if the header is incomplete or malformed.
     pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let packet = Self::split(bytes)?;
         Ok(Self { payload: packet.said_payload().unwrap_or(packet.payload), ..packet })
@@ -60,7 +60,7 @@ impl<'a> Ipv4<'a> {
         self.header[TOS]
     }
 
-    /// Bytes of header and payload, as the header says.
+    /// Bytes of header and payload, according to the header.
     #[inline]
     pub const fn total_len(&self) -> u16 {
         be16(self.header, TOTAL_LEN)
@@ -83,7 +83,7 @@ impl<'a> Ipv4<'a> {
         self.flags_and_offset() & MORE_FRAGMENTS != 0
     }
 
-    /// Where in the datagram this payload belongs, in bytes.
+    /// Offset of this payload in the datagram, in bytes.
     #[inline]
     pub const fn fragment_offset(&self) -> usize {
         (self.flags_and_offset() & OFFSET) as usize * 8
@@ -129,7 +129,7 @@ impl<'a> Ipv4<'a> {
         self.options
     }
 
-    /// What the header is put before.
+    /// The bytes after the header.
     #[inline]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
@@ -146,7 +146,7 @@ impl<'a> Ipv4<'a> {
         self.header
     }
 
-    /// Header, options, and as payload everything after them.
+    /// Splits off the header and the options; everything after them becomes the payload.
     #[inline]
     fn split(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let (header, rest) = bytes.split_first_chunk().ok_or(Verdict::Truncated)?;
@@ -160,7 +160,7 @@ impl<'a> Ipv4<'a> {
         Ok(Self { header, options, payload })
     }
 
-    /// As much of the payload as the total length says; `None` if that is no length it can have.
+    /// The part of the payload that the total length covers; `None` if that length is impossible.
     #[inline]
     fn said_payload(&self) -> Option<&'a [u8]> {
         let len = usize::from(self.total_len()).checked_sub(self.header_len())?;
@@ -187,14 +187,14 @@ impl Ipv4Option<'_> {
         self.bytes.first().copied().unwrap_or(END_OF_OPTIONS)
     }
 
-    /// Whether every fragment has it, not the first alone (RFC 791 section 3.1).
+    /// Whether every fragment carries it, not only the first (RFC 791 section 3.1).
     pub fn is_copied(&self) -> bool {
         self.kind() & 0x80 != 0
     }
 }
 
-/// The options of a header up to the end-of-list option; an option that overruns ends them with an
-/// error. At most 40 steps.
+/// The options of a header up to the end-of-list option. An option that overruns the header ends
+/// the iteration with an error. At most 40 steps.
 pub fn options(mut bytes: &[u8]) -> impl Iterator<Item = Result<Ipv4Option<'_>, Verdict>> {
     std::iter::from_fn(move || {
         let len = match *bytes {
@@ -245,7 +245,7 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 mod tests {
     use super::*;
 
-    /// A packet with these options (padded by the caller), total length and flags right.
+    /// A packet with these options, padded by the caller, and a valid total length and checksum.
     fn packet(options: &[u8], payload: usize, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let total = HEADER_LEN + options.len() + payload;
         let mut bytes = vec![0; HEADER_LEN];

@@ -18,11 +18,11 @@ pub struct Ipv6<'a> {
 }
 
 impl<'a> Ipv6<'a> {
-    /// Checks a received packet; [`Self::extensions`] checks the rest. Bytes after its payload
-    /// length are link padding and left out.
+    /// Checks the fixed header of a received packet; [`Self::extensions`] checks the rest. Bytes
+    /// after its payload length are link padding and are ignored.
     ///
     /// # Errors
-    /// What it is dropped for.
+    /// The verdict to drop it with.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let (header, rest) = split(bytes)?;
@@ -34,10 +34,10 @@ impl<'a> Ipv6<'a> {
         Ok(Self { header, payload })
     }
 
-    /// Reads a packet that an ICMPv6 error quotes, cut short.
+    /// Reads a packet that an ICMPv6 error quotes, which may be cut short.
     ///
     /// # Errors
-    /// The fixed header is not there in full.
+    /// The verdict if the fixed header is incomplete or of another version.
     pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let (header, rest) = split(bytes)?;
         let payload = rest.get(..usize::from(be16(header, PAYLOAD_LEN))).unwrap_or(rest);
@@ -55,7 +55,7 @@ impl<'a> Ipv6<'a> {
         be32(self.header, 0) & FLOW_LABEL
     }
 
-    /// Bytes after the fixed header, as the header says.
+    /// Bytes after the fixed header, according to the header.
     #[inline]
     pub const fn payload_len(&self) -> u16 {
         be16(self.header, PAYLOAD_LEN)
@@ -91,10 +91,10 @@ impl<'a> Ipv6<'a> {
         self.payload
     }
 
-    /// Walks the extension headers to the upper layer, over [`EXTENSIONS_MAX`] headers at most.
+    /// Walks the extension headers to the upper layer; at most [`EXTENSIONS_MAX`] of them.
     ///
     /// # Errors
-    /// What the packet is dropped for.
+    /// The verdict to drop the packet with.
     #[inline]
     pub fn extensions(&self) -> Result<Extensions, Verdict> {
         if is_extension(self.next_header()) {
@@ -104,26 +104,26 @@ impl<'a> Ipv6<'a> {
     }
 }
 
-/// What lies between the fixed header and the upper layer.
+/// The extension headers between the fixed header and the upper layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Extensions {
-    /// Protocol of what follows: the upper layer, or an extension header that is not known. In a
-    /// later fragment, what the fragment header says that the whole begins with.
+    /// Protocol of what follows: the upper layer, or an unknown extension header. In a non-first
+    /// fragment, the protocol that the fragment header names for the start of the whole packet.
     pub protocol: u8,
     /// Bytes of the extension headers.
     pub len: usize,
-    /// The fragment header, if there is one.
+    /// The fragment header, if present.
     pub fragment: Option<FragmentHeader>,
 }
 
 /// An IPv6 fragment header (RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FragmentHeader {
-    /// Where it ends, in bytes after the fixed header.
+    /// Where this header ends, in bytes after the fixed header.
     pub end: usize,
-    /// Protocol of the first header of the fragmented part: the same in every fragment.
+    /// Protocol of the first header of the fragmentable part; the same in every fragment.
     pub next_header: u8,
-    /// Where in the fragmented part this payload belongs, in bytes.
+    /// Offset of this payload in the fragmentable part, in bytes.
     pub offset: usize,
     /// Whether more fragments follow.
     pub more: bool,
@@ -132,13 +132,13 @@ pub struct FragmentHeader {
 }
 
 impl FragmentHeader {
-    /// Which part this is. A fragment that is all of its packet (RFC 6946) is whole.
+    /// Which part of the packet this is. An atomic fragment (RFC 6946) is the whole packet.
     pub const fn fragment(&self) -> Fragment {
         Fragment::new(self.offset, self.more)
     }
 
-    /// Refuses what cannot be put together again (RFC 8200 section 4.5): a fragment other than the
-    /// last whose length is no multiple of 8, and one that would end beyond the largest payload.
+    /// Refuses what cannot be reassembled (RFC 8200 section 4.5): a fragment other than the last
+    /// whose length is not a multiple of 8, and one that ends beyond the largest payload.
     pub(super) fn check(&self, payload_len: usize) -> Result<(), Verdict> {
         let len = payload_len.saturating_sub(self.end);
         let before = self.end.saturating_sub(EXTENSION_UNIT);
@@ -151,8 +151,8 @@ impl FragmentHeader {
     }
 }
 
-/// Whether the walk looks into this header. The others that RFC 7045 lists (mobility, HIP, Shim6)
-/// end the walk as an upper layer does: none carries a flow.
+/// Whether the walk parses this header. The others that RFC 7045 lists (mobility, HIP, Shim6) end
+/// the walk like an upper layer; none of them carries a flow.
 const fn is_extension(next_header: u8) -> bool {
     use protocol::{AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
     matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
@@ -193,7 +193,7 @@ fn extension(kind: u8, bytes: &[u8]) -> Result<&[u8], Verdict> {
     let len = usize::from(len);
     let len = match kind {
         protocol::FRAGMENT => EXTENSION_UNIT,
-        // In units of 4 bytes, minus 2 (RFC 4302 section 2.2).
+        // The length field counts units of 4 bytes, minus 2 (RFC 4302 section 2.2).
         protocol::AUTHENTICATION => (len + 2) * 4,
         _ => (len + 1) * EXTENSION_UNIT,
     };
@@ -213,8 +213,8 @@ fn fragment_header(start: usize, header: &[u8]) -> FragmentHeader {
     }
 }
 
-/// Looks at the first [`OPTIONS_MAX`] options of a hop-by-hop header. More are not looked at, so
-/// that a header full of padding costs no more than a short one.
+/// Checks the first [`OPTIONS_MAX`] options of a hop-by-hop header. The limit bounds the cost of a
+/// header full of padding.
 fn check_options(header: &[u8]) -> Result<(), Verdict> {
     let mut options = header.get(2..).unwrap_or_default();
     for _ in 0..OPTIONS_MAX {
@@ -230,8 +230,8 @@ fn check_options(header: &[u8]) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// Why a packet with options and a payload length of 0 is dropped: its length is in a jumbo option
-/// (RFC 2675), or a lie.
+/// The verdict for a packet with hop-by-hop options and a payload length of 0: it is a jumbogram
+/// (RFC 2675), or its length is wrong.
 #[cold]
 fn no_payload_length(rest: &[u8]) -> Verdict {
     let options = extension(protocol::HOP_BY_HOP, rest).unwrap_or_default();
@@ -257,14 +257,14 @@ pub(super) const fn address(header: &[u8; HEADER_LEN], at: usize) -> Ipv6Addr {
     Ipv6Addr::from_bits(high | low)
 }
 
-/// Extension headers followed in one packet. RFC 8200 section 4.1 names six places; senders in
-/// the wild use one or two.
+/// The most extension headers followed in one packet. RFC 8200 section 4.1 lists six positions;
+/// packets in the wild use one or two.
 pub const EXTENSIONS_MAX: usize = 8;
 
-/// Hop-by-hop options looked at in one packet.
+/// The most hop-by-hop options checked in one packet.
 const OPTIONS_MAX: usize = 16;
 
-/// In the first 32 bits.
+/// The mask of the flow label in the first 32 bits.
 pub(super) const FLOW_LABEL: u32 = 0x000f_ffff;
 pub(super) const PAYLOAD_LEN: usize = 4;
 pub(super) const NEXT_HEADER: usize = 6;

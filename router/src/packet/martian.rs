@@ -1,6 +1,6 @@
 //! Addresses that are never forwarded, as source or as destination.
 //!
-//! Which of a port's addresses is a directed broadcast only the caller knows: that check is its.
+//! The caller checks for directed broadcasts, which depend on the ports' networks.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,35 +8,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::policy::Martians;
 use crate::verdict::Verdict;
 
-/// Why a packet from `address` is not forwarded, if so.
+/// The verdict that drops packets from `address`; `None` if they may be forwarded.
 ///
-/// Link-local sources never are (RFC 3927 section 7, RFC 4291 section 2.5.6), whatever `martians`.
+/// Link-local sources are never forwarded (RFC 3927 section 7, RFC 4291 section 2.5.6), whatever
+/// `martians` is.
 #[inline]
 pub fn source_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
-    match kind(address, martians)? {
-        Kind::LinkLocal => Some(Verdict::LinkLocal),
-        Kind::Martian | Kind::Multicast | Kind::Broadcast => {
+    match class(address, martians)? {
+        AddressClass::LinkLocal => Some(Verdict::LinkLocal),
+        AddressClass::Martian | AddressClass::Multicast | AddressClass::Broadcast => {
             (martians != Martians::Off).then_some(Verdict::MartianSource)
         }
     }
 }
 
-/// Why a packet to `address` is not forwarded, if so.
+/// The verdict that drops packets to `address`; `None` if they may be forwarded.
 ///
-/// Link-local destinations never are, nor multicast and the limited broadcast, for which there are
-/// no routes: these hold whatever `martians`.
+/// Link-local, multicast and limited broadcast destinations are never forwarded, whatever
+/// `martians` is.
 #[inline]
 pub fn destination_verdict(address: IpAddr, martians: Martians) -> Option<Verdict> {
-    match kind(address, martians)? {
-        Kind::LinkLocal => Some(Verdict::LinkLocal),
-        Kind::Multicast => Some(Verdict::Multicast),
-        Kind::Broadcast => Some(Verdict::Broadcast),
-        Kind::Martian => (martians != Martians::Off).then_some(Verdict::MartianDestination),
+    match class(address, martians)? {
+        AddressClass::LinkLocal => Some(Verdict::LinkLocal),
+        AddressClass::Multicast => Some(Verdict::Multicast),
+        AddressClass::Broadcast => Some(Verdict::Broadcast),
+        AddressClass::Martian => (martians != Martians::Off).then_some(Verdict::MartianDestination),
     }
 }
 
-/// Whether [`source_verdict`] and [`destination_verdict`] have nothing to say about an address, unless
-/// `martians` is strict. May be `false` of some about which they have nothing to say.
+/// A quick test that accepts most addresses: if `true`, [`source_verdict`] and
+/// [`destination_verdict`] return `None` unless `martians` is strict. If `false`, they may still
+/// return `None`.
 #[inline]
 pub fn is_ordinary(address: IpAddr) -> bool {
     match address {
@@ -44,14 +46,14 @@ pub fn is_ordinary(address: IpAddr) -> bool {
             let first = address.octets()[0];
             (1..224).contains(&first) && first != 127 && first != 169
         }
-        // Global unicast (RFC 4291 section 2.4): what is given out today.
+        // Global unicast (RFC 4291 section 2.4): the block that is currently allocated from.
         IpAddr::V6(address) => address.octets()[0] >> 5 == 1,
     }
 }
 
-/// What is special about an address.
+/// The special range an address belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum AddressClass {
     LinkLocal,
     Multicast,
     Broadcast,
@@ -59,34 +61,34 @@ enum Kind {
 }
 
 #[inline]
-fn kind(address: IpAddr, martians: Martians) -> Option<Kind> {
+fn class(address: IpAddr, martians: Martians) -> Option<AddressClass> {
     let found = match address {
-        IpAddr::V4(address) => kind_v4(address),
-        IpAddr::V6(address) => kind_v6(address),
+        IpAddr::V4(address) => class_v4(address),
+        IpAddr::V6(address) => class_v6(address),
     };
     if found.is_none() && martians == Martians::Strict && is_strict(address) {
-        return Some(Kind::Martian);
+        return Some(AddressClass::Martian);
     }
     found
 }
 
 #[inline]
-fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
+fn class_v4(address: Ipv4Addr) -> Option<AddressClass> {
     match address.octets() {
-        [224..=239, ..] => Some(Kind::Multicast),
-        [255, 255, 255, 255] => Some(Kind::Broadcast),
-        [0 | 127 | 240..=255, ..] => Some(Kind::Martian),
-        [169, 254, ..] => Some(Kind::LinkLocal),
+        [224..=239, ..] => Some(AddressClass::Multicast),
+        [255, 255, 255, 255] => Some(AddressClass::Broadcast),
+        [0 | 127 | 240..=255, ..] => Some(AddressClass::Martian),
+        [169, 254, ..] => Some(AddressClass::LinkLocal),
         _ => None,
     }
 }
 
 #[inline]
-fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
+fn class_v6(address: Ipv6Addr) -> Option<AddressClass> {
     match address.octets()[0] {
-        0xff => Some(Kind::Multicast),
-        0xfe if address.is_unicast_link_local() => Some(Kind::LinkLocal),
-        0 if is_v6_martian(address.to_bits()) => Some(Kind::Martian),
+        0xff => Some(AddressClass::Multicast),
+        0xfe if address.is_unicast_link_local() => Some(AddressClass::LinkLocal),
+        0 if is_v6_martian(address.to_bits()) => Some(AddressClass::Martian),
         _ => None,
     }
 }

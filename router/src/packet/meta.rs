@@ -1,4 +1,4 @@
-//! What forwarding needs to know of a packet, found in one pass, and what it changes in one.
+//! The header fields that forwarding reads, found in one pass, and the TTL decrement.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -11,41 +11,42 @@ use super::ipv6::{self, Ipv6};
 use super::quote::Upper;
 use crate::verdict::Verdict;
 
-/// What forwarding needs to know of a packet.
+/// The header fields that forwarding reads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Meta {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// Bytes of the IP packet. What comes after them is link padding: cut it.
+    /// Bytes of the IP packet. Any bytes after it are link padding, which the caller cuts off.
     pub len: usize,
-    /// Bytes before the upper layer: IPv4 options and IPv6 extension headers included.
+    /// Bytes before the upper layer, including IPv4 options and IPv6 extension headers.
     pub header_len: usize,
     /// Time to live, or hop limit.
     pub ttl: u8,
-    /// Protocol of the upper layer. In a later IPv6 fragment, what its fragment header says; if
-    /// that is an extension header, the upper layer is in the first fragment only.
+    /// Protocol of the upper layer. In a non-first IPv6 fragment, the protocol that its fragment
+    /// header names; if that is an extension header, only the first fragment contains the upper
+    /// layer.
     pub protocol: u8,
     /// Which part of a datagram this is.
     pub fragment: Fragment,
-    /// Whether routers must not fragment it: always, in IPv6.
+    /// Whether routers must not fragment it; always true in IPv6.
     pub dont_fragment: bool,
-    /// What its site is chosen by.
+    /// The flow, by which its site is chosen.
     ///
-    /// Ports of TCP, UDP, UDP-Lite, SCTP and DCCP. An echo has its identifier as source port, in
-    /// request and reply. An ICMP error has the key of the packet it quotes, reversed, or its own
-    /// if that packet cannot be read; its label is 0. A fragment has no ports, and as protocol the
-    /// one that all fragments of the datagram name.
+    /// It has the ports of TCP, UDP, UDP-Lite, SCTP and DCCP. An echo request or reply has its
+    /// identifier as source port. An ICMP error has the reversed flow of the packet it quotes, with
+    /// a label of 0, or its own flow if the quoted packet cannot be read. A fragment has no ports,
+    /// and the protocol that all fragments of its datagram name.
     pub flow: FlowKey,
 }
 
 impl Meta {
-    /// Checks the IP headers and reads them. Works in bounded time: 40 bytes of options,
-    /// [`ipv6::EXTENSIONS_MAX`] extension headers, one quoted packet of as many.
+    /// Checks and reads the IP headers. Bounded work: 40 bytes of options, [`ipv6::EXTENSIONS_MAX`]
+    /// extension headers, and one quoted packet with as many.
     ///
     /// # Errors
-    /// What the packet is dropped for. Checks are in the order of RFC 1812 section 5.2.2.
+    /// The verdict to drop the packet with. Checks follow the order of RFC 1812 section 5.2.2.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, Verdict> {
         match bytes.first().map(|byte| byte >> 4) {
@@ -100,9 +101,9 @@ impl Meta {
 pub enum Fragment {
     /// All of it.
     Whole,
-    /// Its beginning, with the upper layer's header.
+    /// Its start, with the upper layer's header.
     First,
-    /// What comes later.
+    /// A part after the start.
     Later,
 }
 
@@ -117,9 +118,9 @@ impl Fragment {
     }
 }
 
-/// Takes one from the TTL or hop limit and patches the IPv4 checksum. `false`, with the packet
-/// unchanged, if that would leave none: the sender is owed a time-exceeded. Also `false` for bytes
-/// that [`Meta::parse`] refuses as no IP packet.
+/// Decrements the TTL or hop limit and updates the IPv4 checksum. Returns `false` and leaves the
+/// packet unchanged if the result would be zero, in which case a time-exceeded is due; also for
+/// bytes that [`Meta::parse`] refuses as no IP packet.
 #[inline]
 pub fn decrement_ttl(packet: &mut [u8]) -> bool {
     match packet.first().map(|byte| byte >> 4) {

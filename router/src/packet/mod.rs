@@ -1,19 +1,19 @@
-//! Packets as bytes: checked views, what forwarding needs of a packet, and packets made here.
+//! Packets as bytes: checked views, the fields that forwarding needs, and packets the router makes.
 //!
-//! Everything is pure: bytes and values in, values out, nothing allocated. The rule of the module:
-//! a `parse` checks every length once, and after it no accessor can panic, whatever the bytes say.
-//! A packet that fails a check is answered with the [`Verdict`](crate::verdict::Verdict) it is
-//! dropped and counted by.
+//! Everything here is pure: functions take bytes and values, return values, and allocate nothing.
+//! `parse` checks every length once; afterwards no accessor can panic, whatever the bytes contain.
+//! A packet that fails a check yields the [`Verdict`](crate::verdict::Verdict) under which it is
+//! dropped and counted.
 //!
-//! * [`Meta::parse`] and [`decrement_ttl`]: what forwarding needs, in one pass over the headers; and
-//!   [`Plain`], for packets like nearly all.
-//! * [`ipv4`], [`ipv6`], [`icmp`], [`icmpv6`], [`udp`], [`tcp`]: views, one protocol a file.
-//! * [`checksum`]: the Internet checksum, whole and incremental.
+//! * [`Meta::parse`] and [`decrement_ttl`]: what forwarding needs, in one pass over the headers.
+//! * [`Plain`]: the same for the common case, a whole packet with ports and without options.
+//! * [`ipv4`], [`ipv6`], [`icmp`], [`icmpv6`], [`udp`], [`tcp`]: views, one file for each protocol.
+//! * [`checksum`]: the Internet checksum, in full and incremental.
 //! * [`martian`]: addresses that are never forwarded.
 //! * [`error`]: ICMP and ICMPv6 errors, and when they may be sent; [`fragment`]: IPv4 fragments.
-//! * [`offload`]: checksums left out, superframes, and how they are made and taken apart.
-//! * [`origin`]: what is done to the router's own packets: fragments, TCP's segment size.
-//! * [`build`]: probes; [`quote`]: which probe an ICMP error speaks of.
+//! * [`offload`]: partial checksums and superframes; completing, segmenting and joining packets.
+//! * [`origin`]: fragmentation and MSS clamping of the router's own packets.
+//! * [`build`]: probes; [`quote`]: which packet an ICMP error is about.
 #![forbid(unsafe_code)]
 
 pub mod build;
@@ -40,7 +40,7 @@ pub use meta::{Fragment, Meta, decrement_ttl};
 pub use plain::Plain;
 pub use quote::{Quoted, quoted};
 
-/// IP protocol numbers that this module looks into.
+/// Numbers of the IP protocols whose headers this module reads.
 pub mod protocol {
     /// IPv6 hop-by-hop options (RFC 8200).
     pub const HOP_BY_HOP: u8 = 0;
@@ -67,26 +67,27 @@ pub mod protocol {
     /// UDP-Lite (RFC 3828).
     pub const UDP_LITE: u8 = 136;
 
-    /// Whether its header begins with two ports, which then are part of a packet's flow.
+    /// Whether the protocol's header begins with two ports, which are then part of the flow.
     #[inline]
     pub const fn has_ports(protocol: u8) -> bool {
         matches!(protocol, TCP | UDP | UDP_LITE | SCTP | DCCP)
     }
 
-    /// Whether it is the ICMP of its family, whose echoes have their identifier for a source port.
+    /// Whether `protocol` is the ICMP of its family. The identifier of its echoes serves as source
+    /// port.
     #[inline]
     pub const fn is_icmp(protocol: u8, ipv6: bool) -> bool {
         protocol == if ipv6 { ICMPV6 } else { ICMP }
     }
 }
 
-/// The 16 bits at `at`, which must lie within the array.
+/// The 16 bits at offset `at`, all of them within the array.
 #[inline]
 const fn be16<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// The 32 bits at `at`, which must lie within the array.
+/// The 32 bits at offset `at`, all of them within the array.
 #[inline]
 const fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])

@@ -1,17 +1,17 @@
-//! What the router does to its own packets for the way out they take: fragments at the source, and the
-//! segment size that TCP may use.
+//! Fitting the router's own packets to the adjacency they leave by: fragmentation at the source,
+//! and clamping the TCP maximum segment size.
 #![forbid(unsafe_code)]
 
 use super::checksum::{self, Sum};
 use super::ipv6::HEADER_LEN as IPV6_HEADER;
 use super::{Fragment, Meta, protocol, tcp};
 
-/// Cuts `packet`, which is whole and of the router's own, into fragments of at most `mtu` bytes under
-/// this id, and hands each to `emit`, in order, written into `buffer`. A packet that fits is handed
-/// over as it is. Source fragmentation is always allowed: RFC 791 section 3.2, RFC 8200 section 4.5.
+/// Cuts `packet`, which the router made, into fragments of at most `mtu` bytes with identification
+/// `id`, writes each into `buffer` and passes it to `emit`, in order. A packet that fits is emitted
+/// unchanged. A source may always fragment: RFC 791 section 3.2, RFC 8200 section 4.5.
 ///
-/// Returns how many there were. `None`, and nothing emitted, if the packet is damaged or a fragment
-/// already, has IPv6 extension headers, or `mtu` or `buffer` is too small.
+/// Returns the number of fragments. Returns `None` and emits nothing if the packet is malformed or
+/// already a fragment, has IPv6 extension headers, or if `mtu` or `buffer` is too small.
 pub fn split(
     packet: &[u8],
     mtu: usize,
@@ -25,7 +25,7 @@ pub fn split(
     }
     let meta = Meta::parse(packet).ok().filter(|meta| meta.fragment == Fragment::Whole)?;
     let is_ipv6 = meta.src.is_ipv6();
-    // A destination header could stand before or after the fragment header; the router makes none.
+    // Destination options can come before or after the fragment header; the router sends none.
     if is_ipv6 && meta.header_len != IPV6_HEADER {
         return None;
     }
@@ -38,19 +38,19 @@ pub fn split(
     let mut count = 0;
     for (index, piece) in payload.chunks(step).enumerate() {
         let offset = index * step;
-        let place = Place { id, offset, more: offset + piece.len() < payload.len() };
+        let position = FragmentPosition { id, offset, more: offset + piece.len() < payload.len() };
         emit(if is_ipv6 {
-            place.write_v6(header, piece, buffer)?
+            position.write_v6(header, piece, buffer)?
         } else {
-            place.write_v4(header, piece, buffer)?
+            position.write_v4(header, piece, buffer)?
         });
         count += 1;
     }
     Some(count)
 }
 
-/// Lowers the maximum segment size in a SYN to what a packet of `mtu` bytes has room for, and mends the
-/// checksum (RFC 9293 section 3.7.1). Returns whether the packet was changed.
+/// Lowers the maximum segment size in a SYN to what fits in a packet of `mtu` bytes, and updates
+/// the checksum (RFC 9293 section 3.7.1). Returns whether the packet was changed.
 pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
     let Ok(meta) = Meta::parse(packet) else { return false };
     if meta.protocol != protocol::TCP || meta.fragment != Fragment::Whole {
@@ -68,7 +68,7 @@ pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
     }
     segment[at..at + 2].copy_from_slice(&room.to_be_bytes());
     let sum = u16::from_be_bytes([segment[CHECKSUM], segment[CHECKSUM + 1]]);
-    // The checksum is of 16-bit words from the header's first byte on.
+    // The checksum covers 16-bit words from the header's first byte on; an odd offset swaps them.
     let sum = if at.is_multiple_of(2) {
         checksum::update(sum, mss, room)
     } else {
@@ -78,14 +78,14 @@ pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
     true
 }
 
-/// Where the value of the MSS option of a SYN stands in the segment.
+/// Offset in the segment of the value of a SYN's MSS option.
 fn mss_at(segment: &tcp::Tcp<'_>) -> Option<usize> {
     if segment.flags() & tcp::SYN == 0 {
         return None;
     }
     let options = segment.options();
     let mut at = 0;
-    // At most as many options as there are bytes: 40.
+    // At most 40 steps: options are at most 40 bytes, and each step advances.
     while let Some(&kind) = options.get(at) {
         match (kind, options.get(at + 1)) {
             (0, _) | (_, None) => return None,
@@ -98,25 +98,25 @@ fn mss_at(segment: &tcp::Tcp<'_>) -> Option<usize> {
     None
 }
 
-/// Which part of a packet a fragment is.
+/// Identification, offset in bytes and more-fragments bit of a fragment.
 #[derive(Clone, Copy)]
-struct Place {
+struct FragmentPosition {
     id: u32,
     offset: usize,
     more: bool,
 }
 
-impl Place {
+impl FragmentPosition {
     fn write_v4<'b>(self, header: &[u8], piece: &[u8], out: &'b mut [u8]) -> Option<&'b [u8]> {
         let len = header.len() + piece.len();
         let out = out.get_mut(..len)?;
         out[..header.len()].copy_from_slice(header);
         out[header.len()..].copy_from_slice(piece);
         let more = if self.more { 0x2000 } else { 0 };
-        let place = u16::try_from(self.offset / UNIT).ok()? | more;
+        let position = u16::try_from(self.offset / UNIT).ok()? | more;
         out[2..4].copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
         out[4..6].copy_from_slice(&(self.id as u16).to_be_bytes());
-        out[6..8].copy_from_slice(&place.to_be_bytes());
+        out[6..8].copy_from_slice(&position.to_be_bytes());
         out[10..12].fill(0);
         let sum = Sum::ZERO.bytes(&out[..header.len()]).checksum();
         out[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -129,8 +129,8 @@ impl Place {
         let (fixed, rest) = out.split_at_mut(header.len());
         fixed.copy_from_slice(header);
         rest[..2].copy_from_slice(&[fixed[NEXT_HEADER], 0]);
-        let place = u16::try_from(self.offset).ok()? | u16::from(self.more);
-        rest[2..4].copy_from_slice(&place.to_be_bytes());
+        let position = u16::try_from(self.offset).ok()? | u16::from(self.more);
+        rest[2..4].copy_from_slice(&position.to_be_bytes());
         rest[4..8].copy_from_slice(&self.id.to_be_bytes());
         rest[8..].copy_from_slice(piece);
         fixed[NEXT_HEADER] = protocol::FRAGMENT;
@@ -139,16 +139,16 @@ impl Place {
     }
 }
 
-/// Offsets count in these (RFC 791, RFC 8200).
+/// Fragment offsets count in units of this many bytes (RFC 791, RFC 8200).
 const UNIT: usize = 8;
 
 /// Bytes of an IPv6 fragment header.
 const FRAGMENT_HEADER: usize = 8;
 
-/// Where an IPv6 header names what follows it.
+/// Offset of the next-header field in an IPv6 header.
 const NEXT_HEADER: usize = 6;
 
-/// Where a TCP header has its checksum.
+/// Offset of the checksum in a TCP header.
 const CHECKSUM: usize = 16;
 
 #[cfg(test)]

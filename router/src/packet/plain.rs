@@ -1,9 +1,9 @@
-//! Packets like nearly all, read in one go.
+//! The fast parser for plain packets, the common case.
 //!
-//! What [`Meta::parse`] finds out of any packet is too much to hand from place to place in registers,
-//! and to write it down and read it again costs more than to find it out. These few facts are not.
+//! A [`Meta`] does not fit in registers, and storing and reloading it costs more than parsing the
+//! packet a second time. The few fields of a [`Plain`] stay in registers.
 #![forbid(unsafe_code)]
-#![allow(clippy::inline_always, reason = "facts stay in registers only where they are found")]
+#![allow(clippy::inline_always, reason = "fields stay in registers only if inlined")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,24 +14,24 @@ use super::checksum::Sum;
 use super::meta::Meta;
 use super::{be16, be32, ipv4, ipv6, protocol};
 
-/// A whole packet with ports right behind an IP header that has no options and no extensions. Each
-/// field is that of [`Meta`]; there are no others to know that differ from packet to packet, but the
-/// TTL and IPv4's don't-fragment bit.
+/// A plain packet: no fragment, no options, no extension headers, and ports directly after the IP
+/// header. The fields are those of [`Meta`]; the others of that type are constant for such packets,
+/// except the TTL and the IPv4 don't-fragment bit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain<A> {
     /// Source address.
     pub src: A,
     /// Destination address.
     pub dst: A,
-    /// Bytes of the IP packet. What comes after them is link padding: cut it.
+    /// Bytes of the IP packet. Any bytes after it are link padding, which the caller cuts off.
     pub len: usize,
-    /// What its site is chosen by.
+    /// The flow, by which its site is chosen.
     pub flow: FlowKey,
 }
 
 impl Plain<Ipv4Addr> {
-    /// Reads a packet that is plain, with all checks of [`Meta::parse`]. `None` for every other
-    /// packet, good or bad.
+    /// Reads a plain packet, with all checks of [`Meta::parse`]. `None` for every other packet,
+    /// valid or not.
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (header, payload) = bytes.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
@@ -61,7 +61,8 @@ impl Plain<Ipv4Addr> {
 }
 
 impl Plain<Ipv6Addr> {
-    /// As for IPv4.
+    /// Reads a plain packet, with all checks of [`Meta::parse`]. `None` for every other packet,
+    /// valid or not.
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (header, payload) = bytes.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
@@ -98,7 +99,7 @@ mod tests {
     use crate::packet::samples::*;
     use crate::packet::{Fragment, Meta};
 
-    /// Whether it is plain; then [`Meta`] says the same of it.
+    /// Whether the packet is plain; asserts that [`Meta`] agrees if so.
     fn is_plain(bytes: &[u8]) -> bool {
         let v4 = Plain::<Ipv4Addr>::parse(bytes)
             .map(|plain| (plain.src.into(), plain.dst.into(), plain.len, plain.flow));
@@ -106,7 +107,7 @@ mod tests {
             .map(|plain| (plain.src.into(), plain.dst.into(), plain.len, plain.flow));
         assert!(v4.is_none() || v6.is_none());
         let Some(plain) = v4.or(v6) else { return false };
-        let meta = Meta::parse(bytes).expect("a plain packet that is none");
+        let meta = Meta::parse(bytes).expect("`Plain` accepted what `Meta` refuses");
         assert_eq!(plain, (meta.src, meta.dst, meta.len, meta.flow));
         assert_eq!(meta.fragment, Fragment::Whole);
         true

@@ -1,5 +1,5 @@
-//! The upper layer's start, of a packet or of the packet that an ICMP error quotes: what names a
-//! flow, and what tells a prober which of its requests an error speaks of.
+//! The first bytes of the upper layer, of a packet or of the packet that an ICMP error quotes. They
+//! identify a flow, and the request that an error is about.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use super::ipv4::Ipv4;
 use super::ipv6::{Extensions, Ipv6};
 use super::{Fragment, Meta, protocol};
 
-/// What an ICMP or ICMPv6 error says: of which packet, and what became of it.
+/// The content of an ICMP or ICMPv6 error: which packet it is about, and what happened to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Quoted {
     /// Source of the quoted packet.
@@ -25,37 +25,37 @@ pub struct Quoted {
     pub src_port: u16,
     /// Its destination port; 0 if the protocol has none.
     pub dst_port: u16,
-    /// Whether it is an echo request; only then are the next two more than 0.
+    /// Whether it is an echo request; if not, the next two are 0.
     pub echo_request: bool,
     /// Its echo identifier.
     pub icmp_ident: u16,
     /// Its echo sequence number.
     pub icmp_seq: u16,
-    /// Whether the error says that the destination, protocol or port cannot be reached (and not
-    /// that the packet was too big, too old or malformed).
+    /// Whether the error reports the destination, protocol or port as unreachable (not the packet
+    /// as too big, expired or malformed).
     pub unreachable: bool,
     /// Type of the error, in the outer packet's family.
     pub kind: u8,
     /// Code of the error.
     pub code: u8,
-    /// MTU of the next hop, if the error is that the packet was too big; 0 from routers that do
-    /// not tell (RFC 1191 section 5).
+    /// MTU of the next hop, if the packet was too big; 0 from routers that do not report it (RFC
+    /// 1191 section 5).
     pub mtu: Option<u32>,
 }
 
-/// What `packet` says, if it is an ICMP or ICMPv6 error with a good checksum, whole, and quotes
-/// enough of a packet to match it with a request: as far as ports, or echo identifier and sequence
-/// number. `meta` is what [`Meta::parse`] found in `packet`.
+/// Reads `packet` if it is an unfragmented ICMP or ICMPv6 error with a valid checksum that quotes
+/// enough to match it with a request: up to the ports, or the echo identifier and sequence number.
+/// `meta` is what [`Meta::parse`] returned for `packet`.
 pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
     if meta.fragment != Fragment::Whole {
         return None;
     }
     let message = packet.get(meta.header_len..meta.len)?;
     let error = match (meta.src, meta.dst, meta.protocol) {
-        (IpAddr::V4(_), _, protocol::ICMP) => Error::of_icmp(message)?,
+        (IpAddr::V4(_), _, protocol::ICMP) => IcmpError::of_icmp(message)?,
         (IpAddr::V6(src), IpAddr::V6(dst), protocol::ICMPV6) => {
             Icmpv6::parse(message).ok().filter(|icmp| icmp.is_valid(src, dst))?;
-            Error::of_icmpv6(message)?
+            IcmpError::of_icmpv6(message)?
         }
         _ => return None,
     };
@@ -78,8 +78,8 @@ pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
     })
 }
 
-/// An error's own header, read.
-struct Error<'a> {
+/// The parsed header of an error.
+struct IcmpError<'a> {
     kind: u8,
     code: u8,
     unreachable: bool,
@@ -87,7 +87,7 @@ struct Error<'a> {
     quote: &'a [u8],
 }
 
-impl<'a> Error<'a> {
+impl<'a> IcmpError<'a> {
     fn of_icmp(message: &'a [u8]) -> Option<Self> {
         let icmp = Icmp::parse(message).ok().filter(Icmp::is_valid)?;
         if !icmp::has_quote(icmp.kind()) {
@@ -121,13 +121,13 @@ impl<'a> Error<'a> {
     }
 }
 
-/// Addresses and the upper layer's first bytes, of either family.
+/// Addresses and the first bytes of the upper layer, of either family.
 pub(super) struct Upper<'a> {
     src: IpAddr,
     dst: IpAddr,
     label: u32,
     pub(super) protocol: u8,
-    /// What every fragment of the datagram names as protocol.
+    /// The protocol that every fragment of the datagram names.
     flow_protocol: u8,
     pub(super) fragment: Fragment,
     bytes: &'a [u8],
@@ -178,8 +178,8 @@ impl<'a> Upper<'a> {
         self.key(src_port, dst_port)
     }
 
-    /// The quoted packet's flow, seen from its destination. An echo's identifier is the
-    /// requester's, whichever way the quoted one went: it stays where a request has it.
+    /// The reversed flow of the quoted packet. An echo identifier stays in the source port, where
+    /// an echo request has it, whichever direction the quoted packet had.
     #[cold]
     fn quoted_flow(&self) -> Option<FlowKey> {
         let has_quote = match self.src {
@@ -219,7 +219,8 @@ impl<'a> Upper<'a> {
         }
     }
 
-    /// Ports as [`Meta::flow`] has them; `None` if the bytes end before.
+    /// Source and destination port as defined for [`Meta::flow`]; `None` if the bytes are too
+    /// short.
     #[inline]
     fn selectors(&self) -> Option<[u16; 2]> {
         if self.fragment != Fragment::Whole {
@@ -231,7 +232,7 @@ impl<'a> Upper<'a> {
         }
     }
 
-    /// Ports; zeros if the protocol has none, `None` if the bytes end before.
+    /// Ports; zeros if the protocol has none, `None` if the bytes are too short.
     #[inline]
     fn ports(&self) -> Option<[u16; 2]> {
         if !protocol::has_ports(self.protocol) {
@@ -247,13 +248,13 @@ impl<'a> Upper<'a> {
         Some([ident, 0])
     }
 
-    /// As [`Self::ports`], from the fragment that has them.
+    /// [`Self::ports`]; also `None` for a non-first fragment, which has no ports.
     fn ports_in_quote(&self) -> Option<[u16; 2]> {
         if self.fragment == Fragment::Later { None } else { self.ports() }
     }
 
-    /// Identifier and sequence number of an echo request; zeros if it is none, `None` if the bytes
-    /// end before.
+    /// Identifier and sequence number of an echo request; zeros if it is something else, `None` if
+    /// the bytes are too short.
     fn echo_in_quote(&self) -> Option<[u16; 2]> {
         if !self.is_echo_request() {
             return Some([0, 0]);

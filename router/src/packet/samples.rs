@@ -1,4 +1,4 @@
-//! Packets for unit tests, written out by hand so that they share no code with what they test.
+//! Packets for unit tests, encoded by hand so that they share no code with what they test.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,7 +10,7 @@ pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
 pub const SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x53, 0, 0, 0, 0, 0x53);
 pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
-/// A packet of either family between two addresses: TTL 64, nothing else set.
+/// A packet of either family between two addresses, with a TTL of 64 and no options or flags.
 pub fn packet(
     src: impl Into<IpAddr>,
     dst: impl Into<IpAddr>,
@@ -42,8 +42,8 @@ pub fn packet(
     }
 }
 
-/// The same packet with its IPv4 flags and offset, or with an IPv6 fragment header before its
-/// upper layer. `offset` is in units of 8 bytes.
+/// `packet` with these IPv4 flags and offset, or with an IPv6 fragment header before its upper
+/// layer. `offset` counts units of 8 bytes.
 pub fn fragment(packet: &[u8], offset: u16, more: bool) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     if bytes[0] >> 4 == 4 {
@@ -60,7 +60,7 @@ pub fn fragment(packet: &[u8], offset: u16, more: bool) -> Vec<u8> {
     bytes
 }
 
-/// The same packet with options, whose length is a multiple of 4.
+/// `packet` with `options`, the length of which is a multiple of 4.
 pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     bytes.splice(20..20, options.iter().copied());
@@ -71,7 +71,7 @@ pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Makes an IPv4 header's checksum right.
+/// Writes the checksum of an IPv4 header.
 pub fn fix_checksum(bytes: &mut [u8]) {
     let len = usize::from(bytes[0] & 0xf) * 4;
     bytes[10..12].fill(0);

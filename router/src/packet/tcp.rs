@@ -22,8 +22,8 @@ impl<'a> Tcp<'a> {
     /// Takes the payload of an IP packet that is no fragment.
     ///
     /// # Errors
-    /// [`Verdict::Truncated`] if the header is not there in full, [`Verdict::BadHeaderLength`] if
-    /// it claims to be shorter than 20 bytes.
+    /// [`Verdict::Truncated`] if the header is incomplete, [`Verdict::BadHeaderLength`] if its
+    /// length field is below 20 bytes.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(Verdict::Truncated)?;
         let options_len = (usize::from(header[12] >> 4) * 4)
@@ -48,7 +48,7 @@ impl<'a> Tcp<'a> {
         be32(self.header, 4)
     }
 
-    /// Acknowledgment number; means something with [`ACK`] only.
+    /// Acknowledgment number; valid only with [`ACK`].
     pub const fn ack(&self) -> u32 {
         be32(self.header, 8)
     }
@@ -88,7 +88,7 @@ impl<'a> Tcp<'a> {
         self.payload
     }
 
-    /// Whether the checksum fits, the segment being between these addresses.
+    /// Whether the checksum is right for a segment between these addresses.
     pub fn is_valid(&self, src: IpAddr, dst: IpAddr) -> bool {
         let len = self.header_len() + self.payload.len();
         Sum::pseudo(src, dst, protocol::TCP, len)
@@ -107,9 +107,9 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// Push.
 pub const PSH: u8 = 0x08;
-/// The acknowledgment number means something.
+/// The acknowledgment number is valid.
 pub const ACK: u8 = 0x10;
-/// The urgent pointer means something.
+/// The urgent pointer is valid.
 pub const URG: u8 = 0x20;
 /// Congestion was seen (RFC 3168).
 pub const ECE: u8 = 0x40;

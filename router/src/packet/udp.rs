@@ -18,12 +18,12 @@ pub struct Udp<'a> {
 }
 
 impl<'a> Udp<'a> {
-    /// Takes the payload of an IP packet that is no fragment; bytes after the datagram's own
-    /// length are left out.
+    /// Takes the payload of an IP packet that is no fragment. Bytes after the datagram's own length
+    /// are ignored.
     ///
     /// # Errors
-    /// [`Verdict::Truncated`] below 8 bytes, [`Verdict::BadTotalLength`] if its length is below
-    /// 8 or above what is there.
+    /// [`Verdict::Truncated`] below 8 bytes, [`Verdict::BadTotalLength`] if the length field is
+    /// below 8 or above the bytes available.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let (header, rest) = bytes.split_first_chunk().ok_or(Verdict::Truncated)?;
         let payload = usize::from(be16(header, 4))
@@ -43,17 +43,17 @@ impl<'a> Udp<'a> {
         be16(self.header, 2)
     }
 
-    /// Bytes of header and payload: 8 at least.
+    /// Bytes of header and payload, at least 8.
     pub const fn datagram_len(&self) -> u16 {
         be16(self.header, 4)
     }
 
-    /// Checksum; 0 is none, which only IPv4 allows.
+    /// Checksum; 0 means none, which only IPv4 allows.
     pub const fn checksum(&self) -> u16 {
         be16(self.header, 6)
     }
 
-    /// Whether the checksum fits, the datagram being between these addresses.
+    /// Whether the checksum is right for a datagram between these addresses.
     pub fn is_valid(&self, src: IpAddr, dst: IpAddr) -> bool {
         if self.checksum() == 0 {
             return src.is_ipv4();

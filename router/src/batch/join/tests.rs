@@ -39,7 +39,7 @@ fn with(mut packet: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     packet
 }
 
-/// Sends `packets` and joins them; says of each frame how many packets it is.
+/// Sends `packets` and joins them; returns the number of packets in each frame.
 fn joined(packets: &[Vec<u8>]) -> (Batch, Vec<u64>) {
     joined_with(packets, Offload::NONE, Offloads::ALL)
 }
@@ -56,7 +56,7 @@ fn joined_with(packets: &[Vec<u8>], offload: Offload, offloads: Offloads) -> (Ba
     (batch, counts)
 }
 
-/// What the receiver makes of the frames.
+/// The packets that a receiver gets from the frames.
 fn taken_apart(batch: &Batch) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for (_, frame) in batch.frames(OUT) {
@@ -67,7 +67,7 @@ fn taken_apart(batch: &Batch) -> Vec<Vec<u8>> {
     all
 }
 
-/// DF is set: the identification means nothing.
+/// The packet with its identification set to zero, which has no meaning with DF set.
 fn unnumbered(packet: &[u8]) -> Vec<u8> {
     if packet[0] >> 4 == 4 && packet[6] & 0x40 != 0 {
         return numbered(packet.to_vec(), 0);
@@ -206,7 +206,7 @@ fn only_the_last_segment_is_shorter() {
 #[test]
 fn flows_are_joined_apart_and_none_overtakes_itself() {
     let of = |flow: u8, i: u16| numbered(packet(false, false, flow, &[i as u8; 30]), i);
-    // The third of flow 1 cannot be joined: what follows must not be put before it.
+    // The third packet of flow 1 cannot be joined; later ones must not be sent before it.
     let odd = with(of(1, 3), |b| b[8] -= 1);
     let packets =
         [of(1, 1), of(2, 1), of(1, 2), of(2, 2), odd.clone(), of(1, 4), of(2, 3), of(1, 5)];
@@ -222,7 +222,7 @@ fn flows_are_joined_apart_and_none_overtakes_itself() {
 }
 
 #[test]
-fn a_port_is_given_no_more_than_it_takes() {
+fn a_port_gets_only_superframes_it_supports() {
     let packets = [numbered(udp(&[1; 30]), 1), numbered(udp(&[2; 30]), 2)];
     for offloads in [
         Offloads::NONE,
@@ -246,8 +246,8 @@ fn a_superframe_never_outgrows_what_its_length_can_say() {
 }
 
 proptest! {
-    /// Whatever packets leave by a port: joined and taken apart, each flow has what it had, in its
-    /// order, bit by bit.
+    /// For any packets that leave by a port, joining and segmenting yields each flow's original
+    /// packets, bit by bit and in order.
     #[test]
     fn joined_and_taken_apart_nothing_has_changed(
         packets in prop::collection::vec(

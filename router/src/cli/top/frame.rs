@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::nouns::{Column, Noun};
-use crate::cli::table::{Table, shortened};
+use crate::cli::table::{TextTable, shortened};
 
 /// The room for a frame.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl Section {
             Rows::Of(kind) => of(items, kind).collect(),
             Rows::Services => of(items, "service").flat_map(|one| with_sites(one, items)).collect(),
         };
-        let lines = Table::of(self.columns(), &rows).lines(size.map(|size| size.width));
+        let lines = TextTable::of(self.columns(), &rows).lines(size.map(|size| size.width));
         Drawn { plural: self.plural, lines }
     }
 

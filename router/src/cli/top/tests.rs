@@ -2,20 +2,20 @@
 
 use super::*;
 
-fn look(at_ms: u64, noun: &str, items: &Value) -> Look {
-    let mut look = Look { at: Nanos(at_ms * 1_000_000), counters: BTreeMap::new() };
+fn look(at_ms: u64, noun: &str, items: &Value) -> CounterSample {
+    let mut look = CounterSample { at: Nanos(at_ms * 1_000_000), counters: BTreeMap::new() };
     look.add(noun, &json!({ "items": items }));
     look
 }
 
 /// What `top --json` prints of these documents of `show`, from a start a second ago.
 pub(crate) fn document(shown: &[(&str, Value)]) -> Value {
-    let mut now = Look { at: Nanos(1_000_000_000), counters: BTreeMap::new() };
+    let mut now = CounterSample { at: Nanos(1_000_000_000), counters: BTreeMap::new() };
     for noun in NOUNS {
         let (_, document) = shown.iter().find(|(name, _)| *name == noun).unwrap();
         now.add(noun, document);
     }
-    let before = Look { at: Nanos(0), counters: BTreeMap::new() };
+    let before = CounterSample { at: Nanos(0), counters: BTreeMap::new() };
     super::document(&now.rates_since(&before))
 }
 

@@ -13,7 +13,7 @@ use crate::packet::offload::{Offload, Offloads};
 use crate::policy::ReversePath;
 use crate::port::{EngineChoice, Port};
 
-/// A device that keeps what it is given, or refuses it with this error.
+/// A device that keeps the packets it gets, or refuses them with this error.
 struct Wire {
     frames: Mutex<Vec<Vec<u8>>>,
     offloads: Offloads,
@@ -68,7 +68,7 @@ const OUT: PortId = PortId(1);
 const NEAR: AdjacencyId = AdjacencyId(4);
 const FAR: AdjacencyId = AdjacencyId(5);
 
-/// A port with two neighbours, behind a link header each, or behind none.
+/// A port with two neighbours, each with a link header or with none.
 fn snapshot(device: &Arc<Wire>, headers: [&[u8]; 2]) -> Snapshot {
     let entry = PortEntry {
         name: "out".into(),
@@ -97,7 +97,7 @@ fn udp(payload: usize) -> Vec<u8> {
     out
 }
 
-/// Sends these packets of a batch by these adjacencies; says how they were counted.
+/// Sends these packets in one batch by these adjacencies; returns how they were counted.
 fn send(snapshot: &Snapshot, packets: &[(&[u8], AdjacencyId)]) -> Counters {
     let mut batch = Batch::new();
     for (index, (packet, adjacency)) in packets.iter().enumerate() {
@@ -134,8 +134,8 @@ fn what_a_device_says_decides_how_its_packet_is_counted() {
         }
         let (counters, trouble) = send_batch(&snapshot(&device, [&[]; 2]), &mut batch);
         assert_eq!((counters.of(verdict), counters.of(Verdict::Forward)), (2, 0));
-        // Said once.
-        let told: Vec<bool> = trouble.iter().map(|trouble| trouble.gone).collect();
+        // Reported once.
+        let reported: Vec<bool> = trouble.iter().map(|trouble| trouble.gone).collect();
         assert_eq!(told, Vec::from_iter(gone));
     }
 }

@@ -1,10 +1,10 @@
-//! Packets of the router's own.
+//! The router's own packets.
 
 use super::*;
 use crate::packet::origin;
 
 impl Rig {
-    /// Sends a packet of the router's own.
+    /// Sends one of the router's own packets.
     fn originate(&mut self, packet: &[u8], pin: Option<AdjacencyId>) -> Vec<Sent> {
         self.batch.clear();
         let mut snapshots = Snapshots::new(Arc::clone(&self.published));
@@ -46,7 +46,7 @@ fn a_datagram_is_cut_for_the_way_it_takes_and_for_no_other() {
             assert_eq!((*port, *verdict), (1, Verdict::FragmentSent));
             assert!(piece.len() <= 1400);
         }
-        // By the narrow way more of them.
+        // The smaller MTU makes more fragments.
         assert_eq!(rig.originate(&udp(src, dst, 2600), Some(AdjacencyId(2))).len(), 3);
     }
     assert_eq!((rig.of(Verdict::Fragmented), rig.of(Verdict::FragmentSent)), (4, 12));

@@ -1,4 +1,4 @@
-//! Superframes and checksums that were left out.
+//! Superframes and partial checksums.
 
 use super::*;
 use crate::packet::offload::segment::Segments;
@@ -54,7 +54,7 @@ fn a_superframe_passes_whole_and_counts_as_its_segments() {
 
 #[test]
 fn the_size_of_its_segments_decides_whether_it_fits() {
-    // The way out takes 1,400 bytes.
+    // The adjacency's MTU is 1,400 bytes.
     for (size, fits) in [(1348, true), (1349, false)] {
         let mut rig = rig();
         let (packet, offload) = superframe(false, true, size, &[7; 9500]);
@@ -84,7 +84,7 @@ fn ttl_expiry_on_a_superframe_is_one_error_about_its_first_segment() {
         assert_eq!(rig.of(Verdict::TtlExpired), 10);
         let quote = &sent[0].2[if ipv6 { 48 } else { 28 }..];
         assert_eq!(quote, first_segment(&packet, offload));
-        // What the sender gets quoted is a packet it could have sent: its checksum is right.
+        // The quoted packet is one the sender could have sent: its checksum is right.
         assert_eq!(payload(quote), [7; 100]);
     }
 }
@@ -184,7 +184,7 @@ fn all_segments_share_the_fate_of_a_superframe_that_is_refused_or_punted() {
     assert_eq!(rig.of(Verdict::MartianSource), 10);
 }
 
-/// A generator of numbers without a state of the system: the same frames in every run.
+/// A deterministic random number generator: the same frames in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -218,9 +218,9 @@ impl Numbers {
     }
 }
 
-/// Ten thousand changed frames (`NEARHOP_FRAMES` says how many else) through the step, joining and
-/// both kinds of ports: every one is sent or counted, and what leaves completed parses. After each
-/// batch a good packet is forwarded.
+/// Sends ten thousand mutated frames (or as many as `NEARHOP_FRAMES` says) through the step,
+/// joining, and both kinds of ports: every one is sent or counted, and completed packets parse.
+/// After each batch a valid packet is still forwarded.
 #[test]
 fn mutated_frames_are_sent_or_counted_and_forwarding_goes_on() {
     let frames = std::env::var("NEARHOP_FRAMES").ok().and_then(|count| count.parse().ok());

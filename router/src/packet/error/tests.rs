@@ -27,7 +27,7 @@ fn built(kind: ErrorKind, offender: &[u8], source: impl Into<IpAddr>) -> Vec<u8>
 }
 
 #[test]
-fn sources_that_are_nobody_are_not_answered() {
+fn sources_that_are_no_single_host_are_not_answered() {
     let to = |src: &str| {
         let src: IpAddr = src.parse().unwrap();
         let dst = if src.is_ipv4() { SERVICE_V4.into() } else { IpAddr::from(SERVICE_V6) };
@@ -56,7 +56,7 @@ fn sources_that_are_nobody_are_not_answered() {
 }
 
 #[test]
-fn multicast_is_told_of_its_size_and_its_options_only_and_only_in_ipv6() {
+fn multicast_gets_only_too_big_and_unknown_option_and_only_in_ipv6() {
     for kind in KINDS {
         for dst in [Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::BROADCAST] {
             assert!(!may(kind, &packet(CLIENT_V4, dst, UDP, &ports(1, 2))), "{kind:?}");

@@ -1,36 +1,36 @@
-//! Small packets of one flow as a superframe, which costs the way out one write.
+//! Joins small packets of one flow into a superframe, which needs only one write to send.
 //!
-//! What comes out of it again, segment by segment, is what went in, bit by bit; but for the
-//! identification of IPv4 packets that may not be fragmented, which means nothing (RFC 6864 section
-//! 4.1). So packets are joined only if they are alike in everything a segment cannot differ in: TTL,
-//! DSCP, ECN, DF, addresses, ports; they have no options or extension headers; in TCP all but
-//! sequence number and PSH is equal too. A superframe's checksum is made anew, so a wrong one would
-//! be laundered: each is looked at before, unless the kernel did or the sender has left it out. A
-//! datagram without checksum stays alone: it would get one.
+//! Segmenting the superframe yields the original packets, bit by bit, except for the identification
+//! of IPv4 packets with DF set, which has no meaning (RFC 6864 section 4.1). Packets are therefore
+//! joined only if they agree in everything that is common to all segments: TTL, DSCP, ECN, DF,
+//! addresses and ports, and in TCP every field but the sequence number and PSH. They have no IP
+//! options or extension headers. The superframe's checksum is computed again, which would hide a
+//! corrupt packet: each checksum is verified first, unless the kernel did so or it is partial. A
+//! UDP datagram without checksum is not joined, because it would get one.
 #![forbid(unsafe_code)]
 
 use super::{GSO_TCP4, GSO_TCP6, GSO_UDP_L4, NEEDS_CSUM, Offload, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::checksum::Sum;
 use crate::packet::{be16, ipv4, ipv6, protocol, tcp, udp};
 
-/// A packet that others may be joined to, or that was joined to another.
+/// A packet that can be joined to another, or that others were joined to.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined {
     transport: Transport,
     ipv6: bool,
     /// Bytes of the headers.
     headers_len: usize,
-    /// Bytes of the packet, with what was joined to it.
+    /// Bytes of the packet, including what was joined to it.
     len: usize,
     /// Payload bytes of each segment but the last.
     size: usize,
     segments: usize,
     offload: Offload,
-    /// It is known that its checksum is right, or that it has none yet.
+    /// Its checksum was verified or is partial.
     is_verified: bool,
-    /// A shorter segment or a PSH was the last.
+    /// Nothing more may be joined: the last segment was shorter or had PSH.
     is_closed: bool,
-    /// What the last one had: TCP's flags.
+    /// TCP flags of the last segment.
     flags: u8,
 }
 
@@ -41,8 +41,8 @@ enum Transport {
 }
 
 impl Joined {
-    /// Looks whether others may be joined to `packet`, which was admitted and has no padding. `None`
-    /// if it has to stay alone.
+    /// Checks whether `packet`, which was admitted and has no padding, can be joined. `None` if
+    /// not.
     #[inline]
     pub fn new(packet: &[u8], offload: Offload) -> Option<Self> {
         if offload.is_superframe() {
@@ -88,12 +88,13 @@ impl Joined {
         (self.transport == Transport::Tcp, self.ipv6)
     }
 
-    /// How many packets it stands for.
+    /// Number of packets joined, this one included.
     pub fn segments(&self) -> usize {
         self.segments
     }
 
-    /// A few bits that are the same for all packets of a flow; `packet` is the one it was made of.
+    /// A short hash that is the same for all packets of a flow. `packet` is the one passed to
+    /// [`Self::new`].
     #[inline]
     pub fn flow_bits(&self, packet: &[u8]) -> u64 {
         let word = |at: usize| {
@@ -108,8 +109,8 @@ impl Joined {
         bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
     }
 
-    /// Puts the payload of `next` behind what is in `buffer`, which begins with this packet, if both
-    /// may be joined. `false`, and nothing has changed, if not.
+    /// Appends the payload of `next`, which is `packet`, to this packet at the start of `buffer`.
+    /// Returns `false` and changes nothing if they cannot be joined.
     #[inline]
     pub fn join(&mut self, buffer: &mut [u8], next: &mut Self, packet: &[u8]) -> bool {
         let len = self.len + next.size;
@@ -132,8 +133,8 @@ impl Joined {
         true
     }
 
-    /// Makes headers of what was joined; says how long the packet is now, and what was left out of
-    /// it. Changes nothing if nothing was joined.
+    /// Writes the headers of the superframe; returns its length in bytes and its offload header.
+    /// Changes nothing if nothing was joined.
     pub fn finish(&self, buffer: &mut [u8]) -> (usize, Offload) {
         if self.segments == 1 {
             return (self.len, self.offload);
@@ -195,14 +196,15 @@ impl Joined {
             }
     }
 
-    /// Segments get identifications that go up by one. Where DF is set they mean nothing.
+    /// Whether the IPv4 identifications are consecutive, as segmentation makes them. With DF set
+    /// they have no meaning.
     fn has_next_ident(&self, mine: &[u8], next: &[u8]) -> bool {
         get(mine, ipv4::FLAGS) & ipv4::DONT_FRAGMENT != 0
             || get(mine, ipv4::IDENT).wrapping_add(self.segments as u16) == get(next, ipv4::IDENT)
     }
 
-    /// Acknowledgment, header length, window, urgent pointer, and options are equal, the sequence
-    /// number follows. Flags were looked at before.
+    /// Whether the sequence numbers are consecutive and acknowledgment, header length, window,
+    /// urgent pointer and options are equal. The caller has compared the flags.
     fn has_next_seq(&self, mine: &[u8], next: &[u8], ip_len: usize) -> bool {
         let seq = |bytes: &[u8]| u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
         let sent = (self.len - self.headers_len) as u32;
@@ -212,7 +214,7 @@ impl Joined {
             && alike(mine, next, 18, self.headers_len - ip_len)
     }
 
-    /// Looks at the checksum, once.
+    /// Verifies the checksum unless that was done before.
     fn verify(&mut self, packet: &[u8]) -> bool {
         if !self.is_verified {
             let (addresses, protocol) = if self.ipv6 {
@@ -223,7 +225,7 @@ impl Joined {
             let upper = &packet[self.ip_len()..];
             let pseudo = Sum::ZERO.bytes(addresses).word32(u32::from(protocol));
             self.is_verified = pseudo.word32(upper.len() as u32).bytes(upper).is_valid();
-            // One that is wrong is not looked at again: nothing may be joined to it.
+            // Closing a packet with a wrong checksum avoids verifying it again.
             self.is_closed |= !self.is_verified;
         }
         self.is_verified
@@ -234,7 +236,7 @@ fn is_unfragmented(packet: &[u8]) -> bool {
     get(packet, ipv4::FLAGS) & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET) == 0
 }
 
-/// A datagram with a checksum, and with nothing behind it.
+/// Whether a datagram has a checksum and no bytes after it.
 fn is_joinable_udp(upper: &[u8], offload: Offload) -> bool {
     upper.first_chunk().is_some_and(|header: &[u8; udp::HEADER_LEN]| {
         usize::from(be16(header, 4)) == upper.len()
@@ -242,7 +244,7 @@ fn is_joinable_udp(upper: &[u8], offload: Offload) -> bool {
     })
 }
 
-/// Data that goes on: no flag but ACK and PSH.
+/// Whether the segment has no flags but ACK and PSH.
 fn is_joinable_tcp(upper: &[u8]) -> bool {
     upper.first_chunk().is_some_and(|header: &[u8; tcp::HEADER_LEN]| {
         let header_len = usize::from(header[12] >> 4) * 4;
@@ -263,11 +265,11 @@ fn put(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-/// Bytes of a superframe: what an IPv4 packet can say.
+/// The most bytes of a superframe: the largest IPv4 total length.
 const LEN_MAX: usize = 65_535;
 
-/// Packets in one superframe: what every kernel with USO takes (`UDP_MAX_SEGMENTS`).
+/// The most packets in a superframe; every kernel with USO takes this many (`UDP_MAX_SEGMENTS`).
 pub const JOINED_MAX: usize = 64;
 
-/// Where a TCP header has its flags.
+/// Offset of the flags in a TCP header.
 const TCP_FLAGS: usize = 13;

@@ -1,13 +1,14 @@
-//! What a packet's sender left to whoever takes the packet: checksums, and cutting a superframe into
-//! segments. A `struct virtio_net_hdr` stands before each packet of a TUN device that has it on.
+//! Offloads: work that a packet's sender left to the receiving side, which is completing checksums
+//! and cutting superframes into segments. A TUN device with `vnet_hdr` puts a `struct
+//! virtio_net_hdr` in front of each packet.
 //!
-//! Its fields are a claim about bytes that come from elsewhere. [`Offload::check`] compares them with
-//! the packet, once, when it is admitted; everything after may rely on the [`Shape`] it gives.
+//! The header's fields come from outside and cannot be trusted. [`Offload::check`] compares them
+//! with the packet once, when it is admitted; later code relies on the [`Shape`] it returns.
 //!
-//! * [`Offload`]: the header; [`Offloads`]: what a port may be given without our doing it first.
-//! * [`complete`]: the checksum that was left out.
-//! * [`segment`](mod@segment): a superframe as the packets it stands for.
-//! * [`join`]: small packets of one flow as a superframe.
+//! * [`Offload`]: the header; [`Offloads`]: the offloads that a port supports.
+//! * [`complete`]: computes a partial checksum in full.
+//! * [`segment`](mod@segment): cuts a superframe into segments.
+//! * [`join`]: joins small packets of one flow into a superframe.
 #![forbid(unsafe_code)]
 
 pub mod join;
@@ -21,10 +22,11 @@ use super::udp::{self, Udp};
 use super::{Fragment, Meta, protocol};
 use crate::verdict::Verdict;
 
-/// Bytes of the header before each packet.
+/// Bytes of the header in front of each packet.
 pub const OFFLOAD_LEN: usize = 10;
 
-/// A superframe of more segments is a lie or an attack: no TCP's least segment size gives as many.
+/// The most segments of a valid superframe: 65,535 bytes at the smallest segment size of any TCP
+/// yield fewer.
 pub const SEGMENTS_MAX: usize = 2048;
 
 /// `struct virtio_net_hdr`.
@@ -32,19 +34,19 @@ pub const SEGMENTS_MAX: usize = 2048;
 pub struct Offload {
     /// [`NEEDS_CSUM`], [`DATA_VALID`].
     pub flags: u8,
-    /// [`GSO_NONE`] to [`GSO_UDP_L4`], maybe with [`GSO_ECN`].
+    /// [`GSO_NONE`] to [`GSO_UDP_L4`], possibly with [`GSO_ECN`].
     pub gso_type: u8,
     /// Bytes of all headers: a hint.
     pub hdr_len: u16,
     /// Payload bytes of each segment but the last.
     pub gso_size: u16,
-    /// Where the sum begins that was left out.
+    /// Offset of the first byte that the partial checksum still has to cover.
     pub csum_start: u16,
-    /// Where it goes, from there.
+    /// Offset of the checksum field, relative to `csum_start`.
     pub csum_offset: u16,
 }
 
-/// Work on packets that a port can leave to whoever takes them from it.
+/// The offloads that a port supports.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one flag of the kernel's")]
 pub struct Offloads {
@@ -54,7 +56,7 @@ pub struct Offloads {
     pub tso4: bool,
     /// TCP over IPv6 in superframes.
     pub tso6: bool,
-    /// Those superframes may have the ECN bits of TCP set.
+    /// TCP superframes may have ECN bits set.
     pub tso_ecn: bool,
     /// UDP over IPv4 in superframes.
     pub uso4: bool,
@@ -62,31 +64,31 @@ pub struct Offloads {
     pub uso6: bool,
 }
 
-/// What a packet is on a wire: itself, or the segments of a superframe.
+/// What a packet is on the wire: one packet, or the segments of a superframe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shape {
-    /// How many packets it stands for, 1 at least.
+    /// Number of packets on the wire, at least 1.
     pub segments: u16,
-    /// Bytes of the IP packet of the largest of them.
+    /// Bytes of the largest of these IP packets.
     pub segment_len: u32,
-    /// Bytes of IP and transport header, which every segment has; 0 unless it is a superframe.
+    /// Bytes of IP and transport header in each segment; 0 unless it is a superframe.
     pub headers_len: u16,
 }
 
-/// What a superframe is made of.
+/// Protocol and family of a superframe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum SuperframeKind {
     Tcp4,
     Tcp6,
     Udp,
 }
 
 impl Offload {
-    /// Nothing was left out.
+    /// No offload: the packet is complete.
     pub const NONE: Self =
         Self { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
 
-    /// As a TUN device writes it: in the host's byte order.
+    /// Decodes the header as a TUN device writes it, in the host's byte order.
     #[inline]
     pub fn from_bytes(bytes: [u8; OFFLOAD_LEN]) -> Self {
         let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
@@ -100,7 +102,7 @@ impl Offload {
         }
     }
 
-    /// As a TUN device reads it.
+    /// Encodes the header as a TUN device reads it.
     #[inline]
     pub fn to_bytes(self) -> [u8; OFFLOAD_LEN] {
         let words = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
@@ -111,7 +113,7 @@ impl Offload {
         bytes
     }
 
-    /// The same for a packet that has `by` bytes more in front.
+    /// The header after `by` bytes were put in front of the packet.
     #[inline]
     #[must_use]
     pub fn moved_by(self, by: u16) -> Self {
@@ -122,7 +124,7 @@ impl Offload {
         Self { hdr_len, csum_start: self.csum_start.saturating_add(by), ..self }
     }
 
-    /// The same for a packet that lacks the first `by` bytes.
+    /// The header after the first `by` bytes of the packet were removed.
     #[inline]
     #[must_use]
     pub fn moved_back_by(self, by: u16) -> Self {
@@ -130,35 +132,35 @@ impl Offload {
         Self { hdr_len, csum_start: self.csum_start.saturating_sub(by), ..self }
     }
 
-    /// The packet is whole: nothing is left to do. Whoever says nothing else cannot lie.
+    /// Whether the packet is complete. Such a header claims nothing that needs a check.
     #[inline]
     pub const fn is_none(self) -> bool {
         self.flags & !DATA_VALID == 0 && self.gso_type == GSO_NONE
     }
 
-    /// The checksum field holds the sum of the pseudo header; the rest was left out.
+    /// Whether the checksum is partial: its field holds only the sum of the pseudo header.
     #[inline]
     pub const fn needs_checksum(self) -> bool {
         self.flags & NEEDS_CSUM != 0
     }
 
-    /// The kernel looked at the checksum and found it right.
+    /// Whether the kernel has verified the checksum.
     #[inline]
     pub const fn is_verified(self) -> bool {
         self.flags & DATA_VALID != 0
     }
 
-    /// It stands for several packets.
+    /// Whether the packet is a superframe.
     #[inline]
     pub const fn is_superframe(self) -> bool {
         self.gso_type != GSO_NONE
     }
 
-    /// Compares what the header says with `packet`, which has no padding after it.
+    /// Checks the header against `packet`, which must have no padding after it.
     ///
     /// # Errors
-    /// [`Verdict::BadOffload`] if it lies; what the transport header is dropped for if that is not
-    /// there.
+    /// [`Verdict::BadOffload`] if they contradict each other, or the verdict on the transport
+    /// header if that is incomplete.
     #[inline]
     pub fn check(self, packet: &[u8], meta: &Meta) -> Result<Shape, Verdict> {
         if self.is_none() {
@@ -167,7 +169,8 @@ impl Offload {
         self.check_left_out(packet, meta)
     }
 
-    /// The header for a packet that has passed [`Self::check`]: with no more in it than is meant.
+    /// The header of a packet that passed [`Self::check`], without fields that have no meaning for
+    /// it.
     #[must_use]
     pub fn tidied(self, shape: Shape) -> Self {
         if self.is_none() {
@@ -192,8 +195,8 @@ impl Offload {
         }
     }
 
-    /// Where the sum goes: for TCP and UDP there is one right place. What is inside another packet
-    /// (a tunnel's) is not looked at, but has to be inside.
+    /// Checks where the checksum belongs. TCP and UDP have one valid position. The inside of a
+    /// tunnelled packet is not parsed; its checksum only has to be within it.
     fn check_checksum(self, meta: &Meta) -> Result<(), Verdict> {
         let (start, offset) = (usize::from(self.csum_start), usize::from(self.csum_offset));
         let right = match meta.protocol {
@@ -204,17 +207,22 @@ impl Offload {
         if right && start + offset + 2 <= meta.len { Ok(()) } else { Err(Verdict::BadOffload) }
     }
 
-    fn check_superframe(self, kind: Kind, packet: &[u8], meta: &Meta) -> Result<Shape, Verdict> {
+    fn check_superframe(
+        self,
+        kind: SuperframeKind,
+        packet: &[u8],
+        meta: &Meta,
+    ) -> Result<Shape, Verdict> {
         let fits = match kind {
-            Kind::Tcp4 => meta.protocol == protocol::TCP && meta.src.is_ipv4(),
-            Kind::Tcp6 => meta.protocol == protocol::TCP && meta.src.is_ipv6(),
-            Kind::Udp => meta.protocol == protocol::UDP,
+            SuperframeKind::Tcp4 => meta.protocol == protocol::TCP && meta.src.is_ipv4(),
+            SuperframeKind::Tcp6 => meta.protocol == protocol::TCP && meta.src.is_ipv6(),
+            SuperframeKind::Udp => meta.protocol == protocol::UDP,
         };
         if !fits {
             return Err(Verdict::BadOffload);
         }
         let upper = packet.get(meta.header_len..meta.len).ok_or(Verdict::Truncated)?;
-        let header_len = if kind == Kind::Udp {
+        let header_len = if kind == SuperframeKind::Udp {
             if usize::from(Udp::parse(upper)?.datagram_len()) != upper.len() {
                 return Err(Verdict::BadOffload);
             }
@@ -234,19 +242,19 @@ impl Offload {
         })
     }
 
-    fn kind(self) -> Result<Option<Kind>, Verdict> {
+    fn kind(self) -> Result<Option<SuperframeKind>, Verdict> {
         match self.gso_type {
             GSO_NONE => Ok(None),
-            GSO_UDP_L4 => Ok(Some(Kind::Udp)),
-            kind if kind & !GSO_ECN == GSO_TCP4 => Ok(Some(Kind::Tcp4)),
-            kind if kind & !GSO_ECN == GSO_TCP6 => Ok(Some(Kind::Tcp6)),
+            GSO_UDP_L4 => Ok(Some(SuperframeKind::Udp)),
+            kind if kind & !GSO_ECN == GSO_TCP4 => Ok(Some(SuperframeKind::Tcp4)),
+            kind if kind & !GSO_ECN == GSO_TCP6 => Ok(Some(SuperframeKind::Tcp6)),
             _ => Err(Verdict::BadOffload),
         }
     }
 }
 
 impl Offloads {
-    /// Nothing: every packet has to be whole and small, its checksums right.
+    /// No offloads: every packet has to be complete and no superframe.
     pub const NONE: Self = Self {
         checksum: false,
         tso4: false,
@@ -256,11 +264,11 @@ impl Offloads {
         uso6: false,
     };
 
-    /// Everything.
+    /// All offloads.
     pub const ALL: Self =
         Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso4: true, uso6: true };
 
-    /// Whether a port may be given a packet of this family as `offload` says it is.
+    /// Whether a port with these offloads takes a packet of this family with header `offload`.
     #[inline]
     pub const fn take(self, offload: Offload, ipv6: bool) -> bool {
         match offload.gso_type {
@@ -274,19 +282,19 @@ impl Offloads {
         }
     }
 
-    /// Whether UDP of this family may be joined for the port.
+    /// Whether UDP superframes of this family are supported.
     #[inline]
     pub const fn uso(self, ipv6: bool) -> bool {
         if ipv6 { self.uso6 } else { self.uso4 }
     }
 
-    /// Whether TCP of this family may be.
+    /// Whether TCP superframes of this family are supported.
     #[inline]
     pub const fn tso(self, ipv6: bool) -> bool {
         if ipv6 { self.tso6 } else { self.tso4 }
     }
 
-    /// Their usual names, for `show ports`.
+    /// Their usual short names, for `show ports`.
     pub fn names(self) -> Vec<&'static str> {
         let all = [
             (self.checksum, "csum"),
@@ -300,14 +308,14 @@ impl Offloads {
     }
 }
 
-/// As the log and `show ports` say them.
+/// The names of `offloads` for the log and `show ports`, separated by spaces.
 pub fn offload_names(offloads: Offloads) -> String {
     let names = offloads.names();
     if names.is_empty() { "none".into() } else { names.join(" ") }
 }
 
 impl Shape {
-    /// A packet that is one packet.
+    /// The shape of a packet that is no superframe.
     #[inline]
     pub const fn whole(meta: &Meta) -> Self {
         Self::single(meta.len as u32)
@@ -319,15 +327,15 @@ impl Shape {
         Self { segments: 1, segment_len: len, headers_len: 0 }
     }
 
-    /// Bytes of all its packets, it having `len` itself.
+    /// Bytes of all segments together, for a superframe of `len` bytes.
     #[inline]
     pub const fn bytes(self, len: usize) -> usize {
         len + (self.segments as usize - 1) * self.headers_len as usize
     }
 }
 
-/// Writes the checksum that was left out of `packet`, whose `offload` was checked. Nothing if none
-/// was.
+/// Completes a partial checksum. `offload` has passed [`Offload::check`]. Does nothing if the
+/// checksum is not partial.
 pub fn complete(packet: &mut [u8], offload: Offload) {
     if !offload.needs_checksum() {
         return;
@@ -340,7 +348,7 @@ pub fn complete(packet: &mut [u8], offload: Offload) {
     }
 }
 
-/// In UDP a checksum of 0 says that there is none (RFC 768); in one's complement 0xffff is the same.
+/// In UDP, 0 means "no checksum" (RFC 768); 0xffff is the same sum in one's complement.
 const fn not_zero(sum: u16) -> u16 {
     if sum == 0 { 0xffff } else { sum }
 }
@@ -360,8 +368,8 @@ pub const GSO_UDP_L4: u8 = 5;
 /// `VIRTIO_NET_HDR_GSO_ECN`.
 pub const GSO_ECN: u8 = 0x80;
 
-/// Where the checksum is in a TCP header.
+/// Offset of the checksum in a TCP header.
 const TCP_CHECKSUM: usize = 16;
 
-/// Where it is in a UDP header.
+/// Offset of the checksum in a UDP header.
 const UDP_CHECKSUM: usize = 6;

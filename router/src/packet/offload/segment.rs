@@ -1,4 +1,4 @@
-//! A superframe as the packets it stands for, when the way out cannot take it whole.
+//! Cuts a superframe into segments, for ports that do not support it.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -8,7 +8,7 @@ use crate::packet::checksum::Sum;
 use crate::packet::{Meta, ipv4, ipv6, protocol, tcp};
 use crate::verdict::Verdict;
 
-/// A packet whose offload was checked, and how it is cut.
+/// A packet with a valid offload header, and how it is cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
     packet: &'a [u8],
@@ -20,11 +20,10 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Checks `packet` and what `offload` says of it. A packet that is no superframe is one segment,
-    /// its checksum completed.
+    /// Checks `packet` and `offload`. A packet that is no superframe is one segment.
     ///
     /// # Errors
-    /// What it is dropped for.
+    /// The verdict to drop the packet with.
     pub fn plan(packet: &'a [u8], offload: Offload) -> Result<Self, Verdict> {
         let meta = Meta::parse(packet)?;
         let packet = packet.get(..meta.len).ok_or(Verdict::Truncated)?;
@@ -39,18 +38,18 @@ impl<'a> Segments<'a> {
         })
     }
 
-    /// How many there are, 1 to [`SEGMENTS_MAX`](super::SEGMENTS_MAX).
+    /// Number of segments, 1 to [`SEGMENTS_MAX`](super::SEGMENTS_MAX).
     pub fn count(&self) -> usize {
         usize::from(self.shape.segments)
     }
 
-    /// Bytes of all together.
+    /// Bytes of all segments together.
     pub fn bytes(&self) -> usize {
         self.shape.bytes(self.packet.len())
     }
 
-    /// Writes segment `index` to the start of `buffer` and returns it; `None` if there is no such
-    /// segment, or if `buffer` is smaller than it.
+    /// Writes segment `index`, its checksum complete, to the start of `buffer` and returns it.
+    /// `None` if there is no such segment, or if `buffer` is too small for it.
     pub fn write<'b>(&self, index: usize, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
         if index >= self.count() {
             return None;
@@ -77,7 +76,7 @@ impl<'a> Segments<'a> {
         Some(out)
     }
 
-    /// Every segment, in order.
+    /// Writes every segment into `buffer` and passes it to `emit`, in order.
     pub fn each(&self, buffer: &mut [u8], mut emit: impl FnMut(&[u8])) {
         for index in 0..self.count() {
             if let Some(segment) = self.write(index, buffer) {
@@ -86,14 +85,15 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// Where segment `index` has its payload from.
+    /// The range of the superframe's bytes that are the payload of segment `index`.
     fn payload(&self, index: usize) -> Range<usize> {
         let size = usize::from(self.offload.gso_size);
         let start = usize::from(self.shape.headers_len) + index * size;
         start..(start + size).min(self.packet.len())
     }
 
-    /// Length and, in IPv4, the identification, which goes up by one as the sender's own would.
+    /// Sets the length and, in IPv4, the identification, which increases by one per segment as with
+    /// the sender's own packets.
     fn fix_ip(&self, index: usize, out: &mut [u8]) {
         if self.ipv6 {
             let len = (out.len() - ipv6::HEADER_LEN) as u16;
@@ -107,8 +107,8 @@ impl<'a> Segments<'a> {
         put(out, ipv4::CHECKSUM, sum);
     }
 
-    /// The sequence number; FIN and PSH on the last alone; CWR on the first alone (RFC 3168 section
-    /// 6.1.2: it answers once).
+    /// Sets the sequence number; keeps FIN and PSH on the last segment only, and CWR on the first
+    /// only (RFC 3168 section 6.1.2).
     fn fix_tcp(&self, index: usize, header: &mut [u8]) {
         let advance = (index * usize::from(self.offload.gso_size)) as u32;
         let Some(seq) = header.get_mut(4..8).and_then(|seq| seq.first_chunk_mut::<4>()) else {
@@ -123,8 +123,9 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// The field holds the pseudo header's sum with the superframe's length; the rest is added, and
-    /// the length put right. So addresses that a routing header changes need no thought.
+    /// The field holds the sum of the pseudo header with the superframe's length. This replaces
+    /// that length with the segment's and adds the segment's bytes. The addresses are not summed
+    /// again, so a routing header, which changes the destination, needs no special case.
     fn fix_checksum(&self, out: &mut [u8]) {
         let field = if self.tcp { TCP_CHECKSUM } else { UDP_CHECKSUM };
         let whole = (self.packet.len() - self.ip_len) as u16;
@@ -142,8 +143,8 @@ fn put(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-/// Where a UDP header has its length.
+/// Offset of the length in a UDP header.
 const UDP_LEN: usize = 4;
 
-/// Where a TCP header has its flags.
+/// Offset of the flags in a TCP header.
 const TCP_FLAGS: usize = 13;
