@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
-use crate::kernel::{Trials, codes_v4, codes_v6};
+use crate::kernel::{Trials, kernels_v4, kernels_v6};
 use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select, select_to};
@@ -208,7 +208,7 @@ impl Handle {
     /// A new reader, or `None` if as many as were allowed exist.
     pub fn reader(&self) -> Option<Reader> {
         let slot = self.shared.qsbr.register()?;
-        let (v4, v6) = (Trials::new(codes_v4()), Trials::new(codes_v6()));
+        let (v4, v6) = (Trials::new(kernels_v4().0), Trials::new(kernels_v6().0));
         Some(Reader { shared: Arc::clone(&self.shared), slot, v4, v6 })
     }
 
@@ -285,7 +285,7 @@ impl Reader {
     /// Has batches looked up by the code of this name alone, in each family that has it; whether one
     /// has. For who counts instructions, and would not have the clock decide how many.
     pub fn keep_batch_code(&mut self, name: &str) -> bool {
-        self.v4.keep(name) | self.v6.keep(name)
+        self.v4.keep(name, kernels_v4().1) | self.v6.keep(name, kernels_v6().1)
     }
 
     /// Which code looks batches of IPv4 and of IPv6 addresses up for now, for the log and for who
@@ -330,7 +330,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v4.batch(count, |code| kernel::v4(code, &self.v4, addrs, found, make));
+        self.reader.v4.batch(count, |kernel| kernel::v4(kernel, &self.v4, addrs, found, make));
     }
 
     /// As [`Self::lookup_batch_v4`].
@@ -347,7 +347,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v6.batch(count, |code| kernel::v6(code, &self.v6, addrs, found, make));
+        self.reader.v6.batch(count, |kernel| kernel::v6(kernel, &self.v6, addrs, found, make));
     }
 }
 

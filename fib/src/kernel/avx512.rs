@@ -6,11 +6,10 @@
 
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m128i, __m512i, __mmask16, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64,
-    _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srl_epi32, _mm512_and_si512,
-    _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_extracti32x4_epi32, _mm512_inserti32x4,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32,
-    _mm512_srlv_epi32,
+    __m128i, __m512i, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_setr_epi8,
+    _mm_setzero_si128, _mm_shuffle_epi8, _mm_srl_epi32, _mm512_and_si512, _mm512_castsi128_si512,
+    _mm512_castsi512_si128, _mm512_extracti32x4_epi32, _mm512_inserti32x4, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_srlv_epi32,
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -20,38 +19,6 @@ use crate::sync::{AtomicU16, AtomicU32};
 /// Lanes of a register.
 pub(crate) const LANES: usize = 16;
 
-/// For each lane of `mask`, the element of its index, modulo the length, which is a power of two;
-/// for the others what `others` has.
-///
-/// Each load is what an acquire load is on this architecture: loads of one element are atomic,
-/// since they are aligned, and later loads are not done before (Intel's manual, VPGATHERDD: "memory
-/// ordering with other instructions follows the Intel-64 memory-ordering model").
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn gather(
-    table: &[AtomicU32],
-    index: __m512i,
-    mask: __mmask16,
-    others: __m512i,
-) -> __m512i {
-    let index = within(table, index);
-    let mut found = others;
-    // SAFETY: every index is below the length, by the line before, so each of the at most sixteen
-    // loads reads an element of the slice. That they race with stores of other threads is why this
-    // is no intrinsic: the language sees loads by an instruction of the machine, as by atomics.
-    unsafe {
-        asm!(
-            "vpgatherdd {found}{{{mask}}}, [{base} + 4*{index}]",
-            found = inout(zmm_reg) found,
-            mask = inout(kreg) mask => _,
-            index = in(zmm_reg) index,
-            base = in(reg) table.as_ptr(),
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    found
-}
-
 /// Every index modulo the length, which is a power of two.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -60,13 +27,20 @@ fn within(table: &[AtomicU32], index: __m512i) -> __m512i {
     _mm512_and_si512(index, _mm512_set1_epi32((table.len() as u32 - 1).cast_signed()))
 }
 
-/// As [`gather`] for every lane.
+/// The elements of these indices, modulo the length, which is a power of two.
+///
+/// Each load is what an acquire load is on this architecture: loads of one element are atomic,
+/// since they are aligned, and later loads are not done before (Intel's manual, VPGATHERDD: "memory
+/// ordering with other instructions follows the Intel-64 memory-ordering model").
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     let index = within(table, index);
     let mut found = _mm512_setzero_si512();
-    // SAFETY: as in `gather`. The mask is made here, of a number: compilers make it of whatever
+    // SAFETY: every index is below the length, by the line before, so each of the sixteen loads reads
+    // an element of the slice. That they race with stores of other threads is why this is no
+    // intrinsic: the language sees loads by an instruction of the machine, as by atomics. The mask is
+    // made here, of a number: compilers make it of whatever
     // another mask register holds, and then this waits for what that was computed from, which may
     // be what the gather before it loads. (Zen 4: half the speed.)
     unsafe {
@@ -105,7 +79,7 @@ fn load_four(table: &[AtomicU32], index: __m128i) -> __m128i {
     let b = _mm_extract_epi64::<1>(index).cast_unsigned();
     let mut found: __m128i;
     // SAFETY: an element of the slice each, says the caller. Why these are no loads of the language:
-    // see `gather`.
+    // see `gather_all`.
     unsafe {
         asm!(
             "vmovd {found}, dword ptr [{base} + 4*{first}]",
@@ -134,7 +108,7 @@ pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
     let pairs = table.as_ptr().cast::<AtomicU32>();
     assert!(pairs.is_aligned() && table.len().is_multiple_of(2));
     // SAFETY: the slice's own memory, as half as many elements of twice the size, aligned by the
-    // line before. They are read by `gather`'s one instruction alone, never as the language's
+    // line before. They are read by that one instruction alone, never as the language's
     // atomics, of which those of another size must not race with these.
     let pairs = unsafe { core::slice::from_raw_parts(pairs, table.len() / 2) };
     let found = gather_all(pairs, _mm512_srli_epi32::<1>(index));
@@ -206,11 +180,11 @@ pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16
     let [a, b] = indices(table, &four[0]);
     let [c, d] = indices(table, &four[1]);
     let mut found = _mm_setzero_si128();
-    // An acquire load each, as in `gather`.
+    // An acquire load each, as in `gather_all`.
     macro_rules! load {
         ($nth:literal, $index:expr) => {
             // SAFETY: `indices` gives only what is below the length, so this reads an element of
-            // the slice. Why it is no load of the language: see `gather`.
+            // the slice. Why it is no load of the language: see `gather_all`.
             unsafe {
                 asm!(
                     concat!("vpinsrw {found}, {found}, word ptr [{base} + 2*{index}], ", $nth),
@@ -271,9 +245,6 @@ mod tests {
         let register = from_array(&index);
         let all = to_array(gather_all(&table, register));
         assert_eq!(all, index.map(|n| 1000 + n % 64), "beyond the end it begins again");
-        let some = to_array(gather(&table, register, 0b101, register));
-        let want = core::array::from_fn(|n| if n == 0 || n == 2 { all[n] } else { index[n] });
-        assert_eq!(some, want);
         let halves: [AtomicU32; 64] =
             core::array::from_fn(|n| AtomicU32::new(((2 * n) | ((2 * n + 1) << 16)) as u32));
         // SAFETY: the array's own memory, seen in halves.

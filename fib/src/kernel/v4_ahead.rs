@@ -18,7 +18,7 @@ impl Table {
     /// As [`Self::lookup_each`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(crate) fn lookup_far<T: Copy>(
+    pub(crate) fn lookup_ahead<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         found: &mut [T],
@@ -26,7 +26,7 @@ impl Table {
     ) {
         let silence = self.silence();
         let Now::Narrow(dir) = self.now() else {
-            return self.lookup_each_apart(addrs, found, make);
+            return self.lookup_each::<true, T>(addrs, found, make);
         };
         let (groups, rest) = addrs.as_chunks::<GROUP>();
         let (found_groups, found_rest) = found[..addrs.len()].as_chunks_mut::<GROUP>();
@@ -46,18 +46,6 @@ impl Table {
             dir.lookup_group_apart(rest, silence, found_rest, &make);
         }
         self.recheck(silence, addrs, found, make);
-    }
-
-    /// As [`Self::lookup_each`], for forms that have no code of their own here.
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(super) fn lookup_each_apart<T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        self.lookup_each::<true, T>(addrs, found, make);
     }
 }
 

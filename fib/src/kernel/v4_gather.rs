@@ -18,7 +18,7 @@ impl Table {
     /// As [`Self::lookup_each`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(crate) fn lookup_lanes<T: Copy>(
+    pub(crate) fn lookup_gather<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         found: &mut [T],
@@ -26,9 +26,9 @@ impl Table {
     ) {
         let silence = self.silence();
         match self.now() {
-            Now::Narrow(dir) => dir.lookup_lanes(addrs, silence, found, &make),
+            Now::Narrow(dir) => dir.lookup_gather(addrs, silence, found, &make),
             // Apart, so that a small batch pays for the preparations of one form alone.
-            Now::Wide(dir) => dir.lookup_lanes_apart(addrs, silence, found, &make),
+            Now::Wide(dir) => dir.lookup_gather_apart(addrs, silence, found, &make),
         }
         self.recheck(silence, addrs, found, make);
     }
@@ -39,7 +39,7 @@ impl<S: Slot> Dir<S> {
     /// under way anyway.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_lanes<T: Copy>(
+    fn lookup_gather<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         silence: Silence<'_>,
@@ -49,7 +49,7 @@ impl<S: Slot> Dir<S> {
         let (groups, rest) = addrs.as_chunks::<GROUP>();
         let (found, found_rest) = found.as_chunks_mut::<GROUP>();
         for (group, found) in groups.iter().zip(found) {
-            self.group_by_lanes(group, silence, found, &make);
+            self.gather_group(group, silence, found, &make);
         }
         if !rest.is_empty() {
             self.lookup_group_apart(rest, silence, found_rest, make);
@@ -58,19 +58,19 @@ impl<S: Slot> Dir<S> {
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_lanes_apart<T: Copy>(
+    fn lookup_gather_apart<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         silence: Silence<'_>,
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        self.lookup_lanes(addrs, silence, found, make);
+        self.lookup_gather(addrs, silence, found, make);
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn group_by_lanes<T: Copy>(
+    fn gather_group<T: Copy>(
         &self,
         addrs: &[Ipv4Addr; GROUP],
         silence: Silence<'_>,

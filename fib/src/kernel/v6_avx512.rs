@@ -12,32 +12,28 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv6Addr;
 
-use super::avx512::{LANES, bytes_of_four, from_array, gather, gather_all, load_all, to_array};
+use super::avx512::{LANES, bytes_of_four, from_array, load_all, to_array};
 use crate::group::GroupId;
 use crate::rib::{STRIDE, for_each};
+use crate::sync::AtomicU32;
 use crate::v6::{ANSWER, LINES, NODE, STEPS, Table, word};
 
 impl Table {
     /// As [`Self::lookup_each`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(crate) fn lookup_lanes<const GATHER: bool, T: Copy>(
+    pub(crate) fn lookup_lanes<T: Copy>(
         &self,
         addrs: &[Ipv6Addr],
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let (large, rest) = addrs.as_chunks::<LARGE>();
-        let (large_found, found) = found.as_chunks_mut::<LARGE>();
-        for (addrs, found) in large.iter().zip(large_found) {
-            self.lookup_registers::<GATHER, LARGE, { LARGE / LANES }, T>(addrs, found, &make);
+        let (groups, rest) = addrs.as_chunks::<GROUP>();
+        let (found, found_rest) = found.as_chunks_mut::<GROUP>();
+        for (group, found) in groups.iter().zip(found) {
+            self.lookup_registers(group, found, &make);
         }
-        let (small, rest) = rest.as_chunks::<SMALL>();
-        let (small_found, found) = found.as_chunks_mut::<SMALL>();
-        for (addrs, found) in small.iter().zip(small_found) {
-            self.lookup_registers::<GATHER, SMALL, { SMALL / LANES }, T>(addrs, found, &make);
-        }
-        for (addr, found) in rest.iter().zip(found) {
+        for (addr, found) in rest.iter().zip(found_rest) {
             *found = make(self.lookup(*addr));
         }
     }
@@ -45,10 +41,10 @@ impl Table {
     /// Stage by stage for several registers, so that as many loads as possible are under way.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    fn lookup_registers<const GATHER: bool, const ADDRS: usize, const COUNT: usize, T: Copy>(
+    fn lookup_registers<T: Copy>(
         &self,
-        addrs: &[Ipv6Addr; ADDRS],
-        found: &mut [T; ADDRS],
+        addrs: &[Ipv6Addr; GROUP],
+        found: &mut [T; GROUP],
         make: impl Fn(GroupId) -> T,
     ) {
         let changes = self.short.changes();
@@ -58,11 +54,11 @@ impl Table {
         let (mut roots, mut values, mut words) = ([none; COUNT], [none; COUNT], [none; COUNT]);
         for nth in 0..COUNT {
             (roots[nth], values[nth]) = heads(&addrs[nth]);
-            words[nth] = self.windows_at::<GATHER>(roots[nth]);
+            words[nth] = self.windows_at(roots[nth]);
         }
         for _ in 0..STEPS {
             for nth in 0..COUNT {
-                words[nth] = self.step::<GATHER>(words[nth], values[nth]);
+                words[nth] = self.step(words[nth], values[nth]);
             }
         }
         let (mut lines, mut said) = ([[0; LANES]; COUNT], [[0; LANES]; COUNT]);
@@ -89,29 +85,24 @@ impl Table {
     /// The words of first windows.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-    fn windows_at<const GATHER: bool>(&self, roots: __m512i) -> __m512i {
+    fn windows_at(&self, roots: __m512i) -> __m512i {
         let index = _mm512_add_epi32(_mm512_slli_epi32::<1>(roots), splat(NODE as u32));
         let root = self.root.as_flattened();
-        if GATHER { gather_all(root, index) } else { load_all(root, index) }
+        load_all(root, index)
     }
 
     /// Goes through a table, where there is one.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-    fn step<const GATHER: bool>(&self, words: __m512i, values: __m512i) -> __m512i {
+    fn step(&self, words: __m512i, values: __m512i) -> __m512i {
         let is_table = _mm512_cmpeq_epi32_mask(tags(words), splat(word::TABLE));
         let slot = _mm512_add_epi32(words, _mm512_srlv_epi32(values, shifts(words)));
-        if GATHER {
-            return gather(&*self.slots, slot, is_table, words);
-        }
-        // Where there is no table, the first slot is loaded, and not used.
-        let said = load_all(&*self.slots, _mm512_maskz_mov_epi32(is_table, slot));
-        _mm512_mask_mov_epi32(words, is_table, said)
+        load_some(&*self.slots, slot, is_table, words)
     }
 
     /// From what was found to answers. What few addresses need is done for those alone.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
     fn finish<T: Copy>(
         &self,
         addrs: &[Ipv6Addr; LANES],
@@ -123,7 +114,7 @@ impl Table {
         let mut left = _mm512_test_epi32_mask(said, splat(word::TAGS));
         let mut answers = said;
         if is_silent != 0 {
-            let middle = gather(&*self.middle, roots, is_silent, _mm512_setzero_si512());
+            let middle = load_some(&*self.middle, roots, is_silent, _mm512_setzero_si512());
             left |= _mm512_test_epi32_mask(middle, middle);
             answers = self.fall_back(roots, is_silent, said);
         }
@@ -149,13 +140,13 @@ impl Table {
 
     /// What prefixes of up to the root's bits say of these lanes.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
     fn fall_back(&self, roots: __m512i, lanes: __mmask16, others: __m512i) -> __m512i {
         let index = _mm512_add_epi32(_mm512_slli_epi32::<1>(roots), splat(ANSWER as u32));
-        let said = gather(self.root.as_flattened(), index, lanes, others);
+        let said = load_some(self.root.as_flattened(), index, lanes, others);
         let is_silent = _mm512_testn_epi32_mask(said, said);
         let short = _mm512_srli_epi32::<{ STRIDE as u32 }>(roots);
-        gather(self.short.words(), short, is_silent, said)
+        load_some(self.short.words(), short, is_silent, said)
     }
 }
 
@@ -202,6 +193,15 @@ fn shifts(words: __m512i) -> __m512i {
     _mm512_and_si512(_mm512_srli_epi32::<{ word::INDEX_BITS }>(words), splat(word::SHIFTS))
 }
 
-/// Addresses of a large batch that are looked up together, and of what is left of it.
-const LARGE: usize = 128;
-const SMALL: usize = 32;
+/// Elements of the lanes of `mask`; the others as in `others`. Where the mask is not set, the first
+/// element is loaded, and not used.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+fn load_some(table: &[AtomicU32], index: __m512i, mask: __mmask16, others: __m512i) -> __m512i {
+    let loaded = load_all(table, _mm512_maskz_mov_epi32(mask, index));
+    _mm512_mask_mov_epi32(others, mask, loaded)
+}
+
+/// Registers of a group, and addresses: half of a worker's batch.
+const COUNT: usize = 2;
+const GROUP: usize = COUNT * LANES;

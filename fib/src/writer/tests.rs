@@ -186,6 +186,8 @@ fn lines_that_small_groups_had_serve_large_ones() {
         even.into_iter().rev().chain(odd).for_each(|id| writer.remove_group(id).unwrap());
         let large = fill(&mut writer, &large);
         assert_eq!(large.len(), 7);
-        large.into_iter().for_each(|id| writer.remove_group(id).unwrap());
+        for id in large {
+            writer.remove_group(id).unwrap();
+        }
     }
 }
