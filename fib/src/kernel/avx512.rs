@@ -58,7 +58,8 @@ pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     found
 }
 
-/// As [`gather_all`], by single loads. Some processors do sixteen of these faster.
+/// The elements of these indices, modulo the length, by single loads. Some processors do sixteen of
+/// these faster than a gather.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
 pub(crate) fn load_all(table: &[AtomicU32], index: __m512i) -> __m512i {
@@ -98,7 +99,7 @@ fn load_four(table: &[AtomicU32], index: __m128i) -> __m128i {
     found
 }
 
-/// As [`gather_all`], of elements of half the size, in the lower half of each lane.
+/// Gathers elements of half the size, each in the lower half of its lane.
 ///
 /// Two neighbours are loaded together, so that every load is aligned, and one is shifted out.
 #[inline]
@@ -169,8 +170,8 @@ pub(crate) fn from_array(lanes: &[u32; LANES]) -> __m512i {
 /// Addresses that [`load_eight`] takes.
 pub(crate) const EIGHT: usize = 8;
 
-/// The elements whose indices are the first bits of these addresses, as many as tell apart as many
-/// elements as there are: a power of two.
+/// The elements whose indices are the first bits of these addresses: log₂ of the table's length,
+/// which is a power of two.
 ///
 /// Two instructions for a load, and none to store what is loaded.
 #[inline]
@@ -208,7 +209,7 @@ pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16
     unsafe { core::mem::transmute(found) }
 }
 
-/// Has the elements fetched that [`load_eight`] loads.
+/// Prefetches the elements that [`load_eight`] loads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(crate) fn prefetch_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) {

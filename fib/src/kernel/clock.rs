@@ -120,7 +120,7 @@ impl Trials {
 /// Batches by each kernel in one trial.
 const ROUNDS: usize = 4;
 
-/// Most kernels that are told apart.
+/// Kernels of a family at most.
 const KERNELS_MAX: usize = 2;
 
 /// Batches of fewer addresses are neither timed nor counted.
@@ -133,7 +133,7 @@ const PERIOD_MAX: u32 = 9600;
 /// A batch that took longer was interrupted.
 const TICKS_MAX: u64 = 1 << 32;
 
-/// Parts of a tick that are told apart.
+/// Parts of a tick that are counted.
 const FRACTIONS: u64 = 64;
 
 #[cfg(all(test, not(loom), not(miri), target_arch = "x86_64"))]

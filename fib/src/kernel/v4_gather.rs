@@ -35,8 +35,8 @@ impl Table {
 }
 
 impl<S: Slot> Dir<S> {
-    /// As [`Self::lookup_each`]. Nothing is fetched ahead, for as many loads as there is room for are
-    /// under way anyway.
+    /// As [`Self::lookup_each`]. Nothing is prefetched: as many loads as there is room for are under way
+    /// anyway.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
     fn lookup_gather<T: Copy>(

@@ -24,7 +24,7 @@ pub(super) struct Silence<'a> {
 
 impl Table {
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long. `AHEAD` where slots are thought to be in no near cache.
+    /// long. With `AHEAD` slots are prefetched first.
     #[inline(never)]
     pub(crate) fn lookup_each<const AHEAD: bool, T: Copy>(
         &self,
@@ -48,7 +48,7 @@ impl Table {
         Silence { short: &self.short, changes, common: self.short.common() }
     }
 
-    /// Looks a batch up anew if short prefixes have changed meanwhile: see [`crate::short`].
+    /// Looks a batch up again if short prefixes have changed meanwhile: see [`crate::short`].
     #[inline]
     pub(super) fn recheck<T: Copy>(
         &self,
@@ -128,7 +128,7 @@ impl<S: Slot> Dir<S> {
         }
     }
 
-    /// As [`Self::lookup_group`], for whom it is not worth to be a part of.
+    /// Out-of-line [`Self::lookup_group`]: keeps the caller small.
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
     #[inline(never)]
     pub(super) fn lookup_group_apart<T: Copy>(
@@ -191,7 +191,7 @@ impl<S: Slot> Dir<S> {
         }
     }
 
-    /// Has the slots of all these addresses fetched.
+    /// Prefetches the slots of all these addresses.
     #[inline]
     pub(super) fn fetch(&self, addrs: &[Ipv4Addr]) {
         let root = self.slots();

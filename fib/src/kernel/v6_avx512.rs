@@ -138,7 +138,7 @@ impl Table {
         }
     }
 
-    /// What prefixes of up to the root's bits say of these lanes.
+    /// The answers of these lanes by prefixes of up to the root's bits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
     fn fall_back(&self, roots: __m512i, lanes: __mmask16, others: __m512i) -> __m512i {

@@ -17,8 +17,8 @@ pub(crate) trait Slot: Default + Zeroed {
     /// The highest number besides the mark for chunks.
     const MAX: u32;
 
-    /// Its bits. Acquire: who sees a chunk's number sees its slots, who sees a group's sees its
-    /// lines.
+    /// Its bits. Acquire: a reader that sees a chunk's number sees its slots, and one that sees a
+    /// group's number its lines.
     fn raw(&self) -> Self::Raw;
 
     /// The word that these bits stand for.
@@ -48,7 +48,7 @@ pub(crate) trait Slot: Default + Zeroed {
         self.set_raw(Self::of_word(word));
     }
 
-    /// Slots by their width, for who loads several at once.
+    /// Slots by their width, for loads of several at once.
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
     fn by_width(slots: &[Self]) -> ByWidth<'_>;
 }

@@ -1,4 +1,4 @@
-//! What a word of the trie says. Its first two bits tell the kind, and the rest depends on it:
+//! Words of the trie. The first two bits are the kind, and the rest depends on it:
 //!
 //! ```text
 //! 00 group (30)               an answer: 1 + the group, or 0 for none

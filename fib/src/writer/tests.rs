@@ -157,8 +157,8 @@ fn ids_run_out_and_come_back() {
     assert_eq!([ids.take(), ids.take(), ids.take(), ids.take()], [Some(0), Some(1), Some(2), None]);
     ids.forget(1);
     assert!(!ids.is_taken(1) && ids.is_taken(2) && !ids.is_taken(3));
-    assert_eq!(ids.take(), None, "it is not given back yet");
-    ids.give_back(1);
+    assert_eq!(ids.take(), None, "it is not recycled yet");
+    ids.recycle(1);
     assert_eq!((ids.take(), ids.take()), (Some(1), None));
     assert!(ids.is_taken(1));
 }
