@@ -61,7 +61,7 @@ impl Short {
     }
 
     /// All words, for loads of several at once.
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU32] {
         &*self.words

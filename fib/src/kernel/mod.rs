@@ -15,13 +15,9 @@
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 mod avx512;
 mod clock;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod v4_ahead;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod v4_gather;
+#[cfg(all(test, not(loom)))]
+mod model;
 mod v4_portable;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod v6_avx512;
 mod v6_portable;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -91,10 +87,10 @@ pub(crate) fn v4<T: Copy>(
     match kernel {
         // SAFETY: there is a value of this kernel only where the processor can run it.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Kernel::Avx512Ahead => unsafe { table.lookup_ahead(addrs, found, make) },
+        Kernel::Avx512Ahead => unsafe { avx512::v4_ahead::lookup(table, addrs, found, make) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Kernel::Avx512Gather => unsafe { table.lookup_gather(addrs, found, make) },
+        Kernel::Avx512Gather => unsafe { avx512::v4_gather::lookup(table, addrs, found, make) },
         Kernel::PortableAhead => table.lookup_each::<true, T>(addrs, found, make),
         _ => table.lookup_each::<false, T>(addrs, found, make),
     }
@@ -112,7 +108,7 @@ pub(crate) fn v6<T: Copy>(
     match kernel {
         // SAFETY: there is a value of this kernel only where the processor can run it.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Kernel::Avx512 => unsafe { table.lookup_lanes(addrs, found, make) },
+        Kernel::Avx512 => unsafe { avx512::v6::lookup(table, addrs, found, make) },
         _ => table.lookup_each(addrs, found, make),
     }
 }
@@ -136,7 +132,7 @@ fn has_avx512() -> bool {
 /// Whether [`crate::memory::settled_clock`] runs.
 const HAS_CLOCK: bool = cfg!(all(target_arch = "x86_64", not(miri), not(loom)));
 
-#[cfg(all(test, target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use alloc::vec::Vec;
 
@@ -170,14 +166,22 @@ mod tests {
         }
     }
 
-    fn check_all(fib: &Fib, (v4, v6): &(Vec<Ipv4Addr>, Vec<Ipv6Addr>)) {
+    fn check_all(fib: &Fib, (v4s, v6s): &(Vec<Ipv4Addr>, Vec<Ipv6Addr>)) {
+        // Those of other processors, by arrays for registers.
+        check(fib, "model of ahead", v4s, |addrs, found| model::v4_ahead(&fib.v4, addrs, found));
+        check(fib, "model of gather", v4s, |addrs, found| model::v4_gather(&fib.v4, addrs, found));
+        check(fib, "model of IPv6", v6s, |addrs, found| model::v6(&fib.v6, addrs, found));
         let (tried, others) = kernels_v4();
         for kernel in tried.iter().chain(others) {
-            check_v4(fib, *kernel, v4);
+            check(fib, kernel.name(), v4s, |addrs, found| {
+                v4(*kernel, &fib.v4, addrs, found, |group| group);
+            });
         }
         let (tried, others) = kernels_v6();
         for kernel in tried.iter().chain(others) {
-            check_v6(fib, *kernel, v6);
+            check(fib, kernel.name(), v6s, |addrs, found| {
+                v6(*kernel, &fib.v6, addrs, found, |group| group);
+            });
         }
     }
 
@@ -219,24 +223,19 @@ mod tests {
         }
     }
 
-    fn check_v4(fib: &Fib, kernel: Kernel, addrs: &[Ipv4Addr]) {
+    /// A batch of any size has the answers of single lookups.
+    fn check<A: Copy + Into<core::net::IpAddr>>(
+        fib: &Fib,
+        kernel: &str,
+        addrs: &[A],
+        look_up: impl Fn(&[A], &mut [GroupId]),
+    ) {
         for batch in BATCHES {
             let mut found = alloc::vec![GroupId(0); batch];
             for addrs in addrs.chunks(batch) {
-                v4(kernel, &fib.v4, addrs, &mut found[..addrs.len()], |group| group);
+                look_up(addrs, &mut found[..addrs.len()]);
                 let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
-                assert!(want.eq(found[..addrs.len()].iter().copied()), "{kernel:?}, {batch}");
-            }
-        }
-    }
-
-    fn check_v6(fib: &Fib, kernel: Kernel, addrs: &[Ipv6Addr]) {
-        for batch in BATCHES {
-            let mut found = alloc::vec![GroupId(0); batch];
-            for addrs in addrs.chunks(batch) {
-                v6(kernel, &fib.v6, addrs, &mut found[..addrs.len()], |group| group);
-                let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
-                assert!(want.eq(found[..addrs.len()].iter().copied()), "{kernel:?}, {batch}");
+                assert!(want.eq(found[..addrs.len()].iter().copied()), "{kernel}, {batch}");
             }
         }
     }

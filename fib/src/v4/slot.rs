@@ -49,7 +49,7 @@ pub(crate) trait Slot: Default + Zeroed {
     }
 
     /// Slots by their width, for loads of several at once.
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     fn by_width(slots: &[Self]) -> ByWidth<'_>;
 }
 
@@ -91,7 +91,7 @@ impl Slot for AtomicU16 {
         self.store(raw, Ordering::Release);
     }
 
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     fn by_width(slots: &[Self]) -> ByWidth<'_> {
         ByWidth::Narrow(slots)
     }
@@ -132,14 +132,14 @@ impl Slot for AtomicU32 {
         self.store(raw, Ordering::Release);
     }
 
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     fn by_width(slots: &[Self]) -> ByWidth<'_> {
         ByWidth::Wide(slots)
     }
 }
 
 /// Slots of either width.
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
 pub(crate) enum ByWidth<'a> {
     Narrow(&'a [AtomicU16]),
     Wide(&'a [AtomicU32]),

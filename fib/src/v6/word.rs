@@ -108,7 +108,7 @@ pub(crate) const SHIFTS: u32 = 31;
 pub(crate) const TAG_SHIFT: u32 = 30;
 
 /// The first two bits.
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
 pub(crate) const TAGS: u32 = 3 << TAG_SHIFT;
 
 const BELOW: u32 = 1 << 29;

@@ -13,11 +13,14 @@ use core::arch::x86_64::{
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+pub(super) use core::arch::x86_64 as arch;
+
 use crate::memory::prefetch_far;
 use crate::sync::{AtomicU16, AtomicU32};
+use crate::v6::Narrow;
 
 /// Lanes of a register.
-pub(crate) const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Every index modulo the length, which is a power of two.
 #[inline]
@@ -34,7 +37,7 @@ fn within(table: &[AtomicU32], index: __m512i) -> __m512i {
 /// ordering with other instructions follows the Intel-64 memory-ordering model").
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
+pub(super) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     let index = within(table, index);
     let mut found = _mm512_setzero_si512();
     // SAFETY: every index is below the length, by the line before, so each of the sixteen loads reads
@@ -62,7 +65,7 @@ pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
 /// these faster than a gather.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-pub(crate) fn load_all(table: &[AtomicU32], index: __m512i) -> __m512i {
+pub(super) fn load_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     let index = within(table, index);
     let low = _mm512_inserti32x4::<1>(
         _mm512_castsi128_si512(load_four(table, _mm512_castsi512_si128(index))),
@@ -104,7 +107,7 @@ fn load_four(table: &[AtomicU32], index: __m128i) -> __m128i {
 /// Two neighbours are loaded together, so that every load is aligned, and one is shifted out.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
+pub(super) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
     #[allow(clippy::cast_ptr_alignment, reason = "it is looked at in the next line")]
     let pairs = table.as_ptr().cast::<AtomicU32>();
     assert!(pairs.is_aligned() && table.len().is_multiple_of(2));
@@ -120,7 +123,7 @@ pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
 /// Sixteen addresses as numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
+pub(super) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
     use core::arch::x86_64::{_mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_shuffle_epi8};
     const {
         // SAFETY: both are plain bytes of one size. It is run by the compiler.
@@ -136,7 +139,7 @@ pub(crate) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
 /// The bytes of four addresses, one after the other.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
+pub(super) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
     const {
         let addr = Ipv6Addr::new(0x0102, 0x0304, 0x0506, 0x0708, 0x090a, 0x0b0c, 0x0d0e, 0x0f10);
         // SAFETY: both are plain bytes of one size. It is run by the compiler.
@@ -154,7 +157,7 @@ pub(crate) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
 /// The lanes of a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn to_array(register: __m512i) -> [u32; LANES] {
+pub(super) fn to_array(register: __m512i) -> [u32; LANES] {
     // SAFETY: both are 64 plain bytes.
     unsafe { core::mem::transmute(register) }
 }
@@ -162,13 +165,20 @@ pub(crate) fn to_array(register: __m512i) -> [u32; LANES] {
 /// A register with these lanes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn from_array(lanes: &[u32; LANES]) -> __m512i {
+pub(super) fn from_array(lanes: &[u32; LANES]) -> __m512i {
     // SAFETY: both are 64 plain bytes.
     unsafe { core::mem::transmute(*lanes) }
 }
 
+/// The answer of a line for the run `key` is in.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl,popcnt")]
+pub(super) fn find_in_line(line: &Narrow, key: u16) -> u32 {
+    line.find_by_mask(key)
+}
+
 /// Addresses that [`load_eight`] takes.
-pub(crate) const EIGHT: usize = 8;
+pub(super) const EIGHT: usize = 8;
 
 /// The elements whose indices are the first bits of these addresses: log₂ of the table's length,
 /// which is a power of two.
@@ -176,7 +186,7 @@ pub(crate) const EIGHT: usize = 8;
 /// Two instructions for a load, and none to store what is loaded.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16; EIGHT] {
+pub(super) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16; EIGHT] {
     let (four, _) = addrs.as_chunks::<4>();
     let [a, b] = indices(table, &four[0]);
     let [c, d] = indices(table, &four[1]);
@@ -212,7 +222,7 @@ pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16
 /// Prefetches the elements that [`load_eight`] loads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn prefetch_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) {
+pub(super) fn prefetch_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) {
     for four in addrs.as_chunks::<4>().0 {
         for two in indices(table, four) {
             let place = |index: u64| &table[index as usize % table.len()];
