@@ -129,7 +129,7 @@ impl<S: Slot> Dir<S> {
     }
 
     /// Out-of-line [`Self::lookup_group`]: keeps the caller small.
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     #[inline(never)]
     pub(super) fn lookup_group_apart<T: Copy>(
         &self,
