@@ -94,7 +94,7 @@ fn family<W: Lookup>(routes: &Routes<W>) {
     }
     let mut reader = handle.reader().expect("a place is free");
     // Which code is fastest is for the clock to say, and not for a count.
-    let _ = reader.keep_batch_code("x86-64-v3");
+    let _ = reader.keep_batch_code("portable");
     let online = reader.online();
     for workload in Workload::ALL {
         let keys = Keys::some(workload, routes, COUNT);

@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::flow::FlowHash;
 use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
-use crate::kernel::{Trials, codes_v4, codes_v6};
+use crate::kernel::{Trials, kernels_v4, kernels_v6};
 use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
 use crate::select::{Selected, select, select_to};
@@ -90,8 +90,8 @@ impl Fib {
         }
     }
 
-    /// As [`Self::lookup`] for each address, into the slot of the same index; stops at the end of
-    /// the shorter slice. One by one: [`Online::lookup_batch_v4`] and [`Online::lookup_batch_v6`] are
+    /// Looks each address up, into the slot of the same index; stops at the end of the shorter slice.
+    /// One by one: [`Online::lookup_batch_v4`] and [`Online::lookup_batch_v6`] are
     /// faster.
     pub fn lookup_batch(&self, addrs: &[IpAddr], found: &mut [GroupId]) {
         for (addr, slot) in addrs.iter().zip(found) {
@@ -105,21 +105,21 @@ impl Fib {
         select(&self.groups, &self.liveness, group, |_| flow, None)
     }
 
-    /// As [`Self::select`], with a flow's hash that is asked for once it is known what the members
-    /// are chosen by; not at all for a group that has none.
+    /// Chooses as [`Self::select`] does. Calls `hash` once it knows what the members are chosen by, and
+    /// not at all for a group that has none.
     #[inline]
     pub fn select_by(&self, group: GroupId, hash: impl FnOnce(Spread) -> FlowHash) -> Selected {
         select(&self.groups, &self.liveness, group, hash, None)
     }
 
-    /// Has the memory that [`Self::select`] of this group reads first fetched meanwhile.
+    /// Prefetches the line that [`Self::select`] of this group reads first.
     #[inline]
     pub fn fetch_group(&self, group: GroupId) {
         self.groups.fetch(group);
     }
 
     /// As [`Self::select_by`] for each group, into the slot of the same index; stops at the end of the
-    /// shorter slice. `hash` is told the index. The way for many flows at once.
+    /// shorter slice. `hash` is given the index. The way for many flows at once.
     #[inline]
     pub fn select_batch(
         &self,
@@ -133,8 +133,8 @@ impl Fib {
         }
     }
 
-    /// As [`Self::select`] for a packet that came in by `port`: a member that leads back there is
-    /// chosen only if it would be with all members alive. Two routers that are each other's second
+    /// Chooses for a packet that came in by `port`: a member that leads back there is chosen only if it
+    /// would be with all members alive. Two routers that are each other's second
     /// choice would otherwise toss a packet to and fro.
     #[inline]
     pub fn select_onward(&self, group: GroupId, flow: FlowHash, port: u16) -> Selected {
@@ -208,7 +208,7 @@ impl Handle {
     /// A new reader, or `None` if as many as were allowed exist.
     pub fn reader(&self) -> Option<Reader> {
         let slot = self.shared.qsbr.register()?;
-        let (v4, v6) = (Trials::new(codes_v4()), Trials::new(codes_v6()));
+        let (v4, v6) = (Trials::new(kernels_v4().0), Trials::new(kernels_v6().0));
         Some(Reader { shared: Arc::clone(&self.shared), slot, v4, v6 })
     }
 
@@ -263,7 +263,7 @@ impl Handle {
 pub struct Reader {
     shared: Arc<Fib>,
     slot: usize,
-    /// Which code looks its batches up, by family.
+    /// Which kernel looks its batches up, by family.
     v4: Trials,
     v6: Trials,
 }
@@ -282,14 +282,14 @@ impl Reader {
         self.slot
     }
 
-    /// Has batches looked up by the code of this name alone, in each family that has it; whether one
-    /// has. For who counts instructions, and would not have the clock decide how many.
+    /// Looks batches up by the kernel of this name alone, in each family that has it; returns whether
+    /// one has. So that a count of instructions does not depend on the clock.
     pub fn keep_batch_code(&mut self, name: &str) -> bool {
-        self.v4.keep(name) | self.v6.keep(name)
+        self.v4.keep(name, kernels_v4().1) | self.v6.keep(name, kernels_v6().1)
     }
 
-    /// Which code looks batches of IPv4 and of IPv6 addresses up for now, for the log and for who
-    /// measures. A reader finds out by timing those there are for the processor, while it looks up.
+    /// The kernels that look batches of IPv4 and of IPv6 addresses up now. A reader finds the fastest
+    /// by timing those there are for the processor, while it looks up.
     pub fn batch_codes(&self) -> [&'static str; 2] {
         [self.v4.now().name(), self.v6.now().name()]
     }
@@ -307,21 +307,22 @@ pub struct Online<'a> {
 }
 
 impl Online<'_> {
-    /// Says that no id found before is used any more. Takes `&mut` so that nothing borrowed from
-    /// the FIB outlives it; ids are plain numbers, and letting go of them is the caller's duty.
+    /// Declares that the caller uses no id any more that it found before. Takes `&mut` so that nothing
+    /// borrowed from the FIB outlives it; ids are plain numbers, and to forget them is up to the
+    /// caller.
     #[inline]
     pub fn quiescent(&mut self) {
         self.reader.shared.qsbr.quiescent(self.reader.slot);
     }
 
-    /// As [`Fib::lookup`] for each address, into the slot of the same index; stops at the end of the
-    /// shorter slice. The way for many addresses at once.
+    /// Looks each address up, into the slot of the same index; stops at the end of the shorter slice.
+    /// The way for many addresses at once.
     pub fn lookup_batch_v4(&self, addrs: &[Ipv4Addr], found: &mut [GroupId]) {
         self.lookup_batch_v4_as(addrs, found, |group| group);
     }
 
-    /// As [`Self::lookup_batch_v4`], for a caller who wants something else in its slots than ids:
-    /// what `make` makes of each. It may be called more than once for an address.
+    /// Looks up as [`Self::lookup_batch_v4`] does, and stores what `make` returns for each group.
+    /// `make` may be called more than once for an address.
     pub fn lookup_batch_v4_as<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
@@ -330,7 +331,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v4.batch(count, |code| kernel::v4(code, &self.v4, addrs, found, make));
+        self.reader.v4.batch(count, |kernel| kernel::v4(kernel, &self.v4, addrs, found, make));
     }
 
     /// As [`Self::lookup_batch_v4`].
@@ -347,7 +348,7 @@ impl Online<'_> {
     ) {
         let count = addrs.len().min(found.len());
         let (addrs, found) = (&addrs[..count], &mut found[..count]);
-        self.reader.v6.batch(count, |code| kernel::v6(code, &self.v6, addrs, found, make));
+        self.reader.v6.batch(count, |kernel| kernel::v6(kernel, &self.v6, addrs, found, make));
     }
 }
 

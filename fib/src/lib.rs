@@ -18,6 +18,7 @@
 //! undefined behaviour. `unsafe` is in four small files: one gives out zeroed memory and prefetches,
 //! the others use instructions that not every processor has, or that have no safe name.
 #![no_std]
+#![cfg_attr(test, allow(clippy::duplicate_mod, reason = "kernels, for registers and for arrays"))]
 
 extern crate alloc;
 #[cfg(feature = "std")]

@@ -25,7 +25,7 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
-/// As [`prefetch`], into the second-level cache: for many lines at once. The first level has room for
+/// Prefetches into the second-level cache: for many lines at once. The first level has room for
 /// some dozen that are under way, and whatever else is loaded waits for that room; the second has
 /// several times as many. (Zen 4: 200 million random lines a second from 32 MB into the first, 330
 /// into the second.)
@@ -137,7 +137,7 @@ mod real {
             size_of::<[T; LEN]>()
         }
 
-        /// Asks for huge pages, for what has been touched too. A system that refuses gives small
+        /// Asks for huge pages, touched memory included. A system that refuses gives small
         /// ones: slower, and right all the same. To be called once a table is large: a huge page
         /// costs its whole size, and the time to clear it, as soon as one byte is touched.
         #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
@@ -153,10 +153,10 @@ mod real {
             }
         }
 
-        /// Gives the memory back; from then on every element is zero. For elements that nobody
-        /// reads any more, so that it does not matter that other systems than Linux keep them.
+        /// Returns the memory to the system; from then on every element is zero. For elements that
+        /// nobody reads any more, so that it does not matter that systems other than Linux keep them.
         #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
-        pub(crate) fn let_go(&self) {
+        pub(crate) fn release(&self) {
             #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
             if self.bytes() >= HUGE_PAGE {
                 let whole = self.bytes() / HUGE_PAGE * HUGE_PAGE;
@@ -214,7 +214,7 @@ mod real {
             assert_eq!(slab.bytes(), LEN * 4);
             slab.use_huge_pages();
             assert_eq!(slab[LEN - 1].load(Ordering::Relaxed), 7);
-            slab.let_go();
+            slab.release();
         }
     }
 }
@@ -242,7 +242,7 @@ mod model {
 
         pub(crate) fn use_huge_pages(&self) {}
 
-        pub(crate) fn let_go(&self) {}
+        pub(crate) fn release(&self) {}
     }
 
     impl<T, const LEN: usize> Deref for Slab<T, LEN> {

@@ -56,7 +56,7 @@ impl<A: Addr> Rib<A> {
         }
     }
 
-    /// Adds or replaces a route; gives back the group it had.
+    /// Adds or replaces a route; returns its previous group.
     pub(crate) fn insert(&mut self, prefix: Prefix<A>, group: GroupId) -> Option<GroupId> {
         let node = self.make_node(prefix.addr(), node_depth(prefix.len()));
         let old = self.nodes[node].insert(index_of(prefix), group);
@@ -64,7 +64,7 @@ impl<A: Addr> Rib<A> {
         old
     }
 
-    /// Removes a route; gives back the group it had.
+    /// Removes a route; returns its group.
     pub(crate) fn remove(&mut self, prefix: Prefix<A>) -> Option<GroupId> {
         let depth = node_depth(prefix.len());
         let node = self.find(prefix.addr(), depth)?;
@@ -150,7 +150,7 @@ impl<A: Addr> Rib<A> {
         self.len
     }
 
-    /// Bytes of the trie, as far as they can be told.
+    /// Bytes of the trie, but for what the allocator adds.
     pub(crate) fn bytes(&self) -> usize {
         let numbers = |node: &Node| (node.groups.capacity() + node.below.capacity()) * 4;
         self.nodes.capacity() * size_of::<Node>()
@@ -158,8 +158,8 @@ impl<A: Addr> Rib<A> {
             + self.shortcut.len() * 4
     }
 
-    /// What the prefixes of up to `len_max` bits, at most a stride, say of the values that `prefix`, one
-    /// of these, covers or did: each value, and its group.
+    /// The values that `prefix` covers, each with its group by prefixes of up to `len_max` bits, which
+    /// is at most a stride. `prefix` is one of these, or was.
     pub(crate) fn short_answers(
         &self,
         prefix: Prefix<A>,

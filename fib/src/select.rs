@@ -35,13 +35,13 @@ pub enum Selected {
     Prohibit,
     /// Every member is down.
     AllDead {
-        /// Whether its sender is told.
+        /// Whether its sender gets an ICMP error.
         answer: bool,
     },
     /// Every member that lives leads back to where the packet came from, and none of them is the
     /// one that would be chosen if all were alive.
     UTurn {
-        /// Whether its sender is told.
+        /// Whether its sender gets an ICMP error.
         answer: bool,
     },
     /// Covering groups refer to each other more than [`COVERING_MAX`] times.
@@ -73,7 +73,8 @@ pub(crate) fn select(
     select_any(groups, liveness, id, flow, ingress)
 }
 
-/// As [`select`] without an `ingress`, into `chosen`: what was written there is in no register's way.
+/// Chooses as [`select`] does without an `ingress`, and stores the result in `chosen`: results that
+/// are returned in registers cost more.
 #[inline]
 pub(crate) fn select_to(
     groups: &Groups,
@@ -93,9 +94,9 @@ pub(crate) fn select_to(
     }
 }
 
-/// What selection is for most groups most of the time, without a branch that hashes decide: the best of
-/// those sites of the first tier that live and take every flow, if these have one link each and weigh
-/// the same; none if a site takes its share only, or none lives.
+/// The choice of most groups most of the time, without a branch that hashes decide: the best of the
+/// living sites of the first tier, if these have one link each and weigh the same; `None` if a site
+/// takes a share of its flows only, or none lives.
 #[inline]
 fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Word> {
     let (mut best, mut leading, mut is_plain) = (Word(0), 0, true);
@@ -103,8 +104,8 @@ fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Wor
         let state = liveness.path(member.path());
         let is_alive = liveness.is_alive(member.path(), member.adjacency());
         is_plain &= state.accept.load(Ordering::Relaxed) == ACCEPT_ALL;
-        // In the order of `Rank::is_ahead`: the greatest hash, and then the first, for they are in the
-        // order of their keys.
+        // In the order of `Rank::is_ahead`: the greatest hash, and of equals the first, since members
+        // are in the order of their keys.
         let hash = FlowHash::with_key(flow.site, state.site_key.load(Ordering::Relaxed));
         let hash = select_unpredictable(is_alive, hash | 1, 0);
         best.0 = select_unpredictable(hash > leading, member.0, best.0);

@@ -27,7 +27,7 @@ pub(crate) struct Short {
     /// The word that all of them are, or [`DIFFERENT`]: mostly there is a default route or none.
     common: AtomicU32,
     /// Raised by the writer before it changes a word here, or another that lookups fall back on.
-    /// Release: who sees it sees what was added before. Readers compare two acquire loads of it.
+    /// Release: a reader that sees it sees what was added before. Readers compare two acquire loads.
     changes: CachePadded<AtomicU32>,
 }
 
@@ -45,8 +45,8 @@ impl Short {
         len <= self.len_max
     }
 
-    /// The word that all are; `None` if they differ, or are about to. What it said is as good as what
-    /// [`Self::get`] says, as long as no change begins.
+    /// The word that all are; `None` if they differ, or are about to. As long as no change begins it is
+    /// the same as [`Self::get`] returns.
     #[inline]
     pub(crate) fn common(&self) -> Option<u32> {
         // Acquire: as in `get`.
@@ -54,14 +54,14 @@ impl Short {
         (word != DIFFERENT).then_some(word)
     }
 
-    /// Acquire: who sees a group's number sees its lines.
+    /// Acquire: a reader that sees a group's number sees its lines.
     #[inline]
     pub(crate) fn get(&self, slot: usize) -> u32 {
         self.words[slot].load(Ordering::Acquire)
     }
 
-    /// All words, for who gets several at once.
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    /// All words, for loads of several at once.
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU32] {
         &*self.words
@@ -69,7 +69,7 @@ impl Short {
 
     /// Follows the routes after a change of `prefix`, which is one of those that are here.
     pub(crate) fn follow<A: Addr>(&self, routes: &Rib<A>, prefix: Prefix<A>) {
-        // Before the count: who sees the new count must not see the old word.
+        // Before the count: a reader that sees the new count must not see the old word.
         self.common.store(DIFFERENT, Ordering::Release);
         self.begin_change();
         for (value, group) in routes.short_answers(prefix, self.len_max) {

@@ -32,7 +32,7 @@ impl<T> OnceBox<T> {
         Self(once_cell::race::OnceBox::new(), Filled::new(false))
     }
 
-    /// Acquire: who sees the place filled sees what is in it.
+    /// Acquire: a reader that sees the place filled sees what is in it.
     #[inline]
     pub(crate) fn get(&self) -> Option<&T> {
         #[cfg(loom)]

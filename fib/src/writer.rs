@@ -367,13 +367,13 @@ impl Writer {
         while self.retired.front().is_some_and(|&(epoch, _)| epoch <= over) {
             let Some((_, retired)) = self.retired.pop_front() else { break };
             match retired {
-                Retired::Adjacency(id) => self.adjacencies.give_back(id),
+                Retired::Adjacency(id) => self.adjacencies.recycle(id),
                 Retired::V4(freed) => self.v4.recycle(&self.shared.v4, freed),
                 Retired::V6(freed) => self.v6.recycle(freed),
                 Retired::Group(id) => self.unlink_group(id),
                 Retired::Lines { first, count } => self.lines.recycle(first, count),
                 Retired::Nothing => {}
-                Retired::Path(id) => self.paths.give_back(id),
+                Retired::Path(id) => self.paths.recycle(id),
             }
         }
         self.retired.len()
@@ -385,7 +385,7 @@ impl Writer {
         Grace(self.shared.qsbr.retire())
     }
 
-    /// Whether every reader has let go of what it held when `grace` began.
+    /// Whether every reader has passed a quiescent point since `grace` began.
     pub fn is_over(&self, grace: Grace) -> bool {
         self.shared.qsbr.grace_over() >= grace.0
     }
@@ -470,7 +470,7 @@ impl Writer {
         if let Some(first) = self.shared.groups.link(GroupId(id), None) {
             self.lines.recycle(first, count);
         }
-        self.groups.give_back(id);
+        self.groups.recycle(id);
     }
 
     fn site_key(&self, member: &Member) -> u64 {
@@ -569,7 +569,7 @@ impl Ids {
         self.taken[id as usize] = false;
     }
 
-    fn give_back(&mut self, id: u32) {
+    fn recycle(&mut self, id: u32) {
         self.free.push(id);
     }
 }

@@ -165,10 +165,11 @@ fn sample<W: Word>(
     }
 }
 
-/// Keys in one call.
-pub const BATCHES: [usize; 2] = [32, 256];
+/// Keys in one call: 64 is what a worker of nearhop looks up together.
+pub const BATCHES: [usize; 3] = [32, 64, 256];
 
-const MODES: [Mode; 3] = [Mode::Batch(BATCHES[0]), Mode::Batch(BATCHES[1]), Mode::Dependent];
+const MODES: [Mode; 4] =
+    [Mode::Batch(BATCHES[0]), Mode::Batch(BATCHES[1]), Mode::Batch(BATCHES[2]), Mode::Dependent];
 
 /// Lookups of a chain: some ten milliseconds.
 const CHAIN: usize = 1 << 18;

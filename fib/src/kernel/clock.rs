@@ -1,4 +1,4 @@
-//! Which of several codes looks a reader's batches up fastest: found out by timing them in service,
+//! Which of several kernels looks a reader's batches up fastest: found out by timing them in service,
 //! and again every now and then.
 //!
 //! It depends on the processor, on the table, and most on what the addresses hit: to fetch ahead
@@ -9,12 +9,12 @@
 
 use core::cell::Cell;
 
-use super::Code;
+use super::Kernel;
 use crate::memory::settled_clock;
 
-/// One reader's codes for one family, and which of them is in use.
+/// One reader's kernels for one family, and which of them is in use.
 pub(crate) struct Trials {
-    codes: &'static [Code],
+    kernels: &'static [Kernel],
     now: Cell<usize>,
     /// Batches until the next trial.
     left: Cell<u32>,
@@ -22,10 +22,10 @@ pub(crate) struct Trials {
     period: Cell<u32>,
     /// How many batches the present trial has had.
     step: Cell<usize>,
-    taken: [Cell<Taken>; CODES_MAX],
+    taken: [Cell<Taken>; KERNELS_MAX],
 }
 
-/// What a code took in the present trial, in fractions of a tick for each address.
+/// What a kernel took in the present trial, in fractions of a tick for each address.
 #[derive(Clone, Copy, Default)]
 struct Taken {
     total: u64,
@@ -34,11 +34,11 @@ struct Taken {
 }
 
 impl Trials {
-    /// Of these codes the first is used until there is a reason for another.
-    pub(crate) fn new(codes: &'static [Code]) -> Self {
-        assert!((1..=CODES_MAX).contains(&codes.len()), "one to {CODES_MAX} codes");
+    /// Of these kernels the first is used until there is a reason for another.
+    pub(crate) fn new(kernels: &'static [Kernel]) -> Self {
+        assert!((1..=KERNELS_MAX).contains(&kernels.len()), "one to {KERNELS_MAX} kernels");
         Self {
-            codes,
+            kernels,
             now: Cell::new(0),
             left: Cell::new(0),
             period: Cell::new(PERIOD_MIN),
@@ -47,30 +47,32 @@ impl Trials {
         }
     }
 
-    /// The code in use.
+    /// The kernel in use.
     #[inline]
-    pub(crate) fn now(&self) -> Code {
-        self.codes[self.now.get() % self.codes.len()]
+    pub(crate) fn now(&self) -> Kernel {
+        self.kernels[self.now.get() % self.kernels.len()]
     }
 
-    /// Has no other code than that of this name from now on, if it is among those there are.
-    pub(crate) fn keep(&mut self, name: &str) -> bool {
-        let at = self.codes.iter().position(|code| code.name() == name);
-        if let Some(at) = at {
-            self.codes = &self.codes[at..=at];
-            self.step.set(0);
-        }
-        at.is_some()
+    /// Uses the kernel of this name alone from now on, if it is among these or `others`; whether it
+    /// is.
+    pub(crate) fn keep(&mut self, name: &str, others: &'static [Kernel]) -> bool {
+        let kernels = [self.kernels, others].into_iter().find_map(|kernels| {
+            let at = kernels.iter().position(|kernel| kernel.name() == name)?;
+            Some(&kernels[at..=at])
+        });
+        self.step.set(0);
+        self.kernels = kernels.unwrap_or(self.kernels);
+        kernels.is_some()
     }
 
-    /// Has `run` look up a batch of so many addresses by the code it is told.
+    /// Calls `run` for a batch of so many addresses, with the kernel to use.
     #[inline]
-    pub(crate) fn batch(&self, len: usize, run: impl FnOnce(Code)) {
+    pub(crate) fn batch(&self, len: usize, run: impl FnOnce(Kernel)) {
         let trial = self.on_trial(len);
         let start = trial.map_or(0, |_| settled_clock());
-        run(trial.map_or_else(|| self.now(), |code| self.codes[code]));
-        if let Some(code) = trial {
-            self.note(code, settled_clock().wrapping_sub(start), len);
+        run(trial.map_or_else(|| self.now(), |kernel| self.kernels[kernel]));
+        if let Some(kernel) = trial {
+            self.note(kernel, settled_clock().wrapping_sub(start), len);
         }
     }
 
@@ -78,34 +80,34 @@ impl Trials {
     #[inline]
     fn on_trial(&self, len: usize) -> Option<usize> {
         // Of fewer addresses the clock would say little.
-        if len < TIMED_MIN || self.codes.len() == 1 {
+        if len < TIMED_MIN || self.kernels.len() == 1 {
             return None;
         }
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
-        (left == 0).then(|| self.step.get() % self.codes.len())
+        (left == 0).then(|| self.step.get() % self.kernels.len())
     }
 
     #[cold]
-    fn note(&self, code: usize, ticks: u64, len: usize) {
+    fn note(&self, kernel: usize, ticks: u64, len: usize) {
         // A clock that stood still or ran back is none.
         let per_addr = ticks.min(TICKS_MAX) * FRACTIONS / len as u64;
-        let Taken { total, longest } = self.taken[code].get();
-        self.taken[code].set(Taken { total: total + per_addr, longest: longest.max(per_addr) });
+        let Taken { total, longest } = self.taken[kernel].get();
+        self.taken[kernel].set(Taken { total: total + per_addr, longest: longest.max(per_addr) });
         self.step.set(self.step.get() + 1);
-        if self.step.get() == ROUNDS * self.codes.len() {
+        if self.step.get() == ROUNDS * self.kernels.len() {
             self.decide();
         }
     }
 
     fn decide(&self) {
-        let taken = |code: usize| {
-            let Taken { total, longest } = self.taken[code].get();
+        let taken = |kernel: usize| {
+            let Taken { total, longest } = self.taken[kernel].get();
             // What is in use stays, unless another is faster by more than chance.
-            let favour = if code == self.now.get() { total / 32 } else { 0 };
+            let favour = if kernel == self.now.get() { total / 32 } else { 0 };
             total - longest - favour.min(total - longest)
         };
-        let best = (0..self.codes.len()).min_by_key(|&code| taken(code)).unwrap_or_default();
+        let best = (0..self.kernels.len()).min_by_key(|&kernel| taken(kernel)).unwrap_or_default();
         let is_same = best == self.now.replace(best);
         let period = if is_same { self.period.get() * 2 } else { PERIOD_MIN };
         self.period.set(period.min(PERIOD_MAX));
@@ -115,11 +117,11 @@ impl Trials {
     }
 }
 
-/// Batches by each code in one trial.
+/// Batches by each kernel in one trial.
 const ROUNDS: usize = 4;
 
-/// Most codes that are told apart.
-const CODES_MAX: usize = 3;
+/// Kernels of a family at most.
+const KERNELS_MAX: usize = 2;
 
 /// Batches of fewer addresses are neither timed nor counted.
 const TIMED_MIN: usize = 16;
@@ -131,7 +133,7 @@ const PERIOD_MAX: u32 = 9600;
 /// A batch that took longer was interrupted.
 const TICKS_MAX: u64 = 1 << 32;
 
-/// Parts of a tick that are told apart.
+/// Parts of a tick that are counted.
 const FRACTIONS: u64 = 64;
 
 #[cfg(all(test, not(loom), not(miri), target_arch = "x86_64"))]
@@ -147,43 +149,43 @@ mod tests {
         });
     }
 
-    fn run_trial(trials: &Trials, spins: impl Fn(Code) -> u32) {
+    fn run_trial(trials: &Trials, spins: impl Fn(Kernel) -> u32) {
         for _ in 0..PERIOD_MAX as usize + 3 * ROUNDS {
-            trials.batch(64, |code| idle(spins(code)));
+            trials.batch(64, |kernel| idle(spins(kernel)));
         }
     }
 
-    const CODES: &[Code] = &[Code::Baseline, Code::BaselineFar];
+    const KERNELS: &[Kernel] = &[Kernel::Portable, Kernel::PortableAhead];
 
     #[test]
-    fn the_faster_code_is_used_and_left_again_when_it_is_slower() {
-        let trials = Trials::new(CODES);
-        assert_eq!(trials.now(), Code::Baseline, "the first until something is known");
-        run_trial(&trials, |code| if code == Code::Baseline { 4000 } else { 400 });
-        assert_eq!(trials.now(), Code::BaselineFar);
-        run_trial(&trials, |code| if code == Code::Baseline { 400 } else { 4000 });
-        assert_eq!(trials.now(), Code::Baseline);
+    fn the_faster_kernel_is_used_and_left_again_when_it_is_slower() {
+        let trials = Trials::new(KERNELS);
+        assert_eq!(trials.now(), Kernel::Portable, "the first until something is known");
+        run_trial(&trials, |kernel| if kernel == Kernel::Portable { 4000 } else { 400 });
+        assert_eq!(trials.now(), Kernel::PortableAhead);
+        run_trial(&trials, |kernel| if kernel == Kernel::Portable { 400 } else { 4000 });
+        assert_eq!(trials.now(), Kernel::Portable);
     }
 
     #[test]
     fn a_single_interruption_decides_nothing() {
-        let trials = Trials::new(CODES);
+        let trials = Trials::new(KERNELS);
         let batches = Cell::new(0);
         for _ in 0..2 * ROUNDS {
-            trials.batch(64, |code| {
+            trials.batch(64, |kernel| {
                 batches.set(batches.get() + 1);
                 let away = if batches.get() == 4 { 1_000_000 } else { 0 };
-                idle(away + if code == Code::Baseline { 4000 } else { 400 });
+                idle(away + if kernel == Kernel::Portable { 4000 } else { 400 });
             });
         }
-        assert_eq!(trials.now(), Code::BaselineFar);
+        assert_eq!(trials.now(), Kernel::PortableAhead);
     }
 
     #[test]
     fn small_batches_are_in_no_trial() {
-        let trials = Trials::new(CODES);
+        let trials = Trials::new(KERNELS);
         for _ in 0..100 {
-            trials.batch(TIMED_MIN - 1, |code| assert_eq!(code, Code::Baseline));
+            trials.batch(TIMED_MIN - 1, |kernel| assert_eq!(kernel, Kernel::Portable));
         }
     }
 }

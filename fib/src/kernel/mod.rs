@@ -1,4 +1,12 @@
-//! Batch lookups, compiled for what processors have.
+//! Batch lookups: kernels for what processors have, and the choice among them.
+//!
+//! | kernel | family | how |
+//! |---|---|---|
+//! | `portable` | both | loads one by one, as many under way as the processor looks ahead |
+//! | `portable-ahead` | IPv4 | the same, after all slots of the batch were prefetched |
+//! | `avx512-gather` | IPv4 | sixteen slots by one instruction: best where they come from a near cache |
+//! | `avx512-ahead` | IPv4 | prefetched, then one by one into registers: best where they come from far |
+//! | `avx512` | IPv6 | each step for sixteen addresses at once |
 //!
 //! `unsafe` is here for calling code that needs instructions, after it was seen that the processor
 //! has them.
@@ -7,13 +15,9 @@
 #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
 mod avx512;
 mod clock;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod v4_ahead;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod v4_gather;
+#[cfg(all(test, not(loom)))]
+mod model;
 mod v4_portable;
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-mod v6_avx512;
 mod v6_portable;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -23,180 +27,112 @@ use crate::group::GroupId;
 use crate::{v4, v6};
 
 /// A way to look a batch up. There is a value of those alone that the processor can run: see
-/// [`codes_v4`] and [`codes_v6`].
+/// [`kernels_v4`] and [`kernels_v6`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(
     not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))),
     allow(dead_code, reason = "which processor it is can be asked by `std` alone")
 )]
-pub(crate) enum Code {
+pub(crate) enum Kernel {
+    /// AVX-512, by single loads. For IPv6.
+    Avx512,
+    /// AVX-512, by single loads after all slots were prefetched. For IPv4.
+    Avx512Ahead,
+    /// AVX-512, sixteen loads by one instruction. For IPv4.
+    Avx512Gather,
     /// For any processor.
-    Baseline,
-    /// As this, after all that will be needed first was fetched.
-    BaselineFar,
-    /// Haswell and later, Zen and later.
-    V3,
-    /// As this, after all that will be needed first was fetched.
-    V3Far,
-    /// AVX-512: sixteen loads by one instruction. Not faster on every processor that has it.
-    V4,
-    /// AVX-512 with single loads; in IPv4 after all that will be needed first was fetched.
-    V4Single,
+    Portable,
+    /// As this, after all slots were prefetched. For IPv4.
+    PortableAhead,
 }
 
-impl Code {
+impl Kernel {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Baseline => "baseline",
-            Self::BaselineFar => "baseline-far",
-            Self::V3 => "x86-64-v3",
-            Self::V3Far => "x86-64-v3-far",
-            Self::V4 => "x86-64-v4",
-            Self::V4Single => "x86-64-v4-single",
+            Self::Avx512 => "avx512",
+            Self::Avx512Ahead => "avx512-ahead",
+            Self::Avx512Gather => "avx512-gather",
+            Self::Portable => "portable",
+            Self::PortableAhead => "portable-ahead",
         }
     }
 }
 
-/// The codes worth a trial for IPv4 on this processor.
-pub(crate) fn codes_v4() -> &'static [Code] {
-    match newest() {
-        Code::V4 => &[Code::V4, Code::V3, Code::V4Single],
-        Code::V3 => &[Code::V3, Code::V3Far],
-        _ if HAS_CLOCK => &[Code::Baseline, Code::BaselineFar],
-        _ => &[Code::Baseline],
+/// The kernels worth a trial for IPv4 on this processor; then those for which there is no reason but
+/// that of a caller.
+pub(crate) fn kernels_v4() -> (&'static [Kernel], &'static [Kernel]) {
+    const PORTABLE: &[Kernel] = &[Kernel::Portable, Kernel::PortableAhead];
+    match (has_avx512(), HAS_CLOCK) {
+        (true, _) => (&[Kernel::Avx512Gather, Kernel::Avx512Ahead], PORTABLE),
+        (false, true) => (PORTABLE, &[]),
+        (false, false) => (&[Kernel::Portable], &[]),
     }
 }
 
 /// The same for IPv6.
-pub(crate) fn codes_v6() -> &'static [Code] {
-    match newest() {
-        Code::V4 => &[Code::V4, Code::V3, Code::V4Single],
-        Code::V3 => &[Code::V3],
-        _ => &[Code::Baseline],
-    }
+pub(crate) fn kernels_v6() -> (&'static [Kernel], &'static [Kernel]) {
+    const PORTABLE: &[Kernel] = &[Kernel::Portable];
+    if has_avx512() { (&[Kernel::Avx512], PORTABLE) } else { (PORTABLE, &[]) }
 }
 
 /// Looks up in IPv4.
 #[inline]
 pub(crate) fn v4<T: Copy>(
-    code: Code,
+    kernel: Kernel,
     table: &v4::Table,
     addrs: &[Ipv4Addr],
     found: &mut [T],
     make: impl Fn(GroupId) -> T,
 ) {
-    match code {
-        Code::BaselineFar => v4_baseline::<true, T>(table, addrs, found, make),
-        // SAFETY: who has such a code has such a processor.
+    match kernel {
+        // SAFETY: there is a value of this kernel only where the processor can run it.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V3 => unsafe { v4_v3::<false, T>(table, addrs, found, make) },
+        Kernel::Avx512Ahead => unsafe { avx512::v4_ahead::lookup(table, addrs, found, make) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V3Far => unsafe { v4_v3::<true, T>(table, addrs, found, make) },
-        // SAFETY: as above.
-        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V4 => unsafe { table.lookup_lanes(addrs, found, make) },
-        // SAFETY: as above.
-        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V4Single => unsafe { table.lookup_far(addrs, found, make) },
-        _ => v4_baseline::<false, T>(table, addrs, found, make),
+        Kernel::Avx512Gather => unsafe { avx512::v4_gather::lookup(table, addrs, found, make) },
+        Kernel::PortableAhead => table.lookup_each::<true, T>(addrs, found, make),
+        _ => table.lookup_each::<false, T>(addrs, found, make),
     }
-}
-
-/// Not a part of whoever calls, as the others cannot be: what surrounds a small batch is to be small.
-#[inline(never)]
-fn v4_baseline<const FAR: bool, T: Copy>(
-    table: &v4::Table,
-    addrs: &[Ipv4Addr],
-    found: &mut [T],
-    make: impl Fn(GroupId) -> T,
-) {
-    table.lookup_each::<FAR, T>(addrs, found, make);
 }
 
 /// Looks up in IPv6.
 #[inline]
 pub(crate) fn v6<T: Copy>(
-    code: Code,
+    kernel: Kernel,
     table: &v6::Table,
     addrs: &[Ipv6Addr],
     found: &mut [T],
     make: impl Fn(GroupId) -> T,
 ) {
-    match code {
-        // SAFETY: as above.
+    match kernel {
+        // SAFETY: there is a value of this kernel only where the processor can run it.
         #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V3 | Code::V3Far => unsafe { v6_v3(table, addrs, found, make) },
-        // SAFETY: as above.
-        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V4 => unsafe { table.lookup_lanes::<true, T>(addrs, found, make) },
-        // SAFETY: as above.
-        #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-        Code::V4Single => unsafe { table.lookup_lanes::<false, T>(addrs, found, make) },
-        _ => v6_baseline(table, addrs, found, make),
+        Kernel::Avx512 => unsafe { avx512::v6::lookup(table, addrs, found, make) },
+        _ => table.lookup_each(addrs, found, make),
     }
 }
 
-#[inline(never)]
-fn v6_baseline<T: Copy>(
-    table: &v6::Table,
-    addrs: &[Ipv6Addr],
-    found: &mut [T],
-    make: impl Fn(GroupId) -> T,
-) {
-    table.lookup_each(addrs, found, make);
-}
-
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn v4_v3<const FAR: bool, T: Copy>(
-    table: &v4::Table,
-    addrs: &[Ipv4Addr],
-    found: &mut [T],
-    make: impl Fn(GroupId) -> T,
-) {
-    table.lookup_each::<FAR, T>(addrs, found, make);
-}
-
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn v6_v3<T: Copy>(
-    table: &v6::Table,
-    addrs: &[Ipv6Addr],
-    found: &mut [T],
-    make: impl Fn(GroupId) -> T,
-) {
-    table.lookup_each(addrs, found, make);
-}
-
-/// The last of [`Code`] that needs no more than this processor has, of those that fetch nothing.
-fn newest() -> Code {
+/// Whether the processor can run the AVX-512 kernels.
+fn has_avx512() -> bool {
     #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
-    {
-        let has_v3 = std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("bmi1")
-            && std::arch::is_x86_feature_detected!("bmi2")
-            && std::arch::is_x86_feature_detected!("lzcnt")
-            && std::arch::is_x86_feature_detected!("movbe")
-            && std::arch::is_x86_feature_detected!("popcnt");
-        let has_v4 = std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512dq")
-            && std::arch::is_x86_feature_detected!("avx512vl");
-        match (has_v3, has_v4) {
-            (true, true) => Code::V4,
-            (true, false) => Code::V3,
-            (false, _) => Code::Baseline,
-        }
-    }
+    return std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("lzcnt")
+        && std::arch::is_x86_feature_detected!("movbe")
+        && std::arch::is_x86_feature_detected!("popcnt");
     #[cfg(not(all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
-    Code::Baseline
+    false
 }
 
 /// Whether [`crate::memory::settled_clock`] runs.
 const HAS_CLOCK: bool = cfg!(all(target_arch = "x86_64", not(miri), not(loom)));
 
-#[cfg(all(test, target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use alloc::vec::Vec;
 
@@ -206,9 +142,9 @@ mod tests {
     use crate::prefix::IpPrefix;
     use crate::writer::Writer;
 
-    /// Whichever code runs here by itself, every one that can finds what single lookups find.
+    /// Whichever kernel this processor chooses, each that it can run finds what single lookups find.
     #[test]
-    fn every_code_answers_as_single_lookups_do() {
+    fn every_kernel_answers_as_single_lookups_do() {
         for groups in [300, 0x1_0000 + 300] {
             let (mut writer, _) = fib(1);
             let addrs = fill(&mut writer, groups);
@@ -230,12 +166,22 @@ mod tests {
         }
     }
 
-    fn check_all(fib: &Fib, (v4, v6): &(Vec<Ipv4Addr>, Vec<Ipv6Addr>)) {
-        for code in [Code::Baseline, Code::BaselineFar].iter().chain(codes_v4()) {
-            check_v4(fib, *code, v4);
+    fn check_all(fib: &Fib, (v4s, v6s): &(Vec<Ipv4Addr>, Vec<Ipv6Addr>)) {
+        // Those of other processors, by arrays for registers.
+        check(fib, "model of ahead", v4s, |addrs, found| model::v4_ahead(&fib.v4, addrs, found));
+        check(fib, "model of gather", v4s, |addrs, found| model::v4_gather(&fib.v4, addrs, found));
+        check(fib, "model of IPv6", v6s, |addrs, found| model::v6(&fib.v6, addrs, found));
+        let (tried, others) = kernels_v4();
+        for kernel in tried.iter().chain(others) {
+            check(fib, kernel.name(), v4s, |addrs, found| {
+                v4(*kernel, &fib.v4, addrs, found, |group| group);
+            });
         }
-        for code in [Code::Baseline].iter().chain(codes_v6()) {
-            check_v6(fib, *code, v6);
+        let (tried, others) = kernels_v6();
+        for kernel in tried.iter().chain(others) {
+            check(fib, kernel.name(), v6s, |addrs, found| {
+                v6(*kernel, &fib.v6, addrs, found, |group| group);
+            });
         }
     }
 
@@ -277,24 +223,19 @@ mod tests {
         }
     }
 
-    fn check_v4(fib: &Fib, code: Code, addrs: &[Ipv4Addr]) {
+    /// A batch of any size has the answers of single lookups.
+    fn check<A: Copy + Into<core::net::IpAddr>>(
+        fib: &Fib,
+        kernel: &str,
+        addrs: &[A],
+        look_up: impl Fn(&[A], &mut [GroupId]),
+    ) {
         for batch in BATCHES {
             let mut found = alloc::vec![GroupId(0); batch];
             for addrs in addrs.chunks(batch) {
-                v4(code, &fib.v4, addrs, &mut found[..addrs.len()], |group| group);
+                look_up(addrs, &mut found[..addrs.len()]);
                 let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
-                assert!(want.eq(found[..addrs.len()].iter().copied()), "{code:?}, {batch}");
-            }
-        }
-    }
-
-    fn check_v6(fib: &Fib, code: Code, addrs: &[Ipv6Addr]) {
-        for batch in BATCHES {
-            let mut found = alloc::vec![GroupId(0); batch];
-            for addrs in addrs.chunks(batch) {
-                v6(code, &fib.v6, addrs, &mut found[..addrs.len()], |group| group);
-                let want = addrs.iter().map(|&addr| fib.lookup(addr.into()));
-                assert!(want.eq(found[..addrs.len()].iter().copied()), "{code:?}, {batch}");
+                assert!(want.eq(found[..addrs.len()].iter().copied()), "{kernel}, {batch}");
             }
         }
     }

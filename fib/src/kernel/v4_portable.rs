@@ -24,10 +24,9 @@ pub(super) struct Silence<'a> {
 
 impl Table {
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
-    /// long. `FAR` where slots are thought to be in no near cache.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(crate) fn lookup_each<const FAR: bool, T: Copy>(
+    /// long. With `AHEAD` slots are prefetched first.
+    #[inline(never)]
+    pub(crate) fn lookup_each<const AHEAD: bool, T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         found: &mut [T],
@@ -35,8 +34,8 @@ impl Table {
     ) {
         let silence = self.silence();
         match self.now() {
-            Now::Narrow(dir) => dir.lookup_each::<FAR, T>(addrs, silence, found, &make),
-            Now::Wide(dir) => dir.lookup_each::<FAR, T>(addrs, silence, found, &make),
+            Now::Narrow(dir) => dir.lookup_each::<AHEAD, T>(addrs, silence, found, &make),
+            Now::Wide(dir) => dir.lookup_each::<AHEAD, T>(addrs, silence, found, &make),
         }
         self.recheck(silence, addrs, found, make);
     }
@@ -49,7 +48,7 @@ impl Table {
         Silence { short: &self.short, changes, common: self.short.common() }
     }
 
-    /// Looks a batch up anew if short prefixes have changed meanwhile: see [`crate::short`].
+    /// Looks a batch up again if short prefixes have changed meanwhile: see [`crate::short`].
     #[inline]
     pub(super) fn recheck<T: Copy>(
         &self,
@@ -86,11 +85,10 @@ impl<S: Slot> Dir<S> {
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
     /// long.
     ///
-    /// The loads of neighbours overlap, as far as the processor looks ahead; with `FAR` all slots are
+    /// The loads of neighbours overlap, as far as the processor looks ahead; with `AHEAD` all slots are
     /// fetched before the first is loaded, which is further.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
-    pub(super) fn lookup_each<const FAR: bool, T: Copy>(
+    #[inline]
+    pub(super) fn lookup_each<const AHEAD: bool, T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
         silence: Silence<'_>,
@@ -98,7 +96,7 @@ impl<S: Slot> Dir<S> {
         make: impl Fn(GroupId) -> T,
     ) {
         for (addrs, found) in addrs.chunks(FETCHED).zip(found.chunks_mut(FETCHED)) {
-            if FAR {
+            if AHEAD {
                 self.fetch(addrs);
             }
             for (addrs, found) in addrs.chunks(GROUP).zip(found.chunks_mut(GROUP)) {
@@ -109,8 +107,7 @@ impl<S: Slot> Dir<S> {
 
     /// Loads alone first, into memory, so that the fewest instructions are between them and as many
     /// as can be are under way at once.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    #[inline]
     pub(super) fn lookup_group<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
@@ -131,8 +128,8 @@ impl<S: Slot> Dir<S> {
         }
     }
 
-    /// As [`Self::lookup_group`], for whom it is not worth to be a part of.
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    /// Out-of-line [`Self::lookup_group`]: keeps the caller small.
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     #[inline(never)]
     pub(super) fn lookup_group_apart<T: Copy>(
         &self,
@@ -145,8 +142,7 @@ impl<S: Slot> Dir<S> {
     }
 
     /// From slots to answers.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    #[inline]
     fn finish<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
@@ -167,8 +163,7 @@ impl<S: Slot> Dir<S> {
     }
 
     /// The answers that need more than the slots and one word.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    #[inline]
     fn finish_others<T: Copy>(
         &self,
         addrs: &[Ipv4Addr],
@@ -196,9 +191,8 @@ impl<S: Slot> Dir<S> {
         }
     }
 
-    /// Has the slots of all these addresses fetched.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    /// Prefetches the slots of all these addresses.
+    #[inline]
     pub(super) fn fetch(&self, addrs: &[Ipv4Addr]) {
         let root = self.slots();
         for addr in addrs {

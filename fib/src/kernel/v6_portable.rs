@@ -11,8 +11,7 @@ use crate::v6::{LINES, NODE, ROOT_BITS, SLOTS, STEPS, Table, WINDOW, word};
 impl Table {
     /// As [`Self::lookup`] for each address, into the slot of the same index of `found`, which is as
     /// long.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    #[inline(never)]
     pub(crate) fn lookup_each<T: Copy>(
         &self,
         addrs: &[Ipv6Addr],
@@ -32,8 +31,7 @@ impl Table {
     /// Step by step for all of a group, so that loads of different addresses overlap. No step has
     /// a branch, and those without a load are done for several addresses at once. What few
     /// addresses need is done for those alone: to guess who they are would cost more than the work.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "compiled anew for each set of instructions")]
+    #[inline]
     fn lookup_group<T: Copy>(
         &self,
         addrs: &[Ipv6Addr; GROUP],

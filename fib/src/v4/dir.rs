@@ -78,20 +78,21 @@ impl<S: Slot> Dir<S> {
         self.root.use_huge_pages();
     }
 
-    pub(super) fn let_go(&self) {
-        self.root.let_go();
-        // Under the model checker memory is not given back: whoever still reads finds zeros.
+    pub(super) fn release(&self) {
+        self.root.release();
+        // Under the model checker there is no memory to return: a reader that is still inside finds
+        // zeros, as it would otherwise.
         #[cfg(loom)]
         self.root.iter().for_each(|slot| slot.set(0));
     }
 
-    /// What a slot of the root says of `addr`.
+    /// The word for `addr`, from that of its slot in the root.
     #[inline]
     pub(crate) fn resolve(&self, mut word: u32, addr: u32, short: &Short) -> u32 {
         if word & CHILD != 0 {
             word = self.chunks.get(word & !CHILD, chunk_slot(addr));
         }
-        // Read in any case, for it is always in the cache, and to guess would cost more.
+        // Read in any case: it is always in the cache, and a wrong guess would cost more.
         let short = short.get(short_slot(addr));
         select_unpredictable(word == 0, short, word)
     }

@@ -16,7 +16,7 @@
 //! Readers see each slot's old or new word, never anything else: a lookup that runs during an
 //! update gives the old or the new answer for its address, and while a prefix is written its
 //! addresses change one after the other. A chunk is filled before it is linked, and reused only
-//! after every reader has let go of it.
+//! after every reader has passed a quiescent point.
 #![forbid(unsafe_code)]
 
 pub(crate) mod dir;
@@ -138,8 +138,8 @@ impl Table {
     }
 
     /// Gives the memory of narrow slots back, now that no reader is in them.
-    pub(crate) fn let_go_of_narrow(&self) {
-        self.narrow.let_go();
+    pub(crate) fn release_narrow(&self) {
+        self.narrow.release();
         self.is_narrow_gone.store(1, Ordering::Relaxed);
     }
 }

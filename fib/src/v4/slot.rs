@@ -17,8 +17,8 @@ pub(crate) trait Slot: Default + Zeroed {
     /// The highest number besides the mark for chunks.
     const MAX: u32;
 
-    /// Its bits. Acquire: who sees a chunk's number sees its slots, who sees a group's sees its
-    /// lines.
+    /// Its bits. Acquire: a reader that sees a chunk's number sees its slots, and one that sees a
+    /// group's number its lines.
     fn raw(&self) -> Self::Raw;
 
     /// The word that these bits stand for.
@@ -48,8 +48,8 @@ pub(crate) trait Slot: Default + Zeroed {
         self.set_raw(Self::of_word(word));
     }
 
-    /// Slots by their width, for who loads several at once.
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    /// Slots by their width, for loads of several at once.
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     fn by_width(slots: &[Self]) -> ByWidth<'_>;
 }
 
@@ -91,7 +91,7 @@ impl Slot for AtomicU16 {
         self.store(raw, Ordering::Release);
     }
 
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     fn by_width(slots: &[Self]) -> ByWidth<'_> {
         ByWidth::Narrow(slots)
     }
@@ -132,14 +132,14 @@ impl Slot for AtomicU32 {
         self.store(raw, Ordering::Release);
     }
 
-    #[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+    #[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
     fn by_width(slots: &[Self]) -> ByWidth<'_> {
         ByWidth::Wide(slots)
     }
 }
 
 /// Slots of either width.
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
 pub(crate) enum ByWidth<'a> {
     Narrow(&'a [AtomicU16]),
     Wide(&'a [AtomicU32]),

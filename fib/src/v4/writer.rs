@@ -32,7 +32,7 @@ pub(crate) const FREES_MAX: usize = 2;
 
 impl TableWriter {
     pub(crate) fn new() -> Self {
-        // A batch tells a chunk by what is below its number: none is 0.
+        // A batch takes any number but 0 for a chunk's.
         Self { routes: Rib::new(), chunks: 1, free: Vec::new() }
     }
 
@@ -84,7 +84,7 @@ impl TableWriter {
     pub(crate) fn recycle(&mut self, table: &Table, freed: Freed) {
         match freed {
             Freed::Chunk(chunk) => self.free.push(chunk),
-            Freed::Narrow => table.let_go_of_narrow(),
+            Freed::Narrow => table.release_narrow(),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Lines: which of a few runs a value is in, and what is said of that run. 64 bytes each.
+//! Lines: which of a few runs a value is in, and the answer of that run. 64 bytes each.
 //!
 //! A narrow line tells sixteen runs apart, by 16 bits of a value and with answers that fit as many. A
-//! wide one tells eight apart, by whole values, and its words may be of any kind. Readers reach a line after it was filled. Later the writer may
-//! change what is said of a run, but never where runs begin: for that it makes a new line.
+//! wide one tells eight apart, by whole values, and its words may be of any kind. Readers reach a
+//! line after it was filled. Later the writer may change the answers of runs, but never where runs
+//! begin: for that it makes a new line.
 //!
 //! `unsafe` is here to load and compare sixteen keys at once, and for nothing else.
 #![allow(unsafe_code)]
@@ -42,7 +43,7 @@ impl Narrow {
     /// The answer for the run `key` is in.
     #[inline]
     pub(crate) fn find(&self, key: u16) -> u32 {
-        // Acquire: who sees a group's number sees its lines.
+        // Acquire: a reader that sees a group's number sees its lines.
         self.answers[self.rank(key)].load(Ordering::Acquire).into()
     }
 
@@ -80,7 +81,7 @@ impl Narrow {
         }
     }
 
-    /// Changes what is said of a run, for readers too.
+    /// Changes the answer of a run, for readers too.
     pub(super) fn set(&self, nth: usize, word: u32) {
         self.answers[nth].store(word as u16, Ordering::Release);
     }
@@ -114,7 +115,7 @@ impl Wide {
         self.keys.iter().filter(below).count() % WIDE_RUNS
     }
 
-    /// As [`Narrow::fill`], of whole values.
+    /// Fills a line that no reader can reach yet.
     pub(super) fn fill(&self, runs: &[Run]) {
         for nth in 0..WIDE_RUNS {
             let key = runs.get(nth + 1).map_or(u32::MAX, |next| next.start - 1);
@@ -124,7 +125,7 @@ impl Wide {
         }
     }
 
-    /// As [`Narrow::set`].
+    /// Changes the answer of a run, for readers too.
     pub(super) fn set(&self, nth: usize, word: u32) {
         self.words[nth].store(word, Ordering::Release);
     }

@@ -77,7 +77,7 @@ impl Table {
     pub(crate) fn lookup(&self, addr: Ipv6Addr) -> GroupId {
         let bits = addr.to_bits();
         let word = self.short.while_unchanged(|| {
-            // Acquire, here and below: who sees a word sees what it leads to.
+            // Acquire, here and below: a reader that sees a word sees what it leads to.
             let word = self.root[root_of(bits)][NODE].load(Ordering::Acquire);
             self.answer(self.descend(word, bits), bits)
         });

@@ -263,7 +263,7 @@ pub(super) fn slots_for_a_run(depth: usize) -> u32 {
     }
 }
 
-/// The widest table. A wider one would take long to make anew when it grows.
+/// The widest table. A wider one would take long to rebuild when it grows.
 pub(super) const WIDTH_MAX: u32 = if cfg!(loom) { 2 } else { 16 };
 
 /// The widest table that is given to few runs for the sake of fewer steps.

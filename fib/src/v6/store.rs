@@ -1,5 +1,4 @@
-//! The books of the trie's memory: which slots and lines are in use, and what the writer knows of
-//! each besides.
+//! The writer's books of the trie's memory: which slots and lines are in use, and who decides each.
 #![forbid(unsafe_code)]
 
 use alloc::vec;
@@ -57,7 +56,7 @@ pub(crate) struct Mark {
 /// Lines of one kind.
 struct Lines<const RUNS: usize> {
     /// For each line, how many runs it has; then for each run 1 + the length of the prefix that
-    /// decides it, or 0. Side by side, for they are read together.
+    /// decides it, or 0. Side by side, since they are read together.
     books: Vec<u8>,
     used: usize,
     free: Vec<u32>,
@@ -166,7 +165,7 @@ impl Store {
         self.slots.leave(SLOTS_KEPT + slots);
     }
 
-    /// What no reader can reach any more may be used again.
+    /// Takes what no reader can reach any more back into use.
     pub(super) fn recycle(&mut self, unlinked: Unlinked) {
         match unlinked {
             Unlinked::Table { first, width } => self.slots.recycle(first, 1 << width),
@@ -175,7 +174,7 @@ impl Store {
         }
     }
 
-    /// Tells readers' side how much is in use.
+    /// Publishes how much is in use, for [`Table::bytes`].
     pub(super) fn note_use(&self, table: &Table) {
         let used = [self.slots.end_max() as usize, self.narrow.used, self.wide.used];
         for (place, used) in table.used.iter().zip(used) {
@@ -215,7 +214,7 @@ impl Store {
         })
     }
 
-    /// Stores a span's word where readers look. Release: who sees the word sees what it leads to.
+    /// Stores a span's word where readers look. Release: a reader that sees the word sees what it leads to.
     pub(super) fn link(&mut self, table: &Table, place: Place, leaf: Leaf) {
         self.journal.push(Undo::Link { place, leaf: self.leaf(table, place) });
         self.store_link(table, place, leaf);
@@ -238,7 +237,7 @@ impl Store {
         Leaf { word: place.of(table).load(Ordering::Relaxed), owner }
     }
 
-    /// Notes that the word of a span is not linked any more, nor what it leads to.
+    /// Unlinks the word of a span and all that it leads to.
     pub(super) fn unlink(&mut self, table: &Table, word: u32, span: Span) {
         match word::kind(word) {
             Kind::Answer(_) => {}
@@ -286,7 +285,7 @@ impl Store {
         Run { start, word, owner }
     }
 
-    /// What is said of run `nth` of a line, and the run's owner.
+    /// The word of run `nth` of a line, and the run's owner.
     pub(super) fn said(&self, table: &Table, line: u32, nth: usize) -> (u32, u8) {
         match word::kind(line) {
             Kind::Narrow { line, .. } => {
@@ -337,7 +336,7 @@ impl Store {
         1 + (1..self.runs_of(line)).filter(differs).count()
     }
 
-    /// Changes what is said of a run of a line, for readers too.
+    /// Changes the answer of a run of a line, for readers too.
     pub(super) fn set_run(&mut self, table: &Table, line: u32, nth: usize, leaf: Leaf) {
         let (word, owner) = self.said(table, line, nth);
         self.journal.push(Undo::Run { line, nth, leaf: Leaf { word, owner } });

@@ -1,4 +1,4 @@
-//! What a word of the trie says. Its first two bits tell the kind, and the rest depends on it:
+//! Words of the trie. The first two bits are the kind, and the rest depends on it:
 //!
 //! ```text
 //! 00 group (30)               an answer: 1 + the group, or 0 for none
@@ -108,7 +108,7 @@ pub(crate) const SHIFTS: u32 = 31;
 pub(crate) const TAG_SHIFT: u32 = 30;
 
 /// The first two bits.
-#[cfg(all(target_arch = "x86_64", feature = "std", not(miri), not(loom)))]
+#[cfg(any(test, all(target_arch = "x86_64", feature = "std", not(miri), not(loom))))]
 pub(crate) const TAGS: u32 = 3 << TAG_SHIFT;
 
 const BELOW: u32 = 1 << 29;

@@ -157,8 +157,8 @@ fn ids_run_out_and_come_back() {
     assert_eq!([ids.take(), ids.take(), ids.take(), ids.take()], [Some(0), Some(1), Some(2), None]);
     ids.forget(1);
     assert!(!ids.is_taken(1) && ids.is_taken(2) && !ids.is_taken(3));
-    assert_eq!(ids.take(), None, "it is not given back yet");
-    ids.give_back(1);
+    assert_eq!(ids.take(), None, "it is not recycled yet");
+    ids.recycle(1);
     assert_eq!((ids.take(), ids.take()), (Some(1), None));
     assert!(ids.is_taken(1));
 }
@@ -186,6 +186,8 @@ fn lines_that_small_groups_had_serve_large_ones() {
         even.into_iter().rev().chain(odd).for_each(|id| writer.remove_group(id).unwrap());
         let large = fill(&mut writer, &large);
         assert_eq!(large.len(), 7);
-        large.into_iter().for_each(|id| writer.remove_group(id).unwrap());
+        for id in large {
+            writer.remove_group(id).unwrap();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of several routes that are carried out together or not at all.
+//! Changes of several routes that are made together or not at all.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
@@ -46,8 +46,8 @@ impl core::error::Error for TransactionError {
 }
 
 impl Writer {
-    /// Carries all of these changes out, in their order, or none: a route is added or replaced, or
-    /// with `None` removed if it is there.
+    /// Makes all of these changes, in their order, or none: a route is added or replaced, or with
+    /// `None` removed if it is there.
     ///
     /// It costs what the changes cost one by one, and memory for each to take it back. **Readers see
     /// the changes one after the other**: one that looks up meanwhile may find some of them made and

@@ -6,51 +6,21 @@
 
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m128i, __m512i, __mmask16, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64,
-    _mm_setr_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srl_epi32, _mm512_and_si512,
-    _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_extracti32x4_epi32, _mm512_inserti32x4,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32,
-    _mm512_srlv_epi32,
+    __m128i, __m512i, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_setr_epi8,
+    _mm_setzero_si128, _mm_shuffle_epi8, _mm_srl_epi32, _mm512_and_si512, _mm512_castsi128_si512,
+    _mm512_castsi512_si128, _mm512_extracti32x4_epi32, _mm512_inserti32x4, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_srlv_epi32,
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+pub(super) use core::arch::x86_64 as arch;
+
 use crate::memory::prefetch_far;
 use crate::sync::{AtomicU16, AtomicU32};
+use crate::v6::Narrow;
 
 /// Lanes of a register.
-pub(crate) const LANES: usize = 16;
-
-/// For each lane of `mask`, the element of its index, modulo the length, which is a power of two;
-/// for the others what `others` has.
-///
-/// Each load is what an acquire load is on this architecture: loads of one element are atomic,
-/// since they are aligned, and later loads are not done before (Intel's manual, VPGATHERDD: "memory
-/// ordering with other instructions follows the Intel-64 memory-ordering model").
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn gather(
-    table: &[AtomicU32],
-    index: __m512i,
-    mask: __mmask16,
-    others: __m512i,
-) -> __m512i {
-    let index = within(table, index);
-    let mut found = others;
-    // SAFETY: every index is below the length, by the line before, so each of the at most sixteen
-    // loads reads an element of the slice. That they race with stores of other threads is why this
-    // is no intrinsic: the language sees loads by an instruction of the machine, as by atomics.
-    unsafe {
-        asm!(
-            "vpgatherdd {found}{{{mask}}}, [{base} + 4*{index}]",
-            found = inout(zmm_reg) found,
-            mask = inout(kreg) mask => _,
-            index = in(zmm_reg) index,
-            base = in(reg) table.as_ptr(),
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    found
-}
+pub(super) const LANES: usize = 16;
 
 /// Every index modulo the length, which is a power of two.
 #[inline]
@@ -60,13 +30,20 @@ fn within(table: &[AtomicU32], index: __m512i) -> __m512i {
     _mm512_and_si512(index, _mm512_set1_epi32((table.len() as u32 - 1).cast_signed()))
 }
 
-/// As [`gather`] for every lane.
+/// The elements of these indices, modulo the length, which is a power of two.
+///
+/// Each load is what an acquire load is on this architecture: loads of one element are atomic,
+/// since they are aligned, and later loads are not done before (Intel's manual, VPGATHERDD: "memory
+/// ordering with other instructions follows the Intel-64 memory-ordering model").
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
+pub(super) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     let index = within(table, index);
     let mut found = _mm512_setzero_si512();
-    // SAFETY: as in `gather`. The mask is made here, of a number: compilers make it of whatever
+    // SAFETY: every index is below the length, by the line before, so each of the sixteen loads reads
+    // an element of the slice. That they race with stores of other threads is why this is no
+    // intrinsic: the language sees loads by an instruction of the machine, as by atomics. The mask is
+    // made here, of a number: compilers make it of whatever
     // another mask register holds, and then this waits for what that was computed from, which may
     // be what the gather before it loads. (Zen 4: half the speed.)
     unsafe {
@@ -84,10 +61,11 @@ pub(crate) fn gather_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     found
 }
 
-/// As [`gather_all`], by single loads. Some processors do sixteen of these faster.
+/// The elements of these indices, modulo the length, by single loads. Some processors do sixteen of
+/// these faster than a gather.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-pub(crate) fn load_all(table: &[AtomicU32], index: __m512i) -> __m512i {
+pub(super) fn load_all(table: &[AtomicU32], index: __m512i) -> __m512i {
     let index = within(table, index);
     let low = _mm512_inserti32x4::<1>(
         _mm512_castsi128_si512(load_four(table, _mm512_castsi512_si128(index))),
@@ -105,7 +83,7 @@ fn load_four(table: &[AtomicU32], index: __m128i) -> __m128i {
     let b = _mm_extract_epi64::<1>(index).cast_unsigned();
     let mut found: __m128i;
     // SAFETY: an element of the slice each, says the caller. Why these are no loads of the language:
-    // see `gather`.
+    // see `gather_all`.
     unsafe {
         asm!(
             "vmovd {found}, dword ptr [{base} + 4*{first}]",
@@ -124,17 +102,17 @@ fn load_four(table: &[AtomicU32], index: __m128i) -> __m128i {
     found
 }
 
-/// As [`gather_all`], of elements of half the size, in the lower half of each lane.
+/// Gathers elements of half the size, each in the lower half of its lane.
 ///
 /// Two neighbours are loaded together, so that every load is aligned, and one is shifted out.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
+pub(super) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
     #[allow(clippy::cast_ptr_alignment, reason = "it is looked at in the next line")]
     let pairs = table.as_ptr().cast::<AtomicU32>();
     assert!(pairs.is_aligned() && table.len().is_multiple_of(2));
     // SAFETY: the slice's own memory, as half as many elements of twice the size, aligned by the
-    // line before. They are read by `gather`'s one instruction alone, never as the language's
+    // line before. They are read by that one instruction alone, never as the language's
     // atomics, of which those of another size must not race with these.
     let pairs = unsafe { core::slice::from_raw_parts(pairs, table.len() / 2) };
     let found = gather_all(pairs, _mm512_srli_epi32::<1>(index));
@@ -145,7 +123,7 @@ pub(crate) fn gather_halves(table: &[AtomicU16], index: __m512i) -> __m512i {
 /// Sixteen addresses as numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
+pub(super) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
     use core::arch::x86_64::{_mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_shuffle_epi8};
     const {
         // SAFETY: both are plain bytes of one size. It is run by the compiler.
@@ -161,7 +139,7 @@ pub(crate) fn numbers(addrs: &[Ipv4Addr; LANES]) -> __m512i {
 /// The bytes of four addresses, one after the other.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
+pub(super) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
     const {
         let addr = Ipv6Addr::new(0x0102, 0x0304, 0x0506, 0x0708, 0x090a, 0x0b0c, 0x0d0e, 0x0f10);
         // SAFETY: both are plain bytes of one size. It is run by the compiler.
@@ -179,7 +157,7 @@ pub(crate) fn bytes_of_four(addrs: &[Ipv6Addr; 4]) -> __m512i {
 /// The lanes of a register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn to_array(register: __m512i) -> [u32; LANES] {
+pub(super) fn to_array(register: __m512i) -> [u32; LANES] {
     // SAFETY: both are 64 plain bytes.
     unsafe { core::mem::transmute(register) }
 }
@@ -187,30 +165,37 @@ pub(crate) fn to_array(register: __m512i) -> [u32; LANES] {
 /// A register with these lanes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn from_array(lanes: &[u32; LANES]) -> __m512i {
+pub(super) fn from_array(lanes: &[u32; LANES]) -> __m512i {
     // SAFETY: both are 64 plain bytes.
     unsafe { core::mem::transmute(*lanes) }
 }
 
-/// Addresses that [`load_eight`] takes.
-pub(crate) const EIGHT: usize = 8;
+/// The answer of a line for the run `key` is in.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl,popcnt")]
+pub(super) fn find_in_line(line: &Narrow, key: u16) -> u32 {
+    line.find_by_mask(key)
+}
 
-/// The elements whose indices are the first bits of these addresses, as many as tell apart as many
-/// elements as there are: a power of two.
+/// Addresses that [`load_eight`] takes.
+pub(super) const EIGHT: usize = 8;
+
+/// The elements whose indices are the first bits of these addresses: log₂ of the table's length,
+/// which is a power of two.
 ///
 /// Two instructions for a load, and none to store what is loaded.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16; EIGHT] {
+pub(super) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16; EIGHT] {
     let (four, _) = addrs.as_chunks::<4>();
     let [a, b] = indices(table, &four[0]);
     let [c, d] = indices(table, &four[1]);
     let mut found = _mm_setzero_si128();
-    // An acquire load each, as in `gather`.
+    // An acquire load each, as in `gather_all`.
     macro_rules! load {
         ($nth:literal, $index:expr) => {
             // SAFETY: `indices` gives only what is below the length, so this reads an element of
-            // the slice. Why it is no load of the language: see `gather`.
+            // the slice. Why it is no load of the language: see `gather_all`.
             unsafe {
                 asm!(
                     concat!("vpinsrw {found}, {found}, word ptr [{base} + 2*{index}], ", $nth),
@@ -234,10 +219,10 @@ pub(crate) fn load_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) -> [u16
     unsafe { core::mem::transmute(found) }
 }
 
-/// Has the elements fetched that [`load_eight`] loads.
+/// Prefetches the elements that [`load_eight`] loads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn prefetch_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) {
+pub(super) fn prefetch_eight(table: &[AtomicU16], addrs: &[Ipv4Addr; EIGHT]) {
     for four in addrs.as_chunks::<4>().0 {
         for two in indices(table, four) {
             let place = |index: u64| &table[index as usize % table.len()];
@@ -271,9 +256,6 @@ mod tests {
         let register = from_array(&index);
         let all = to_array(gather_all(&table, register));
         assert_eq!(all, index.map(|n| 1000 + n % 64), "beyond the end it begins again");
-        let some = to_array(gather(&table, register, 0b101, register));
-        let want = core::array::from_fn(|n| if n == 0 || n == 2 { all[n] } else { index[n] });
-        assert_eq!(some, want);
         let halves: [AtomicU32; 64] =
             core::array::from_fn(|n| AtomicU32::new(((2 * n) | ((2 * n + 1) << 16)) as u32));
         // SAFETY: the array's own memory, seen in halves.

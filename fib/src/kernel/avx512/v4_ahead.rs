@@ -6,27 +6,26 @@
 
 use core::net::Ipv4Addr;
 
-use super::avx512::{EIGHT, load_eight, prefetch_eight};
-use super::v4_portable::{FETCHED, GROUP, Silence, or_else};
+use super::ops::{EIGHT, load_eight, prefetch_eight};
 use crate::group::GroupId;
+use crate::kernel::v4_portable::{FETCHED, GROUP, Silence, or_else};
 use crate::sync::AtomicU16;
 use crate::v4::dir::Dir;
 use crate::v4::slot::Slot;
 use crate::v4::{Now, Table};
 
-impl Table {
+kernel! {
     /// As [`Self::lookup_each`].
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(crate) fn lookup_far<T: Copy>(
-        &self,
+    pub(in crate::kernel) fn lookup<T: Copy>(
+        table: &Table,
         addrs: &[Ipv4Addr],
         found: &mut [T],
         make: impl Fn(GroupId) -> T,
     ) {
-        let silence = self.silence();
-        let Now::Narrow(dir) = self.now() else {
-            return self.lookup_each_apart(addrs, found, make);
+        let silence = table.silence();
+        let Now::Narrow(dir) = table.now() else {
+            return table.lookup_each::<true, T>(addrs, found, make);
         };
         let (groups, rest) = addrs.as_chunks::<GROUP>();
         let (found_groups, found_rest) = found[..addrs.len()].as_chunks_mut::<GROUP>();
@@ -38,35 +37,22 @@ impl Table {
                 prefetch_eight(dir.slots(), eight);
             }
             for (group, found) in groups.iter().zip(found) {
-                dir.lookup_eights(group, silence, found, &make);
+                lookup_eights(dir, group, silence, found, &make);
             }
         }
         if !rest.is_empty() {
             dir.fetch(rest);
             dir.lookup_group_apart(rest, silence, found_rest, &make);
         }
-        self.recheck(silence, addrs, found, make);
-    }
-
-    /// As [`Self::lookup_each`], for forms that have no code of their own here.
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
-    pub(super) fn lookup_each_apart<T: Copy>(
-        &self,
-        addrs: &[Ipv4Addr],
-        found: &mut [T],
-        make: impl Fn(GroupId) -> T,
-    ) {
-        self.lookup_each::<true, T>(addrs, found, make);
+        table.recheck(silence, addrs, found, make);
     }
 }
 
-impl Dir<AtomicU16> {
+kernel! {
     /// As [`Self::lookup_group`], with what is loaded kept in registers.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,movbe,popcnt")]
     fn lookup_eights<T: Copy>(
-        &self,
+        dir: &Dir<AtomicU16>,
         addrs: &[Ipv4Addr; GROUP],
         silence: Silence<'_>,
         found: &mut [T; GROUP],
@@ -75,7 +61,7 @@ impl Dir<AtomicU16> {
         let (eights, _) = addrs.as_chunks::<EIGHT>();
         let mut loaded = [[0; EIGHT]; GROUP / EIGHT];
         for (loaded, eight) in loaded.iter_mut().zip(eights) {
-            *loaded = load_eight(self.slots(), eight);
+            *loaded = load_eight(dir.slots(), eight);
         }
         let short = AtomicU16::of_word(silence.common.unwrap_or_default());
         let mut any = [0; EIGHT];
@@ -89,7 +75,7 @@ impl Dir<AtomicU16> {
         }
         let any = any.into_iter().fold(0, core::ops::BitOr::bitor);
         if AtomicU16::is_chunk(any) || silence.common.is_none() {
-            self.lookup_group_apart(addrs, silence, found, make);
+            dir.lookup_group_apart(addrs, silence, found, make);
         }
     }
 }
