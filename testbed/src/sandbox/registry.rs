@@ -29,10 +29,17 @@ pub struct Entry {
 
 /// The running labs, the newest last.
 pub fn running() -> Result<Vec<Entry>, SandboxError> {
-    let folder = folder()?;
+    running_in(&folder()?)
+}
+
+fn running_in(folder: &Path) -> Result<Vec<Entry>, SandboxError> {
     let mut entries = Vec::new();
-    for file in fs::read_dir(&folder).map_err(SandboxError::step("read the list of labs"))? {
+    for file in fs::read_dir(folder).map_err(SandboxError::step("read the list of labs"))? {
         let path = file.map_err(SandboxError::step("read the list of labs"))?.path();
+        // One that is being written is not to be removed under its writer.
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
         match read(&path) {
             Some(entry) if start_ticks(entry.pid) == Some(entry.start_ticks) => entries.push(entry),
             _ => drop(fs::remove_file(&path)),
@@ -63,8 +70,10 @@ impl Registration {
             // Init is dead already: the entry is stale from the start and is ignored.
             start_ticks: start_ticks(pid).unwrap_or(0),
         };
-        let path = self.folder.join(format!("{pid}.json"));
-        let whole = self.folder.join(format!(".{pid}"));
+        // A process ID may be used again while the file of its last owner is still there.
+        let file = format!("{pid}-{}", entry.start_ticks);
+        let path = self.folder.join(format!("{file}.json"));
+        let whole = self.folder.join(format!(".{file}"));
         serde_json::to_vec(&entry)
             .map_err(io::Error::from)
             .and_then(|text| fs::write(&whole, text))
@@ -143,6 +152,25 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         assert!(private_folder(&folder, uid).is_err());
         assert!(private_folder(&parent.path().join("labs"), uid + 1).is_err());
+    }
+
+    /// What two labs that start and end beside a reader do to the folder.
+    #[test]
+    fn a_reader_leaves_files_alone_that_are_being_written() {
+        let parent = tempfile::tempdir().unwrap();
+        let registration =
+            Registration { folder: parent.path().to_owned(), name: "lab".to_owned() };
+        let half = parent.path().join(".123-5");
+        fs::write(&half, "{").unwrap();
+        let listed = registration.write(std::process::id()).unwrap();
+        let running = running_in(parent.path()).unwrap();
+        assert_eq!(running.iter().map(|lab| lab.pid).collect::<Vec<_>>(), [std::process::id()]);
+        assert!(half.exists());
+        // Another lab's file stays when this one ends.
+        let other = parent.path().join(format!("{}-1.json", std::process::id()));
+        fs::copy(&listed.0, &other).unwrap();
+        drop(listed);
+        assert!(other.exists());
     }
 
     #[test]

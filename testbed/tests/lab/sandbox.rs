@@ -1,6 +1,6 @@
 //! The sandbox: what is in it, what comes out of it, and that nothing stays behind.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ fn kill_outer() {
 
 fn kill_init() {
     let mut lab = RunningLab::start();
-    kill_process(Pid::from_raw(lab.init.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(lab.init.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
     assert_eq!(lab.outer.wait().unwrap().code(), Some(128 + 9));
     lab.expect_nothing_left();
 }
@@ -117,7 +117,7 @@ fn two_labs() {
 /// Runs a command at a node, over the public function, in a process of one thread.
 fn shell() {
     let lab = RunningLab::start();
-    let init = lab.init.to_string();
+    let init = lab.init.pid.to_string();
     let at = |node: &str, command: &str| {
         let mut own = Command::new(std::env::current_exe().unwrap());
         let output = own.args(["__shell", &init, node, "sh", "-c", command]).output().unwrap();
@@ -145,9 +145,11 @@ fn no_lab_on_the_host() {
 /// A sandbox that runs `hold_a_lab`.
 struct RunningLab {
     outer: Child,
-    init: u32,
+    init: registry::Entry,
     pidns: u64,
     netns: u64,
+    /// Both namespaces: while they are open, the kernel gives their inode numbers to no other.
+    _namespaces: [File; 2],
 }
 
 impl RunningLab {
@@ -159,43 +161,50 @@ impl RunningLab {
         let mut words = line.split_whitespace().skip(1).map(|word| word.parse().unwrap());
         let (pidns, netns) = (words.next().unwrap(), words.next().unwrap());
         let init = registered(outer.id());
-        let lab = Self { outer, init, pidns, netns };
-        assert!(lab.processes().len() >= 4, "init, program, cable, echo");
-        lab
-    }
-
-    /// Processes in its PID namespace, as the host counts them.
-    fn processes(&self) -> Vec<PathBuf> {
-        let inside = |process: &PathBuf| {
-            fs::metadata(process.join("ns/pid")).is_ok_and(|file| file.ino() == self.pidns)
+        let inside = processes_in("pid", pidns);
+        assert!(inside.len() >= 4, "init, program, cable, echo");
+        let open = |kind: &str, inode| {
+            let processes = processes_in(kind, inode);
+            let found = processes.iter().find_map(|process| {
+                let file = File::open(process.join("ns").join(kind)).ok()?;
+                (file.metadata().ok()?.ino() == inode).then_some(file)
+            });
+            found.unwrap()
         };
-        let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-        all.filter(inside).collect()
+        let namespaces = [open("pid", pidns), open("net", netns)];
+        Self { outer, init, pidns, netns, _namespaces: namespaces }
     }
 
     /// No process; no namespace that one could be in; no line in the list of labs.
     fn expect_nothing_left(&self) {
-        wait_until("the last process to go", SOON, || self.processes().is_empty()).unwrap();
-        let holds = |process: PathBuf| {
-            fs::metadata(process.join("ns/net")).is_ok_and(|file| file.ino() == self.netns)
-        };
-        let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-        assert_eq!(all.filter(|process| holds(process.clone())).count(), 0);
+        let gone = || processes_in("pid", self.pidns).is_empty();
+        wait_until("the last process to go", SOON, gone).unwrap();
+        assert_eq!(processes_in("net", self.netns), [""; 0].map(PathBuf::from));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains("/run/netns/ams"), "{mounts}");
-        let listed = registry::running().unwrap();
-        assert!(listed.iter().all(|lab| lab.pid != self.init), "{listed:?}");
+        // An init that is dead counts as running until somebody has waited for it.
+        let unlisted = || !registry::running().unwrap().contains(&self.init);
+        wait_until("the lab to leave the list", SOON, unlisted).unwrap();
     }
 }
 
+/// Processes in the namespace of this kind with this inode, as the host counts them.
+fn processes_in(kind: &str, inode: u64) -> Vec<PathBuf> {
+    let inside = |process: &PathBuf| {
+        fs::metadata(process.join("ns").join(kind)).is_ok_and(|file| file.ino() == inode)
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    all.filter(inside).collect()
+}
+
 /// The init of a sandbox, by the registry: the entry that is a child of the outer process.
-fn registered(outer: u32) -> u32 {
+fn registered(outer: u32) -> registry::Entry {
     let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).unwrap();
     let own = |pid: u32| children.split_whitespace().any(|one| one == pid.to_string());
     let labs = registry::running().unwrap();
     let entry = labs.into_iter().find(|entry| own(entry.pid)).unwrap();
     assert_eq!(entry.name, "hold_a_lab");
-    entry.pid
+    entry
 }
 
 impl Drop for RunningLab {
