@@ -28,7 +28,7 @@ fn no_difference_of_two_models_goes_unsaid() {
     let (old, new) = (config(OLD), config(NEW));
     let mut mixed = old.clone();
     mixed.router = new.router.clone();
-    assert_eq!(diff(&old, &mixed).len(), 9);
+    assert_eq!(diff(&old, &mixed).len(), 8);
     mixed = old.clone();
     mixed.api = new.api.clone();
     assert_eq!(diff(&old, &mixed).len(), 2);
