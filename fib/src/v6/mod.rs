@@ -22,6 +22,7 @@
 #![deny(unsafe_code)]
 
 mod edit;
+mod journal;
 mod line;
 mod parts;
 mod store;

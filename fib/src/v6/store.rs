@@ -5,6 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::journal::Undo;
 use super::line::{NARROW_RUNS, Run, WIDE_RUNS};
 use super::parts::{Leaf, LineKind, Span};
 use super::word::Kind;
@@ -22,14 +23,14 @@ pub(super) struct Store {
     narrow: Lines<NARROW_RUNS>,
     wide: Lines<WIDE_RUNS>,
     /// What is out of every new lookup's reach, to be retired by the next commit.
-    unlinked: Vec<Unlinked>,
+    pub(super) unlinked: Vec<Unlinked>,
     /// What was taken into use since the last commit.
-    taken: Vec<Unlinked>,
+    pub(super) taken: Vec<Unlinked>,
     /// What was linked since, and is not any more: it was rolled back.
-    spoiled: Vec<Unlinked>,
+    pub(super) spoiled: Vec<Unlinked>,
     /// How to undo, from the last to the first, what was stored where readers look since the last
     /// commit.
-    journal: Vec<Undo>,
+    pub(super) journal: Vec<Undo>,
     /// Whether the change may use what is kept back for removals, by which room is made.
     pub(super) is_removal: bool,
 }
@@ -37,21 +38,6 @@ pub(super) struct Store {
 /// The table has no more slots, or no more lines of a kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Full;
-
-/// A word as it was before a store.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Undo {
-    Link { place: Place, leaf: Leaf },
-    Run { line: u32, nth: usize, leaf: Leaf },
-}
-
-/// How far the journal had come.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Mark {
-    unlinked: usize,
-    taken: usize,
-    journal: usize,
-}
 
 /// Lines of one kind.
 struct Lines<const RUNS: usize> {
@@ -108,48 +94,6 @@ impl Store {
             spoiled: Vec::new(),
             journal: Vec::new(),
             is_removal: false,
-        }
-    }
-
-    pub(super) fn mark(&self) -> Mark {
-        Mark { unlinked: self.unlinked.len(), taken: self.taken.len(), journal: self.journal.len() }
-    }
-
-    /// Keeps what was changed. Returns what is to be retired.
-    pub(super) fn commit(&mut self) -> alloc::vec::Drain<'_, Unlinked> {
-        self.taken.clear();
-        self.journal.clear();
-        self.unlinked.append(&mut self.spoiled);
-        self.unlinked.drain(..)
-    }
-
-    /// Restores every word as it was at `mark`. It needs no room: what was unlinked since is linked
-    /// again, for nothing of it was retired yet.
-    pub(super) fn roll_back(&mut self, table: &Table, mark: Mark) {
-        let is_linked = self.journal.len() > mark.journal;
-        while self.journal.len() > mark.journal {
-            let Some(undo) = self.journal.pop() else { break };
-            table.short.begin_change();
-            match undo {
-                Undo::Link { place, leaf } => self.store_link(table, place, leaf),
-                Undo::Run { line, nth, leaf } => self.store_run(table, line, nth, leaf),
-            }
-        }
-        self.unlinked.truncate(mark.unlinked);
-        if is_linked {
-            // Readers may be in it.
-            self.spoiled.extend(self.taken.drain(mark.taken..));
-        } else {
-            self.give_up(mark);
-        }
-    }
-
-    /// Takes back, at once, what was taken since `mark` and never linked.
-    pub(super) fn give_up(&mut self, mark: Mark) {
-        self.unlinked.truncate(mark.unlinked);
-        while self.taken.len() > mark.taken {
-            let Some(taken) = self.taken.pop() else { break };
-            self.recycle(taken);
         }
     }
 
@@ -220,7 +164,7 @@ impl Store {
         self.store_link(table, place, leaf);
     }
 
-    fn store_link(&mut self, table: &Table, place: Place, leaf: Leaf) {
+    pub(super) fn store_link(&mut self, table: &Table, place: Place, leaf: Leaf) {
         if let Place::Slot(slot) = place {
             self.owners[slot] = leaf.owner;
         }
@@ -343,7 +287,7 @@ impl Store {
         self.store_run(table, line, nth, leaf);
     }
 
-    fn store_run(&mut self, table: &Table, line: u32, nth: usize, leaf: Leaf) {
+    pub(super) fn store_run(&mut self, table: &Table, line: u32, nth: usize, leaf: Leaf) {
         let Leaf { word, owner } = leaf;
         // Runs that only fill the line up say what the last one does.
         let is_last = nth + 1 == self.runs_of(line);

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
 use super::edit::{Edit, Editor, Paint};
+pub(crate) use super::journal::Mark;
 use super::parts::Leaf;
-pub(crate) use super::store::{Full, Mark};
+pub(crate) use super::store::Full;
 use super::store::{Place, Unlinked};
 use super::{ANSWER, MIDDLES, ROOT_BITS, Table, WINDOW, root_of};
 use crate::addr::Addr;

@@ -191,3 +191,60 @@ fn lines_that_small_groups_had_serve_large_ones() {
         }
     }
 }
+
+/// Changes, alone and in transactions, of which many find no room: the table always answers as the
+/// routes do, and is no fuller for what was refused.
+#[test]
+fn a_table_that_is_nearly_full_agrees_with_its_routes() {
+    let (mut writer, handle) = fib(1);
+    let groups: Vec<GroupId> =
+        (0..66_000).map(|_| writer.add_group(&Group::Local).unwrap()).collect();
+    writer.v6.leave(60, 700);
+    let mut seed = 1_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut reader = handle.reader().unwrap();
+    let mut places = Vec::new();
+    let (mut refused, mut done) = (0, 0);
+    for step in 0..6_000 {
+        let count = if random(4) == 0 { 1 + random(12) } else { 1 };
+        let changes: Vec<(IpPrefix, Option<GroupId>)> = (0..count)
+            .map(|_| {
+                let bits = 0x2001_0db8_u128 << 96
+                    | u128::from(random(4)) << 94
+                    | u128::from(random(200)) << 80
+                    | u128::from(random(3)) << 70;
+                let len = [20, 24, 26, 33, 44, 47, 48, 48, 48, 56, 64][random(11) as usize];
+                let bits = bits >> (128 - len) << (128 - len);
+                let addr = core::net::Ipv6Addr::from_bits(bits);
+                places.push(addr);
+                let group = if random(3) == 0 { 65_900 + random(50) } else { random(40) };
+                let group = (random(8) > 2).then(|| groups[group as usize]);
+                (IpPrefix::new(addr.into(), len as u8).unwrap(), group)
+            })
+            .collect();
+        let routes: Vec<_> = changes.iter().map(|&(prefix, _)| writer.get(prefix)).collect();
+        // A reader that stalls now and then holds back what was unlinked.
+        let online = (step / 40 % 3 == 0).then(|| reader.online());
+        let outcome = match changes[..] {
+            [(prefix, Some(group))] => writer.insert(prefix, group).map(drop).is_ok(),
+            _ => writer.apply(&changes).is_ok(),
+        };
+        drop(online);
+        if outcome {
+            done += 1;
+        } else {
+            refused += 1;
+            let after = changes.iter().map(|&(prefix, _)| writer.get(prefix));
+            assert!(after.eq(routes), "step {step}");
+        }
+        let all = if step % 100 == 0 || !outcome { places.len() } else { 20.min(places.len()) };
+        for &addr in places.iter().rev().take(all.min(500)) {
+            let want = writer.longest_match(addr.into()).map_or(GroupId::NONE, |(_, group)| group);
+            assert_eq!(writer.lookup(addr.into()), want, "{addr}, step {step}");
+        }
+    }
+    assert!(refused > 100 && done > 1000, "{refused} refused, {done} done");
+}
