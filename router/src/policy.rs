@@ -62,5 +62,5 @@ pub enum CheckKind {
     },
 }
 
-/// The most checks: one per UDP source port of [`SOURCE_PORTS`].
+/// The most checks: one per UDP source port of the prober.
 pub const CHECKS_MAX: usize = 16_384;

@@ -247,7 +247,7 @@ fn forwarding_and_failover_go_on_while_the_control_thread_stands_still() {
         assert!(tracer.is_stopped(&rig), "the control thread ran");
         drop(tracer);
         probes.finish();
-        support::wait_for("the control thread to tell of it", || {
+        support::wait_for("the control thread to report it", || {
             let items = rig.show("services");
             items.iter().any(|i| i["site"] == "ams" && i["state"] == "down").then_some(())
         });

@@ -108,7 +108,7 @@ fn a_device_that_is_deleted_under_traffic_is_made_anew() {
             // The site's routes disappeared with the device; the router sets the addresses, which
             // is enough for its checks.
             connect(rig.site_netns("ams"), "nh-ams", &[]);
-            wait_for("the router to tell of it", || {
+            wait_for("the router to report it", || {
                 let lines = watch.lines.lock().unwrap();
                 let device = |ok: bool| {
                     let fits = |line: &&Value| line["kind"] == "device" && line["ok"] == ok;
@@ -152,7 +152,7 @@ fn a_device_whose_namespace_vanished_is_tried_until_that_is_back() {
         wait_for_site(&probes, "fra");
         let gone = "device gone; trying again: cannot open network namespace /run/netns/ams";
         assert_eq!(why(gone)["state"], "down");
-        wait_for("the router to tell of it", || {
+        wait_for("the router to report it", || {
             let items = rig.show("services");
             let of = |item: &&Value| item["site"] == "ams" && item["why"] == "unreachable: carrier";
             (items.iter().filter(of).count() == 2).then_some(())
@@ -250,7 +250,7 @@ fn a_silent_site_is_left_while_the_control_thread_stands_still() {
         wait_for_site(&probes, "fra");
         assert!(tracer.is_stopped(&rig), "the control thread ran");
         drop(tracer);
-        let ams = wait_for("the control thread to tell of it", || {
+        let ams = wait_for("the control thread to report it", || {
             let items = rig.show("services");
             items.into_iter().find(|item| item["site"] == "ams" && item["state"] == "down")
         });

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(
             report.to_string(),
             "tun         ok       here\n\
-             veth pairs  missing  not here -> no Ethernet; type: sudo modprobe veth\n"
+             veth pairs  missing  not available -> no Ethernet; type: sudo modprobe veth\n"
         );
     }
 }

@@ -106,7 +106,7 @@ fn a_site_is_ready_only_when_all_is_bound_and_otherwise_says_why() {
         .unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(
-            text.contains("cannot tell that it is ready") && text.contains("no/such"),
+            text.contains("cannot report that it is ready") && text.contains("no/such"),
             "{text}"
         );
     });

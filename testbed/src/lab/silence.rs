@@ -4,7 +4,7 @@
 //! There are two methods, because a kernel may lack either:
 //!
 //! * `nft`: two `netdev` chains, ingress and egress (Linux 5.16), with the policy drop; one
-//! transaction silences both directions;
+//!   transaction silences both directions;
 //! * `tc`: a classic BPF filter of one instruction, "drop", on each side of a `clsact` qdisc.
 //!
 //! Both drop below the IP layer, so a sender on the host gets no error; a drop in an output chain

@@ -136,7 +136,7 @@ fn impossible() {
     let lab = cabled(Topology::three_sites(), "ams");
     let refused = |fault, node| lab.inflict(fault, node).unwrap_err().to_string();
     assert!(refused(Fault::Silent, "r1").contains("\"r1\" is not a node with a link"));
-    assert!(refused(Fault::Server, "fra").contains("no running program"));
+    assert!(refused(Fault::Server, "fra").contains("expected a running program"));
     lab.kill("cable").unwrap();
     wait_until("the NIC to go", SOON, || device("ams", "nh-ams").is_none()).unwrap();
     assert!(refused(Fault::Announced, "ams").contains("set nh-ams down"));
