@@ -65,11 +65,10 @@ pub fn is_inside() -> bool {
 }
 
 /// Why there is no sandbox.
-#[derive(Debug, miette::Diagnostic, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// A namespace that the kernel refuses.
-    #[error("cannot make {what}: {source}; {blame}")]
-    #[diagnostic(help("{}", blame.mend()))]
+    #[error("cannot make {what}: {source}; {blame}; try: {}", blame.mend())]
     Refused {
         /// Which.
         what: &'static str,
