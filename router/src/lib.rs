@@ -30,13 +30,14 @@ pub mod heartbeat;
 pub mod host;
 pub mod ids;
 pub mod kernel;
+pub mod logging;
 pub mod packet;
 pub mod policy;
 pub mod port;
 pub mod probe;
-
 pub mod run;
 pub mod sim;
 pub mod time;
+pub mod utc;
 pub mod verdict;
 pub mod worker;

@@ -240,7 +240,7 @@ fn check_warns_on_standard_error_and_still_accepts() {
 fn check_shows_every_mistake_without_colour_and_exits_2() {
     let (out, err, status) = run(&["check", testdata("broken.toml").to_str().unwrap()]);
     assert_eq!((out.as_str(), status), ("", 2));
-    assert!(err.contains("broken.toml:35:7]") && err.contains("did you mean \"fra\"?"), "{err}");
+    assert!(err.contains("broken.toml:35:7\n") && err.contains("did you mean \"fra\"?"), "{err}");
     assert!(err.ends_with(" errors\n") && !err.contains('\u{1b}'), "{err}");
     let (_, err, status) = run(&["check", "/nonexistent/r1.toml"]);
     assert_eq!((err.contains("No such file"), status), (true, 2), "{err}");

@@ -21,11 +21,12 @@ mod sys;
 pub mod topology;
 pub mod traffic;
 pub mod up;
-pub mod utc;
 pub mod wire;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
+
+pub(crate) use nearhop::utc;
 
 /// Runs a helper process of the lab if the arguments (without the program's name) ask for one.
 /// Every program that builds labs calls this first in `main`.

@@ -64,11 +64,10 @@ pub fn is_inside() -> bool {
 }
 
 /// Why the sandbox could not be made.
-#[derive(Debug, miette::Diagnostic, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The kernel refuses a namespace.
-    #[error("cannot make {what}: {source}; {blame}")]
-    #[diagnostic(help("{}", blame.mend()))]
+    #[error("cannot make {what}: {source}; {blame}; try: {}", blame.mend())]
     Refused {
         /// The namespace.
         what: &'static str,

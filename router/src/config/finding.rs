@@ -6,11 +6,7 @@ use std::io::{self, IsTerminal as _};
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError,
-    MietteSpanContents, Severity, SourceCode, SourceSpan, SpanContents, ThemeCharacters,
-    ThemeStyles,
-};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// One mistake or warning, with its place in the file.
 ///
@@ -138,14 +134,24 @@ impl Finding {
 
     /// The finding with the source line, for a terminal. Ends with a newline.
     pub fn render(&self, style: Style) -> String {
-        let mut out = String::new();
-        let drawn = Drawn(self);
-        // Writing to a string fails only if the source cannot be read back, which `clip` rules
-        // out; the plain line is then still better than nothing.
-        if style.handler().render_report(&mut out, &drawn).is_err() {
-            return format!("{self}\n");
+        let level = if self.warning { Level::WARNING } else { Level::ERROR };
+        let mut group = Group::with_title(level.primary_title(&self.message));
+        if let Some(source) = &self.source {
+            group = group.element(self.snippet(source));
         }
-        out.strip_prefix("  ").map(str::to_owned).unwrap_or(out)
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help));
+        }
+        format!("{}\n", style.renderer().render(&[group]))
+    }
+
+    fn snippet<'a>(&'a self, source: &'a Source) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let annotations = self.labels.iter().enumerate().map(|(index, (span, label))| {
+            let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let annotation = kind.span(span.clone());
+            if label.is_empty() { annotation } else { annotation.label(label) }
+        });
+        Snippet::source(&source.text).path(&source.name).annotations(annotations)
     }
 }
 
@@ -219,41 +225,6 @@ impl Source {
     fn column(&self, line: usize, offset: usize) -> usize {
         self.text[self.line_starts[line]..offset].chars().count()
     }
-
-    fn lines(&self, first: usize, last: usize) -> Range<usize> {
-        let end = self.line_starts.get(last + 1).copied().unwrap_or(self.text.len());
-        self.line_starts[first]..end
-    }
-}
-
-impl SourceCode for Source {
-    /// Without context the span itself (miette asks so for its place), else its whole lines and
-    /// no others.
-    fn read_span<'a>(
-        &'a self,
-        span: &SourceSpan,
-        before: usize,
-        after: usize,
-    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let (start, end) = (span.offset(), span.offset() + span.len());
-        if end > self.text.len() {
-            return Err(MietteError::OutOfBounds);
-        }
-        let (first, last) = (self.line_of(start), self.line_of(end));
-        let (range, column) = if before + after == 0 {
-            (start..end, self.column(first, start))
-        } else {
-            (self.lines(first, last), 0)
-        };
-        Ok(Box::new(MietteSpanContents::new_named(
-            self.name.clone(),
-            &self.text.as_bytes()[range.clone()],
-            (range.start, range.len()).into(),
-            first,
-            column,
-            last - first + 1,
-        )))
-    }
 }
 
 impl Style {
@@ -274,56 +245,9 @@ impl Style {
         Self { color: !set("NO_COLOR") && !dumb, width }
     }
 
-    fn handler(self) -> GraphicalReportHandler {
-        let characters = ThemeCharacters {
-            error: "error:".into(),
-            warning: "warning:".into(),
-            ..ThemeCharacters::unicode()
-        };
-        let styles = if self.color { ThemeStyles::ansi() } else { ThemeStyles::none() };
-        GraphicalReportHandler::new_themed(GraphicalTheme { characters, styles })
-            .with_width(self.width)
-            .with_links(false)
-            .with_context_lines(1)
-    }
-}
-
-/// A finding as miette sees it.
-#[derive(Debug)]
-struct Drawn<'a>(&'a Finding);
-
-impl fmt::Display for Drawn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
-    }
-}
-
-impl std::error::Error for Drawn<'_> {}
-
-impl Diagnostic for Drawn<'_> {
-    fn severity(&self) -> Option<Severity> {
-        Some(if self.0.warning { Severity::Warning } else { Severity::Error })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.0.source.as_deref().map(|source| source as &dyn SourceCode)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let labels = self.0.labels.iter().enumerate().map(|(index, (span, text))| {
-            let text = (!text.is_empty()).then(|| text.clone());
-            let place = (span.start, span.len());
-            if index == 0 {
-                LabeledSpan::new_primary_with_span(text, place)
-            } else {
-                LabeledSpan::new_with_span(text, place)
-            }
-        });
-        Some(Box::new(labels))
+    fn renderer(self) -> Renderer {
+        let renderer = if self.color { Renderer::styled() } else { Renderer::plain() };
+        renderer.term_width(self.width)
     }
 }
 

@@ -14,10 +14,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkMessage;
 
-use super::link::LinkStatus;
+use super::link::{LinkStatus, any_link};
 use super::netlink::Netlink;
 use super::netns::{NetNs, NetNsError};
 use table::LinkTable;
@@ -161,8 +159,7 @@ impl CarrierMonitor {
     }
 
     fn start_list(&mut self) -> io::Result<()> {
-        let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.list = self.netlink.send(NLM_F_DUMP, all)?;
+        self.list = self.netlink.send(NLM_F_DUMP, any_link())?;
         self.spoiled = false;
         self.table.begin_list();
         Ok(())

@@ -16,13 +16,12 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 
-use super::netlink::{Netlink, Refusal};
+use super::netlink::{Netlink, Refusal, Request};
 use super::netns::{NetNs, NetNsError};
 use crate::time::Nanos;
 
+pub(super) use requests::any_link;
 pub use status::{LinkStats, LinkStatus, TunStatus};
 
 /// Changes and reads the devices of one namespace.
@@ -71,7 +70,7 @@ impl LinkSetup {
     /// The device of that name, or an error that says it is not there.
     pub fn status(&mut self, interface: &str) -> Result<LinkStatus, LinkError> {
         let mut found = None;
-        let request = RouteNetlinkMessage::GetLink(requests::named(interface));
+        let request = requests::named(libc::RTM_GETLINK, interface);
         self.request(format_args!("read the state of {interface}"), 0, request, |status| {
             found = Some(status);
         })?;
@@ -95,9 +94,8 @@ impl LinkSetup {
         let mut links = Vec::new();
         for _ in 0..LIST_TRIES {
             links.clear();
-            let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-            let changed =
-                self.request("list the devices", NLM_F_DUMP, request, |link| links.push(link))?;
+            let push = |link| links.push(link);
+            let changed = self.request("list the devices", NLM_F_DUMP, any_link(), push)?;
             if !changed {
                 break;
             }
@@ -109,24 +107,21 @@ impl LinkSetup {
     /// Sets the device up or down.
     pub fn set_up(&mut self, interface: &str, up: bool) -> Result<(), LinkError> {
         let state = if up { "up" } else { "down" };
-        let request = RouteNetlinkMessage::SetLink(requests::admin_state(interface, up));
+        let request = requests::admin_state(interface, up);
         self.change(format_args!("set {interface} {state}"), 0, request)
     }
 
     /// Sets the MTU in bytes.
     pub fn set_mtu(&mut self, interface: &str, mtu: u32) -> Result<(), LinkError> {
-        let mut link = requests::named(interface);
-        link.attributes.push(LinkAttribute::Mtu(mtu));
         let operation = format_args!("set the MTU of {interface} to {mtu}");
-        self.change(operation, 0, RouteNetlinkMessage::SetLink(link))
+        self.change(operation, 0, requests::mtu(interface, mtu))
     }
 
     /// Has the kernel make no IPv6 link-local address of its own for the device, and so solicit
     /// no routers (RFC 4861, section 6.3.7) there. Takes effect when the device is set up.
     pub fn keep_quiet(&mut self, interface: &str) -> Result<(), LinkError> {
-        let link = requests::no_link_local(interface);
         let operation = format_args!("turn off link-local addresses on {interface}");
-        self.change(operation, 0, RouteNetlinkMessage::SetLink(link))
+        self.change(operation, 0, requests::no_link_local(interface))
     }
 
     /// Adds an address, or changes it if it is there. If the device is up, packets to the address
@@ -137,7 +132,7 @@ impl LinkSetup {
         address: IpNetwork,
     ) -> Result<(), LinkError> {
         let status = self.status(interface)?;
-        let request = RouteNetlinkMessage::NewAddress(requests::address(status.ifindex, address));
+        let request = requests::address(libc::RTM_NEWADDR, status.ifindex, address);
         let operation = format_args!("add address {address} to {interface}");
         self.change(operation, NLM_F_CREATE | NLM_F_REPLACE, request)?;
         if status.up() { self.wait_until_local(interface, address.ip()) } else { Ok(()) }
@@ -146,21 +141,21 @@ impl LinkSetup {
     /// Deletes an address.
     pub fn delete_address(&mut self, interface: &str, address: IpNetwork) -> Result<(), LinkError> {
         let ifindex = self.status(interface)?.ifindex;
-        let request = RouteNetlinkMessage::DelAddress(requests::address(ifindex, address));
+        let request = requests::address(libc::RTM_DELADDR, ifindex, address);
         self.change(format_args!("delete address {address} from {interface}"), 0, request)
     }
 
     /// Adds a route, or replaces the one to the same prefix.
     pub fn replace_route(&mut self, route: &KernelRoute) -> Result<(), LinkError> {
         let ifindex = self.status(&route.interface)?.ifindex;
-        let request = RouteNetlinkMessage::NewRoute(requests::route(ifindex, route));
+        let request = requests::route(libc::RTM_NEWROUTE, ifindex, route);
         self.change(format_args!("add route {route}"), NLM_F_CREATE | NLM_F_REPLACE, request)
     }
 
     /// Deletes a route.
     pub fn delete_route(&mut self, route: &KernelRoute) -> Result<(), LinkError> {
         let ifindex = self.status(&route.interface)?.ifindex;
-        let request = RouteNetlinkMessage::DelRoute(requests::route(ifindex, route));
+        let request = requests::route(libc::RTM_DELROUTE, ifindex, route);
         self.change(format_args!("delete route {route}"), 0, request)
     }
 
@@ -171,22 +166,20 @@ impl LinkSetup {
         Self::open(&one.netns)?.change(
             format_args!("make veth pair {one} and {other}"),
             NLM_F_CREATE | NLM_F_EXCL,
-            RouteNetlinkMessage::NewLink(link),
+            link,
         )
     }
 
     /// Moves a device to another namespace. The kernel sets it down and flushes its addresses.
     pub fn move_to(&mut self, interface: &str, netns: &NetNs) -> Result<(), LinkError> {
         let target = netns.open()?;
-        let mut link = requests::named(interface);
-        link.attributes.push(LinkAttribute::NetNsFd(target.as_raw_fd()));
-        let operation = format_args!("move {interface} to network namespace {netns}");
-        self.change(operation, 0, RouteNetlinkMessage::SetLink(link))
+        let request = requests::namespace(interface, target.as_raw_fd());
+        self.change(format_args!("move {interface} to network namespace {netns}"), 0, request)
     }
 
     /// Deletes a device; the other end of a veth pair goes with it.
     pub fn delete(&mut self, interface: &str) -> Result<(), LinkError> {
-        let request = RouteNetlinkMessage::DelLink(requests::named(interface));
+        let request = requests::named(libc::RTM_DELLINK, interface);
         self.change(format_args!("delete {interface}"), 0, request)
     }
 
@@ -207,10 +200,10 @@ impl LinkSetup {
 
     /// Whether packets for `address` are delivered here.
     fn is_local(&mut self, address: IpAddr) -> Result<bool, LinkError> {
-        let request = RouteNetlinkMessage::GetRoute(requests::route_to(address));
+        let request = requests::route_to(address);
         let mut local = false;
         let answer = self.netlink.request(NLM_F_ACK, request, |part| {
-            let header = part.parts(RTMSG_LEN).map(|(header, _)| header);
+            let header = part.parts(requests::RTMSG_LEN).map(|(header, _)| header);
             local |= header.is_some_and(|header| header[RTM_TYPE] == libc::RTN_LOCAL);
         });
         match answer {
@@ -227,7 +220,7 @@ impl LinkSetup {
         &mut self,
         operation: impl fmt::Display,
         flags: u16,
-        request: RouteNetlinkMessage,
+        request: Request,
     ) -> Result<(), LinkError> {
         self.request(operation, flags, request, |_| {}).map(|_| ())
     }
@@ -236,7 +229,7 @@ impl LinkSetup {
         &mut self,
         operation: impl fmt::Display,
         flags: u16,
-        request: RouteNetlinkMessage,
+        request: Request,
         mut each: impl FnMut(LinkStatus),
     ) -> Result<bool, LinkError> {
         let answer = self.netlink.request(flags | NLM_F_ACK, request, |part| {
@@ -325,6 +318,5 @@ const LIST_TRIES: usize = 10;
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 const ADDRESS_POLL: Duration = Duration::from_micros(100);
 
-/// `sizeof(struct rtmsg)`, and where in it the type of the route is.
-const RTMSG_LEN: usize = 12;
+/// Where in a `struct rtmsg` the type of the route is.
 const RTM_TYPE: usize = 7;

@@ -1,8 +1,10 @@
 //! A routing netlink socket: requests with their answers, and the messages in a datagram.
 //!
-//! Requests are built with netlink-packet-route. Answers are read attribute by attribute instead,
-//! so that a device or a kernel with an attribute that no parser knows spoils no list of links.
+//! Requests are written and answers read attribute by attribute: a device or a kernel with an
+//! attribute that no parser knows spoils no list of links.
 #![forbid(unsafe_code)]
+
+mod request;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,10 +14,11 @@ use netlink_packet_core::{
     DecodeError, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO,
     NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NlaBuffer, NlasIterator,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+pub(super) use request::Request;
 
 /// A socket in the namespace of the thread that opened it.
 pub(super) struct Netlink {
@@ -74,12 +77,12 @@ impl Netlink {
     pub fn request(
         &mut self,
         flags: u16,
-        message: RouteNetlinkMessage,
+        request: Request,
         mut part: impl FnMut(Message<'_>),
     ) -> Result<bool, Refusal> {
         set_socket_timeout(&self.socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(io::Error::from)?;
-        let sequence = self.send(flags, message)?;
+        let sequence = self.send(flags, request)?;
         let mut interrupted = false;
         loop {
             self.receive()?;
@@ -95,13 +98,13 @@ impl Netlink {
     }
 
     /// Sends a request; its answer bears the number returned.
-    pub fn send(&mut self, flags: u16, message: RouteNetlinkMessage) -> io::Result<u32> {
+    pub fn send(&mut self, flags: u16, request: Request) -> io::Result<u32> {
         // 0 marks what the kernel sends unasked.
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, message.into());
+        let mut message = NetlinkMessage::new(header, request.into());
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
@@ -256,20 +259,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::NLM_F_ACK;
-    use netlink_packet_route::link::{LinkAttribute, LinkMessage};
     use proptest::prelude::*;
 
     use super::*;
+
+    const IFLA_IFNAME: u16 = 3;
 
     #[test]
     fn a_refusal_carries_the_errno_and_a_request_after_it_is_answered() {
         let mut netlink = Netlink::open().unwrap();
         let mut get = |name: &str| {
-            let mut link = LinkMessage::default();
-            link.attributes.push(LinkAttribute::IfName(name.into()));
+            let request = Request::new(libc::RTM_GETLINK, &[0; 16]).with_text(IFLA_IFNAME, name);
             let mut parts = 0;
-            let done =
-                netlink.request(NLM_F_ACK, RouteNetlinkMessage::GetLink(link), |_| parts += 1);
+            let done = netlink.request(NLM_F_ACK, request, |_| parts += 1);
             (done, parts)
         };
         let (done, parts) = get("nh-not-there");

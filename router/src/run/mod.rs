@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::api::socket::default_path;
 use crate::api::{self, ClaimError};
 use crate::config::Config;
+use crate::logging;
 
 /// What the command line says besides the configuration.
 #[derive(Clone, Debug)]
@@ -66,9 +67,7 @@ impl From<ClaimError> for RunError {
 /// # Errors
 /// What kept it from starting. Nothing it made stays behind.
 pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
-    let log = env_logger::Env::default().filter_or("NEARHOP_LOG", "info");
-    // The lab, which runs routers in its own processes, may have set up logging before.
-    let _ = env_logger::Builder::from_env(log).try_init();
+    logging::start("NEARHOP_LOG", "info");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     if let Command::Router { args } = command {
         return nearhop::cli::main(std::iter::once("nearhop".into()).chain(args));
     }
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    nearhop::logging::start("RUST_LOG", "warn");
     run(command).unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {error}");
         ExitCode::from(CANNOT)

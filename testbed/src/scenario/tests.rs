@@ -102,7 +102,7 @@ fn each_mistake_is_told_with_its_place_and_what_was_found() {
     for (text, place, expected) in table {
         let told = load(text).unwrap_err();
         assert!(told.contains(expected), "{text}\n{told}");
-        assert!(told.contains(&format!("toml:{place}]")), "{text}\n{place}\n{told}");
+        assert!(told.contains(&format!("toml:{place}\n")), "{text}\n{place}\n{told}");
     }
 }
 

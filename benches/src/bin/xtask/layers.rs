@@ -11,7 +11,7 @@ use crate::report::Outcome;
 
 /// From the bottom up. ARCHITECTURE.md says what each is.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "time", "verdict", "policy"],
+    &["ids", "time", "utc", "verdict", "policy"],
     &["event"],
     &["packet"],
     &["batch", "kernel", "port"],
@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["liveness"],
     &["worker", "control"],
     &["api", "client"],
+    &["logging"],
     &["run", "sim"],
     &["cli"],
 ];

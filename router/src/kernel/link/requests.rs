@@ -1,106 +1,131 @@
-//! The bodies of the requests that `LinkSetup` sends.
+//! The requests that `LinkSetup` sends (rtnetlink(7)); `tests/port_link.rs` asks the kernel whether
+//! they are right.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
-};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
 
+use super::super::netlink::Request;
 use super::{KernelRoute, VethEnd};
 
-/// A device by its name.
-pub(super) fn named(interface: &str) -> LinkMessage {
-    let mut link = LinkMessage::default();
-    link.attributes.push(LinkAttribute::IfName(interface.into()));
-    link
+/// All devices.
+pub(in super::super) fn any_link() -> Request {
+    Request::new(libc::RTM_GETLINK, &link_header(0, 0, 0))
 }
 
-pub(super) fn admin_state(interface: &str, up: bool) -> LinkMessage {
-    let mut link = named(interface);
-    link.header.change_mask = LinkFlags::Up;
-    link.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-    link
+/// A device by its name; `kind` is what to do with it (`RTM_*LINK`).
+pub(super) fn named(kind: u16, interface: &str) -> Request {
+    Request::new(kind, &link_header(0, 0, 0)).with_text(IFLA_IFNAME, interface)
 }
 
-pub(super) fn no_link_local(interface: &str) -> LinkMessage {
-    let mut link = named(interface);
-    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
-    link
+pub(super) fn admin_state(interface: &str, up: bool) -> Request {
+    let up_flag = libc::IFF_UP.cast_unsigned();
+    let header = link_header(0, if up { up_flag } else { 0 }, up_flag);
+    Request::new(libc::RTM_SETLINK, &header).with_text(IFLA_IFNAME, interface)
+}
+
+pub(super) fn mtu(interface: &str, mtu: u32) -> Request {
+    named(libc::RTM_SETLINK, interface).with_number(IFLA_MTU, mtu)
+}
+
+pub(super) fn namespace(interface: &str, netns: RawFd) -> Request {
+    named(libc::RTM_SETLINK, interface).with(IFLA_NET_NS_FD, &netns.to_ne_bytes())
+}
+
+pub(super) fn no_link_local(interface: &str) -> Request {
+    let mode = nest().with(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+    let families = nest().with(libc::AF_INET6 as u16, mode.body());
+    named(libc::RTM_SETLINK, interface).with(IFLA_AF_SPEC, families.body())
 }
 
 /// `one`, whose peer is `other`. Is sent in the namespace of `one`.
-pub(super) fn veth(one: &VethEnd, other: &VethEnd, other_netns: RawFd) -> LinkMessage {
-    let mut peer = named(&other.name);
-    peer.header.index = other.ifindex.unwrap_or(0);
-    peer.attributes.push(LinkAttribute::NetNsFd(other_netns));
-    let mut link = named(&one.name);
-    link.header.index = one.ifindex.unwrap_or(0);
-    link.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Veth),
-        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-    ]));
-    link
-}
-
-pub(super) fn address(ifindex: u32, address: IpNetwork) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.index = ifindex;
-    message.header.prefix_len = address.prefix();
-    message.header.family = family(address.ip());
-    if address.is_ipv6() {
-        message.header.flags = AddressHeaderFlags::Nodad;
-    }
-    message.attributes =
-        vec![AddressAttribute::Local(address.ip()), AddressAttribute::Address(address.ip())];
-    message
-}
-
-pub(super) fn route(ifindex: u32, route: &KernelRoute) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header = RouteHeader {
-        address_family: family(route.to.ip()),
-        destination_prefix_length: route.to.prefix(),
-        table: RouteHeader::RT_TABLE_MAIN,
-        protocol: RouteProtocol::Static,
-        scope: match route.gateway {
-            Some(_) => RouteScope::Universe,
-            None => RouteScope::Link,
-        },
-        kind: RouteType::Unicast,
-        ..RouteHeader::default()
+pub(super) fn veth(one: &VethEnd, other: &VethEnd, other_netns: RawFd) -> Request {
+    let end = |end: &VethEnd| {
+        let header = link_header(end.ifindex.unwrap_or(0), 0, 0);
+        Request::new(libc::RTM_NEWLINK, &header).with_text(IFLA_IFNAME, &end.name)
     };
-    message.attributes.push(RouteAttribute::Oif(ifindex));
+    // The peer is a link message of its own, header included.
+    let peer = end(other).with(IFLA_NET_NS_FD, &other_netns.to_ne_bytes());
+    let data = nest().with(VETH_INFO_PEER, peer.body());
+    let info = nest().with_text(IFLA_INFO_KIND, "veth").with(IFLA_INFO_DATA, data.body());
+    end(one).with(IFLA_LINKINFO, info.body())
+}
+
+/// `kind`: `RTM_NEWADDR` or `RTM_DELADDR`.
+pub(super) fn address(kind: u16, ifindex: u32, address: IpNetwork) -> Request {
+    let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
+    // struct ifaddrmsg
+    let mut header = vec![family(address.ip()), address.prefix(), flags, libc::RT_SCOPE_UNIVERSE];
+    header.extend(ifindex.to_ne_bytes());
+    Request::new(kind, &header)
+        .with_address(IFA_LOCAL, address.ip())
+        .with_address(IFA_ADDRESS, address.ip())
+}
+
+/// `kind`: `RTM_NEWROUTE` or `RTM_DELROUTE`.
+pub(super) fn route(kind: u16, ifindex: u32, route: &KernelRoute) -> Request {
+    let mut header = [0; RTMSG_LEN];
+    header[..2].copy_from_slice(&[family(route.to.ip()), route.to.prefix()]);
+    header[4..RTMSG_LEN - 4].copy_from_slice(&[
+        libc::RT_TABLE_MAIN,
+        libc::RTPROT_STATIC,
+        if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK },
+        libc::RTN_UNICAST,
+    ]);
+    let mut request = Request::new(kind, &header).with_number(libc::RTA_OIF, ifindex);
     if route.to.prefix() > 0 {
-        message.attributes.push(RouteAttribute::Destination(route.to.network().into()));
+        request = request.with_address(libc::RTA_DST, route.to.network());
     }
     if let Some(gateway) = route.gateway {
-        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+        request = request.with_address(libc::RTA_GATEWAY, gateway);
     }
-    message
+    request
 }
 
 /// The question by which route packets to `address` go.
-pub(super) fn route_to(address: IpAddr) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(address);
-    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
-    message.attributes.push(RouteAttribute::Destination(address.into()));
-    message
+pub(super) fn route_to(address: IpAddr) -> Request {
+    let mut header = [0; RTMSG_LEN];
+    header[..2].copy_from_slice(&[family(address), if address.is_ipv4() { 32 } else { 128 }]);
+    Request::new(libc::RTM_GETROUTE, &header).with_address(libc::RTA_DST, address)
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+/// `struct ifinfomsg`: family and device type are none, and `flags` counts where `change` is set.
+fn link_header(ifindex: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    for (at, number) in [(4, ifindex), (8, flags), (12, change)] {
+        header[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+    }
+    header
+}
+
+/// Attributes that become the value of another one.
+fn nest() -> Request {
+    Request::new(0, &[])
+}
+
+fn family(address: IpAddr) -> u8 {
     match address {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
+        IpAddr::V4(_) => libc::AF_INET as u8,
+        IpAddr::V6(_) => libc::AF_INET6 as u8,
     }
 }
+
+/// `sizeof(struct rtmsg)`.
+pub(super) const RTMSG_LEN: usize = 12;
+
+// `<linux/if_link.h>`, `<linux/veth.h>` and `<linux/if_addr.h>`.
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const VETH_INFO_PEER: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
