@@ -1,5 +1,4 @@
-//! Speaking to a running router from a program: one request over one connection to its control
-//! socket.
+//! A client of a running router's control socket, for programs: one connection per request.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -17,15 +16,15 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// Why a router gave no answer.
+/// Why a request failed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
-    /// What is wrong.
+    /// What failed.
     pub message: String,
-    /// What to type.
+    /// What to do about it.
     pub help: Option<String>,
-    /// It was asked wrongly, as opposed to: it cannot be done here and now.
+    /// Whether the request was invalid, as opposed to one that cannot be answered here and now.
     pub asked_wrongly: bool,
 }
 
@@ -44,14 +43,14 @@ impl ClientError {
     }
 }
 
-/// A router's control socket.
+/// A client of one router's control socket.
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
 }
 
 impl Client {
-    /// A client of the router that answers at `socket`; nothing is asked yet.
+    /// A client of the router that listens on `socket`; does not connect yet.
     pub fn new(socket: PathBuf) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
@@ -60,18 +59,20 @@ impl Client {
         Ok(Self { socket, runtime })
     }
 
-    /// The body of the answer, which must come within ten seconds.
+    /// Sends a GET request and returns the body of the response, which must arrive within ten
+    /// seconds.
     pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, path)
     }
 
-    /// As [`Self::get`].
+    /// Sends a POST request and returns the body of the response, which must arrive within ten
+    /// seconds.
     pub fn post(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::POST, path)
     }
 
-    /// Gives `take` every piece of a body that goes on, until the router ends it, `take` breaks off,
-    /// or `until` is over.
+    /// Sends a GET request and passes each piece of the response's body to `take` until the router
+    /// ends it, `take` breaks, or `until` completes.
     pub fn follow(
         &self,
         path: &str,
@@ -109,21 +110,20 @@ impl Client {
         within.map_err(|_| self.silent())?
     }
 
-    /// The response, if it is a success; what the router says otherwise is the failure.
+    /// Sends a request and returns the response if its status is a success; otherwise its body
+    /// becomes the error.
     async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.refused(&e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
-        // Ends with the connection; what it has to say, the sender and the body say too.
+        // The task ends with the connection; its errors reach the sender and the body too.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(hyper::header::HOST, "localhost")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| {
-                ClientError::usage(format!("{path:?} cannot be asked for: {error}"))
-            })?;
+            .map_err(|error| ClientError::usage(format!("cannot request {path:?}: {error}")))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         if status.is_success() {
@@ -140,14 +140,14 @@ impl Client {
         };
         match error.kind() {
             io::ErrorKind::ConnectionRefused => {
-                failure("it was left behind by one that ended".into())
+                failure("stale socket: no router is listening".into())
                     .with_help("start it with `nearhop run FILE`")
             }
-            io::ErrorKind::NotFound => failure("there is no such socket".into()).with_help(
+            io::ErrorKind::NotFound => failure("no such socket".into()).with_help(
                 "start it with `nearhop run FILE`, or name its socket with --socket PATH",
             ),
             io::ErrorKind::PermissionDenied => failure("permission denied".into())
-                .with_help("only the router's own user may speak to it"),
+                .with_help("only the user that runs the router may connect to it"),
             _ => failure(error.to_string()),
         }
     }
@@ -161,11 +161,11 @@ impl Client {
 
     fn broken(&self, error: &hyper::Error) -> ClientError {
         let socket = self.socket.display();
-        ClientError::environment(format!("the router at {socket} broke off: {error}"))
+        ClientError::environment(format!("the router at {socket} closed the connection: {error}"))
     }
 }
 
-/// The router's own words, if it used its own form.
+/// The error that the router reported, if the body has the form of its errors.
 fn said(status: StatusCode, body: &[u8]) -> ClientError {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -174,5 +174,5 @@ fn said(status: StatusCode, body: &[u8]) -> ClientError {
     ClientError { message, help, asked_wrongly: status.is_client_error() }
 }
 
-/// A router's control thread answers at once, or is in trouble.
+/// How long to wait for a response. A healthy control thread answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

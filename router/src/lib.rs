@@ -1,19 +1,21 @@
 //! nearhop: a userspace router for anycast.
 //!
-//! One address is served by many sites; every packet goes to the lowest-cost site that can be
-//! reached now. Read the modules in the order a packet meets them:
+//! One address is served by many sites; every packet goes to the lowest-cost reachable site. Read
+//! the modules in the order in which a packet passes through them:
 //!
-//! * [`port`]: packets in and out of devices; [`batch`]: the buffers they travel in.
+//! * [`port`]: devices that receive and send packets; [`batch`]: the buffers that hold them.
 //! * [`packet`]: checked views of bytes; [`verdict`]: every way a packet can end.
 //! * [`forward`]: the pure forwarding step; [`worker`]: the thread that runs it.
-//! * [`host`]: the router's own addresses; [`probe`]: is the site there, and how far.
-//! * [`control`]: from configuration and events to groups in the FIB; [`heartbeat`]: the thread
-//!   that hears of faults; [`run`]: the daemon and its control thread.
-//! * [`config`], [`event`], [`api`], [`cli`]: what people and scripts see.
+//! * [`host`]: the host stack on the router's own addresses; [`probe`]: checks whether a site is
+//!   reachable, and its latency.
+//! * [`control`]: turns configuration and events into groups in the FIB; [`heartbeat`]: the thread
+//!   that detects faults; [`run`]: the daemon and its control thread.
+//! * [`config`], [`event`], [`api`], [`cli`], [`client`]: the interfaces for people and programs.
 //! * [`sim`]: whole routers on a fake clock.
 //!
-//! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes and
-//! `now` and returns values, so that a whole network of routers runs in one deterministic test.
+//! Everything but [`run`], [`worker`], [`heartbeat`] and the devices of [`port`] is sans-IO: it
+//! takes bytes and `now` and returns values, so a network of routers runs in one deterministic
+//! test.
 #![deny(unsafe_code)]
 
 pub mod api;

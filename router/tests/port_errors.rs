@@ -59,8 +59,8 @@ fn a_missing_privilege() {
     in_namespaces("a_missing_privilege", || {
         let netns = support::netns("site");
         let net_admin = CapabilitySet::NET_ADMIN;
-        assert_snapshot!(without(net_admin, || refusal(&spec(&netns, 1))), @"may not make TUN device t0 in network namespace /run/netns/site (operation not permitted): this needs CAP_NET_ADMIN there; run as root, or inside `unshare -Urnm`, or give the program the capability: `setcap cap_net_admin+ep FILE`");
-        assert_snapshot!(without(net_admin, || refusal(&spec(&netns, 2))), @"may not make TUN device t0 in network namespace /run/netns/site (operation not permitted): this needs CAP_NET_ADMIN there; run as root, or inside `unshare -Urnm`, or give the program the capability: `setcap cap_net_admin+ep FILE`");
+        assert_snapshot!(without(net_admin, || refusal(&spec(&netns, 1))), @"no permission to create TUN device t0 in network namespace /run/netns/site (operation not permitted): this needs CAP_NET_ADMIN there; run as root, inside `unshare -Urnm`, or give the program the capability: `setcap cap_net_admin+ep FILE`");
+        assert_snapshot!(without(net_admin, || refusal(&spec(&netns, 2))), @"no permission to create TUN device t0 in network namespace /run/netns/site (operation not permitted): this needs CAP_NET_ADMIN there; run as root, inside `unshare -Urnm`, or give the program the capability: `setcap cap_net_admin+ep FILE`");
         let sys_admin = CapabilitySet::SYS_ADMIN;
         assert_snapshot!(without(sys_admin, || refusal(&spec(&netns, 1))), @"cannot enter network namespace /run/netns/site: Operation not permitted (os error 1); this needs CAP_SYS_ADMIN over that namespace: run as root, or make the namespace inside `unshare -Urnm` and run nearhop there");
         let up = without(net_admin, || LinkSetup::open(&netns).unwrap().set_up("lo", false));
@@ -74,7 +74,7 @@ fn a_missing_device_file() {
         mount("tmpfs", "/dev/net", "tmpfs", MountFlags::empty(), None).unwrap();
         let [one, two] = [1, 2].map(|queues| refusal(&spec(&NetNs::Here, queues)));
         assert_eq!(one, two);
-        assert_snapshot!(one, @"cannot open /dev/net/tun: No such file or directory (os error 2); `modprobe tun` makes it (as root; in a container, run that with `--device /dev/net/tun`)");
+        assert_snapshot!(one, @"cannot open /dev/net/tun: No such file or directory (os error 2); create it with `modprobe tun` as root (in a container, run that with `--device /dev/net/tun`)");
     });
 }
 
@@ -106,7 +106,7 @@ fn a_device_that_is_held_already() {
             let _holder = tun::open(&spec(&netns, held)).unwrap();
             refusals.push(refusal(&spec(&netns, wanted)));
         }
-        assert_snapshot!(refusals[0], @"TUN device t0 in network namespace /run/netns/site is in use; end the process that holds it, or use another name (`ip -n site -d link show t0` shows the device)");
+        assert_snapshot!(refusals[0], @"TUN device t0 in network namespace /run/netns/site is in use; end the process that has it open, or use another name (`ip -n site -d link show t0` shows the device)");
         assert_eq!(refusals, vec![refusals[0].clone(); 4]);
     });
 }

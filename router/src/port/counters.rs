@@ -1,20 +1,20 @@
-//! What is counted of a port.
+//! Counters of a port.
 #![forbid(unsafe_code)]
 
-/// Counters of one reader and sender of one port.
+/// Counters of one port, kept by one thread that reads and sends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PortCounters {
-    /// Packets read; a superframe counts as the packets it stands for.
+    /// Packets read; a superframe counts as its segments.
     pub rx_packets: u64,
     /// Packets and superframes read.
     pub rx_frames: u64,
     /// Bytes read.
     pub rx_bytes: u64,
-    /// Reads of a batch that brought at least one packet.
+    /// Batch reads that returned at least one packet.
     pub rx_batches: u64,
-    /// Packets the device took; a superframe counts as the packets it stands for.
+    /// Packets the device took; a superframe counts as its segments.
     pub tx_packets: u64,
-    /// Packets and superframes it took.
+    /// Packets and superframes the device took.
     pub tx_frames: u64,
     /// Bytes the device took.
     pub tx_bytes: u64,
@@ -23,7 +23,7 @@ pub struct PortCounters {
 }
 
 impl PortCounters {
-    /// Adds another worker's.
+    /// Adds another thread's counters.
     pub fn add(&mut self, other: &Self) {
         self.rx_packets += other.rx_packets;
         self.rx_frames += other.rx_frames;
@@ -35,7 +35,7 @@ impl PortCounters {
         self.tx_dropped += other.tx_dropped;
     }
 
-    /// What was counted since `before`.
+    /// The difference to an earlier state of the same counters.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! A device that went away: how to tell, and what stands in for it until there is a new one.
+//! Deleted devices: detecting them, and the placeholder port until there is a new device.
 #![forbid(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
@@ -8,7 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{Port, PortError};
 use crate::batch::Batch;
 
-/// Takes and gives nothing. Whoever holds it holds neither the old device nor its namespace.
+/// A port without a device, on which every call fails with [`PortError::Gone`]. It keeps neither
+/// the old device nor its namespace alive.
 #[derive(Clone, Copy, Debug)]
 pub struct GonePort;
 
@@ -34,8 +35,8 @@ impl Port for GonePort {
     }
 }
 
-/// Whether the device was deleted: the kernel polls the descriptor of such a TUN as an error
-/// (`tun_chr_poll`). One without a descriptor cannot be asked, and counts as gone.
+/// Whether the device was deleted: the kernel reports a poll error on the descriptor of such a TUN
+/// device (`tun_chr_poll`). A port without a descriptor counts as gone.
 pub fn is_gone(port: &dyn Port) -> bool {
     port.fd(0).is_none_or(|fd| {
         let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];

@@ -1,6 +1,6 @@
-//! A port without a device, for simulations and tests: two ends of a wire in memory.
+//! A port without a device, for simulations and tests: one end of a link in memory.
 //!
-//! Nothing here reads a clock or makes a random choice: the same calls give the same packets.
+//! Deterministic: it reads no clock and makes no random choice.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use super::{Port, PortError};
 use crate::batch::{Batch, Frame, PACKET_MAX};
 use crate::packet::offload::{Offload, Offloads};
 
-/// One end of a wire. What one end sends the other receives, in order.
+/// One end of a link in memory. Each end receives what the other sends, in order.
 #[derive(Debug)]
 pub struct MemoryPort {
     wire: Arc<Mutex<Wire>>,
@@ -20,25 +20,26 @@ pub struct MemoryPort {
     offloads: Offloads,
 }
 
-/// The state of a wire; both ends see the same.
+/// The state of a link, common to both ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LinkState {
     /// Packets pass.
     #[default]
     Up,
-    /// Cut, and both ends are told: they get [`PortError::Down`].
+    /// Cut, and both ends notice: they get [`PortError::Down`].
     Down,
-    /// Packets vanish both ways and nobody is told.
+    /// Packets are lost in both directions without an error.
     Silent,
 }
 
 impl MemoryPort {
-    /// Both ends of a new wire that holds up to `capacity` packets each way.
+    /// Both ends of a new link that holds up to `capacity` packets in each direction.
     pub fn pair(capacity: usize) -> (Arc<Self>, Arc<Self>) {
         Self::pair_with(capacity, Offloads::NONE)
     }
 
-    /// As [`Self::pair`]; the wire carries packets of which so much was left out.
+    /// Both ends of a new link that holds up to `capacity` packets in each direction and supports
+    /// these offloads.
     pub fn pair_with(capacity: usize, offloads: Offloads) -> (Arc<Self>, Arc<Self>) {
         let wire = Wire { capacity, ..Wire::default() };
         let wire = Arc::new(Mutex::new(wire));
@@ -46,33 +47,33 @@ impl MemoryPort {
         (end(0), end(1))
     }
 
-    /// Lets this end receive a packet as if the other had sent it.
+    /// Queues a packet for this end as if the other had sent it.
     pub fn inject(&self, packet: &[u8]) -> Result<(), PortError> {
         self.wire().send(self.end, packet, Offload::NONE)
     }
 
-    /// As [`Self::inject`], of a packet of which something was left out.
+    /// Queues a packet with this offload header for this end as if the other had sent it.
     pub fn inject_frame(&self, packet: &[u8], offload: Offload) -> Result<(), PortError> {
         self.wire().send(self.end, packet, offload)
     }
 
-    /// Takes what this end sent and the other has not received yet, oldest first.
+    /// Takes the packets that this end sent and the other has not received yet, oldest first.
     pub fn drain(&self) -> Vec<Vec<u8>> {
         self.drain_frames().into_iter().map(|(packet, _)| packet).collect()
     }
 
-    /// As [`Self::drain`], with what was left out of each.
+    /// Takes the same packets as [`Self::drain`], each with its offload header.
     pub fn drain_frames(&self) -> Vec<(Vec<u8>, Offload)> {
         let end = self.other_end();
         self.wire().queues[end].drain(..).collect()
     }
 
-    /// Sets the state of the wire. Packets on it are lost unless it is [`LinkState::Up`].
+    /// Sets the state of the link. Packets in transit are lost unless it is [`LinkState::Up`].
     pub fn set_link(&self, link: LinkState) {
         self.wire().set_link(link);
     }
 
-    /// How many packets the wire has swallowed while silent or when it was cut, both ways.
+    /// Number of packets lost while silent or when the link was cut, in both directions.
     pub fn swallowed(&self) -> u64 {
         self.wire().swallowed
     }
@@ -82,7 +83,7 @@ impl MemoryPort {
     }
 
     fn wire(&self) -> MutexGuard<'_, Wire> {
-        // Nothing panics half-way through a change, so a poisoned wire is whole.
+        // No code panics in the middle of a change, so a poisoned lock protects a consistent state.
         self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,10 +132,10 @@ impl Port for MemoryPort {
     }
 }
 
-/// What both ends share.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 struct Wire {
-    /// Packets on their way to end 0 and to end 1.
+    /// Packets in transit to end 0 and to end 1.
     queues: [VecDeque<(Vec<u8>, Offload)>; 2],
     capacity: usize,
     link: LinkState,
@@ -145,7 +146,7 @@ impl Wire {
     fn send(&mut self, to: usize, packet: &[u8], offload: Offload) -> Result<(), PortError> {
         let is_ip = matches!(packet.first().map(|first| first >> 4), Some(4 | 6));
         if !is_ip || packet.len() > PACKET_MAX {
-            // As a TUN does.
+            // A TUN device returns the same error.
             return Err(PortError::Refused(io::Error::from_raw_os_error(libc::EINVAL)));
         }
         match self.link {
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_wire_tells_both_ends_and_loses_what_was_on_it() {
+    fn a_cut_link_fails_at_both_ends_and_loses_what_was_on_it() {
         let (a, b) = MemoryPort::pair(4);
         a.tx(0, &[0x45, 1]).unwrap();
         b.set_link(LinkState::Down);
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_wire_tells_nobody_and_counts() {
+    fn a_silent_link_reports_no_error_and_counts() {
         let (a, b) = MemoryPort::pair(1);
         a.tx(0, &[0x45, 1]).unwrap();
         a.set_link(LinkState::Silent);

@@ -1,28 +1,29 @@
-//! What a worker has to say of a port's device.
+//! Reports of a worker about a port's device.
 #![forbid(unsafe_code)]
 
 use crate::ids::PortId;
 
-/// A port that answers with errors, seen by a worker before the kernel's notice came.
+/// A port whose device returned errors to a worker, possibly before the kernel's notification
+/// arrived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PortTrouble {
-    /// Which port.
+    /// The port.
     pub port: PortId,
-    /// The device was deleted, not only set down.
+    /// Whether the device was deleted, not only set down.
     pub gone: bool,
 }
 
-/// Which engine a worker has on a port.
+/// The I/O engine that a worker uses on a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EngineNews {
     /// The worker, from 0.
     pub worker: usize,
     /// The port.
     pub port: PortId,
-    /// As `show ports` says it.
+    /// Name of the engine, for `show ports`.
     pub engine: &'static str,
-    /// Why it is not a faster one.
+    /// Why a faster engine is not used, if one was tried.
     pub why: Option<String>,
-    /// It had a faster one until now.
+    /// Whether a faster engine failed just now.
     pub failed: bool,
 }

@@ -1,4 +1,4 @@
-//! A worker's end of a port: how it reads and writes one queue.
+//! Queues: how a worker reads and writes a port.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -12,20 +12,20 @@ use crate::ids::PortId;
 use crate::packet::offload::OFFLOAD_LEN;
 use crate::packet::offload::segment::Segments;
 
-/// One queue of a port in the hands of one worker.
+/// One queue of a port, used by one worker.
 pub trait Queue: Send {
-    /// How packets are moved, for `show ports`: `"epoll"`, `"io_uring"`.
+    /// Name of the I/O engine, for `show ports`: `"epoll"`, `"io_uring"`.
     fn engine(&self) -> &'static str;
 
-    /// What to poll until there is something to read.
+    /// The descriptor to poll for readability; `None` for a port without descriptors.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// As [`Port::rx`]. After [`PortError::Engine`] nothing more comes: another queue has to be
-    /// opened in its place.
+    /// Reads packets into `batch` until it is full or the queue is empty; see [`Port::rx`]. After
+    /// [`PortError::Engine`] this queue returns no more packets and has to be replaced.
     fn rx(&mut self, batch: &mut Batch) -> Result<usize, PortError>;
 
-    /// Sends frames that the port's offloads allow. What became of each is told in their order,
-    /// before this returns; nothing refers to them afterwards.
+    /// Sends frames, which use only offloads that the port supports. Calls `done` with the result
+    /// of each, in order, before it returns. Keeps no reference to the frames.
     fn tx(
         &mut self,
         frames: &mut dyn Iterator<Item = Frame<'_>>,
@@ -33,20 +33,20 @@ pub trait Queue: Send {
     );
 }
 
-/// Which engine a port is to have.
+/// The I/O engine configured for a port.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum EngineChoice {
-    /// The fastest there is.
+    /// The fastest available.
     #[default]
     Auto,
-    /// A system call for each packet.
+    /// One system call per packet.
     Epoll,
-    /// As `Auto`, with an error in the log where it is not there.
+    /// io_uring; if unavailable, the same as `Epoll` and an error in the log.
     Uring,
 }
 
-/// Opens `queue` of `port` for the calling thread, which alone may use it. Says also why it is not
-/// a faster engine, if one was looked for.
+/// Opens `queue` of `port` for the calling thread, which alone may use it. Also returns why
+/// io_uring is not used, if it was tried.
 pub fn open_queue(
     port: &Arc<dyn Port>,
     queue: usize,
@@ -62,14 +62,14 @@ pub fn open_queue(
     }
 }
 
-/// The engine that every port has: a system call for each packet.
+/// The I/O engine that works with every port: one system call per packet.
 pub struct PlainQueue {
     port: Arc<dyn Port>,
     queue: usize,
 }
 
 impl PlainQueue {
-    /// On `queue` of `port`.
+    /// An engine on `queue` of `port`.
     pub fn new(port: Arc<dyn Port>, queue: usize) -> Self {
         Self { port, queue }
     }
@@ -99,42 +99,43 @@ impl Queue for PlainQueue {
     }
 }
 
-/// What became of one packet or superframe.
+/// The result of sending one packet or superframe.
 pub struct Sent {
-    /// What it was sent for.
+    /// The transmission.
     pub transmission: Transmission,
-    /// How many packets it was.
+    /// Number of packets on the wire.
     pub packets: u64,
-    /// How many of these were joined to the first.
+    /// Number of these that were joined to the first.
     pub joined: u64,
     /// Bytes of IP packets.
     pub bytes: u64,
-    /// What the device said.
+    /// The device's result.
     pub result: Result<(), PortError>,
 }
 
-/// Sends what `batch` has for `port`, in order: whole where its offloads allow that, else completed
-/// and in segments, made in `buffer` (a frame of the largest packet).
+/// Sends the frames of `batch` for `port`, in order. A frame whose offloads the port lacks is
+/// completed and segmented in `buffer` (a frame of the largest packet). Calls `report` with each
+/// result.
 pub fn send_all(
     queue: &mut dyn Queue,
     port: (PortId, &dyn Port),
     batch: &Batch,
     buffer: &mut [u8],
-    told: &mut dyn FnMut(Sent),
+    report: &mut dyn FnMut(Sent),
 ) {
     let (id, port) = port;
     let offloads = port.offloads();
     let taken = |frame: Frame<'_>| offloads.take(frame.offload(), is_ipv6(frame.packet()));
     let mut frames = batch.frames(id).peekable();
-    // The same ones again, to tell of them.
-    let mut told_of = batch.frames(id);
+    // The same frames again, for the reports.
+    let mut reported = batch.frames(id);
     while frames.peek().is_some() {
         let mut run = std::iter::from_fn(|| {
             frames.next_if(|(_, frame)| taken(*frame)).map(|(_, frame)| frame)
         });
         queue.tx(&mut run, &mut |result| {
-            let Some((transmission, frame)) = told_of.next() else { return };
-            told(Sent {
+            let Some((transmission, frame)) = reported.next() else { return };
+            report(Sent {
                 transmission,
                 packets: frame.segments(),
                 joined: frame.joined(),
@@ -143,29 +144,29 @@ pub fn send_all(
             });
         });
         let Some((transmission, frame)) = frames.next() else { break };
-        told_of.next();
-        send_segments(queue, transmission, frame, buffer, told);
+        reported.next();
+        send_segments(queue, transmission, frame, buffer, report);
     }
 }
 
-/// What was left out of `frame` is done here, and each segment sent alone.
+/// Completes and segments `frame`, and sends each segment.
 fn send_segments(
     queue: &mut dyn Queue,
     transmission: Transmission,
     frame: Frame<'_>,
     buffer: &mut [u8],
-    told: &mut dyn FnMut(Sent),
+    report: &mut dyn FnMut(Sent),
 ) {
-    let tell = |packets, bytes, result| Sent { transmission, packets, joined: 0, bytes, result };
+    let sent = |packets, bytes, result| Sent { transmission, packets, joined: 0, bytes, result };
     let Ok(plan) = Segments::plan(frame.packet(), frame.offload()) else {
         let refused = PortError::Refused(io::ErrorKind::InvalidData.into());
-        return told(tell(frame.segments(), frame.wire_bytes(), Err(refused)));
+        return report(sent(frame.segments(), frame.wire_bytes(), Err(refused)));
     };
     for index in 0..plan.count() {
         let Some((header, room)) = buffer.split_at_mut_checked(OFFLOAD_LEN) else { return };
         header.fill(0);
         let Some(len) = plan.write(index, room).map(<[u8]>::len) else { return };
         let segment = Frame::whole(&buffer[..OFFLOAD_LEN + len]);
-        queue.tx(&mut std::iter::once(segment), &mut |result| told(tell(1, len as u64, result)));
+        queue.tx(&mut std::iter::once(segment), &mut |result| report(sent(1, len as u64, result)));
     }
 }

@@ -1,8 +1,9 @@
-//! TUN devices: the kernel's side lives in a namespace, this side is a descriptor for each queue.
+//! TUN devices: the kernel's side is an interface in a namespace, this side a descriptor for each
+//! queue.
 //!
-//! A device that is there already is used in the mode it was made in, for the kernel would
-//! otherwise refuse it or change it silently; what cannot carry a port's packets is refused.
-#![deny(unsafe_code)] // not `forbid`: that would bind `sys`, the only file here that has any
+//! An existing device is used in the mode it was created with, because the kernel would otherwise
+//! refuse it or change it silently. A device that cannot carry a port's packets is refused.
+#![deny(unsafe_code)] // not `forbid`, which would also apply to `sys`
 
 mod error;
 mod framing;
@@ -26,24 +27,24 @@ use framing::Framing;
 
 pub use error::TunError;
 
-/// A TUN device as it is wanted.
+/// The TUN device to open.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TunSpec {
     /// Interface name, 1 to 15 bytes.
     pub name: String,
-    /// Where the kernel's side lives.
+    /// The namespace of the kernel's side.
     pub netns: NetNs,
-    /// How many queues, 1 to [`QUEUES_MAX`]. 1 makes a plain device.
+    /// Number of queues, 1 to [`QUEUES_MAX`]. 1 creates a single-queue device.
     pub queues: usize,
-    /// A device that is made stays when nobody holds it. One that is there already stays or goes
-    /// as whoever made it said.
+    /// Whether a device created here outlives its descriptors. An existing device keeps its own
+    /// setting.
     pub persist: bool,
-    /// What may be left out of packets both ways. With any, a device that is made carries an
-    /// offload header before each packet, whether or not this kernel has them all.
+    /// Offloads in both directions. If there are any, a device created here has an offload header
+    /// before each packet, whether or not this kernel supports all of them.
     pub offloads: Offloads,
 }
 
-/// How the device is attached to.
+/// The queue mode of a TUN device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TunMode {
     /// One queue, one descriptor.
@@ -54,26 +55,26 @@ pub enum TunMode {
 
 /// A TUN device that was opened.
 pub struct OpenedTun {
-    /// Its packets.
+    /// The port that carries its packets.
     pub port: Arc<dyn Port>,
     /// Interface name.
     pub name: String,
-    /// Where the kernel's side lives.
+    /// The namespace of the kernel's side.
     pub netns: NetNs,
     /// Interface index in that namespace.
     pub ifindex: u32,
-    /// How many queues there are: 1, whatever was wanted, for a plain device that was there.
+    /// Number of queues: 1 for an existing single-queue device, whatever was requested.
     pub queues: usize,
-    /// Whether it is a plain or a multi-queue device.
+    /// Its queue mode.
     pub mode: TunMode,
-    /// It was not there before.
+    /// Whether it was created here.
     pub created: bool,
-    /// What was wanted and cannot be had, and why.
+    /// Requested features that are unavailable, and why.
     pub missing: Vec<String>,
 }
 
-/// Opens the device, and makes it if it is not there. It is left set down; see
-/// [`OpenedTun::bring_up`]. On an error nothing stays behind.
+/// Opens the device, or creates it if absent. It stays down until [`OpenedTun::bring_up`]. After an
+/// error, no new device remains.
 pub fn open(spec: &TunSpec) -> Result<OpenedTun, TunError> {
     error::check(spec)?;
     let mut links = LinkSetup::open(&spec.netns)?;
@@ -98,13 +99,13 @@ pub fn open(spec: &TunSpec) -> Result<OpenedTun, TunError> {
 }
 
 impl OpenedTun {
-    /// Sets the MTU in bytes, sets the device up, and puts `peer_addresses` on the kernel's side.
-    /// A device made by [`open`] gets no link-local address, and so solicits no routers.
+    /// Sets the MTU in bytes, sets the device up, and adds `peer_addresses` to the kernel's side. A
+    /// device created by [`open`] gets no link-local address, and so solicits no routers.
     pub fn bring_up(&self, mtu: u32, peer_addresses: &[IpNetwork]) -> Result<(), LinkError> {
         let mut links = LinkSetup::open(&self.netns)?;
         if self.created {
             match links.keep_quiet(&self.name) {
-                // A kernel without IPv6 is quiet already.
+                // A kernel without IPv6 assigns no link-local address.
                 Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) => {}
                 result => result?,
             }
@@ -118,7 +119,7 @@ impl OpenedTun {
     }
 }
 
-/// How a device is going to be opened, after a look at what is there.
+/// How to open the device, given what exists.
 struct OpenPlan<'a> {
     spec: &'a TunSpec,
     mode: TunMode,
@@ -153,7 +154,7 @@ impl<'a> OpenPlan<'a> {
         })
     }
 
-    /// Opens all queues, in the calling thread's namespace.
+    /// Opens all queues, in the calling thread's network namespace.
     fn open(&self) -> Result<Vec<OwnedFd>, TunError> {
         let first = open_clone_device()?;
         if self.mode == TunMode::Plain && !self.packet_info && !self.vnet_hdr {
@@ -172,7 +173,8 @@ impl<'a> OpenPlan<'a> {
         Ok(queues)
     }
 
-    /// Flags that leave a device that is there as it was: attaching sets them anew.
+    /// The TUNSETIFF flags. Attaching sets the flags of an existing device again, so these repeat
+    /// its own.
     fn flags(&self) -> i32 {
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         flag(!self.packet_info, libc::IFF_NO_PI)
@@ -189,7 +191,7 @@ fn open_clone_device() -> Result<OwnedFd, TunError> {
     sys::open_clone_device().map_err(|source| TunError::CloneDevice { source })
 }
 
-/// Whether what is there can be a port.
+/// The status of an existing device, or why it cannot be a port.
 fn usable(spec: &TunSpec, found: &LinkStatus) -> Result<TunStatus, TunError> {
     let Some(tun) = found.tun else {
         return Err(match &found.kind {
@@ -207,12 +209,12 @@ fn usable(spec: &TunSpec, found: &LinkStatus) -> Result<TunStatus, TunError> {
     Ok(tun)
 }
 
-/// The port that the rest of nearhop sees.
+/// The [`Port`] of a TUN device.
 struct TunPort {
     queues: Vec<OwnedFd>,
     mode: TunMode,
     framing: Framing,
-    /// Packets come and go with an offload header in front, which is handed on.
+    /// Whether packets have an offload header in front, which is passed on.
     is_framed: bool,
     offloads: Offloads,
     missing: Vec<String>,
@@ -239,10 +241,8 @@ impl TunPort {
             vnet_hdr_len = sys::vnet_header_len(first)?;
         }
         if wanted != Offloads::NONE && !is_framed {
-            missing.push(
-                "offloads: the device was there and was made without vnet_hdr, or with packet info"
-                    .into(),
-            );
+            missing
+                .push("offloads: the existing device has no vnet_hdr, or has packet info".into());
         }
         let framing = Framing::new(plan.packet_info, vnet_hdr_len)?;
         Ok(Self { queues, mode: plan.mode, framing, is_framed, offloads, missing })
@@ -265,8 +265,8 @@ impl Port for TunPort {
         self.queues.len()
     }
 
-    /// The kernel says nothing here of a device that is set down: what it had queued can still be
-    /// read, then there is nothing. [`Self::tx`] and the carrier monitor tell.
+    /// Reads do not fail while the device is down: its queue can still be read, then it is empty.
+    /// [`Self::tx`] and the carrier monitor detect that state.
     fn rx(&self, queue: usize, batch: &mut Batch) -> Result<usize, PortError> {
         let queue = self.queue(queue)?;
         let mut received = 0;
@@ -280,7 +280,7 @@ impl Port for TunPort {
             match read {
                 Ok(()) => {}
                 Err(Errno::AGAIN | Errno::INTR) => break,
-                // The device says so again next time: first hand over what came.
+                // The error recurs at the next call: return the packets first.
                 Err(_) if received > 0 => break,
                 Err(errno) => return Err(port_error(errno)),
             }
@@ -313,7 +313,7 @@ impl Port for TunPort {
     }
 }
 
-/// What a read or write that failed with `errno`, a positive number, says of the device.
+/// The port error for a read or write that failed with `errno`, a positive number.
 pub(super) fn port_error_of(errno: i32) -> PortError {
     port_error(Errno::from_raw_os_error(errno))
 }
@@ -327,8 +327,8 @@ fn port_error(errno: Errno) -> PortError {
     }
 }
 
-/// As many queues as the kernel lets a TUN device have (`MAX_TAP_QUEUES`).
+/// The most queues of a TUN device that the kernel allows (`MAX_TAP_QUEUES`).
 pub const QUEUES_MAX: usize = 256;
 
-/// The file every TUN descriptor starts as.
+/// The file from which every TUN descriptor is opened.
 const CLONE_DEVICE: &str = "/dev/net/tun";

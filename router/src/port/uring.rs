@@ -1,10 +1,10 @@
-//! Many reads or writes in one system call, by io_uring.
+//! The io_uring I/O engine: many reads or writes in one system call.
 //!
-//! Every request is made with `RWF_NOWAIT`: the kernel does or refuses it while it takes it, one
-//! after the other; none waits, and none overtakes another. So packets keep their order, and every
-//! request is finished before the call that makes it returns. That is also what makes this sound:
-//! the kernel has no buffer of ours between two calls. `O_NONBLOCK` would not do: io_uring waits
-//! for such files all the same.
+//! Every request is made with `RWF_NOWAIT`: the kernel completes or refuses each one during
+//! submission, in order, and none waits. Packets keep their order, and every request is complete
+//! before the call that submitted it returns. Soundness rests on this: between two calls the kernel
+//! holds none of our buffers. `O_NONBLOCK` is not enough, because io_uring waits for such files
+//! nevertheless.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -23,29 +23,31 @@ pub(super) struct UringQueue {
     ring: IoUring,
     port: Arc<dyn Port>,
     queue: usize,
-    /// Of the port, which keeps it open.
+    /// The queue's descriptor; `port` keeps it open.
     fd: Fd,
-    /// Reads made in one call: follows what came last.
+    /// Number of reads submitted in one call; adapts to the last result.
     reads: usize,
-    /// Set once the ring has failed; it is not used any more.
+    /// The error of a failed ring, which is not used again.
     broken: Option<io::Error>,
     results: [i32; BURST],
 }
 
 impl UringQueue {
-    /// Opens a ring for `queue` of `port`; or says why that cannot be done here.
+    /// Opens a ring for `queue` of `port`, or returns why that is impossible.
     pub fn open(port: Arc<dyn Port>, queue: usize) -> Result<Self, String> {
         let Some(fd) = port.frames_fd(queue) else {
-            return Err("io_uring is for devices with a vnet_hdr and without packet info".into());
+            return Err("io_uring needs a device with vnet_hdr and without packet info".into());
         };
         let ring = ring().map_err(|error| explain(&error))?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe).map_err(|error| explain(&error))?;
         if !probe.is_supported(opcode::Read::CODE) || !probe.is_supported(opcode::Write::CODE) {
-            return Err("io_uring of this kernel has no read and write (Linux 5.6 has)".into());
+            return Err(
+                "this kernel's io_uring lacks read and write; Linux 5.6 or later has them".into()
+            );
         }
-        // Not registered with the ring: the kernel lets go of that, and so of the device, only some
-        // time after the process has ended.
+        // The descriptor is not registered with the ring: the kernel would release it, and with it
+        // the device, only some time after the process has ended.
         let fd = Fd(fd.as_raw_fd());
         let results = [0; BURST];
         let mut opened = Self { ring, port, queue, fd, reads: READS_MIN, broken: None, results };
@@ -53,26 +55,26 @@ impl UringQueue {
         Ok(opened)
     }
 
-    /// A file that does not know `RWF_NOWAIT` refuses it before it looks at what is written: this
-    /// byte, which is no packet to any device.
+    /// Tests for `RWF_NOWAIT` by writing one byte, which no device takes as a packet. A file
+    /// without support refuses the flag before it reads the data.
     fn probe_nowait(&mut self) -> Result<(), String> {
         let byte = [0];
-        // SAFETY: the byte is there until the call returns, and is only read.
+        // SAFETY: the byte outlives the call, and a write only reads it.
         unsafe { self.carry_out(std::iter::once(write(self.fd, &byte))) };
         match (&self.broken, self.results[0]) {
             (None, errno) if errno != -libc::EOPNOTSUPP && errno != UNFINISHED => Ok(()),
             (Some(error), _) => Err(explain(error)),
-            _ => Err("io_uring would wait on TUN devices: this kernel's have no RWF_NOWAIT".into()),
+            _ => Err("this kernel's TUN devices do not support RWF_NOWAIT, so io_uring would block on them".into()),
         }
     }
 
-    /// Makes requests, [`BURST`] at most, and returns when they are finished. [`Self::results`] has
-    /// what became of each; should the ring fail, [`UNFINISHED`] for those that were never begun.
-    /// Returns how many were made.
+    /// Submits requests, at most [`BURST`], and returns when all are complete; returns how many
+    /// were submitted. [`Self::results`] then holds the result of each. If the ring fails, it holds
+    /// [`UNFINISHED`] for those that never began.
     ///
     /// # Safety
-    /// The buffers that `entries` name have to be there, and for reads be nobody else's, until this
-    /// returns.
+    /// The buffers that `entries` refer to must stay valid until this returns, and those of reads
+    /// must not be accessed by anything else.
     unsafe fn carry_out(&mut self, entries: impl Iterator<Item = squeue::Entry>) -> usize {
         let mut count = 0;
         self.results.fill(UNFINISHED);
@@ -102,11 +104,13 @@ impl UringQueue {
                 Ok(_) => {}
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
-                    // What the kernel has not taken stays in the submission queue. All others have
-                    // to be finished, for their buffers are about to be used again.
+                    // Entries that the kernel has not taken stay in the submission queue. All
+                    // others must complete, because their buffers are reused.
                     let not_taken = self.ring.submission().len();
                     if finished + not_taken < count {
-                        log::error!("io_uring keeps buffers and cannot be waited for: {error}");
+                        log::error!(
+                            "io_uring holds buffers and waiting for them failed, aborting: {error}"
+                        );
                         std::process::abort();
                     }
                     self.broken = Some(error);
@@ -121,7 +125,7 @@ impl UringQueue {
         self.broken.as_ref().map(|error| PortError::Engine(again(error)))
     }
 
-    /// One round of reads: how many were made, and how many brought a packet.
+    /// Submits one round of reads; returns how many were made, and how many returned a packet.
     fn read(&mut self, batch: &mut Batch) -> Result<(usize, usize), PortError> {
         if let Some(error) = self.broken() {
             return Err(error);
@@ -132,13 +136,14 @@ impl UringQueue {
             let (start, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
             opcode::Read::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build()
         });
-        // SAFETY: each buffer is a part of its own of the batch, which is borrowed for as long.
+        // SAFETY: each buffer is a separate part of the batch, which stays borrowed during the
+        // call.
         let made = unsafe { self.carry_out(entries) };
         let results = &self.results[..made];
         let before = batch.len();
         batch.commit_frames(results.iter().map(|&result| usize::try_from(result).ok()));
         let came = batch.len() - before;
-        // What fails says so again next time: first hand over what came.
+        // An error recurs at the next call: return the packets first.
         if came > 0 {
             return Ok((made, came));
         }
@@ -161,7 +166,8 @@ impl Queue for UringQueue {
     }
 
     fn rx(&mut self, batch: &mut Batch) -> Result<usize, PortError> {
-        // Where one packet is expected, usual calls are as few, and what waits for it wakes sooner.
+        // For one expected packet, plain system calls are as few, and they wake the waiting peer
+        // sooner.
         if self.reads == READS_MIN && self.broken.is_none() {
             let received = self.port.rx(self.queue, batch)?;
             self.reads = (received + 1).clamp(READS_MIN, BURST);
@@ -175,7 +181,7 @@ impl Queue for UringQueue {
                 Err(error) => return Err(error),
             };
             received += came;
-            // A read in vain is cheap, a second call is not: expect one more than came.
+            // A read that finds nothing is cheaper than a second call: expect one more than came.
             self.reads = (received + 1).clamp(READS_MIN, BURST);
             if came < made {
                 break;
@@ -211,16 +217,16 @@ impl Queue for UringQueue {
 impl UringQueue {
     fn write(&mut self, frames: &[Option<Frame<'_>>], done: &mut dyn FnMut(Result<(), PortError>)) {
         let mut made = 0;
-        // For one the usual call is as good, and what waits for it wakes sooner.
+        // For one frame a plain write needs as few system calls, and wakes the receiver sooner.
         if self.broken.is_none() && frames.len() > 1 {
             let fd = self.fd;
             let entries = frames.iter().flatten().map(|frame| write(fd, frame.bytes()));
-            // SAFETY: the frames are borrowed for as long; writes only read them.
+            // SAFETY: the frames stay borrowed during the call, and writes only read them.
             made = unsafe { self.carry_out(entries) };
         }
         for (index, frame) in frames.iter().flatten().enumerate() {
             done(match self.results[index] {
-                // Without a ring that works, one after the other; the next `rx` says why.
+                // The ring failed: send one by one. The next `rx` returns the error.
                 UNFINISHED => self.port.send(self.queue, *frame),
                 _ if index >= made => self.port.send(self.queue, *frame),
                 errno if errno < 0 => Err(tun::port_error_of(-errno)),
@@ -230,13 +236,13 @@ impl UringQueue {
     }
 }
 
-/// A write that is done at once or not at all.
+/// A write that completes at once or fails.
 fn write(fd: Fd, bytes: &[u8]) -> squeue::Entry {
     let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
     opcode::Write::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build()
 }
 
-/// A ring for one thread, where the kernel has such (Linux 6.1), else as it is.
+/// A ring for a single thread (Linux 6.1), or an ordinary one on older kernels.
 fn ring() -> io::Result<IoUring> {
     let entries = BURST as u32;
     let mut best = IoUring::builder();
@@ -247,33 +253,33 @@ fn ring() -> io::Result<IoUring> {
     }
 }
 
-/// Errors after which the same call works.
+/// Whether an error is transient: the same call can be repeated.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
 fn explain(error: &io::Error) -> String {
     let hint = match error.raw_os_error() {
-        Some(libc::ENOSYS) => "; this kernel has none",
-        Some(libc::EPERM) => "; `sysctl kernel.io_uring_disabled=0` as root allows it",
+        Some(libc::ENOSYS) => "; this kernel has no io_uring",
+        Some(libc::EPERM) => "; enable it as root with `sysctl kernel.io_uring_disabled=0`",
         Some(libc::ENOMEM) => "; raise the limit of locked memory (`ulimit -l`)",
         _ => "",
     };
-    format!("io_uring cannot be set up: {error}{hint}")
+    format!("io_uring setup failed: {error}{hint}")
 }
 
 fn again(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-/// The result of a request that was not finished: no errno.
+/// The result of a request that did not complete; not a valid errno.
 const UNFINISHED: i32 = i32::MIN;
 
-/// Reads that brought nothing, as is usual.
+/// Results of reads that returned no packet for ordinary reasons.
 const IN_VAIN: [i32; 3] = [-libc::EAGAIN, -libc::EINTR, UNFINISHED];
 
-/// Reads made at least: two, so that a single packet shows in one call that it was alone. Where no more
-/// are expected, the usual calls are made instead.
+/// The fewest reads in one call: two, which show in one call that a packet came alone. If no more
+/// are expected, plain system calls are used instead.
 const READS_MIN: usize = 2;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why a TUN device cannot be opened: what, where, and what to type.
+//! Errors in opening a TUN device: what failed, where, and what to do.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -10,85 +10,85 @@ use crate::kernel::netns::{NetNs, NetNsError};
 /// Why a TUN device cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TunError {
-    /// A process holds it, maybe this one.
+    /// A process has it open, possibly this one.
     #[error(
-        "TUN device {device} in network namespace {netns} is in use; end the process that holds \
-         it, or use another name (`{look}` shows the device)"
+        "TUN device {device} in network namespace {netns} is in use; end the process that has it \
+         open, or use another name (`{look}` shows the device)"
     )]
     Busy {
         /// Interface name.
         device: String,
-        /// Where.
+        /// Its network namespace.
         netns: NetNs,
-        /// The command that shows it.
+        /// A command that shows the device.
         look: String,
     },
-    /// The name cannot be an interface name.
+    /// The name is not a valid interface name.
     #[error("{name:?} cannot be the name of a TUN device: expected 1 to 15 bytes{expected}")]
     BadName {
         /// The name.
         name: String,
-        /// What else the kernel asks of one, or how long it is.
+        /// The rule it breaks, or its length.
         expected: String,
     },
-    /// More or fewer queues than a TUN device can have.
+    /// The number of queues is out of range.
     #[error("TUN device {device} cannot have {queues} queues, expected 1 to {QUEUES_MAX}")]
     BadQueues {
         /// Interface name.
         device: String,
-        /// How many were wanted.
+        /// Number of queues requested.
         queues: usize,
     },
-    /// The file that TUN devices are made from cannot be opened.
+    /// `/dev/net/tun` cannot be opened.
     #[error("cannot open {CLONE_DEVICE}: {source}{}", clone_device_hint(.source))]
     CloneDevice {
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// No privilege.
+    /// The process lacks the privilege.
     #[error(
-        "may not {action} TUN device {device} in network namespace {netns} (operation not \
-         permitted): this needs CAP_NET_ADMIN there; run as root, or inside `unshare -Urnm`, or \
+        "no permission to {action} TUN device {device} in network namespace {netns} (operation \
+         not permitted): this needs CAP_NET_ADMIN there; run as root, inside `unshare -Urnm`, or \
          give the program the capability: `setcap cap_net_admin+ep FILE`"
     )]
     Denied {
-        /// `make` or `attach to`.
+        /// `create` or `attach to`.
         action: &'static str,
         /// Interface name.
         device: String,
-        /// Where.
+        /// Its network namespace.
         netns: NetNs,
     },
     /// The kernel refused for another reason.
     #[error("cannot {action} TUN device {device} in network namespace {netns}: {source}{hint}")]
     Failed {
-        /// `make` or `attach to`.
+        /// `create` or `attach to`.
         action: &'static str,
         /// Interface name.
         device: String,
-        /// Where.
+        /// Its network namespace.
         netns: NetNs,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
-        /// What to type.
+        /// What to do about it.
         hint: String,
     },
-    /// The device could not be looked at.
+    /// The device could not be queried.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The namespace could not be opened or entered.
     #[error(transparent)]
     NetNs(#[from] NetNsError),
-    /// Something else bears the name.
+    /// Another kind of device has the name.
     #[error(
         "{device} in network namespace {netns} cannot be used as a TUN port: found {found}; {fix}"
     )]
     Unusable {
         /// Interface name.
         device: String,
-        /// Where.
+        /// Its network namespace.
         netns: NetNs,
-        /// What is there.
+        /// What exists.
         found: String,
         /// What to do about it.
         fix: String,
@@ -104,7 +104,7 @@ impl TunError {
         }
     }
 
-    /// `found` is there; only what somebody made can be deleted.
+    /// The error for an existing device `found`; only a virtual device is `deletable`.
     pub(super) fn unusable(spec: &TunSpec, found: String, deletable: bool) -> Self {
         let (device, netns) = (spec.name.clone(), spec.netns.clone());
         let fix = if deletable {
@@ -116,9 +116,9 @@ impl TunError {
         Self::Unusable { device, netns, found, fix }
     }
 
-    /// What TUNSETIFF and the ioctls after it said.
+    /// The error for a failed TUNSETIFF or later ioctl.
     pub(super) fn from_open(spec: &TunSpec, created: bool, source: io::Error) -> Self {
-        let action = if created { "make" } else { "attach to" };
+        let action = if created { "create" } else { "attach to" };
         let (device, netns) = (spec.name.clone(), spec.netns.clone());
         match source.raw_os_error() {
             Some(libc::EPERM) => Self::Denied { action, device, netns },
@@ -126,15 +126,15 @@ impl TunError {
             _ if created => Self::Failed { action, device, netns, source, hint: String::new() },
             _ => {
                 let fix = netns.ip_command(&format!("link del {device}"));
-                let hint = format!("; delete it with `{fix}` to have it made anew");
+                let hint = format!("; delete it with `{fix}`, and nearhop creates it again");
                 Self::Failed { action, device, netns, source, hint }
             }
         }
     }
 }
 
-/// What can be judged before the kernel is asked. It would cut a long name short silently, and
-/// number one with a `%`.
+/// Checks made before the kernel is asked, which would silently truncate a long name and expand a
+/// `%`.
 pub(super) fn check(spec: &TunSpec) -> Result<(), TunError> {
     let bad_name = |expected| Err(TunError::BadName { name: spec.name.clone(), expected });
     let len = spec.name.len();
@@ -155,14 +155,14 @@ pub(super) fn check(spec: &TunSpec) -> Result<(), TunError> {
 fn clone_device_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::ENOENT) => {
-            "; `modprobe tun` makes it (as root; in a container, run that with `--device \
+            "; create it with `modprobe tun` as root (in a container, run that with `--device \
              /dev/net/tun`)"
         }
         Some(libc::ENODEV | libc::ENXIO) => {
             "; the kernel has no TUN driver: `modprobe tun` as root"
         }
         Some(libc::EACCES | libc::EPERM) => {
-            "; may not use it: `chmod 0666 /dev/net/tun` as root, which is its usual mode"
+            "; no permission: run `chmod 0666 /dev/net/tun` as root, which is its usual mode"
         }
         _ => "",
     }

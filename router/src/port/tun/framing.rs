@@ -1,4 +1,4 @@
-//! What stands before each packet on a device that was made with `pi` or `vnet_hdr`.
+//! The headers before each packet on a device created with `pi` or `vnet_hdr`.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-/// A `struct tun_pi`, then a `struct virtio_net_hdr`; either may be absent, mostly both are.
+/// A `struct tun_pi`, then a `struct virtio_net_hdr`; either may be absent, usually both are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Framing {
     packet_info_len: usize,
@@ -14,12 +14,12 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    /// `vnet_hdr_len` is 0 on a device without that header.
+    /// The framing of a device; `vnet_hdr_len` is its header length in bytes, 0 without one.
     pub fn new(packet_info: bool, vnet_hdr_len: usize) -> io::Result<Self> {
         let packet_info_len = if packet_info { PACKET_INFO_LEN } else { 0 };
         if vnet_hdr_len > HEADER_MAX - PACKET_INFO_LEN {
             return Err(io::Error::other(format!(
-                "its vnet_hdr has {vnet_hdr_len} bytes, expected at most {}",
+                "expected a vnet_hdr of at most {} bytes, found {vnet_hdr_len}",
                 HEADER_MAX - PACKET_INFO_LEN
             )));
         }
@@ -60,7 +60,7 @@ impl Framing {
         self.packet_info_len + self.vnet_hdr_len
     }
 
-    /// No offload was allowed, so a packet that needs one is not for this port.
+    /// Refuses a packet that needs an offload: none was enabled on this device.
     fn check(self, header: &[u8]) -> Result<(), Errno> {
         let Some([flags, gso_type]) = header[self.packet_info_len..].first_chunk() else {
             return Ok(());

@@ -1,14 +1,14 @@
-//! Which offloads this kernel has: asked for whole, then less and less.
+//! Finds the offloads that this kernel supports: requests all, then fewer and fewer.
 #![forbid(unsafe_code)]
 
 use std::io;
 
 use crate::packet::offload::Offloads;
 
-/// Asks for `wanted` by `set`, a TUNSETOFFLOAD, and for less while the kernel does not know it.
-/// Returns what it took, and says of the rest why not.
+/// Requests `wanted` by `set`, a TUNSETOFFLOAD, and fewer while the kernel refuses. Returns the
+/// offloads it accepted, and for each one missing, why.
 ///
-/// The kernel refuses TSO without checksums, and USO for one family alone.
+/// The kernel refuses TSO without checksums, and USO for one family only.
 pub(super) fn negotiate(
     wanted: Offloads,
     mut set: impl FnMut(u32) -> io::Result<()>,
@@ -21,31 +21,31 @@ pub(super) fn negotiate(
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
             Err(error) => {
                 let Some((less, what)) = less(asked) else { return Err(error) };
-                missing.push(format!("{what}: this kernel does not know them ({error})"));
+                missing.push(format!("{what}: not supported by this kernel ({error})"));
                 asked = less;
             }
         }
     }
 }
 
-/// Without the newest of `asked`, and what that is called.
+/// `asked` without the newest of its offloads, and the name of that.
 fn less(asked: Offloads) -> Option<(Offloads, &'static str)> {
     if asked.uso4 {
         let less = Offloads { uso4: false, uso6: false, ..asked };
-        return Some((less, "superframes of UDP (uso4, uso6; Linux 6.2 has them)"));
+        return Some((less, "UDP superframes (uso4, uso6; since Linux 6.2)"));
     }
     if asked.tso_ecn {
         let less = Offloads { tso_ecn: false, ..asked };
-        return Some((less, "superframes of TCP with ECN (tso-ecn)"));
+        return Some((less, "TCP superframes with ECN (tso-ecn)"));
     }
     if asked.tso4 || asked.tso6 {
         let less = Offloads { tso4: false, tso6: false, ..asked };
-        return Some((less, "superframes of TCP (tso4, tso6)"));
+        return Some((less, "TCP superframes (tso4, tso6)"));
     }
-    asked.checksum.then_some((Offloads::NONE, "checksums left out (csum)"))
+    asked.checksum.then_some((Offloads::NONE, "partial checksums (csum)"))
 }
 
-/// Only what the kernel allows together.
+/// `wanted` reduced to combinations that the kernel allows.
 fn tidy(wanted: Offloads) -> Offloads {
     if !wanted.checksum {
         return Offloads::NONE;
@@ -81,7 +81,7 @@ const TUN_F_USO6: u32 = 0x40;
 mod tests {
     use super::*;
 
-    /// A kernel that knows the flags of `known`, with the rules of `tun_set_offload`.
+    /// A kernel that supports the flags of `known`, with the rules of `tun_set_offload`.
     fn kernel(known: u32) -> impl FnMut(u32) -> io::Result<()> {
         move |mask| {
             let tso = mask & (TUN_F_TSO4 | TUN_F_TSO6) != 0;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_kernel_is_asked_for_less_and_what_is_missing_is_told() {
+    fn an_older_kernel_is_asked_for_less_and_what_is_missing_is_reported() {
         let without_uso = Offloads { uso4: false, uso6: false, ..Offloads::ALL };
         let checksum = Offloads { checksum: true, ..Offloads::NONE };
         for (known, taken, missing) in [
@@ -103,8 +103,8 @@ mod tests {
             (0x01, checksum, 3),
             (0x00, Offloads::NONE, 4),
         ] {
-            let (found, told) = negotiate(Offloads::ALL, kernel(known)).unwrap();
-            assert_eq!((found, told.len()), (taken, missing), "{known:#x}: {told:?}");
+            let (found, reported) = negotiate(Offloads::ALL, kernel(known)).unwrap();
+            assert_eq!((found, reported.len()), (taken, missing), "{known:#x}: {reported:?}");
         }
     }
 

@@ -9,13 +9,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use tun_tap::Iface;
 
-/// Opens the device that every TUN descriptor starts as.
+/// Opens the file from which every TUN descriptor is opened.
 pub(super) fn open_clone_device() -> io::Result<OwnedFd> {
     Ok(File::options().read(true).write(true).open(super::CLONE_DEVICE)?.into())
 }
 
-/// Makes the TUN device `name`, or attaches to it; `flags` besides IFF_TUN. The name is 1 to 15
-/// bytes, as the caller checked.
+/// Creates the TUN device `name`, or attaches to it, with `flags` besides IFF_TUN. The caller has
+/// checked that the name has 1 to 15 bytes.
 pub(super) fn attach(clone_device: &OwnedFd, name: &str, flags: c_int) -> io::Result<()> {
     debug_assert!(!name.is_empty() && name.len() < libc::IFNAMSIZ);
     // SAFETY: `ifreq` is plain old data, for which all zeros is a valid value.
@@ -29,22 +29,22 @@ pub(super) fn attach(clone_device: &OwnedFd, name: &str, flags: c_int) -> io::Re
     check(unsafe { libc::ioctl(clone_device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
 }
 
-/// Whether the device stays when nobody holds it.
+/// Sets whether the device outlives its descriptors.
 pub(super) fn set_persist(tun: BorrowedFd<'_>, persist: bool) -> io::Result<()> {
     // SAFETY: the descriptor is open while it is borrowed. TUNSETPERSIST takes its argument by
     // value.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST, c_int::from(persist)) })
 }
 
-/// Lets the kernel leave out of packets what `mask` (`TUN_F_*`) names; it does all else before it
-/// hands them over.
+/// Sets the offloads (`TUN_F_*`) of packets that the kernel delivers; it completes all others
+/// itself.
 pub(super) fn set_offloads(tun: BorrowedFd<'_>, mask: c_uint) -> io::Result<()> {
     // SAFETY: the descriptor is open while it is borrowed. TUNSETOFFLOAD takes its argument by
     // value.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, mask) })
 }
 
-/// Sets how many bytes the `struct virtio_net_hdr` before each packet has.
+/// Sets the length in bytes of the `struct virtio_net_hdr` before each packet.
 pub(super) fn set_vnet_header_len(tun: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let len = c_int::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the descriptor is open while it is borrowed. TUNSETVNETHDRSZ reads one `int` behind
@@ -52,7 +52,7 @@ pub(super) fn set_vnet_header_len(tun: BorrowedFd<'_>, len: usize) -> io::Result
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) })
 }
 
-/// Bytes of the `struct virtio_net_hdr` before each packet, if the device has one.
+/// Length in bytes of the `struct virtio_net_hdr` before each packet.
 pub(super) fn vnet_header_len(tun: BorrowedFd<'_>) -> io::Result<usize> {
     let mut len: c_int = 0;
     // SAFETY: the descriptor is open while it is borrowed. TUNGETVNETHDRSZ writes one `int` behind

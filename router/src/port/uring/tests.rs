@@ -52,7 +52,7 @@ impl Port for Socket {
     }
 }
 
-/// A queue, the far end of its device, and how often it was read by the usual calls. `None` where
+/// A queue, the far end of its device, and a counter of reads by plain system calls. `None` if
 /// `test` is skipped.
 fn queue(test: &str) -> Option<(UringQueue, OwnedFd, Arc<AtomicUsize>)> {
     if let Some(why) = kernel::Need::Uring.missing() {
@@ -68,7 +68,7 @@ fn queue(test: &str) -> Option<(UringQueue, OwnedFd, Arc<AtomicUsize>)> {
     .unwrap();
     let usual = Arc::new(AtomicUsize::new(0));
     let queue = UringQueue::open(Arc::new(Socket(near, Arc::clone(&usual))), 0).unwrap();
-    // The byte of the probe, which a TUN device would have refused.
+    // The probe's byte, which a TUN device would have refused.
     assert_eq!(rustix::io::read(&far, &mut [0; 10]), Ok(1));
     Some((queue, far, usual))
 }
@@ -87,9 +87,9 @@ fn arrived(far: &OwnedFd) -> Vec<u8> {
 
 fn send(queue: &mut UringQueue, numbers: std::ops::Range<u8>) -> Vec<Result<(), PortError>> {
     let frames: Vec<_> = numbers.map(frame).collect();
-    let mut told = Vec::new();
-    queue.tx(&mut frames.iter().map(|bytes| Frame::whole(bytes)), &mut |one| told.push(one));
-    told
+    let mut results = Vec::new();
+    queue.tx(&mut frames.iter().map(|bytes| Frame::whole(bytes)), &mut |one| results.push(one));
+    results
 }
 
 #[test]
@@ -101,8 +101,7 @@ fn reads_and_writes_are_in_order_and_never_wait() {
     let mut batch = Batch::new();
     assert_eq!(queue.rx(&mut batch).unwrap(), 0);
     let mut seen = 0;
-    // Several at once are expected after several came at once, and read by the ring then; one after
-    // one or none.
+    // After several came at once, the ring reads the next; after one or none, plain calls do.
     for (came, usual_calls) in [(5, 2), (5, 2), (5, 2), (0, 2), (1, 3), (1, 4), (4, 5), (4, 5)] {
         for _ in 0..came {
             rustix::io::write(&far, &frame(seen)).unwrap();
@@ -118,18 +117,18 @@ fn reads_and_writes_are_in_order_and_never_wait() {
 }
 
 #[test]
-fn what_a_full_device_does_not_take_is_told_of_each() {
-    let Some((mut queue, far, _)) = queue("what_a_full_device_does_not_take_is_told_of_each")
+fn what_a_full_device_does_not_take_is_reported_for_each() {
+    let Some((mut queue, far, _)) = queue("what_a_full_device_does_not_take_is_reported_for_each")
     else {
         return;
     };
     let mut taken = 0;
     let refused = loop {
-        let told = send(&mut queue, 0..200);
-        assert_eq!(told.len(), 200);
-        taken += told.iter().filter(|one| one.is_ok()).count();
-        if let Some(first) = told.iter().position(Result::is_err) {
-            break told.into_iter().skip(first).collect::<Vec<_>>();
+        let results = send(&mut queue, 0..200);
+        assert_eq!(results.len(), 200);
+        taken += results.iter().filter(|one| one.is_ok()).count();
+        if let Some(first) = results.iter().position(Result::is_err) {
+            break results.into_iter().skip(first).collect::<Vec<_>>();
         }
     };
     assert!(refused.iter().all(|one| matches!(one, Err(PortError::Full))), "{refused:?}");
@@ -138,9 +137,9 @@ fn what_a_full_device_does_not_take_is_told_of_each() {
 }
 
 #[test]
-fn a_ring_that_fails_loses_nothing_doubles_nothing_and_says_so() {
+fn a_ring_that_fails_loses_nothing_doubles_nothing_and_reports_it() {
     let Some((mut queue, far, _)) =
-        queue("a_ring_that_fails_loses_nothing_doubles_nothing_and_says_so")
+        queue("a_ring_that_fails_loses_nothing_doubles_nothing_and_reports_it")
     else {
         return;
     };
