@@ -136,7 +136,7 @@ fn what_a_device_says_decides_how_its_packet_is_counted() {
         assert_eq!((counters.of(verdict), counters.of(Verdict::Forward)), (2, 0));
         // Reported once.
         let reported: Vec<bool> = trouble.iter().map(|trouble| trouble.gone).collect();
-        assert_eq!(told, Vec::from_iter(gone));
+        assert_eq!(reported, Vec::from_iter(gone));
     }
 }
 
