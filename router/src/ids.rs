@@ -1,12 +1,12 @@
-//! Numbers and words by which parts of the router name the same thing.
+//! Identifiers that several parts of the router share.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of a port; stable over reloads while the port keeps its name. Another port may get it once
-/// no worker can hold it any more.
+/// Number of a port; stable over reloads while the port keeps its name. It is reused for another
+/// port only after no worker can hold it any more.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PortId(pub u16);
 
@@ -38,5 +38,5 @@ impl Family {
     }
 }
 
-/// As many ports as there are numbers.
+/// The most ports: one for each number.
 pub const PORTS_MAX: usize = 1 << u16::BITS;

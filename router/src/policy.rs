@@ -1,13 +1,13 @@
-//! What is configured and acted on in several places.
+//! Configured policies that several parts of the router apply.
 #![forbid(unsafe_code)]
 
-/// Which sources and destinations are refused.
+/// Which source and destination addresses are refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Martians {
-    /// Those that no network may forward.
+    /// Addresses that no network forwards.
     #[default]
     Default,
-    /// Documentation, benchmark and private blocks too.
+    /// Also documentation, benchmark and private blocks.
     Strict,
     /// None.
     Off,
@@ -19,19 +19,19 @@ pub enum ReversePath {
     /// None.
     #[default]
     Off,
-    /// There is a route to the source that leads out of a port or to the router itself.
+    /// The source has a route that leads out of a port or to the router itself.
     Loose,
     /// The packet came in by a port of any member of the route to its source, dead ones included.
     Strict,
 }
 
-/// How several checks make one verdict.
+/// How the outcomes of several checks combine.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Combine {
-    /// Up while all are.
+    /// Up while all checks are up.
     #[default]
     All,
-    /// Up while one is.
+    /// Up while at least one check is up.
     Any,
 }
 
@@ -44,14 +44,14 @@ pub enum CheckKind {
     Udp {
         /// Destination port.
         port: u16,
-        /// What to send.
+        /// The datagram's payload.
         payload: Vec<u8>,
     },
     /// A DNS query over UDP; an answer without SERVFAIL or REFUSED counts.
     Dns {
         /// Destination port.
         port: u16,
-        /// Name asked for.
+        /// The name to query.
         name: String,
     },
     /// A TCP connection to this port.
@@ -61,5 +61,5 @@ pub enum CheckKind {
     },
 }
 
-/// One for each UDP source port of [`SOURCE_PORTS`].
+/// The most checks: one for each UDP source port of [`SOURCE_PORTS`](crate::probe::SOURCE_PORTS).
 pub const CHECKS_MAX: usize = 16_384;

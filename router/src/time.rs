@@ -1,4 +1,4 @@
-//! The one clock type that simulator, events, workers and benches share.
+//! The clock type of simulator, events, workers and benches.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds since an arbitrary start: CLOCK_MONOTONIC in a running router, a fake clock's
-/// reading in a simulation. 64 bits last 584 years.
+/// Nanoseconds since an arbitrary start: CLOCK_MONOTONIC in a running router, a fake clock in a
+/// simulation. 64 bits last 584 years.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Nanos(pub u64);
 
@@ -16,13 +16,13 @@ impl Nanos {
     /// The start of time.
     pub const ZERO: Self = Self(0);
 
-    /// Reads CLOCK_MONOTONIC. Only the thin shells (threads) call this; the core takes `now`.
+    /// Reads CLOCK_MONOTONIC. Only the threads' shells call this; the core takes `now`.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
         Self(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time since `earlier`; zero if `earlier` is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 
         let first = claim(&socket).unwrap();
-        assert!(claim(&socket).unwrap_err().message.contains("answers"));
+        assert!(claim(&socket).unwrap_err().message.contains("already listens"));
         drop(first);
         claim(&socket).unwrap();
         fs::remove_dir_all(dir).unwrap();

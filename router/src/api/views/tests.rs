@@ -134,7 +134,7 @@ fn a_flow_has_one_member_unless_each_packet_has_its_own() {
 #[test]
 fn a_flow_between_families_is_refused() {
     let error = explained(&control("hash"), "2001:db8::2").unwrap_err();
-    assert!(error.text().contains("families"), "{}", error.text());
+    assert!(error.text().contains("one family"), "{}", error.text());
 }
 
 /// Ports that the flow hash does not use are refused.
