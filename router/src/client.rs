@@ -130,7 +130,7 @@ impl Client {
             return Ok(response);
         }
         let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?;
-        Err(said(status, &body.to_bytes()))
+        Err(reported_error(status, &body.to_bytes()))
     }
 
     fn refused(&self, error: &io::Error) -> ClientError {
@@ -166,7 +166,7 @@ impl Client {
 }
 
 /// The error that the router reported, if the body has the form of its errors.
-fn said(status: StatusCode, body: &[u8]) -> ClientError {
+fn reported_error(status: StatusCode, body: &[u8]) -> ClientError {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
     let message = text("error").unwrap_or_else(|| format!("the router answered {status}"));

@@ -269,7 +269,7 @@ fn no_router_is_said_with_what_to_do() {
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
     let (_, err, status) = told(&dead);
     assert_eq!(
-        (err.contains("left behind"), err.contains("nearhop run FILE"), status),
+        (err.contains("stale socket"), err.contains("nearhop run FILE"), status),
         (true, true, 3),
         "{err}"
     );

@@ -59,7 +59,7 @@ fn a_place_that_is_taken_is_left_alone() {
         fs::write("/run/r1.sock", "somebody's file").unwrap();
         assert_refused(
             &start(&[]),
-            &["/run/r1.sock", "what is there is no socket", "--socket PATH"],
+            &["/run/r1.sock", "found another kind of file", "--socket PATH"],
         );
         assert_eq!(fs::read_to_string("/run/r1.sock").unwrap(), "somebody's file");
         fs::remove_file("/run/r1.sock").unwrap();

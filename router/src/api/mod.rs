@@ -1,7 +1,7 @@
 //! The control socket: JSON over HTTP for the client command and scripts.
 //!
-//! Requests become [`Command`]s for the control thread, which owns all state and answers them;
-//! [`views`] says what the answers look like.
+//! Requests become [`Command`]s for the control thread, which owns all state and answers them.
+//! [`views`] builds the answers.
 #![forbid(unsafe_code)]
 
 pub mod nouns;
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// What a client asks; answered on the channel that comes with it.
+/// A client's request; the answer goes to the [`Reply`] in it.
 #[derive(Debug)]
 pub enum Command {
     /// `POST /v1/drain/SITE` and `/v1/undrain/SITE`.
@@ -39,14 +39,14 @@ pub enum Command {
     Show(String, Reply<Value>),
     /// `POST /v1/undamp`.
     Undamp(Reply<Value>),
-    /// `GET /v1/watch`: the lines so far that were asked for, and all that follow.
+    /// `GET /v1/watch`: the remembered lines from this `seq` on, and all later ones.
     Watch(Option<u64>, Reply<(Vec<Bytes>, broadcast::Receiver<Bytes>)>),
 }
 
-/// Where an answer goes.
+/// The channel for an answer.
 pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 
-/// What an address is asked about.
+/// Parameters of `GET /v1/explain`: an address, and optionally a flow.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ExplainQuery {
     /// Destination.
@@ -61,7 +61,7 @@ pub struct ExplainQuery {
     pub dport: Option<u16>,
 }
 
-/// Why a request was not answered.
+/// Why a request failed.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -70,38 +70,38 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// The client asked for something that makes no sense.
+    /// The request is invalid (status 400).
     pub fn bad_request(error: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, error: error.into(), help: None }
     }
 
-    /// The client asked for something that is not there.
+    /// The request names something that does not exist (status 404).
     pub fn not_found(error: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, error: error.into(), help: None }
     }
 
-    /// The request cannot be fulfilled as the router is now.
+    /// The request conflicts with the router's state or configuration (status 409).
     pub fn conflict(error: impl Into<String>) -> Self {
         Self { status: StatusCode::CONFLICT, error: error.into(), help: None }
     }
 
-    /// The request was right, but the machine cannot do it as it is now.
+    /// The request is valid, but the machine cannot fulfil it now (status 500).
     pub fn environment(error: impl Into<String>) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: error.into(), help: None }
     }
 
-    /// What is wrong, and what to do.
+    /// The error message.
     pub fn text(&self) -> &str {
         &self.error
     }
 
-    /// The router is ending.
+    /// The router is shutting down (status 503).
     fn ending() -> Self {
-        let error = "the router is ending".into();
+        let error = "the router is shutting down".into();
         Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None }
     }
 
-    /// Says what to type.
+    /// Adds what to do about it.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -127,49 +127,50 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Why the control socket could not be had.
+/// Why the control socket could not be created.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct ClaimError {
-    /// What could not be done, and why.
+    /// What failed, and why.
     pub message: String,
-    /// What to type.
+    /// What to do about it.
     pub help: &'static str,
 }
 
-/// Binds the control socket; refuses if a router answers there already, and takes over what a dead
-/// one left.
+/// Binds the control socket. Fails if another router listens on it; replaces a stale socket.
 pub fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, ClaimError> {
     let failed = |what: &str, error: io::Error| ClaimError {
         message: format!("control socket {}: cannot {what}: {error}", path.display()),
-        help: "name another place with --socket PATH or NEARHOP_SOCKET",
+        help: "choose another path with --socket PATH or NEARHOP_SOCKET",
     };
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(|error| failed("make its directory", error))?;
+        fs::create_dir_all(dir).map_err(|error| failed("create its directory", error))?;
     }
     match UnixStream::connect(path) {
         Ok(_) => {
-            let message = format!("a router answers at {} already", path.display());
-            let help = "stop it, or give this one another name or --socket PATH";
+            let message = format!("another router already listens on {}", path.display());
+            let help = "stop it, or start this one with another name or --socket PATH";
             return Err(ClaimError { message, help });
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // The kernel says the same of any other file, which is somebody's.
+            // The kernel returns the same error for other kinds of file, which must not be removed.
             if !fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-                let message =
-                    format!("control socket {}: what is there is no socket", path.display());
-                let help = "move it away, or name another place with --socket PATH";
+                let message = format!(
+                    "control socket {}: expected a socket, found another kind of file",
+                    path.display()
+                );
+                let help = "move it away, or choose another path with --socket PATH";
                 return Err(ClaimError { message, help });
             }
-            fs::remove_file(path).map_err(|error| failed("remove what is left of it", error))?;
+            fs::remove_file(path).map_err(|error| failed("remove the stale socket", error))?;
         }
         Err(_) => {}
     }
     let listener =
         std::os::unix::net::UnixListener::bind(path).map_err(|error| failed("bind it", error))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(|error| failed("protect it", error))?;
-    listener.set_nonblocking(true).map_err(|error| failed("prepare it", error))?;
+        .map_err(|error| failed("set its mode to 0600", error))?;
+    listener.set_nonblocking(true).map_err(|error| failed("make it non-blocking", error))?;
     Ok(listener)
 }
 
@@ -182,25 +183,25 @@ pub fn serve(
     let app = all().with_state(commands);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
-            log::error!("the control socket ended: {error}");
+            log::error!("the control socket stopped: {error}");
         }
     });
     Ok(())
 }
 
-/// Serves the reading half over TCP.
+/// Serves the read-only requests over TCP until the runtime ends.
 pub fn serve_http(listener: TcpListener, commands: mpsc::Sender<Command>) {
     let app = reads().with_state(commands);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
-            log::error!("the HTTP listener ended: {error}");
+            log::error!("the HTTP listener stopped: {error}");
         }
     });
 }
 
 type Commands = State<mpsc::Sender<Command>>;
 
-/// Everything, for those who may change things.
+/// All requests, for clients that may make changes.
 fn all() -> Router<mpsc::Sender<Command>> {
     reads()
         .route("/v1/drain/{site}", post(drain))
@@ -219,7 +220,7 @@ fn reads() -> Router<mpsc::Sender<Command>> {
         .method_not_allowed_fallback(wrong_method)
 }
 
-/// What is between the slashes of a URL, or why it is not a word.
+/// A segment of the path, or why it cannot be decoded.
 type UrlSegment = Result<UrlPath<String>, PathRejection>;
 
 async fn show(commands: Commands, noun: UrlSegment) -> Result<Json<Value>, ApiError> {
@@ -258,8 +259,8 @@ struct WatchQuery {
     since: Option<u64>,
 }
 
-/// JSON lines without end; one who reads too slowly loses lines, which the gap in `seq` tells.
-/// Nothing runs for a watcher but its own connection: it ends with it.
+/// Streams JSON lines. A client that reads too slowly loses lines, which a gap in `seq` shows. A
+/// watcher costs nothing but its connection, and ends with it.
 async fn watch(
     commands: Commands,
     query: Result<Query<WatchQuery>, QueryRejection>,
@@ -284,13 +285,13 @@ async fn watch(
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+    ApiError::not_found(format!("no such path: {}", uri.path()))
         .with_help("/v1/show/NOUN, /v1/explain?address=ADDRESS, /v1/watch")
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let error = format!("{method} is not for {}", uri.path());
-    let help = "GET reads; POST changes, and only by the control socket".to_owned();
+    let error = format!("{} does not support {method}", uri.path());
+    let help = "use GET to read and POST to change; changes need the control socket".to_owned();
     ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error, help: Some(help) }
 }
 
@@ -308,23 +309,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_socket_is_not_removed() {
+    fn a_file_that_is_no_socket_is_not_removed() {
         let dir = std::env::temp_dir().join(format!("nearhop-claim-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let (file, socket) = (dir.join("notes"), dir.join("r1.sock"));
         fs::write(&file, "mine").unwrap();
         let error = claim(&file).unwrap_err();
-        assert!(error.message.contains("no socket"), "{error}");
+        assert!(error.message.contains("another kind of file"), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 
         let first = claim(&socket).unwrap();
-        assert!(claim(&socket).unwrap_err().message.contains("answers"));
+        assert!(claim(&socket).unwrap_err().message.contains("already listens"));
         drop(first);
         claim(&socket).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 
-    /// Asks a socket that nobody answers behind: what is refused is refused before.
+    /// Sends a request to a server without a control thread, so only what the server refuses itself
+    /// is answered.
     fn refused(request_line: &str) -> (String, Value) {
         use std::io::{Read as _, Write as _};
         let path = std::env::temp_dir().join(format!(

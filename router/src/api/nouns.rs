@@ -1,7 +1,7 @@
-//! The keys of every document: what each value is, and its header in tables.
+//! The keys of every document: the type of each value, and its header in tables.
 //!
-//! The client makes its tables from these declarations. A test compares them with the rows that
-//! [`views`](super::views) makes, so that no key is without a unit.
+//! The client builds its tables from these declarations. A test compares them with the rows that
+//! [`views`](super::views) builds, so every key has a declared type.
 #![forbid(unsafe_code)]
 
 use self::Unit::{
@@ -9,49 +9,49 @@ use self::Unit::{
     Ratio, Text, TextOr,
 };
 
-/// The type of a value. It decides how people read the value and how a column is aligned.
+/// The type of a value. It decides how tables format the value and align its column.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unit {
-    /// How long something has been so, a number of this scale. Read as `4.1s`.
+    /// How long a state has lasted, on this scale. Shown as `4.1s`.
     Age(Scale),
-    /// Bytes per second in JSON. Read as bits per second: `6.5M`.
+    /// Bytes per second in JSON. Shown as bits per second: `6.5M`.
     BitRate,
-    /// A sum of bytes. Read as `1.2M`.
+    /// A number of bytes. Shown as `1.2M`.
     Bytes,
-    /// A site's cost: less is better. Read as it is.
+    /// A site's cost; lower is better. Shown unchanged.
     Cost,
-    /// A count. Read as `12.3k`.
+    /// A count. Shown as `12.3k`.
     Count,
-    /// How long something takes, a number of this scale. Read as `420us`.
+    /// A duration on this scale. Shown as `420us`.
     Duration(Scale),
-    /// A boolean. Read as `yes` or `no`.
+    /// A boolean. Shown as `yes` or `no`.
     Flag,
-    /// An array of texts. Read with commas between them.
+    /// An array of texts. Shown separated by commas.
     List,
     /// A boolean that marks its row with `>`. Its column has no header.
     Mark,
-    /// An id, a rank or a size: compared, never added. Read as it is.
+    /// An id, a rank or a size, of which sums make no sense. Shown unchanged.
     Number,
-    /// Packets per second. Read as `12.3k`.
+    /// Packets per second. Shown as `12.3k`.
     PacketRate,
-    /// A share, from 0 to 1. Read as `38%`.
+    /// A share from 0 to 1. Shown as `38%`.
     Percent,
-    /// How many of one thing for each of another. Read with one decimal.
+    /// A ratio of two counts. Shown with one decimal.
     Ratio,
     /// Text.
     Text,
-    /// Text; `null` means all of them and reads as this.
+    /// Text; `null` means "all" and is shown as this.
     TextOr(&'static str),
 }
 
 impl Unit {
-    /// Whether its values are numbers, which are aligned to the right.
+    /// Whether values are numbers, which tables align to the right.
     pub const fn is_number(self) -> bool {
         !matches!(self, Flag | List | Mark | Text | TextOr(_))
     }
 }
 
-/// What a number of a time counts.
+/// The unit of a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Scale {
     /// Milliseconds.
@@ -61,7 +61,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// Nanoseconds in one.
+    /// Nanoseconds in one unit.
     pub const fn nanos(self) -> u64 {
         match self {
             Self::Ms => 1_000_000,
@@ -70,21 +70,21 @@ impl Scale {
     }
 }
 
-/// A key of a document and what is under it.
+/// A key of a document and the type of its values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Column {
-    /// In JSON: snake_case, with its unit. Never renamed.
+    /// Key in JSON: snake_case, with its unit. Never renamed.
     pub key: &'static str,
-    /// In tables.
+    /// Header in tables.
     pub header: &'static str,
-    /// The type of its values. Any of them may be `null`: not known.
+    /// The type of its values. Any value may be `null`: not known.
     pub unit: Unit,
 }
 
 /// A kind of document, `nearhop.NAME.v1`.
 #[derive(Clone, Copy, Debug)]
 pub struct Noun {
-    /// As in `show NAME`, or the command that it answers.
+    /// The argument of `show`, or the command that it answers.
     pub name: &'static str,
     /// Keys of the document itself.
     pub fields: &'static [Column],
@@ -93,7 +93,7 @@ pub struct Noun {
 }
 
 impl Noun {
-    /// The noun of that name.
+    /// The noun with this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         NOUNS.iter().find(|noun| noun.name == name)
     }

@@ -1,4 +1,4 @@
-//! What `show` and `explain` say: flat objects, units in names.
+//! The answers of `show` and `explain`: flat objects with units in their keys.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,21 +20,21 @@ use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{Polling, WorkerReport};
 
-/// What answers are made from.
+/// The state that answers are built from.
 pub struct Facts<'a> {
     /// Services, legs, routes, groups.
     pub control: &'a Control,
-    /// The counters of all workers and of the host stack.
+    /// The sum of the counters of all workers and of the host stack.
     pub totals: WorkerReport,
-    /// By the worker's number.
+    /// Workers by number.
     pub workers: Vec<WorkerFacts>,
-    /// For each port, where its device was opened.
+    /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
-    /// Asks the heartbeat thread what it knows.
+    /// Requests a report from the heartbeat thread.
     pub heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>,
 }
 
-/// `show NOUN`.
+/// The answer to `show NOUN`.
 pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
     let items = match noun {
         "drops" => drops(facts),
@@ -46,17 +46,20 @@ pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
         "verdicts" => verdicts(facts),
         "workers" => workers(facts),
         _ => {
-            return Err(ApiError::not_found(format!("there is no {noun:?} to show"))
+            return Err(ApiError::not_found(format!("no such noun: {noun:?}"))
                 .with_help("services, fib, routes, ports, drops, verdicts, neighbors, workers"));
         }
     };
     Ok(json!({ "schema": format!("nearhop.{noun}.v1"), "items": items }))
 }
 
-/// `explain ADDRESS`.
+/// The answer to `explain ADDRESS`.
 pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiError> {
     if let Some(from) = query.from.filter(|from| from.is_ipv4() != query.address.is_ipv4()) {
-        let error = format!("no flow from {from} to {}: of different families", query.address);
+        let error = format!(
+            "expected addresses of one family, found a flow from {from} to {}",
+            query.address
+        );
         return Err(ApiError::bad_request(error));
     }
     ports_fit(query)?;
@@ -70,7 +73,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
     let by_packet = control.writer().spread(group) == Spread::Packet;
     let selected =
         query.from.map(|from| control.writer().select(group, flow(control, from, query)));
-    // Where each packet is spread on its own, no flow says where its packets go.
+    // With per-packet spreading, a flow has no single member.
     let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
     let mut items = members(control, group);
     if let Some(chosen) = chosen {
@@ -94,7 +97,8 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
     }))
 }
 
-/// `drain SITE`, or `undrain` if not `drained`: the services that have the site.
+/// The answer to `drain SITE`, or to `undrain SITE` if not `drained`: the services that have the
+/// site.
 pub fn drained(control: &Control, site: &str, drained: bool) -> Value {
     let services = control.config().services.iter();
     let items: Vec<Value> = services
@@ -104,26 +108,30 @@ pub fn drained(control: &Control, site: &str, drained: bool) -> Value {
     json!({ "schema": "nearhop.drain.v1", "items": items })
 }
 
-/// `reload`: what changed, each in words.
+/// The answer to `reload`: the changes, as text.
 pub fn reloaded(changes: &[String]) -> Value {
     let items: Vec<Value> = changes.iter().map(|change| json!({ "change": change })).collect();
     json!({ "schema": "nearhop.reload.v1", "items": items })
 }
 
-/// `undamp`.
+/// The answer to `undamp`.
 pub fn undamped() -> Value {
     json!({ "schema": "nearhop.undamp.v1", "items": [] })
 }
 
-/// A flow has ports, or an echo's identifier, only where the forwarding step reads them.
+/// Refuses ports, or an echo's identifier, for protocols in which the forwarding step reads none.
 fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
     let refused = |what: &str, found: String, help: &str| {
-        Err(ApiError::bad_request(format!("{what} means nothing {found}")).with_help(help))
+        Err(ApiError::bad_request(format!("{what} has no meaning {found}")).with_help(help))
     };
     let given = [(query.sport.is_some(), "sport"), (query.dport.is_some(), "dport")];
     let Some((_, first)) = given.iter().find(|(given, _)| *given) else { return Ok(()) };
     let Some(proto) = query.proto else {
-        return refused(first, "without a protocol".into(), "name it, such as --proto udp");
+        return refused(
+            first,
+            "without a protocol".into(),
+            "add the protocol, such as --proto udp",
+        );
     };
     if protocol::has_ports(proto) {
         return Ok(());
@@ -153,7 +161,7 @@ fn is_member(selected: Selected) -> bool {
     matches!(selected, Selected::Member { .. })
 }
 
-/// Every leg of every service, the best first.
+/// Every leg of every service, best first.
 fn services(facts: &Facts<'_>) -> Vec<Value> {
     let control = facts.control;
     let counters = &facts.totals.counters;
@@ -219,16 +227,16 @@ fn state(leg: &LegState, drained: bool) -> &'static str {
     }
 }
 
-/// Why packets go there, or why not.
+/// Why packets go to this leg, or why not.
 fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
     if !leg.up {
         return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason));
     }
     match (drained, best, place.tier) {
         (true, false, _) => "drained by an operator".into(),
-        (true, true, _) => "every living site is drained".into(),
+        (true, true, _) => "every site that is up is drained".into(),
         (false, true, 0) if place.rule == Rule::Equal => "lowest cost".into(),
-        (false, true, _) => "lowest cost of those alive".into(),
+        (false, true, _) => "lowest cost of the sites that are up".into(),
         (false, false, _) => place.rule.loser_text().into(),
     }
 }
@@ -279,7 +287,7 @@ fn fib(facts: &Facts<'_>) -> Vec<Value> {
     items
 }
 
-/// The members of a group, each with its state and why packets go there or not.
+/// The members of a group, each with its state and why packets go there or why not.
 fn members(control: &Control, group: GroupId) -> Vec<Value> {
     let members = group_members(control, group);
     let living = members.iter().filter(|member| is_alive(control, member));
@@ -322,7 +330,7 @@ fn leg_of_member(control: &Control, key: &LegKey, leg: &LegState, best: bool) ->
     }
 }
 
-/// Says of one member whether a flow goes there, and why not.
+/// Sets whether a flow goes to this member, and why not.
 fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, control: &Control) {
     let Selected::Member { path, adjacency } = chosen else { return };
     let is_chosen = (member.path, member.adjacency) == (path, adjacency);
@@ -354,7 +362,9 @@ fn selected_text(selected: Selected, control: &Control) -> String {
         Selected::Prohibit => "refused: prohibited".into(),
         Selected::AllDead { answer: true } => "refused: every member is down".into(),
         Selected::AllDead { answer: false } => "dropped: every member is down".into(),
-        Selected::UTurn { .. } => "dropped: the members left lead back where it came from".into(),
+        Selected::UTurn { .. } => {
+            "dropped: the remaining members lead back to the ingress port".into()
+        }
         Selected::CoveringLoop => "dropped: covering routes refer to each other".into(),
     }
 }
@@ -368,7 +378,7 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
         .map(|port| {
             let count = totals.get(&port.id).copied().unwrap_or_default();
             let opened = facts.opened.get(port.name());
-            // What is at its place now may be another's.
+            // A device found under its name now may be another one.
             let place = opened.filter(|_| port.fault.is_none());
             let kernel = place.and_then(|place| devices.get(&(&place.netns, place.ifindex)));
             json!({
@@ -397,23 +407,23 @@ fn ports(facts: &Facts<'_>) -> Vec<Value> {
         .collect()
 }
 
-/// The kernel's side of every port, by a list of each namespace.
+/// The kernel's side of every port, from a list of the devices in each namespace.
 fn devices(opened: &BTreeMap<String, Place>) -> HashMap<(&NetNs, u32), LinkStatus> {
     let mut devices = HashMap::new();
     for netns in opened.values().map(|place| &place.netns).collect::<HashSet<_>>() {
-        // One that cannot be entered any more shows no devices.
+        // A namespace that can no longer be entered shows no devices.
         let links = LinkSetup::open(netns).and_then(|mut links| links.list()).unwrap_or_default();
         devices.extend(links.into_iter().map(|link| ((netns, link.ifindex), link)));
     }
     devices
 }
 
-/// To one decimal.
+/// The ratio, rounded to one decimal.
 fn ratio(packets: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| (packets as f64 / of as f64 * 10.0).round() / 10.0)
 }
 
-/// How workers move the port's packets: mostly all in one way.
+/// The I/O engines that workers use on the port; usually one.
 fn engines(port: &PortState) -> String {
     let mut names: Vec<&str> = port.engines.values().copied().collect();
     names.sort_unstable();
@@ -421,15 +431,15 @@ fn engines(port: &PortState) -> String {
     if names.is_empty() { port.device.engine().to_owned() } else { names.join(", ") }
 }
 
-/// How one worker does its work.
+/// How one worker waits and looks up.
 pub struct WorkerFacts {
     /// How it waits for packets.
     pub polling: Polling,
-    /// By which code it looks up IPv4 and IPv6 now.
+    /// Name of the code that looks up IPv4, and of that for IPv6.
     pub lookup_codes: [&'static str; 2],
 }
 
-/// Every way that packets have ended.
+/// Counters of every verdict.
 fn verdicts(facts: &Facts<'_>) -> Vec<Value> {
     let counters = &facts.totals.counters;
     let seen = Verdict::ALL.iter().filter(|verdict| counters.of(**verdict) > 0);
@@ -478,8 +488,8 @@ fn drops(facts: &Facts<'_>) -> Vec<Value> {
         })
         .collect();
     let errors = [
-        ("errors-limited", counters.errors_limited, "ICMP errors that rate limits held back"),
-        ("errors-unroutable", counters.errors_unroutable, "ICMP errors without a way back"),
+        ("errors-limited", counters.errors_limited, "ICMP errors not sent because of rate limits"),
+        ("errors-unroutable", counters.errors_unroutable, "ICMP errors without a route back"),
     ];
     let held_back = errors.into_iter().filter(|(_, packets, _)| *packets > 0);
     items.extend(held_back.map(
@@ -488,7 +498,7 @@ fn drops(facts: &Facts<'_>) -> Vec<Value> {
     items
 }
 
-/// Every probe: whom it asks, and what it heard.
+/// Every check: its target and its state.
 fn neighbors(facts: &Facts<'_>) -> Vec<Value> {
     let control = facts.control;
     let checks = (facts.heartbeat)().map(|report| report.checks).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command-line grammar.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// A userspace router for anycast: one address, many sites, every packet to the nearest that works.
+/// A userspace router for anycast: one address, many sites, every packet to the nearest site that
+/// is up.
 #[derive(Debug, Parser)]
 #[command(name = "nearhop", version, infer_subcommands = true, disable_help_subcommand = true)]
 #[command(after_help = "Exit status: 0 success, 1 an expectation failed, 2 wrong usage or \
-    configuration, 3 the environment cannot do it.")]
+    configuration, 3 the environment cannot do \
+    what was asked.")]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -20,30 +22,30 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a router in the foreground until SIGTERM; SIGHUP reloads its file.
     Run(RunArgs),
-    /// Check a configuration file, and show every mistake in it.
+    /// Check a configuration file, and show every error in it.
     Check(CheckArgs),
     /// Show a running router's state.
     Show(ShowArgs),
     /// Explain where packets to an address go, and why not elsewhere.
     Explain(ExplainArgs),
-    /// Follow a running router's events, one JSON object a line.
+    /// Follow a running router's events, one JSON object per line.
     Watch(WatchArgs),
     /// Live rates by port, verdict, service and site.
     Top(TopArgs),
-    /// Let a site take no new flows, in every service.
+    /// Drain a site: no service sends it new flows.
     Drain(DrainArgs),
-    /// Take a drained site back.
+    /// Use a drained site again.
     Undrain(DrainArgs),
-    /// Forgive every flapping site: those that only wait for damping are used at once.
+    /// Reset flap damping: sites held down only by damping are used at once.
     Undamp(ReloadArgs),
-    /// Let a running router read its file again: all of it or nothing.
+    /// Reload a running router's configuration file, completely or not at all.
     Reload(ReloadArgs),
-    /// Answer addresses from a file of routes, without a router.
+    /// Look up addresses in a file of routes, without a router.
     #[command(long_about = LOOKUP)]
     Lookup(LookupArgs),
-    /// Print the completion script of a shell.
+    /// Print a completion script for a shell.
     Completions(CompletionsArgs),
-    /// Print the manual page, or write a page for each command into a directory.
+    /// Print the manual page, or write one page per command into a directory.
     Man(ManArgs),
 }
 
@@ -51,12 +53,13 @@ pub(super) enum Command {
 pub(super) struct RunArgs {
     /// The configuration.
     pub(super) file: PathBuf,
-    /// Written when the router is ready: ports open, routes installed, sites judged.
+    /// File to create when the router is ready: ports open, routes installed, every site's first
+    /// verdict known.
     #[arg(long, value_name = "PATH")]
     pub(super) ready_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) socket: SocketArgs,
-    /// Hears of lost carrier so many milliseconds late: for tests of what measures failover.
+    /// Delay carrier-loss events by this many milliseconds, to test failover measurements.
     #[arg(long, value_name = "MS", hide = true)]
     pub(super) test_carrier_delay_ms: Option<u32>,
 }
@@ -65,7 +68,7 @@ pub(super) struct RunArgs {
 pub(super) struct CheckArgs {
     /// The configuration; - is standard input.
     pub(super) file: PathBuf,
-    /// Print what was found as JSON, on standard output.
+    /// Print the findings as JSON on standard output.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -81,38 +84,38 @@ pub(super) struct ShowArgs {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum Noun {
-    /// Services and their sites: what is up, at what cost, why.
+    /// Services and their sites: state, cost, and why.
     Services,
-    /// What the workers look up: prefixes and their groups.
+    /// The forwarding table: prefixes and their groups.
     Fib,
-    /// Routes from every source, chosen or not.
+    /// Routes from every source, selected or not.
     Routes,
     /// Ports, their devices and counters.
     Ports,
-    /// Packets that went nowhere, by reason.
+    /// Dropped packets, by reason.
     Drops,
-    /// Every way that packets have ended, sent or not.
+    /// All packets, sent or not, by verdict.
     Verdicts,
-    /// Neighbours: sites and routers that are probed or spoken to.
+    /// Neighbours: checked sites and connected routers.
     Neighbors,
-    /// How workers wait for packets: asleep, or looking.
+    /// How workers wait for packets: sleeping or polling.
     Workers,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
-    /// Destination.
+    /// Destination address.
     pub(super) address: IpAddr,
-    /// Source of a flow: then its site and link are shown too.
+    /// Source address of a flow, to show the flow's site and link too.
     #[arg(long, value_name = "ADDRESS")]
     pub(super) from: Option<IpAddr>,
-    /// Its protocol: tcp, udp, icmp, icmpv6 or a number.
+    /// The flow's protocol: tcp, udp, icmp, icmpv6 or a number.
     #[arg(long, value_parser = protocol)]
     pub(super) proto: Option<u8>,
-    /// Its source port.
+    /// The flow's source port.
     #[arg(long, value_name = "PORT")]
     pub(super) sport: Option<u16>,
-    /// Its destination port.
+    /// The flow's destination port.
     #[arg(long, value_name = "PORT")]
     pub(super) dport: Option<u16>,
     #[command(flatten)]
@@ -127,10 +130,10 @@ pub(super) struct WatchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct TopArgs {
-    /// Seconds between two looks.
+    /// Seconds between two updates.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
     pub(super) interval: f64,
-    /// End after so many; without it, never.
+    /// Number of updates; unlimited by default.
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,
     #[command(flatten)]
@@ -139,7 +142,7 @@ pub(super) struct TopArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct DrainArgs {
-    /// Its name.
+    /// Name of the site.
     pub(super) site: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,
@@ -153,10 +156,10 @@ pub(super) struct ReloadArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct LookupArgs {
-    /// Routes: lines of PREFIX NEXTHOP, plain, gzip or zstd; - is standard input.
+    /// Routes: lines of PREFIX NEXTHOP, uncompressed, gzip or zstd; - is standard input.
     #[arg(long, value_name = "FILE")]
     pub(super) routes: PathBuf,
-    /// Addresses; without any, one a line on standard input.
+    /// Addresses; by default, one per line on standard input.
     #[arg(value_name = "ADDRESS")]
     pub(super) addresses: Vec<String>,
 }
@@ -169,11 +172,11 @@ pub(super) struct CompletionsArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct ManArgs {
-    /// Where to write them; made if absent.
+    /// Directory for the pages; created if absent.
     pub(super) dir: Option<PathBuf>,
 }
 
-/// How to speak to a running router.
+/// How to reach a running router, and how to print its answer.
 #[derive(Args, Debug)]
 pub(super) struct ClientArgs {
     /// Print the JSON document instead of a table.
@@ -183,16 +186,16 @@ pub(super) struct ClientArgs {
     pub(super) socket: SocketArgs,
 }
 
-/// Where the control socket is.
+/// The path of the control socket.
 #[derive(Args, Debug)]
 pub(super) struct SocketArgs {
-    /// The control socket; by default, for a client, the only one found.
+    /// The control socket; by default a client uses the only one found.
     #[arg(long, value_name = "PATH", env = "NEARHOP_SOCKET", global = true)]
     pub(super) socket: Option<PathBuf>,
 }
 
 impl Noun {
-    /// As in `/v1/show/NOUN`.
+    /// The noun in `/v1/show/NOUN`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Services => "services",
@@ -212,7 +215,7 @@ fn interval(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "expected 0.1 to 3600 seconds".to_owned())
 }
 
-/// IANA protocol numbers.
+/// Parses a protocol name or IANA number.
 fn protocol(text: &str) -> Result<u8, String> {
     match text.to_ascii_lowercase().as_str() {
         "icmp" => Ok(1),
@@ -225,15 +228,15 @@ fn protocol(text: &str) -> Result<u8, String> {
     }
 }
 
-const LOOKUP: &str = "Answer addresses from a file of routes, without a router.
+const LOOKUP: &str = "Look up addresses in a file of routes, without a router.
 
-The file has lines PREFIX NEXTHOP, where NEXTHOP is any word; IPv4 and IPv6 mixed, # begins a \
-comment. Of a prefix given twice the last counts. A line that is wrong is an error, and nothing \
-is answered.
+The file has lines PREFIX NEXTHOP, where NEXTHOP is any word; IPv4 and IPv6 may be mixed, and # \
+begins a comment. If a prefix appears twice, the last line counts. If any line is invalid, the \
+command fails and answers nothing.
 
-Each address gets one line, in the order asked: ADDRESS PREFIX NEXTHOP, or ADDRESS - - where no \
-prefix covers it. What is no address is told on standard error, ADDRESS ! REASON; the rest is \
-answered, and the exit status is 2.";
+Each address gets one line, in input order: ADDRESS PREFIX NEXTHOP, or ADDRESS - - if no prefix \
+covers it. An invalid address is reported on standard error as ADDRESS ! REASON; the others are \
+still answered, and the exit status is 2.";
 
 #[cfg(test)]
 mod tests {

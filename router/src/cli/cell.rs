@@ -1,12 +1,12 @@
-//! A value as people read it, by its declared type.
+//! Formats a value for people, by its declared type.
 #![forbid(unsafe_code)]
 
 use serde_json::Value;
 
 use crate::api::nouns::Unit;
 
-/// A value whose unit is declared. A value of another type, from a router of another version, is
-/// written as it is.
+/// Formats a value of a declared unit. A value of another JSON type, from a router of another
+/// version, is printed unchanged.
 pub(super) fn cell(unit: Unit, value: &Value) -> String {
     match (unit, value) {
         (Unit::TextOr(all), Value::Null) => all.into(),
@@ -16,7 +16,7 @@ pub(super) fn cell(unit: Unit, value: &Value) -> String {
     }
 }
 
-/// A value that is not declared.
+/// Formats a value without a declared unit.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -48,8 +48,8 @@ fn number_cell(unit: Unit, number: &serde_json::Number) -> String {
     }
 }
 
-/// Below 10,000 exact; above as thousands, millions and so on in three digits (`12.3k`, `123k`;
-/// `1.2M` where there are only two).
+/// Formats a number: exact below 10,000; above with three digits and a suffix (`12.3k`, `123k`), or
+/// two (`1.2M`).
 fn amount(number: f64) -> String {
     if number < 9_999.5 {
         return format!("{number:.0}");
@@ -67,14 +67,14 @@ fn amount(number: f64) -> String {
     format!("{:.1}E", rest / 1_000.0)
 }
 
-/// `0%` and `100%` are exact: no other share is rounded to them.
+/// Formats a share. `0%` and `100%` are exact: no other share is rounded to them.
 fn percent(share: f64) -> String {
     let percent = (share * 100.0).round();
     let shown = if share > 0.0 && share < 1.0 { percent.clamp(1.0, 99.0) } else { percent };
     format!("{shown:.0}%")
 }
 
-/// A span of nanoseconds in two or three digits, as people say it.
+/// Formats a duration in nanoseconds with two or three digits.
 fn span(nanos: f64) -> String {
     let seconds = nanos / 1e9;
     match seconds {

@@ -1,10 +1,10 @@
-//! Speaking to a running router: HTTP/1 with JSON over its control socket.
+//! The commands that query a running router: HTTP/1 with JSON over its control socket.
 //!
 //! `GET /v1/show/NOUN`, `GET /v1/explain?address=&from=&proto=&sport=&dport=` (`proto` a number),
-//! `GET /v1/watch` (JSON lines without end), `POST /v1/drain/SITE`, `POST /v1/undrain/SITE`,
-//! `POST /v1/undamp`, `POST /v1/reload`. Documents are `{"schema": ..., "items": [...]}`; an item of a reload has one
-//! key, `change`. Errors are `{"error": ..., "help": ...}` with status 4xx when the client asked
-//! wrongly, 5xx when the router cannot do it.
+//! `GET /v1/watch` (JSON lines without end), `POST /v1/drain/SITE`, `POST /v1/undrain/SITE`, `POST
+//! /v1/undamp`, `POST /v1/reload`. Documents are `{"schema": ..., "items": [...]}`; an item of a
+//! reload has one key, `change`. Errors are `{"error": ..., "help": ...}` with status 4xx if the
+//! request is invalid, 5xx if the router cannot fulfil it.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
@@ -62,11 +62,11 @@ pub(super) fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
     if let Some(error) = failed {
         return Err(error.into());
     }
-    complain("the router has ended\n");
+    complain("the router has exited\n");
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a router did not do is told as the command's own failure.
+/// A failed request fails the command.
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let ClientError { message, help, asked_wrongly } = error;
@@ -125,11 +125,12 @@ fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the reader of standard output is gone; for ever where that cannot be told, as for
+/// Waits until the reader of standard output closes it; for ever if that cannot be detected, as for
 /// a file.
 async fn closed_stdout() {
     let stdout = rustix::io::dup(std::io::stdout()).ok();
-    // Unchecked, for it is only watched: the mode that other holders of it rely on stays.
+    // Unchecked, because it is only polled: non-blocking mode would affect other holders of the
+    // file.
     let watched = stdout.and_then(|fd| Sender::from_owned_fd_unchecked(fd).ok());
     match watched {
         Some(pipe) => drop(pipe.ready(Interest::ERROR).await),
@@ -142,7 +143,7 @@ pub(super) fn parsed(body: &[u8]) -> Result<Value, Failure> {
         .map_err(|error| Failure::environment(format!("the router's answer is not JSON: {error}")))
 }
 
-/// As a segment of a path (RFC 3986 2.3): everything but unreserved characters escaped.
+/// Escapes text for a path segment (RFC 3986 2.3): all but unreserved characters.
 fn percent_encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Manual pages and completion scripts, made from the grammar itself.
+//! Manual pages and completion scripts, generated from the grammar.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -20,7 +20,7 @@ pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without `dir` the page of the whole command, else a page for each of its commands.
+/// Prints one page for all commands, or writes a page per command to `dir`.
 pub(super) fn man(dir: Option<&Path>) -> Result<ExitCode, Failure> {
     let Some(dir) = dir else {
         let mut page = Vec::new();

@@ -1,9 +1,9 @@
-//! The `nearhop` command, as a function: the binary calls it, and the lab, which carries the
-//! router inside itself, calls it too.
+//! The `nearhop` command as a function, called by the binary and by the lab, which embeds the
+//! router.
 //!
-//! The answer goes to standard output, everything else to standard error. Exit status: 0 for
-//! success, 1 for an expectation that failed, 2 for wrong usage or configuration, 3 when the
-//! environment cannot do it. A reader that closes standard output early ends the command quietly.
+//! Answers go to standard output, everything else to standard error. Exit status: 0 for success, 1
+//! for an expectation that failed, 2 for wrong usage or configuration, 3 if the environment cannot
+//! do what was asked. If the reader closes standard output early, the command ends quietly.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -27,12 +27,12 @@ use clap::Parser;
 use args::{Cli, Command};
 use output::Failure;
 
-/// Runs the command. `args` are those of a process: the first is its name.
+/// Runs the command. `args` are the arguments of a process; the first is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too. A closed pipe is no reason to fail.
+            // Help and version take this path too. A closed pipe is no failure.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { output::USAGE } else { 0 });
         }

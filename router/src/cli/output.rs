@@ -1,6 +1,6 @@
-//! The two streams, and how a command ends.
+//! The two output streams, and how a command ends.
 //!
-//! Nothing here uses `println!` or `eprintln!`: they panic when the reader has gone.
+//! Nothing here uses `println!` or `eprintln!`, which panic when the reader has closed the stream.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -12,19 +12,19 @@ use crate::config::{ConfigErrors, Finding, Style};
 /// Exit status for wrong usage or configuration.
 pub(super) const USAGE: u8 = 2;
 
-/// Exit status when the environment cannot do what was asked.
+/// Exit status if the environment cannot do what was asked.
 pub(super) const ENVIRONMENT: u8 = 3;
 
 /// Why a command ended early.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nobody reads standard output any more.
+    /// The reader closed standard output.
     Closed,
-    /// The configuration has mistakes.
+    /// The configuration has errors.
     Config(ConfigErrors),
-    /// The environment cannot do it: status 3.
+    /// The environment cannot do what was asked: status 3.
     Environment { message: String, help: Option<String> },
-    /// It was asked wrongly: status 2.
+    /// The usage is wrong: status 2.
     Usage { message: String, help: Option<String> },
 }
 
@@ -44,7 +44,7 @@ impl Failure {
         self
     }
 
-    /// Tells standard error, and gives the exit status.
+    /// Prints the failure on standard error and returns the exit status.
     pub(super) fn report(self) -> ExitCode {
         match self {
             Self::Closed => ExitCode::SUCCESS,
@@ -61,7 +61,7 @@ impl Failure {
     }
 }
 
-/// Failing to write an answer: the only errors of I/O that convert by themselves.
+/// Failing to write an answer is the only I/O error that converts implicitly.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -72,19 +72,19 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Prints an answer, and a newline.
+/// Prints an answer and a newline on standard output.
 pub(super) fn answer(text: impl Display) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)
 }
 
-/// Writes to standard error. Where that fails there is nobody to tell.
+/// Writes to standard error. Failures are ignored: there is no other stream to report them on.
 pub(super) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Draws warnings on standard error.
+/// Prints warnings on standard error.
 pub(super) fn warn(warnings: &[Finding]) {
     let style = Style::of_stderr();
     for warning in warnings {

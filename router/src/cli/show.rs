@@ -1,7 +1,7 @@
-//! `{"schema": ..., "items": [...]}` documents as text for people.
+//! Formats `{"schema": ..., "items": [...]}` documents as text.
 //!
 //! The keys of a noun are declared in [`nouns`](crate::api::nouns). Other keys, from a router of
-//! another version, are shown as they are.
+//! another version, are shown unchanged.
 #![forbid(unsafe_code)]
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::cell::{cell, plain};
 use super::table::TextTable;
 use crate::api::nouns::{Column, Noun, Unit};
 
-/// A document as text: its own fields one a line, then the table of its items.
+/// A document as text: its own fields, one per line, then the table of its items.
 pub(super) fn document(noun: &str, document: &Value) -> String {
     let noun = Noun::find(noun);
     let mut parts = Vec::new();

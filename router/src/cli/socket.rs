@@ -1,4 +1,4 @@
-//! Which control socket a client asks.
+//! Finds the control socket for a client.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 
 use super::output::Failure;
 
-/// The socket a client is to use: the one it was told, or the only one that a router answers at.
-pub(super) fn find(told: Option<&Path>, dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
-    if let Some(path) = told {
+/// The socket to use: `given` if present, else the only one on which a router listens.
+pub(super) fn find(given: Option<&Path>, dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
+    if let Some(path) = given {
         return Ok(path.to_owned());
     }
     let found: Vec<PathBuf> = dirs.iter().flat_map(|dir| sockets(dir)).collect();
-    let mut answering: Vec<&PathBuf> = found.iter().filter(|path| !is_left_behind(path)).collect();
+    let mut answering: Vec<&PathBuf> = found.iter().filter(|path| !is_stale(path)).collect();
     match (answering.pop(), answering.pop()) {
         (Some(only), None) => Ok(only.clone()),
         (Some(_), Some(_)) => {
-            let message = format!("several routers run here: {}", joined(&found));
-            Err(Failure::usage(message).with_help("name one with --socket PATH"))
+            let message = format!("expected one running router, found sockets {}", joined(&found));
+            Err(Failure::usage(message).with_help("choose one with --socket PATH"))
         }
         (None, _) => {
             let message = if found.is_empty() {
-                format!("no router runs here: no socket in {}", joined(dirs))
+                format!("no running router found: no socket in {}", joined(dirs))
             } else {
-                format!("no router answers: {} left behind", joined(&found))
+                format!("no running router found: no router listens on {} (stale)", joined(&found))
             };
             let help = "start one with `nearhop run FILE`, or name its socket with --socket PATH";
             Err(Failure::environment(message).with_help(help))
@@ -42,8 +42,8 @@ fn sockets(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether the router that made this socket is gone.
-fn is_left_behind(path: &Path) -> bool {
+/// Whether no router listens on this socket.
+fn is_stale(path: &Path) -> bool {
     UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
@@ -62,7 +62,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dirs = [dir.path().join("absent"), dir.path().to_owned()];
         let said = |result: Result<PathBuf, Failure>| format!("{:?}", result.unwrap_err());
-        assert!(said(find(None, &dirs)).contains("no router runs here"));
+        assert!(said(find(None, &dirs)).contains("no socket in"));
 
         let live = dir.path().join("live.sock");
         let _live = UnixListener::bind(&live).unwrap();
@@ -72,9 +72,9 @@ mod tests {
         assert_eq!(find(Some(Path::new("/told")), &dirs).unwrap(), Path::new("/told"));
 
         let second = UnixListener::bind(dir.path().join("second.sock")).unwrap();
-        assert!(said(find(None, &dirs)).contains("several routers"));
+        assert!(said(find(None, &dirs)).contains("expected one"));
         drop(second);
         fs::remove_file(&live).unwrap();
-        assert!(said(find(None, &dirs)).contains("left behind"));
+        assert!(said(find(None, &dirs)).contains("stale"));
     }
 }

@@ -1,4 +1,4 @@
-//! Items as a table: a header, then a line for each item.
+//! Formats items as a table: a header, then one line per item.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -9,22 +9,22 @@ use serde_json::{Map, Value};
 use super::cell::{cell, plain};
 use crate::api::nouns::Column;
 
-/// Every cell as text, before its layout.
+/// A table of text cells, before layout.
 pub(super) struct TextTable {
     columns: Vec<Laid>,
-    /// As many cells as columns.
+    /// Rows; each has as many cells as there are columns.
     rows: Vec<Vec<String>>,
 }
 
 /// How a column is laid out.
 struct Laid {
     header: String,
-    /// Numbers are aligned to the right, and never shortened.
+    /// Numbers are aligned to the right and never shortened.
     is_number: bool,
 }
 
 impl TextTable {
-    /// The declared columns that an item has, then the other keys of the items.
+    /// The declared columns that any item has, then the other keys of the items.
     pub(super) fn new(declared: &'static [Column], items: &[&Map<String, Value>]) -> Self {
         let present = |key: &str| items.iter().any(|item| item.contains_key(key));
         let declared = declared.iter().filter(|column| present(column.key));
@@ -39,7 +39,7 @@ impl TextTable {
         table
     }
 
-    /// These columns alone.
+    /// Only these columns.
     pub(super) fn of(
         columns: impl Iterator<Item = &'static Column> + Clone,
         items: &[&Map<String, Value>],
@@ -55,7 +55,7 @@ impl TextTable {
         Self { rows: items.iter().map(row).collect(), columns: columns.map(laid).collect() }
     }
 
-    /// Adds a key that is not declared: from a router of another version.
+    /// Adds a column for an undeclared key, from a router of another version.
     fn add_unknown(&mut self, key: &str, items: &[&Map<String, Value>]) {
         let values = items.iter().map(|item| item.get(key).unwrap_or(&Value::Null));
         let is_number = values.clone().filter(|value| !value.is_null()).all(Value::is_number);
@@ -65,8 +65,8 @@ impl TextTable {
         }
     }
 
-    /// The header and a line for each item. Where they are wider than `width` (in columns of the
-    /// terminal) texts are shortened, and if that is not enough the last columns are left out.
+    /// The header and one line per item. If they are wider than `width` (in terminal columns),
+    /// texts are shortened; if that is not enough, the last columns are left out.
     pub(super) fn lines(mut self, width: Option<usize>) -> Vec<String> {
         if let Some(width) = width {
             self.fit(width);
@@ -127,7 +127,7 @@ impl TextTable {
     }
 }
 
-/// At most `width` characters, the last of which says that there were more.
+/// The first `width` characters, the last of them an ellipsis if the text is longer.
 pub(super) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
     if text.chars().count() <= width {
         return text.into();
@@ -139,7 +139,7 @@ pub(super) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Texts are not shortened below this.
+/// Texts are not shortened to fewer characters than this.
 const TEXT_MIN: usize = 6;
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// The end of a key says nothing: `packets_s` may be anything.
+    /// The suffix of a key has no meaning: `packets_s` may be anything.
     #[test]
     fn what_is_not_declared_is_shown_as_it_is() {
         let items = json!([{ "port": "ams", "packets_s": 1202, "flow_ms": 17 }, { "hue": "red" }]);

@@ -1,4 +1,4 @@
-//! `nearhop top`: what the counters of a running router did since the last look.
+//! `nearhop top`: rates from the counters of a running router.
 #![forbid(unsafe_code)]
 
 mod frame;
@@ -37,7 +37,7 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
         if args.client.json {
             answer(document(&items))?;
         } else {
-            // Each frame replaces the one before, as in top(1).
+            // Each frame replaces the previous one, as in top(1).
             let size = terminal();
             let clear = if size.is_some() { "\x1b[H\x1b[2J" } else { "" };
             answer(format!("{clear}{}", frame(&items, size).join("\n")))?;
@@ -52,7 +52,7 @@ fn document(items: &[Value]) -> Value {
     json!({ "schema": "nearhop.top.v1", "items": items })
 }
 
-/// The room for a frame if standard output is a terminal. One line is left to the cursor, so that
+/// The size of a frame if standard output is a terminal. One line is left for the cursor, so
 /// nothing scrolls.
 fn terminal() -> Option<Size> {
     let stdout = std::io::stdout();
@@ -66,7 +66,7 @@ fn terminal() -> Option<Size> {
     Some(Size { width: width.into(), lines: usize::from(lines).saturating_sub(1) })
 }
 
-/// What is counted.
+/// What an item's counters belong to.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Of {
     Port(String),
@@ -76,7 +76,7 @@ enum Of {
 }
 
 impl Of {
-    /// Whose counters an item of `show NOUN` adds to.
+    /// Everything to which the counters of an item of `show NOUN` are added.
     fn all(noun: &str, item: &Map<String, Value>) -> Vec<Self> {
         let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
         match noun {
@@ -90,7 +90,7 @@ impl Of {
         }
     }
 
-    /// The place of its kind in the document.
+    /// The position of its kind in the document.
     fn rank(&self) -> u8 {
         match self {
             Self::Port(_) => 0,
@@ -100,7 +100,7 @@ impl Of {
         }
     }
 
-    /// The keys that name it, without its rates.
+    /// The keys that identify it, without its rates.
     fn item(&self) -> Value {
         match self {
             Self::Port(port) => json!({ "of": "port", "name": port, "port": port }),
@@ -122,7 +122,7 @@ impl Of {
 /// The counters at one moment.
 struct CounterSample {
     at: Nanos,
-    /// In the order of [`COUNTERS`]; `None`: it does not have this one.
+    /// In the order of [`COUNTERS`]; `None` for counters it does not have.
     counters: BTreeMap<Of, [Option<u64>; COUNTERS.len()]>,
 }
 
@@ -141,7 +141,8 @@ impl CounterSample {
         }
     }
 
-    /// Rates, most packets first within each kind. What had no packets is left out, except ports.
+    /// Rates, most packets first within each kind. Items without packets are left out, except
+    /// ports.
     fn rates_since(&self, before: &Self) -> Vec<Value> {
         let seconds = self.at.since(before.at).as_secs_f64().max(0.001);
         let mut items = Vec::new();
@@ -151,7 +152,7 @@ impl CounterSample {
             let old = before.counters.get(of).copied().unwrap_or_default();
             for ((counter, now), old) in COUNTERS.iter().zip(counters).zip(old) {
                 let Some(now) = now else { continue };
-                // A router that was restarted counts from 0: its rate is 0, not negative.
+                // A restarted router counts from 0: the rate is then 0, not negative.
                 let more = now.saturating_sub(old.unwrap_or(0));
                 item[counter.rate] = json!((more as f64 / seconds).round() as u64);
                 packets += if counter.is_packets { more } else { 0 };
@@ -174,7 +175,7 @@ struct Counter {
     count: &'static str,
     /// Key in the items of `top`.
     rate: &'static str,
-    /// It counts packets, not bytes.
+    /// Whether it counts packets, not bytes.
     is_packets: bool,
 }
 

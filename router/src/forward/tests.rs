@@ -291,7 +291,7 @@ fn each_refusal_is_counted_and_answered_as_the_rules_say() {
 }
 
 #[test]
-fn packets_larger_than_the_way_out_are_told_its_mtu_or_cut() {
+fn packets_above_the_mtu_are_answered_with_it_or_fragmented() {
     let mut rig = Rig::new();
     let sent = rig.run(0, &[udp(CLIENT, SERVICE, 1400)]);
     assert_eq!(sent[0].2[20..22], [3, 4]);

@@ -1,4 +1,4 @@
-//! TCP checks: a connection that opens is an answer, a reset or an ICMP error is bad news at once.
+//! TCP checks. An opened connection is a success; a reset or an ICMP error is a failure at once.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -13,13 +13,13 @@ use crate::probe::{
 };
 use crate::time::Nanos;
 
-/// Does TCP checks through a [`Host`], each pinned to its port: its packets skip the route lookup,
-/// and only what comes in by that port counts. Every attempt has a source port of its own and ends
-/// by a reset, so that nothing stays in TIME-WAIT on either side.
+/// Runs TCP checks through a [`Host`]. Each is pinned to its port: its packets skip the route
+/// lookup, and only packets that come in by that port count. Every attempt has its own source port
+/// and ends with a reset, so no TIME-WAIT remains on either side.
 ///
-/// After [`Self::poll`] drain [`Host::poll_transmit`] and [`Self::poll_event`]. Each poll's work is
-/// bounded by the number of checks times [`ATTEMPTS_MAX`]; smoltcp's own look-up of a connection
-/// is linear too, so some hundreds of TCP checks are the most to have in one host.
+/// After [`Self::poll`], drain [`Host::poll_transmit`] and [`Self::poll_event`]. The work of a poll
+/// is bounded by the number of checks times [`ATTEMPTS_MAX`]. smoltcp's lookup of a connection is
+/// linear too, so a host should have a few hundred TCP checks at most.
 #[derive(Debug, Default)]
 pub struct TcpChecker {
     checks: BTreeMap<u32, TcpCheck>,
@@ -38,12 +38,12 @@ struct TcpCheck {
     order: u32,
 }
 
-/// Connections of one check that may be open at a time; with a larger `fall` the oldest attempts
-/// are given up early.
+/// The most open connections of one check. With a larger `fall`, the oldest attempts are abandoned
+/// early.
 pub const ATTEMPTS_MAX: usize = 8;
 
 impl TcpChecker {
-    /// Without checks.
+    /// A checker without checks.
     pub fn new() -> Self {
         Self::default()
     }
@@ -75,14 +75,14 @@ impl TcpChecker {
         Ok(CheckId(order))
     }
 
-    /// Ends a check and its attempts.
+    /// Removes a check and resets its connections.
     pub fn remove(&mut self, host: &mut Host, id: CheckId) {
         if let Some(check) = self.checks.remove(&id.0) {
             check.attempts.iter().for_each(|(_, socket)| host.tcp_abort(*socket));
         }
     }
 
-    /// A port's carrier came or went; see [`crate::probe::Prober::set_carrier`].
+    /// Reports that a port gained or lost its carrier; see [`crate::probe::Prober::set_carrier`].
     pub fn set_carrier(&mut self, now: Nanos, host: &mut Host, port: PortId, up: bool) {
         let changed = if up { self.dead_ports.remove(&port) } else { self.dead_ports.insert(port) };
         if !changed {
@@ -101,8 +101,8 @@ impl TcpChecker {
         }
     }
 
-    /// Lets the host work, reads what became of the attempts, gives verdicts that are due, and makes
-    /// the attempts that are due. Everything received before `now` has to be given to
+    /// Polls the host, evaluates attempts that ended, queues the events that are due, and starts
+    /// the attempts that are due. The caller passes everything received before `now` to
     /// [`Host::handle_packet`] first.
     pub fn poll(&mut self, now: Nanos, host: &mut Host) {
         host.poll(now);
@@ -122,19 +122,21 @@ impl TcpChecker {
         host.poll(now);
     }
 
-    /// When to call [`Self::poll`] next, apart from [`Host::poll_timeout`].
+    /// When to call [`Self::poll`] next, besides [`Host::poll_timeout`]; `None` is never. The value
+    /// may change after any call that takes `&mut self`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Nanos> {
         self.checks.values().filter_map(|check| check.live.poll_timeout()).min()
     }
 
-    /// The next change of mind; call until `None`.
+    /// The next change of a check's state; call until `None` after every [`Self::poll`],
+    /// [`Self::add`] and [`Self::set_carrier`].
     #[must_use]
     pub fn poll_event(&mut self) -> Option<CheckEvent> {
         self.events.pop_front()
     }
 
-    /// What is known about a check; `None` if it was removed.
+    /// Statistics of a check; `None` if it was removed.
     pub fn stats(&self, id: CheckId) -> Option<CheckStats> {
         self.checks.get(&id.0).map(|check| check.live.stats())
     }
@@ -154,7 +156,7 @@ impl TcpChecker {
 }
 
 impl TcpCheck {
-    /// Takes the attempts that ended, in the order in which their last packets came.
+    /// Evaluates the attempts that ended, in the order of their last packets.
     fn harvest(&mut self, host: &mut Host) {
         let mut ended: Vec<_> = self
             .attempts
@@ -182,7 +184,7 @@ impl TcpCheck {
         }
     }
 
-    /// Ends attempts whose time has run out, or which a refusal made the check forget.
+    /// Resets attempts that timed out or that the check discarded after a failure.
     fn give_up_old(&mut self, host: &mut Host) {
         let live = &self.live;
         self.attempts.retain(|(tag, socket)| {
@@ -204,14 +206,14 @@ impl TcpCheck {
         self.live.sent(now, self.next_tag);
         let options =
             TcpOptions { pin: Some(self.spec.port), buffer: BUFFER, ..TcpOptions::default() };
-        // Without an address or a free port nothing is sent, and silence says so in time.
+        // Without a local address or a free port nothing is sent, and the attempt times out.
         if let Ok(socket) = host.tcp_connect(self.spec.source, self.remote, options) {
             self.attempts.push_back((self.next_tag, socket));
         }
     }
 }
 
-/// When an attempt ended; `None` while it goes on.
+/// When an attempt ended; `None` while it is open.
 fn time_of(progress: Option<Progress>) -> Option<Nanos> {
     match progress? {
         Progress::Opening => None,
@@ -219,5 +221,5 @@ fn time_of(progress: Option<Progress>) -> Option<Nanos> {
     }
 }
 
-/// Nothing is sent or received but the handshake.
+/// Bytes of the socket buffers. Only the handshake is exchanged.
 const BUFFER: usize = 64;

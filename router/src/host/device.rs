@@ -11,21 +11,21 @@ use super::flows::Flows;
 use super::header::{Header, ICMP, ICMPV6, TCP};
 use crate::time::Nanos;
 
-/// Packets in, packets out. Buffers are used again.
+/// Queues of received and outgoing packets. Buffers are reused.
 #[derive(Debug)]
 pub(super) struct Queues {
     rx: VecDeque<Vec<u8>>,
     tx: VecDeque<Outgoing>,
     spare: Vec<Vec<u8>>,
     mtu: usize,
-    /// How many packets smoltcp may still take in this poll.
+    /// How many more packets smoltcp may take in this poll.
     pub(super) rx_budget: usize,
     pub(super) now: Nanos,
     bucket: Bucket,
     pub(super) limited: u64,
 }
 
-/// Limits what strangers can make the router say: ICMP errors and resets (RFC 4443, section 2.4 f).
+/// Rate limit of ICMP errors and resets, which anyone can trigger (RFC 4443, section 2.4 f).
 #[derive(Debug)]
 struct Bucket {
     tokens: u64,
@@ -46,7 +46,7 @@ impl Queues {
         }
     }
 
-    /// `false` if the queue is full.
+    /// Queues a received packet; `false` if the queue is full.
     pub(super) fn receive(&mut self, packet: &[u8]) -> bool {
         if self.rx.len() == RX_MAX {
             return false;
@@ -66,7 +66,7 @@ impl Queues {
         self.tx.len() < TX_MAX
     }
 
-    /// The caller has seen that there is room; fragments of one packet may exceed it.
+    /// Queues an outgoing packet. The caller has checked that there is room.
     pub(super) fn send(&mut self, outgoing: Outgoing) {
         self.tx.push_back(outgoing);
     }
@@ -81,7 +81,7 @@ impl Queues {
         }
     }
 
-    /// Whether the packet may go: errors and resets only within the limit.
+    /// Whether the packet may be sent: errors and resets only within the rate limit.
     fn admit(&mut self, packet: &[u8], header: &Header) -> bool {
         let body = &packet[header.start..header.end];
         let limited = match header.protocol {
@@ -108,7 +108,7 @@ impl Bucket {
     }
 }
 
-/// What smoltcp sees for the length of a poll.
+/// The device that smoltcp sees during a poll.
 pub(super) struct Wire<'a> {
     pub(super) queues: &'a mut Queues,
     pub(super) flows: &'a mut Flows,
@@ -175,13 +175,13 @@ impl TxToken for Tx<'_> {
     }
 }
 
-/// Packets that wait for smoltcp at most.
+/// The most packets queued for smoltcp.
 pub const RX_MAX: usize = 256;
 
-/// Packets that wait for [`super::Host::poll_transmit`] before smoltcp is held back.
+/// The most packets queued for [`super::Host::poll_transmit`] before smoltcp has to wait.
 const TX_MAX: usize = 256;
 
-/// Buffers larger than this are not kept.
+/// Buffers larger than this, in bytes, are not kept for reuse.
 const SPARE_MAX: usize = 2_048;
 
 const TCP_RST: u8 = 4;

@@ -1,5 +1,5 @@
-//! What is known about the TCP connections of the router's own: which port they are pinned to, how
-//! far their packets may have come, and what the network said about them.
+//! The TCP connections of the router itself: the port each is pinned to, the least TTL it accepts,
+//! and ICMP errors about it.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -21,29 +21,29 @@ pub(super) struct Ends {
 pub(super) struct Flow {
     /// The port its packets leave and have to come in by.
     pub(super) pin: Option<PortId>,
-    /// The least TTL its packets may have on arrival (GTSM, RFC 5082: 255).
+    /// The least TTL of its packets on arrival (GTSM, RFC 5082: 255).
     pub(super) min_ttl: u8,
-    /// When its latest packet that was let in was received.
+    /// When its latest accepted packet was received.
     pub(super) last_rx: Nanos,
-    /// Sequence number of the SYN it sent.
+    /// Sequence number of the SYN that the router sent.
     syn: Option<u32>,
-    /// The ICMP type and code of an error that quoted its SYN, and when that came.
+    /// Type, code and time of arrival of an ICMP error that quoted its SYN.
     pub(super) refused: Option<(u8, u8, Nanos)>,
 }
 
-/// All of them, and what holds for connections to each listening TCP port.
+/// All connections, and the rules for connections to each listening TCP port.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     flows: HashMap<Ends, Flow>,
     listeners: HashMap<(Option<IpAddr>, u16), Flow>,
 }
 
-/// Why a segment is not let in.
+/// Why a segment is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Barred {
-    /// It came by another port than its connection is pinned to.
+    /// It came in by another port than its connection is pinned to.
     WrongPort,
-    /// Its TTL is below what its connection or listener asks for.
+    /// Its TTL is below the minimum of its connection or listener.
     LowTtl,
 }
 
@@ -78,7 +78,7 @@ impl Flows {
         self.listeners.contains_key(&(local, port))
     }
 
-    /// Whether a TCP segment that came in may go on to smoltcp.
+    /// Checks whether a received TCP segment may be passed to smoltcp.
     pub(super) fn incoming(
         &mut self,
         received: Nanos,
@@ -100,8 +100,8 @@ impl Flows {
         Ok(())
     }
 
-    /// Looks at an ICMP error: one that quotes the SYN of a connection that is being opened, and
-    /// came by its port, is remembered. Only unreachable and time-exceeded say that it fails.
+    /// Records an ICMP unreachable or time-exceeded that quotes the SYN of a connection being
+    /// opened and came in by its port. Other errors do not fail a connection.
     pub(super) fn icmp_error(&mut self, now: Nanos, port: PortId, packet: &[u8], header: &Header) {
         let Some((kind, code, ends, seq)) = quoted_segment(packet, header) else { return };
         let Some(flow) = self.flows.get_mut(&ends) else { return };
@@ -111,9 +111,9 @@ impl Flows {
         }
     }
 
-    /// What is known about the connection an outgoing packet belongs to: its pin; `None` if it
-    /// belongs to none.
-    #[allow(clippy::option_option, reason = "known and unpinned is not unknown")]
+    /// The pin of the connection that an outgoing packet belongs to; the outer `None` if it belongs
+    /// to none.
+    #[allow(clippy::option_option, reason = "an unpinned connection differs from no connection")]
     pub(super) fn outgoing(&mut self, packet: &[u8], header: &Header) -> Option<Option<PortId>> {
         if header.protocol != TCP {
             return None;
@@ -128,7 +128,7 @@ impl Flows {
         Some(flow.pin)
     }
 
-    /// The connection, or else the listener it is for.
+    /// The rule of the connection, or else of the listener.
     fn rule_mut(&mut self, ends: Ends) -> Option<&mut Flow> {
         let Ends { local, .. } = ends;
         if let Some(flow) = self.flows.get_mut(&ends) {
@@ -140,7 +140,7 @@ impl Flows {
     }
 }
 
-/// Type, code, the quoted connection (seen from here) and the quoted sequence number.
+/// Type, code, the quoted connection as seen from here, and the quoted sequence number.
 fn quoted_segment(packet: &[u8], header: &Header) -> Option<(u8, u8, Ends, u32)> {
     let body = packet.get(header.start..header.end)?;
     let (kind, code) = (*body.first()?, *body.get(1)?);

@@ -1,4 +1,4 @@
-//! Fragments: datagrams to the router put together again.
+//! Reassembles fragmented datagrams to the router.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use crate::batch::PACKET_MAX;
 use crate::ids::PortId;
 use crate::time::Nanos;
 
-/// Puts up to [`DATAGRAMS_MAX`] datagrams together at a time, in both families. When another one
-/// begins, the oldest is given up; so is one whose fragments overlap (RFC 8200, section 4.5, and
-/// the same for IPv4), that would be longer than 65,535 bytes, or is not complete after
-/// [`TIMEOUT`]. No ICMP error is sent about those. Fragments that came in by different ports are
-/// never joined.
+/// Reassembles up to [`DATAGRAMS_MAX`] datagrams of both families at a time. The oldest is dropped
+/// when another one begins; so is a datagram with overlapping fragments (RFC 8200, section 4.5,
+/// applied to IPv4 too), one that exceeds 65,535 bytes, and one that is incomplete after
+/// [`TIMEOUT`]. No ICMP error is sent about these. Fragments that came in by different ports are
+/// never combined.
 #[derive(Debug, Default)]
 pub(super) struct Reassembler {
     /// Oldest first.
@@ -27,10 +27,10 @@ pub(super) struct Reassembler {
 struct Datagram {
     key: Key,
     began: Nanos,
-    /// The header that the first fragment had, up to the payload.
+    /// The IP header of the first fragment.
     header: Vec<u8>,
     payload: Vec<u8>,
-    /// What is there, as (start, end), in order.
+    /// Ranges received, as (start, end), in order.
     pieces: Vec<(usize, usize)>,
     len: Option<usize>,
 }
@@ -45,8 +45,8 @@ struct Key {
 }
 
 impl Reassembler {
-    /// Takes a fragment; returns the whole datagram, as one packet without a fragment header, when
-    /// it was the last one missing.
+    /// Adds a fragment. If it completes its datagram, returns that as one packet without fragment
+    /// header.
     pub(super) fn add(
         &mut self,
         now: Nanos,
@@ -69,14 +69,15 @@ impl Reassembler {
         self.datagrams[index].is_complete().then(|| self.datagrams.remove(index).join()).flatten()
     }
 
-    /// Gives up what is not complete in time.
+    /// Drops datagrams that are incomplete after [`TIMEOUT`].
     pub(super) fn handle_timeout(&mut self, now: Nanos) {
         let before = self.datagrams.len();
         self.datagrams.retain(|datagram| datagram.began + TIMEOUT > now);
         self.given_up += (before - self.datagrams.len()) as u64;
     }
 
-    /// When the oldest datagram is given up.
+    /// When the oldest datagram is dropped; `None` without one. The value may change after
+    /// [`Self::add`] and [`Self::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Nanos> {
         self.datagrams.first().map(|oldest| oldest.began + TIMEOUT)
     }
@@ -99,7 +100,7 @@ impl Reassembler {
 }
 
 impl Datagram {
-    /// `None` if the datagram cannot be put together any more.
+    /// Adds a fragment; `None` if the datagram can no longer be completed.
     fn take(&mut self, packet: &[u8], header: &Header, fragment: Fragment) -> Option<()> {
         let bytes = packet.get(header.start..header.end)?;
         let (start, end) = (fragment.offset, fragment.offset + bytes.len());
@@ -155,13 +156,13 @@ impl Datagram {
     }
 }
 
-/// Datagrams put together at a time: at most 4 MiB.
+/// The most datagrams reassembled at a time: at most 4 MiB.
 pub const DATAGRAMS_MAX: usize = 64;
 
-/// Fragments of one datagram at most.
+/// The most fragments of one datagram.
 const PIECES_MAX: usize = 128;
 
-/// What RFC 1122, section 3.3.2, and RFC 8200, section 4.5, allow at most.
+/// The longest reassembly time that RFC 1122, section 3.3.2, and RFC 8200, section 4.5, allow.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
@@ -203,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_cut_comes_together_in_any_order(
+        fn fragments_are_reassembled_in_any_order(
             ipv4 in any::<bool>(),
             len in 1_400..9_000_usize,
             mtu in 576..1_300_usize,

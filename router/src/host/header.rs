@@ -1,37 +1,37 @@
-//! As much of an IP packet as the host side has to know before smoltcp sees it.
+//! The IP header fields that the host stack reads before smoltcp does.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
-/// Where an IP packet's parts lie, lengths and the IPv4 header checksum having been checked.
+/// Header fields of an IP packet with valid lengths and a valid IPv4 header checksum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Header {
     pub(super) src: IpAddr,
     pub(super) dst: IpAddr,
-    /// Of the payload: in IPv6 what follows the fragment header, if there is one.
+    /// Protocol of the payload; in IPv6 that after the fragment header, if there is one.
     pub(super) protocol: u8,
     /// TTL or hop limit.
     pub(super) ttl: u8,
-    /// Where the payload begins and ends.
+    /// Offsets of the payload's start and end.
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) fragment: Option<Fragment>,
 }
 
-/// Which part of a datagram a fragment is.
+/// Position of a fragment in its datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Fragment {
     pub(super) id: u32,
-    /// Bytes of the datagram's payload before it.
+    /// Offset in the datagram's payload, in bytes.
     pub(super) offset: usize,
-    /// Whether others follow.
+    /// Whether more fragments follow.
     pub(super) more: bool,
 }
 
 impl Header {
-    /// `None` if the packet is damaged.
+    /// Reads a packet's header; `None` if it is malformed.
     pub(super) fn parse(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => Self::parse_v4(packet),

@@ -1,4 +1,4 @@
-//! Echo replies, and the checksum of ICMP messages to the router.
+//! Echo replies, and checksums of ICMP messages to the router.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use smoltcp::wire::{
 
 use super::header::{Header, ICMP, ICMPV6};
 
-/// Whether this is an ICMP message (ICMPv6 in IPv6) with the right checksum.
+/// Whether this is an ICMP message (ICMPv6 in IPv6) with a valid checksum.
 pub(super) fn is_valid(packet: &[u8], header: &Header) -> bool {
     let body = &packet[header.start..header.end];
     match (header.src, header.dst) {
@@ -24,9 +24,9 @@ pub(super) fn is_valid(packet: &[u8], header: &Header) -> bool {
     }
 }
 
-/// The reply to an echo request (RFC 1122, section 3.2.2.6; RFC 4443, section 4.2): its identifier,
-/// sequence number and data, a TTL of its own, no IP options. IPv4: DF clear, so that a reply to a
-/// large request may be cut on its way.
+/// The reply to an echo request (RFC 1122, section 3.2.2.6; RFC 4443, section 4.2): the same
+/// identifier, sequence number and data, the router's own TTL, no IP options. In IPv4, DF is clear,
+/// so that the reply to a large request can be fragmented.
 pub(super) fn echo_reply(packet: &[u8], header: &Header, id: u16) -> Option<Vec<u8>> {
     let body = packet.get(header.start..header.end)?;
     let &[kind, 0, _, _, i0, i1, s0, s1, ref data @ ..] = body else { return None };

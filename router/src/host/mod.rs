@@ -1,16 +1,18 @@
-//! The router's own addresses: it answers ping, refuses closed ports, and has TCP and UDP sockets.
+//! The host stack on the router's own addresses: it answers pings, refuses connections to closed
+//! ports, and has TCP and UDP sockets.
 //!
-//! A [`Host`] is one smoltcp interface that takes IP packets, without threads, clock or devices:
-//! punted packets go in by [`Host::handle_packet`], what it says comes out of
-//! [`Host::poll_transmit`] and re-enters the forwarding step as local origin, or leaves by the port
-//! its connection is pinned to.
+//! A [`Host`] is one smoltcp interface for IP packets, without threads, clock or devices. Punted
+//! packets enter by [`Host::handle_packet`]. Outgoing packets come from [`Host::poll_transmit`];
+//! they re-enter the forwarding step as local origin, or leave by the port that their connection is
+//! pinned to.
 //!
-//! smoltcp itself holds few addresses and no routes: it is told to take any (`set_any_ip`), and the
-//! set of addresses is checked here, so that there may be as many as there are.
+//! smoltcp can hold only a few addresses. It is configured to accept any address (`set_any_ip`),
+//! and addresses are checked here, so there may be any number of them.
 //!
-//! Fragments are put together before smoltcp sees them, in both families: up to
-//! [`fragment::DATAGRAMS_MAX`] datagrams at a time of up to 65,535 bytes each. IPv6 packets with a
-//! hop-by-hop header are dropped and counted; other extension headers get a parameter problem.
+//! Fragments are reassembled before smoltcp sees them, in both families: up to
+//! [`fragment::DATAGRAMS_MAX`] datagrams at a time, each of up to 65,535 bytes. IPv6 packets with a
+//! hop-by-hop header are dropped and counted; other extension headers are answered with a parameter
+//! problem.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -41,10 +43,10 @@ use fragment::Reassembler;
 use header::{Header, ICMP, ICMPV6, IPV6_HOP_BY_HOP, TCP};
 use sockets::Sockets;
 
-/// The router as a host.
+/// The host stack.
 ///
-/// After every call that takes `&mut self`, other than the polls: [`Self::poll`], then
-/// [`Self::poll_transmit`] until `None`, then wait until [`Self::poll_timeout`] or for a packet.
+/// After every call that takes `&mut self`, except the polls, call [`Self::poll`], then
+/// [`Self::poll_transmit`] until `None`, then wait for a packet or until [`Self::poll_timeout`].
 pub struct Host {
     addresses: HashSet<IpAddr>,
     interface: Interface,
@@ -59,55 +61,55 @@ pub struct Host {
     stats: HostStats,
 }
 
-/// How a host is made.
+/// Configuration of a host stack.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     /// The router's own addresses, any number.
     pub addresses: Vec<IpAddr>,
-    /// Bytes of the largest packet it sends, and what its TCP segment size follows from, at least
-    /// 1,280 (smaller is taken as that). What leaves by a way with less room is fitted to that
-    /// there ([`crate::forward::originate`]).
+    /// Bytes of the largest packet it sends, from which its TCP segment size follows; at least
+    /// 1,280 (a smaller value counts as 1,280). Packets that leave by an adjacency with a smaller
+    /// MTU are fitted to that by [`crate::forward::originate`].
     pub mtu: u16,
-    /// Initial sequence numbers, source ports and identifiers follow from it: take it from the
-    /// operating system's random source.
+    /// Seed of initial sequence numbers, source ports and identifiers; take it from the operating
+    /// system's random source.
     pub seed: u64,
 }
 
-/// A packet of the router's own.
+/// A packet that the host stack sends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outgoing {
-    /// The packet, IP header first.
+    /// The packet, beginning with its IP header.
     pub packet: Vec<u8>,
-    /// The port it has to leave by, without a route lookup.
+    /// The port it leaves by, without a route lookup.
     pub pin: Option<PortId>,
 }
 
 /// Counters.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HostStats {
-    /// Packets given to [`Host::handle_packet`].
+    /// Packets passed to [`Host::handle_packet`].
     pub received: u64,
     /// Echo requests answered.
     pub echo_replies: u64,
-    /// Damaged: lengths, header or ICMP checksum.
+    /// Packets with an invalid length, header checksum or ICMP checksum.
     pub malformed: u64,
-    /// To an address that is not the router's.
+    /// Packets to an address that is not the router's.
     pub not_ours: u64,
-    /// From an address nobody can have, or the router's own.
+    /// Packets from an address that is never a valid source, or from the router's own.
     pub bad_source: u64,
     /// IPv6 packets with a hop-by-hop header.
     pub extension: u64,
-    /// The queue to the stack was full.
+    /// Packets dropped because the queue to smoltcp was full.
     pub rx_full: u64,
-    /// An echo reply found the queue of outgoing packets full.
+    /// Echo replies dropped because the queue of outgoing packets was full.
     pub tx_full: u64,
-    /// By another port than the connection is pinned to.
+    /// Segments by another port than their connection is pinned to.
     pub wrong_port: u64,
-    /// A TTL below what the connection or listener asks for.
+    /// Segments with a TTL below the minimum of their connection or listener.
     pub low_ttl: u64,
-    /// Datagrams whose fragments never came together.
+    /// Datagrams that were not reassembled.
     pub fragments_given_up: u64,
-    /// ICMP errors and resets not sent, because there were too many.
+    /// ICMP errors and resets not sent because of the rate limit.
     pub limited: u64,
 }
 
@@ -138,8 +140,8 @@ impl Host {
         }
     }
 
-    /// Replaces the addresses. Sockets of addresses that are gone end without a word: nobody could
-    /// answer it. Listeners stay and work again when their address comes back.
+    /// Replaces the addresses. Connections of removed addresses are dropped silently. Listeners
+    /// stay, and work again if their address returns.
     pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.addresses = addresses.into_iter().collect();
         self.end_homeless_sockets();
@@ -150,8 +152,8 @@ impl Host {
         self.addresses.contains(&address)
     }
 
-    /// A packet to the router, when it was received and by which port. Bounded: at most one packet
-    /// is queued; [`HostStats`] says what became of it.
+    /// Handles a packet to the router, received at this time by this port. Bounded: at most one
+    /// packet is queued. [`HostStats`] counts the result.
     pub fn handle_packet(&mut self, received: Nanos, port: PortId, packet: &[u8]) {
         self.stats.received += 1;
         let Some(header) = Header::parse(packet) else {
@@ -163,7 +165,7 @@ impl Host {
         } else if !self.can_be_source(header.src) {
             self.stats.bad_source += 1;
         } else if header.src.is_ipv6() && header.protocol == IPV6_HOP_BY_HOP {
-            // smoltcp would look behind it, past our checks of pins and TTL.
+            // smoltcp would parse the headers after it, which bypasses the checks of pins and TTL.
             self.stats.extension += 1;
         } else if let Some(fragment) = header.fragment {
             let whole = self.reassembler.add(received, port, packet, &header, fragment);
@@ -175,7 +177,7 @@ impl Host {
         }
     }
 
-    /// Lets the stack work: at most 64 packets in, and as many out as the queue holds.
+    /// Runs smoltcp: at most 64 packets in, and as many out as the queue holds.
     pub fn poll(&mut self, now: Nanos) {
         self.queues.now = now;
         self.queues.rx_budget = RX_PER_POLL;
@@ -185,13 +187,14 @@ impl Host {
         self.tend_sockets();
     }
 
-    /// The next packet to send; call until `None` after [`Self::poll`].
+    /// The next packet to send; call until `None` after every [`Self::poll`].
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Outgoing> {
         self.queues.poll_transmit()
     }
 
-    /// When to call [`Self::poll`] next; not later than `now` while packets wait.
+    /// When to call [`Self::poll`] next, which is `now` while packets are queued; `None` is never.
+    /// The value may change after any other call that takes `&mut self`.
     #[must_use]
     pub fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
         if self.queues.rx_len() > 0 {
@@ -235,8 +238,9 @@ impl Host {
         }
     }
 
-    /// Echo requests are answered here, for smoltcp can send no more than an MTU; errors are
-    /// looked through for connections, which smoltcp does not do; the rest is of no concern.
+    /// Handles an ICMP message. Echo requests are answered here, because smoltcp sends no more than
+    /// one MTU. Errors are matched with connections, which smoltcp does not do. Other messages are
+    /// ignored.
     fn handle_icmp(&mut self, received: Nanos, port: PortId, packet: &[u8], header: &Header) {
         if !icmp::is_valid(packet, header) {
             self.stats.malformed += 1;
@@ -254,12 +258,13 @@ impl Host {
     }
 }
 
-/// smoltcp counts microseconds; rounding down makes its timers late by less than one.
+/// Converts to smoltcp's clock of microseconds. Rounding down makes its timers late by less than
+/// one.
 fn instant(now: Nanos) -> Instant {
     Instant::from_micros(i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX))
 }
 
-/// What every IPv6 link carries (RFC 8200, section 5).
+/// The least MTU of an IPv6 link (RFC 8200, section 5), in bytes.
 const MTU_MIN: usize = 1_280;
 
 const RX_PER_POLL: usize = 64;

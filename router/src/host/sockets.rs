@@ -1,4 +1,4 @@
-//! TCP and UDP sockets over smoltcp's, for the daemon's own protocols and checks.
+//! TCP and UDP sockets on top of smoltcp, for the daemon's own protocols and checks.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -13,26 +13,26 @@ use super::flows::Ends;
 use crate::ids::PortId;
 use crate::time::Nanos;
 
-/// Names a socket or listener of one [`Host`]; never used again.
+/// Id of a socket or listener of one [`Host`]; never reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SocketId(u64);
 
-/// How a TCP connection or listener behaves.
+/// Options of a TCP connection or listener.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpOptions {
-    /// The port its packets leave by, without a route lookup, and have to come in by.
+    /// The port by which its packets leave, without a route lookup, and have to come in.
     pub pin: Option<PortId>,
-    /// TTL of what it sends.
+    /// TTL of its outgoing packets.
     pub ttl: u8,
-    /// The least TTL of what it takes (GTSM, RFC 5082: 255 on both).
+    /// The least TTL of its incoming packets (GTSM, RFC 5082: 255 for both).
     pub min_ttl: u8,
-    /// Bytes of the receive and of the send buffer.
+    /// Bytes of the receive buffer and of the send buffer.
     pub buffer: usize,
-    /// Connections a listener holds until they are accepted, half-open ones included.
+    /// The most connections of a listener that are not accepted yet, including half-open ones.
     pub backlog: usize,
 }
 
-/// Why a socket could not do it.
+/// Why a socket operation failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SocketError {
     /// The local address is not the router's.
@@ -46,13 +46,13 @@ pub enum SocketError {
         /// Remote end.
         remote: SocketAddr,
     },
-    /// Another socket has the address and port, or no port is left for a connection.
+    /// Another socket uses the address and port, or no local port is free.
     #[error("the port is in use, or none is left")]
     InUse,
-    /// There is no such socket, or it is closed.
+    /// The socket does not exist or is closed.
     #[error("the socket is closed")]
     Closed,
-    /// A datagram larger than fits into a packet.
+    /// The datagram, of this many bytes, does not fit into a packet.
     #[error("{0} bytes do not fit into a packet")]
     TooLarge(usize),
     /// The send buffer is full; try again after the next poll.
@@ -60,12 +60,12 @@ pub enum SocketError {
     Full,
 }
 
-/// How far a connection came.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// Being opened.
+    /// The handshake is under way.
     Opening,
-    /// Open since its latest packet, received then, or earlier.
+    /// Open; its latest packet was received at this time.
     Open(Nanos),
     /// An ICMP error of this type and code quoted its SYN.
     Refused {
@@ -76,18 +76,18 @@ pub enum Progress {
         /// When it was received.
         at: Nanos,
     },
-    /// Closed, by a reset received then if it was never open.
+    /// Closed; by a reset received at this time if it was never open.
     Closed(Nanos),
 }
 
-/// The sockets by their names.
+/// The sockets by their ids.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     next: u64,
     pub(super) tcp: BTreeMap<SocketId, Connection>,
     pub(super) udp: BTreeMap<SocketId, (SocketHandle, SocketAddr)>,
     pub(super) listeners: BTreeMap<SocketId, Listener>,
-    /// Closed by their owner, not yet by the protocol.
+    /// Connections that their owner closed and the protocol has not.
     pub(super) lingering: Vec<Connection>,
 }
 
@@ -112,7 +112,8 @@ impl Default for TcpOptions {
 }
 
 impl Host {
-    /// Takes datagrams to this address and port, up to 64 waiting ones of 64 KiB together.
+    /// Opens a socket for datagrams to this address and port. It queues up to 64 datagrams, of 64
+    /// KiB together.
     pub fn udp_bind(&mut self, local: SocketAddr) -> Result<SocketId, SocketError> {
         if !self.has_address(local.ip()) {
             return Err(SocketError::NotOurs(local.ip()));
@@ -129,7 +130,7 @@ impl Host {
         Ok(id)
     }
 
-    /// Queues a datagram; it must fit into one packet of the host's MTU.
+    /// Queues a datagram, which must fit into one packet of the host's MTU.
     pub fn udp_send(
         &mut self,
         id: SocketId,
@@ -149,7 +150,8 @@ impl Host {
         socket.send_slice(payload, endpoint_of(remote)).map_err(|_| SocketError::Full)
     }
 
-    /// Takes a datagram: its bytes (cut to the buffer) and who sent it.
+    /// Takes a received datagram: stores its bytes, truncated to the buffer, and returns their
+    /// number and the sender.
     pub fn udp_receive(&mut self, id: SocketId, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let &(handle, _) = self.sockets.udp.get(&id)?;
         let (payload, meta) = self.set.get_mut::<udp::Socket>(handle).recv().ok()?;
@@ -158,14 +160,14 @@ impl Host {
         Some((len, address_of(meta.endpoint)))
     }
 
-    /// Ends a UDP socket.
+    /// Closes a UDP socket.
     pub fn udp_close(&mut self, id: SocketId) {
         if let Some((handle, _)) = self.sockets.udp.remove(&id) {
             self.set.remove(handle);
         }
     }
 
-    /// Renews listening sockets that timed out half-open, drops what is closed for good.
+    /// Replaces listening sockets that timed out half-open, and drops closed ones.
     pub(super) fn tend_sockets(&mut self) {
         for listener in self.sockets.listeners.values() {
             for &handle in &listener.waiting {
@@ -175,7 +177,7 @@ impl Host {
                         addr: listener.local.map(Into::into),
                         port: listener.port,
                     };
-                    // Only an open socket or port 0 is refused.
+                    // Fails only for an open socket or port 0.
                     let _ = socket.listen(end);
                 }
             }
@@ -195,7 +197,7 @@ impl Host {
         });
     }
 
-    /// Ends sockets whose address is not the router's any more.
+    /// Drops sockets whose address is no longer the router's.
     pub(super) fn end_homeless_sockets(&mut self) {
         let Self { addresses, sockets, set, flows, .. } = self;
         let keep = |connection: &Connection, set: &mut SocketSet<'_>, flows: &mut super::Flows| {
@@ -219,7 +221,7 @@ impl Host {
 }
 
 impl Sockets {
-    /// Connections that their owner closed and the protocol did not yet.
+    /// Number of connections that their owner closed and the protocol has not.
     #[cfg(test)]
     pub(super) fn lingering(&self) -> usize {
         self.lingering.len()
@@ -239,5 +241,5 @@ pub(super) fn address_of(endpoint: IpEndpoint) -> SocketAddr {
     SocketAddr::new(endpoint.addr.into(), endpoint.port)
 }
 
-/// Local ports of connections that the router opens; probes use those above.
+/// Local ports of connections that the router opens. Probes use the ports above.
 pub const HOST_PORTS: std::ops::RangeInclusive<u16> = 32_768..=49_151;

@@ -16,7 +16,7 @@ use super::sockets::{
 };
 
 impl Host {
-    /// Accepts connections to `port` of one of the router's addresses, or of all of them.
+    /// Listens on `port` of one of the router's addresses, or of all of them.
     pub fn tcp_listen(
         &mut self,
         local: Option<IpAddr>,
@@ -40,7 +40,7 @@ impl Host {
         Ok(id)
     }
 
-    /// The next connection that was opened to a listener, with its remote end.
+    /// The next connection opened to a listener, and its remote end.
     pub fn tcp_accept(&mut self, listener: SocketId) -> Option<(SocketId, SocketAddr)> {
         let entry = self.sockets.listeners.get_mut(&listener)?;
         let index = entry.waiting.iter().position(|&handle| {
@@ -61,7 +61,7 @@ impl Host {
         Some((id, remote))
     }
 
-    /// Opens a connection, from a port of its own in [`HOST_PORTS`].
+    /// Opens a connection from a free local port in [`HOST_PORTS`].
     pub fn tcp_connect(
         &mut self,
         local: IpAddr,
@@ -89,7 +89,7 @@ impl Host {
         Ok(id)
     }
 
-    /// How far a connection came; `None` if it was closed by its owner, or lost its address.
+    /// State of a connection; `None` if its owner closed it or its address was removed.
     pub fn tcp_progress(&self, id: SocketId) -> Option<Progress> {
         let connection = self.sockets.tcp.get(&id)?;
         let flow = self.flows.get(connection.ends).copied().unwrap_or_default();
@@ -104,7 +104,7 @@ impl Host {
         })
     }
 
-    /// Queues as many of the bytes as fit; returns how many. 0 while the connection is being opened.
+    /// Queues as many of the bytes as fit; returns how many. 0 during the handshake.
     pub fn tcp_send(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, SocketError> {
         let socket = self.tcp_socket(id)?;
         if !socket.may_send() && matches!(socket.state(), tcp::State::SynSent) {
@@ -113,8 +113,8 @@ impl Host {
         socket.send_slice(bytes).map_err(|_| SocketError::Closed)
     }
 
-    /// Takes received bytes; returns how many. 0 if there are none now; [`SocketError::Closed`] when
-    /// none will come any more.
+    /// Takes received bytes; returns how many, 0 if there are none yet. [`SocketError::Closed`]
+    /// once no more will come.
     pub fn tcp_receive(&mut self, id: SocketId, buffer: &mut [u8]) -> Result<usize, SocketError> {
         let socket = self.tcp_socket(id)?;
         if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
@@ -123,7 +123,7 @@ impl Host {
         socket.recv_slice(buffer).map_err(|_| SocketError::Closed)
     }
 
-    /// Ends a connection in order: what is queued is still sent, for a minute at most.
+    /// Closes a connection in order: queued bytes are still sent, for at most a minute.
     pub fn tcp_close(&mut self, id: SocketId) {
         if let Some(connection) = self.sockets.tcp.remove(&id) {
             let socket = self.set.get_mut::<tcp::Socket>(connection.handle);
@@ -133,7 +133,7 @@ impl Host {
         }
     }
 
-    /// Ends a connection by a reset; nothing of it remains.
+    /// Closes a connection with a reset, and drops its state.
     pub fn tcp_abort(&mut self, id: SocketId) {
         if let Some(connection) = self.sockets.tcp.remove(&id) {
             self.set.get_mut::<tcp::Socket>(connection.handle).abort();
@@ -141,7 +141,7 @@ impl Host {
         }
     }
 
-    /// Ends a connection without a word, when there is no way to send one.
+    /// Drops a connection without sending anything, for when its port is unusable.
     pub fn tcp_forget(&mut self, id: SocketId) {
         if let Some(connection) = self.sockets.tcp.remove(&id) {
             self.set.remove(connection.handle);
@@ -149,7 +149,7 @@ impl Host {
         }
     }
 
-    /// Ends a listener; connections not accepted yet are reset.
+    /// Closes a listener; connections not accepted yet are reset.
     pub fn tcp_unlisten(&mut self, listener: SocketId) {
         let Some(listener) = self.sockets.listeners.remove(&listener) else { return };
         self.flows.unlisten(listener.local, listener.port);
@@ -172,8 +172,8 @@ impl Host {
         Ok(self.set.get_mut(connection.handle))
     }
 
-    /// Keeps a closed connection until its last packets are out. Beyond [`LINGERING_MAX`] the
-    /// oldest is forgotten.
+    /// Keeps a closed connection until its last packets are sent. Beyond [`LINGERING_MAX`] the
+    /// oldest is dropped.
     fn linger(&mut self, connection: Connection) {
         if self.sockets.lingering.len() >= LINGERING_MAX {
             let oldest = self.sockets.lingering.remove(0);
@@ -183,7 +183,8 @@ impl Host {
         self.sockets.lingering.push(connection);
     }
 
-    /// A local port that has no connection to `remote`, from a random one on (RFC 6056, algorithm 1).
+    /// A local port without a connection to `remote`, searched from a random one on (RFC 6056,
+    /// algorithm 1).
     fn free_port(&mut self, local: IpAddr, remote: SocketAddr) -> Option<SocketAddr> {
         let first = self.rng.next_u16() % HOST_PORTS_COUNT;
         (0..HOST_PORTS_COUNT)
@@ -203,7 +204,7 @@ impl Listener {
     fn open(&self, set: &mut SocketSet<'_>) -> SocketHandle {
         let mut socket = new_socket(&self.options);
         socket.set_timeout(Some(HALF_OPEN));
-        // Only an open socket or port 0 is refused, and it is neither.
+        // Fails only for an open socket or port 0, and this is neither.
         let _ =
             socket.listen(IpListenEndpoint { addr: self.local.map(Into::into), port: self.port });
         set.add(socket)
@@ -219,10 +220,10 @@ fn new_socket(options: &TcpOptions) -> tcp::Socket<'static> {
 
 const HOST_PORTS_COUNT: u16 = 16_384;
 
-/// How long a connection may stay half-open in a listener's backlog.
+/// How long a connection may stay half-open in a listener's backlog before it is dropped.
 const HALF_OPEN: Duration = Duration::from_secs(10);
 
-/// How long a connection closed by its owner may take.
+/// How long a connection that its owner closed may take to finish.
 const LINGER: Duration = Duration::from_secs(60);
 
 const LINGERING_MAX: usize = 1_024;

@@ -23,10 +23,10 @@ fn host(addresses: &[&str]) -> Host {
     Host::new(Nanos::ZERO, HostConfig { addresses, mtu: 1_500, seed: 11 })
 }
 
-/// The router at .1, somebody at .2, in both families.
+/// Addresses of the router and of its peer, in both families.
 const PAIRS: [(&str, &str); 2] = [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")];
 
-/// RFC 1071, written for these tests alone.
+/// The checksum of RFC 1071, implemented for these tests alone.
 fn sum(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();
     let words = bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0)));
@@ -44,8 +44,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// An IP packet by hand; the checksum at `sum_at` of the body is filled in, over a pseudo header
-/// unless it is ICMPv4.
+/// An IP packet encoded by hand. The checksum at `sum_at` of the body is filled in, over a pseudo
+/// header unless it is ICMPv4.
 fn ip(src: &str, dst: &str, protocol: u8, mut body: Vec<u8>, sum_at: usize) -> Vec<u8> {
     let (src, dst) = (octets(addr(src)), octets(addr(dst)));
     let len = (body.len() as u32).to_be_bytes();
@@ -91,7 +91,7 @@ fn tcp(src: &str, dst: &str, (from, to): (u16, u16), seq: u32, ack: u32, flags: 
     ip(src, dst, 6, body, 16)
 }
 
-/// Source, destination, protocol, body; the IPv4 header checksum having been checked.
+/// Source, destination, protocol and body; asserts the IPv4 header checksum.
 fn parts(packet: &[u8]) -> (IpAddr, IpAddr, u8, &[u8]) {
     if packet[0] >> 4 == 4 {
         assert_eq!(sum(&[&packet[..20]]), 0);
@@ -152,7 +152,7 @@ fn a_big_ping_comes_in_fragments_and_is_answered_whole() {
             assert!(out.is_empty());
             out = exchange(&mut host, &piece);
         }
-        // How it is cut depends on the way it takes, which the host does not know.
+        // Fragmentation depends on the adjacency it leaves by, which the host does not know.
         assert_eq!(out.len(), 1);
         assert_eq!(parts(&out[0].packet).3[4..], parts(&request).3[4..]);
     }
@@ -196,7 +196,7 @@ fn closed_ports_are_refused() {
 type Case = (&'static str, Vec<u8>, fn(&HostStats) -> u64);
 
 #[test]
-fn what_is_not_for_us_or_from_nobody_is_counted_and_dropped() {
+fn packets_to_others_and_from_invalid_sources_are_counted_and_dropped() {
     let us = "10.0.0.1";
     let mut broken = echo_request("10.0.0.2", us, 8);
     broken[25] ^= 1;
@@ -287,15 +287,15 @@ fn a_datagram_goes_to_its_socket_and_back() {
     }
 }
 
-/// Two hosts joined back to back, `delay` apart, on one clock.
+/// Two hosts connected directly, with a one-way `delay`, on one clock.
 struct Pair {
     hosts: Vec<Host>,
     now: Nanos,
     delay: Duration,
-    /// When, to whom, by which port.
+    /// Packets in transit: arrival time, receiver, port, bytes.
     air: Vec<(Nanos, usize, PortId, Vec<u8>)>,
     sent: Vec<(usize, Outgoing)>,
-    /// The port by which the first host gets what the second one sends.
+    /// The port by which the first host receives packets of the second.
     back: PortId,
     cut: bool,
 }
@@ -320,7 +320,7 @@ impl Pair {
         }
     }
 
-    /// Moves the clock by a quarter of a millisecond.
+    /// Advances the clock by a quarter of a millisecond.
     fn step(&mut self) {
         for side in 0..2 {
             self.hosts[side].poll(self.now);
@@ -452,7 +452,7 @@ fn a_tcp_check_follows_a_server_up_and_down() {
         let open = pair.hosts[0].sockets.lingering();
         assert!(open <= 1, "no connection stays, {open} do");
 
-        // The server's process ends: its kernel resets what it gets.
+        // The server's process ends: its kernel answers with resets.
         pair.hosts[1].tcp_unlisten(listener);
         let killed = pair.now;
         let events = run_checks(&mut pair, &mut checker, killed + Duration::from_millis(100));
@@ -498,7 +498,7 @@ fn answers_by_another_port_do_not_count() {
 }
 
 #[test]
-fn an_icmp_error_about_an_attempt_is_bad_news_only_if_it_quotes_it() {
+fn an_icmp_error_fails_an_attempt_only_if_it_quotes_it() {
     for family in [0, 1] {
         let mut pair = Pair::new(family);
         let mut checker = TcpChecker::new();

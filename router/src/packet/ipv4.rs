@@ -31,7 +31,7 @@ impl<'a> Ipv4<'a> {
         if !Sum::ZERO.bytes(packet.header).bytes(packet.options).is_valid() {
             return Err(Verdict::BadHeaderChecksum);
         }
-        packet.payload = packet.said_payload().ok_or(Verdict::BadTotalLength)?;
+        packet.payload = packet.claimed_payload().ok_or(Verdict::BadTotalLength)?;
         if !packet.options.is_empty() {
             check_options(packet.options)?;
         }
@@ -46,7 +46,7 @@ impl<'a> Ipv4<'a> {
     /// The verdict if the header is incomplete or malformed.
     pub fn parse_quoted(bytes: &'a [u8]) -> Result<Self, Verdict> {
         let packet = Self::split(bytes)?;
-        Ok(Self { payload: packet.said_payload().unwrap_or(packet.payload), ..packet })
+        Ok(Self { payload: packet.claimed_payload().unwrap_or(packet.payload), ..packet })
     }
 
     /// Bytes of the header, options included: 20 to 60.
@@ -162,7 +162,7 @@ impl<'a> Ipv4<'a> {
 
     /// The part of the payload that the total length covers; `None` if that length is impossible.
     #[inline]
-    fn said_payload(&self) -> Option<&'a [u8]> {
+    fn claimed_payload(&self) -> Option<&'a [u8]> {
         let len = usize::from(self.total_len()).checked_sub(self.header_len())?;
         self.payload.get(..len)
     }

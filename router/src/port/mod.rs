@@ -78,7 +78,7 @@ pub enum PortError {
     #[error("the device is gone")]
     Gone,
     /// The I/O engine failed; the device itself may still work.
-    #[error("the engine failed: {0}")]
+    #[error("the I/O engine failed: {0}")]
     Engine(io::Error),
     /// The device cannot carry this packet.
     #[error("the device refused the packet: {0}")]

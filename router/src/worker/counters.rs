@@ -1,4 +1,4 @@
-//! What a worker counts besides verdicts: by port, and how it waits.
+//! A worker's counters: by verdict, path and port, and of how it waits.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -10,29 +10,29 @@ use crate::port::counters::PortCounters;
 /// Counters of one worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerReport {
-    /// By verdict and path.
+    /// Counters by verdict and path.
     pub counters: Counters,
-    /// By port.
+    /// Counters by port.
     pub ports: BTreeMap<PortId, PortCounters>,
-    /// How it waits.
+    /// How the worker waits for packets.
     pub polling: Polling,
-    /// By which code it looks up IPv4 and IPv6 now.
+    /// Name of the code that looks up IPv4, and of that for IPv6.
     pub lookup_codes: [&'static str; 2],
 }
 
 /// How a worker waits for packets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Polling {
-    /// How often it slept.
+    /// How often the worker slept.
     pub sleeps: u64,
-    /// How often packets came while it looked, so that it need not sleep.
+    /// How often packets came while it polled, so that it did not sleep.
     pub found: u64,
-    /// How long it looked in all.
+    /// Time spent polling, in nanoseconds.
     pub busy_ns: u64,
 }
 
 impl WorkerReport {
-    /// Adds another worker's.
+    /// Adds another worker's counters.
     pub fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
         for (&id, count) in &other.ports {

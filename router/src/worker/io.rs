@@ -1,4 +1,5 @@
-//! What surrounds the forwarding step: reading a batch, sending it, handing packets over.
+//! The I/O around the forwarding step: reading a batch, sending it, delivering packets to the
+//! router.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use crate::port::{PortError, Queue};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
-/// What a worker has to do with ports.
+/// The parts of a worker that do I/O.
 pub(super) struct Shell<'a> {
     pub(super) worker: usize,
     pub(super) lanes: &'a mut Lanes,
@@ -27,7 +28,7 @@ pub(super) struct Shell<'a> {
 }
 
 impl Shell<'_> {
-    /// Fills the batch from one port; `false` if nothing came.
+    /// Fills the batch from one port; `false` if no packet came. Reports a device that fails.
     pub(super) fn receive(
         &mut self,
         id: PortId,
@@ -51,7 +52,7 @@ impl Shell<'_> {
                     self.lanes.report_trouble(PortTrouble { port: id, gone });
                 }
                 if gone {
-                    // Its descriptor would be ready for ever.
+                    // The descriptor of a deleted device stays ready for ever.
                     self.poller.forget(id);
                 }
                 false
@@ -59,8 +60,8 @@ impl Shell<'_> {
         }
     }
 
-    /// Counts what [`Self::receive`] brought, once the step knows how many packets that was; says how
-    /// many.
+    /// Counts the packets that [`Self::receive`] read, after the step has set their shapes; returns
+    /// how many.
     pub(super) fn count_received(&mut self, id: PortId, batch: &Batch) -> u64 {
         let counters = self.ports.entry(id).or_default();
         let before = counters.rx_packets;
@@ -74,7 +75,7 @@ impl Shell<'_> {
         counters.rx_packets - before
     }
 
-    /// Sends what the step decided; each packet is counted by what its device said.
+    /// Sends the batch's transmissions and counts each packet by its device's result.
     pub(super) fn send(
         &mut self,
         batch: &mut Batch,
@@ -90,7 +91,8 @@ impl Shell<'_> {
         }
     }
 
-    /// Hands packets for the router to the part they are for: whole, and each alone.
+    /// Delivers packets addressed to the router to their lanes. Superframes are segmented and
+    /// checksums completed first.
     pub(super) fn hand_over(&mut self, batch: &Batch, state: &mut WorkerState, received: Nanos) {
         for (punt, port, bytes) in batch.punts() {
             let slot = batch.packet(punt.index).0;
@@ -114,7 +116,7 @@ impl Shell<'_> {
     }
 }
 
-/// A worker's queue of each port.
+/// A worker's own queue of each port.
 struct OwnQueues<'a> {
     worker: usize,
     ports: &'a mut BTreeMap<PortId, PortCounters>,
@@ -128,7 +130,7 @@ impl Outlets for OwnQueues<'_> {
         if let Some(queue) = self.poller.queue(id, &port.device) {
             return (queue, counters);
         }
-        // A port that this worker has not opened yet is written as any thread may.
+        // This worker has not opened the port yet: write to a queue of it, as any thread may.
         let index = self.worker % port.device.queues().max(1);
         (self.other.insert(PlainQueue::new(Arc::clone(&port.device), index)), counters)
     }
@@ -151,7 +153,7 @@ mod tests {
     use crate::port::memory::MemoryPort;
     use crate::port::{EngineChoice, Port, Queue};
 
-    /// An engine that has failed.
+    /// An I/O engine that has failed.
     struct Broken;
 
     impl Queue for Broken {
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_fails_is_replaced_and_told_of_and_packets_come_again() {
+    fn an_engine_that_fails_is_replaced_and_reported_and_packets_come_again() {
         let id = PortId(0);
         let (near, far) = MemoryPort::pair(8);
         let device: Arc<dyn Port> = near;
@@ -216,10 +218,13 @@ mod tests {
         };
         far.tx(0, &[0x45; 20]).unwrap();
         assert!(!shell.receive(id, &mut batch, &mut snapshots));
-        assert!(shell.receive(id, &mut batch, &mut snapshots), "what waited comes by the next");
+        assert!(
+            shell.receive(id, &mut batch, &mut snapshots),
+            "the waiting packet comes by the new engine"
+        );
         assert_eq!(batch.len(), 1);
         assert_eq!(shell.poller.queue(id, &device).map(|queue| queue.engine()), Some("epoll"));
-        let told = news.try_iter().collect::<Vec<_>>();
-        assert!(matches!(&told[..], [one] if one.failed && one.port == id), "{told:?}");
+        let reported = news.try_iter().collect::<Vec<_>>();
+        assert!(matches!(&reported[..], [one] if one.failed && one.port == id), "{reported:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The bounded ways out of a worker: packets for the prober and the host stack, and news.
+//! Lanes: bounded queues from a worker to other threads.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::ids::PortId;
 use crate::port::news::{EngineNews, PortTrouble};
 use crate::time::Nanos;
 
-/// A packet for the router itself.
+/// A packet addressed to the router.
 #[derive(Clone, Debug)]
 pub struct LanePacket {
     /// The port it came in by.
@@ -26,28 +26,28 @@ pub struct LanePacket {
     pub bytes: Box<[u8]>,
 }
 
-/// Wakes a thread. Cheap to clone.
+/// Wakes a lane's reader. Cheap to clone.
 #[derive(Clone)]
 pub enum Wake {
-    /// One that polls this eventfd.
+    /// A thread that polls this eventfd.
     Descriptor(Arc<OwnedFd>),
-    /// One that awaits this.
+    /// A task that awaits this.
     Task(Arc<Notify>),
 }
 
 impl Wake {
-    /// A new eventfd; the second is what to poll and read.
+    /// A wake-up by a new eventfd, and the descriptor that the reader polls and reads.
     pub fn new() -> std::io::Result<(Self, OwnedFd)> {
         let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let poll = fd.try_clone()?;
         Ok((Self::Descriptor(Arc::new(fd)), poll))
     }
 
-    /// Wakes it; one pending wake-up stands for many.
+    /// Wakes the reader. Several calls may merge into one wake-up.
     pub fn wake(&self) {
         match self {
             Self::Descriptor(fd) => {
-                // Fails only when the counter is full, and then a wake-up is pending already.
+                // Fails only if the counter is full, in which case a wake-up is already pending.
                 let _ = rustix::io::write(fd.as_fd(), &1_u64.to_ne_bytes());
             }
             Self::Task(notify) => notify.notify_one(),
@@ -55,7 +55,7 @@ impl Wake {
     }
 }
 
-/// The sending end of a bounded channel whose reader sleeps on a descriptor.
+/// The sending end of a bounded channel, with the wake-up of its reader.
 pub struct Lane<T> {
     sender: Sender<T>,
     wake: Wake,
@@ -63,7 +63,7 @@ pub struct Lane<T> {
 }
 
 impl<T> Lane<T> {
-    /// A lane of `capacity`, and its reading end; `wake` wakes the reader.
+    /// A lane for `capacity` items, and its receiving end. `wake` wakes the reader.
     pub fn new(capacity: usize, wake: Wake) -> (Self, Receiver<T>) {
         let (sender, receiver) = bounded(capacity);
         (Self { sender, wake, pending: false }, receiver)
@@ -75,8 +75,8 @@ impl<T> Lane<T> {
         Self { sender: self.sender.clone(), wake: self.wake.clone(), pending: false }
     }
 
-    /// Puts one in; `false` if the lane is full. The reader is woken by [`Self::flush`], or at once
-    /// when the lane is full.
+    /// Adds an item; `false` if the lane is full. Wakes the reader at once if it is full; otherwise
+    /// [`Self::flush`] does.
     pub fn push(&mut self, item: T) -> bool {
         match self.sender.try_send(item) {
             Ok(()) => {
@@ -90,12 +90,12 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Whether the next one would be refused.
+    /// Whether the next item would be refused.
     pub fn is_full(&self) -> bool {
         self.sender.is_full()
     }
 
-    /// Wakes the reader if something was put in since the last time.
+    /// Wakes the reader if an item was added since the last call.
     pub fn flush(&mut self) {
         if std::mem::take(&mut self.pending) {
             self.wake.wake();
@@ -103,17 +103,17 @@ impl<T> Lane<T> {
     }
 }
 
-/// A worker's ways out.
+/// A worker's lanes.
 pub struct Lanes {
     /// To the heartbeat thread: answers to probes.
     pub prober: Lane<LanePacket>,
-    /// To the heartbeat thread: ports in trouble.
+    /// To the heartbeat thread: ports whose devices are down or gone.
     pub trouble: Lane<PortTrouble>,
-    /// To the control thread: everything else for the router.
+    /// To the control thread: all other packets addressed to the router.
     pub host: Lane<LanePacket>,
-    /// To the control thread: worker and first packet.
+    /// To the control thread: the worker's number and a first packet.
     pub first_packets: Lane<(usize, FirstPacket)>,
-    /// To the control thread: engines.
+    /// To the control thread: I/O engines in use.
     pub engines: Lane<EngineNews>,
     reported: BTreeSet<PortId>,
 }
@@ -130,7 +130,7 @@ impl Lanes {
         Self { prober, trouble, host, first_packets, engines, reported: BTreeSet::new() }
     }
 
-    /// Where packets to the router go that are for this part of it.
+    /// The lane for these packets to the router.
     pub(super) fn local(&mut self, lane: LocalLane) -> &mut Lane<LanePacket> {
         match lane {
             LocalLane::Checks => &mut self.prober,
@@ -138,7 +138,7 @@ impl Lanes {
         }
     }
 
-    /// Reports a port that is down or gone, once in a wake-up.
+    /// Reports a port that is down or gone, at most once until [`Self::flush`].
     pub(super) fn report_trouble(&mut self, news: PortTrouble) {
         if self.reported.insert(news.port) {
             self.trouble.push(news);
@@ -151,7 +151,7 @@ impl Lanes {
         }
     }
 
-    /// Wakes whoever has something to read.
+    /// Wakes the readers of all lanes that have new items.
     pub(super) fn flush(&mut self) {
         self.reported.clear();
         self.prober.flush();

@@ -1,6 +1,6 @@
-//! The thread that forwards: it owns one queue of every port and takes each batch from rx to tx
-//! itself. Between two packets it makes no allocation and takes no lock; before it sleeps it says
-//! that it holds nothing.
+//! The worker: a thread that forwards packets. It owns one queue of every port and takes each batch
+//! from rx to tx. Per packet it allocates nothing and takes no lock. Before it sleeps it goes
+//! offline in the FIB's grace-period scheme, so it holds back no update.
 #![forbid(unsafe_code)]
 
 mod counters;
@@ -29,7 +29,7 @@ use crate::ids::PortId;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
 
-/// What one worker is made of.
+/// A worker's state.
 pub struct Worker {
     index: usize,
     reader: Reader,
@@ -45,33 +45,33 @@ pub struct Worker {
     published_at: Nanos,
 }
 
-/// What others see of a worker.
+/// The state that a worker shares with other threads.
 #[derive(Default)]
 pub struct WorkerShared {
-    /// A copy of the counters, at most [`PUBLISH_EVERY_MS`] behind while packets flow. The worker
-    /// only tries the lock, so that whoever reads cannot hold it up.
+    /// A copy of the counters, at most [`PUBLISH_EVERY_MS`] old while packets flow. The worker only
+    /// tries the lock, so readers cannot block it.
     pub counters: Mutex<WorkerReport>,
-    /// Set to end the worker; it has to be woken then.
+    /// Set to `true` to end the worker, which then has to be woken.
     pub stop: AtomicBool,
 }
 
-/// What a worker is started with.
+/// Everything a worker needs to start.
 pub struct WorkerParts {
     /// Its number, from 0.
     pub index: usize,
-    /// How many there are.
+    /// Number of workers.
     pub workers: usize,
-    /// Its place among the FIB's readers.
+    /// Its reader of the FIB.
     pub reader: Reader,
     /// Where snapshots are published.
     pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// Raised whenever liveness or groups change.
+    /// Incremented whenever liveness or a group changes.
     pub changes: Arc<AtomicU64>,
-    /// Where its packets for the router go.
+    /// Its lanes to other threads.
     pub lanes: Lanes,
-    /// What others see of it.
+    /// The state it shares with other threads.
     pub shared: Arc<WorkerShared>,
-    /// Woken by writing to it: new snapshot, or stop.
+    /// An eventfd; a write to it wakes the worker for a new snapshot or to stop.
     pub wake: OwnedFd,
 }
 
@@ -94,7 +94,7 @@ impl Worker {
         }
     }
 
-    /// Forwards until told to stop.
+    /// Forwards packets until [`WorkerShared::stop`] is set.
     pub fn run(mut self) -> std::io::Result<()> {
         let mut poller = Poller::new(self.index, self.wake.try_clone()?)?;
         let mut ready = Ready::default();
@@ -112,8 +112,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Until there are packets, or it is woken: looks for a while if that is configured and pays,
-    /// then sleeps.
+    /// Waits until there are packets or the worker is woken: polls for a while if configured and
+    /// worthwhile, then sleeps.
     fn wait(
         &mut self,
         behind: bool,
@@ -139,9 +139,9 @@ impl Worker {
         poller.wait(behind.then_some(PUBLISH_EVERY_MS), ready)
     }
 
-    /// Reads the ready ports in turn, a batch each, and again as long as several packets came by one: one
-    /// that came alone is likely to be alone, and who waits for it should not wait for a look after it.
-    /// Says whether anything came.
+    /// Reads the ready ports in turn, one batch each, and repeats while a port returned several
+    /// packets. After a single packet it does not look again, because more are unlikely and looking
+    /// would delay other work. Returns whether any packet came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
         let Self { reader, snapshots, state, batch, lanes, ports, scratch, index, .. } = self;
         let mut online = reader.online();
@@ -174,7 +174,8 @@ impl Worker {
         any
     }
 
-    /// Copies the counters out if that is due and nobody is reading them; `false` if it is owed.
+    /// Copies the counters to [`WorkerShared`] if due and no reader holds the lock; `false` if not
+    /// copied.
     fn publish(&mut self) -> bool {
         let now = Nanos::now();
         if now.since(self.published_at) < Duration::from_millis(u64::from(PUBLISH_EVERY_MS)) {
@@ -190,8 +191,8 @@ impl Worker {
     }
 }
 
-/// Turns over the ready ports before the poller is asked again.
+/// The most rounds over the ready ports before polling again.
 const ROUNDS_MAX: usize = 16;
 
-/// How long published counters may be behind.
+/// How old published counters may be, in milliseconds.
 pub const PUBLISH_EVERY_MS: u32 = 10;

@@ -1,4 +1,4 @@
-//! Sleeping until a port has packets: one epoll for each worker, and its queue of every port.
+//! Waits until a port has packets: one epoll per worker, over its queue of every port.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -18,28 +18,28 @@ use crate::port::news::EngineNews;
 use crate::port::queue::{PlainQueue, open_queue};
 use crate::port::{EngineChoice, Port, Queue};
 
-/// An epoll over a worker's queue of every port, and its wake-up.
+/// An epoll over a worker's queue of every port and its wake-up descriptor.
 pub(super) struct Poller {
     worker: usize,
     epoll: OwnedFd,
     wake: OwnedFd,
-    /// Of which snapshot the ports are.
+    /// The generation of the snapshot that `open` follows.
     generation: Option<u64>,
-    /// Kept until the epoll has let go of its descriptor.
+    /// Open queues by port. A queue is dropped after its descriptor was removed from the epoll.
     open: BTreeMap<PortId, Open>,
     events: Vec<epoll::Event>,
 }
 
-/// A worker's end of a port.
+/// A worker's queue of a port.
 struct Open {
     device: Arc<dyn Port>,
     choice: EngineChoice,
     queue: Box<dyn Queue>,
-    /// This worker reads it; else it only sends.
+    /// Whether this worker reads the queue; if not, it only sends.
     is_watched: bool,
 }
 
-/// The ports that have packets. Handed back to the poller, so that sleeping allocates nothing.
+/// The ports that have packets. The caller reuses it, so that waiting allocates nothing.
 #[derive(Default)]
 pub(super) struct Ready(Vec<PortId>);
 
@@ -61,7 +61,8 @@ impl Poller {
         Ok(Self { worker, epoll, wake, generation: None, open: BTreeMap::new(), events })
     }
 
-    /// Opens a queue of each port of `snapshot`, and watches those that this worker reads.
+    /// Opens a queue of each new port of `snapshot`, closes those of removed ports, and watches
+    /// those that this worker reads.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, lanes: &mut Lanes) -> io::Result<()> {
         if self.generation == Some(snapshot.generation) {
             return Ok(());
@@ -84,33 +85,33 @@ impl Poller {
         Ok(())
     }
 
-    /// This worker's queue of a port, while that has this device.
+    /// This worker's queue of a port, if it was opened on this device.
     pub(super) fn queue(&mut self, id: PortId, device: &Arc<dyn Port>) -> Option<&mut dyn Queue> {
         let open = self.open.get_mut(&id)?;
         Arc::ptr_eq(&open.device, device).then_some(&mut *open.queue)
     }
 
-    /// Lets go of a port.
+    /// Closes the queue of a port.
     pub(super) fn forget(&mut self, id: PortId) {
         if let Some(open) = self.open.remove(&id)
             && open.is_watched
             && let Some(fd) = open.queue.fd()
         {
-            // A descriptor that is closed already has left the epoll by itself.
+            // A descriptor that was already closed has left the epoll by itself.
             let _ = epoll::delete(&self.epoll, fd);
         }
     }
 
-    /// The port's engine has failed: it goes on with the one that always works.
+    /// Replaces a failed I/O engine by the one that works with every port.
     pub(super) fn fall_back(&mut self, id: PortId) {
         if let Some(open) = self.open.get_mut(&id) {
-            // Both are polled by the device's own descriptor, which the epoll has already.
+            // Both engines are polled by the device's descriptor, which is already in the epoll.
             let index = self.worker % open.device.queues().max(1);
             open.queue = Box::new(PlainQueue::new(Arc::clone(&open.device), index));
         }
     }
 
-    /// Puts another queue in a port's place.
+    /// Replaces the queue of a port.
     #[cfg(test)]
     pub(super) fn set_queue(&mut self, id: PortId, queue: Box<dyn Queue>) {
         if let Some(open) = self.open.get_mut(&id) {
@@ -118,7 +119,7 @@ impl Poller {
         }
     }
 
-    /// Sleeps until a port has packets, or it is woken; for `timeout_ms` at most.
+    /// Sleeps until a port has packets or the worker is woken, at most `timeout_ms`.
     pub(super) fn wait(&mut self, timeout_ms: Option<u32>, ready: &mut Ready) -> io::Result<()> {
         let timeout = timeout_ms
             .map(|ms| Timespec::try_from(Duration::from_millis(u64::from(ms))))
@@ -133,7 +134,7 @@ impl Poller {
         for event in &self.events {
             match event.data.u64() {
                 WAKE => {
-                    // Reading resets it; that it was reset already is no harm.
+                    // Reading resets the eventfd; an error means that it was reset before.
                     let _ = rustix::io::read(self.wake.as_fd(), &mut [0; 8]);
                 }
                 id => ready.0.push(PortId(id as u16)),
@@ -145,7 +146,7 @@ impl Poller {
     fn open(&mut self, id: PortId, port: &PortEntry, lanes: &mut Lanes) -> io::Result<()> {
         let (device, choice) = (Arc::clone(&port.device), port.engine);
         let reads = self.worker < device.queues();
-        // One that only sends shares its queue with the worker that reads it.
+        // A worker that only sends shares a queue with the worker that reads it.
         let (queue, why) = if reads {
             open_queue(&device, self.worker, choice)
         } else {
@@ -172,5 +173,5 @@ impl Poller {
 /// Marks the wake-up among the events.
 const WAKE: u64 = u64::MAX;
 
-/// Events taken in one wake-up.
+/// The most events taken in one wake-up.
 const EVENTS_MAX: usize = 128;

@@ -1,8 +1,8 @@
-//! Whether a worker that has nothing to do looks again, or sleeps.
+//! Decides whether an idle worker polls or sleeps.
 //!
-//! To be woken takes a worker longer than to forward a packet, so looking for a while shortens the
-//! way of packets that come at short distances. It costs a core, and brings nothing where they come
-//! rarely: so a worker looks only while packets have lately come within the time it would look.
+//! Waking a worker takes longer than forwarding a packet, so polling for a while lowers the latency
+//! of packets that come close together. Polling occupies a core and gains nothing for rare packets,
+//! so a worker polls only while recent packets came within its polling time.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use super::counters::Polling;
 use crate::time::Nanos;
 
-/// A worker's habit.
+/// The decision's state, one for each worker.
 #[derive(Debug, Default)]
 pub(super) struct Spin {
     budget: Duration,
     /// When it last began to wait.
     idle_since: Nanos,
     looked_until: Nanos,
-    /// How long it usually waits: follows the last few times.
+    /// A moving average of recent waits.
     usual_wait: Duration,
     pub(super) sleeps: u64,
     found: u64,
@@ -25,10 +25,10 @@ pub(super) struct Spin {
 }
 
 impl Spin {
-    /// There is nothing to do from `now` on; says whether to look.
+    /// Begins a wait at `now`; returns whether to poll first.
     pub(super) fn begin(&mut self, now: Nanos, budget: Duration) -> bool {
         if budget != self.budget {
-            // What was learned was about another time.
+            // The average was limited by the old budget.
             self.usual_wait = Duration::ZERO;
         }
         self.budget = budget;
@@ -37,7 +37,7 @@ impl Spin {
         !budget.is_zero() && self.usual_wait <= budget
     }
 
-    /// After a look at `now` that `found` something or did not; says whether to look again.
+    /// Records a poll at `now` that `found` packets or not; returns whether to poll again.
     pub(super) fn goes_on(&mut self, now: Nanos, found: bool) -> bool {
         self.busy_ns += now.since(self.looked_until).as_nanos() as u64;
         self.looked_until = now;
@@ -45,9 +45,9 @@ impl Spin {
         !found && now.since(self.idle_since) < self.budget
     }
 
-    /// Packets came after it had waited.
+    /// Records that packets came after a wait.
     pub(super) fn packets_came(&mut self, now: Nanos) {
-        // One long pause is soon forgotten once packets come close together again.
+        // The limit keeps one long pause from outweighing packets that come close together again.
         let waited = now.since(self.idle_since).min(self.budget * WAIT_MAX);
         self.usual_wait = (self.usual_wait * 3 + waited) / 4;
     }
@@ -57,7 +57,7 @@ impl Spin {
     }
 }
 
-/// A wait counts as so many times the budget at most.
+/// A wait counts as at most this many times the budget.
 const WAIT_MAX: u32 = 8;
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
 
     const BUDGET: Duration = Duration::from_micros(50);
 
-    /// Packets come every `gap`; says how many of the waits were looked through.
+    /// Receives a packet every `gap`, `times` times; returns how many of the waits polled.
     fn looks(spin: &mut Spin, now: &mut Nanos, gap: Duration, times: u32) -> u32 {
         (0..times)
             .map(|_| {
@@ -82,22 +82,22 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_while_packets_come_close_together_and_stops_when_they_do_not() {
+    fn it_polls_while_packets_come_close_together_and_stops_when_they_do_not() {
         let (mut spin, mut now) = (Spin::default(), Nanos(1));
         let (close, far) = (Duration::from_micros(20), Duration::from_millis(1));
         assert_eq!(looks(&mut spin, &mut now, close, 100), 100);
-        assert!(looks(&mut spin, &mut now, far, 100) <= 2, "it looks in vain");
+        assert!(looks(&mut spin, &mut now, far, 100) <= 2, "it polls in vain");
         assert!(looks(&mut spin, &mut now, close, 100) >= 85, "it does not begin again");
     }
 
     #[test]
-    fn without_a_budget_it_never_looks() {
+    fn without_a_budget_it_never_polls() {
         let mut spin = Spin::default();
         assert!(!spin.begin(Nanos(1), Duration::ZERO));
     }
 
     #[test]
-    fn it_looks_no_longer_than_it_may_and_counts_how_long() {
+    fn it_polls_no_longer_than_its_budget_and_counts_how_long() {
         let mut spin = Spin::default();
         assert!(spin.begin(Nanos(1000), BUDGET));
         assert!(spin.goes_on(Nanos(11_000), false));

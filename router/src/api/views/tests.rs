@@ -1,4 +1,4 @@
-//! What is said of a flow.
+//! What `explain` answers about flows.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -79,7 +79,7 @@ fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
     explain(&facts, query)
 }
 
-/// A document of every noun that the router answers with, each with rows of every kind.
+/// A document of every noun that the router answers, each with rows of every kind.
 pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     let control = core_of(&(text("hash") + CHECKED));
     let mut totals = WorkerReport::default();
@@ -134,10 +134,10 @@ fn a_flow_has_one_member_unless_each_packet_has_its_own() {
 #[test]
 fn a_flow_between_families_is_refused() {
     let error = explained(&control("hash"), "2001:db8::2").unwrap_err();
-    assert!(error.text().contains("families"), "{}", error.text());
+    assert!(error.text().contains("one family"), "{}", error.text());
 }
 
-/// What the hash of a flow does not use would be a question about nothing.
+/// Ports that the flow hash does not use are refused.
 #[test]
 fn ports_are_taken_where_a_flow_has_them() {
     let control = control("hash");
@@ -149,10 +149,10 @@ fn ports_are_taken_where_a_flow_has_them() {
         (v4, Some(47), None, None, None),
         (v4, Some(1), Some(7), None, None),
         (v6, Some(58), Some(7), None, None),
-        (v4, Some(1), Some(7), Some(1), Some("dport means nothing for ICMP")),
-        (v4, Some(58), Some(7), None, Some("sport means nothing for protocol 58")),
-        (v4, Some(47), None, Some(1), Some("dport means nothing for protocol 47")),
-        (v4, None, Some(1), Some(1), Some("sport means nothing without a protocol")),
+        (v4, Some(1), Some(7), Some(1), Some("dport has no meaning for ICMP")),
+        (v4, Some(58), Some(7), None, Some("sport has no meaning for protocol 58")),
+        (v4, Some(47), None, Some(1), Some("dport has no meaning for protocol 47")),
+        (v4, None, Some(1), Some(1), Some("sport has no meaning without a protocol")),
     ] {
         let address = address.parse().unwrap();
         let query = ExplainQuery { address, from: None, proto, sport, dport };
@@ -161,7 +161,7 @@ fn ports_are_taken_where_a_flow_has_them() {
     }
 }
 
-/// A service whose site is probed.
+/// A service with a check of its site.
 const CHECKED: &str = r#"
 [[service]]
 name = "www"

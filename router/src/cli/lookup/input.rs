@@ -1,4 +1,4 @@
-//! Files as lines, plain or compressed.
+//! Reads lines from files, compressed or not.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// Lines of a stream, trimmed of spaces and line ends, in one buffer that is used again.
+/// Lines of a stream, trimmed of spaces and line ends, in one reused buffer.
 pub(super) struct Lines {
     source: BufReader<Box<dyn Read>>,
     line: Vec<u8>,
@@ -21,8 +21,8 @@ impl Lines {
         Self { source: BufReader::with_capacity(BUFFER, source), line: Vec::new(), number: 0 }
     }
 
-    /// Of the file `path`, or of standard input for `-`. Gzip and zstd are told by their first
-    /// bytes, so that they work from standard input too.
+    /// Opens `path`, or standard input for `-`. Gzip and zstd are recognised by their first bytes,
+    /// so they work on standard input too.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let plain: Box<dyn Read> = if path == Path::new("-") {
             Box::new(io::stdin().lock())
@@ -39,17 +39,19 @@ impl Lines {
         let mut limited = (&mut self.source).take(LINE_MAX + 1);
         let read = limited.read_until(b'\n', &mut self.line)?;
         if read as u64 > LINE_MAX {
-            return Err(io::Error::other(format!("a line longer than {LINE_MAX} bytes")));
+            return Err(io::Error::other(format!(
+                "expected lines of at most {LINE_MAX} bytes, found a longer one"
+            )));
         }
         Ok((read > 0).then(|| self.line.trim_ascii()))
     }
 
-    /// Number of the line that [`Self::next`] gave or failed at, from 1.
+    /// Number, from 1, of the line that [`Self::next`] returned or failed at.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether the next line has not come whole yet.
+    /// Whether reading the next line may block.
     pub(super) fn would_wait(&self) -> bool {
         !self.source.buffer().contains(&b'\n')
     }
@@ -69,15 +71,15 @@ fn decompressed(mut source: Box<dyn Read>) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// A data frame, or a skippable one in front of it (RFC 8878 3.1).
+/// Whether this begins a data frame, or a skippable frame before one (RFC 8878 3.1).
 fn is_zstd(magic: &[u8]) -> bool {
     let Ok(bytes) = magic.try_into() else { return false };
     let number = u32::from_le_bytes(bytes);
     number == ZSTD || number & !0xf == ZSTD_SKIPPABLE
 }
 
-/// The content of zstd frames, one after the other, as parallel compressors write them; the
-/// decoder itself knows single frames only.
+/// The content of consecutive zstd frames, which parallel compressors write. The decoder itself
+/// reads a single frame.
 struct ZstdFrames<R> {
     source: R,
     decoder: FrameDecoder,
@@ -111,7 +113,7 @@ impl<R: BufRead> ZstdFrames<R> {
         self.in_frame = false;
         let stored = self.decoder.get_checksum_from_data();
         if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
-            return Err(io::Error::other("the zstd checksum does not fit"));
+            return Err(io::Error::other("the zstd checksum is wrong"));
         }
         Ok(())
     }
@@ -211,7 +213,7 @@ mod tests {
         }
         assert_eq!(seen, ["a b", "", "c", "last"]);
         let mut endless = Lines::new(Box::new(io::repeat(b'x')));
-        assert!(endless.next().unwrap_err().to_string().contains("longer than 65536"));
+        assert!(endless.next().unwrap_err().to_string().contains("at most 65536 bytes"));
         assert_eq!(endless.number(), 1);
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn run(args: &LookupArgs) -> Result<ExitCode, Failure> {
     answers.finish()
 }
 
-/// Answers, written through buffers as large as a pipe's.
+/// Writes answers through buffers as large as a pipe's.
 struct Answers<'r> {
     routes: &'r Routes,
     out: BufWriter<StdoutLock<'static>>,
@@ -49,8 +49,8 @@ impl<'r> Answers<'r> {
         }
     }
 
-    /// Answers each line that is not blank. Nobody waits for an answer that is buffered while the
-    /// next question is awaited.
+    /// Answers each line that is not blank. Flushes before it waits for input, so no answer is held
+    /// back.
     fn answer_lines(&mut self, lines: &mut Lines) -> Result<(), Failure> {
         loop {
             if lines.would_wait() {
@@ -72,9 +72,9 @@ impl<'r> Answers<'r> {
     fn answer(&mut self, asked: &[u8]) -> Result<(), Failure> {
         let Some(addr) = str::from_utf8(asked).ok().and_then(|text| text.parse().ok()) else {
             self.bad = true;
-            let told = self.errors.write_all(asked);
-            // With standard error closed there is nobody to tell, but answers go on.
-            let _ = told.and_then(|()| self.errors.write_all(b" ! not an IP address\n"));
+            let reported = self.errors.write_all(asked);
+            // A closed standard error does not stop the answers.
+            let _ = reported.and_then(|()| self.errors.write_all(b" ! not an IP address\n"));
             return Ok(());
         };
         Ok(self.write(asked, addr)?)

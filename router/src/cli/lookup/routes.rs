@@ -1,4 +1,4 @@
-//! The table of a file of routes.
+//! The routing table read from a file.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -14,14 +14,14 @@ use crate::cli::output::Failure;
 /// Every prefix of a file with its next hop.
 pub(super) struct Routes {
     fib: Writer,
-    /// By the number of the prefix's group: each prefix has a group to itself, so that a lookup
-    /// tells which prefix it was.
+    /// Prefix and next hop by group number. Each prefix has a group of its own, so a lookup
+    /// identifies the prefix.
     entries: Vec<(IpPrefix, Arc<[u8]>)>,
     names: HashSet<Arc<[u8]>>,
 }
 
 impl Routes {
-    /// Reads `path`, `-` for standard input. One wrong line refuses the file.
+    /// Reads `path`, or standard input for `-`. Any invalid line refuses the whole file.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let name =
             if path == Path::new("-") { "<stdin>".into() } else { path.display().to_string() };
@@ -75,7 +75,7 @@ impl Routes {
         self.fib.insert(prefix, group).map(drop)
     }
 
-    /// Next hops are few and routes many: each word is stored once.
+    /// Stores each distinct next hop once: there are few, and many routes.
     fn name(&mut self, word: &[u8]) -> Arc<[u8]> {
         if let Some(name) = self.names.get(word) {
             return Arc::clone(name);
@@ -86,7 +86,7 @@ impl Routes {
     }
 }
 
-/// `PREFIX NEXTHOP`, or nothing on a blank line or a comment.
+/// Parses `PREFIX NEXTHOP`; `None` for a blank line or a comment.
 fn parse(line: &[u8]) -> Result<Option<(IpPrefix, &[u8])>, String> {
     let blank = |byte: &u8| byte.is_ascii_whitespace();
     let mut words = line.split(blank).filter(|word| !word.is_empty());
@@ -108,7 +108,7 @@ fn parse(line: &[u8]) -> Result<Option<(IpPrefix, &[u8])>, String> {
     Ok(Some((prefix, next_hop)))
 }
 
-/// Wrong lines shown before reading stops.
+/// The most invalid lines shown before reading stops.
 const WRONG_SHOWN: usize = 10;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Documents as text, and what is declared of every key.
+//! Documents as text, and the declarations of their keys.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -37,7 +37,7 @@ fn anything_a_server_might_say_is_shown_somehow() {
     assert_eq!(document("x", &json!({ "items": [{}] })), "");
 }
 
-/// Rows as the router makes them, beside what `api/nouns.rs` says of them.
+/// Compares the rows that the router builds with the declarations in `api/nouns.rs`.
 #[test]
 fn every_key_of_every_document_is_declared_with_what_it_is() {
     let mut documents = views::tests::documents();
@@ -60,7 +60,7 @@ fn every_key_of_every_document_is_declared_with_what_it_is() {
     }
 }
 
-/// Every key is declared once, every declared key is there, and its values are of its unit.
+/// Every key is declared once, every declared key is present, and its values match its unit.
 fn check(noun: &str, declared: &[Column], items: &[Map<String, Value>]) {
     let have: BTreeSet<&str> = items.iter().flat_map(Map::keys).map(String::as_str).collect();
     let keys: BTreeSet<&str> = declared.iter().map(|column| column.key).collect();
@@ -88,7 +88,7 @@ fn holds(unit: Unit, value: &Value) -> bool {
     }
 }
 
-/// "Units in names": what a key is called and what it is declared as agree.
+/// The unit in a key's name agrees with its declared unit.
 #[test]
 fn keys_are_named_by_their_units() {
     let ends = |key: &str, ends: &[&str]| ends.iter().any(|end| key.ends_with(end));

@@ -1,4 +1,4 @@
-//! What `nearhop top` draws: sections of a header and rows, cut to the terminal.
+//! The frames of `nearhop top`: sections of a header and rows, cut to the terminal's size.
 #![forbid(unsafe_code)]
 
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::api::nouns::{Column, Noun};
 use crate::cli::table::{TextTable, shortened};
 
-/// The room for a frame.
+/// The size of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     /// Columns.
@@ -15,11 +15,11 @@ pub(super) struct Size {
     pub(super) lines: usize,
 }
 
-/// The items of a `nearhop.top.v1` document as lines: no more and no wider than `size`, or all of
-/// them without one.
+/// Formats the items of a `nearhop.top.v1` document as lines that fit `size`, or all of them
+/// without a size.
 ///
-/// A section that is shown begins with its header. Rows that do not fit are counted (below 4 lines
-/// there is no room for each count).
+/// Each section shown begins with its header. Rows that do not fit are counted; below 4 lines there
+/// is no room for every count.
 pub(super) fn frame(items: &[Value], size: Option<Size>) -> Vec<String> {
     let items: Vec<_> = items.iter().filter_map(Value::as_object).collect();
     let sections = SECTIONS.iter().map(|section| section.drawn(&items, size));
@@ -34,24 +34,24 @@ pub(super) fn frame(items: &[Value], size: Option<Size>) -> Vec<String> {
     lines.into_iter().map(|line| shortened(&line, width).into_owned()).collect()
 }
 
-/// Rows of one kind, and what is shown of them.
+/// Rows of one kind, and their columns.
 struct Section {
-    /// The name of its rows where they are only counted.
+    /// The name of its rows when they are only counted.
     plural: &'static str,
     /// Keys of the noun `top`, in the order of the columns.
     keys: &'static [&'static str],
     rows: Rows,
 }
 
-/// Which items a section has.
+/// The items of a section.
 enum Rows {
-    /// Those `of` this.
+    /// Items with this value of the key `of`.
     Of(&'static str),
     /// Services and families, each followed by its sites.
     Services,
 }
 
-/// A section's header and rows.
+/// A formatted section: header and rows.
 struct Drawn {
     plural: &'static str,
     lines: Vec<String>,
@@ -101,8 +101,8 @@ fn joined(sections: &[Drawn], gaps: bool) -> Vec<String> {
     lines
 }
 
-/// Shares `room` lines among sections that have more: first [`LEAST`] to each, then a line at a
-/// time to the shortest. Sections at the end that get none are counted in one line.
+/// Divides `room` lines among the sections: first [`LEAST`] to each, then line by line to the
+/// shortest. Trailing sections that get none are counted in one line.
 fn cut(sections: &[Drawn], room: usize) -> Vec<String> {
     let least = |drawn: &Drawn| drawn.lines.len().min(LEAST);
     let mut kept = sections.len();
@@ -134,7 +134,7 @@ fn cut(sections: &[Drawn], room: usize) -> Vec<String> {
     lines
 }
 
-/// The first lines of a section, the last of them a count of the rows that are left out.
+/// The first lines of a section; the last of them counts the rows left out.
 fn first_lines(drawn: &Drawn, share: usize) -> Vec<String> {
     if share >= drawn.lines.len() {
         return drawn.lines.clone();

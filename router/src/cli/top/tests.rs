@@ -1,4 +1,4 @@
-//! Rates from counters.
+//! Computing rates from counters.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn look(at_ms: u64, noun: &str, items: &Value) -> CounterSample {
     look
 }
 
-/// What `top --json` prints of these documents of `show`, from a start a second ago.
+/// The output of `top --json` for these documents of `show`, one second after all counters were 0.
 pub(crate) fn document(shown: &[(&str, Value)]) -> Value {
     let mut now = CounterSample { at: Nanos(1_000_000_000), counters: BTreeMap::new() };
     for noun in NOUNS {
@@ -20,7 +20,7 @@ pub(crate) fn document(shown: &[(&str, Value)]) -> Value {
 }
 
 #[test]
-fn rates_are_differences_over_the_time_between_two_looks() {
+fn rates_are_differences_over_the_time_between_two_samples() {
     let port = |rx: u64, tx: u64| json!([{ "port": "fra", "rx_packets": rx, "tx_packets": tx }]);
     let (before, after) = (look(0, "ports", &port(100, 7)), look(500, "ports", &port(600, 7)));
     let rates = after.rates_since(&before);

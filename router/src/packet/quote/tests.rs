@@ -26,7 +26,7 @@ fn flow(packet: &[u8]) -> FlowKey {
     Meta::parse(packet).unwrap().flow
 }
 
-fn said(packet: &[u8]) -> Option<Quoted> {
+fn read(packet: &[u8]) -> Option<Quoted> {
     quoted(packet, &Meta::parse(packet).unwrap())
 }
 
@@ -113,7 +113,7 @@ fn a_fragment_of_an_error_has_no_quote() {
     let about = fragment(&error(SERVICE_V4.into(), 3, 3, 0, &answer), 0, true);
     let flow = flow(&about);
     assert_eq!((flow.protocol, flow.src_port, flow.dst_port), (ICMP, 0, 0));
-    assert_eq!(said(&about), None);
+    assert_eq!(read(&about), None);
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn a_prober_learns_what_it_asked() {
         let udp = ip(client, service, UDP, &ports(4000, 53));
         let want = Quoted { src_port: 4000, dst_port: 53, ..blank };
         let about = error(client, kind, 1, 0, &udp);
-        assert_eq!(said(&about), Some(want));
-        assert_eq!(said(&[&about[..], &[0xee; 9]].concat()), Some(want), "link padding");
+        assert_eq!(read(&about), Some(want));
+        assert_eq!(read(&[&about[..], &[0xee; 9]].concat()), Some(want), "link padding");
 
         let request = if client.is_ipv4() { 8 } else { 128 };
         let echo = ip(client, service, icmp_protocol, &icmp(request, 0, 0x1234_5678, &[]));
@@ -149,14 +149,14 @@ fn a_prober_learns_what_it_asked() {
             icmp_seq: 0x5678,
             ..blank
         };
-        assert_eq!(said(&error(client, kind, 1, 0, &echo)), Some(want));
+        assert_eq!(read(&error(client, kind, 1, 0, &echo)), Some(want));
         let cut = echo.len() - 1;
-        assert_eq!(said(&error(client, kind, 1, 0, &echo[..cut])), None, "no sequence number");
+        assert_eq!(read(&error(client, kind, 1, 0, &echo[..cut])), None, "no sequence number");
 
         let later = fragment(&udp, 3, false);
-        assert_eq!(said(&error(client, kind, 1, 0, &later)), None);
-        assert_eq!(said(&udp), None);
-        assert_eq!(said(&echo), None);
+        assert_eq!(read(&error(client, kind, 1, 0, &later)), None);
+        assert_eq!(read(&udp), None);
+        assert_eq!(read(&echo), None);
     }
 }
 
@@ -181,7 +181,7 @@ fn which_errors_say_unreachable() {
     ] {
         let service = if dst.is_ipv4() { SERVICE_V4.into() } else { IpAddr::from(SERVICE_V6) };
         let quote = ip(dst, service, UDP, &ports(4000, 53));
-        let found = said(&error(dst, kind, code, 1400, &quote)).unwrap();
+        let found = read(&error(dst, kind, code, 1400, &quote)).unwrap();
         assert_eq!((found.unreachable, found.mtu), (unreachable, mtu), "{kind}/{code} to {dst}");
         assert_eq!((found.kind, found.code), (kind, code));
     }
@@ -196,7 +196,7 @@ fn a_corrupted_error_says_nothing() {
         for bit in start * 8..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(said(&bad), None, "bit {bit}");
+            assert_eq!(read(&bad), None, "bit {bit}");
         }
     }
 }
