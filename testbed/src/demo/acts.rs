@@ -14,6 +14,7 @@ use crate::measure::{
     measure_kill,
 };
 use crate::report::ReportedKill;
+use crate::traffic::Awaited;
 
 /// One kill, for the screen.
 pub(super) struct Outcome {
@@ -75,7 +76,7 @@ impl Show {
         })?;
         let end = Nanos::now();
         self.prober.set_spacing(CALM).map_err(DemoError::lab)?;
-        let taken = self.records(start..end)?;
+        let taken = self.records(start..end, Awaited::Last)?;
         let events = self.stage.events.router_events(act.before.0);
         let window = Window { start_ns: start.0, fault_ns: act.before.0, end_ns: end.0 };
         let mut kills = Vec::new();
@@ -106,7 +107,7 @@ impl Show {
         let act = self.stage.heal(kind, site)?;
         self.wait_for_flows(&format!("{site} to answer every flow again"), |now| now == site)?;
         let end = Nanos::now();
-        let taken = self.records(start..end)?;
+        let taken = self.records(start..end, Awaited::Every)?;
         if !taken.head.complete {
             results.failures.push(format!("heal of {site}: some records are gone"));
         }
@@ -142,7 +143,7 @@ impl Show {
         results: &mut Results,
     ) -> Result<(u64, u64), DemoError> {
         let end = Nanos::now();
-        let taken = self.records(start..end)?;
+        let taken = self.records(start..end, Awaited::Every)?;
         let window = Window { start_ns: start.0, fault_ns: start.0, end_ns: end.0 };
         let (mut sent, mut lost) = (0, 0);
         for family in FAMILIES {

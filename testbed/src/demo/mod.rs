@@ -17,6 +17,7 @@ use crate::measure::{
 };
 use crate::report::{LabEventKind, Machine, ReportedKill, Run, RunFolder};
 use crate::topology::{NodeKind, Topology};
+use crate::traffic::Awaited;
 use crate::utc::Utc;
 use acts::Outcome;
 use screen::Screen;
@@ -185,7 +186,7 @@ impl Results {
         begun: Nanos,
         ended: Nanos,
     ) -> Result<Run, DemoError> {
-        let taken = show.records(begun..ended)?;
+        let taken = show.records(begun..ended, Awaited::Last)?;
         let method = show.method(&taken.head);
         let budgets = budgets(options.slack);
         let summary = Summary::new(&self.kills, &self.heals, &budgets, self.failures);

@@ -8,10 +8,10 @@ use nearhop::time::Nanos;
 
 use super::DemoError;
 use crate::report::{Mark, RunFolder};
-use crate::stage::{ECHO_PORT, SETTLE, Stage};
+use crate::stage::{ECHO_PORT, Stage, patience};
 use crate::topology::{NodeKind, Topology};
 use crate::traffic::protocol::{FlowNow, RecordsHead};
-use crate::traffic::{ProbeOptions, Prober, Taken};
+use crate::traffic::{Awaited, ProbeOptions, Prober, Taken};
 
 /// Everything that plays.
 pub(super) struct Show {
@@ -71,8 +71,14 @@ impl Show {
         self.prober.set_spacing(CALM).map(drop).map_err(DemoError::lab)
     }
 
-    pub(super) fn records(&mut self, range: Range<Nanos>) -> Result<Taken, DemoError> {
-        self.prober.take_records(range, SETTLE).map_err(DemoError::lab)
+    pub(super) fn records(
+        &mut self,
+        range: Range<Nanos>,
+        awaited: Awaited,
+    ) -> Result<Taken, DemoError> {
+        let links = &self.stage.lab.topology().links;
+        let delay = links.iter().map(|link| link.impairment.delay).max().unwrap_or_default();
+        self.prober.take_records(range, patience(awaited, delay)).map_err(DemoError::lab)
     }
 
     /// How things were measured, for the report.

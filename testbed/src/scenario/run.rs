@@ -14,10 +14,10 @@ use crate::console::Console;
 use crate::doctor;
 use crate::measure::{Budgets, KillKind, SUMMARY_SCHEMA, Summary, Trace};
 use crate::report::{LabEventKind, Machine, Run, RunFolder};
-use crate::stage::{ECHO_PORT, SETTLE, Stage, StageError};
+use crate::stage::{ECHO_PORT, Stage, StageError, patience};
 use crate::traffic::probe::sleep_until;
 use crate::traffic::protocol::FlowNow;
-use crate::traffic::{ProbeOptions, Prober};
+use crate::traffic::{Awaited, ProbeOptions, Prober};
 use crate::utc::Utc;
 
 /// What `nearlab run` is told.
@@ -145,10 +145,10 @@ impl<'a> Play<'a> {
     fn records(&mut self, begin: Nanos) -> Result<Vec<Trace>, StageError> {
         let end = begin + self.scenario.lasts;
         let delays = self.scenario.topology.links.iter().map(|link| link.impairment.delay);
-        let settle = SETTLE + 4 * delays.max().unwrap_or_default();
+        let patience = patience(Awaited::Every, delays.max().unwrap_or_default());
         let mut traces = Vec::new();
         for prober in &mut self.probers {
-            let taken = prober.take_records(begin..end, settle).map_err(StageError::lab)?;
+            let taken = prober.take_records(begin..end, patience).map_err(StageError::lab)?;
             if !taken.head.complete {
                 let what = "the prober has lost some of its records; let the scenario last shorter";
                 return Err(StageError::Lab(what.into()));
