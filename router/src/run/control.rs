@@ -30,7 +30,7 @@ use crate::heartbeat::{HeartbeatReport, Order};
 use crate::port::PortId;
 use crate::port::netns::Place;
 use crate::time::Nanos;
-use crate::worker::{PortCounters, WorkerReport};
+use crate::worker::{PortCounters, Reading, WorkerReport};
 
 /// Runs the router until it is told to end.
 pub(super) async fn run(
@@ -109,12 +109,13 @@ struct Control {
 impl Control {
     fn new(daemon: Daemon, options: RunOptions) -> Result<Self, RunError> {
         let core = &daemon.core;
+        let workers = daemon.workers.iter().map(|worker| Arc::clone(&worker.shared));
         let hosting = Hosting::new(
             core.handle(),
             core.published(),
             Arc::clone(&daemon.changes),
-            daemon.seed,
-            Nanos::now(),
+            Reading::new(workers.collect()),
+            (daemon.seed, Nanos::now()),
         )?;
         Ok(Self {
             daemon,
@@ -173,8 +174,13 @@ impl Control {
         for news in self.daemon.engine_news.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.core.handle_engine(Nanos::now(), &news);
         }
+        let mut count = 0;
         for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
             self.hosting.handle_packet(&packet);
+            count += 1;
+        }
+        if count < HOST_PACKETS_MAX {
+            self.hosting.lane_was_emptied();
         }
         let Daemon { monitor_events, first_packets, host_packets, engine_news, wake, .. } =
             &self.daemon;
@@ -186,7 +192,8 @@ impl Control {
 
     /// What follows from whatever happened: the host stack's answers, events, readiness.
     fn after_step(&mut self) {
-        for (path, index, event) in self.hosting.poll(Nanos::now()) {
+        let packets = &self.daemon.host_packets;
+        for (path, index, event) in self.hosting.poll(Nanos::now(), packets) {
             self.daemon.heartbeat.order(Order::TcpVerdict(path, index, event));
         }
         while let Some((t, kind)) = self.daemon.core.poll_event() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::Receiver;
 use ipnetwork::IpNetwork;
 use nearhop_fib::{Handle, PathId, Reader};
 
@@ -21,7 +22,7 @@ use crate::port::PortId;
 use crate::probe::{CheckEvent, CheckId};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
-use crate::worker::{LanePacket, drop_verdict};
+use crate::worker::{LanePacket, Reading, drop_verdict};
 
 /// Host stack, TCP checks and their way out.
 pub(super) struct Hosting {
@@ -32,6 +33,8 @@ pub(super) struct Hosting {
     snapshots: Snapshots,
     batch: Batch,
     state: WorkerState,
+    /// How far the workers have read their ports.
+    reading: Reading,
 }
 
 impl Hosting {
@@ -39,8 +42,8 @@ impl Hosting {
         fib: &Handle,
         snapshot: Arc<ArcSwap<Snapshot>>,
         changes: Arc<AtomicU64>,
-        seed: u64,
-        now: Nanos,
+        reading: Reading,
+        (seed, now): (u64, Nanos),
     ) -> Result<Self, RunError> {
         let config = HostConfig { addresses: Vec::new(), mtu: MTU_MIN, seed };
         Ok(Self {
@@ -51,6 +54,7 @@ impl Hosting {
             snapshots: Snapshots::new(snapshot),
             batch: Batch::new(),
             state: WorkerState::new(usize::MAX, 1, changes),
+            reading,
         })
     }
 
@@ -97,10 +101,23 @@ impl Hosting {
         self.host.handle_packet(packet.received, packet.port, &packet.bytes);
     }
 
-    /// Runs stack and checks and sends what they say; gives back the checks' verdicts.
-    pub(super) fn poll(&mut self, now: Nanos) -> Vec<(PathId, usize, CheckEvent)> {
+    /// The lane of [`Self::handle_packet`] was emptied.
+    pub(super) fn lane_was_emptied(&mut self) {
+        self.reading.lane_was_emptied();
+    }
+
+    /// Runs stack and checks and sends what they say; returns the checks' verdicts. No check is
+    /// called silent while its answers may lie unread, by workers or in `packets`.
+    pub(super) fn poll(
+        &mut self,
+        now: Nanos,
+        packets: &Receiver<LanePacket>,
+    ) -> Vec<(PathId, usize, CheckEvent)> {
         self.host.poll(now);
-        self.checker.poll(now, &mut self.host);
+        let (reading, snapshot) = (&mut self.reading, self.snapshots.load());
+        self.checker.poll_unless(now, &mut self.host, |port, due| {
+            reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
+        });
         self.host.poll(now);
         self.send();
         let mut verdicts = Vec::new();
