@@ -63,8 +63,9 @@ impl Show {
         results: &mut Results,
     ) -> Result<(Window, Vec<Result<KillResult, KillError>>), DemoError> {
         let start = self.prober.set_spacing(BRISK).map_err(DemoError::lab)?;
-        // Long enough to be seen serving, and at any phase of the probes.
-        let at = start + LEAD + self.phase.next();
+        self.wait_for_flows(&format!("{site} to serve when it is killed"), |now| now == site)?;
+        // At any phase of the probes.
+        let at = Nanos::now().max(start + LEAD) + self.phase.next();
         wait_until("the moment of the kill", Duration::from_secs(1), || Nanos::now() >= at)?;
         let act = self.stage.inflict(kind, site)?;
         self.wait_for_flows("another site to answer every flow", |now| now != site)?;

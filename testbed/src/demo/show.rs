@@ -40,7 +40,7 @@ impl Show {
         self.wait_for_flows(&format!("{first} to answer every flow"), |site| site == first)
     }
 
-    /// Waits until who answers each flow is as `right` says, heard after this call.
+    /// Waits until who answers each flow is as `right` says, by a probe sent after this call.
     pub(super) fn wait_for_flows(
         &mut self,
         what: &str,
@@ -50,7 +50,10 @@ impl Show {
         let all = |flows: &[FlowNow]| {
             flows
                 .iter()
-                .all(|flow| flow.heard_ns > since && flow.site.as_deref().is_some_and(&right))
+                .filter(|flow| flow.heard_ns.saturating_sub(flow.rtt_ns) >= since)
+                .filter(|flow| flow.site.as_deref().is_some_and(&right))
+                .count()
+                == flows.len()
         };
         match self.prober.wait_until(FLOWS_BUDGET, all).map_err(DemoError::lab)? {
             Ok(_) => Ok(()),
