@@ -104,16 +104,17 @@ impl<'a> Play<'a> {
         Ok(begin)
     }
 
-    /// Deaths at their own times, however long each takes.
+    /// Deaths at their own times; later where a return took long, so that between two deaths the
+    /// site is back for as long as it says.
     fn flap(&mut self, index: usize, start: Nanos, deed: &Deed) -> Result<(), StageError> {
         let Deed::Flap { site, how, every, down, lasts } = deed else { return Ok(()) };
-        let mut at = Duration::ZERO;
-        while at < *lasts {
-            sleep_until(start + at);
+        let mut at = start;
+        while at < start + *lasts {
+            sleep_until(at);
             self.act(index, Deed::Kill { site: site.clone(), how: *how })?;
-            sleep_until(start + at + *down);
+            sleep_until(at + *down);
             self.act(index, Deed::Heal { site: site.clone() })?;
-            at += *every;
+            at = (at + *every).max(Nanos::now() + every.saturating_sub(*down));
         }
         Ok(())
     }
