@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use nearhop_fib::{AdjacencyId, PathId};
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, epoll, poll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -20,7 +20,7 @@ use rustix::time::{
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
 use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
-use crate::forward::{Counters, Egress, PlainOutlets, Scratch, Snapshot, Snapshots};
+use crate::forward::{Counters, Egress, PlainOutlets, Scratch, Snapshots};
 use crate::ids::PortId;
 use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
@@ -30,7 +30,7 @@ use crate::port::news::PortTrouble;
 use crate::probe::{CheckEvent, CheckStats};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
-use crate::worker::{Lane, LanePacket};
+use crate::worker::{Lane, LanePacket, Reading};
 
 /// What the control thread asks of the heartbeat thread.
 pub enum Order {
@@ -80,6 +80,8 @@ pub struct HeartbeatParts {
     pub wake: OwnedFd,
     /// Answers to probes, from the workers.
     pub packets: Receiver<LanePacket>,
+    /// How far the workers have read their ports.
+    pub reading: Reading,
     /// Ports in trouble, from the workers.
     pub trouble: Receiver<PortTrouble>,
     /// From the control thread.
@@ -163,8 +165,7 @@ impl Heartbeat {
             if let Some(due) = due.filter(|_| !self.parts.monitor.is_behind()) {
                 self.lateness_max = self.lateness_max.max(now.since(due));
             }
-            let snapshot = self.parts.snapshots.load();
-            self.parts.monitor.handle_timeout_unless(now, |port| has_unread(snapshot, port));
+            self.handle_timeout(now);
             self.tell();
             self.transmit(now);
         }
@@ -252,9 +253,24 @@ impl Heartbeat {
     }
 
     fn handle_packets(&mut self) {
+        let mut count = 0;
         for packet in self.parts.packets.try_iter().take(PACKETS_MAX) {
             self.parts.monitor.handle_packet(packet.received, packet.port, &packet.bytes);
+            count += 1;
         }
+        if count < PACKETS_MAX {
+            self.parts.reading.lane_was_emptied();
+        }
+    }
+
+    /// A worker that got no turn on a core must not pass for a dead site: no check is called
+    /// silent while its answers may lie unread.
+    fn handle_timeout(&mut self, now: Nanos) {
+        let HeartbeatParts { monitor, snapshots, packets, reading, .. } = &mut self.parts;
+        let snapshot = snapshots.load();
+        monitor.handle_timeout_unless(now, |port, due| {
+            reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
+        });
     }
 
     /// Passes events on. None may be lost, for what the control thread shows rests on them: those
@@ -394,17 +410,6 @@ impl Heartbeat {
             unsent: self.counters.originated - self.counters.of(Verdict::Originate),
         }
     }
-}
-
-/// Whether packets wait in a port's device that no worker has read. Workers that got no turn on a
-/// core must not pass for a dead site.
-fn has_unread(snapshot: &Snapshot, port: PortId) -> bool {
-    let Some(port) = snapshot.port(port) else { return false };
-    (0..port.device.queues()).filter_map(|queue| port.device.fd(queue)).any(|fd| {
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::IN)
-    })
 }
 
 /// Packets taken from the workers' lane before timers get their turn.

@@ -29,6 +29,7 @@ pub use crate::sandbox::join::shell;
 pub use fault::{Act, Fault};
 pub use namespace::Namespace;
 use nic::Nic;
+pub(crate) use nic::QUEUE_PACKETS;
 use process::{Crew, Program};
 pub use process::{Exit, Output, ProcessRole};
 pub use wait::{Overdue, wait_for, wait_until};

@@ -9,7 +9,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -45,10 +47,19 @@ fn a_wrong_file_is_told_with_its_places_and_2() {
     }
 }
 
-/// What died is left, what was healed is taken back, nothing moves without a reason.
 #[test]
 fn the_failover_scenario_holds() {
-    let Some(summary) = played("failover.toml", 0) else { return };
+    assert_failover(Beside::Nothing);
+}
+
+#[test]
+fn the_failover_scenario_holds_beside_busy_loops() {
+    assert_failover(Beside::BusyLoops);
+}
+
+/// What died is left, what was healed is taken back, nothing moves without a reason.
+fn assert_failover(beside: Beside) {
+    let Some(summary) = played(&labs().join("failover.toml"), beside) else { return };
     let steps = summary["steps"].as_array().unwrap();
     let moves: Vec<_> = steps.iter().map(|step| step["moves"].as_u64().unwrap()).collect();
     assert_eq!(moves, [8, 8, 8, 8], "{summary:#}");
@@ -56,10 +67,38 @@ fn the_failover_scenario_holds() {
     assert_eq!(steps[3]["lost"], 0, "a heal loses nothing: {summary:#}");
 }
 
+/// Each kind leaves something else behind that a heal has to put right before packets come.
+#[test]
+fn a_heal_loses_nothing_beside_busy_loops_whatever_it_heals() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, topology) = (folder.path().join("heals.toml"), folder.path().join("patient.toml"));
+    // A site that gets no turn for 100 ms is left for another, which is no fault of a heal.
+    let patient = fs::read_to_string(labs().join("two-sites.toml")).unwrap();
+    let patient = patient.replace("fall = 10", "fall = 30");
+    assert!(patient.contains("fall = 30"));
+    fs::write(&topology, patient).unwrap();
+    let mut text = format!("lasts = \"8s\"\n[topology]\nfile = {topology:?}\n");
+    for (at, how) in (500..).step_by(1_800).zip(["announced", "silent", "server", "site"]) {
+        let step = |at: u32, deed: &str| format!("[[step]]\nat = \"{at}ms\"\n{deed}\n");
+        text += &step(at, &format!("kill = {{ site = \"ams\", how = \"{how}\" }}"));
+        // Else it would wait, longer each time, for being well.
+        text += &step(at + 800, "undamp = true");
+        text += &step(at + 800, "heal = { site = \"ams\" }");
+    }
+    text += "[expect]\nserved-by = [\"ams\"]\n";
+    fs::write(&file, text).unwrap();
+    let Some(summary) = played(&file, Beside::BusyLoops) else { return };
+    for heal in summary["steps"].as_array().unwrap().chunks(3).map(|steps| &steps[2]) {
+        assert_eq!(heal["what"], "heal ams", "{summary:#}");
+        assert_eq!((&heal["lost"], &heal["moves"]), (&0.into(), &8.into()), "{summary:#}");
+    }
+}
+
 /// A site that flaps 20 times a second takes no other's flows with it, and is held down.
 #[test]
 fn the_flap_scenario_holds() {
-    let Some(summary) = played("flap.toml", 0) else { return };
+    let file = labs().join("flap.toml");
+    let Some(summary) = played(&file, Beside::Nothing) else { return };
     assert!(summary["moves"].as_u64().unwrap() > 0, "it hit no flow: {summary:#}");
 }
 
@@ -71,7 +110,7 @@ fn an_expectation_that_fails_is_told_with_the_events_round_it_and_1() {
                 [[step]]\nat = \"300ms\"\nkill = { site = \"ams\", how = \"silent\" }\n\
                 [expect]\nlost-max = 0\n";
     fs::write(&file, text).unwrap();
-    let Some(output) = run(&file, folder.path()) else { return };
+    let Some(output) = run(&file, folder.path(), Beside::Nothing) else { return };
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -119,12 +158,12 @@ fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }
 
-/// Plays a scenario that comes with the lab, and gives its summary; `None` where labs cannot be.
-fn played(name: &str, code: i32) -> Option<Value> {
+/// Plays a scenario that holds, and returns its summary; `None` where labs cannot be.
+fn played(file: &Path, beside: Beside) -> Option<Value> {
     let folder = tempfile::tempdir().unwrap();
-    let output = run(&labs().join(name), folder.path())?;
+    let output = run(file, folder.path(), beside)?;
     let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
     let run = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     for file in ["events.jsonl", "records.csv.gz", "summary.json", "report.html"] {
         assert!(run.join(file).metadata().unwrap().len() > 0, "{file}");
@@ -136,8 +175,9 @@ fn played(name: &str, code: i32) -> Option<Value> {
     Some(summary)
 }
 
-fn run(file: &Path, runs: &Path) -> Option<Output> {
+fn run(file: &Path, runs: &Path, beside: Beside) -> Option<Output> {
     let _alone = alone();
+    let _busy = (beside == Beside::BusyLoops).then(Busy::start);
     let output = nearlab().arg("run").arg(file).arg("--json").arg("--runs").arg(runs).output();
     let output = output.unwrap();
     if output.status.code() == Some(ENVIRONMENT) {
@@ -158,6 +198,42 @@ fn cannot(output: &Output) {
 fn alone() -> MutexGuard<'static, ()> {
     static LABS: Mutex<()> = Mutex::new(());
     LABS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What else the machine does while a scenario plays.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Beside {
+    Nothing,
+    BusyLoops,
+}
+
+/// Threads that never sleep, one for each core, at least two: every other thread has to wait for
+/// its turn. Dropping this ends them.
+struct Busy {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let spin = || {
+            let over = Arc::clone(&over);
+            thread::spawn(move || while !over.load(Ordering::Relaxed) {})
+        };
+        let threads = (0..cores.max(2)).map(|_| spin()).collect();
+        Self { over, threads }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
 }
 
 fn nearlab() -> Command {

@@ -11,7 +11,7 @@ use nearhop::ids::Family;
 use nearhop::time::Nanos;
 use nearlab::measure::{Window, measure_flow};
 use nearlab::traffic::protocol::FlowNow;
-use nearlab::traffic::{ProbeOptions, Prober};
+use nearlab::traffic::{Awaited, Patience, ProbeOptions, Prober};
 use traffic_support::{Site, V4, V6, in_namespace, nearlab};
 
 fn probe_options() -> ProbeOptions {
@@ -55,7 +55,7 @@ fn a_killed_site_is_a_gap_between_two_names() {
 
         let fine = Duration::from_micros(200);
         let start = prober.set_spacing(fine).unwrap();
-        prober.take_records(start..start + Duration::from_millis(50), Duration::ZERO).unwrap();
+        prober.take_records(start..start + Duration::from_millis(50), AT_ONCE).unwrap();
         let fault = Nanos::now();
         fra.kill();
         let dead = Nanos::now();
@@ -67,7 +67,7 @@ fn a_killed_site_is_a_gap_between_two_names() {
         let _ams = Site::start("ams");
         wait_for(&mut prober, "ams");
         let end = Nanos::now();
-        let taken = prober.take_records(start..end, Duration::from_millis(200)).unwrap();
+        let taken = prober.take_records(start..end, AFTER_A_DEATH).unwrap();
         assert!(taken.head.complete, "{:?}", taken.head);
         assert_eq!((taken.head.strays, taken.head.user_stamps), (0, 0));
         println!("pace: {:?}", taken.head.pace);
@@ -112,7 +112,7 @@ fn spacing_changes_at_run_time_and_nothing_is_lost_on_a_quiet_path() {
         for us in [1_000, 200] {
             let since = prober.set_spacing(Duration::from_micros(us)).unwrap();
             let range = since..since + Duration::from_millis(300);
-            let taken = prober.take_records(range, Duration::from_millis(200)).unwrap();
+            let taken = prober.take_records(range, LOSSLESS).unwrap();
             for trace in &taken.traces {
                 assert!(trace.probes.iter().all(|p| p.arrival.is_some() && p.duplicates == 0));
                 let gaps: Vec<_> =
@@ -126,7 +126,7 @@ fn spacing_changes_at_run_time_and_nothing_is_lost_on_a_quiet_path() {
         // 300 and 1500 on a quiet machine; a loaded one skips some, and says so.
         assert!(counts[0] >= 100 && counts[0] <= 302, "{counts:?}");
         assert!(counts[1] > counts[0], "{counts:?}");
-        let nothing = prober.take_records(Nanos(1)..Nanos(2), Duration::ZERO).unwrap();
+        let nothing = prober.take_records(Nanos(1)..Nanos(2), AT_ONCE).unwrap();
         assert!(nothing.traces.iter().all(|trace| trace.probes.is_empty()));
     });
 }
@@ -137,10 +137,12 @@ fn dns_queries_name_who_answered_them() {
         let _site = Site::start("fra");
         let mut prober = spawn();
         let start = Nanos::now();
-        prober
-            .take_records(start..start + Duration::from_millis(300), Duration::from_millis(100))
-            .unwrap();
-        let queries = prober.take_dns(start..start + Duration::from_millis(300)).unwrap();
+        let range = start..start + Duration::from_millis(300);
+        prober.take_records(range.clone(), AT_ONCE).unwrap();
+        let queries = traffic_support::eventually("an answer to every query", || {
+            let queries = prober.take_dns(range.clone()).unwrap();
+            queries.iter().all(|query| query.answer.is_some()).then_some(queries)
+        });
         for family in [Family::Ipv4, Family::Ipv6] {
             for (question, data) in [("id.server. CH TXT", "fra"), ("www.example. IN A", V4)] {
                 let answers: Vec<_> = queries
@@ -191,3 +193,8 @@ fn nonsense_is_refused_and_the_end_of_input_ends_it() {
         assert!(child.wait().unwrap().success());
     });
 }
+
+/// Long only where echoes are missing.
+const LOSSLESS: Patience = Patience { awaited: Awaited::Every, settle_ms: 30, give_up_ms: 5_000 };
+const AFTER_A_DEATH: Patience = Patience { awaited: Awaited::Last, ..LOSSLESS };
+const AT_ONCE: Patience = Patience { awaited: Awaited::Last, settle_ms: 0, give_up_ms: 0 };

@@ -312,24 +312,17 @@ impl Monitor {
     /// The clock moved. Early or repeated calls do nothing. Every packet received by now has been
     /// handed in before.
     pub fn handle_timeout(&mut self, now: Nanos) {
-        self.handle_timeout_unless(now, |_| false);
+        self.handle_timeout_unless(now, |_, _| false);
     }
 
-    /// As [`Self::handle_timeout`]; checks of a port that has packets which nobody has read are not
-    /// called silent yet ([`Prober::handle_timeout_unless`]).
-    pub fn handle_timeout_unless(&mut self, now: Nanos, unread: impl FnMut(PortId) -> bool) {
+    /// As [`Self::handle_timeout`]; checks of a port are not called silent yet while `unread` says
+    /// that packets which it had received by the given time may not have been handed in
+    /// ([`Prober::handle_timeout_unless`]).
+    pub fn handle_timeout_unless(&mut self, now: Nanos, unread: impl FnMut(PortId, Nanos) -> bool) {
         self.prober.handle_timeout_unless(now, unread);
         self.settle();
         self.spread_news();
-        while let Some(&(at, path)) = self.holds.first().filter(|&&(at, _)| at <= now) {
-            self.holds.remove(&(at, path));
-            if let Some(leg) = self.legs.get_mut(&path) {
-                leg.hold_until = None;
-                self.fib.clear_path_down(path, Reason::Damped);
-                self.changed();
-                self.tell(now, None, path, "damping over");
-            }
-        }
+        self.end_holds(now);
     }
 
     /// When to call [`Self::handle_timeout`] next.
@@ -366,7 +359,7 @@ impl Monitor {
         for (_, path) in std::mem::take(&mut self.holds) {
             self.holds.insert((now, path));
         }
-        self.handle_timeout(now);
+        self.end_holds(now);
     }
 
     /// How many legs have a check without a first verdict.
@@ -418,6 +411,18 @@ impl Monitor {
             return;
         }
         self.judge(event.t, None, path, &format!("{reason} {}", event.cause.label()));
+    }
+
+    fn end_holds(&mut self, now: Nanos) {
+        while let Some(&(at, path)) = self.holds.first().filter(|&&(at, _)| at <= now) {
+            self.holds.remove(&(at, path));
+            if let Some(leg) = self.legs.get_mut(&path) {
+                leg.hold_until = None;
+                self.fib.clear_path_down(path, Reason::Damped);
+                self.changed();
+                self.tell(now, None, path, "damping over");
+            }
+        }
     }
 
     fn awaits_news(&self, path: PathId) -> bool {

@@ -105,13 +105,24 @@ impl TcpChecker {
     /// the attempts that are due. The caller passes everything received before `now` to
     /// [`Host::handle_packet`] first.
     pub fn poll(&mut self, now: Nanos, host: &mut Host) {
+        self.poll_unless(now, host, |_, _| false);
+    }
+
+    /// As [`Self::poll`], on a machine that may be short of CPU: see
+    /// [`crate::probe::Prober::handle_timeout_unless`].
+    pub fn poll_unless(
+        &mut self,
+        now: Nanos,
+        host: &mut Host,
+        mut unread: impl FnMut(PortId, Nanos) -> bool,
+    ) {
         host.poll(now);
         for check in self.checks.values_mut() {
             check.harvest(host);
         }
         for id in self.checks.keys().copied().collect::<Vec<_>>() {
             if let Some(check) = self.checks.get_mut(&id) {
-                check.live.handle_timeout(now);
+                check.live.handle_timeout_unless(now, |due| unread(check.spec.port, due));
                 check.give_up_old(host);
                 if check.live.send_due(now) {
                     check.attempt(now, host);

@@ -117,6 +117,13 @@ impl LinkSetup {
         self.change(operation, 0, requests::mtu(interface, mtu))
     }
 
+    /// Sets how many packets wait in the device's queue, for a TUN device in each of its queues,
+    /// while nobody reads it.
+    pub fn set_queue_len(&mut self, interface: &str, packets: u32) -> Result<(), LinkError> {
+        let operation = format_args!("set the queue of {interface} to {packets} packets");
+        self.change(operation, 0, requests::queue_len(interface, packets))
+    }
+
     /// Has the kernel make no IPv6 link-local address of its own for the device, and so solicit
     /// no routers (RFC 4861, section 6.3.7) there. Takes effect when the device is set up.
     pub fn keep_quiet(&mut self, interface: &str) -> Result<(), LinkError> {

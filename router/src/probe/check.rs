@@ -74,8 +74,12 @@ pub struct Liveness {
     asked_since: Option<Nanos>,
     /// The first verdict is given then at the latest.
     decide_by: Option<Nanos>,
+    /// Silence is not judged before then: its requests left late.
+    requests_until: Option<Nanos>,
     /// Silence is not judged before then: answers may lie unread.
     held_until: Option<Nanos>,
+    /// Since when it is held for that.
+    doubted_since: Option<Nanos>,
     bad_since_good: bool,
     verdicts: VecDeque<Verdict>,
     rtt: Rtt,
@@ -105,7 +109,9 @@ impl Liveness {
             decide_by: Some(
                 start + rule.interval.saturating_mul(rule.fall.saturating_add(rule.rise)),
             ),
+            requests_until: None,
             held_until: None,
+            doubted_since: None,
             bad_since_good: false,
             verdicts: VecDeque::with_capacity(2),
             rtt: Rtt::default(),
@@ -130,7 +136,6 @@ impl Liveness {
     /// A request with this tag leaves now. Requests that were missed because the owner was late
     /// are left out, so that a late thread makes no burst.
     pub fn sent(&mut self, now: Nanos, tag: u16) {
-        self.handle_timeout(now);
         while self.window.len() >= WINDOW_MAX.min(self.rule.fall as usize + 2) {
             self.forget_oldest();
         }
@@ -143,8 +148,10 @@ impl Liveness {
 
     /// An answer to the request with this tag was received then. Answers have to come in the order
     /// they were received, before [`Self::handle_timeout`] is called with a later time.
+    ///
+    /// It wins over a deadline that is over but not judged yet, for whoever received it may have
+    /// been late. It does not bring the target up after its own time, `interval × fall`.
     pub fn answered(&mut self, received: Nanos, tag: u16) -> Answer {
-        self.handle_timeout(received);
         let Some(index) = self.window.iter().position(|request| request.tag == tag) else {
             return self.answered_late(tag);
         };
@@ -153,8 +160,15 @@ impl Liveness {
             self.stats.duplicate += 1;
             return Answer::Duplicate;
         }
+        if !self.stats.up && request.sent + self.rule.budget() <= received {
+            request.fate = Fate::Late;
+            self.stats.lost += 1;
+            self.stats.late += 1;
+            return Answer::Late;
+        }
         request.fate = Fate::Answered;
         let sent = request.sent;
+        self.doubted_since = None;
         let newest = self.window.iter().rposition(|request| request.fate == Fate::Answered);
         let next = newest.and_then(|newest| self.window.get(newest + 1));
         self.asked_since = next.map(|request| request.sent);
@@ -171,7 +185,6 @@ impl Liveness {
     /// As [`Self::answered`] for protocols whose answers do not tell which request they belong to:
     /// the oldest outstanding one, which never overrates the target.
     pub fn answered_any(&mut self, received: Nanos) -> Answer {
-        self.handle_timeout(received);
         match self.oldest_pending() {
             Some(tag) => self.answered(received, tag),
             None => self.answered_late_any(),
@@ -202,7 +215,6 @@ impl Liveness {
     /// other outstanding request is forgotten, so that only later ones count for coming up.
     /// `false` if no such request is outstanding.
     pub fn refused(&mut self, now: Nanos, tag: u16, cause: Cause) -> bool {
-        self.handle_timeout(now);
         if self.sent_at(tag).is_none() {
             return false;
         }
@@ -214,8 +226,7 @@ impl Liveness {
 
     /// The request with this tag got an answer that says the target does not work. It counts as
     /// none, and ends a row of answers. `false` if no such request is outstanding.
-    pub fn answered_badly(&mut self, received: Nanos, tag: u16) -> bool {
-        self.handle_timeout(received);
+    pub fn answered_badly(&mut self, tag: u16) -> bool {
         let pending = |r: &&mut Request| r.tag == tag && r.fate == Fate::Pending;
         let Some(request) = self.window.iter_mut().find(pending) else { return false };
         request.fate = Fate::Bad;
@@ -226,7 +237,6 @@ impl Liveness {
 
     /// The carrier is gone: down at once, nothing is due any more.
     pub fn suspend(&mut self, now: Nanos) {
-        self.handle_timeout(now);
         self.forget_all();
         self.next_send = None;
         self.fall(now, now, Cause::Carrier);
@@ -238,12 +248,13 @@ impl Liveness {
         self.phase = Some(phase.min(self.rule.interval));
     }
 
-    /// The clock moved. Early and repeated calls do nothing.
+    /// The clock moved. Early and repeated calls do nothing. Nothing else calls silence down, so
+    /// whoever calls this has handed in every answer before that was received by now.
     pub fn handle_timeout(&mut self, now: Nanos) {
-        if self.held_until.is_some_and(|until| now < until) {
+        if self.held_until.max(self.requests_until).is_some_and(|until| now < until) {
             return;
         }
-        self.held_until = None;
+        (self.held_until, self.requests_until) = (None, None);
         while self.window.front().is_some_and(|oldest| oldest.sent + self.rule.budget() <= now) {
             self.forget_oldest();
         }
@@ -266,13 +277,30 @@ impl Liveness {
 
     /// When silence, or too few answers for too long, will be called down.
     pub fn verdict_due(&self) -> Option<Nanos> {
-        Some(self.silence_ends()?.max(self.held_until.unwrap_or(Nanos::ZERO)))
+        Some(self.silence_ends()?.max(self.held_until.unwrap_or_default()))
     }
 
-    /// Puts a verdict off until `until`, because answers that came in time may lie unread. At most
-    /// [`HOLD_MAX`] after it was due; later calls do nothing.
-    pub fn hold(&mut self, until: Nanos) {
-        if self.silence_ends().is_some_and(|due| until <= due + HOLD_MAX) {
+    /// As [`Self::handle_timeout`], by an owner that may be short of CPU: it is not called silent yet
+    /// while its requests are too young for that, because the owner was late, and, for [`HOLD_MAX`]
+    /// at most, while `unread` says that answers received by the given time may not have been
+    /// handed in.
+    pub fn handle_timeout_unless(&mut self, now: Nanos, unread: impl FnOnce(Nanos) -> bool) {
+        if let Some(due) = self.silence_ends()
+            && self.verdict_due().is_some_and(|due| due <= now)
+        {
+            self.hold_for_requests(now);
+            if self.requests_until.is_none_or(|until| until <= now) && unread(due) {
+                self.hold(now, now + HOLD_STEP);
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Puts a verdict off from `now` until `until`, because answers that came in time may lie
+    /// unread. For [`HOLD_MAX`] in all at most; later calls do nothing.
+    fn hold(&mut self, now: Nanos, until: Nanos) {
+        let since = *self.doubted_since.get_or_insert(now);
+        if until <= since + HOLD_MAX {
             self.held_until = Some(until);
         }
     }
@@ -280,17 +308,18 @@ impl Liveness {
     /// Puts a verdict off because the requests whose silence it would be about were sent late, or
     /// not at all yet: an owner that got no turn must not pass for a dead target. Requests sent
     /// when they were due are given no more time than the rule's.
-    pub fn hold_for_requests(&mut self, now: Nanos) {
+    fn hold_for_requests(&mut self, now: Nanos) {
         let patience = self.rule.interval.saturating_mul(self.rule.fall - 1);
         let until = self.asked_since.unwrap_or(now) + patience;
         if self.deadline.is_some_and(|due| due < until) && self.next_send.is_some() {
-            self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
+            self.requests_until = Some(until);
         }
     }
 
-    /// When a verdict is due, held or not.
+    /// When a verdict is due, if no answer lies unread.
     fn silence_ends(&self) -> Option<Nanos> {
-        [self.deadline, self.decide_by].into_iter().flatten().min()
+        let due = [self.deadline, self.decide_by].into_iter().flatten().min()?;
+        Some(due.max(self.requests_until.unwrap_or_default()))
     }
 
     /// Takes a verdict; call until `None` after every call that takes `&mut self`.
@@ -318,6 +347,7 @@ impl Liveness {
 
     fn decide(&mut self, t: Nanos, due: Nanos, up: bool, cause: Cause) {
         self.decide_by = None;
+        self.doubted_since = None;
         self.stats = CheckStats { up, known: true, since: due, ..self.stats };
         self.verdicts.push_back(Verdict { t, due, up, cause });
     }
@@ -410,14 +440,19 @@ enum Fate {
     Pending,
     Answered,
     Bad,
+    Late,
 }
 
 /// Requests remembered at most. With a larger `fall` the oldest are forgotten early: their
 /// answers count as late.
 pub const WINDOW_MAX: usize = 1_024;
 
-/// The longest that a verdict is put off.
-pub const HOLD_MAX: Duration = Duration::from_millis(20);
+/// The longest that a verdict is put off because answers may lie unread. Beyond that the router
+/// forwards nothing for so long that a site which it takes for dead by mistake is the lesser evil.
+pub const HOLD_MAX: Duration = Duration::from_millis(500);
+
+/// How long a held check waits before it is looked at again.
+const HOLD_STEP: Duration = Duration::from_micros(500);
 
 /// Requests without an answer in time whose tags are kept, to tell late answers from forged ones.
 const FORGOTTEN_MAX: usize = 16;

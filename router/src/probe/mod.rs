@@ -8,7 +8,8 @@
 //! The rules, once for all kinds:
 //!
 //! * A check is down before its first verdict, unless it is configured up.
-//! * It goes down exactly `interval × fall` after the last answered request was *sent*; a check
+//! * It goes down exactly `interval × fall` after the last answered request was *sent*, unless
+//!   requests left late or answers may lie unread ([`Prober::handle_timeout_unless`]); a check
 //!   that never answered gets its first verdict `interval × fall` after its first request was due,
 //!   and one that answers without ever passing `rise`, after `interval × (fall + rise)`.
 //! * It comes up when `rise` requests in a row were answered, each within `interval × fall`.

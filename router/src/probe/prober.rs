@@ -199,17 +199,15 @@ impl Prober {
 
     /// As [`Self::handle_timeout`], on a machine that may be short of CPU: a check that is about to
     /// be called silent is held while its requests are too young for that, because this came late,
-    /// and, for at most [`check::HOLD_MAX`](super::check::HOLD_MAX), while `unread` says that its
-    /// port has packets which nobody has read.
-    pub fn handle_timeout_unless(&mut self, now: Nanos, mut unread: impl FnMut(PortId) -> bool) {
+    /// and, for at most [`check::HOLD_MAX`](super::check::HOLD_MAX), while `unread` says that
+    /// packets which its port had received by the given time may not have been handed in yet.
+    pub fn handle_timeout_unless(
+        &mut self,
+        now: Nanos,
+        mut unread: impl FnMut(PortId, Nanos) -> bool,
+    ) {
         self.turn(now, |check| {
-            if check.live.verdict_due().is_some_and(|due| due <= now) {
-                if unread(check.port) {
-                    check.live.hold(now + HOLD_STEP);
-                }
-                check.live.hold_for_requests(now);
-            }
-            check.live.handle_timeout(now);
+            check.live.handle_timeout_unless(now, |due| unread(check.port, due));
         });
     }
 
@@ -372,9 +370,6 @@ pub(crate) fn phase_of(order: u32, interval: Duration) -> Duration {
 pub(crate) fn start_delay(order: u32, interval: Duration) -> Duration {
     Duration::from_micros(u64::from(order % 1_024) * 10).min(interval / 2)
 }
-
-/// How long a held check waits before it is looked at again.
-const HOLD_STEP: Duration = Duration::from_micros(500);
 
 const TIMERS_PER_CALL: usize = 4_096;
 

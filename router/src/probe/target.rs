@@ -99,7 +99,7 @@ impl Target {
             Request::Dns { port, question } if *port == from => {
                 match question.read_reply(payload) {
                     Some((id, Reply::Good)) => self.handle_answer(received, id),
-                    Some((id, Reply::Bad)) => self.live.answered_badly(received, id),
+                    Some((id, Reply::Bad)) => self.live.answered_badly(id),
                     None => false,
                 }
             }

@@ -462,7 +462,7 @@ fn unread_rig() -> (Rig, Nanos) {
     assert_eq!(rig.events.last().map(|event| event.up), Some(true));
     while let Some(at) = rig.prober.poll_timeout() {
         rig.now = at;
-        rig.prober.handle_timeout_unless(at, |_| true);
+        rig.prober.handle_timeout_unless(at, |_, _| true);
         let before = rig.sent.len();
         rig.drain();
         if rig.sent.len() == before {
@@ -489,12 +489,12 @@ fn unread_packets_do_not_put_a_verdict_off_for_ever() {
     let (mut rig, due) = unread_rig();
     while rig.events.last().unwrap().up {
         rig.now = rig.prober.poll_timeout().unwrap();
-        rig.prober.handle_timeout_unless(rig.now, |port| port == PORT);
+        rig.prober.handle_timeout_unless(rig.now, |port, _| port == PORT);
         rig.drain();
     }
     let late = rig.events.last().unwrap().t.since(due);
     assert!(late <= check::HOLD_MAX + Duration::from_millis(1), "{late:?}");
-    assert!(late > Duration::from_millis(15), "{late:?}");
+    assert!(late + Duration::from_millis(5) > check::HOLD_MAX, "{late:?}");
 }
 
 /// The thread got no turn: nothing was asked meanwhile, or only just before the verdict was due.
@@ -505,10 +505,13 @@ fn a_check_that_was_not_asked_is_not_called_silent() {
         rig.run_answered(ms(100), Duration::from_micros(100), ms(100));
         let last = rig.sent.last().unwrap().0;
         rig.now = last + Duration::from_millis(first_turn);
-        let mut asked = None;
+        let (mut asked, mut looked_for) = (None, None);
         // Nobody answers from now on.
         while rig.events.last().unwrap().up {
-            rig.prober.handle_timeout_unless(rig.now, |_| false);
+            rig.prober.handle_timeout_unless(rig.now, |_, due| {
+                looked_for = Some(due);
+                false
+            });
             let before = rig.sent.len();
             rig.drain();
             if rig.sent.len() > before {
@@ -519,5 +522,6 @@ fn a_check_that_was_not_asked_is_not_called_silent() {
         let down = rig.events.last().unwrap().t;
         let patience = Duration::from_millis(20);
         assert_eq!(down, asked.unwrap() + patience, "first turn after {first_turn} ms");
+        assert_eq!(looked_for, Some(down), "answers to these may have come until then");
     }
 }

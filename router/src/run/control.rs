@@ -31,7 +31,7 @@ use crate::ids::PortId;
 use crate::kernel::netns::Place;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
-use crate::worker::WorkerReport;
+use crate::worker::{Reading, WorkerReport};
 
 /// Runs the router until it is told to end.
 pub(super) async fn run(
@@ -110,12 +110,13 @@ struct Control {
 impl Control {
     fn new(daemon: Daemon, options: RunOptions) -> Result<Self, RunError> {
         let control = &daemon.control;
+        let workers = daemon.workers.iter().map(|worker| Arc::clone(&worker.shared));
         let hosting = Hosting::new(
             control.handle(),
             control.published(),
             Arc::clone(&daemon.changes),
-            daemon.seed,
-            Nanos::now(),
+            Reading::new(workers.collect()),
+            (daemon.seed, Nanos::now()),
         )?;
         Ok(Self {
             daemon,
@@ -174,8 +175,13 @@ impl Control {
         for news in self.daemon.engine_news.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.control.handle_engine(Nanos::now(), &news);
         }
+        let mut count = 0;
         for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
             self.hosting.handle_packet(packet);
+            count += 1;
+        }
+        if count < HOST_PACKETS_MAX {
+            self.hosting.lane_was_emptied();
         }
         let Daemon { monitor_events, first_packets, host_packets, engine_news, wake, .. } =
             &self.daemon;
@@ -187,7 +193,8 @@ impl Control {
 
     /// What follows from whatever happened: the host stack's answers, events, readiness.
     fn after_step(&mut self) {
-        for (path, index, event) in self.hosting.poll(Nanos::now()) {
+        let packets = &self.daemon.host_packets;
+        for (path, index, event) in self.hosting.poll(Nanos::now(), packets) {
             self.daemon.heartbeat.order(Order::TcpVerdict(path, index, event));
         }
         while let Some((t, kind)) = self.daemon.control.poll_event() {

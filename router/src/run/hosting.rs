@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::Receiver;
 use ipnetwork::IpNetwork;
 use nearhop_fib::{Handle, PathId, Reader};
 
@@ -23,7 +24,7 @@ use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
 use crate::probe::{CheckEvent, CheckId};
 use crate::time::Nanos;
-use crate::worker::LanePacket;
+use crate::worker::{LanePacket, Reading};
 
 /// Host stack, TCP checks and their way out.
 pub(super) struct Hosting {
@@ -36,6 +37,8 @@ pub(super) struct Hosting {
     state: WorkerState,
     scratch: Scratch,
     outlets: PlainOutlets,
+    /// How far the workers have read their ports.
+    reading: Reading,
 }
 
 impl Hosting {
@@ -43,8 +46,8 @@ impl Hosting {
         fib: &Handle,
         snapshot: Arc<ArcSwap<Snapshot>>,
         changes: Arc<AtomicU64>,
-        seed: u64,
-        now: Nanos,
+        reading: Reading,
+        (seed, now): (u64, Nanos),
     ) -> Result<Self, RunError> {
         let config = HostConfig { addresses: Vec::new(), mtu: MTU_MAX, seed };
         Ok(Self {
@@ -57,6 +60,7 @@ impl Hosting {
             state: WorkerState::new(usize::MAX, 1, changes),
             scratch: Scratch::default(),
             outlets: PlainOutlets::default(),
+            reading,
         })
     }
 
@@ -108,10 +112,23 @@ impl Hosting {
         self.host.handle_packet(packet.received, packet.port, &packet.bytes);
     }
 
-    /// Runs stack and checks and sends what they say; returns the checks' verdicts.
-    pub(super) fn poll(&mut self, now: Nanos) -> Vec<(PathId, usize, CheckEvent)> {
+    /// The lane of [`Self::handle_packet`] was emptied.
+    pub(super) fn lane_was_emptied(&mut self) {
+        self.reading.lane_was_emptied();
+    }
+
+    /// Runs stack and checks and sends what they say; returns the checks' verdicts. No check is
+    /// called silent while its answers may lie unread, by workers or in `packets`.
+    pub(super) fn poll(
+        &mut self,
+        now: Nanos,
+        packets: &Receiver<LanePacket>,
+    ) -> Vec<(PathId, usize, CheckEvent)> {
         self.host.poll(now);
-        self.checker.poll(now, &mut self.host);
+        let (reading, snapshot) = (&mut self.reading, self.snapshots.load());
+        self.checker.poll_unless(now, &mut self.host, |port, due| {
+            reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
+        });
         self.host.poll(now);
         self.send();
         let mut verdicts = Vec::new();

@@ -17,7 +17,7 @@ use crate::forward::{FirstPacket, Snapshots};
 use crate::heartbeat::{Heartbeat, HeartbeatParts, Order};
 use crate::port::news::EngineNews;
 use crate::time::Nanos;
-use crate::worker::{Lane, LanePacket, Lanes, Wake, Worker, WorkerParts, WorkerShared};
+use crate::worker::{Lane, LanePacket, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShared};
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
@@ -122,11 +122,13 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake);
     let (orders, order_queue) = bounded(ORDER_LANE);
 
+    let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
     let heartbeat = Heartbeat::new(HeartbeatParts {
         monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
         snapshots: Snapshots::new(Arc::clone(&snapshot)),
         wake: heartbeat_fd,
         packets: probe_packets,
+        reading: Reading::new(shared.clone()),
         trouble: trouble_news,
         orders: order_queue,
         events,
@@ -136,10 +138,9 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let thread = spawn("nh-heartbeat".into(), move || heartbeat.run()).map_err(failed)?;
     let heartbeat = HeartbeatHandle { orders, wake: heartbeat_wake, thread: Some(thread) };
 
-    let published = Arc::clone(&snapshot);
-    let (core_fib, core_changes) = (fib.clone(), Arc::clone(&changes));
+    let (published, of_control) = (Arc::clone(&snapshot), Arc::clone(&changes));
     let control =
-        Control::new(writer, core_fib, snapshot, core_changes, config.clone(), Nanos::now);
+        Control::new(writer, fib.clone(), snapshot, of_control, config.clone(), Nanos::now);
     // From here on, what was started ends with the daemon, also on an error.
     let mut daemon = Daemon {
         control,
@@ -153,9 +154,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         changes,
         seed,
     };
-    for index in 0..count {
+    for (index, shared) in shared.into_iter().enumerate() {
         let (wake, wake_fd) = Wake::new().map_err(failed)?;
-        let shared = Arc::new(WorkerShared::default());
         let reader = fib.reader().ok_or_else(|| RunError::new("no reader is left"))?;
         let worker = Worker::new(WorkerParts {
             index,

@@ -7,11 +7,12 @@ mod counters;
 mod io;
 mod lanes;
 mod poller;
+mod reading;
 mod spin;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use nearhop_fib::Reader;
 pub use self::counters::{Polling, WorkerReport};
 pub use self::lanes::{Lane, LanePacket, Lanes, Wake};
 use self::poller::{Poller, Ready};
+pub use self::reading::Reading;
 use self::spin::Spin;
 use crate::batch::Batch;
 use crate::forward::Scratch;
@@ -53,6 +55,25 @@ pub struct WorkerShared {
     pub counters: Mutex<WorkerReport>,
     /// Set to `true` to end the worker, which then has to be woken.
     pub stop: AtomicBool,
+    /// Its turns so far: even while it waits for packets, odd while it may have some in its hands.
+    /// The worker alone writes it. A reader that sees an even number, or a later one, sees in the
+    /// lanes what was handed over before.
+    turn: AtomicU64,
+}
+
+impl WorkerShared {
+    /// The worker is about to read.
+    fn begin_turn(&self) {
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);
+        // Pairs with the fence of `Reading`: who finds a queue empty that this worker emptied sees
+        // that it had begun to read.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker has handed over what it read, and is about to wait.
+    fn end_turn(&self) {
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
 }
 
 /// Everything a worker needs to start.
@@ -103,9 +124,11 @@ impl Worker {
             self.lanes.flush();
             let behind = !self.publish();
             self.wait(behind, &mut poller, &mut ready)?;
+            self.shared.begin_turn();
             if self.forward_from(&ready, &mut poller) {
                 self.spin.packets_came(Nanos::now());
             }
+            self.shared.end_turn();
         }
         self.published_at = Nanos::ZERO;
         self.publish();

@@ -456,24 +456,45 @@ impl Drop for Watch {
     }
 }
 
-/// Stops the router's control thread, and no other, by ptrace; dropping it continues the thread.
+/// Stops some of the router's threads, and no other, by ptrace; dropping it continues them.
 pub struct Tracer {
     release: Option<std::sync::mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Tracer {
+    /// The control thread.
     pub fn stop(rig: &Rig) -> Self {
-        let pid = i32::try_from(rig.router.id()).unwrap();
+        Self::stop_threads(vec![i32::try_from(rig.router.id()).unwrap()])
+    }
+
+    /// Every worker.
+    pub fn stop_workers(rig: &Rig) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{}/task", rig.router.id())).unwrap();
+        let tasks = tasks.map(|task| task.unwrap().path());
+        let workers = tasks.filter(|task| {
+            fs::read_to_string(task.join("comm")).unwrap().starts_with("nh-worker-")
+        });
+        let number = |task: PathBuf| task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let workers: Vec<i32> = workers.map(number).collect();
+        assert!(!workers.is_empty());
+        Self::stop_threads(workers)
+    }
+
+    fn stop_threads(threads: Vec<i32>) -> Self {
         let (release, wait) = std::sync::mpsc::channel();
         let (stopped, is_stopped) = std::sync::mpsc::channel();
         // Every ptrace call must come from the thread that attached.
         let thread = thread::spawn(move || {
-            support::trace::seize_and_interrupt(pid);
+            for &tid in &threads {
+                support::trace::seize_and_interrupt(tid);
+            }
             stopped.send(()).unwrap();
             // Ends when the sender is dropped.
             let _ = wait.recv();
-            support::trace::detach(pid);
+            for &tid in &threads {
+                support::trace::detach(tid);
+            }
         });
         is_stopped.recv().unwrap();
         Self { release: Some(release), thread: Some(thread) }

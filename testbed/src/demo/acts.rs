@@ -15,6 +15,7 @@ use crate::measure::{
     measure_heal, measure_kill,
 };
 use crate::report::ReportedKill;
+use crate::traffic::Awaited;
 
 /// One kill, for the screen.
 pub(super) struct Outcome {
@@ -63,8 +64,9 @@ impl Show {
         results: &mut Results,
     ) -> Result<(Window, Vec<Result<KillResult, KillError>>), DemoError> {
         let start = self.prober.set_spacing(BRISK).map_err(DemoError::lab)?;
-        // Long enough to be seen serving, and at any phase of the probes.
-        let at = start + LEAD + self.phase.next();
+        self.wait_for_flows(&format!("{site} to serve when it is killed"), |now| now == site)?;
+        // At any phase of the probes.
+        let at = Nanos::now().max(start + LEAD) + self.phase.next();
         wait_until("the moment of the kill", Duration::from_secs(1), || Nanos::now() >= at)?;
         let act = self.stage.inflict(kind, site)?;
         self.wait_for_flows("another site to answer every flow", |now| now != site)?;
@@ -77,7 +79,7 @@ impl Show {
         .map_err(|overdue| DemoError::NotServed(overdue.to_string()))?;
         let end = Nanos::now();
         self.prober.set_spacing(CALM).map_err(DemoError::lab)?;
-        let taken = self.records(start..end)?;
+        let taken = self.records(start..end, Awaited::Last)?;
         let events = self.stage.events.router_events(act.before.0);
         let window = Window { start_ns: start.0, fault_ns: act.before.0, end_ns: end.0 };
         let conditions = self.conditions(act, end);
@@ -120,7 +122,7 @@ impl Show {
         let act = self.stage.heal(kind, site)?;
         self.wait_for_flows(&format!("{site} to answer every flow again"), |now| now == site)?;
         let end = Nanos::now();
-        let taken = self.records(start..end)?;
+        let taken = self.records(start..end, Awaited::Every)?;
         if !taken.head.complete {
             results.failures.push(format!("heal of {site}: some records are gone"));
         }
@@ -156,7 +158,7 @@ impl Show {
         results: &mut Results,
     ) -> Result<(u64, u64), DemoError> {
         let end = Nanos::now();
-        let taken = self.records(start..end)?;
+        let taken = self.records(start..end, Awaited::Every)?;
         let window = Window { start_ns: start.0, fault_ns: start.0, end_ns: end.0 };
         let (mut sent, mut lost) = (0, 0);
         for family in FAMILIES {

@@ -20,6 +20,7 @@ use crate::measure::{
 };
 use crate::report::{LabEventKind, Machine, ReportedKill, Run, RunFolder};
 use crate::topology::{NodeKind, Topology};
+use crate::traffic::Awaited;
 use crate::utc::Utc;
 use acts::Outcome;
 use screen::Screen;
@@ -205,7 +206,7 @@ impl Results {
         begun: Nanos,
         ended: Nanos,
     ) -> Result<Run, DemoError> {
-        let taken = show.records(begun..ended)?;
+        let taken = show.records(begun..ended, Awaited::Last)?;
         let method = show.method(&taken.head);
         let standard = options.standard(ms_of(show.stage.detection()));
         let wanted = Wanted { kinds: options.kinds(), repeats: options.repeat.into() };

@@ -10,10 +10,10 @@ use nearhop::time::Nanos;
 use super::DemoError;
 use crate::calibration::Calibration;
 use crate::report::{Mark, RunFolder};
-use crate::stage::{ECHO_PORT, SETTLE, Stage};
+use crate::stage::{ECHO_PORT, Stage, patience};
 use crate::topology::{NodeKind, Topology};
 use crate::traffic::protocol::{FlowNow, RecordsHead};
-use crate::traffic::{ProbeOptions, Prober, Taken};
+use crate::traffic::{Awaited, ProbeOptions, Prober, Taken};
 
 /// Everything that plays.
 pub(super) struct Show {
@@ -45,7 +45,7 @@ impl Show {
         self.wait_for_flows(&format!("{first} to answer every flow"), |site| site == first)
     }
 
-    /// Waits until who answers each flow is as `right` says, heard after this call.
+    /// Waits until who answers each flow is as `right` says, by a probe sent after this call.
     pub(super) fn wait_for_flows(
         &mut self,
         what: &str,
@@ -55,7 +55,10 @@ impl Show {
         let all = |flows: &[FlowNow]| {
             flows
                 .iter()
-                .all(|flow| flow.heard_ns > since && flow.site.as_deref().is_some_and(&right))
+                .filter(|flow| flow.heard_ns.saturating_sub(flow.rtt_ns) >= since)
+                .filter(|flow| flow.site.as_deref().is_some_and(&right))
+                .count()
+                == flows.len()
         };
         match self.prober.wait_until(FLOWS_BUDGET, all).map_err(DemoError::lab)? {
             Ok(_) => Ok(()),
@@ -76,8 +79,14 @@ impl Show {
         self.prober.set_spacing(CALM).map(drop).map_err(DemoError::lab)
     }
 
-    pub(super) fn records(&mut self, range: Range<Nanos>) -> Result<Taken, DemoError> {
-        self.prober.take_records(range, SETTLE).map_err(DemoError::lab)
+    pub(super) fn records(
+        &mut self,
+        range: Range<Nanos>,
+        awaited: Awaited,
+    ) -> Result<Taken, DemoError> {
+        let links = &self.stage.lab.topology().links;
+        let delay = links.iter().map(|link| link.impairment.delay).max().unwrap_or_default();
+        self.prober.take_records(range, patience(awaited, delay)).map_err(DemoError::lab)
     }
 
     /// How things were measured, for the report.

@@ -14,10 +14,10 @@ use crate::console::Console;
 use crate::doctor;
 use crate::measure::{KillKind, SUMMARY_SCHEMA, Summary, Trace};
 use crate::report::{LabEventKind, Machine, Run, RunFolder};
-use crate::stage::{ECHO_PORT, SETTLE, Stage, StageError};
+use crate::stage::{ECHO_PORT, Stage, StageError, patience};
 use crate::traffic::probe::sleep_until;
 use crate::traffic::protocol::FlowNow;
-use crate::traffic::{ProbeOptions, Prober};
+use crate::traffic::{Awaited, ProbeOptions, Prober};
 use crate::utc::Utc;
 
 /// What `nearlab run` is told.
@@ -104,16 +104,17 @@ impl<'a> Play<'a> {
         Ok(begin)
     }
 
-    /// Deaths at their own times, however long each takes.
+    /// Deaths at their own times; later where a return took long, so that between two deaths the
+    /// site is back for as long as it says.
     fn flap(&mut self, index: usize, start: Nanos, deed: &Deed) -> Result<(), StageError> {
         let Deed::Flap { site, how, every, down, lasts } = deed else { return Ok(()) };
-        let mut at = Duration::ZERO;
-        while at < *lasts {
-            sleep_until(start + at);
+        let mut at = start;
+        while at < start + *lasts {
+            sleep_until(at);
             self.act(index, Deed::Kill { site: site.clone(), how: *how })?;
-            sleep_until(start + at + *down);
+            sleep_until(at + *down);
             self.act(index, Deed::Heal { site: site.clone() })?;
-            at += *every;
+            at = (at + *every).max(Nanos::now() + every.saturating_sub(*down));
         }
         Ok(())
     }
@@ -145,10 +146,10 @@ impl<'a> Play<'a> {
     fn records(&mut self, begin: Nanos) -> Result<Vec<Trace>, StageError> {
         let end = begin + self.scenario.lasts;
         let delays = self.scenario.topology.links.iter().map(|link| link.impairment.delay);
-        let settle = SETTLE + 4 * delays.max().unwrap_or_default();
+        let patience = patience(Awaited::Every, delays.max().unwrap_or_default());
         let mut traces = Vec::new();
         for prober in &mut self.probers {
-            let taken = prober.take_records(begin..end, settle).map_err(StageError::lab)?;
+            let taken = prober.take_records(begin..end, patience).map_err(StageError::lab)?;
             if !taken.head.complete {
                 let what = "the prober has lost some of its records; let the scenario last shorter";
                 return Err(StageError::Lab(what.into()));

@@ -158,6 +158,50 @@ fn expectations_hold_or_are_told_with_their_moment() {
     }
 }
 
+/// Two steps, the second at 1 s.
+fn two_steps(first: Deed, second: Deed, probes: Vec<crate::measure::Probe>) -> [(u64, u64); 2] {
+    let steps = "[[step]]\nat = \"500ms\"\nundrain = \"fra\"\n\
+                 [[step]]\nat = \"1s\"\nkill = { site = \"fra\", how = \"server\" }\n";
+    let scenario = load(steps).unwrap();
+    let done = [done(first, 500), Done { step: 1, ..done(second, 1_000) }];
+    let record = Record {
+        begin_ns: 0,
+        end_ns: 2_000 * MS,
+        traces: &[trace(Family::Ipv4, probes)],
+        done: &done,
+        events: &[],
+    };
+    let outcome = Outcome::of(&scenario, &record);
+    [0, 1].map(|step| (outcome.steps[step].sent, outcome.steps[step].lost))
+}
+
+#[test]
+fn what_was_on_its_way_to_a_site_that_is_killed_is_lost_to_the_kill() {
+    let heal = || Deed::Heal { site: "fra".into() };
+    // fra (0) answers what leaves before `from`, ams (1) what leaves from `to` on.
+    let gap = |from: u64, to: u64| failover(2_000, 1_000, from * 1_000, to * 1_000);
+    let lost_alone = |ms: u64| {
+        let mut probes = gap(1_000, 1_030);
+        probes[ms as usize].arrival = None;
+        probes
+    };
+    // The last one before the kill lies in the router until it goes to ams.
+    let mut put_off = gap(995, 999);
+    put_off[999].arrival.as_mut().unwrap().server_ns = 1_020 * MS;
+    for (case, deed, probes, expected) in [
+        ("nothing is on its way", kill("fra"), gap(1_000, 1_030), [(500, 0), (1_000, 30)]),
+        ("three are", kill("fra"), gap(997, 1_030), [(497, 0), (1_003, 33)]),
+        ("four, and one put off", kill("fra"), put_off, [(495, 0), (1_005, 4)]),
+        ("served until now", kill("fra"), gap(750, 1_030), [(250, 0), (1_250, 280)]),
+        ("not served any more", kill("fra"), gap(749, 1_030), [(500, 251), (1_000, 30)]),
+        ("a later one came", kill("fra"), lost_alone(998), [(500, 1), (1_000, 30)]),
+        ("lost with another", kill("par"), gap(997, 1_030), [(500, 3), (1_000, 30)]),
+        ("no death takes them", heal(), gap(997, 1_030), [(500, 3), (1_000, 30)]),
+    ] {
+        assert_eq!(two_steps(heal(), deed, probes), expected, "{case}");
+    }
+}
+
 #[test]
 fn a_move_needs_a_reason_that_names_its_site() {
     for (deeds, unexplained) in [

@@ -22,7 +22,7 @@ use crate::report::{EventLog, LabEventKind, RunFolder};
 use crate::sandbox::own_executable;
 use crate::site::SiteOptions;
 use crate::topology::{Node, NodeKind, Topology};
-use crate::traffic::{ProbeOptions, Prober};
+use crate::traffic::{Awaited, Patience, ProbeOptions, Prober};
 use router::Router;
 
 /// A lab with its router and its sites.
@@ -263,8 +263,18 @@ fn start_site(lab: &Lab, site: &str, folder: &RunFolder) -> Result<(), StageErro
 /// Port of the sites' echo (RFC 862).
 pub(crate) const ECHO_PORT: u16 = 7;
 
-/// How long echoes may take to come back.
-pub(crate) const SETTLE: Duration = Duration::from_millis(30);
+/// What records wait for. `delay`: the longest of any link, one way.
+pub(crate) fn patience(awaited: Awaited, delay: Duration) -> Patience {
+    let ms = |span: Duration| u64::try_from((span + 4 * delay).as_millis()).unwrap_or(u64::MAX);
+    Patience { awaited, settle_ms: ms(SETTLE), give_up_ms: ms(GIVE_UP) }
+}
+
+/// For an echo to come twice.
+const SETTLE: Duration = Duration::from_millis(30);
+
+/// An echo that has not come after this time never will: a hundred times what one takes where two
+/// programs that never sleep share its cores.
+const GIVE_UP: Duration = Duration::from_secs(2);
 
 /// For everything to come up; more than ten times what it takes.
 const START_BUDGET: Duration = Duration::from_secs(15);

@@ -16,8 +16,10 @@ pub mod probe;
 mod prober;
 pub mod protocol;
 mod ring;
+mod take;
 pub mod wire;
 mod worker;
 
 pub use probe::ProbeOptions;
 pub use prober::{Moved, Prober, ProberError, Taken};
+pub use protocol::{Awaited, Patience};

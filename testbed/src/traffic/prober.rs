@@ -10,7 +10,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use nearhop::time::Nanos;
 
-use super::protocol::{Command, DnsRecord, FlowNow, RECORD_LEN, RecordsHead, Reply, decode_record};
+use super::protocol::{
+    Command, DnsRecord, FlowNow, Patience, RECORD_LEN, RecordsHead, Reply, decode_record,
+};
 use crate::measure::{Flow, Trace};
 
 /// A running prober. Dropping it ends the process.
@@ -130,18 +132,18 @@ impl Prober {
         }
     }
 
-    /// The records of the probes sent in `range`. Blocks until `settle` after the end of `range`,
-    /// so that echoes on their way still count; later ones count as lost.
+    /// The records of the probes sent in `range`. Blocks until its end, and then until the echoes
+    /// that `patience` names have come or are given up.
     pub fn take_records(
         &mut self,
         range: Range<Nanos>,
-        settle: Duration,
+        patience: Patience,
     ) -> Result<Taken, ProberError> {
         let doing = "return its records";
-        let settle_ms = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
         let (from_ns, to_ns) = (range.start.0, range.end.0);
-        let wait = range.end.since(Nanos::now()) + settle;
-        let take = Command::Take { from_ns, to_ns, settle_ms };
+        let longest = Duration::from_millis(patience.settle_ms.max(patience.give_up_ms));
+        let wait = range.end.since(Nanos::now()) + longest;
+        let take = Command::Take { from_ns, to_ns, patience };
         match self.ask(&take, doing, wait)? {
             (Reply::Records(head), raw) => {
                 let traces = self.traces(&head, &raw).ok_or_else(|| ProberError::Refused {

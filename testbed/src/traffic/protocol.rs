@@ -26,8 +26,8 @@ pub enum Command {
         from_ns: u64,
         /// CLOCK_MONOTONIC nanoseconds.
         to_ns: u64,
-        /// How long after `to_ns` to wait for echoes, milliseconds; later ones count as lost.
-        settle_ms: u64,
+        /// Which echoes are waited for, and how long.
+        patience: Patience,
     },
     /// Return the site that answers each flow now.
     Latest,
@@ -40,6 +40,29 @@ pub enum Command {
     },
     /// End the process.
     Stop,
+}
+
+/// For which echoes records wait. What comes later counts as lost.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Patience {
+    /// Which probes have to be answered first.
+    pub awaited: Awaited,
+    /// So long after the end of the range records wait in any case: an echo may come twice.
+    pub settle_ms: u64,
+    /// So long after it was sent a probe is given up: a bound for what is lost, not for a machine
+    /// that is slow.
+    pub give_up_ms: u64,
+}
+
+/// Which probes of a range have to be answered before its records are given.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Awaited {
+    /// All: nothing may be lost.
+    Every,
+    /// The last one of each flow: some of the others are lost for good.
+    Last,
 }
 
 /// A reply of the prober.
@@ -200,8 +223,12 @@ mod tests {
             (Command::Spacing { us: 200 }, r#"{"do":"spacing","us":200}"#),
             (Command::Latest, r#"{"do":"latest"}"#),
             (
-                Command::Take { from_ns: 1, to_ns: 2, settle_ms: 3 },
-                r#"{"do":"take","from_ns":1,"to_ns":2,"settle_ms":3}"#,
+                Command::Take {
+                    from_ns: 1,
+                    to_ns: 2,
+                    patience: Patience { awaited: Awaited::Last, settle_ms: 3, give_up_ms: 4 },
+                },
+                r#"{"do":"take","from_ns":1,"to_ns":2,"patience":{"awaited":"last","settle_ms":3,"give_up_ms":4}}"#,
             ),
         ];
         for (command, line) in cases {

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -17,7 +16,8 @@ use super::batch_io::{RxBatch, enable_timestamps, sharpen_timers};
 use super::flow::OpenFlow;
 use super::pace::Pacer;
 use super::probe::sleep_until;
-use super::protocol::{Command, RecordsHead, Reply, encode_record};
+use super::protocol::{Command, RecordsHead, Reply};
+use super::take::Take;
 use super::wire::Echo;
 use crate::measure::Arrival;
 
@@ -27,17 +27,6 @@ pub struct Message {
     pub reply: Reply,
     /// Raw bytes after the line.
     pub raw: Vec<u8>,
-}
-
-/// A request for records, with its progress.
-struct Take {
-    ready: Nanos,
-    from_ns: u64,
-    to_ns: u64,
-    /// Sequence numbers per flow, once they are known.
-    ranges: Option<Vec<Range<u64>>>,
-    head: RecordsHead,
-    raw: Vec<u8>,
 }
 
 /// State of the sending thread.
@@ -88,20 +77,22 @@ impl Worker {
                 let refused = self.flows.iter_mut().filter_map(|f| (!f.send()).then_some(()));
                 self.counts.send_errors += refused.count() as u64;
             }
-            self.receive();
+            let now = Nanos::now();
+            let all_read = self.receive();
             if !self.obey() {
                 return;
             }
-            self.serve_take(Nanos::now());
+            self.serve_take(now, all_read);
         }
     }
 
-    /// Reads what has arrived on every flow, at most [`RX_BATCH`] datagrams each.
-    fn receive(&mut self) {
+    /// Reads what has arrived on every flow, at most [`RX_BATCH`] datagrams each; whether that was all.
+    fn receive(&mut self) -> bool {
+        let mut all_read = true;
         for index in 0..self.flows.len() {
             match self.batch.receive(&self.flows[index].socket, false) {
                 Ok(0) => continue,
-                Ok(_) => {}
+                Ok(count) => all_read &= count < RX_BATCH,
                 Err(error) => {
                     warn!("flow {index}: {error}");
                     continue;
@@ -118,6 +109,7 @@ impl Worker {
                 self.say(Reply::Moved { flow, t_ns, from: name(from), to: name(to) });
             }
         }
+        all_read
     }
 
     /// Handles a command of the parent; `false` if it is time to end.
@@ -128,14 +120,9 @@ impl Worker {
                 self.pacer.set_spacing(now, Duration::from_micros(us));
                 self.say(Reply::Spacing { t_ns: now.0, us });
             }
-            Ok(Command::Take { from_ns, to_ns, settle_ms }) => self.takes.push_back(Take {
-                ready: Nanos(to_ns) + Duration::from_millis(settle_ms),
-                from_ns,
-                to_ns,
-                ranges: None,
-                head: RecordsHead::default(),
-                raw: Vec::new(),
-            }),
+            Ok(Command::Take { from_ns, to_ns, patience }) => {
+                self.takes.push_back(Take::new(from_ns..to_ns, patience));
+            }
             Ok(Command::Latest) => {
                 let flows = self.flows.iter().map(|open| open.latest(&self.sites)).collect();
                 self.say(Reply::Latest { flows });
@@ -147,28 +134,26 @@ impl Worker {
         true
     }
 
-    /// Copies a slice of the oldest request that is due, at most [`COPY_SLICE`] records.
-    fn serve_take(&mut self, now: Nanos) {
+    /// Copies a slice of the oldest request that is due. `all_read`: what had come by `now` is
+    /// recorded.
+    fn serve_take(&mut self, now: Nanos, all_read: bool) {
         let Some(mut take) = self.takes.pop_front() else { return };
-        if now < take.ready {
+        if !take.is_ready(now, all_read, &self.flows) || !take.copy(&self.flows) {
             self.takes.push_front(take);
             return;
         }
-        if take.copy(&self.flows) {
-            take.head = RecordsHead {
-                counts: take.head.counts,
-                complete: take.head.complete,
-                bytes: take.raw.len() as u64,
-                sites: self.sites.clone(),
-                pace: self.pacer.stats(),
-                strays: self.counts.strays
-                    + self.flows.iter().map(|f| f.ring.strays()).sum::<u64>(),
-                ..self.counts.clone()
-            };
-            self.send(Message { reply: Reply::Records(take.head), raw: take.raw });
-        } else {
-            self.takes.push_front(take);
-        }
+        let (counts, complete, raw) = take.into_parts();
+        let strays = self.counts.strays + self.flows.iter().map(|f| f.ring.strays()).sum::<u64>();
+        let head = RecordsHead {
+            counts,
+            complete,
+            bytes: raw.len() as u64,
+            sites: self.sites.clone(),
+            pace: self.pacer.stats(),
+            strays,
+            ..self.counts.clone()
+        };
+        self.send(Message { reply: Reply::Records(head), raw });
     }
 
     fn say(&self, reply: Reply) {
@@ -180,33 +165,6 @@ impl Worker {
         if self.out.try_send(message).is_err() {
             warn!("the parent does not read: a message is lost");
         }
-    }
-}
-
-impl Take {
-    /// Continues to copy; `true` when everything is copied.
-    fn copy(&mut self, flows: &[OpenFlow]) -> bool {
-        let ranges = self.ranges.get_or_insert_with(|| {
-            let found: Vec<_> =
-                flows.iter().map(|f| f.ring.range(self.from_ns, self.to_ns)).collect();
-            self.head.complete = found.iter().all(|(_, complete)| *complete);
-            found.into_iter().map(|(range, _)| range).collect()
-        });
-        self.head.counts.resize(flows.len(), 0);
-        let mut room = COPY_SLICE;
-        for ((range, open), count) in ranges.iter_mut().zip(flows).zip(&mut self.head.counts) {
-            for seq in range.by_ref().take(room) {
-                room -= 1;
-                match open.ring.find(seq) {
-                    Some(probe) => {
-                        encode_record(probe, &mut self.raw);
-                        *count += 1;
-                    }
-                    None => self.head.complete = false,
-                }
-            }
-        }
-        ranges.iter().all(Range::is_empty)
     }
 }
 
@@ -248,5 +206,4 @@ fn site_index(sites: &mut Vec<String>, name: &str) -> Option<u16> {
 }
 
 const RX_BATCH: usize = 64;
-const COPY_SLICE: usize = 2_048;
 const SITES_MAX: usize = 1_024;

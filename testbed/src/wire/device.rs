@@ -10,6 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::Spec;
+use crate::lab::QUEUE_PACKETS;
 use crate::sys;
 
 /// Both ends.
@@ -104,6 +105,8 @@ impl Ends {
         self.router = match ifindex {
             None => None,
             Some(ifindex) => {
+                let set = self.router_side.links.set_queue_len(&self.device, QUEUE_PACKETS);
+                gone_is_fine(set)?;
                 let open = || sys::packet_socket(ifindex);
                 match self.router_side.netns.within(open).map_err(io::Error::other)? {
                     Ok(socket) => Some(Attached { ifindex, socket }),

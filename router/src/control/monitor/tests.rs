@@ -539,3 +539,17 @@ fn a_flap_of_carrier_counts_for_every_leg_of_the_port_and_says_so() {
     let is_damped = |kind: &MonitorEventKind| matches!(kind, MonitorEventKind::Damped { .. });
     assert_eq!(rig.events().iter().filter(|kind| is_damped(kind)).count(), legs);
 }
+
+/// The thread was late, and the operator's order came before what the site had answered.
+#[test]
+fn forgiving_flaps_judges_no_check() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp()], Combine::All);
+    rig.run_ms(200);
+    assert!(rig.alive(path));
+    rig.told();
+    rig.now += Duration::from_secs(1);
+    rig.monitor.clear_damping(rig.now);
+    assert!(rig.alive(path));
+    assert_eq!(rig.told(), []);
+}

@@ -1,4 +1,4 @@
-//! The requests that `LinkSetup` sends (rtnetlink(7)); `tests/port_link.rs` asks the kernel whether
+//! The requests that `LinkSetup` sends (rtnetlink(7)); `tests/kernel_link.rs` asks the kernel whether
 //! they are right.
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,10 @@ pub(super) fn admin_state(interface: &str, up: bool) -> Request {
 
 pub(super) fn mtu(interface: &str, mtu: u32) -> Request {
     named(libc::RTM_SETLINK, interface).with_number(IFLA_MTU, mtu)
+}
+
+pub(super) fn queue_len(interface: &str, packets: u32) -> Request {
+    named(libc::RTM_SETLINK, interface).with_number(IFLA_TXQLEN, packets)
 }
 
 pub(super) fn namespace(interface: &str, netns: RawFd) -> Request {
@@ -118,6 +122,7 @@ pub(super) const RTMSG_LEN: usize = 12;
 // `<linux/if_link.h>`, `<linux/veth.h>` and `<linux/if_addr.h>`.
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;

@@ -30,19 +30,29 @@ enum Step {
 
 use Step::{Answer as Ans, Bad, Refuse, Resume, Send, Suspend, Tick};
 
+impl Step {
+    fn at(self) -> Nanos {
+        let (Send(t, _) | Ans(t, _) | Bad(t, _) | Refuse(t, _) | Suspend(t) | Resume(t) | Tick(t)) =
+            self;
+        t
+    }
+}
+
 const REFUSED: Cause = Cause::Refused { kind: 3, code: 3 };
 
+/// By an owner that is never late: whatever is due by a step is handled before it.
 fn play(live: &mut Liveness, steps: &[Step]) -> Vec<(Nanos, bool, Cause)> {
     let mut verdicts = Vec::new();
     for &step in steps {
+        live.handle_timeout(step.at());
         match step {
             Send(t, tag) => live.sent(t, tag),
             Ans(t, tag) => drop(live.answered(t, tag)),
-            Bad(t, tag) => drop(live.answered_badly(t, tag)),
+            Bad(_, tag) => drop(live.answered_badly(tag)),
             Refuse(t, tag) => drop(live.refused(t, tag, REFUSED)),
             Suspend(t) => live.suspend(t),
             Resume(t) => live.resume(t, live.rule.interval),
-            Tick(t) => live.handle_timeout(t),
+            Tick(_) => {}
         }
         while let Some(verdict) = live.poll_verdict() {
             verdicts.push((verdict.t, verdict.up, verdict.cause));
@@ -101,7 +111,7 @@ fn verdicts_by_the_nanosecond() {
             vec![up(ms(1))],
         ),
         (
-            "one received at the deadline does not, but counts for coming up again",
+            "one received when silence was called does not, but counts for coming up again",
             rule(10, 3, 1),
             vec![Send(ms(0), 1), Ans(ms(1), 1), Send(ms(10), 2), Ans(ms(30), 2)],
             vec![up(ms(1)), down(ms(30)), up(ms(30))],
@@ -276,6 +286,69 @@ fn a_verdict_noticed_late_says_when_it_was_due() {
     assert_eq!(live.stats().since, ms(30));
 }
 
+/// The thread that receives was late, and so was the one that judges.
+#[test]
+fn an_answer_wins_over_a_deadline_that_nobody_judged() {
+    let mut live = fresh(rule(10, 3, 1));
+    for (sent, tag) in [(0, 1), (10, 2), (20, 3), (30, 4)] {
+        live.sent(ms(sent), tag);
+    }
+    assert_eq!(live.answered(ms(1), 1), Answer::Counted);
+    assert_eq!(live.poll_verdict().map(|verdict| verdict.up), Some(true));
+    // Read at 45 ms, each after the deadline that it moves, and the first after its own.
+    for tag in [2, 3, 4] {
+        assert_eq!(live.answered(ms(45), tag), Answer::Counted, "{tag}");
+    }
+    live.handle_timeout(ms(46));
+    assert_eq!((live.poll_verdict(), live.verdict_due()), (None, Some(ms(60))));
+    live.handle_timeout(ms(60));
+    assert_eq!(live.poll_verdict().map(|verdict| verdict.up), Some(false));
+}
+
+#[test]
+fn an_answer_later_than_its_own_time_brings_nobody_up() {
+    let mut live = fresh(rule(10, 3, 1));
+    live.sent(ms(0), 1);
+    live.sent(ms(10), 2);
+    assert_eq!(live.answered(ms(30), 1), Answer::Late);
+    assert_eq!((live.stats().late, live.stats().lost), (1, 1));
+    assert_eq!(live.poll_verdict(), None);
+    assert_eq!(live.answered(ms(39), 2), Answer::Counted);
+    assert_eq!(live.poll_verdict().map(|verdict| verdict.up), Some(true));
+}
+
+#[test]
+fn a_verdict_is_held_from_the_first_doubt_on_and_no_longer_than_that() {
+    let mut live = fresh(rule(10, 3, 1));
+    live.sent(ms(0), 1);
+    live.answered(ms(1), 1);
+    live.sent(ms(10), 2);
+    assert!(live.poll_verdict().is_some());
+    // The whole machine stood still for a second.
+    let mut now = ms(1_000);
+    let end = now + HOLD_MAX;
+    while now < end {
+        now += Duration::from_millis(1);
+        live.hold(now, now + Duration::from_millis(1));
+        live.handle_timeout(now);
+        assert_eq!(live.poll_verdict(), None, "{now}");
+        if now.0 / MS == 1_100 {
+            // An answer ends the doubt; the next is a new one.
+            assert_eq!(live.answered(now, 2), Answer::Counted);
+            break;
+        }
+    }
+    let again = now + Duration::from_millis(1);
+    let mut held = Duration::ZERO;
+    while live.poll_verdict().is_none() {
+        now += Duration::from_millis(1);
+        live.hold(now, now + Duration::from_millis(1));
+        live.handle_timeout(now);
+        held = now.since(again);
+    }
+    assert_eq!(held, HOLD_MAX);
+}
+
 #[test]
 fn requests_keep_their_grid_and_missed_ones_are_left_out() {
     let mut live = Liveness::new(ms(0), ms(1), Duration::from_millis(4), rule(10, 100, 1));
@@ -396,9 +469,7 @@ impl Model {
     }
 
     fn step(&mut self, step: Step, out: &mut Vec<(Nanos, bool, Cause)>) {
-        let (Send(t, _) | Ans(t, _) | Bad(t, _) | Refuse(t, _) | Suspend(t) | Resume(t) | Tick(t)) =
-            step;
-        self.advance(t, out);
+        self.advance(step.at(), out);
         let open = |model: &Self, tag| model.requests.iter().position(|r| r.tag == tag && r.open);
         match step {
             Send(at, tag) => self.requests.push(Sent { at, tag, answered: false, open: true }),
