@@ -321,8 +321,9 @@ fn hint(words: Option<&str>, source: &io::Error, netns: &NetNs) -> String {
 /// A list that changed while it was read is read again, this often at most.
 const LIST_TRIES: usize = 10;
 
-/// It takes the kernel some microseconds, or milliseconds on a machine under load.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// It takes the kernel some microseconds; on a machine under load, where namespaces end meanwhile and
+/// hold the lock of all network settings, it was seen to take more than 5 s.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(30);
 const ADDRESS_POLL: Duration = Duration::from_micros(100);
 
 /// Where in a `struct rtmsg` the type of the route is.
