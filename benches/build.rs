@@ -3,6 +3,13 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // `PROFILE` says `release` for every profile made from it; the folder has the name.
+    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
+    let is_dist = std::path::Path::new(&out).components().any(|part| part.as_os_str() == "dist");
+    println!("cargo:rustc-check-cfg=cfg(dist)");
+    if is_dist {
+        println!("cargo:rustc-cfg=dist");
+    }
     #[cfg(feature = "dpdk")]
     dpdk::build();
 }

@@ -1,6 +1,6 @@
 //! Measures nearhop and its peers, interleaved in one run.
 //!
-//! `cargo run --release -p nearhop-benches -- NAME [--json FILE]`; BENCHMARKING.md says how each
+//! `cargo run --profile dist -p nearhop-benches -- NAME [--json FILE]`; BENCHMARKING.md says how each
 //! figure is made and how to read it.
 #![deny(unsafe_code)]
 
@@ -139,6 +139,10 @@ fn be(guest: Guest) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     let chosen = choose(&cli.name)?;
+    if !cfg!(dist) {
+        let note = "not built with --profile dist: not to be compared with BENCHMARKING.md";
+        let _ = writeln!(std::io::stderr(), "note: {note}");
+    }
     // Labs are never on the host; to be done while there is one thread.
     let mut sandbox = sandbox::Options::named("bench");
     // RPS can be set outside of user namespaces alone.

@@ -1,7 +1,7 @@
 //! Proof by endurance: wrong frames by the million through every engine. Each is sent on or counted,
 //! what leaves is right, and after every few a good packet passes.
 //!
-//! `cargo run --release -p nearhop-benches -- frames [--count N]`. Ends with status 1 at the first
+//! `cargo run --profile dist -p nearhop-benches -- frames [--count N]`. Ends with status 1 at the first
 //! frame of which that is not so.
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Proof by endurance: readers look up while a writer replays real churn and random storms over a
 //! whole table, and every answer is judged.
 //!
-//! `cargo run --release -p nearhop-benches -- soak [--seconds N]`. Ends with status 1 at the first
+//! `cargo run --profile dist -p nearhop-benches -- soak [--seconds N]`. Ends with status 1 at the first
 //! answer that was never right.
 #![forbid(unsafe_code)]
 

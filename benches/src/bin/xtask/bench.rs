@@ -10,12 +10,21 @@ use crate::report::Outcome;
 pub fn fib(arguments: &[String]) -> ExitCode {
     if !matches!(run(program(PACKAGES).arg("dpdk")), Outcome::Passed) {
         eprintln!(
-            "error: DPDK is missing; without it: cargo run --release -p nearhop-benches -- fib"
+            "error: DPDK is missing; without it: cargo run --profile dist -p nearhop-benches -- fib"
         );
         return ExitCode::from(MISSING);
     }
-    let mut command =
-        cargo(["run", "--release", "-p", "nearhop-benches", "--features", "dpdk", "--", "fib"]);
+    let mut command = cargo([
+        "run",
+        "--profile",
+        "dist",
+        "-p",
+        "nearhop-benches",
+        "--features",
+        "dpdk",
+        "--",
+        "fib",
+    ]);
     match command.args(arguments).status() {
         // Ended by a signal, it has no code.
         Ok(status) => ExitCode::from(status.code().and_then(|n| u8::try_from(n).ok()).unwrap_or(1)),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod build;
 mod command;
 mod layers;
 mod lint;
@@ -56,7 +57,7 @@ enum Task {
     },
     /// Measure lookups beside DPDK's, which is installed first where it is missing
     ///
-    /// As `cargo run --release -p nearhop-benches --features dpdk -- fib`. Exit status 3: DPDK is
+    /// As `cargo run --profile dist -p nearhop-benches --features dpdk -- fib`. Exit status 3: DPDK is
     /// missing and cannot be installed; else that of the bench (BENCHMARKING.md).
     BenchFib {
         /// What the bench is told: `--repeat 5 --svg FILE`

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::command::{cargo, output, program, repository_files, root, run, succeeds};
 use crate::report::Outcome;
-use crate::{Step, shell, skip};
+use crate::{Step, build, shell, skip};
 
 /// In the order in which they run.
 pub const STEPS: &[Step] = &[
     Step { name: "packages", about: "Debian packages that the tests need", run: packages },
     Step { name: "shell", about: "shellcheck on every script", run: shell::check },
+    Step { name: "build", about: "what a clean build of nearlab costs", run: build::build },
     Step { name: "tests", about: "unit, integration and bench targets", run: tests },
     Step { name: "doctests", about: "examples in the documentation", run: doctests },
     Step { name: "sim", about: "random networks and faults on a fake clock", run: sim },
