@@ -8,8 +8,10 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nearhop::sim::trial::{Invariant, NetShape, Options, TrialResult, run as run_trial};
+use nearhop::time::Nanos;
 
 use summary::Totals;
 
@@ -142,7 +144,7 @@ fn finish(
 fn try_all(first: u64, seeds: u64, options: Options) -> Vec<TrialResult> {
     let next = AtomicU64::new(0);
     let done: Mutex<Vec<TrialResult>> = Mutex::default();
-    let terminal = std::io::stderr().is_terminal();
+    let progress = Mutex::new(Progress::begin(seeds));
     let work = || {
         loop {
             // Results do not depend on which thread runs which seed.
@@ -154,9 +156,9 @@ fn try_all(first: u64, seeds: u64, options: Options) -> Vec<TrialResult> {
             outcome.story = Vec::new();
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             done.push(outcome);
-            if terminal {
-                progress(done.len() as u64, seeds);
-            }
+            let count = done.len() as u64;
+            drop(done);
+            progress.lock().unwrap_or_else(PoisonError::into_inner).note(count);
         }
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
@@ -170,13 +172,35 @@ fn try_all(first: u64, seeds: u64, options: Options) -> Vec<TrialResult> {
     outcomes
 }
 
-/// Prints progress on one line, which it clears at the end.
-fn progress(done: u64, of: u64) {
-    let mut err = std::io::stderr();
-    let _ = if done == of {
-        write!(err, "\r{:40}\r", "")
-    } else {
-        write!(err, "\r{done} of {of} seeds")
-    };
-    let _ = err.flush();
+/// How far the trials are, on standard error: on a terminal one line, which is cleared at the end; else a
+/// line every ten seconds, so that a log shows that something happens.
+struct Progress {
+    seeds: u64,
+    terminal: bool,
+    printed: Nanos,
 }
+
+impl Progress {
+    fn begin(seeds: u64) -> Self {
+        Self { seeds, terminal: std::io::stderr().is_terminal(), printed: Nanos::now() }
+    }
+
+    fn note(&mut self, done: u64) {
+        let (mut err, of) = (std::io::stderr(), self.seeds);
+        // Who does not read it misses nothing but this.
+        if self.terminal {
+            let _ = if done == of {
+                write!(err, "\r{:40}\r", "")
+            } else {
+                write!(err, "\r{done} of {of} seeds")
+            };
+            let _ = err.flush();
+        } else if Nanos::now().since(self.printed) >= PRINT_EVERY {
+            self.printed = Nanos::now();
+            let _ = writeln!(err, "{done} of {of} seeds");
+        }
+    }
+}
+
+/// Between two lines in a log.
+const PRINT_EVERY: Duration = Duration::from_secs(10);

@@ -14,7 +14,8 @@ pub const STEPS: &[Step] = &[
     Step { name: "packages", about: "Debian packages that the tests need", run: packages },
     Step { name: "shell", about: "shellcheck on every script", run: shell::check },
     Step { name: "build", about: "what a clean build of nearlab costs", run: build::build },
-    Step { name: "tests", about: "unit, integration and bench targets", run: tests },
+    Step { name: "tests", about: "unit and integration tests", run: tests },
+    Step { name: "benches", about: "each bench once, without measuring", run: benches },
     Step { name: "doctests", about: "examples in the documentation", run: doctests },
     Step { name: "sim", about: "random networks and faults on a fake clock", run: sim },
     Step { name: "loom", about: "all interleavings of readers and the writer", run: loom },
@@ -43,9 +44,9 @@ fn tests() -> Outcome {
     // A file left by an earlier run, or none: both are right.
     let _ = fs::remove_file(&log);
     let mut command = if succeeds(&mut cargo(["nextest", "--version"])) {
-        cargo(["nextest", "run", "--workspace", "--all-targets", "--no-fail-fast"])
+        cargo(["nextest", "run", "--workspace", "--no-fail-fast"])
     } else {
-        cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"])
+        cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
     };
     match run(command.env(skip::LOG, &log)) {
         Outcome::Passed => passed_but(&fs::read_to_string(&log).unwrap_or_default()),
@@ -53,10 +54,19 @@ fn tests() -> Outcome {
     }
 }
 
-/// With those of `router/tests/sim_seeds.rs` a thousand.
+/// One process for each bench binary: each of its benches would build the full table for itself.
+fn benches() -> Outcome {
+    run(&mut cargo(["test", "--package", "nearhop-benches", "--bench", "*", "--no-fail-fast"]))
+}
+
+/// With those of `router/tests/sim_seeds.rs` a thousand; by the optimised build that is there by now.
 fn sim() -> Outcome {
-    let nearlab = ["run", "--quiet", "--package", "nearlab", "--bin", "nearlab", "--"];
-    run(cargo(nearlab).args(["sim", "--start-seed", "101", "--seeds", "900"]))
+    match run(&mut build::nearlab()) {
+        Outcome::Passed => {}
+        other => return other,
+    }
+    let sim = ["sim", "--start-seed", "101", "--seeds", "900"];
+    run(program(build::nearlab_binary()).args(sim))
 }
 
 fn passed_but(log: &str) -> Outcome {
@@ -99,6 +109,7 @@ fn asan() -> Outcome {
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     run(command
         .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("RUSTFLAGS", "-Zsanitizer=address")
         .env("PROPTEST_CASES", "64"))
 }
