@@ -36,7 +36,7 @@ fn a_wrong_file_is_told_with_its_places_and_2() {
     let validate = nearlab().arg("validate").args([&scenario, &topology]).output().unwrap();
     let told = String::from_utf8_lossy(&validate.stderr).into_owned();
     assert_eq!(validate.status.code(), Some(2), "{told}");
-    for expected in ["s.toml:1:8]", "s.toml:3:1]", "t.toml:3:8]", "did you mean lost-max?"] {
+    for expected in ["s.toml:1:8\n", "s.toml:3:1\n", "t.toml:3:8\n", "did you mean lost-max?"] {
         assert!(told.contains(expected), "{expected}: {told}");
     }
     for (verb, file) in
