@@ -4,10 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use nearhop::batch::{Batch, PACKET_MAX};
+use nearhop::ids::PortId;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::segment::Segments;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads, complete};
-use nearhop::ids::PortId;
 use nearhop::verdict::Verdict;
 
 fuzz_target!(|data: &[u8]| {

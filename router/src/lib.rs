@@ -8,14 +8,13 @@
 //! * [`forward`]: the pure forwarding step; [`worker`]: the thread that runs it.
 //! * [`host`]: the host stack on the router's own addresses; [`probe`]: checks whether a site is
 //!   reachable, and its latency.
-//! * [`control`]: turns configuration and events into groups in the FIB; [`heartbeat`]: the thread
-//!   that detects faults; [`run`]: the daemon and its control thread.
+//! * [`liveness`]: turns carrier and outcomes of checks into down-reasons; [`control`]: turns
+//!   configuration and events into groups in the FIB; [`run`]: the daemon and its threads.
 //! * [`config`], [`event`], [`api`], [`cli`], [`client`]: the interfaces for people and programs.
 //! * [`sim`]: whole routers on a fake clock.
 //!
-//! Everything but [`run`], [`worker`], [`heartbeat`] and the devices of [`port`] is sans-IO: it
-//! takes bytes and `now` and returns values, so a network of routers runs in one deterministic
-//! test.
+//! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes
+//! and `now` and returns values, so a network of routers runs in one deterministic test.
 #![deny(unsafe_code)]
 
 pub mod api;
@@ -26,10 +25,10 @@ pub mod config;
 pub mod control;
 pub mod event;
 pub mod forward;
-pub mod heartbeat;
 pub mod host;
 pub mod ids;
 pub mod kernel;
+pub mod liveness;
 pub mod logging;
 pub mod packet;
 pub mod policy;

@@ -42,7 +42,7 @@ struct Wake {
 }
 
 impl Calibration {
-    /// Starts a thread on each core that this process may use, on [`CORES_MAX`] of them at most.
+    /// Starts a thread on each core that this process may use, on 16 of them at most.
     ///
     /// # Errors
     /// The kernel does not say which cores there are, or refuses a thread.

@@ -9,10 +9,10 @@ use super::{ApiError, ExplainQuery};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
 use crate::control::{Control, LegKey, LegState, PortState, Source};
-use crate::heartbeat::HeartbeatReport;
 use crate::ids::Family;
 use crate::kernel::link::{LinkSetup, LinkStatus};
 use crate::kernel::netns::{NetNs, Place};
+use crate::liveness::LivenessReport;
 use crate::packet::offload::offload_names;
 use crate::packet::protocol;
 use crate::policy::CheckKind;
@@ -31,7 +31,7 @@ pub struct Facts<'a> {
     /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
     /// Requests a report from the heartbeat thread.
-    pub heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>,
+    pub heartbeat: &'a dyn Fn() -> Option<LivenessReport>,
 }
 
 /// The answer to `show NOUN`.

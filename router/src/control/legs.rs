@@ -5,7 +5,6 @@ use std::time::Duration;
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
 use super::cost::{Distance, Ranked};
-use super::monitor::LegSpec;
 use super::wanted::{probes, wanted_legs};
 use super::{Control, MoveCause, Orders};
 use crate::config::Config;
@@ -13,6 +12,7 @@ use crate::config::model::Service;
 use crate::event::EventKind;
 use crate::ids::Family;
 use crate::ids::PortId;
+use crate::liveness::monitor::LegSpec;
 use crate::policy::Combine;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;

@@ -8,11 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod cost;
-pub mod damping;
 mod device;
 mod install;
 mod legs;
-pub mod monitor;
 mod numbers;
 mod ports;
 mod select;
@@ -32,7 +30,6 @@ pub use self::device::{Changed, Fault};
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
-use self::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use self::numbers::PortNumbers;
 pub use self::ports::{PortState, ReloadError};
 use crate::config::Config;
@@ -40,6 +37,7 @@ use crate::event::{EventKind, MoveCause};
 use crate::forward::{Adjacencies, Broadcasts, FirstPacket, Locals, Snapshot};
 use crate::ids::Family;
 use crate::ids::PortId;
+use crate::liveness::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
 use crate::port::Port;
 use crate::probe::SOURCE_PORTS;
 use crate::time::Nanos;

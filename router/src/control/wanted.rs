@@ -7,12 +7,12 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
 use super::LegKey;
-use super::monitor::LegSpec;
 use super::ports::is_link_local;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
 use crate::ids::PortId;
+use crate::liveness::monitor::LegSpec;
 use crate::policy::CheckKind;
 use crate::probe::CheckSpec;
 

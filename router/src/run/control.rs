@@ -16,19 +16,20 @@ use tokio::time::{Instant, sleep_until};
 
 use self::reopen::Reopening;
 use super::hosting::Hosting;
+use super::liveness::Order;
 use super::ports::{Opened, adjust_all, open_all};
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command};
 use crate::config::{self, Config};
-use crate::control::monitor::MonitorEventKind;
 use crate::control::{Fault, Orders, PortState, Stopping};
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
-use crate::heartbeat::{HeartbeatReport, Order};
 use crate::ids::PortId;
 use crate::kernel::netns::Place;
+use crate::liveness::LivenessReport;
+use crate::liveness::monitor::MonitorEventKind;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
 use crate::worker::{Reading, WorkerReport};
@@ -414,7 +415,7 @@ impl Control {
         totals
     }
 
-    fn facts<'a>(&'a self, heartbeat: &'a dyn Fn() -> Option<HeartbeatReport>) -> Facts<'a> {
+    fn facts<'a>(&'a self, heartbeat: &'a dyn Fn() -> Option<LivenessReport>) -> Facts<'a> {
         let mut totals = self.totals();
         for (path, before) in &self.counted_before {
             if let Some(count) = totals.counters.paths.get_mut(path.0 as usize) {
@@ -443,7 +444,7 @@ impl Control {
     }
 
     /// What the heartbeat thread knows.
-    fn report(&self) -> Option<HeartbeatReport> {
+    fn report(&self) -> Option<LivenessReport> {
         let (answer, wait) = crossbeam_channel::bounded(1);
         self.daemon.heartbeat.order(Order::Report(answer));
         wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).ok()

@@ -13,13 +13,13 @@ use nearhop_fib::{Handle, PathId, Reader};
 use super::RunError;
 use crate::batch::Batch;
 use crate::config::Config;
-use crate::control::monitor::LegSpec;
 use crate::forward::{
     Counters, Egress, PlainOutlets, Scratch, Snapshot, Snapshots, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
 use crate::ids::PortId;
+use crate::liveness::monitor::LegSpec;
 use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
 use crate::probe::{CheckEvent, CheckId};

@@ -9,6 +9,7 @@
 
 mod control;
 mod hosting;
+mod liveness;
 mod ports;
 mod threads;
 

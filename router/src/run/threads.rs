@@ -9,12 +9,12 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::Notify;
 
+use super::liveness::{Heartbeat, HeartbeatParts, Order};
 use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::Control;
-use crate::control::monitor::{Monitor, MonitorEvent};
 use crate::forward::{FirstPacket, Snapshots};
-use crate::heartbeat::{Heartbeat, HeartbeatParts, Order};
+use crate::liveness::monitor::{Monitor, MonitorEvent};
 use crate::port::news::EngineNews;
 use crate::time::Nanos;
 use crate::worker::{Lane, LanePacket, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShared};

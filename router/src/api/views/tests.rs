@@ -100,7 +100,7 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     let stats = CheckStats { rtt_ewma: Some(Duration::from_micros(420)), ..CheckStats::default() };
     let checks = |leg: &LegState| vec![stats; leg.checks().len()];
     let checks = control.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
-    let heartbeat = HeartbeatReport { checks, ..HeartbeatReport::default() };
+    let heartbeat = LivenessReport { checks, ..LivenessReport::default() };
     let facts = Facts {
         control: &control,
         totals,

@@ -19,15 +19,16 @@ use rustix::time::{
 
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
-use crate::control::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::forward::{Counters, Egress, PlainOutlets, Scratch, Snapshots};
 use crate::ids::PortId;
 use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
 use crate::kernel::realtime;
+use crate::liveness::LivenessReport;
+use crate::liveness::monitor::{LegSpec, Monitor, MonitorEvent};
 use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
-use crate::probe::{CheckEvent, CheckStats};
+use crate::probe::CheckEvent;
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 use crate::worker::{Lane, LanePacket, Reading};
@@ -50,24 +51,13 @@ pub enum Order {
         place: Place,
     },
     /// Answer with what is known of every check.
-    Report(Sender<HeartbeatReport>),
+    Report(Sender<LivenessReport>),
     /// Answer with the smoothed round-trip time of each leg that has one.
     RoundTrips(Sender<BTreeMap<PathId, Duration>>),
     /// Forget these, then answer.
     Stop(Stopping, Sender<()>),
     /// What the host stack found out by TCP: check `index` of a leg.
     TcpVerdict(PathId, usize, CheckEvent),
-}
-
-/// What the heartbeat thread knows.
-#[derive(Clone, Debug, Default)]
-pub struct HeartbeatReport {
-    /// Probes of each leg, in the order of its checks.
-    pub checks: BTreeMap<PathId, Vec<CheckStats>>,
-    /// How late the latest timer was handled, at worst, since the last report.
-    pub lateness_max: Duration,
-    /// Probes that a device did not take.
-    pub unsent: u64,
 }
 
 /// What the thread is made of.
@@ -402,9 +392,9 @@ impl Heartbeat {
         }
     }
 
-    fn report(&mut self) -> HeartbeatReport {
+    fn report(&mut self) -> LivenessReport {
         let monitor = &self.parts.monitor;
-        HeartbeatReport {
+        LivenessReport {
             checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
             lateness_max: std::mem::take(&mut self.lateness_max),
             unsent: self.counters.originated - self.counters.of(Verdict::Originate),

@@ -1,0 +1,26 @@
+//! From news to down-reasons: whether packets may leave by an adjacency and a path.
+//!
+//! * [`monitor`]: carrier and the outcomes of checks to the bytes that workers read.
+//! * [`damping`]: how long a flapping leg waits.
+#![forbid(unsafe_code)]
+
+pub mod damping;
+pub mod monitor;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nearhop_fib::PathId;
+
+use crate::probe::CheckStats;
+
+/// What the liveness thread knows.
+#[derive(Clone, Debug, Default)]
+pub struct LivenessReport {
+    /// Probes of each leg, in the order of its checks.
+    pub checks: BTreeMap<PathId, Vec<CheckStats>>,
+    /// How late the latest timer was handled, at worst, since the last report.
+    pub lateness_max: Duration,
+    /// Probes that a device did not take.
+    pub unsent: u64,
+}
