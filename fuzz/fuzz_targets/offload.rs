@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nearhop::batch::{Batch, PACKET_MAX};
+use nearhop::batch::{Batch, Exit, PACKET_MAX};
 use nearhop::ids::PortId;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::segment::Segments;
@@ -36,7 +36,8 @@ fn join(data: &[u8], buffer: &mut [u8]) {
     let mut before = Vec::new();
     for packet in data.chunks(usize::from(size).max(20)) {
         if Meta::parse(packet).is_ok_and(|meta| meta.len == packet.len()) && batch.push(packet) {
-            batch.transmit(batch.len() - 1, out, None, Verdict::Forward);
+            let exit = Exit { port: out, ..Exit::default() };
+            batch.transmit(batch.len() - 1, exit, None, Verdict::Forward);
             before.push(packet.len());
         }
     }
