@@ -14,7 +14,7 @@ use crate::command::{cargo, root, run};
 use crate::report::Outcome;
 
 /// Builds `nearlab` from nothing; fails if that took more than [`UNITS_MAX`] times the unit. Later steps
-/// find the build by [`nearlab`].
+/// find the build by [`nearlab()`].
 pub fn build() -> Outcome {
     let measured = (|| {
         let before = unit()?;
