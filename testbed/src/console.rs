@@ -40,7 +40,17 @@ impl Console {
             .filter(|item| item.ok || item.required)
             .map(|item| format!("{} {}", item.name, if item.ok { "ok" } else { "missing" }))
             .collect();
-        self.line(format_args!("doctor   {}", told.join(" · ")));
+        let mut line = "doctor  ".to_owned();
+        for (place, item) in told.iter().enumerate() {
+            if line.chars().count() + item.chars().count() + 3 > COLUMNS {
+                self.line(std::mem::replace(&mut line, "        ".to_owned()));
+            } else if place > 0 {
+                line.push_str(" ·");
+            }
+            line.push(' ');
+            line.push_str(item);
+        }
+        self.line(line);
         for item in report.items.iter().filter(|item| item.required && !item.ok) {
             self.line(format_args!(
                 "         {}: {}; type: {}",
@@ -49,3 +59,6 @@ impl Console {
         }
     }
 }
+
+/// Of the narrowest terminal that lines are made for.
+const COLUMNS: usize = 80;

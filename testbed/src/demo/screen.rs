@@ -44,7 +44,7 @@ impl Screen {
         let service: Vec<String> =
             stage.lab.topology().services[0].addresses.iter().map(ToString::to_string).collect();
         let service = service.join(" and ");
-        self.line(format_args!("network  {sites} share {service}            up in {took:.2} s"));
+        self.line(format_args!("network  {sites} share {service}, up in {took:.2} s"));
     }
 
     pub(super) fn ready(&self, show: &mut Show, started: Nanos) -> Result<(), DemoError> {
@@ -143,5 +143,4 @@ impl Screen {
     }
 }
 
-const ROUNDS: &str =
-    "ROUND  KILL       DIED -> NEXT    FAMILY  BLACKOUT    LOST   DETECT   REPAIR  (ms)";
+const ROUNDS: &str = "ROUND  KILL       DIED -> NEXT    FAMILY  BLACKOUT    LOST   DETECT   REPAIR";
