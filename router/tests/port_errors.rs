@@ -64,7 +64,7 @@ fn a_missing_privilege() {
         let sys_admin = CapabilitySet::SYS_ADMIN;
         assert_snapshot!(without(sys_admin, || refusal(&spec(&netns, 1))), @"cannot enter network namespace /run/netns/site: Operation not permitted (os error 1); this needs CAP_SYS_ADMIN over that namespace: run as root, or make the namespace inside `unshare -Urnm` and run nearhop there");
         let up = without(net_admin, || LinkSetup::open(&netns).unwrap().set_up("lo", false));
-        assert_snapshot!(up.unwrap_err(), @"cannot set lo down in network namespace /run/netns/site: Operation not permitted (os error 1); this needs CAP_NET_ADMIN there: run as root, inside `unshare -Urnm`");
+        assert_snapshot!(up.unwrap_err(), @"cannot set lo down in network namespace /run/netns/site: Operation not permitted (os error 1); this needs CAP_NET_ADMIN there: run as root, or inside `unshare -Urnm`");
     });
 }
 

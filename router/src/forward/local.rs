@@ -43,13 +43,15 @@ impl Locals {
     pub fn lane(&self, packet: &[u8]) -> LocalLane {
         let whole = |meta: &Meta| meta.fragment == Fragment::Whole;
         let Some(meta) = Meta::parse(packet).ok().filter(whole) else { return LocalLane::Host };
-        let port = if protocol::is_icmp(meta.protocol, meta.src.is_ipv6()) {
+        // An error is for whoever sent what it quotes: its flow is that packet's, reversed.
+        let of = meta.flow.protocol;
+        let port = if protocol::is_icmp(of, meta.src.is_ipv6()) {
             packet.get(meta.header_len).copied().map(u16::from)
         } else {
-            protocol::has_ports(meta.protocol).then_some(meta.flow.dst_port)
+            protocol::has_ports(of).then_some(meta.flow.dst_port)
         };
         let Some(port) = port else { return LocalLane::Host };
-        let fits = |local: &&Local| local.protocol == meta.protocol && local.ports.contains(&port);
+        let fits = |local: &&Local| local.protocol == of && local.ports.contains(&port);
         self.0.iter().find(fits).map_or(LocalLane::Host, |local| local.lane)
     }
 }
@@ -110,5 +112,30 @@ mod tests {
             }
         }
         assert_eq!(locals.lane(&[0x45]), LocalLane::Host, "damaged");
+    }
+
+    #[test]
+    fn an_error_goes_to_the_sender_of_what_it_quotes() {
+        let locals = Locals::of_checks(49_152..=65_535);
+        let error = |quoted: &[u8]| {
+            let mut out = [0; crate::packet::error::ERROR_MAX];
+            let kind = crate::packet::error::ErrorKind::HostUnreachable;
+            let from = std::net::IpAddr::from([10, 0, 0, 9]);
+            let len = crate::packet::error::build(kind, quoted, from, &mut out).unwrap();
+            out[..len].to_vec()
+        };
+        // A segment of a connection of the router's own, and a datagram of a check's.
+        let mut tcp = udp("10.0.0.1:179");
+        tcp[9] = protocol::TCP;
+        tcp.resize(60, 0);
+        tcp[2..4].copy_from_slice(&60_u16.to_be_bytes());
+        tcp[32] = 0x50;
+        tcp[10..12].fill(0);
+        let sum = crate::packet::checksum::Sum::ZERO.bytes(&tcp[..20]).checksum();
+        tcp[10..12].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(locals.lane(&error(&tcp)), LocalLane::Host);
+        let mut check = udp("10.0.0.1:53");
+        check[20..22].copy_from_slice(&50_000_u16.to_be_bytes());
+        assert_eq!(locals.lane(&error(&check)), LocalLane::Checks);
     }
 }
