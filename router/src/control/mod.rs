@@ -381,7 +381,7 @@ impl Control {
         self.changed();
     }
 
-    /// Lets workers note the first packet on each path anew.
+    /// Lets workers note the first packet on each path again.
     fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }

@@ -10,6 +10,7 @@ use crate::batch::{Batch, PACKET_MAX};
 use crate::ids::PortId;
 use crate::packet::offload::OFFLOAD_LEN;
 use crate::port::counters::PortCounters;
+use crate::port::news::PortTrouble;
 use crate::port::queue::{PlainQueue, Sent, send_all};
 use crate::port::{PortError, Queue};
 use crate::verdict::Verdict;
@@ -36,16 +37,7 @@ pub struct Scratch {
     segment: Box<[u8]>,
     ports: Vec<PortId>,
     /// Ports whose devices were down or gone, since the caller last cleared it.
-    pub trouble: Vec<Trouble>,
-}
-
-/// A port whose device was down or gone.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Trouble {
-    /// The port.
-    pub port: PortId,
-    /// Whether the device was deleted, not only set down.
-    pub gone: bool,
+    pub trouble: Vec<PortTrouble>,
 }
 
 impl Default for Scratch {
@@ -106,7 +98,7 @@ impl Egress<'_> {
         send_all(queue, (id, &*port.device), batch, segment, &mut |sent| {
             count_sent(&sent, counted, counters);
             if let Err(error @ (PortError::Down | PortError::Gone)) = &sent.result {
-                let news = Trouble { port: id, gone: matches!(error, PortError::Gone) };
+                let news = PortTrouble { port: id, gone: matches!(error, PortError::Gone) };
                 if trouble.last() != Some(&news) {
                     trouble.push(news);
                 }

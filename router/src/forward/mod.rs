@@ -30,7 +30,7 @@ use nearhop_fib::{AdjacencyId, Online, PathId, Selected};
 pub use self::adjacency::{Adjacencies, Adjacency};
 use self::admit::Gate;
 use self::answer::Answering;
-pub use self::egress::{Egress, Outlets, PlainOutlets, Scratch, Trouble};
+pub use self::egress::{Egress, Outlets, PlainOutlets, Scratch};
 pub use self::limit::TokenBucket;
 pub use self::local::{Local, Locals};
 pub use self::origin::originate;

@@ -87,7 +87,7 @@ impl Shell<'_> {
         let mut own = OwnQueues { worker: *worker, ports, poller, other: None };
         Egress { snapshot, counters: &mut state.counters, scratch }.send(batch, &mut own);
         for trouble in self.scratch.trouble.drain(..) {
-            self.lanes.report_trouble(PortTrouble { port: trouble.port, gone: trouble.gone });
+            self.lanes.report_trouble(trouble);
         }
     }
 

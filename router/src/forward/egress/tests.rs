@@ -108,7 +108,7 @@ fn send(snapshot: &Snapshot, packets: &[(&[u8], AdjacencyId)]) -> Counters {
     send_batch(snapshot, &mut batch).0
 }
 
-fn send_batch(snapshot: &Snapshot, batch: &mut Batch) -> (Counters, Vec<Trouble>) {
+fn send_batch(snapshot: &Snapshot, batch: &mut Batch) -> (Counters, Vec<PortTrouble>) {
     let (mut counters, mut scratch) = (Counters::default(), Scratch::default());
     let mut outlets = PlainOutlets::default();
     Egress { snapshot, counters: &mut counters, scratch: &mut scratch }.send(batch, &mut outlets);
