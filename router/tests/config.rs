@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use nearhop::batch::Exit;
 use nearhop::config::model::Via;
 use nearhop::config::{Config, ConfigErrors, Finding, Style, diff, load, parse, parse_bytes};
-use nearhop::ids::PortId;
 use nearhop::policy::CheckKind;
 use nearhop::probe::{CheckSpec, Prober};
 use nearhop::time::Nanos;
@@ -142,7 +142,7 @@ fn the_largest_of_every_check_can_be_done() {
             let target = address.parse().unwrap();
             let spec = CheckSpec {
                 kind: check.kind.clone(),
-                port: PortId(0),
+                exit: Exit::default(),
                 source: target,
                 target,
                 interval: check.interval,

@@ -97,7 +97,7 @@ impl Control {
     pub fn give_device(&mut self, now: Nanos, name: &str, device: Arc<dyn Port>) -> Orders {
         let mut orders = Orders::default();
         let Some(state) = self.ports.get_mut(name) else { return orders };
-        orders.ports.push((state.id, state.adjacency));
+        orders.ports.push(state.exit());
         let old = std::mem::replace(&mut state.device, device);
         state.changed = Changed::default();
         self.retired_devices.push(old);

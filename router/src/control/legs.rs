@@ -6,13 +6,13 @@ use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
 use super::cost::{Distance, Ranked};
 use super::wanted::{probes, wanted_legs};
-use super::{Control, MoveCause, Orders};
+use super::{Control, MoveCause, Orders, PortState};
+use crate::batch::Exit;
 use crate::config::Config;
 use crate::config::model::Service;
 use crate::event::EventKind;
 use crate::ids::Family;
-use crate::ids::PortId;
-use crate::liveness::monitor::LegSpec;
+use crate::liveness::leg::LegSpec;
 use crate::policy::Combine;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;
@@ -35,8 +35,8 @@ pub struct LegKey {
 pub struct LegState {
     /// Its path in the FIB.
     pub path: PathId,
-    /// The port it leaves by.
-    pub port: PortId,
+    /// The way out of its packets.
+    pub exit: Exit,
     /// Whether packets go there now.
     pub up: bool,
     /// Whether there was a first verdict.
@@ -66,7 +66,7 @@ impl Control {
     /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
     /// ones whose checks changed keep their state until the new checks speak.
     pub(super) fn plan_legs(&mut self, now: Nanos, orders: &mut Orders) -> Result<(), WriteError> {
-        let wanted = wanted_legs(&self.config, |name| Some(self.ports.get(name)?.id));
+        let wanted = wanted_legs(&self.config, |name| Some(self.ports.get(name)?.exit()));
         let gone: Vec<LegKey> =
             self.legs.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
         for key in gone {
@@ -108,7 +108,7 @@ impl Control {
         spec.path = self.writer.add_path_down(name_key(&key.site), accept, reasons)?;
         let leg = LegState {
             path: spec.path,
-            port: spec.port,
+            exit: spec.exit,
             up: false,
             known: false,
             since: now,
@@ -199,11 +199,11 @@ impl Control {
     /// of legs that go too, and those that are new.
     pub(super) fn probes_amid(&self, config: &Config) -> usize {
         // Legs by a port that is not open yet are new, whatever number it gets.
-        let id = |name: &str| Some(self.ports.get(name).map_or(PortId::default(), |port| port.id));
+        let exit = |name: &str| Some(self.ports.get(name).map(PortState::exit).unwrap_or_default());
         let is_new = |(key, spec): &(&LegKey, &LegSpec)| {
             self.legs.get(key).is_none_or(|leg| leg.checks != spec.checks)
         };
-        let wanted = wanted_legs(config, id);
+        let wanted = wanted_legs(config, exit);
         let new = wanted.iter().filter(is_new).map(|(_, spec)| probes(&spec.checks));
         self.probes.values().sum::<usize>() + new.sum::<usize>()
     }

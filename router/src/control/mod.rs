@@ -32,12 +32,13 @@ use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
 use self::numbers::PortNumbers;
 pub use self::ports::{PortState, ReloadError};
+use crate::batch::Exit;
 use crate::config::Config;
 use crate::event::{EventKind, MoveCause};
 use crate::forward::{Adjacencies, Broadcasts, FirstPacket, Locals, Snapshot};
 use crate::ids::Family;
-use crate::ids::PortId;
-use crate::liveness::monitor::{LegSpec, MonitorEvent, MonitorEventKind};
+use crate::liveness::event::{MonitorEvent, MonitorEventKind};
+use crate::liveness::leg::LegSpec;
 use crate::port::Port;
 use crate::probe::SOURCE_PORTS;
 use crate::time::Nanos;
@@ -74,8 +75,8 @@ pub struct Control {
 /// What the heartbeat thread has to do after a change of configuration.
 #[derive(Debug, Default)]
 pub struct Orders {
-    /// Ports to watch, with their adjacencies.
-    pub ports: Vec<(PortId, nearhop_fib::AdjacencyId)>,
+    /// Ports to watch, with their own adjacencies.
+    pub ports: Vec<Exit>,
     /// Legs to watch; one whose path is watched already gets these checks instead of its own.
     pub legs: Vec<LegSpec>,
     /// Legs and ports to forget. [`Control::release`] is called once they are.
@@ -87,8 +88,8 @@ pub struct Orders {
 pub struct Stopping {
     /// Paths of legs.
     pub legs: Vec<PathId>,
-    /// Ports, with what hangs on them.
-    pub ports: Vec<(PortId, nearhop_fib::AdjacencyId, PathId)>,
+    /// Ports with their own adjacencies, and the paths of routes that left by them.
+    pub ports: Vec<(Exit, PathId)>,
 }
 
 impl Control {
@@ -222,10 +223,10 @@ impl Control {
             self.probes.remove(&path);
             let _ = self.writer.remove_path(path);
         }
-        for &(id, adjacency, path) in &stopped.ports {
-            self.numbers.retire(&self.writer, id);
+        for &(exit, path) in &stopped.ports {
+            self.numbers.retire(&self.writer, exit.port);
             let _ = self.writer.remove_path(path);
-            let _ = self.writer.remove_adjacency(adjacency);
+            let _ = self.writer.remove_adjacency(exit.adjacency);
         }
         self.writer.reclaim();
     }

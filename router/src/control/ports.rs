@@ -9,6 +9,7 @@ use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, link_key}
 
 use super::device::{Changed, Fault};
 use super::{Control, Orders};
+use crate::batch::Exit;
 use crate::config::{Config, model};
 use crate::event::EventKind;
 use crate::forward::{Adjacencies, Adjacency, Broadcasts, PortEntry, Snapshot};
@@ -47,6 +48,11 @@ impl PortState {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The way out by it.
+    pub fn exit(&self) -> Exit {
+        Exit { adjacency: self.adjacency, port: self.id }
     }
 
     /// What is not as it should be about its device.
@@ -154,7 +160,7 @@ impl Control {
                     return Err(error);
                 }
             };
-            orders.ports.push((id, adjacency));
+            orders.ports.push(Exit { adjacency, port: id });
             let (name, since) = (config.name.clone(), now);
             let state = PortState {
                 id,
@@ -231,7 +237,7 @@ impl Control {
         self.parting = None;
         for name in self.gone_ports().cloned().collect::<Vec<_>>() {
             if let Some(port) = self.ports.remove(&name) {
-                self.stopping.ports.push((port.id, port.adjacency, port.path));
+                self.stopping.ports.push((port.exit(), port.path));
                 self.retired_devices.push(port.device);
             }
         }

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nearhop_fib::{
-    AdjacencyId, Group, GroupId, IpPrefix, Reader, Reason, Selected, Spread, WhenDead, fib,
-};
+use nearhop_fib::{Group, GroupId, IpPrefix, Reader, Reason, Selected, Spread, WhenDead, fib};
 
 use super::*;
 use crate::config;
+use crate::ids::PortId;
 use crate::port::memory::MemoryPort;
 
 mod ports;
@@ -48,7 +47,7 @@ impl Rig {
     fn apply(&mut self, text: &str) -> Result<Orders, (Orders, WriteError)> {
         let outcome = self.apply_config(parse(text));
         let (Ok(orders) | Err((orders, _))) = &outcome;
-        for (_, adjacency) in &orders.ports {
+        for Exit { adjacency, .. } in &orders.ports {
             self.control.handle.clear_adjacency_down(*adjacency, Reason::Carrier);
         }
         outcome

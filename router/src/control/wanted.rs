@@ -8,18 +8,18 @@ use nearhop_fib::PathId;
 
 use super::LegKey;
 use super::ports::is_link_local;
+use crate::batch::Exit;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
-use crate::ids::PortId;
-use crate::liveness::monitor::LegSpec;
+use crate::liveness::leg::LegSpec;
 use crate::policy::CheckKind;
 use crate::probe::CheckSpec;
 
-/// Every leg that `config` has and whose port has a number.
+/// Every leg that `config` has and whose port has a way out.
 pub(super) fn wanted_legs(
     config: &Config,
-    port_id: impl Fn(&str) -> Option<PortId>,
+    exit_by: impl Fn(&str) -> Option<Exit>,
 ) -> BTreeMap<LegKey, LegSpec> {
     let ports: HashMap<&str, &Port> =
         config.ports.iter().map(|port| (port.name.as_str(), port)).collect();
@@ -28,10 +28,10 @@ pub(super) fn wanted_legs(
         for family in families(service) {
             for site in &service.sites {
                 for Via::Port(name) in &site.via {
-                    let (Some(port), Some(id)) = (ports.get(name.as_str()), port_id(name)) else {
+                    let (Some(port), Some(exit)) = (ports.get(name.as_str()), exit_by(name)) else {
                         continue;
                     };
-                    let link = Link { config, service, family, port, id };
+                    let link = Link { config, service, family, port, exit };
                     wanted.insert(link.key(&site.name), link.leg(site));
                 }
             }
@@ -60,7 +60,7 @@ struct Link<'a> {
     service: &'a Service,
     family: Family,
     port: &'a Port,
-    id: PortId,
+    exit: Exit,
 }
 
 impl Link<'_> {
@@ -78,7 +78,7 @@ impl Link<'_> {
         let asked = site.health.iter().filter_map(|check| Some((check, self.target(check)?)));
         let mut spec = LegSpec {
             path: PathId::default(),
-            port: self.id,
+            exit: self.exit,
             checks: Vec::new(),
             combine: site.combine,
             impossible: None,
@@ -125,7 +125,7 @@ impl Link<'_> {
     fn check(&self, check: &Check, source: IpAddr, target: IpAddr) -> CheckSpec {
         CheckSpec {
             kind: check.kind.clone(),
-            port: self.id,
+            exit: self.exit,
             source,
             target,
             interval: check.interval,

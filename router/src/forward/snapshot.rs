@@ -113,9 +113,9 @@ impl Snapshot {
         self.adjacencies.get(id)
     }
 
-    /// The port's own adjacency; an unused id if there is no such port.
-    pub fn adjacency_of(&self, port: PortId) -> AdjacencyId {
-        self.port(port).map_or(AdjacencyId(u32::MAX), |port| port.adjacency)
+    /// Bytes of the largest packet that leaves by the port's own adjacency.
+    pub fn mtu_of(&self, port: PortId) -> Option<u16> {
+        Some(self.adjacency(self.port(port)?.adjacency)?.mtu)
     }
 
     /// Every port and its id.

@@ -13,8 +13,8 @@ use crate::probe::{
 };
 use crate::time::Nanos;
 
-/// Runs TCP checks through a [`Host`]. Each is pinned to its port: its packets skip the route
-/// lookup, and only packets that come in by that port count. Every attempt has its own source port
+/// Runs TCP checks through a [`Host`]. Each is pinned to an adjacency: its packets skip the
+/// route lookup, and only packets that come in by its port count. Every attempt has its own source port
 /// and ends with a reset, so no TIME-WAIT remains on either side.
 ///
 /// After [`Self::poll`], drain [`Host::poll_transmit`] and [`Self::poll_event`]. The work of a poll
@@ -59,7 +59,7 @@ impl TcpChecker {
             return Err(AddError::NotOurs(source));
         }
         let CheckSpec { interval, fall, rise, .. } = spec;
-        let dead = self.dead_ports.contains(&spec.port);
+        let dead = self.dead_ports.contains(&spec.exit.port);
         let order = self.added;
         self.added += 1;
         let rule = Rule { interval, fall, rise, initial_up: spec.initial_up && !dead };
@@ -88,7 +88,7 @@ impl TcpChecker {
         if !changed {
             return;
         }
-        let on_port = self.checks.iter().filter(|(_, check)| check.spec.port == port);
+        let on_port = self.checks.iter().filter(|(_, check)| check.spec.exit.port == port);
         for id in on_port.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(check) = self.checks.get_mut(&id) else { continue };
             if up {
@@ -122,7 +122,7 @@ impl TcpChecker {
         }
         for id in self.checks.keys().copied().collect::<Vec<_>>() {
             if let Some(check) = self.checks.get_mut(&id) {
-                check.live.handle_timeout_unless(now, |due| unread(check.spec.port, due));
+                check.live.handle_timeout_unless(now, |due| unread(check.spec.exit.port, due));
                 check.give_up_old(host);
                 if check.live.send_due(now) {
                     check.attempt(now, host);
@@ -216,7 +216,7 @@ impl TcpCheck {
         self.next_tag = self.next_tag.wrapping_add(1);
         self.live.sent(now, self.next_tag);
         let options =
-            TcpOptions { pin: Some(self.spec.port), buffer: BUFFER, ..TcpOptions::default() };
+            TcpOptions { pin: Some(self.spec.exit), buffer: BUFFER, ..TcpOptions::default() };
         // Without a local address or a free port nothing is sent, and the attempt times out.
         if let Ok(socket) = host.tcp_connect(self.spec.source, self.remote, options) {
             self.attempts.push_back((self.next_tag, socket));

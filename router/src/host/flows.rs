@@ -1,4 +1,4 @@
-//! The TCP connections of the router itself: the port each is pinned to, the least TTL it accepts,
+//! The TCP connections of the router itself: the adjacency each is pinned to, the least TTL it accepts,
 //! and ICMP errors about it.
 #![forbid(unsafe_code)]
 
@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::header::{Header, ICMP, ICMPV6, TCP, word};
+use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::time::Nanos;
 
@@ -19,8 +20,8 @@ pub(super) struct Ends {
 /// A connection that the router opened or accepted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
-    /// The port its packets leave and have to come in by.
-    pub(super) pin: Option<PortId>,
+    /// The way out of its packets, by whose port they have to come in.
+    pub(super) pin: Option<Exit>,
     /// The least TTL of its packets on arrival (GTSM, RFC 5082: 255).
     pub(super) min_ttl: u8,
     /// When its latest accepted packet was received.
@@ -48,7 +49,7 @@ pub(super) enum Barred {
 }
 
 impl Flow {
-    pub(super) fn new(pin: Option<PortId>, min_ttl: u8) -> Self {
+    pub(super) fn new(pin: Option<Exit>, min_ttl: u8) -> Self {
         Self { pin, min_ttl, ..Self::default() }
     }
 }
@@ -90,7 +91,7 @@ impl Flows {
         let remote = SocketAddr::new(header.src, from);
         let local = SocketAddr::new(header.dst, to);
         let Some(flow) = self.rule_mut(Ends { local, remote }) else { return Ok(()) };
-        if flow.pin.is_some_and(|pin| pin != port) {
+        if flow.pin.is_some_and(|pin| pin.port != port) {
             return Err(Barred::WrongPort);
         }
         if header.ttl < flow.min_ttl {
@@ -105,7 +106,7 @@ impl Flows {
     pub(super) fn icmp_error(&mut self, now: Nanos, port: PortId, packet: &[u8], header: &Header) {
         let Some((kind, code, ends, seq)) = quoted_segment(packet, header) else { return };
         let Some(flow) = self.flows.get_mut(&ends) else { return };
-        let by_its_port = flow.pin.is_none_or(|pin| pin == port);
+        let by_its_port = flow.pin.is_none_or(|pin| pin.port == port);
         if header.dst == ends.local.ip() && by_its_port && flow.syn == Some(seq) {
             flow.refused.get_or_insert((kind, code, now));
         }
@@ -114,7 +115,7 @@ impl Flows {
     /// The pin of the connection that an outgoing packet belongs to; the outer `None` if it belongs
     /// to none.
     #[allow(clippy::option_option, reason = "an unpinned connection differs from no connection")]
-    pub(super) fn outgoing(&mut self, packet: &[u8], header: &Header) -> Option<Option<PortId>> {
+    pub(super) fn outgoing(&mut self, packet: &[u8], header: &Header) -> Option<Option<Exit>> {
         if header.protocol != TCP {
             return None;
         }

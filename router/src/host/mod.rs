@@ -34,6 +34,7 @@ use smoltcp::wire::HardwareAddress;
 pub use device::RX_MAX;
 pub use sockets::{HOST_PORTS, Progress, SocketError, SocketId, TcpOptions};
 
+use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::probe::Rng;
 use crate::time::Nanos;
@@ -80,8 +81,8 @@ pub struct HostConfig {
 pub struct Outgoing {
     /// The packet, beginning with its IP header.
     pub packet: Vec<u8>,
-    /// The port it leaves by, without a route lookup.
-    pub pin: Option<PortId>,
+    /// The way out that it takes without a route lookup.
+    pub pin: Option<Exit>,
 }
 
 /// Counters.

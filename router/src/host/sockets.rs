@@ -10,7 +10,7 @@ use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::Host;
 use super::flows::Ends;
-use crate::ids::PortId;
+use crate::batch::Exit;
 use crate::time::Nanos;
 
 /// Id of a socket or listener of one [`Host`]; never reused.
@@ -20,8 +20,9 @@ pub struct SocketId(u64);
 /// Options of a TCP connection or listener.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpOptions {
-    /// The port by which its packets leave, without a route lookup, and have to come in.
-    pub pin: Option<PortId>,
+    /// The way out that its packets take without a route lookup, and by whose port they have to come
+    /// in.
+    pub pin: Option<Exit>,
     /// TTL of its outgoing packets.
     pub ttl: u8,
     /// The least TTL of its incoming packets (GTSM, RFC 5082: 255 for both).

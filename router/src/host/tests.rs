@@ -1,6 +1,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use nearhop_fib::AdjacencyId;
+
 use super::check::TcpChecker;
 use super::*;
 use crate::policy::CheckKind;
@@ -414,7 +416,7 @@ fn spec(family: usize, fall: u32) -> CheckSpec {
     let (us, them) = PAIRS[family];
     CheckSpec {
         kind: CheckKind::Tcp { port: 80 },
-        port: PORT,
+        exit: Exit { adjacency: AdjacencyId(7), port: PORT },
         source: addr(us),
         target: addr(them),
         interval: Duration::from_millis(10),

@@ -1,10 +1,14 @@
-//! From news to down-reasons: whether packets may leave by an adjacency and a path.
+//! Whether packets may leave by an adjacency and a path: down-reasons.
 //!
 //! * [`monitor`]: carrier and the outcomes of checks to the bytes that workers read.
+//! * [`leg`]: a leg, its checks, and what these say together.
 //! * [`damping`]: how long a flapping leg waits.
+//! * [`event`]: what is reported.
 #![forbid(unsafe_code)]
 
 pub mod damping;
+pub mod event;
+pub mod leg;
 pub mod monitor;
 
 use std::collections::BTreeMap;

@@ -36,7 +36,7 @@ pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
 pub(crate) use rng::Rng;
 
-use crate::ids::PortId;
+use crate::batch::Exit;
 use crate::policy::CheckKind;
 use crate::time::Nanos;
 
@@ -49,8 +49,8 @@ pub struct CheckId(pub u32);
 pub struct CheckSpec {
     /// What is sent and expected.
     pub kind: CheckKind,
-    /// The port requests leave by; answers count only if they come in by it.
-    pub port: PortId,
+    /// The way out of the requests; answers count only if they come in by its port.
+    pub exit: Exit,
     /// Source address of the requests, one of the router's own.
     pub source: IpAddr,
     /// Whom to ask; of the same family as `source`.

@@ -10,6 +10,7 @@ use super::target::{Request, Target};
 use super::timers::Timers;
 use super::wire::{self, Body, Incoming, PAYLOAD_MAX, PROBE_MAX};
 use super::{CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rng, Rule, SOURCE_PORTS};
+use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
 use crate::time::Nanos;
@@ -36,11 +37,11 @@ pub struct Prober {
     buffer: Box<[u8; PROBE_MAX]>,
 }
 
-/// A request to send out of a port, without a route lookup.
+/// A request to send by an adjacency, without a route lookup.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Transmit<'a> {
-    /// The port.
-    pub port: PortId,
+    /// The way out.
+    pub exit: Exit,
     /// The packet, IP header first.
     pub packet: &'a [u8],
 }
@@ -114,7 +115,7 @@ impl Prober {
     /// Starts a check. Its first request is due at once (checks added together: 10 µs apart), the
     /// second within an interval, so that many checks spread evenly over it.
     pub fn add(&mut self, now: Nanos, spec: CheckSpec) -> Result<CheckId, AddError> {
-        let CheckSpec { port, source, target, interval, fall, rise, initial_up, .. } = spec;
+        let CheckSpec { exit, source, target, interval, fall, rise, initial_up, .. } = spec;
         if source.is_ipv4() != target.is_ipv4() {
             return Err(AddError::Family { source_addr: source, target });
         }
@@ -124,12 +125,12 @@ impl Prober {
         self.added = self.added.wrapping_add(1);
         let phase = phase_of(order, interval);
         let start = now + start_delay(order, interval);
-        let dead = self.dead_ports.contains(&port);
+        let dead = self.dead_ports.contains(&exit.port);
         let rule = Rule { interval, fall, rise, initial_up: initial_up && !dead };
         let live = Liveness::new(now, start, phase, rule);
         let tag = self.rng.next_u16();
         let check =
-            Target { port, source, address: target, request, live, queued: false, tag, phase };
+            Target { exit, source, address: target, request, live, queued: false, tag, phase };
         self.slots[slot as usize].check = Some(Box::new(check));
         if dead {
             self.with(slot, |check| check.live.suspend(now));
@@ -161,7 +162,7 @@ impl Prober {
         }
         let mut order = 0;
         for slot in 0..self.slots.len() as u32 {
-            let Some(check) = self.check_mut(slot).filter(|check| check.port == port) else {
+            let Some(check) = self.check_mut(slot).filter(|check| check.exit.port == port) else {
                 continue;
             };
             if up {
@@ -207,7 +208,7 @@ impl Prober {
         mut unread: impl FnMut(PortId, Nanos) -> bool,
     ) {
         self.turn(now, |check| {
-            check.live.handle_timeout_unless(now, |due| unread(check.port, due));
+            check.live.handle_timeout_unless(now, |due| unread(check.exit.port, due));
         });
     }
 
@@ -251,10 +252,10 @@ impl Prober {
             }
             let tag = check.take_tag(fresh);
             let len = check.write(&mut self.buffer[..], ident, source_port, tag);
-            let port = check.port;
+            let exit = check.exit;
             check.live.sent(now, tag);
             self.settle(slot);
-            return Some(Transmit { port, packet: &self.buffer[..len] });
+            return Some(Transmit { exit, packet: &self.buffer[..len] });
         }
     }
 

@@ -8,6 +8,7 @@ use super::dns::{QUERY_MAX, Question, Reply};
 use super::prober::AddError;
 use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX};
 use super::{Answer, Cause, Liveness, Rng};
+use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CheckKind;
 use crate::time::Nanos;
@@ -15,7 +16,7 @@ use crate::time::Nanos;
 /// A check and its liveness.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) port: PortId,
+    pub(super) exit: Exit,
     pub(super) source: IpAddr,
     pub(super) address: IpAddr,
     pub(super) request: Request,
@@ -47,7 +48,7 @@ impl Target {
         port: PortId,
         incoming: &Incoming<'_>,
     ) -> bool {
-        if port != self.port {
+        if port != self.exit.port {
             return false;
         }
         match incoming.body {

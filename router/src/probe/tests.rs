@@ -1,10 +1,12 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nearhop_fib::AdjacencyId;
 use smoltcp::wire::{Icmpv4Packet, UdpPacket};
 
 use self::packets::{answer, echo_reply, ends, udp_packet, unreachable};
 use super::*;
+use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
 
 mod packets;
@@ -22,11 +24,25 @@ fn ms(ms: u64) -> Nanos {
     Nanos(ms * MS)
 }
 
+/// A way out by this port.
+fn exit(port: PortId) -> Exit {
+    Exit { adjacency: AdjacencyId(u32::from(port.0) + 100), port }
+}
+
 fn spec(kind: CheckKind, ipv4: bool) -> CheckSpec {
     let (source, target) =
         if ipv4 { (SOURCE4.into(), TARGET4.into()) } else { (SOURCE6.into(), TARGET6.into()) };
     let interval = Duration::from_millis(10);
-    CheckSpec { kind, port: PORT, source, target, interval, fall: 3, rise: 1, initial_up: false }
+    CheckSpec {
+        kind,
+        exit: exit(PORT),
+        source,
+        target,
+        interval,
+        fall: 3,
+        rise: 1,
+        initial_up: false,
+    }
 }
 
 fn udp() -> CheckKind {
@@ -63,7 +79,7 @@ impl Rig {
 
     fn drain(&mut self) {
         while let Some(transmit) = self.prober.poll_transmit(self.now) {
-            let (port, packet) = (transmit.port, transmit.packet.to_vec());
+            let (port, packet) = (transmit.exit.port, transmit.packet.to_vec());
             self.sent.push((self.now, port, packet));
         }
         while let Some(event) = self.prober.poll_event() {
@@ -338,7 +354,7 @@ fn a_timer_handled_late_is_no_verdict_if_the_answer_came_in_time() {
 fn a_port_without_carrier_is_silent_and_its_checks_are_down_at_once() {
     let mut rig = Rig::new();
     let first = rig.prober.add(rig.now, spec(CheckKind::Icmp, true)).unwrap();
-    let elsewhere = CheckSpec { port: OTHER, ..spec(CheckKind::Icmp, true) };
+    let elsewhere = CheckSpec { exit: exit(OTHER), ..spec(CheckKind::Icmp, true) };
     rig.prober.add(rig.now, elsewhere).unwrap();
     rig.run_until(Nanos(10_000));
     for (_, port, packet) in rig.sent.clone() {

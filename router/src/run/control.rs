@@ -29,7 +29,7 @@ use crate::forward::PathCount;
 use crate::ids::PortId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
-use crate::liveness::monitor::MonitorEventKind;
+use crate::liveness::event::MonitorEventKind;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
 use crate::worker::{Reading, WorkerReport};
@@ -370,10 +370,10 @@ impl Control {
 
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
         let heartbeat = &self.daemon.heartbeat;
-        for (id, adjacency) in orders.ports {
-            let name = self.daemon.control.name_of(id);
+        for exit in orders.ports {
+            let name = self.daemon.control.name_of(exit.port);
             if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
-                heartbeat.order(Order::Port { id, adjacency, place });
+                heartbeat.order(Order::Port { exit, place });
             }
         }
         for leg in orders.legs {
@@ -387,8 +387,8 @@ impl Control {
         for &path in legs {
             self.hosting.forget(path);
         }
-        for &(port, _, _) in ports {
-            self.hosting.forget_port(now, port);
+        for &(exit, _) in ports {
+            self.hosting.forget_port(now, exit.port);
         }
         if !ports.is_empty() {
             let control = &self.daemon.control;

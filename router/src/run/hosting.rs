@@ -1,5 +1,5 @@
 //! The host stack's place in the control thread: punted packets in, its own packets out by the FIB
-//! or by the port they are pinned to; and the TCP checks that run on it.
+//! or by the adjacency they are pinned to; and the TCP checks that run on it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::forward::{
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
 use crate::ids::PortId;
-use crate::liveness::monitor::LegSpec;
+use crate::liveness::leg::LegSpec;
 use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
 use crate::probe::{CheckEvent, CheckId};
@@ -105,9 +105,8 @@ impl Hosting {
 
     /// A packet to the router. Its TCP asks for no larger segments than the way back has room for.
     pub(super) fn handle_packet(&mut self, mut packet: LanePacket) {
-        let snapshot = self.snapshots.load();
-        if let Some(way) = snapshot.adjacency(snapshot.adjacency_of(packet.port)) {
-            clamp_mss(&mut packet.bytes, usize::from(way.mtu));
+        if let Some(mtu) = self.snapshots.load().mtu_of(packet.port) {
+            clamp_mss(&mut packet.bytes, usize::from(mtu));
         }
         self.host.handle_packet(packet.received, packet.port, &packet.bytes);
     }
@@ -157,7 +156,7 @@ impl Hosting {
         let online = self.reader.online();
         while let Some(mut outgoing) = self.host.poll_transmit() {
             self.batch.clear();
-            let pin = outgoing.pin.map(|port| self.snapshots.load().adjacency_of(port));
+            let pin = outgoing.pin.map(|exit| exit.adjacency);
             originate(
                 &mut outgoing.packet,
                 pin,

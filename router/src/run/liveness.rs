@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use nearhop_fib::{AdjacencyId, PathId};
+use nearhop_fib::PathId;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -25,7 +25,9 @@ use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
 use crate::kernel::realtime;
 use crate::liveness::LivenessReport;
-use crate::liveness::monitor::{LegSpec, Monitor, MonitorEvent};
+use crate::liveness::event::MonitorEvent;
+use crate::liveness::leg::LegSpec;
+use crate::liveness::monitor::Monitor;
 use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
 use crate::probe::CheckEvent;
@@ -43,10 +45,8 @@ pub enum Order {
     Leg(LegSpec),
     /// Watch a port; one that is watched already has a new device.
     Port {
-        /// Its number.
-        id: PortId,
-        /// Its adjacency.
-        adjacency: AdjacencyId,
+        /// The port and its own adjacency.
+        exit: Exit,
         /// Where the device lives.
         place: Place,
     },
@@ -282,8 +282,7 @@ impl Heartbeat {
             let mut any = false;
             while self.batch.room_to_make().has(1, PACKET_MAX) {
                 let Some(transmit) = self.parts.monitor.poll_transmit(now) else { break };
-                let port = transmit.port;
-                let exit = Exit { adjacency: snapshot.adjacency_of(port), port };
+                let exit = transmit.exit;
                 self.counters.originated += 1;
                 any |= self.batch.transmit_copy(transmit.packet, exit, None, Verdict::Originate);
             }
@@ -306,10 +305,12 @@ impl Heartbeat {
                 Order::ClearDamping => self.parts.monitor.clear_damping(now),
                 Order::End => return false,
                 Order::Leg(spec) => self.watch_leg(now, spec),
-                Order::Port { id, adjacency, place } => {
+                Order::Port { exit, place } => {
+                    let id = exit.port;
                     self.unwatch_port(id);
                     self.parts.monitor.handle_carrier(now, id, false);
-                    self.parts.monitor.add_port(id, adjacency);
+                    self.parts.monitor.add_port(id);
+                    self.parts.monitor.add_adjacency(exit);
                     if let Err(error) = self.watch_port(now, id, &place) {
                         log::error!("carrier of port {} is not watched: {error}", id.0);
                     }
@@ -379,9 +380,9 @@ impl Heartbeat {
             self.parts.monitor.remove_leg(path);
             self.legs.remove(&path);
         }
-        for &(id, _, _) in &stopping.ports {
-            self.parts.monitor.remove_port(id);
-            self.unwatch_port(id);
+        for &(exit, _) in &stopping.ports {
+            self.parts.monitor.remove_port(exit.port);
+            self.unwatch_port(exit.port);
         }
         self.let_go();
     }

@@ -20,7 +20,8 @@ use crate::forward::Counters;
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
 use crate::ids::PortId;
-use crate::liveness::monitor::{LegSpec, Monitor};
+use crate::liveness::leg::LegSpec;
+use crate::liveness::monitor::Monitor;
 use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
 use crate::port::Port;
@@ -256,9 +257,10 @@ impl Node {
     /// Carries out orders: stops and starts watching legs. A check that cannot be added does not
     /// stop the rest.
     fn follow(&mut self, now: Nanos, orders: Orders) -> Result<(), NodeError> {
-        for (id, adjacency) in orders.ports {
-            self.monitor.add_port(id, adjacency);
-            self.carrier(now, id, true);
+        for exit in orders.ports {
+            self.monitor.add_port(exit.port);
+            self.monitor.add_adjacency(exit);
+            self.carrier(now, exit.port, true);
         }
         let mut outcome = Ok(());
         for leg in orders.legs {
@@ -269,8 +271,8 @@ impl Node {
         for &path in &orders.stop.legs {
             self.forget_leg(path);
         }
-        for &(id, _, _) in &orders.stop.ports {
-            self.monitor.remove_port(id);
+        for &(exit, _) in &orders.stop.ports {
+            self.monitor.remove_port(exit.port);
         }
         self.control.release(&orders.stop);
         outcome.map_err(NodeError::from)
@@ -360,7 +362,7 @@ impl Node {
 
     fn send_probes(&mut self, now: Nanos) {
         while let Some(probe) = self.monitor.poll_transmit(now) {
-            if !self.worker.send_probe(probe.port, probe.packet) {
+            if !self.worker.send_probe(probe.exit, probe.packet) {
                 self.probes_lost += 1;
             }
         }

@@ -56,21 +56,25 @@ impl SimWorker {
         any
     }
 
-    /// Sends a packet of the host stack: by the port it is pinned to, else by a FIB lookup.
-    pub(super) fn originate(&mut self, packet: &mut [u8], pin: Option<PortId>) {
+    /// Sends a packet of the host stack: by the adjacency it is pinned to, else by a FIB lookup.
+    pub(super) fn originate(&mut self, packet: &mut [u8], pin: Option<Exit>) {
         self.batch.clear();
         let Self { reader, snapshots, state, batch, .. } = self;
-        let pin = pin.map(|port| snapshots.load().adjacency_of(port));
-        originate(packet, pin, batch, &reader.online(), snapshots, state);
+        originate(
+            packet,
+            pin.map(|exit| exit.adjacency),
+            batch,
+            &reader.online(),
+            snapshots,
+            state,
+        );
         self.send();
     }
 
     /// Sends a packet of the prober without a FIB lookup and without the worker's counters, as the
     /// heartbeat thread does. Returns `false` if the device did not take it.
-    pub(super) fn send_probe(&mut self, port: PortId, packet: &[u8]) -> bool {
+    pub(super) fn send_probe(&mut self, exit: Exit, packet: &[u8]) -> bool {
         self.batch.clear();
-        let adjacency = self.snapshots.load().adjacency_of(port);
-        let exit = Exit { adjacency, port };
         let taken = self.batch.transmit_copy(packet, exit, None, Verdict::Originate);
         let mut counters = Counters::default();
         self.send_counting(&mut counters);
@@ -79,8 +83,7 @@ impl SimWorker {
 
     /// Size in bytes of the largest packet that can leave by a port.
     pub(super) fn mtu_of(&mut self, port: PortId) -> Option<usize> {
-        let snapshot = self.snapshots.load();
-        Some(usize::from(snapshot.adjacency(snapshot.adjacency_of(port))?.mtu))
+        self.snapshots.load().mtu_of(port).map(usize::from)
     }
 
     pub(super) fn counters(&self) -> &Counters {

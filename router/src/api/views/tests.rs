@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use nearhop_fib::fib;
 
 use super::*;
+use crate::batch::Exit;
 use crate::config;
 use crate::forward::PathCount;
 use crate::port::Port;
@@ -56,7 +57,7 @@ fn core_of(text: &str) -> Control {
         Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
     let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
     let devices = config.ports.iter().map(|port| (port.name.clone(), device())).collect();
-    for (_, adjacency) in control.apply(config, devices, Nanos::ZERO).unwrap().ports {
+    for Exit { adjacency, .. } in control.apply(config, devices, Nanos::ZERO).unwrap().ports {
         control.handle().clear_adjacency_down(adjacency, nearhop_fib::Reason::Carrier);
     }
     control

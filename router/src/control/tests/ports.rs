@@ -14,14 +14,14 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     let adjacency = rig.control.ports["fra"].adjacency;
     let stop = rig.apply(&without).unwrap().stop;
     assert_eq!(stop.legs, [leg]);
-    let stopped: Vec<(PortId, AdjacencyId)> = stop.ports.iter().map(|p| (p.0, p.1)).collect();
-    assert_eq!(stopped, [(port, adjacency)]);
+    let stopped: Vec<Exit> = stop.ports.iter().map(|&(exit, _)| exit).collect();
+    assert_eq!(stopped, [Exit { adjacency, port }]);
     assert!(rig.control.snapshot().port(port).is_none());
     assert_eq!(rig.group_id("10.2.0.9"), GroupId::NONE);
     // Not released: others are taken.
     let orders = rig.apply(&with_fra).unwrap();
-    assert_ne!((orders.ports[0].1, orders.legs[0].path), (adjacency, leg));
-    assert_ne!(orders.ports[0].0, port);
+    assert_ne!((orders.ports[0].adjacency, orders.legs[0].path), (adjacency, leg));
+    assert_ne!(orders.ports[0].port, port);
     let second = rig.apply(&without).unwrap().stop;
     // Released while a reader is in a batch: still others.
     let online = rig.control.handle().reader().unwrap();
@@ -30,16 +30,19 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     rig.control.release(&stop);
     rig.control.release(&second);
     let orders = rig.apply(&with_fra).unwrap();
-    let taken = [stop.ports[0].1, second.ports[0].1];
-    assert!(!taken.contains(&orders.ports[0].1));
-    assert!(![stop.ports[0].0, second.ports[0].0].contains(&orders.ports[0].0));
+    let taken = [stop.ports[0].0.adjacency, second.ports[0].0.adjacency];
+    assert!(!taken.contains(&orders.ports[0].adjacency));
+    assert!(![stop.ports[0].0.port, second.ports[0].0.port].contains(&orders.ports[0].port));
     drop(guard);
     let third = rig.apply(&without).unwrap().stop;
     rig.control.release(&third);
     rig.control.reclaim();
     let orders = rig.apply(&with_fra).unwrap();
-    assert!([taken[0], taken[1], third.ports[0].1].contains(&orders.ports[0].1), "reused at last");
-    assert_eq!(orders.ports[0].0, port, "the one that has been free longest");
+    assert!(
+        [taken[0], taken[1], third.ports[0].0.adjacency].contains(&orders.ports[0].adjacency),
+        "reused at last"
+    );
+    assert_eq!(orders.ports[0].port, port, "the one that has been free longest");
 }
 
 /// More ports than there are numbers come and go, while a worker is in a batch now and then.
@@ -64,7 +67,7 @@ fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
         let mut online = (round % 2 == 1).then(|| busy.online());
         for swap in 0..3 {
             let orders = rig.apply_config(config(round * 3 + swap)).unwrap();
-            for (id, _) in &orders.ports {
+            for Exit { port: id, .. } in &orders.ports {
                 assert!(in_use.insert(*id), "{id:?} has two ports");
                 assert!(released.remove(id).is_none_or(|batch| batch < batches), "{id:?}: early");
                 most = most.max(usize::from(id.0));
@@ -78,7 +81,7 @@ fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
                 stop = rig.control.take_stopping();
             }
             rig.control.release(&stop);
-            for (id, _, _) in stop.ports {
+            for (Exit { port: id, .. }, _) in stop.ports {
                 assert!(in_use.remove(&id));
                 released.insert(id, batches);
             }
@@ -111,7 +114,7 @@ fn a_port_without_news_of_its_carrier_takes_no_packet() {
     let (mut rig, _) = Rig::new(PORTS);
     let new = "[[port]]\nname = \"new\"\ntun = \"nh-new\"\naddresses = [\"10.3.0.1/24\"]\n";
     let orders = rig.apply_config(parse(&format!("{PORTS}{new}"))).unwrap();
-    let [(id, adjacency)] = orders.ports[..] else { panic!("{orders:?}") };
+    let [Exit { adjacency, port: id }] = orders.ports[..] else { panic!("{orders:?}") };
     assert!(rig.control.writer().adjacency_reasons(adjacency).has(Reason::Carrier), "{id:?}");
     let found = rig.group_id("10.3.0.9");
     let got = rig.reader.online().select(found, nearhop_fib::FlowHash::of_packet(1, 1));
@@ -180,7 +183,7 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     assert_eq!(rig.events(), [told(false, "device gone; trying again: no namespace")]);
     let new = MemoryPort::pair(1).0 as Arc<dyn Port>;
     let orders = rig.control.give_device(NOW, "ams", Arc::clone(&new));
-    assert_eq!(orders.ports, [(id, rig.control.ports["ams"].adjacency)], "watched anew");
+    assert_eq!(orders.ports, [rig.control.ports["ams"].exit()], "watched again");
     assert!(Arc::ptr_eq(&device(&rig), &new) && rig.control.ports["ams"].fault.is_none());
     assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![told(true, "made anew")]));
     rig.apply(&two_sites(10, 20)).unwrap();
@@ -190,7 +193,7 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
 /// Bytes of the largest packet that leaves by a port.
 fn mtu_of(rig: &Rig, port: PortId) -> u16 {
     let snapshot = rig.control.snapshot();
-    snapshot.adjacency(snapshot.adjacency_of(port)).unwrap().mtu
+    snapshot.mtu_of(port).unwrap()
 }
 
 #[test]

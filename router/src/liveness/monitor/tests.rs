@@ -3,12 +3,18 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use nearhop_fib::{ACCEPT_ALL, Writer, fib};
+use nearhop_fib::{ACCEPT_ALL, AdjacencyId, Writer, fib};
 
+use super::carrier::LEGS_PER_TURN;
 use super::*;
+use crate::batch::Exit;
+use crate::liveness::event::MonitorEventKind;
+use crate::policy::Combine;
 use crate::sim::{Power, Site};
 
 const PORT: PortId = PortId(1);
+/// The first adjacency of a FIB.
+const EXIT: Exit = Exit { adjacency: AdjacencyId(0), port: PORT };
 const SOURCE: &str = "10.1.0.1";
 const TARGET: &str = "198.51.100.53";
 
@@ -29,8 +35,10 @@ impl Rig {
     fn new() -> Self {
         let (mut writer, fib) = fib(1);
         let adjacency = writer.add_adjacency(PORT.0, 1).unwrap();
+        assert_eq!(adjacency, EXIT.adjacency);
         let mut monitor = Monitor::new(fib.clone(), Arc::new(AtomicU64::new(0)), 7);
-        monitor.add_port(PORT, adjacency);
+        monitor.add_port(PORT);
+        monitor.add_adjacency(EXIT);
         let target: IpAddr = TARGET.parse().unwrap();
         let site = Site::new("fra", &[target]);
         let (now, answers) = (Nanos(1_000_000_000), VecDeque::new());
@@ -49,7 +57,7 @@ impl Rig {
     }
 
     fn leg(&mut self, checks: Vec<CheckSpec>, combine: Combine) -> PathId {
-        let spec = LegSpec { path: PathId(0), port: PORT, checks, combine, impossible: None };
+        let spec = LegSpec { path: PathId(0), exit: EXIT, checks, combine, impossible: None };
         let reasons = spec.initial_reasons();
         let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
         self.monitor.add_leg(self.now, LegSpec { path, ..spec }).unwrap();
@@ -70,7 +78,7 @@ impl Rig {
         let end = self.now + Duration::from_millis(ms);
         loop {
             while let Some(transmit) = self.monitor.poll_transmit(self.now) {
-                assert_eq!(transmit.port, PORT);
+                assert_eq!(transmit.exit, EXIT);
                 self.sent += 1;
                 if let Some(answer) = self.site.answer(transmit.packet) {
                     self.answers.push_back((self.now + Duration::from_millis(1), answer));
@@ -92,13 +100,13 @@ impl Rig {
         std::iter::from_fn(|| self.monitor.poll_event()).map(|event| event.kind).collect()
     }
 
-    /// What was told of legs: up or down, and why.
-    fn told(&mut self) -> Vec<(bool, String)> {
-        let told = self.events().into_iter().filter_map(|kind| match kind {
+    /// What was reported of legs: up or down, and why.
+    fn reported(&mut self) -> Vec<(bool, String)> {
+        let reported = self.events().into_iter().filter_map(|kind| match kind {
             MonitorEventKind::Leg { up, reason, .. } => Some((up, reason)),
             _ => None,
         });
-        told.collect()
+        reported.collect()
     }
 
     /// Takes the carrier away and brings it back, so that the leg flaps.
@@ -115,7 +123,7 @@ impl Rig {
 fn check(kind: CheckKind) -> CheckSpec {
     CheckSpec {
         kind,
-        port: PORT,
+        exit: EXIT,
         source: SOURCE.parse().unwrap(),
         target: TARGET.parse().unwrap(),
         interval: Duration::from_millis(10),
@@ -142,7 +150,7 @@ fn verdict(rig: &Rig, up: bool) -> CheckEvent {
     CheckEvent { check: CheckId(0), t: rig.now, due: rig.now, up, cause }
 }
 
-fn told(up: bool, reason: &str) -> (bool, String) {
+fn leg_event(up: bool, reason: &str) -> (bool, String) {
     (up, reason.to_owned())
 }
 
@@ -150,8 +158,8 @@ fn told(up: bool, reason: &str) -> (bool, String) {
 fn without_checks_the_carrier_alone_decides() {
     let mut rig = Rig::new();
     let path = rig.leg(vec![], Combine::All);
-    assert!(!rig.alive(path), "there is no carrier before it is told of");
-    assert_eq!(rig.told(), [told(false, "initial")]);
+    assert!(!rig.alive(path), "there is no carrier before it is reported");
+    assert_eq!(rig.reported(), [leg_event(false, "initial")]);
     for up in [true, false] {
         rig.carrier(up);
         assert_eq!(rig.alive(path), up);
@@ -159,7 +167,7 @@ fn without_checks_the_carrier_alone_decides() {
         let leg = MonitorEventKind::Leg { path, up, reason: "carrier".into() };
         assert_eq!(rig.events(), [carrier, leg]);
         rig.carrier(up);
-        assert_eq!(rig.events(), [], "told twice");
+        assert_eq!(rig.events(), [], "reported twice");
     }
     assert_eq!(rig.reasons(path), [], "the adjacency's byte says it all");
     assert!(rig.fib.adjacency_reasons(rig.adjacency).has(Reason::Carrier));
@@ -171,17 +179,17 @@ fn a_leg_whose_checks_cannot_be_done_stays_down_and_says_why() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![], Combine::All);
     assert!(rig.alive(path));
-    rig.told();
+    rig.reported();
     let possible =
-        LegSpec { path, port: PORT, checks: vec![], combine: Combine::Any, impossible: None };
+        LegSpec { path, exit: EXIT, checks: vec![], combine: Combine::Any, impossible: None };
     let why = "no check is possible: there is no address";
     let spec = LegSpec { impossible: Some(why.into()), ..possible.clone() };
     assert_eq!(spec.initial_reasons().iter().collect::<Vec<_>>(), [Reason::Health]);
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
-    assert_eq!((rig.alive(path), rig.told()), (false, vec![told(false, why)]));
+    assert_eq!((rig.alive(path), rig.reported()), (false, vec![leg_event(false, why)]));
     rig.carrier(false);
     rig.carrier(true);
-    assert_eq!((rig.alive(path), rig.told()), (false, vec![]));
+    assert_eq!((rig.alive(path), rig.reported()), (false, vec![]));
     assert_eq!(rig.monitor.undecided(), 0, "this is its verdict");
     // With an address it is down until it has answered.
     rig.monitor.add_leg(rig.now, LegSpec { checks: vec![icmp()], ..possible.clone() }).unwrap();
@@ -207,7 +215,8 @@ fn a_device_that_is_gone_takes_its_carrier_with_it() {
     let gone = MonitorEventKind::Gone { port: PORT, ifindex: 7 };
     assert_eq!(rig.events(), [carrier, leg, gone]);
     // The same adjacency with a new device.
-    rig.monitor.add_port(PORT, rig.adjacency);
+    rig.monitor.add_port(PORT);
+    rig.monitor.add_adjacency(EXIT);
     assert!(!rig.alive(path));
     rig.carrier(true);
     assert!(rig.alive(path));
@@ -218,7 +227,7 @@ fn a_carrier_that_returns_is_not_enough_where_checks_have_to_pass() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![icmp()], Combine::All);
     rig.run_ms(50);
-    assert_eq!(rig.told(), [told(true, "probe answered")]);
+    assert_eq!(rig.reported(), [leg_event(true, "probe answered")]);
     rig.carrier(false);
     assert!(!rig.alive(path));
     assert_eq!(rig.reasons(path), [Reason::Probe]);
@@ -229,7 +238,7 @@ fn a_carrier_that_returns_is_not_enough_where_checks_have_to_pass() {
     assert!(!rig.alive(path));
     rig.run_ms(50);
     assert!(rig.alive(path));
-    assert_eq!(rig.told(), [told(false, "carrier"), told(true, "probe answered")]);
+    assert_eq!(rig.reported(), [leg_event(false, "carrier"), leg_event(true, "probe answered")]);
 }
 
 #[test]
@@ -273,15 +282,18 @@ fn what_is_not_known_yet_is_no_news_unless_it_is_configured_up() {
     let mut rig = Rig::with_carrier();
     rig.site.power = Power::Off;
     let path = rig.leg(vec![icmp()], Combine::All);
-    assert_eq!((rig.told(), rig.monitor.undecided()), (vec![], 1));
+    assert_eq!((rig.reported(), rig.monitor.undecided()), (vec![], 1));
     rig.run_ms(100);
-    assert_eq!((rig.told(), rig.monitor.undecided()), (vec![told(false, "probe silent")], 0));
+    assert_eq!(
+        (rig.reported(), rig.monitor.undecided()),
+        (vec![leg_event(false, "probe silent")], 0)
+    );
     assert!(!rig.alive(path));
     let path = rig.leg(vec![CheckSpec { initial_up: true, ..icmp() }], Combine::All);
     assert!(rig.alive(path));
-    assert_eq!(rig.told(), [told(true, "initial")]);
+    assert_eq!(rig.reported(), [leg_event(true, "initial")]);
     rig.run_ms(100);
-    assert_eq!(rig.told(), [told(false, "probe silent")]);
+    assert_eq!(rig.reported(), [leg_event(false, "probe silent")]);
 }
 
 #[test]
@@ -300,7 +312,7 @@ fn a_leg_that_flaps_waits_twice_as_long_each_time() {
         assert!(!rig.alive(path), "it came back 5 ms before");
         rig.run_ms(1);
         assert!(rig.alive(path));
-        assert_eq!(rig.told(), [told(true, "damping over")]);
+        assert_eq!(rig.reported(), [leg_event(true, "damping over")]);
     }
 }
 
@@ -328,7 +340,7 @@ fn the_wait_begins_anew_whenever_it_is_not_well() {
         assert!(!rig.alive(path), "checked: {checked}");
         rig.run_ms(40);
         assert!(rig.alive(path));
-        assert_eq!(rig.told(), [told(true, "damping over")]);
+        assert_eq!(rig.reported(), [leg_event(true, "damping over")]);
     }
 }
 
@@ -340,7 +352,7 @@ fn nothing_waits_without_carrier() {
     rig.carrier(false);
     rig.events();
     let spec =
-        LegSpec { path, port: PORT, checks: vec![], combine: Combine::All, impossible: None };
+        LegSpec { path, exit: EXIT, checks: vec![], combine: Combine::All, impossible: None };
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
     assert_eq!(rig.reasons(path), []);
@@ -355,7 +367,7 @@ fn an_operator_ends_the_wait_and_forgives() {
     rig.events();
     rig.monitor.clear_damping(rig.now);
     assert!(rig.alive(path));
-    assert_eq!(rig.told(), [told(true, "damping over")]);
+    assert_eq!(rig.reported(), [leg_event(true, "damping over")]);
     assert_eq!(rig.monitor.poll_timeout(), None, "nothing is left to wait for");
     rig.flap(1);
     assert!(rig.alive(path), "the first flap again");
@@ -374,7 +386,10 @@ fn the_host_stack_tells_of_tcp() {
     let down = verdict(&rig, false);
     rig.monitor.handle_tcp_verdict(path, 1, &down);
     assert_eq!(rig.reasons(path), [Reason::Health]);
-    assert_eq!(rig.told(), [told(true, "health answered"), told(false, "health reset")]);
+    assert_eq!(
+        rig.reported(),
+        [leg_event(true, "health answered"), leg_event(false, "health reset")]
+    );
     // News of what is not there any more.
     rig.monitor.handle_tcp_verdict(path, 7, &up);
     rig.monitor.remove_leg(path);
@@ -383,7 +398,7 @@ fn the_host_stack_tells_of_tcp() {
 }
 
 #[test]
-fn what_tcp_told_before_a_cut_counts_no_more_after_it() {
+fn what_tcp_said_before_a_cut_counts_no_more_after_it() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![tcp()], Combine::All);
     let up = verdict(&rig, true);
@@ -402,7 +417,7 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
     let wrong = CheckSpec { target: "2001:db8::53".parse().unwrap(), ..icmp() };
     let checks = vec![icmp(), dns(), wrong.clone()];
     let path = rig.writer.add_path_down(1, ACCEPT_ALL, Reason::Probe.into()).unwrap();
-    let spec = LegSpec { path, port: PORT, checks, combine: Combine::All, impossible: None };
+    let spec = LegSpec { path, exit: EXIT, checks, combine: Combine::All, impossible: None };
     let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
     assert!(matches!(error, AddError::Family { .. }), "{error}");
     assert_eq!((rig.monitor.stats(path), rig.monitor.undecided()), (vec![], 0));
@@ -417,7 +432,10 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
     assert!(rig.monitor.add_leg(rig.now, spec).is_err());
     rig.site.power = Power::Off;
     rig.run_ms(50);
-    assert_eq!(rig.told(), [told(true, "probe answered"), told(false, "probe silent")]);
+    assert_eq!(
+        rig.reported(),
+        [leg_event(true, "probe answered"), leg_event(false, "probe silent")]
+    );
 }
 
 #[test]
@@ -427,11 +445,11 @@ fn other_checks_begin_as_the_old_ones_ended() {
     rig.run_ms(50);
     rig.events();
     let spec =
-        LegSpec { path, port: PORT, checks: vec![dns()], combine: Combine::All, impossible: None };
+        LegSpec { path, exit: EXIT, checks: vec![dns()], combine: Combine::All, impossible: None };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert!(rig.alive(path));
     rig.run_ms(100);
-    assert_eq!(rig.told(), [], "nothing changed");
+    assert_eq!(rig.reported(), [], "nothing changed");
     rig.site.power = Power::ServerDead;
     rig.run_ms(20);
     assert_eq!(rig.reasons(path), [Reason::Health]);
@@ -440,7 +458,10 @@ fn other_checks_begin_as_the_old_ones_ended() {
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Probe]);
     rig.run_ms(50);
-    assert_eq!(rig.told(), [told(false, "health refused"), told(true, "probe answered")]);
+    assert_eq!(
+        rig.reported(),
+        [leg_event(false, "health refused"), leg_event(true, "probe answered")]
+    );
 }
 
 #[test]
@@ -451,14 +472,14 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.events();
     let spec =
-        LegSpec { path, port: PORT, checks: vec![icmp()], combine: Combine::All, impossible: None };
+        LegSpec { path, exit: EXIT, checks: vec![icmp()], combine: Combine::All, impossible: None };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.run_ms(94);
     assert!(!rig.alive(path));
     rig.run_ms(1);
     assert!(rig.alive(path));
-    assert_eq!(rig.told(), [told(true, "damping over")]);
+    assert_eq!(rig.reported(), [leg_event(true, "damping over")]);
     // Even if it is forgotten in between, nothing holds it for ever.
     rig.flap(2);
     rig.run_ms(30);
@@ -471,7 +492,7 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
 }
 
 #[test]
-fn what_is_removed_is_neither_asked_nor_told_of() {
+fn what_is_removed_is_neither_asked_nor_reported() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![icmp(), dns()], Combine::All);
     rig.run_ms(50);
@@ -509,7 +530,7 @@ fn a_port_with_very_many_legs_moves_their_packets_at_once_and_tells_of_them_in_t
     rig.monitor.handle_timeout(rig.now);
     assert_eq!(rig.events().len(), LEGS_PER_TURN);
 
-    // Back before all were told: those who were not hear of both.
+    // Back before all were reported: those who were not hear of both.
     rig.carrier(true);
     while rig.monitor.is_behind() {
         rig.monitor.handle_timeout(rig.now);
@@ -530,9 +551,9 @@ fn a_flap_of_carrier_counts_for_every_leg_of_the_port_and_says_so() {
         rig.events();
         rig.carrier(false);
         rig.run_ms(5);
-        let down = rig.told();
+        let down = rig.reported();
         assert_eq!(down.len(), legs);
-        assert!(down.iter().all(|told| *told == (false, "carrier".into())), "{:?}", down.last());
+        assert!(down.iter().all(|event| *event == (false, "carrier".into())), "{:?}", down.last());
         rig.carrier(true);
         rig.run_ms(200);
     }
@@ -547,9 +568,35 @@ fn forgiving_flaps_judges_no_check() {
     let path = rig.leg(vec![icmp()], Combine::All);
     rig.run_ms(200);
     assert!(rig.alive(path));
-    rig.told();
+    rig.reported();
     rig.now += Duration::from_secs(1);
     rig.monitor.clear_damping(rig.now);
     assert!(rig.alive(path));
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.reported(), []);
+}
+
+#[test]
+fn carrier_reaches_every_adjacency_of_a_port_before_it_is_reported_and_no_other_port() {
+    const OTHER: PortId = PortId(2);
+    let mut rig = Rig::with_carrier();
+    let exits: Vec<Exit> = (0..4096)
+        .map(|_| Exit { adjacency: rig.writer.add_adjacency(PORT.0, 1).unwrap(), port: PORT })
+        .collect();
+    let elsewhere = Exit { adjacency: rig.writer.add_adjacency(OTHER.0, 1).unwrap(), port: OTHER };
+    rig.monitor.add_port(OTHER);
+    rig.monitor.handle_carrier(rig.now, OTHER, true);
+    for &exit in exits.iter().chain([&elsewhere]) {
+        rig.monitor.add_adjacency(exit);
+    }
+    let down = |rig: &Rig| {
+        let reasons = |exit: &&Exit| !rig.fib.adjacency_reasons(exit.adjacency).is_alive();
+        exits.iter().filter(reasons).count()
+    };
+    assert_eq!(down(&rig), 0, "born with the carrier of their port");
+    rig.carrier(false);
+    assert_eq!(down(&rig), exits.len());
+    assert!(rig.fib.adjacency_reasons(elsewhere.adjacency).is_alive());
+    rig.monitor.remove_adjacency(exits[0]);
+    rig.carrier(true);
+    assert_eq!(down(&rig), 1, "the one that was removed follows no more");
 }
