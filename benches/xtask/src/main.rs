@@ -10,14 +10,14 @@ mod layers;
 mod lint;
 mod report;
 mod shell;
-#[path = "../../../../router/tests/support/skip.rs"]
+#[path = "../../../router/tests/support/skip.rs"]
 mod skip;
 mod test;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use nearhop::time::Nanos;
 use report::{Outcome, Report};
 
 fn main() -> ExitCode {
@@ -95,9 +95,10 @@ fn run(steps: &[&Step]) -> ExitCode {
     let mut report = Report::new(skip::all_required());
     for step in steps {
         println!("\n== {}: {}", step.name, step.about);
-        let start = Nanos::now();
+        #[expect(clippy::disallowed_methods, reason = "this is a shell")]
+        let start = Instant::now();
         let outcome = (step.run)();
-        report.add(step.name, outcome, Nanos::now().since(start));
+        report.add(step.name, outcome, start.elapsed());
     }
     println!("\n{report}");
     if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

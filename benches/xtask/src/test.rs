@@ -109,7 +109,7 @@ fn asan() -> Outcome {
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     run(command
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+        .env("CARGO_INCREMENTAL", "0")
         .env("RUSTFLAGS", "-Zsanitizer=address")
         .env("PROPTEST_CASES", "64"))
 }

@@ -10,7 +10,7 @@ use crate::report::Outcome;
 /// The top of the checkout.
 pub fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
+    package.ancestors().nth(2).unwrap_or(package)
 }
 
 /// `cargo ARGS`, the same cargo that runs this task.
