@@ -1,8 +1,8 @@
 #!/bin/sh
 # Kills the link between the router and a site.
 #
-#   kill-link.sh SITE announced    the device goes down: the router is told at once
-#   kill-link.sh SITE silent       packets vanish both ways and nobody is told
+#   kill-link.sh SITE announced    the device goes down: the router is notified at once
+#   kill-link.sh SITE silent       packets vanish both ways and nobody is notified
 set -eu
 # shellcheck source=SCRIPTDIR/lab.sh
 . "$(dirname -- "$0")/lab.sh"
@@ -18,13 +18,13 @@ need_lab
 
 case "$2" in
 announced)
-    # The site's end of the TUN device loses its carrier; the kernel tells whoever listens.
+    # The site's end of the TUN device loses its carrier; the kernel notifies whoever listens.
     ip -n "nh-$1" link set "nh-$1" down
     ;;
 silent)
     need_program nft nftables
     # Drop what comes from the router and what goes to it; the device stays up. Declaring the table,
-    # deleting it and making it anew is one transaction: the second time changes nothing.
+    # deleting it and making it again is one transaction: the second time changes nothing.
     in_ns "nh-$1" nft -f - <<END
 table inet nh_silence
 delete table inet nh_silence

@@ -28,7 +28,7 @@ fail() {
 
 # Network namespaces are for root: of the machine, or of a user namespace (README.md says how).
 need_root() {
-    [ "$(id -u)" -eq 0 ] || fail 3 "needs root; README.md tells how to do without"
+    [ "$(id -u)" -eq 0 ] || fail 3 "needs root; README.md says how to do without"
 }
 
 # need_program NAME PACKAGE: end here rather than half-way.
@@ -96,7 +96,7 @@ site_number() {
 }
 
 # ask ADDRESS: which site answers the client there? Its name, or "-" if none does within a second.
-# id.server is the name under which a DNS server tells who it is (RFC 4892).
+# id.server is the name under which a DNS server says who it is (RFC 4892).
 ask() {
     if reply=$(in_ns nh-client dig +short +time=1 +tries=1 "@$1" id.server CH TXT); then
         echo "$reply" | tr -d '"'

@@ -39,7 +39,7 @@ wait_ready() {
     status=1
     if wait_for 20 "$1" ready_or_dead "$1"; then
         [ ! -e "$state/$1.ready" ] || return 0
-        # It ended instead; its own exit status tells what kind of trouble it had.
+        # It ended instead; its own exit status says what kind of trouble it had.
         status=0
         wait "$started" || status=$?
         echo "up.sh: $1 ended (status $status) before it was ready" >&2
@@ -96,7 +96,7 @@ done
 start r1 nh-r1 "$NEARHOP" run "$here/three-sites.toml" --ready-file "$state/r1.ready"
 wait_ready r1
 
-# Now the devices are there: tell each site, and the client, to send everything to the router.
+# Now the devices are there: make each site, and the client, send everything to the router.
 for site in $sites; do
     attach "$site" "$(site_number "$site")"
 done

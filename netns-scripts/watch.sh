@@ -1,7 +1,7 @@
 #!/bin/sh
 # Asks the shared addresses from the client, over and over, and prints which site answered.
 #
-#   watch.sh [COUNT]    so many lines, about five a second; 100 unless told
+#   watch.sh [COUNT]    so many lines, about five a second; 100 unless given
 set -eu
 # shellcheck source=SCRIPTDIR/lab.sh
 . "$(dirname -- "$0")/lab.sh"

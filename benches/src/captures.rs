@@ -138,7 +138,7 @@ fn compare(observed: &Observed, flows: &Flows) -> Vec<Row> {
         let apart = (kill.blackout_ms - captured).abs();
         let demo = Summary::of([kill.blackout_ms]);
         let target = format!("{apart:.3} ms apart, at most {allowed:.3}");
-        let row = Row::told(name, "ms", &demo).against("captures", Some(captured));
+        let row = Row::figure(name, "ms", &demo).against("captures", Some(captured));
         rows.push(row.judged(target, apart <= allowed));
     }
     rows

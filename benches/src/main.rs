@@ -69,7 +69,7 @@ struct Cli {
     svg: Option<PathBuf>,
 }
 
-/// What a bench is told.
+/// A bench's arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
     /// How many repeats.

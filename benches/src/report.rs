@@ -45,7 +45,7 @@ pub struct Row {
     pub peer_name: String,
     /// nearhop's figure divided by the peer's.
     pub ratio: Option<f64>,
-    /// What is to be reached, in words; empty where the figure is only told.
+    /// What is to be reached, in words; empty where the figure is only shown.
     pub target: String,
     /// Whether it was.
     pub met: Option<bool>,
@@ -57,8 +57,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row that only tells nearhop's figure.
-    pub fn told(name: impl Into<String>, unit: &str, figure: &Summary) -> Self {
+    /// A row with nearhop's figure alone.
+    pub fn figure(name: impl Into<String>, unit: &str, figure: &Summary) -> Self {
         Self {
             name: name.into(),
             unit: unit.to_owned(),

@@ -191,11 +191,6 @@ impl Fib {
     pub fn accept(&self, id: PathId) -> Option<u16> {
         (id.0 <= PATH_MAX).then(|| self.liveness.path(id).accept.load(Ordering::Relaxed))
     }
-
-    /// How often a path has come back. A flow stored under another epoch counts as new.
-    pub fn epoch(&self, id: PathId) -> Option<u32> {
-        (id.0 <= PATH_MAX).then(|| self.liveness.path(id).epoch.load(Ordering::Relaxed))
-    }
 }
 
 /// Makes readers, and changes liveness from any thread. Cheap to clone.
@@ -228,17 +223,9 @@ impl Handle {
         id.0 <= PATH_MAX && self.shared.liveness.path(id).reasons.set(reason)
     }
 
-    /// Clears a reason on a path; returns whether it was set. A path that comes back by this has
-    /// its epoch raised first.
+    /// Clears a reason on a path; returns whether it was set.
     pub fn clear_path_down(&self, id: PathId, reason: Reason) -> bool {
-        if id.0 > PATH_MAX {
-            return false;
-        }
-        let state = self.shared.liveness.path(id);
-        if state.reasons.load() == Reasons::from(reason) {
-            state.epoch.fetch_add(1, Ordering::AcqRel);
-        }
-        state.reasons.clear(reason)
+        id.0 <= PATH_MAX && self.shared.liveness.path(id).reasons.clear(reason)
     }
 
     /// Sets the share of flows that a path's site takes, in 65,535ths.

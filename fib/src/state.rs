@@ -3,7 +3,7 @@
 
 use crate::group::{ADJACENCY_MAX, PATH_MAX};
 use crate::memory::Slab;
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// A way out of the router.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -174,8 +174,6 @@ pub(crate) struct PathState {
     pub(crate) reasons: ReasonByte,
     /// The share of flows its site takes now, in 65,535ths. Written by the control plane.
     pub(crate) accept: AtomicU16,
-    /// Raised when the path comes back: a flow stored under an older epoch counts as new.
-    pub(crate) epoch: AtomicU32,
     /// What the site hash knows its site by. Written before the id is published.
     pub(crate) site_key: AtomicU64,
 }

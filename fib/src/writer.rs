@@ -301,7 +301,6 @@ impl Writer {
         let state = self.shared.liveness.path(PathId(id));
         state.site_key.store(site_key, Ordering::Relaxed);
         state.accept.store(accept, Ordering::Relaxed);
-        state.epoch.fetch_add(1, Ordering::Relaxed);
         state.reasons.store(reasons);
         Ok(PathId(id))
     }

@@ -43,8 +43,8 @@ fn a_transaction_with_a_change_that_is_refused() {
     ];
     let mut refused = changes.to_vec();
     refused.push((prefix("192.0.2.0/24"), Some(groups[2])));
-    let told = TransactionError::Refused { at: 7, error: WriteError::UnknownGroup };
-    assert_eq!(writer.apply(&refused), Err(told));
+    let reported = TransactionError::Refused { at: 7, error: WriteError::UnknownGroup };
+    assert_eq!(writer.apply(&refused), Err(reported));
     assert_eq!((writer.iter().collect::<Vec<_>>(), writer.len()), (routes.clone(), len));
     for (prefix, _) in routes.iter().chain(&changes.map(|(prefix, _)| (prefix, groups[0]))) {
         for addr in common::boundaries(*prefix) {

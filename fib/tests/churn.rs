@@ -1,4 +1,4 @@
-//! Dense nodes under thousands of random changes: they grow, are divided, are made anew and vanish,
+//! Dense nodes under thousands of random changes: they grow, are divided, are made again and vanish,
 //! and what they leave behind is used again.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(not(loom))]

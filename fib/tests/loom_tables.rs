@@ -20,7 +20,7 @@ fn a_new_v6_prefix_is_seen_whole_or_not_at_all() {
     );
 }
 
-/// A run of a line is divided, and the line that is made anew is linked in its place. What the old
+/// A run of a line is divided, and the line that is made again is linked in its place. What the old
 /// one was then serves another prefix, once nobody is in it.
 #[test]
 fn v6_lines_are_not_reused_under_a_reader() {

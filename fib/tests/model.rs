@@ -126,7 +126,7 @@ fn run<S: Strategy>(
     let used: RefCell<Option<Table>> = RefCell::new(None);
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     let ended = TestRunner::new(config).run(input, |input| {
-        // A case that fails leaves none, so that its smaller ones begin anew.
+        // A case that fails leaves none, so that its smaller ones begin again.
         let mut table = used.take().unwrap_or_else(|| {
             let (writer, handle, groups) = with_groups(1, 8);
             Table { writer, handle, groups }

@@ -129,20 +129,6 @@ fn the_cheapest_living_tier_serves_and_the_dead_are_passed_over() {
 }
 
 #[test]
-fn a_path_that_comes_back_has_a_new_epoch() {
-    let mut world = World::new();
-    world.link("ams", 1, 0, 1);
-    let ams = world.path("ams");
-    let before = world.reader.online().epoch(ams).unwrap();
-    world.handle.set_path_down(ams, Reason::Probe);
-    world.handle.set_path_down(ams, Reason::Health);
-    world.handle.clear_path_down(ams, Reason::Probe);
-    assert_eq!(world.reader.online().epoch(ams), Some(before), "health still holds it down");
-    world.handle.clear_path_down(ams, Reason::Health);
-    assert_eq!(world.reader.online().epoch(ams), Some(before + 1));
-}
-
-#[test]
 fn when_all_are_dead_each_policy_does_what_it_says() {
     let mut world = World::new();
     world.link("ams", 1, 0, 1);

@@ -28,6 +28,7 @@ pub mod forward;
 pub mod host;
 pub mod ids;
 pub mod kernel;
+pub mod limit;
 pub mod liveness;
 pub mod logging;
 pub mod packet;

@@ -91,7 +91,7 @@ fn lookup_without_a_match_says_so() {
 }
 
 #[test]
-fn lookup_tells_bad_addresses_and_answers_the_rest() {
+fn lookup_says_bad_addresses_and_answers_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let routes = written(&dir, "routes.txt", "10.0.0.0/8 a\n");
     let (out, err, status) =

@@ -164,7 +164,7 @@ fn documents_are_tables_for_people_and_themselves_for_scripts() {
 }
 
 #[test]
-fn verbs_ask_what_they_were_told() {
+fn verbs_ask_what_they_were_reported() {
     let server = Server::start();
     assert_eq!(server.run(&["drain", "fra"]).0, "SITE  DRAINED\nfra   yes\n");
     let (out, _, _) = server.run(&["reload"]);
@@ -261,13 +261,13 @@ fn watch_says_when_the_router_ends() {
 #[test]
 fn no_router_is_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let told =
+    let reported =
         |path: &Path| run(&mut nearhop(&["show", "fib", "--socket", path.to_str().unwrap()]));
-    let (_, err, status) = told(&dir.path().join("absent.sock"));
+    let (_, err, status) = reported(&dir.path().join("absent.sock"));
     assert_eq!((err.contains("no such socket"), status), (true, 3), "{err}");
     let dead = dir.path().join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
-    let (_, err, status) = told(&dead);
+    let (_, err, status) = reported(&dead);
     assert_eq!(
         (err.contains("stale socket"), err.contains("nearhop run FILE"), status),
         (true, true, 3),

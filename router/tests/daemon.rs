@@ -1,4 +1,5 @@
 //! The daemon on real devices: a client, a router, two sites.
+#![allow(clippy::disallowed_methods, reason = "real time")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -216,7 +217,7 @@ fn a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing() {
         }
         drop(tracer);
         assert_eq!(probes.finish().1, 0, "a flood at the router cost others packets");
-        let dropped = support::wait_for("the drops to be told", || {
+        let dropped = support::wait_for("the drops to be reported", || {
             Some(rig.dropped("punt-full")).filter(|&count| count >= 2_000)
         });
         assert!(dropped <= 4_000, "{dropped}");

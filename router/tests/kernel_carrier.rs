@@ -1,4 +1,5 @@
 //! The carrier monitor against real devices.
+#![allow(clippy::disallowed_methods, reason = "real time")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -88,8 +89,8 @@ fn what_is_there_comes_first_then_each_change() {
 }
 
 #[test]
-fn a_device_that_is_made_or_moved_in_and_out_is_told_of() {
-    in_namespaces("a_device_that_is_made_or_moved_in_and_out_is_told_of", || {
+fn a_device_that_is_made_or_moved_in_and_out_is_reported() {
+    in_namespaces("a_device_that_is_made_or_moved_in_and_out_is_reported", || {
         let (a, b) = (support::netns("a"), support::netns("b"));
         let (mut monitor, _) = synced(&a);
         let end = |name: &str, ifindex, netns: &NetNs| VethEnd {
@@ -173,8 +174,8 @@ fn an_overflow_is_made_up_for() {
 }
 
 #[test]
-fn how_long_a_tun_that_is_set_down_takes_to_be_told_of() {
-    in_namespaces("how_long_a_tun_that_is_set_down_takes_to_be_told_of", || {
+fn how_long_a_tun_that_is_set_down_takes_to_be_reported() {
+    in_namespaces("how_long_a_tun_that_is_set_down_takes_to_be_reported", || {
         const ROUNDS: usize = 50;
         let netns = support::netns("site");
         let _tun = open_tun(&netns, "t0");

@@ -158,7 +158,8 @@ fn uppers(bytes: &[u8]) {
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     udp::Udp::parse(bytes).map(|view| (view.is_valid(v4, v4), view.is_valid(v6, v6))).ok();
     tcp::Tcp::parse(bytes).map(|view| (view.is_valid(v4, v4), view.is_valid(v6, v6))).ok();
-    icmp::Icmp::parse(bytes).map(|view| view.is_valid()).ok();
     let loopback = Ipv6Addr::LOCALHOST;
-    icmpv6::Icmpv6::parse(bytes).map(|view| view.is_valid(loopback, loopback)).ok();
+    icmp::Message::parse(bytes)
+        .map(|view| (icmp::is_valid(&view), icmpv6::is_valid(&view, loopback, loopback)))
+        .ok();
 }

@@ -48,7 +48,7 @@ fn a_namespace_that_is_not_there_or_is_none() {
         assert_snapshot!(refusal(&spec(&NetNs::named("fra"), 1)), @"cannot open network namespace /run/netns/fra: No such file or directory (os error 2); `ip netns add fra` makes it");
         assert_snapshot!(refusal(&spec(&NetNs::named("/run/elsewhere/fra"), 1)), @"cannot open network namespace /run/elsewhere/fra: No such file or directory (os error 2); expected the file of a network namespace, as `ip netns add NAME` makes it at /run/netns/NAME");
         fs::write("/run/netns/stale", "").unwrap();
-        assert_snapshot!(refusal(&spec(&NetNs::named("stale"), 1)), @"cannot enter network namespace /run/netns/stale: Invalid argument (os error 22); the file is not a network namespace (a leftover of `ip netns` after a restart is an empty file: delete it and make the namespace anew)");
+        assert_snapshot!(refusal(&spec(&NetNs::named("stale"), 1)), @"cannot enter network namespace /run/netns/stale: Invalid argument (os error 22); the file is not a network namespace (a leftover of `ip netns` after a restart is an empty file: delete it and make the namespace again)");
         let watch = CarrierMonitor::open(&NetNs::named("fra")).map(|_| ()).unwrap_err();
         assert_snapshot!(watch, @"cannot open network namespace /run/netns/fra: No such file or directory (os error 2); `ip netns add fra` makes it");
     });

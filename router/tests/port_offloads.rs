@@ -152,12 +152,12 @@ fn each_engine_keeps_the_order_of_packets_both_ways() {
                         [&[0; OFFLOAD_LEN][..], &packet].concat()
                     })
                     .collect();
-                let mut told = 0;
+                let mut reported = 0;
                 queue.tx(&mut packets.iter().map(|bytes| Frame::whole(bytes)), &mut |result| {
                     assert!(result.is_ok(), "{result:?}");
-                    told += 1;
+                    reported += 1;
                 });
-                assert_eq!(told, count, "{engine}: what became of each is told");
+                assert_eq!(reported, count, "{engine}: what became of each is reported");
                 for i in 0..count {
                     let mut number = [0; 4];
                     socket.recv(&mut number).unwrap();
@@ -206,10 +206,10 @@ fn each_engine_fills_a_batch_no_further_than_it_has_room() {
 }
 
 #[test]
-fn each_engine_tells_of_a_device_that_is_down_or_gone_and_works_again() {
+fn each_engine_reports_a_device_that_is_down_or_gone_and_works_again() {
     in_namespaces_with(
         &[Uring],
-        "each_engine_tells_of_a_device_that_is_down_or_gone_and_works_again",
+        "each_engine_reports_a_device_that_is_down_or_gone_and_works_again",
         || {
             let netns = support::netns("site");
             for (choice, engine) in ENGINES {

@@ -82,7 +82,7 @@ fn packets_pass_both_ways_over_one_two_and_four_queues() {
     in_namespaces("packets_pass_both_ways_over_one_two_and_four_queues", || {
         let netns = support::netns("site");
         for (queues, mode, engine) in [
-            (1, TunMode::Plain, "tun"),
+            (1, TunMode::SingleQueue, "tun"),
             (2, TunMode::MultiQueue, "tun multi-queue"),
             (4, TunMode::MultiQueue, "tun multi-queue"),
         ] {
@@ -289,14 +289,14 @@ fn a_device_made_in_another_mode_is_used_in_its_own() {
     in_namespaces("a_device_made_in_another_mode_is_used_in_its_own", || {
         let netns = support::netns("site");
         for (options, queues, mode, used) in [
-            ("", 1, TunMode::Plain, 1),
-            ("", 4, TunMode::Plain, 1),
+            ("", 1, TunMode::SingleQueue, 1),
+            ("", 4, TunMode::SingleQueue, 1),
             ("multi_queue", 1, TunMode::MultiQueue, 1),
             ("multi_queue", 4, TunMode::MultiQueue, 4),
-            ("vnet_hdr", 1, TunMode::Plain, 1),
+            ("vnet_hdr", 1, TunMode::SingleQueue, 1),
             ("vnet_hdr multi_queue", 2, TunMode::MultiQueue, 2),
-            ("pi", 1, TunMode::Plain, 1),
-            ("pi vnet_hdr", 2, TunMode::Plain, 1),
+            ("pi", 1, TunMode::SingleQueue, 1),
+            ("pi vnet_hdr", 2, TunMode::SingleQueue, 1),
             ("pi vnet_hdr multi_queue", 1, TunMode::MultiQueue, 1),
         ] {
             let case = format!("`{options}`, {queues} wanted");

@@ -62,15 +62,18 @@ fn a_device_that_is_renamed_is_used_on_by_its_new_name() {
             let link = LinkSetup::open(rig.site_netns("ams")).unwrap().find(name).unwrap().unwrap();
             assert_eq!(link.mtu, mtu);
         }
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         rig.events_until(|event| {
             if event["kind"] == "device" {
                 assert_eq!(event["ok"], true);
-                told.push(event["reason"].as_str().unwrap().to_owned());
+                reported.push(event["reason"].as_str().unwrap().to_owned());
             }
-            told.len() == 2
+            reported.len() == 2
         });
-        assert_eq!(told, ["the device is called other now", "the device is as configured again"]);
+        assert_eq!(
+            reported,
+            ["the device is called other now", "the device is as configured again"]
+        );
         for probes in probes {
             probes.finish();
         }

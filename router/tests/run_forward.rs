@@ -22,8 +22,8 @@ use support::{in_namespaces, udp_packet, wait_for};
 const AMS_FIRST: &[(&str, u32)] = &[("ams", 10), ("fra", 20)];
 
 #[test]
-fn readiness_is_told_after_every_first_verdict_and_by_a_file() {
-    in_namespaces("readiness_is_told_after_every_first_verdict_and_by_a_file", || {
+fn readiness_is_reported_after_every_first_verdict_and_by_a_file() {
+    in_namespaces("readiness_is_reported_after_every_first_verdict_and_by_a_file", || {
         let rig = Rig::start(AMS_FIRST);
         wait_for("the ready file", || fs::read_to_string(rig.dir.join("ready")).ok());
         let events = rig.events_until(|event| event["kind"] == "ready");
@@ -121,8 +121,8 @@ fn what_is_too_big_for_the_way_out_is_refused_with_its_mtu() {
 
 /// The path MTU that the client's kernel knows, by `ip route get`, such as `mtu 1300`.
 fn mtu_of(to: IpAddr) -> Option<u32> {
-    let told = support::run(&format!("ip -n client route get {to}"));
-    let mut words = told.split_whitespace();
+    let reported = support::run(&format!("ip -n client route get {to}"));
+    let mut words = reported.split_whitespace();
     words.find(|word| *word == "mtu")?;
     words.next()?.parse().ok()
 }

@@ -1,4 +1,5 @@
 //! Starting, being refused, and ending: messages, and what remains.
+#![allow(clippy::disallowed_methods, reason = "real time")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod daemon_support;
@@ -87,12 +88,12 @@ fn start_with(config: &str, with: &[&str]) -> Output {
 }
 
 fn assert_refused(out: &Output, wanted: &[&str]) {
-    let told = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(3), "{told}");
-    let error = told.lines().skip_while(|line| !line.starts_with("error: "));
+    let reported = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(3), "{reported}");
+    let error = reported.lines().skip_while(|line| !line.starts_with("error: "));
     let error: Vec<_> = error.collect();
     for words in wanted {
-        assert!(error.join("\n").contains(words), "{words:?} is not in: {told}");
+        assert!(error.join("\n").contains(words), "{words:?} is not in: {reported}");
     }
     let is_socket = |path: &str| {
         use std::os::unix::fs::FileTypeExt as _;
@@ -106,8 +107,8 @@ fn assert_refused(out: &Output, wanted: &[&str]) {
 }
 
 #[test]
-fn a_router_under_a_flood_answers_its_operator_and_ends_when_told() {
-    in_namespaces("a_router_under_a_flood_answers_its_operator_and_ends_when_told", || {
+fn a_router_under_a_flood_answers_its_operator_and_ends_when_asked_to() {
+    in_namespaces("a_router_under_a_flood_answers_its_operator_and_ends_when_asked_to", || {
         let mut rig = Rig::start(TWO);
         let socket = rig.client.within(|| UdpSocket::bind("10.0.0.2:0")).unwrap().unwrap();
         let over = AtomicBool::new(false);

@@ -93,9 +93,9 @@ fn a_reload_that_cannot_be_done_leaves_everything_as_it_was() {
         ] {
             rig.write_file(&text);
             let out = rig.nearhop(&["reload"]);
-            let told = String::from_utf8_lossy(&out.stderr).into_owned();
-            assert!(told.contains(wanted), "{wanted}: {told}");
-            assert_eq!(out.status.code(), Some(code), "{told}");
+            let reported = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(reported.contains(wanted), "{wanted}: {reported}");
+            assert_eq!(out.status.code(), Some(code), "{reported}");
             assert!(out.stdout.is_empty());
             signal(&rig.router, Signal::HUP);
             assert_eq!(shape(&rig), before, "{wanted}");

@@ -28,8 +28,9 @@ fn seeds_76_to_100() {
 fn hold(seeds: RangeInclusive<u64>) {
     let broken = seeds.filter_map(|seed| {
         let breaches = run(seed, Options::default()).breaches;
-        let told: Vec<String> = breaches.iter().map(ToString::to_string).collect();
-        (!told.is_empty()).then(|| format!("nearlab sim --seed {seed}: {}", told.join("; ")))
+        let reported: Vec<String> = breaches.iter().map(ToString::to_string).collect();
+        (!reported.is_empty())
+            .then(|| format!("nearlab sim --seed {seed}: {}", reported.join("; ")))
     });
     let broken: Vec<String> = broken.collect();
     assert!(broken.is_empty(), "replay:\n{}", broken.join("\n"));

@@ -109,7 +109,7 @@ fn a_dead_server_is_found_by_the_next_query() {
     for at in down_at(&lab, "ams", killed, "health refused") {
         assert!(at <= killed + ms(20) + LINK_DELAY * 2, "{at}, killed at {killed}");
     }
-    assert!(lab.net.client(0).errors > 0, "the clients are told too");
+    assert!(lab.net.client(0).errors > 0, "the clients hear of it too");
     assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
     assert_eq!(lab.lost_since(killed + ms(22)), 0);
     // The host still answers echoes, but the site stays down.
@@ -310,11 +310,11 @@ fn a_control_part_that_stands_still_stops_no_failover() {
     lab.run_ms(200);
     assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
     assert_eq!(lab.lost_since(cut + ms(30)), 0);
-    assert!(lab.events_since(cut).all(|event| event.node != R2), "nothing is told");
+    assert!(lab.events_since(cut).all(|event| event.node != R2), "nothing is reported");
     lab.act(stall(false));
     lab.run_ms(50);
     for at in down_at(&lab, "ams", cut, "probe silent") {
-        assert!(at <= cut + ms(30), "told late, with its own time: {at}");
+        assert!(at <= cut + ms(30), "reported late, with its own time: {at}");
     }
     assert_eq!(lab.sites_now(), ["fra"], "par is drained as soon as somebody takes the order");
     lab.assert_sound();

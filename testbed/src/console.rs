@@ -34,14 +34,14 @@ impl Console {
     }
 
     pub(crate) fn doctor(&self, report: &Report) {
-        let told: Vec<String> = report
+        let reported: Vec<String> = report
             .items
             .iter()
             .filter(|item| item.ok || item.required)
             .map(|item| format!("{} {}", item.name, if item.ok { "ok" } else { "missing" }))
             .collect();
         let mut line = "doctor  ".to_owned();
-        for (place, item) in told.iter().enumerate() {
+        for (place, item) in reported.iter().enumerate() {
             if line.chars().count() + item.chars().count() + 3 > COLUMNS {
                 self.line(std::mem::replace(&mut line, "        ".to_owned()));
             } else if place > 0 {

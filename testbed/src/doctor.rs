@@ -54,8 +54,8 @@ pub fn run() -> io::Result<Report> {
         .output()?;
     // An error of the sandbox, or a truncated report, is not valid JSON.
     Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-        let told = String::from_utf8_lossy(&output.stderr);
-        Report::new(probes::without_a_sandbox(told.trim()))
+        let reported = String::from_utf8_lossy(&output.stderr);
+        Report::new(probes::without_a_sandbox(reported.trim()))
     }))
 }
 

@@ -65,8 +65,8 @@ fn patient_lab(folder: &Path) -> PathBuf {
 /// The one line on standard output.
 fn summary_of(out: &Output) -> Value {
     let text = String::from_utf8_lossy(&out.stdout);
-    let told = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(text.lines().count(), 1, "one line and no other: {text}\n{told}");
+    let reported = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(text.lines().count(), 1, "one line and no other: {text}\n{reported}");
     serde_json::from_str(&text).unwrap()
 }
 
@@ -250,9 +250,9 @@ fn an_ordinary_user_is_enough() {
     };
     let doctor = as_nobody(&["doctor"]);
     if !doctor.status.success() {
-        let told =
+        let reported =
             String::from_utf8_lossy(&doctor.stdout) + String::from_utf8_lossy(&doctor.stderr);
-        let reason = told.lines().find(|line| line.contains("user")).unwrap_or("see `doctor`");
+        let reason = reported.lines().find(|line| line.contains("user")).unwrap_or("see `doctor`");
         return skip(test, &format!("user {NOBODY} cannot build labs here: {reason}"));
     }
     let lab = patient_lab(dir.path());

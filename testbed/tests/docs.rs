@@ -1,6 +1,6 @@
-//! The pages of `docs/` against what they tell of: tables, examples, commands.
+//! The pages of `docs/` against what they describe: tables, examples, commands.
 //!
-//! `NEARHOP_BLESS=1 cargo test -p nearlab --test docs` writes `docs/verdicts.md` anew.
+//! `NEARHOP_BLESS=1 cargo test -p nearlab --test docs` writes `docs/verdicts.md` again.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
 
@@ -26,7 +26,7 @@ fn verdicts_are_those_of_the_table() {
         fs::write(&path, &wanted).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, wanted, "write it anew with NEARHOP_BLESS=1");
+    assert_eq!(found, wanted, "write it again with NEARHOP_BLESS=1");
 }
 
 fn verdicts() -> String {
@@ -50,7 +50,7 @@ fn verdicts() -> String {
 }
 
 #[test]
-fn every_event_is_told_of_field_by_field() {
+fn every_event_is_reported_of_field_by_field() {
     let page = page("events.md");
     let examples: Vec<Value> = blocks(&page, "json")
         .iter()
@@ -65,10 +65,10 @@ fn every_event_is_told_of_field_by_field() {
         })
         .collect();
     let kind = |value: &Value| value["kind"].as_str().unwrap().to_owned();
-    let told: BTreeSet<_> = examples.iter().map(kind).collect();
+    let reported: BTreeSet<_> = examples.iter().map(kind).collect();
     let all: BTreeSet<_> =
         one_of_each().iter().map(|event| kind(&serde_json::to_value(event).unwrap())).collect();
-    assert_eq!(told, all);
+    assert_eq!(reported, all);
     for example in &examples {
         let kind = kind(example);
         let section = section(&page, &format!("## {kind}"));
@@ -132,7 +132,7 @@ fn one_of_each() -> Vec<EventKind> {
 }
 
 #[test]
-fn every_event_of_the_lab_is_told_of() {
+fn every_event_of_the_lab_is_reported_of() {
     let page = page("events.md");
     let section = section(&page, "# Events of the lab");
     assert!(section.contains(LAB_SCHEMA));
@@ -210,7 +210,7 @@ fn every_test_that_forwarding_names_is_there() {
 }
 
 #[test]
-fn every_request_of_the_control_socket_is_told_of() {
+fn every_request_of_the_control_socket_is_reported_of() {
     let page = page("control-socket.md");
     let code = fs::read_to_string(repository().join("router/src/api/mod.rs")).unwrap();
     let routes: Vec<_> = code.split(".route(\"").skip(1).collect();
@@ -234,9 +234,9 @@ fn files_of_the_lab_are_valid() {
     for (example, kind) in examples.iter().zip(["topology", "scenario"]) {
         let file = folder.path().join("example.toml");
         fs::write(&file, example).unwrap();
-        let told = scenario::validate(&file)
+        let reported = scenario::validate(&file)
             .unwrap_or_else(|errors| panic!("{}", errors.render(Style::PLAIN)));
-        assert!(told.starts_with(kind), "{told}");
+        assert!(reported.starts_with(kind), "{reported}");
     }
     for file in ["failover.toml", "flap.toml"] {
         Scenario::load(&repository().join("testbed/labs").join(file)).unwrap();
@@ -245,7 +245,7 @@ fn files_of_the_lab_are_valid() {
 
 /// As [`every_key_of_the_configuration_has_its_row`], for the lab's files.
 #[test]
-fn every_key_of_the_lab_is_told_of() {
+fn every_key_of_the_lab_is_reported_of() {
     let page = page("lab.md");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("asked.toml");
@@ -268,9 +268,9 @@ fn every_key_of_the_lab_is_told_of() {
         let drawn = errors.render(Style { color: false, width: 1_000 });
         let keys = drawn.split("known keys: ").nth(1).unwrap_or_else(|| panic!("{text}: {drawn}"));
         for key in keys.lines().next().unwrap().split(", ").map(str::trim) {
-            let told =
+            let reported =
                 [format!("`{key}"), format!("[{key}]"), format!(" {key}"), format!("{{ {key}")];
-            assert!(told.iter().any(|told| page.contains(told)), "{text}: {key}");
+            assert!(reported.iter().any(|reported| page.contains(reported)), "{text}: {key}");
         }
     }
 }
@@ -296,7 +296,7 @@ fn commands_of_the_pages_run() {
             let mut shell = Command::new("sh");
             shell.args(["-ec", &block]).current_dir(repository()).env("PATH", &path);
             let output = shell.stdin(Stdio::null()).output().unwrap();
-            // A machine that cannot build labs is told so by doctor, and that is its answer.
+            // A machine that cannot build labs is reported so by doctor, and that is its answer.
             let can = output.status.success()
                 || (block.contains("doctor") && output.status.code() == Some(3));
             assert!(can, "{page_name}: {block}: {output:?}");

@@ -32,7 +32,7 @@ fn the_lab_by_hand_fails_over_and_goes_without_a_trace() {
     if let Some(why) = cannot_run() {
         return skip(NAME, &why);
     }
-    let nearhop = build_nearhop();
+    let nearhop = nearhop();
     let this = env::current_exe().unwrap();
     let mut inside = own_namespaces();
     inside.arg(this).args(["--exact", NAME, "--nocapture"]);
@@ -42,7 +42,7 @@ fn the_lab_by_hand_fails_over_and_goes_without_a_trace() {
 }
 
 #[test]
-fn wrong_usage_is_told_before_anything_is_touched() {
+fn wrong_usage_is_reported_before_anything_is_touched() {
     let cases: [(&str, &[&str], &str); 6] = [
         ("kill-link.sh", &[], "usage: kill-link.sh SITE announced|silent"),
         ("kill-link.sh", &["ams"], "usage: kill-link.sh SITE announced|silent"),
@@ -53,9 +53,9 @@ fn wrong_usage_is_told_before_anything_is_touched() {
     ];
     for (script, args, expected) in cases {
         let output = call(script, args);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{script} {args:?}: {told}");
-        assert!(told.contains(expected), "{script} {args:?}: {told}");
+        let reported = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{script} {args:?}: {reported}");
+        assert!(reported.contains(expected), "{script} {args:?}: {reported}");
     }
 }
 
@@ -171,13 +171,12 @@ fn call(script: &str, args: &[&str]) -> Output {
     Command::new(script).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The router's command is another package's. Where the whole workspace is tested it is there
-/// already; else cargo builds it.
-fn build_nearhop() -> PathBuf {
+/// The router's command is another package's: whoever has built it says where it is, else cargo builds
+/// it, for this package alone and so with other features.
+fn nearhop() -> PathBuf {
     let nearlab = Path::new(env!("CARGO_BIN_EXE_nearlab"));
-    let nearhop = nearlab.with_file_name("nearhop");
-    if is_fresh(&nearhop) {
-        return nearhop;
+    if let Some(built) = env::var_os("NEARHOP") {
+        return built.into();
     }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", "nearhop", "--bin", "nearhop"]);
@@ -187,19 +186,7 @@ fn build_nearhop() -> PathBuf {
     let folder = nearlab.parent().and_then(Path::parent).unwrap();
     let status = cargo.arg("--target-dir").arg(folder).current_dir(repository()).status().unwrap();
     assert!(status.success(), "nearhop does not build");
-    nearhop
-}
-
-/// Whether none of the files it was made of, which cargo lists beside it, has changed since.
-fn is_fresh(binary: &Path) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|of| of.modified()).ok();
-    let Some(built) = modified(binary) else { return false };
-    let list = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
-    let Some((_, sources)) = list.split_once(": ") else { return false };
-    let older = |path: &Path| modified(path).is_some_and(|changed| changed <= built);
-    let manifests = ["Cargo.lock", "Cargo.toml", "router/Cargo.toml"];
-    // A path with a space, which is written as `\ `, is not found: then it is built.
-    sources.split_whitespace().chain(manifests).all(|path| older(&repository().join(path)))
+    nearlab.with_file_name("nearhop")
 }
 
 /// What is missing here, if anything is: programs, or the right to make namespaces.
@@ -209,8 +196,9 @@ fn cannot_run() -> Option<String> {
         return Some(format!("these programs are missing: {}", missing.join(", ")));
     }
     let tried = own_namespaces().arg("true").stdin(Stdio::null()).output().unwrap();
-    let told = String::from_utf8_lossy(&tried.stderr);
-    (!tried.status.success()).then(|| format!("no namespaces may be made here: {}", told.trim()))
+    let reported = String::from_utf8_lossy(&tried.stderr);
+    (!tried.status.success())
+        .then(|| format!("no namespaces may be made here: {}", reported.trim()))
 }
 
 /// A command that runs what follows as root of namespaces of its own.

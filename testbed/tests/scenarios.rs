@@ -22,22 +22,26 @@ fn every_file_that_comes_with_the_lab_is_valid() {
     let files: Vec<_> = fs::read_dir(labs()).unwrap().map(|file| file.unwrap().path()).collect();
     assert!(files.len() >= 5);
     let output = nearlab().arg("validate").args(&files).output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
+    let reported = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(told.lines().filter(|line| line.contains(": ok: ")).count(), files.len(), "{told}");
+    assert_eq!(
+        reported.lines().filter(|line| line.contains(": ok: ")).count(),
+        files.len(),
+        "{reported}"
+    );
 }
 
 #[test]
-fn a_wrong_file_is_told_with_its_places_and_2() {
+fn a_wrong_file_is_reported_with_its_places_and_2() {
     let folder = tempfile::tempdir().unwrap();
     let (scenario, topology) = (folder.path().join("s.toml"), folder.path().join("t.toml"));
     fs::write(&scenario, "seed = -1\n[expect]\nlost_max = 5\n").unwrap();
     fs::write(&topology, "[[node]]\nname = \"ams\"\nkind = \"siet\"\n").unwrap();
     let validate = nearlab().arg("validate").args([&scenario, &topology]).output().unwrap();
-    let told = String::from_utf8_lossy(&validate.stderr).into_owned();
-    assert_eq!(validate.status.code(), Some(2), "{told}");
+    let reported = String::from_utf8_lossy(&validate.stderr).into_owned();
+    assert_eq!(validate.status.code(), Some(2), "{reported}");
     for expected in ["s.toml:1:8\n", "s.toml:3:1\n", "t.toml:3:8\n", "did you mean lost-max?"] {
-        assert!(told.contains(expected), "{expected}: {told}");
+        assert!(reported.contains(expected), "{expected}: {reported}");
     }
     for (verb, file) in
         [("run", &scenario), ("run", &folder.path().join("none")), ("up", &topology)]
@@ -103,7 +107,7 @@ fn the_flap_scenario_holds() {
 }
 
 #[test]
-fn an_expectation_that_fails_is_told_with_the_events_round_it_and_1() {
+fn an_expectation_that_fails_is_reported_with_the_events_round_it_and_1() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("too-much.toml");
     let text = "lasts = \"800ms\"\n\
@@ -111,13 +115,13 @@ fn an_expectation_that_fails_is_told_with_the_events_round_it_and_1() {
                 [expect]\nlost-max = 0\n";
     fs::write(&file, text).unwrap();
     let Some(output) = run(&file, folder.path(), Beside::Nothing) else { return };
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{reported}");
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["failures"][0]["expect"], "lost-max", "{summary:#}");
-    let round = told.split("FAILED   lost-max").nth(1).unwrap();
+    let round = reported.split("FAILED   lost-max").nth(1).unwrap();
     for event in ["<<< here", r#""how":"silent","site":"ams""#, r#""port":"ams","up":false"#] {
-        assert!(round.contains(event), "{event}: {told}");
+        assert!(round.contains(event), "{event}: {reported}");
     }
 }
 
@@ -147,7 +151,7 @@ fn a_lab_that_is_up_can_be_entered_until_it_is_interrupted() {
     assert_eq!(shown["items"].as_array().unwrap().len(), 6, "{shown:#}");
     let drained = shell("r1", &[this, "router", "drain", "ams"]);
     assert!(drained.status.success(), "{drained:?}");
-    // Eight flows are told to have moved, by `up` itself.
+    // Eight flows are reported to have moved, by `up` itself.
     let moved = lines.by_ref().map(Result::unwrap).filter(|line| line.ends_with(": ams -> fra"));
     assert_eq!(moved.take(8).count(), 8);
     interrupt(&up);
@@ -162,8 +166,8 @@ fn interrupt(child: &Child) {
 fn played(file: &Path, beside: Beside) -> Option<Value> {
     let folder = tempfile::tempdir().unwrap();
     let output = run(file, folder.path(), beside)?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{reported}");
     let run = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     for file in ["events.jsonl", "records.csv.gz", "summary.json", "report.html"] {
         assert!(run.join(file).metadata().unwrap().len() > 0, "{file}");

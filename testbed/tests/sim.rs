@@ -17,39 +17,39 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn what_holds_is_a_table_and_0() {
     let out = sim(&["--seeds", "4", "--start-seed", "11"]);
-    let told = text(&out.stdout);
-    assert_eq!(out.status.code(), Some(0), "{told}");
+    let reported = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{reported}");
     assert!(out.stderr.is_empty(), "progress is for terminals: {}", text(&out.stderr));
-    assert!(told.starts_with("seeds     11 to 14: "), "{told}");
-    assert!(told.contains("no black hole while a path exists"), "{told}");
-    assert!(!told.contains("replay:"), "{told}");
+    assert!(reported.starts_with("seeds     11 to 14: "), "{reported}");
+    assert!(reported.contains("no black hole while a path exists"), "{reported}");
+    assert!(!reported.contains("replay:"), "{reported}");
 }
 
 #[test]
 fn what_does_not_hold_is_1_and_a_line_that_replays_it() {
     let out = sim(&["--seeds", "8", "--break", "site"]);
-    let told = text(&out.stdout);
-    assert_eq!(out.status.code(), Some(1), "{told}");
-    let line = told.lines().find_map(|line| line.strip_prefix("replay: nearlab sim ")).unwrap();
+    let reported = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{reported}");
+    let line = reported.lines().find_map(|line| line.strip_prefix("replay: nearlab sim ")).unwrap();
     let (args, why) = line.split_once("  # ").unwrap();
     assert!(args.starts_with("--seed ") && why.contains("not by one of"), "{line}");
     let again = sim(&args.split(' ').collect::<Vec<_>>());
-    let told = text(&again.stdout);
-    assert_eq!(again.status.code(), Some(1), "{told}");
-    assert!(told.contains(why), "the same again: {told}");
+    let reported = text(&again.stdout);
+    assert_eq!(again.status.code(), Some(1), "{reported}");
+    assert!(reported.contains(why), "the same again: {reported}");
     // And everything that led there.
     for event in [": carrier ", "probe answered", "trial  nothing fails any more"] {
-        assert!(told.contains(event), "no {event}: {told}");
+        assert!(reported.contains(event), "no {event}: {reported}");
     }
 }
 
 #[test]
 fn scripts_get_one_line() {
     let out = sim(&["--seeds", "3", "--break", "work", "--json"]);
-    let told = text(&out.stdout);
-    assert_eq!((out.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    let reported = text(&out.stdout);
+    assert_eq!((out.status.code(), reported.lines().count()), (Some(1), 1), "{reported}");
     assert_eq!(text(&out.stderr).matches("replay: nearlab sim --seed ").count(), 3);
-    let line: Value = serde_json::from_str(&told).unwrap();
+    let line: Value = serde_json::from_str(&reported).unwrap();
     assert_eq!((&line["schema"], &line["ok"]), (&"nearlab.sim.v1".into(), &false.into()));
     let first = &line["failures"][0];
     assert_eq!(first["replay"], "nearlab sim --seed 1 --break work");

@@ -24,8 +24,8 @@ fn get(host: &str, path: &str) -> String {
 }
 
 #[test]
-fn the_page_tells_who_answers_whom() {
-    in_namespace("the_page_tells_who_answers_whom", || {
+fn the_page_says_who_answers_whom() {
+    in_namespace("the_page_says_who_answers_whom", || {
         let _site = Site::start("fra");
         for (host, family) in [(V4, "IPv4"), (V6, "IPv6")] {
             let page = get(host, "/");

@@ -1,4 +1,4 @@
-//! The prober against real sites: who answers, what is lost, and how exactly time is told.
+//! The prober against real sites: who answers, what is lost, and how exactly time is taken.
 #![allow(clippy::unwrap_used, reason = "the lint does not know helpers beside tests as tests")]
 
 mod traffic_support;

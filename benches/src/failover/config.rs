@@ -1,4 +1,4 @@
-//! What both routers are told: N services of ten prefixes, each with two sites.
+//! The configuration of both routers: N services of ten prefixes, each with two sites.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;

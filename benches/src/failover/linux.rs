@@ -101,6 +101,6 @@ fn prepare(netns: &NetNs, lines: &str) -> Result<(), BenchError> {
 const ADDRESSES: &str =
     "addr add 10.0.0.1/24 dev c\naddr add 10.1.0.1/24 dev a\naddr add 10.2.0.1/24 dev b\n";
 
-/// The sites answer nothing, so who they are is told.
+/// The sites answer nothing, so who they are is reported.
 const NEIGHBOUR_A: &str = "neigh replace 10.1.0.2 lladdr 02:00:00:00:00:0a dev a nud permanent\n";
 const NEIGHBOUR_B: &str = "neigh replace 10.2.0.2 lladdr 02:00:00:00:00:0b dev b nud permanent\n";

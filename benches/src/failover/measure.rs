@@ -17,7 +17,7 @@ pub struct Fault {
     /// How long the call took.
     pub call_ms: f64,
     /// From the call to the router's news of it, and from there to the stored byte; NaN where the
-    /// router tells neither.
+    /// router reports neither.
     pub event_ms: (f64, f64),
     /// The first packet of any flow at `b`.
     pub first_ms: f64,
@@ -50,7 +50,7 @@ impl Fault {
         after: Nanos,
         sent: &Sent,
         arrivals: &Arrivals,
-        told: Option<(Nanos, Nanos)>,
+        reported: Option<(Nanos, Nanos)>,
     ) -> Result<Self, BenchError> {
         let wrong = |what: String| BenchError::environment(format!("unusable traffic: {what}"));
         let early = arrivals.at_b.iter().filter(|(_, at)| *at < before).count();
@@ -71,7 +71,7 @@ impl Fault {
         let here: HashSet<usize> = arrivals.at_b.iter().map(|(number, _)| *number).collect();
         let settled = (0..sent.len()).rev().take_while(|number| here.contains(number)).last();
         let settled = settled.ok_or_else(|| wrong("the last packet did not arrive at b".into()))?;
-        let event_ms = told.map_or((f64::NAN, f64::NAN), |(event, stored)| {
+        let event_ms = reported.map_or((f64::NAN, f64::NAN), |(event, stored)| {
             (ms(event), stored.since(event).as_secs_f64() * 1e3)
         });
         Ok(Self {
@@ -122,8 +122,8 @@ mod tests {
         let at_a = rest.into_iter().filter(|&n| n < fault).map(at).collect();
         let arrivals = Arrivals { at_a, at_b: at_b.into_iter().map(at).collect() };
         let before = sent[fault];
-        let told = Some((Nanos(before.0 + 300_000), Nanos(before.0 + 310_000)));
-        Fault::measure(before, Nanos(before.0 + 100_000), &sent, &arrivals, told).unwrap()
+        let reported = Some((Nanos(before.0 + 300_000), Nanos(before.0 + 310_000)));
+        Fault::measure(before, Nanos(before.0 + 100_000), &sent, &arrivals, reported).unwrap()
     }
 
     #[test]

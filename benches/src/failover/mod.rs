@@ -84,12 +84,12 @@ fn compare(small: &Series, large: &Series, linux: Option<&[Series; 2]>) -> Vec<R
         let allowed = few.half_spread().max(many.half_spread()).max(ALLOWED_MS);
         let apart = (many.p50 - few.p50).abs();
         let target = format!("100,000 as 10 routes: {apart:.3} ms apart, at most {allowed:.3}");
-        let row = Row::told(format!("{what}, 100,000 routes"), "ms", &many)
+        let row = Row::figure(format!("{what}, 100,000 routes"), "ms", &many)
             .against("nearhop with 10 routes", Some(few.p50))
             .judged(target, apart <= allowed);
         rows.push(row);
         if let Some([_, linux]) = linux {
-            let row = Row::told(format!("{what}, 100,000 routes"), "ms", &many)
+            let row = Row::figure(format!("{what}, 100,000 routes"), "ms", &many)
                 .against("Linux, two metrics", Some(linux.summary(of).p50));
             rows.push(row);
         }
@@ -113,11 +113,11 @@ fn detail(series: &Series) -> Vec<Row> {
         ("last to move after the first", |f| f.last_ms - f.first_ms),
         ("all flows moved", |f| f.settled_ms),
     ];
-    let told = |(what, of): Figure| {
+    let reported = |(what, of): Figure| {
         let summary = series.summary(of);
-        summary.p50.is_finite().then(|| Row::told(format!("{name}: {what}"), "ms", &summary))
+        summary.p50.is_finite().then(|| Row::figure(format!("{name}: {what}"), "ms", &summary))
     };
-    figures.into_iter().filter_map(told).collect()
+    figures.into_iter().filter_map(reported).collect()
 }
 
 fn peers(wish: Wish<'_>, linux: Option<&[Series; 2]>) -> Vec<Row> {

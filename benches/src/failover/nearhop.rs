@@ -120,9 +120,9 @@ impl Router for Nearhop {
         *self.news.lock().unwrap_or_else(PoisonError::into_inner) = news;
     }
 
-    fn told(&mut self) -> Option<(Nanos, Nanos)> {
+    fn reported(&mut self) -> Option<(Nanos, Nanos)> {
         let heard = || self.news.lock().unwrap_or_else(PoisonError::into_inner).first;
-        wait_for("nearhop to tell of the fault", TOLD_WITHIN, || heard().ok_or_else(String::new))
+        wait_for("nearhop to report the fault", REPORTED_WITHIN, || heard().ok_or_else(String::new))
             .ok()
     }
 
@@ -162,4 +162,4 @@ fn route_everything(client: &NetNs) -> Result<(), BenchError> {
 }
 
 const READY_WITHIN: Duration = Duration::from_secs(100);
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const REPORTED_WITHIN: Duration = Duration::from_secs(10);

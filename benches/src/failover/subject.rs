@@ -34,11 +34,11 @@ pub trait Router {
     /// Stops it until [`Self::resume`].
     fn pause(&mut self) -> Result<(), BenchError>;
 
-    /// Begins to listen for what it tells of a fault.
+    /// Begins to listen for what it reports of a fault.
     fn listen(&mut self) {}
 
-    /// The news of the fault and the store that followed it, if it told them.
-    fn told(&mut self) -> Option<(Nanos, Nanos)> {
+    /// The news of the fault and the store that followed it, if it reported them.
+    fn reported(&mut self) -> Option<(Nanos, Nanos)> {
         None
     }
 
@@ -93,8 +93,8 @@ impl Subject {
         pass(IN_FLIGHT);
         at_b.extend(arrivals(&mut self.at_b)?);
         let at_a = arrivals(&mut self.at_a)?;
-        let told = self.router.told();
-        let fault = Fault::measure(before, after, &sent, &Arrivals { at_a, at_b }, told)?;
+        let reported = self.router.reported();
+        let fault = Fault::measure(before, after, &sent, &Arrivals { at_a, at_b }, reported)?;
         self.heal()?;
         Ok(fault)
     }
@@ -119,9 +119,9 @@ impl Subject {
                 sending.join().map_or(0, |sent| sent.len())
             });
             pass(IN_FLIGHT);
-            let told = |error: BenchError| error.to_string();
+            let reported = |error: BenchError| error.to_string();
             let (a, b) = (arrivals(&mut self.at_a), arrivals(&mut self.at_b));
-            let (a, b) = (a.map_err(told)?.len(), b.map_err(told)?.len());
+            let (a, b) = (a.map_err(reported)?.len(), b.map_err(reported)?.len());
             if a == sent { Ok(()) } else { Err(format!("{a} of {sent} at a, {b} at b")) }
         })
         .map_err(BenchError::environment)

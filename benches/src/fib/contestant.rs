@@ -65,7 +65,7 @@ pub enum Maker {
 pub struct Facts {
     /// Seconds to put all routes into an empty table.
     pub build_s: f64,
-    /// Bytes, where it tells.
+    /// Bytes, where it says.
     pub bytes: Option<usize>,
     /// How many pairs of a removal and an insertion it bears; 0 where routes cannot be changed.
     pub pairs_max: usize,
@@ -103,7 +103,7 @@ pub fn batches<K>(
     black_box(out);
 }
 
-/// Calls `lookup` with each key, into which a zero was mixed that only the answer before tells.
+/// Calls `lookup` with each key, into which a zero was mixed that only the answer before decides.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "the loop is measured, and is each contestant's own")]
 pub fn chained<W: Word>(keys: &[W], out: &mut [u64], mut lookup: impl FnMut(W) -> u64) {

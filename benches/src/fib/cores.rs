@@ -18,7 +18,7 @@ impl Cores {
     /// Chooses among the cores this process may use.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not say.
     pub fn choose() -> Result<Self, BenchError> {
         let set = sched_getaffinity(None).map_err(BenchError::environment)?;
         let mut ours = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).rev();
@@ -34,7 +34,7 @@ impl Binding {
     /// Those of now.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not say.
     pub fn save() -> Result<Self, BenchError> {
         sched_getaffinity(None).map(Self).map_err(BenchError::environment)
     }

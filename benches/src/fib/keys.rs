@@ -88,7 +88,7 @@ impl<W: Word> Routes<W> {
         Self(self.0.iter().filter(|route| route.len <= len).copied().collect())
     }
 
-    /// `count` addresses, each anywhere in a prefix that is drawn anew.
+    /// `count` addresses, each anywhere in a prefix that is drawn again.
     fn traffic(&self, random: &mut Random, count: usize) -> Vec<W> {
         let inside = |random: &mut Random| {
             let route = self.0[random.below(self.0.len() as u64) as usize];

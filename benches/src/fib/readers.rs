@@ -124,7 +124,7 @@ fn read<W: Lookup>(reader: &mut Reader, keys: &Keys<W>) -> f64 {
 }
 
 impl<W: Lookup> Changer<'_, W> {
-    /// Until told to stop; millions of changes in a second.
+    /// Until it is stopped; millions of changes in a second.
     fn run(self, stop: &AtomicBool) -> Result<f64, BenchError> {
         let start = Nanos::now();
         let mut changes = 0_u64;

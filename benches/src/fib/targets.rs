@@ -66,7 +66,7 @@ fn against(column: &Column, is: impl Fn(Maker) -> bool, least: Option<f64>) -> O
         Mode::Dependent => ("dependent".to_owned(), "ns"),
     };
     let name = format!("{} {}, {how}", column.family, column.workload);
-    let row = Row::told(name, unit, &ours);
+    let row = Row::figure(name, unit, &ours);
     let Some(peer) = column.best(is) else { return Some(row) };
     let row = row.against(&peer.name, Some(peer.summary().p50));
     let Some((least, ratio)) = least.zip(row.ratio) else { return Some(row) };
@@ -77,7 +77,7 @@ fn against(column: &Column, is: impl Fn(Maker) -> bool, least: Option<f64>) -> O
 pub fn known(family: &str, all: &[Known], builds: &Summary) -> Vec<Row> {
     let Some(ours) = all.iter().find(|known| known.name == "nearhop") else { return Vec::new() };
     let v4 = family == "IPv4";
-    let build = Row::told(format!("{family} build"), "s", builds);
+    let build = Row::figure(format!("{family} build"), "s", builds);
     let build = if v4 {
         build.judged(format!("at most {BUILD_S} s"), builds.p50 <= BUILD_S)
     } else {
@@ -85,16 +85,16 @@ pub fn known(family: &str, all: &[Known], builds: &Summary) -> Vec<Row> {
     };
     let megabytes = ours.facts.bytes.unwrap_or_default() as f64 / 1e6;
     let most = if v4 { 40.0 } else { 16.0 };
-    let memory = Row::told(format!("{family} memory"), "MB", &Summary::of([megabytes]))
+    let memory = Row::figure(format!("{family} memory"), "MB", &Summary::of([megabytes]))
         .judged(format!("at most {most} MB"), megabytes <= most);
     let mut rows = vec![build, memory];
     rows.extend(all.iter().filter_map(|known| alone(family, known)));
     for peer in all.iter().filter(|known| known.name != "nearhop" && !known.facts.shared) {
-        let build = Row::told(format!("{family} build"), "s", builds);
+        let build = Row::figure(format!("{family} build"), "s", builds);
         rows.push(build.against(&peer.name, Some(peer.facts.build_s)));
         if let Some((ours, theirs)) = ours.changes.as_ref().zip(peer.changes.as_ref()) {
             let pairs = format!("{family} del+add, nobody reading");
-            let row = Row::told(pairs, "M/s", &ours.pairs_m);
+            let row = Row::figure(pairs, "M/s", &ours.pairs_m);
             rows.push(row.against(&peer.name, Some(theirs.pairs_m.p50)));
         }
     }
@@ -105,7 +105,7 @@ pub fn known(family: &str, all: &[Known], builds: &Summary) -> Vec<Row> {
 fn alone(family: &str, known: &Known) -> Option<Row> {
     let worst = known.changes.as_ref().filter(|of| of.maker == Maker::Nearhop)?.worst;
     let name = format!("{family} worst change, random routes");
-    Some(Row::told(name, "µs", &Summary::of([worst.own_us])).judged(
+    Some(Row::figure(name, "µs", &Summary::of([worst.own_us])).judged(
         format!("at most {WORST_US} µs ({:.1} with interruptions)", worst.any_us),
         worst.own_us <= WORST_US,
     ))
@@ -120,7 +120,7 @@ pub fn lengths(family: &str, all: &[OfLength]) -> Vec<Row> {
             "at most {WORST_US} µs (insert {:.1}, remove {:.1}; {any:.1} with interruptions)",
             of.insert.own_us, of.remove.own_us
         );
-        Row::told(name, "µs", &Summary::of([own(of)])).judged(target, own(of) <= WORST_US)
+        Row::figure(name, "µs", &Summary::of([own(of)])).judged(target, own(of) <= WORST_US)
     };
     let worst = all.iter().max_by(|a, b| own(a).total_cmp(&own(b)));
     let summary =
@@ -135,17 +135,17 @@ pub fn readers(family: &str, rounds: &[Round]) -> Vec<Row> {
     let pairs = summary(|round| round.pairs_m);
     let slowed = summary(|round| (1.0 - round.paced_m / round.alone_m) * 100.0);
     let made = summary(|round| round.paced_changes_m);
-    let told = |name: &str, figure| Row::told(format!("{family} {name}"), "M/s", figure);
+    let reported = |name: &str, figure| Row::figure(format!("{family} {name}"), "M/s", figure);
     vec![
-        told("del+add beside a reader at full speed", &pairs)
+        reported("del+add beside a reader at full speed", &pairs)
             .judged(format!("at least {PAIRS_M} M/s"), pairs.p50 >= PAIRS_M),
-        Row::told(format!("{family} reader slowed by 1 M changes/s"), "%", &slowed).judged(
+        Row::figure(format!("{family} reader slowed by 1 M changes/s"), "%", &slowed).judged(
             format!("at most {SLOWED} %, of {:.2} M changes/s", made.p50),
             slowed.p50 <= SLOWED && made.p50 >= PACED_LEAST_M,
         ),
-        told("reader, no writer", &summary(|round| round.alone_m)),
-        told("reader beside 1 M changes/s", &summary(|round| round.paced_m)),
-        told("reader beside a writer at full speed", &summary(|round| round.beside_m)),
+        reported("reader, no writer", &summary(|round| round.alone_m)),
+        reported("reader beside 1 M changes/s", &summary(|round| round.paced_m)),
+        reported("reader beside a writer at full speed", &summary(|round| round.beside_m)),
     ]
 }
 

@@ -25,7 +25,7 @@ pub fn run(wish: Wish<'_>, _noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
         let samples: Vec<Cost> = (0..rounds).map(|_| time(&mut rig, &packets)).collect();
         rows.extend(traffic.rows(&samples));
     }
-    rows.push(Row::told("routes", "", &Summary::of([table.prefixes.len() as f64])));
+    rows.push(Row::figure("routes", "", &Summary::of([table.prefixes.len() as f64])));
     Ok(rows)
 }
 
@@ -35,7 +35,7 @@ struct Traffic {
     flows: usize,
     /// Bytes from a packet to the next, where they come from.
     apart: usize,
-    /// Nanoseconds for a packet; `None` is told only.
+    /// Nanoseconds for a packet; `None`: shown only.
     target: Option<f64>,
     /// The way in counts too: where nothing of a packet is in a cache, it is what waits for it.
     with_copy: bool,
@@ -51,23 +51,23 @@ const TRAFFIC: [Traffic; 4] = [
 impl Traffic {
     fn rows(&self, samples: &[Cost]) -> Vec<Row> {
         let summary = |part: &dyn Fn(&Cost) -> f64| Summary::of(samples.iter().map(part));
-        let told = |name: &str, summary: &Summary| {
-            Row::told(format!("{}: {name}", self.name), "ns", summary)
+        let reported = |name: &str, summary: &Summary| {
+            Row::figure(format!("{}: {name}", self.name), "ns", summary)
         };
         let (name, whole) = if self.with_copy {
             ("copy in and step", summary(&|cost| cost.copy_in + cost.step))
         } else {
             ("step", summary(&|cost| cost.step))
         };
-        let mut whole_row = told(name, &whole);
+        let mut whole_row = reported(name, &whole);
         if let Some(target) = self.target {
             whole_row = whole_row.judged(format!("at most {target}"), whole.p50 <= target);
         }
         let stages = [Stage::Admit, Stage::LookUp, Stage::Select, Stage::Send];
         let stages = stages.into_iter().map(|stage| {
-            told(&format!("  {stage:?}"), &summary(&|cost| cost.stages[stage as usize]))
+            reported(&format!("  {stage:?}"), &summary(&|cost| cost.stages[stage as usize]))
         });
-        [whole_row, told("  copy in", &summary(&|cost| cost.copy_in))]
+        [whole_row, reported("  copy in", &summary(&|cost| cost.copy_in))]
             .into_iter()
             .chain(stages)
             .collect()

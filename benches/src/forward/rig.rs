@@ -141,7 +141,7 @@ impl Rig {
         self.step_watched(|_| ());
     }
 
-    /// As [`Self::step`]; `done` is told of each stage.
+    /// As [`Self::step`]; `done` is given each stage.
     ///
     /// # Panics
     /// A packet was not forwarded: then something else would have been measured.
@@ -207,7 +207,9 @@ fn snapshot() -> Snapshot {
         ports: (0..=SITES).map(entry).collect(),
         // Sites' adjacencies are made in this order, from the first on.
         adjacencies: (0..SITES)
-            .map(|site| (AdjacencyId(u32::from(site)), Adjacency::plain(PortId(1 + site), 1500)))
+            .map(|site| {
+                (AdjacencyId(u32::from(site)), Adjacency::point_to_point(PortId(1 + site), 1500))
+            })
             .collect(),
         martians: Martians::Default,
         hash_seed: 0,

@@ -194,7 +194,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         ports: ends.iter().enumerate().map(entry).map(Some).collect(),
         // By the site's some have to be cut, or refused.
         adjacencies: [(0, 1500), (1, 300)]
-            .map(|(id, mtu)| (AdjacencyId(id), Adjacency::plain(PortId(id as u16), mtu)))
+            .map(|(id, mtu)| (AdjacencyId(id), Adjacency::point_to_point(PortId(id as u16), mtu)))
             .into_iter()
             .collect(),
         martians: Martians::Default,

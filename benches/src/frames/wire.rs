@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nearhop::batch::{Batch, Frame, PACKET_MAX};
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads};
 use nearhop::port::memory::MemoryPort;
-use nearhop::port::queue::{PlainQueue, open_queue};
+use nearhop::port::queue::{SyscallQueue, open_queue};
 use nearhop::port::{EngineChoice, Port, PortError, Queue};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -55,7 +55,7 @@ impl End {
         if engine == Engine::Memory {
             let (near, _) = MemoryPort::pair_with(1 << 16, offloads);
             let port: Arc<dyn Port> = Arc::clone(&near) as Arc<dyn Port>;
-            let queue = Box::new(PlainQueue::new(Arc::clone(&port), 0));
+            let queue = Box::new(SyscallQueue::new(Arc::clone(&port), 0));
             return Ok(Self { port, queue, far: Far::Memory(near), buffer });
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

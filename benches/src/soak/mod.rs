@@ -102,7 +102,7 @@ fn run(options: Cli) -> Result<Result<(), String>, BenchError> {
         (End::Broken(why), None) => Err(why),
         (End::Stopped, None) => sweep(&mut writing, &table),
     };
-    tell(&writing, &counts);
+    print(&writing, &counts);
     Ok(ended)
 }
 
@@ -195,7 +195,7 @@ fn sweep(writing: &mut Writing<'_>, table: &Table) -> Result<(), String> {
     }
 }
 
-fn tell(writing: &Writing<'_>, counts: &[Count]) {
+fn print(writing: &Writing<'_>, counts: &[Count]) {
     let sum = |of: fn(&Count) -> u64| counts.iter().map(of).sum::<u64>();
     let [churn, storms, groups] = writing.changes;
     println!("soak: {churn} changes of real churn, {storms} of storms, {groups} groups replaced");

@@ -35,7 +35,7 @@ pub enum Verdict {
     Right,
     /// It was never right.
     Wrong,
-    /// So much changed meanwhile that it cannot be told.
+    /// So much changed meanwhile that it cannot be known.
     Overtaken,
 }
 

@@ -30,7 +30,7 @@ pub struct Count {
     pub nothing: u64,
     /// Of them, those of a place that was changed meanwhile.
     pub amid: u64,
-    /// Those that cannot be told.
+    /// Those that cannot be known.
     pub overtaken: u64,
 }
 

@@ -93,7 +93,7 @@ fn rows(subjects: &[Subject], seen: &Series) -> Vec<Row> {
     for (measure, _) in load::ALL {
         for subject in subjects {
             let Some(figures) = seen.get(&(measure, subject.name)) else { continue };
-            rows.extend(told(measure, subject.name, figures));
+            rows.extend(reported(measure, subject.name, figures));
         }
     }
     for target in TARGETS {
@@ -106,11 +106,11 @@ fn rows(subjects: &[Subject], seen: &Series) -> Vec<Row> {
 }
 
 /// What was seen of one contestant in one measure.
-fn told(measure: &str, subject: &str, figures: &[Figures]) -> Vec<Row> {
+fn reported(measure: &str, subject: &str, figures: &[Figures]) -> Vec<Row> {
     let row = |what: &str, unit: &str, of: &dyn Fn(&Figures) -> Option<f64>| {
         let values: Vec<f64> = figures.iter().filter_map(of).collect();
         let name = format!("{measure}{what}: {subject}");
-        (!values.is_empty()).then(|| Row::told(name, unit, &Summary::of(values)))
+        (!values.is_empty()).then(|| Row::figure(name, unit, &Summary::of(values)))
     };
     let percent = |share: Option<f64>| share.map(|share| share * 100.0);
     [
@@ -147,7 +147,7 @@ fn judge(target: &Target, seen: &Series) -> Row {
     let pairs = Pairs::of(&ours, &theirs);
     let (met, words) = pairs.judge(ratio, at_most);
     let mut row =
-        Row::told(name, "", &Summary::of(ours)).against(peer, Some(Summary::of(theirs).p50));
+        Row::figure(name, "", &Summary::of(ours)).against(peer, Some(Summary::of(theirs).p50));
     row.ratio = Some(pairs.median());
     row.judged(words, met)
 }

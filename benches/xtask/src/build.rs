@@ -96,18 +96,18 @@ fn children_ticks(stat: &str) -> Option<u64> {
 
 fn judge(whole: Duration, unit: Duration) -> Outcome {
     let units = whole.as_secs_f64() / unit.as_secs_f64();
-    let told = format!(
+    let reported = format!(
         "building nearlab took {:.0} s of processor time, {units:.1} times that of {UNIT} ({:.2} s); \
          at most {UNITS_MAX} times is allowed",
         whole.as_secs_f64(),
         unit.as_secs_f64()
     );
     if units <= UNITS_MAX {
-        println!("{told}");
+        println!("{reported}");
         return Outcome::Passed;
     }
     Outcome::Failed(format!(
-        "{told}\nwhat takes it: cargo build --release --bin nearlab --target-dir target/clean --timings"
+        "{reported}\nwhat takes it: cargo build --release --bin nearlab --target-dir target/clean --timings"
     ))
 }
 

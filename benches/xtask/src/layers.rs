@@ -11,7 +11,7 @@ use crate::report::Outcome;
 
 /// From the bottom up. ARCHITECTURE.md says what each is.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "time", "utc", "verdict", "policy"],
+    &["ids", "time", "limit", "utc", "verdict", "policy"],
     &["event"],
     &["packet"],
     &["batch", "kernel", "port"],

@@ -60,7 +60,7 @@ enum Task {
     /// As `cargo run --profile dist -p nearhop-benches --features dpdk -- fib`. Exit status 3: DPDK is
     /// missing and cannot be installed; else that of the bench (BENCHMARKING.md).
     BenchFib {
-        /// What the bench is told: `--repeat 5 --svg FILE`
+        /// A bench's arguments: `--repeat 5 --svg FILE`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_chosen_by_name_in_the_order_given_and_a_wrong_name_is_told() {
+    fn steps_are_chosen_by_name_in_the_order_given_and_a_wrong_name_is_reported() {
         let names = |wanted: &[&str]| {
             let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
             choose(lint::STEPS, &wanted).map(|s| s.iter().map(|s| s.name).collect::<Vec<_>>())

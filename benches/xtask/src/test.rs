@@ -48,6 +48,10 @@ fn tests() -> Outcome {
     } else {
         cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
     };
+    // Built for the router's own tests by the same command, beside this program; a test of another
+    // package runs it.
+    let nearhop = std::env::current_exe().map(|this| this.with_file_name("nearhop"));
+    command.envs(nearhop.ok().map(|nearhop| ("NEARHOP", nearhop)));
     match run(command.env(skip::LOG, &log)) {
         Outcome::Passed => passed_but(&fs::read_to_string(&log).unwrap_or_default()),
         other => other,
@@ -81,7 +85,7 @@ fn doctests() -> Outcome {
     run(&mut cargo(["test", "--workspace", "--doc", "--no-fail-fast"]))
 }
 
-/// Its own target folder, for another `--cfg` would make the ordinary one be built anew.
+/// Its own target folder, for another `--cfg` would make the ordinary one be built again.
 fn loom() -> Outcome {
     let is_model = |path: &Path| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -94,7 +98,7 @@ fn loom() -> Outcome {
     run(cargo(release).args(["--target-dir", "target/loom"]).env("RUSTFLAGS", "--cfg loom"))
 }
 
-/// Stable compilers carry the runtime, and take the unstable flag when told to behave as if they
+/// Stable compilers carry the runtime, and take the unstable flag when asked to behave as if they
 /// were the nightly of that day.
 fn asan() -> Outcome {
     let host = match sanitizer_host() {
@@ -179,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_test_that_could_not_run_is_told_once() {
+    fn each_test_that_could_not_run_is_reported_once() {
         assert!(matches!(passed_but("\n"), Outcome::Passed));
         let Outcome::PassedBut(parts) = passed_but("b: no nft\na: no dig\nb: no nft\n") else {
             panic!("two tests did not run");
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_packages_script_tells_what_is_missing_and_refuses_what_it_does_not_know() {
+    fn the_packages_script_says_what_is_missing_and_refuses_what_it_does_not_know() {
         assert!(output(program(PACKAGES).arg("--missing")).is_some());
         assert_eq!(program(PACKAGES).arg("--what").status().unwrap().code(), Some(2));
     }

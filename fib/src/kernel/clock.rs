@@ -3,7 +3,7 @@
 //!
 //! It depends on the processor, on the table, and most on what the addresses hit: to fetch ahead
 //! doubles the speed where slots come from far, and costs a third where they come from near. Only a
-//! clock can tell. A trial takes a few batches, which are looked up like all others; what it finds
+//! clock can measure. A trial takes a few batches, which are looked up like all others; what it finds
 //! stands for some hundred to some thousand batches, the longer the more often it was found.
 #![forbid(unsafe_code)]
 

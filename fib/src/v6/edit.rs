@@ -201,7 +201,7 @@ impl Editor {
         Ok(true)
     }
 
-    /// Rebuilds a part so that it tells these values apart, and paints them.
+    /// Rebuilds a part so that it distinguishes these values, and paints them.
     fn split_and_paint(
         &mut self,
         table: &Table,
@@ -362,7 +362,7 @@ impl Editor {
     }
 
     /// Rebuilds a table to which so many others lead, with these runs for a part of it. Returns how
-    /// many runs it tells apart. Where there is no room it stays as it is.
+    /// many runs it distinguishes. Where there is no room it stays as it is.
     fn rebuild(
         &mut self,
         table: &Table,
@@ -409,7 +409,7 @@ impl Editor {
     }
 }
 
-/// How many runs the table of a part tells apart.
+/// How many runs the table of a part distinguishes.
 fn runs_in<'s>(store: &'s mut Store, table: &Table, part: Part) -> &'s mut u32 {
     let (first, _) = part.span.table(part.place.load(table));
     store.runs_in(first)

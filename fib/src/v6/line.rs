@@ -1,7 +1,7 @@
 //! Lines: which of a few runs a value is in, and the answer of that run. 64 bytes each.
 //!
-//! A narrow line tells sixteen runs apart, by 16 bits of a value and with answers that fit as many. A
-//! wide one tells eight apart, by whole values, and its words may be of any kind. Readers reach a
+//! A narrow line distinguishes sixteen runs, by 16 bits of a value and with answers that fit as many. A
+//! wide one distinguishes eight, by whole values, and its words may be of any kind. Readers reach a
 //! line after it was filled. Later the writer may change the answers of runs, but never where runs
 //! begin: for that it makes a new line.
 //!

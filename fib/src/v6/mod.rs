@@ -7,7 +7,7 @@
 //!
 //! Real tables are sparse: most of what is allocated has few prefixes inside, and some has
 //! thousands. A window begins with a table as wide as its own prefixes make worthwhile (Nilsson
-//! and Karlsson, "IP-Address Lookup Using LC-Tries", 1999); what shares a slot is told apart by a
+//! and Karlsson, "IP-Address Lookup Using LC-Tries", 1999); what shares a slot is distinguished by a
 //! line, in which sixteen runs of values are compared at once, or by a further table where there is
 //! too much for that. Of a full table nearly all lookups up to /48 go through one to three tables
 //! and a line, so that a batch does these steps for all of its addresses without a branch.
@@ -165,10 +165,10 @@ fn window(bits: u128, at: u32) -> u32 {
     ((bits << at) >> (128 - WINDOW)) as u32
 }
 
-/// Bits of an address that the root tells apart.
+/// Bits of an address that the root distinguishes.
 pub(crate) const ROOT_BITS: u32 = 2 * STRIDE as u32;
 
-/// Bits of an address that a window tells apart.
+/// Bits of an address that a window distinguishes.
 pub(crate) const WINDOW: u32 = 4 * STRIDE as u32;
 
 /// Slots for the prefixes that end in the stride after the root's bits.

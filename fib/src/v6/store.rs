@@ -17,7 +17,7 @@ use crate::sync::{AtomicU32, Ordering};
 pub(super) struct Store {
     /// For each slot, 1 + the length of the prefix that decides it; 0 is none.
     owners: Vec<u8>,
-    /// For each table, by its first slot: how many runs it tells apart, about.
+    /// For each table, by its first slot: how many runs it distinguishes, about.
     runs_in: Vec<u32>,
     slots: Space,
     narrow: Lines<NARROW_RUNS>,
@@ -314,7 +314,7 @@ impl Store {
         self.owners[slot] = owner;
     }
 
-    /// How many runs the table that begins at this slot tells apart.
+    /// How many runs the table that begins at this slot distinguishes.
     pub(super) fn runs_in(&mut self, first: usize) -> &mut u32 {
         &mut self.runs_in[first]
     }

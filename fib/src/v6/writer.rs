@@ -177,7 +177,7 @@ impl TableWriter {
         at == ROOT_BITS && node.has_no_child()
     }
 
-    /// Writes the answer of a prefix that the root tells apart.
+    /// Writes the answer of a prefix that the root distinguishes.
     fn write_root(&self, table: &Table, prefix: Prefix<Ipv6Addr>, group: Option<GroupId>) {
         if prefix.len() <= STRIDE {
             return table.short.follow(&self.routes, prefix);

@@ -220,6 +220,28 @@ pub const NOUNS: &[Noun] = &[
         ],
     },
     Noun {
+        name: "router",
+        fields: &[],
+        columns: &[
+            column("router", "ROUTER", Text),
+            column("id", "ID", Text),
+            column("workers", "WORKERS", Number),
+            column("ports", "PORTS", Number),
+            column("services", "SERVICES", Number),
+            column("liveness_late_us", "LIVENESS LATE", Duration(Scale::Us)),
+            column("probes_unsent", "PROBES UNSENT", Count),
+        ],
+    },
+    Noun {
+        name: "host",
+        fields: &[],
+        columns: &[
+            column("counter", "COUNTER", Text),
+            column("packets", "PACKETS", Count),
+            column("text", "TEXT", Text),
+        ],
+    },
+    Noun {
         name: "neighbors",
         fields: &[],
         columns: &[

@@ -9,6 +9,7 @@ use super::{ApiError, ExplainQuery};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
 use crate::control::{Control, LegKey, LegState, PortState, Source};
+use crate::host::HostStats;
 use crate::ids::Family;
 use crate::kernel::link::{LinkSetup, LinkStatus};
 use crate::kernel::netns::{NetNs, Place};
@@ -22,16 +23,26 @@ use crate::worker::{Polling, WorkerReport};
 
 /// The state that answers are built from.
 pub struct Facts<'a> {
+    /// When they were looked at.
+    pub now: Nanos,
     /// Services, legs, routes, groups.
     pub control: &'a Control,
     /// The sum of the counters of all workers and of the host stack.
     pub totals: WorkerReport,
     /// Workers by number.
     pub workers: Vec<WorkerFacts>,
+    /// Counters of the host stack.
+    pub host: HostStats,
     /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
-    /// Requests a report from the heartbeat thread.
-    pub heartbeat: &'a dyn Fn() -> Option<LivenessReport>,
+    /// Requests a report from the liveness thread.
+    pub liveness: &'a dyn Fn() -> Option<LivenessReport>,
+}
+
+impl Facts<'_> {
+    fn age_ms(&self, since: Nanos) -> u64 {
+        u64::try_from(self.now.since(since).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The answer to `show NOUN`.
@@ -39,15 +50,18 @@ pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
     let items = match noun {
         "drops" => drops(facts),
         "fib" => fib(facts),
+        "host" => host(facts),
         "neighbors" => neighbors(facts),
         "ports" => ports(facts),
+        "router" => vec![router(facts)],
         "routes" => routes(facts),
         "services" => services(facts),
         "verdicts" => verdicts(facts),
         "workers" => workers(facts),
         _ => {
-            return Err(ApiError::not_found(format!("no such noun: {noun:?}"))
-                .with_help("services, fib, routes, ports, drops, verdicts, neighbors, workers"));
+            return Err(ApiError::not_found(format!("no such noun: {noun:?}")).with_help(
+                "router, services, fib, routes, ports, drops, verdicts, neighbors, workers, host",
+            ));
         }
     };
     Ok(json!({ "schema": format!("nearhop.{noun}.v1"), "items": items }))
@@ -75,7 +89,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         query.from.map(|from| control.writer().select(group, flow(control, from, query)));
     // With per-packet spreading, a flow has no single member.
     let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
-    let mut items = members(control, group);
+    let mut items = members(facts, group);
     if let Some(chosen) = chosen {
         for (member, item) in group_members(control, group).iter().zip(&mut items) {
             mark_chosen(item, *member, chosen, control);
@@ -179,7 +193,7 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
                 let site = &service.sites[place.index];
                 for (key, leg) in control.site_legs(&service.name, family, &site.name) {
                     let is_best = best.contains(&site.name) && leg.up;
-                    let mut item = leg_item(control, service, site, &place, (key, leg), is_best);
+                    let mut item = leg_item(facts, service, site, &place, (key, leg), is_best);
                     let count = counters.paths.get(leg.path.0 as usize).copied();
                     let count = count.unwrap_or_default();
                     item["prefix"] = json!(prefixes);
@@ -194,13 +208,14 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 fn leg_item(
-    control: &Control,
+    facts: &Facts<'_>,
     service: &Service,
     site: &Site,
     place: &Ranked,
     (key, leg): (&LegKey, &LegState),
     best: bool,
 ) -> Value {
+    let control = facts.control;
     let drained = control.drained().contains(&site.name);
     json!({
         "service": service.name,
@@ -213,7 +228,7 @@ fn leg_item(
         "tier": place.tier,
         "latency_us": leg.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         "accept": control.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
-        "age_ms": age_ms(leg.since),
+        "age_ms": facts.age_ms(leg.since),
         "why": why(leg, place, drained, best),
     })
 }
@@ -267,7 +282,7 @@ fn fib(facts: &Facts<'_>) -> Vec<Value> {
     let mut items = Vec::new();
     for (prefix, group) in control.writer().iter() {
         let source = control.source(prefix).map(Source::label);
-        let rows = members(control, group);
+        let rows = members(facts, group);
         if rows.is_empty() {
             items.push(json!({
                 "prefix": prefix.to_string(),
@@ -288,7 +303,8 @@ fn fib(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 /// The members of a group, each with its state and why packets go there or why not.
-fn members(control: &Control, group: GroupId) -> Vec<Value> {
+fn members(facts: &Facts<'_>, group: GroupId) -> Vec<Value> {
+    let control = facts.control;
     let members = group_members(control, group);
     let living = members.iter().filter(|member| is_alive(control, member));
     let takes = |member: &&Member| control.writer().accept(member.path) != Some(0);
@@ -300,7 +316,7 @@ fn members(control: &Control, group: GroupId) -> Vec<Value> {
             let alive = is_alive(control, member);
             let mut item = match control.leg_of(member.path) {
                 Some((key, leg)) => {
-                    leg_of_member(control, key, leg, alive && best == Some(member.tier))
+                    leg_of_member(facts, key, leg, alive && best == Some(member.tier))
                 }
                 None => json!({ "best": alive && best == Some(member.tier) }),
             };
@@ -316,7 +332,8 @@ fn members(control: &Control, group: GroupId) -> Vec<Value> {
         .collect()
 }
 
-fn leg_of_member(control: &Control, key: &LegKey, leg: &LegState, best: bool) -> Value {
+fn leg_of_member(facts: &Facts<'_>, key: &LegKey, leg: &LegState, best: bool) -> Value {
+    let control = facts.control;
     let config = control.config();
     let service = config.services.iter().find(|service| service.name == key.service);
     let found = service.and_then(|service| {
@@ -325,7 +342,7 @@ fn leg_of_member(control: &Control, key: &LegKey, leg: &LegState, best: bool) ->
         Some((service, &service.sites[place.index], place))
     });
     match found {
-        Some((service, site, place)) => leg_item(control, service, site, &place, (key, leg), best),
+        Some((service, site, place)) => leg_item(facts, service, site, &place, (key, leg), best),
         None => json!({ "site": key.site, "best": best }),
     }
 }
@@ -456,6 +473,29 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Value> {
     .collect()
 }
 
+/// The router itself, and the thread that decides what is alive.
+fn router(facts: &Facts<'_>) -> Value {
+    let config = &facts.control.config();
+    let liveness = (facts.liveness)();
+    let late = liveness.as_ref().map(|report| report.lateness_max.as_micros());
+    json!({
+        "router": config.router.name,
+        "id": config.router.id,
+        "workers": facts.workers.len(),
+        "ports": config.ports.len(),
+        "services": config.services.len(),
+        "liveness_late_us": late.map(|late| u64::try_from(late).unwrap_or(u64::MAX)),
+        "probes_unsent": liveness.map(|report| report.unsent),
+    })
+}
+
+/// What became of the packets for the router's own addresses.
+fn host(facts: &Facts<'_>) -> Vec<Value> {
+    let row =
+        |(counter, packets, text)| json!({ "counter": counter, "packets": packets, "text": text });
+    facts.host.rows().into_iter().map(row).collect()
+}
+
 /// How each worker waits for packets and looks up.
 fn workers(facts: &Facts<'_>) -> Vec<Value> {
     let busy_poll = facts.control.config().router.busy_poll;
@@ -501,7 +541,7 @@ fn drops(facts: &Facts<'_>) -> Vec<Value> {
 /// Every check: its target and its state.
 fn neighbors(facts: &Facts<'_>) -> Vec<Value> {
     let control = facts.control;
-    let checks = (facts.heartbeat)().map(|report| report.checks).unwrap_or_default();
+    let checks = (facts.liveness)().map(|report| report.checks).unwrap_or_default();
     let mut items = Vec::new();
     for (key, leg) in control.legs() {
         let probes =
@@ -516,7 +556,7 @@ fn neighbors(facts: &Facts<'_>) -> Vec<Value> {
                 "kind": check_label(&check.kind),
                 "state": if stats.up { "up" } else { "down" },
                 "latency_us": stats.rtt_ewma.map(|rtt| rtt.as_micros() as u64),
-                "age_ms": age_ms(stats.since),
+                "age_ms": facts.age_ms(stats.since),
                 "sent": stats.sent,
                 "answered": stats.answered,
                 "lost": stats.lost,
@@ -568,10 +608,6 @@ fn port_name(control: &Control, member: &Member) -> String {
     let id = control.writer().port(member.adjacency);
     let port = control.ports().find(|port| Some(port.id.0) == id);
     port.map_or_else(|| "-".into(), |port| port.name().to_owned())
-}
-
-fn age_ms(since: Nanos) -> u64 {
-    u64::try_from(Nanos::now().since(since).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn bits(addr: std::net::IpAddr) -> u128 {

@@ -100,6 +100,10 @@ pub(super) enum Noun {
     Neighbors,
     /// How workers wait for packets: sleeping or polling.
     Workers,
+    /// The router itself, and how promptly it notices faults.
+    Router,
+    /// Packets for the router's own addresses: what became of them.
+    Host,
 }
 
 #[derive(Args, Debug)]
@@ -206,6 +210,8 @@ impl Noun {
             Self::Verdicts => "verdicts",
             Self::Neighbors => "neighbors",
             Self::Workers => "workers",
+            Self::Router => "router",
+            Self::Host => "host",
         }
     }
 }

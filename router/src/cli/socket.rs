@@ -69,7 +69,7 @@ mod tests {
         drop(UnixListener::bind(dir.path().join("dead.sock")).unwrap());
         fs::write(dir.path().join("notes.txt"), "").unwrap();
         assert_eq!(find(None, &dirs).unwrap(), live);
-        assert_eq!(find(Some(Path::new("/told")), &dirs).unwrap(), Path::new("/told"));
+        assert_eq!(find(Some(Path::new("/reported")), &dirs).unwrap(), Path::new("/reported"));
 
         let second = UnixListener::bind(dir.path().join("second.sock")).unwrap();
         assert!(said(find(None, &dirs)).contains("expected one"));

@@ -1,5 +1,6 @@
 //! `nearhop top`: rates from the counters of a running router.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "a command, which shows rates")]
 
 mod frame;
 

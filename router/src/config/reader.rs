@@ -18,7 +18,7 @@ use toml::de::DeTable;
 pub use super::finding::{ConfigErrors, Finding, Style};
 pub use super::report::{Report, list_of};
 pub use super::suggest::did_you_mean;
-pub use super::value::{Fault, boolean, duration, duration_in, integer, one_of, parsed, text};
+pub use super::value::{ValueError, boolean, duration, duration_in, integer, one_of, parsed, text};
 pub use super::walk::{Node, Table, article};
 
 /// Reads `text` with `root`, which takes the keys of the outermost table; keys it does not take are

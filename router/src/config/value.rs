@@ -20,14 +20,14 @@ use super::walk::{article, not_available};
 
 /// Why a value was refused. Its reader adds the position.
 #[derive(Debug)]
-pub struct Fault {
+pub struct ValueError {
     message: Option<String>,
     label: String,
     help: Option<String>,
     later: bool,
 }
 
-impl Fault {
+impl ValueError {
     /// A refusal; `label` says what was expected.
     pub fn new(label: impl Into<String>) -> Self {
         Self { message: None, label: label.into(), help: None, later: false }
@@ -74,8 +74,8 @@ impl Fault {
 /// A string that `parse` accepts; `what` describes it when the value is not a string.
 pub fn text<'t, T>(
     what: &'static str,
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> impl Fn(&DeValue<'t>) -> Result<T, Fault> {
+    parse: impl Fn(&str) -> Result<T, ValueError>,
+) -> impl Fn(&DeValue<'t>) -> Result<T, ValueError> {
     move |value| match value {
         DeValue::String(text) => parse(text),
         other => Err(wrong_type(what, other)),
@@ -83,7 +83,7 @@ pub fn text<'t, T>(
 }
 
 /// `true` or `false`.
-pub fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+pub fn boolean(value: &DeValue<'_>) -> Result<bool, ValueError> {
     let fault = wrong_type("true or false", value);
     match value.as_str() {
         Some(text @ ("true" | "false")) => Err(fault.help(format!("write {text} without quotes"))),
@@ -92,7 +92,7 @@ pub fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
 }
 
 /// A whole number in this range.
-pub fn integer<'t, T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'t>) -> Result<T, Fault>
+pub fn integer<'t, T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'t>) -> Result<T, ValueError>
 where
     T: Copy + Display + PartialOrd + TryFrom<i128>,
 {
@@ -100,7 +100,7 @@ where
         let what = format!("expected a whole number from {} to {}", range.start(), range.end());
         let DeValue::Integer(number) = value else {
             let found = article(value.type_str());
-            let fault = Fault::new(format!("{what}, found {found}"));
+            let fault = ValueError::new(format!("{what}, found {found}"));
             return Err(match value.as_str().map(str::parse::<i128>) {
                 Some(Ok(number)) => fault.help(format!("write {number} without quotes")),
                 _ => fault,
@@ -108,19 +108,19 @@ where
         };
         let parsed = i128::from_str_radix(number.as_str(), number.radix()).ok();
         let fitting = parsed.and_then(|number| T::try_from(number).ok());
-        fitting.filter(|number| range.contains(number)).ok_or_else(|| Fault::new(what))
+        fitting.filter(|number| range.contains(number)).ok_or_else(|| ValueError::new(what))
     }
 }
 
 /// One of these words. A word with `None` is known but not available yet.
-pub fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, Fault> {
+pub fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, ValueError> {
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, Some(value))) => Ok(*value),
-        Some((word, None)) => Err(Fault::later(format!("{word:?}"))),
+        Some((word, None)) => Err(ValueError::later(format!("{word:?}"))),
         None => {
             let names: Vec<_> =
                 words.iter().filter(|(_, v)| v.is_some()).map(|(word, _)| *word).collect();
-            let fault = Fault::new(list_of("expected one of", &names))
+            let fault = ValueError::new(list_of("expected one of", &names))
                 .because(format!("{text:?} is not known"));
             Err(match did_you_mean(text, &names) {
                 Some(best) => fault.help(format!("did you mean {best:?}?")),
@@ -131,14 +131,14 @@ pub fn one_of<T: Copy>(text: &str, words: &[(&str, Option<T>)]) -> Result<T, Fau
 }
 
 /// A name of a router, port, service or site. It is used in file names, metric labels and URLs.
-pub(super) fn name(text: &str) -> Result<String, Fault> {
+pub(super) fn name(text: &str) -> Result<String, ValueError> {
     let good =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
     let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     if starts_well && text.chars().all(good) && text.len() <= NAME_MAX {
         return Ok(text.to_owned());
     }
-    let fault = Fault::new(format!(
+    let fault = ValueError::new(format!(
         "expected 1 to {NAME_MAX} of a-z, 0-9, '.', '_', '-', a letter or digit first"
     ))
     .because(format!("{text:?} is not a name"));
@@ -153,30 +153,30 @@ pub(super) fn name(text: &str) -> Result<String, Fault> {
 }
 
 /// A canonical prefix, `ADDRESS/LENGTH`.
-pub(super) fn prefix(text: &str) -> Result<IpPrefix, Fault> {
+pub(super) fn prefix(text: &str) -> Result<IpPrefix, ValueError> {
     if !text.contains('/') {
-        let fault = Fault::new("expected ADDRESS/LENGTH").because("the prefix has no length");
+        let fault = ValueError::new("expected ADDRESS/LENGTH").because("the prefix has no length");
         return Err(match text.parse::<IpAddr>() {
             Ok(addr) => {
                 fault.help(format!("for this address alone, write \"{}\"", IpPrefix::host(addr)))
             }
-            Err(_) => Fault::new("expected ADDRESS/LENGTH"),
+            Err(_) => ValueError::new("expected ADDRESS/LENGTH"),
         });
     }
     text.parse().map_err(|error| match error {
-        PrefixError::HostBits { addr, len } => Fault::new("bits beyond the length are set")
+        PrefixError::HostBits { addr, len } => ValueError::new("bits beyond the length are set")
             .because(format!("{text} is not a canonical prefix"))
             .help(format!("the prefix is \"{addr}/{len}\"")),
-        error => Fault::new(error.to_string()).because(format!("{text:?} is not a prefix")),
+        error => ValueError::new(error.to_string()).because(format!("{text:?} is not a prefix")),
     })
 }
 
 /// An interface address, `ADDRESS/LENGTH`, that a host can have.
-pub(super) fn interface_address(text: &str) -> Result<IpNetwork, Fault> {
+pub(super) fn interface_address(text: &str) -> Result<IpNetwork, ValueError> {
     let network = network(text)?;
     let (addr, len) = (network.ip(), network.prefix());
     if let Some(kind) = unusable(addr) {
-        return Err(Fault::new("an interface cannot have this address")
+        return Err(ValueError::new("an interface cannot have this address")
             .because(format!("{addr} is {kind}")));
     }
     if let IpNetwork::V4(v4) = network
@@ -185,7 +185,7 @@ pub(super) fn interface_address(text: &str) -> Result<IpNetwork, Fault> {
     {
         let which = if v4.ip() == v4.network() { "network" } else { "broadcast" };
         let host = std::net::Ipv4Addr::from_bits(v4.network().to_bits() + 1);
-        return Err(Fault::new("expected the address of a host in it")
+        return Err(ValueError::new("expected the address of a host in it")
             .because(format!("{addr} is the {which} address of {}/{len}", v4.network()))
             .help(format!("for example \"{host}/{len}\"")));
     }
@@ -193,19 +193,18 @@ pub(super) fn interface_address(text: &str) -> Result<IpNetwork, Fault> {
 }
 
 /// An address without a length, or with its full length.
-pub(super) fn own_address(text: &str) -> Result<IpNetwork, Fault> {
+pub(super) fn own_address(text: &str) -> Result<IpNetwork, ValueError> {
     let network = match text.parse::<IpAddr>() {
         Ok(addr) => IpNetwork::from(addr),
         Err(_) => interface_address(text)?,
     };
     let (addr, full) = (network.ip(), if network.is_ipv4() { 32 } else { 128 });
     if let Some(kind) = unusable(addr) {
-        return Err(
-            Fault::new("a router cannot have this address").because(format!("{addr} is {kind}"))
-        );
+        return Err(ValueError::new("a router cannot have this address")
+            .because(format!("{addr} is {kind}")));
     }
     if network.prefix() != full {
-        return Err(Fault::new("an address of [router] has no network")
+        return Err(ValueError::new("an address of [router] has no network")
             .because(format!("{addr} must have its full length"))
             .help(format!("write \"{addr}/{full}\", or give the address to a port")));
     }
@@ -213,11 +212,11 @@ pub(super) fn own_address(text: &str) -> Result<IpNetwork, Fault> {
 }
 
 /// A duration: a decimal number and its unit.
-pub fn duration(text: &str) -> Result<Duration, Fault> {
+pub fn duration(text: &str) -> Result<Duration, ValueError> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..at], text[at..].trim_start());
     let fault =
-        || Fault::new("expected a number and a unit, such as \"250us\", \"50ms\" or \"1s\"");
+        || ValueError::new("expected a number and a unit, such as \"250us\", \"50ms\" or \"1s\"");
     let Some((_, unit_ns)) = UNITS.iter().find(|(name, _)| *name == unit) else {
         let fault = fault().because(format!("{text:?} is not a span of time"));
         return Err(match unit {
@@ -236,14 +235,16 @@ pub fn duration(text: &str) -> Result<Duration, Fault> {
 }
 
 /// A duration in this range.
-pub fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, Fault> {
+pub fn duration_in(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Duration, ValueError> {
     move |text| {
         let span = duration(text)?;
         if range.contains(&span) {
             return Ok(span);
         }
         let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
-        Err(Fault::new(format!("expected {least} to {most}"))
+        Err(ValueError::new(format!("expected {least} to {most}"))
             .because(format!("{text} is out of range")))
     }
 }
@@ -259,45 +260,45 @@ pub(super) fn show_duration(span: Duration) -> String {
 }
 
 /// `"5000 packets/s"`.
-pub(super) fn capacity(text: &str) -> Result<Capacity, Fault> {
+pub(super) fn capacity(text: &str) -> Result<Capacity, ValueError> {
     let number = text.strip_suffix("packets/s").map(str::trim_end);
     let packets_per_second = number.and_then(|number| number.parse().ok()).filter(|&n| n > 0);
     packets_per_second
         .map(|packets_per_second| Capacity { packets_per_second })
-        .ok_or_else(|| Fault::new("expected a rate above zero, such as \"5000 packets/s\""))
+        .ok_or_else(|| ValueError::new("expected a rate above zero, such as \"5000 packets/s\""))
 }
 
 /// An absolute path: the working directory of a daemon is not known in advance.
-pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, ValueError> {
     let path = PathBuf::from(text);
     if path.is_absolute() && !text.contains('\0') {
         return Ok(path);
     }
-    Err(Fault::new("expected an absolute path").because(format!("{text:?} is relative")))
+    Err(ValueError::new("expected an absolute path").because(format!("{text:?} is relative")))
 }
 
 /// Anything that implements [`FromStr`].
-pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, Fault> {
-    move |text| text.parse().map_err(|_| Fault::new(expected))
+pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, ValueError> {
+    move |text| text.parse().map_err(|_| ValueError::new(expected))
 }
 
-fn network(text: &str) -> Result<IpNetwork, Fault> {
+fn network(text: &str) -> Result<IpNetwork, ValueError> {
     if text.contains('/') {
         let expected = "expected ADDRESS/LENGTH";
         let (addr, len) = text.split_once('/').unwrap_or((text, ""));
-        let addr = addr.parse::<IpAddr>().map_err(|_| Fault::new(expected))?;
-        let len = len.parse::<u8>().map_err(|_| Fault::new(expected))?;
+        let addr = addr.parse::<IpAddr>().map_err(|_| ValueError::new(expected))?;
+        let len = len.parse::<u8>().map_err(|_| ValueError::new(expected))?;
         return IpNetwork::new(addr, len).map_err(|_| {
             let max = if addr.is_ipv4() { 32 } else { 128 };
-            Fault::new(format!("the prefix length must be 0 to {max}"))
+            ValueError::new(format!("the prefix length must be 0 to {max}"))
         });
     }
     let example = match text.parse::<IpAddr>() {
         Ok(IpAddr::V4(addr)) => format!("{addr}/24"),
         Ok(IpAddr::V6(addr)) => format!("{addr}/64"),
-        Err(_) => return Err(Fault::new("expected ADDRESS/LENGTH, such as \"10.0.0.1/24\"")),
+        Err(_) => return Err(ValueError::new("expected ADDRESS/LENGTH, such as \"10.0.0.1/24\"")),
     };
-    Err(Fault::new("expected ADDRESS/LENGTH")
+    Err(ValueError::new("expected ADDRESS/LENGTH")
         .because("the address has no prefix length")
         .help(format!("for example \"{example}\": its network becomes a connected route")))
 }
@@ -316,8 +317,8 @@ fn unusable(addr: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn wrong_type(what: &str, value: &DeValue<'_>) -> Fault {
-    let fault = Fault::new(format!("expected {what}, found {}", article(value.type_str())));
+fn wrong_type(what: &str, value: &DeValue<'_>) -> ValueError {
+    let fault = ValueError::new(format!("expected {what}, found {}", article(value.type_str())));
     match value {
         DeValue::Integer(number) if what.starts_with("a span of time") => {
             fault.help(format!("did you mean \"{}ms\"?", number.as_str()))

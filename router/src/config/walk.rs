@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::finding::Finding;
 use super::report::{Report, list_of};
 use super::suggest::did_you_mean;
-use super::value::Fault;
+use super::value::ValueError;
 
 /// A TOML value with its position.
 pub type Node<'t> = Spanned<DeValue<'t>>;
@@ -43,7 +43,7 @@ impl<'t> Table<'t> {
     pub fn get<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, ValueError>,
     ) -> Option<Spanned<T>> {
         self.know(key);
         let node = self.entries.get(key)?;
@@ -55,7 +55,7 @@ impl<'t> Table<'t> {
         &mut self,
         key: &'static str,
         example: &str,
-        read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, ValueError>,
     ) -> Option<Spanned<T>> {
         if !self.has(key) {
             self.missing(key, example);
@@ -67,7 +67,7 @@ impl<'t> Table<'t> {
     pub fn list<T>(
         &mut self,
         key: &'static str,
-        read: impl Fn(&DeValue<'t>) -> Result<T, Fault>,
+        read: impl Fn(&DeValue<'t>) -> Result<T, ValueError>,
     ) -> Vec<Spanned<T>> {
         self.know(key);
         let Some(node) = self.entries.get(key) else { return Vec::new() };
@@ -208,7 +208,7 @@ impl<'t> Table<'t> {
         &self,
         key: &str,
         node: &Node<'t>,
-        read: impl FnOnce(&DeValue<'t>) -> Result<T, Fault>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, ValueError>,
     ) -> Option<Spanned<T>> {
         match read(node.get_ref()) {
             Ok(value) => Some(Spanned::new(node.span(), value)),

@@ -13,15 +13,15 @@ use crate::time::Nanos;
 
 /// What is wrong with a port's device.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fault {
-    /// It was deleted or moved to another namespace; with what keeps it from being made anew.
+pub enum DeviceFault {
+    /// It was deleted or moved to another namespace; with what keeps it from being made again.
     Gone(Option<String>),
     /// It is in use, but in a namespace that is not the configured one any more; with what keeps it
     /// from being made there.
     Astray(Option<String>),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DeviceFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, error) = match self {
             Self::Gone(error) => ("device gone", error),
@@ -69,11 +69,11 @@ impl Control {
         let old = std::mem::replace(&mut state.device, Arc::new(GonePort));
         self.retired_devices.push(old);
         self.publish_snapshot();
-        self.set_fault(now, &name, Fault::Gone(None));
+        self.set_fault(now, &name, DeviceFault::Gone(None));
     }
 
-    /// Notes what is wrong with a port's device, and tells it unless it is known already.
-    pub fn set_fault(&mut self, now: Nanos, name: &str, fault: Fault) {
+    /// Notes what is wrong with a port's device, and reports it unless it is known already.
+    pub fn set_fault(&mut self, now: Nanos, name: &str, fault: DeviceFault) {
         let Some(state) = self.ports.get_mut(name).filter(|s| s.fault.as_ref() != Some(&fault))
         else {
             return;
@@ -102,7 +102,7 @@ impl Control {
         state.changed = Changed::default();
         self.retired_devices.push(old);
         self.publish_snapshot();
-        self.clear_fault(now, name, "made anew");
+        self.clear_fault(now, name, "made again");
         orders
     }
 

@@ -40,7 +40,7 @@ impl Source {
 pub enum GroupKey {
     /// Contents that no name stands for.
     Content(Group),
-    /// A service in one family; the prefix tells groups apart that lead on to what covers them.
+    /// A service in one family; the prefix distinguishes groups that lead on to what covers them.
     Service(String, Family, Option<IpPrefix>),
 }
 

@@ -1,5 +1,5 @@
 //! Configuration and events to adjacencies, paths, groups and routes. No I/O: devices are handed
-//! in, what the heartbeat thread has to watch is handed out.
+//! in, what the liveness thread has to watch is handed out.
 //!
 //! Order of publication: adjacency, path and port, then group, then FIB entry; what goes away goes
 //! in the opposite order, and its numbers are reused only after every reader has let go of them.
@@ -26,7 +26,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Writer};
 
-pub use self::device::{Changed, Fault};
+pub use self::device::{Changed, DeviceFault};
 pub use self::install::{GroupKey, Source};
 use self::install::{GroupState, Installed};
 pub use self::legs::{LegKey, LegState};
@@ -72,7 +72,7 @@ pub struct Control {
     retired_devices: Vec<Arc<dyn Port>>,
 }
 
-/// What the heartbeat thread has to do after a change of configuration.
+/// What the liveness thread has to do after a change of configuration.
 #[derive(Debug, Default)]
 pub struct Orders {
     /// Ports to watch, with their own adjacencies.
@@ -205,7 +205,7 @@ impl Control {
         self.unpublished.is_some()
     }
 
-    /// Takes what the heartbeat thread has to forget, as [`Orders::stop`]; to be asked again and
+    /// Takes what the liveness thread has to forget, as [`Orders::stop`]; to be asked again and
     /// again, for ports come later than [`Self::apply`] when a worker is busy, and everything does
     /// when a retry has to publish it. Empty while groups may still lead to it.
     pub fn take_stopping(&mut self) -> Stopping {
@@ -216,7 +216,7 @@ impl Control {
         std::mem::take(&mut self.stopping)
     }
 
-    /// The heartbeat thread has forgotten these: their numbers may be reused after a grace period.
+    /// The liveness thread has forgotten these: their numbers may be reused after a grace period.
     pub fn release(&mut self, stopped: &Stopping) {
         // A full retire list leaves a number unused, which costs nothing but the number.
         for &path in &stopped.legs {
@@ -366,7 +366,7 @@ impl Control {
     }
 
     /// Something has to be published, and flows may move for this cause then. Where several causes
-    /// wait together, the configuration's is told: it may have changed everything.
+    /// wait together, the configuration's is reported: it may have changed everything.
     fn owe(&mut self, cause: MoveCause, member: &str) {
         let configured = matches!(self.unpublished, Some((MoveCause::Configuration, _)));
         if !configured {

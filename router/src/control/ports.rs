@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, link_key};
 
-use super::device::{Changed, Fault};
+use super::device::{Changed, DeviceFault};
 use super::{Control, Orders};
 use crate::batch::Exit;
 use crate::config::{Config, model};
@@ -36,8 +36,8 @@ pub struct PortState {
     pub since: Nanos,
     /// Whether there is carrier.
     pub carrier: bool,
-    /// What is wrong with the device, while the router tries to open it anew.
-    pub fault: Option<Fault>,
+    /// What is wrong with the device, while the router tries to open it again.
+    pub fault: Option<DeviceFault>,
     /// What somebody has changed about the device.
     pub changed: Changed,
     /// How each worker that reads the device does so.
@@ -281,7 +281,7 @@ impl Control {
     fn adjacencies(&self) -> Adjacencies {
         let mut adjacencies = self.snapshot.load().adjacencies.clone();
         let of_port =
-            |state: &PortState| (state.adjacency, Adjacency::plain(state.id, state.mtu()));
+            |state: &PortState| (state.adjacency, Adjacency::point_to_point(state.id, state.mtu()));
         let wanted: BTreeMap<_, _> = self.ports.values().map(of_port).collect();
         let gone = |(id, _): (AdjacencyId, &Adjacency)| (!wanted.contains_key(&id)).then_some(id);
         for id in adjacencies.iter().filter_map(gone).collect::<Vec<_>>() {

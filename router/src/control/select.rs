@@ -1,4 +1,4 @@
-//! Which sites a service's packets go to first: told when it changes, with the cause.
+//! Which sites a service's packets go to first: reported when it changes, with the cause.
 
 use std::collections::BTreeSet;
 
@@ -71,7 +71,7 @@ impl Control {
     }
 }
 
-/// The member that is cheaper now: one that packets go to anew, else one that they still go to. Of
+/// The member that is cheaper now: one that packets go to again, else one that they still go to. Of
 /// these the one that changed, where it is among them: a site that got slower is not.
 fn cheaper<'a>(from: &[String], to: &'a [String], changed: &'a str) -> &'a str {
     let new: Vec<&String> = to.iter().filter(|site| !from.contains(site)).collect();

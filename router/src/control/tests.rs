@@ -446,7 +446,7 @@ fn a_drained_site_gets_no_flow_while_another_can_take_it() {
     rig.set("fra", "fra", false);
     assert_eq!(rig.serving(), set(&["ams"]), "better than nobody");
     rig.set("fra", "fra", true);
-    // Legs made anew are drained as the old ones were.
+    // Legs made again are drained as the old ones were.
     let keys = "when-all-dead = \"drop\"";
     let sites = [("ams", "[\"ams\", \"client\"]", "cost = 10"), ("fra", "\"fra\"", "cost = 20")];
     rig.apply(&with_service(keys, &sites)).unwrap();
@@ -509,7 +509,7 @@ fn a_stalled_reader_delays_publication_and_nothing_else() {
 }
 
 #[test]
-fn the_ranking_tells_why_each_loser_lost() {
+fn the_ranking_says_why_each_loser_lost() {
     let sites = [
         ("ams", "\"ams\"", "cost = 10"),
         ("fra", "\"fra\"", "cost = 20"),
@@ -518,12 +518,12 @@ fn the_ranking_tells_why_each_loser_lost() {
     let rig = Rig::up(&with_service("", &sites));
     let service = &rig.control.config().services[0];
     let places = rig.control.ranking(service, Family::Ipv4);
-    let told: Vec<_> = places
+    let reported: Vec<_> = places
         .iter()
         .map(|place| (&*service.sites[place.index].name, place.tier, place.rule.loser_text()))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [("ams", 0, "equal cost"), ("fra", 1, "higher cost"), ("far", 2, "lower preference")]
     );
     assert_eq!(rig.control.best_sites(service, Family::Ipv4), ["ams"]);
@@ -534,7 +534,7 @@ fn the_ranking_tells_why_each_loser_lost() {
 }
 
 #[test]
-fn carrier_and_first_packets_are_told_by_name() {
+fn carrier_and_first_packets_are_reported_by_name() {
     let mut rig = Rig::up(&two_sites(10, 20));
     let port = rig.control.ports["fra"].id;
     let kind = MonitorEventKind::Carrier { port, up: true };

@@ -94,7 +94,7 @@ impl Link<'_> {
         spec
     }
 
-    /// The service's own address, unless told otherwise, in each family on its own.
+    /// The service's own address, unless configured otherwise, in each family on its own.
     fn target(&self, check: &Check) -> Option<IpAddr> {
         let mut own = self.service.prefixes.iter().map(|prefix| prefix.addr());
         match check.target {

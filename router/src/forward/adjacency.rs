@@ -23,7 +23,7 @@ pub struct Adjacency {
 
 impl Adjacency {
     /// The adjacency of a point-to-point port, which has no link header.
-    pub fn plain(port: PortId, mtu: u16) -> Self {
+    pub fn point_to_point(port: PortId, mtu: u16) -> Self {
         Self { port, mtu, prepend: Box::default() }
     }
 }
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_change_copies_one_chunk_and_leaves_older_tables_alone() {
-        let of = |id: u32| (AdjacencyId(id), Adjacency::plain(PortId(id as u16), 1500));
+        let of = |id: u32| (AdjacencyId(id), Adjacency::point_to_point(PortId(id as u16), 1500));
         let before: Adjacencies = [of(0), of(1), of(1500)].into_iter().collect();
         let mut after = before.clone();
         after.set(AdjacencyId(1), None);

@@ -11,7 +11,7 @@ use crate::ids::PortId;
 use crate::packet::offload::OFFLOAD_LEN;
 use crate::port::counters::PortCounters;
 use crate::port::news::PortTrouble;
-use crate::port::queue::{PlainQueue, Sent, send_all};
+use crate::port::queue::{Sent, SyscallQueue, send_all};
 use crate::port::{PortError, Queue};
 use crate::verdict::Verdict;
 
@@ -135,20 +135,20 @@ fn drop_verdict(error: &PortError) -> Verdict {
 /// The outlets of a sender that reads no port. It writes to queue 0 of each, which any thread may
 /// do, with one system call per packet.
 #[derive(Default)]
-pub struct PlainOutlets {
+pub struct SyscallOutlets {
     /// Counters by port.
     pub counters: BTreeMap<PortId, PortCounters>,
-    queue: Option<PlainQueue>,
+    queue: Option<SyscallQueue>,
 }
 
-impl Outlets for PlainOutlets {
+impl Outlets for SyscallOutlets {
     fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters) {
-        let queue = self.queue.insert(PlainQueue::new(Arc::clone(&port.device), 0));
+        let queue = self.queue.insert(SyscallQueue::new(Arc::clone(&port.device), 0));
         (queue, self.counters.entry(id).or_default())
     }
 }
 
-impl PlainOutlets {
+impl SyscallOutlets {
     /// Drops its reference to the last port's device.
     pub fn release(&mut self) {
         self.queue = None;

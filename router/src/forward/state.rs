@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nearhop_fib::{Fib, FlowHash, PathId, Spread};
 
 use super::admit::Admitted;
-use super::limit::TokenBucket;
 use crate::batch::{BURST, Batch, PACKET_MAX};
+use crate::limit::TokenBucket;
 use crate::packet::error::ErrorKind;
 use crate::time::Nanos;
 use crate::verdict::Verdict;

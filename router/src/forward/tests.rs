@@ -159,7 +159,7 @@ fn snapshot() -> Snapshot {
             has_link_headers: false,
         })
     };
-    let plain = |(id, mtu)| (AdjacencyId(id), Adjacency::plain(PortId(id as u16), mtu));
+    let plain = |(id, mtu)| (AdjacencyId(id), Adjacency::point_to_point(PortId(id as u16), mtu));
     Snapshot {
         generation: 1,
         ports: vec![
@@ -314,7 +314,7 @@ fn packets_above_the_mtu_are_answered_with_it_or_fragmented() {
 #[test]
 fn a_batch_of_giants_is_cut_as_far_as_buffers_reach_and_no_datagram_half() {
     let mut rig = Rig::new();
-    let small = Adjacency::plain(PortId(1), 68);
+    let small = Adjacency::point_to_point(PortId(1), 68);
     rig.with_snapshot(|snapshot| snapshot.adjacencies.set(AdjacencyId(1), Some(small)));
     let giant = may_fragment(udp(CLIENT, SERVICE, 60_000));
     let sent = rig.run(0, &vec![giant.clone(); 8]);
@@ -455,7 +455,7 @@ fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
         let mut newer = (**published.load()).clone();
         let adjacency = writer.add_adjacency(3, 3).unwrap();
         newer.ports.push(newer.ports[1].clone());
-        newer.adjacencies.set(adjacency, Some(Adjacency::plain(PortId(3), 1400)));
+        newer.adjacencies.set(adjacency, Some(Adjacency::point_to_point(PortId(3), 1400)));
         published.store(Arc::new(newer));
         let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
         let members = vec![Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 }];

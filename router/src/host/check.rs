@@ -8,7 +8,7 @@ use super::{Host, Progress, SocketId, TcpOptions};
 use crate::ids::PortId;
 use crate::policy::CheckKind;
 use crate::probe::{
-    AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rule, phase_of,
+    AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Rule, phase_of,
     start_delay,
 };
 use crate::time::Nanos;
@@ -32,7 +32,7 @@ pub struct TcpChecker {
 struct TcpCheck {
     spec: CheckSpec,
     remote: SocketAddr,
-    live: Liveness,
+    live: CheckState,
     attempts: VecDeque<(u16, SocketId)>,
     next_tag: u16,
     order: u32,
@@ -64,7 +64,7 @@ impl TcpChecker {
         self.added += 1;
         let rule = Rule { interval, fall, rise, initial_up: spec.initial_up && !dead };
         let start = now + start_delay(order, interval);
-        let mut live = Liveness::new(now, start, phase_of(order, interval), rule);
+        let mut live = CheckState::new(now, start, phase_of(order, interval), rule);
         if dead {
             live.suspend(now);
         }

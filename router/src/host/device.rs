@@ -9,6 +9,7 @@ use smoltcp::time::Instant;
 use super::Outgoing;
 use super::flows::Flows;
 use super::header::{Header, ICMP, ICMPV6, TCP};
+use crate::limit::TokenBucket;
 use crate::time::Nanos;
 
 /// Queues of received and outgoing packets. Buffers are reused.
@@ -21,15 +22,9 @@ pub(super) struct Queues {
     /// How many more packets smoltcp may take in this poll.
     pub(super) rx_budget: usize,
     pub(super) now: Nanos,
-    bucket: Bucket,
+    /// For ICMP errors and resets, which anyone can trigger (RFC 4443, section 2.4 f).
+    bucket: TokenBucket,
     pub(super) limited: u64,
-}
-
-/// Rate limit of ICMP errors and resets, which anyone can trigger (RFC 4443, section 2.4 f).
-#[derive(Debug)]
-struct Bucket {
-    tokens: u64,
-    filled: Nanos,
 }
 
 impl Queues {
@@ -41,7 +36,7 @@ impl Queues {
             mtu,
             rx_budget: 0,
             now,
-            bucket: Bucket { tokens: ERRORS_BURST * TOKEN, filled: now },
+            bucket: TokenBucket::new(ERRORS_PER_SECOND, ERRORS_BURST),
             limited: 0,
         }
     }
@@ -92,18 +87,6 @@ impl Queues {
         };
         let allowed = !limited || self.bucket.take(self.now);
         self.limited += u64::from(!allowed);
-        allowed
-    }
-}
-
-impl Bucket {
-    fn take(&mut self, now: Nanos) -> bool {
-        let span = u64::try_from(now.since(self.filled).as_nanos()).unwrap_or(u64::MAX);
-        self.filled = self.filled.max(now);
-        let earned = span.saturating_mul(ERRORS_PER_SECOND);
-        self.tokens = self.tokens.saturating_add(earned).min(ERRORS_BURST * TOKEN);
-        let allowed = self.tokens >= TOKEN;
-        self.tokens -= if allowed { TOKEN } else { 0 };
         allowed
     }
 }
@@ -185,6 +168,5 @@ const TX_MAX: usize = 256;
 const SPARE_MAX: usize = 2_048;
 
 const TCP_RST: u8 = 4;
-const ERRORS_PER_SECOND: u64 = 200;
-const ERRORS_BURST: u64 = 50;
-const TOKEN: u64 = 1_000_000_000;
+const ERRORS_PER_SECOND: u32 = 200;
+const ERRORS_BURST: u32 = 50;

@@ -114,6 +114,26 @@ pub struct HostStats {
     pub limited: u64,
 }
 
+impl HostStats {
+    /// Label, count and explanation of each, in the order of a packet's way.
+    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 12] {
+        [
+            ("received", self.received, "packets for the host stack"),
+            ("malformed", self.malformed, "a wrong length, header checksum or ICMP checksum"),
+            ("not-ours", self.not_ours, "to an address that is not the router's"),
+            ("bad-source", self.bad_source, "from an address that nobody sends from"),
+            ("extension", self.extension, "IPv6 with a hop-by-hop header"),
+            ("fragments-given-up", self.fragments_given_up, "datagrams that were not reassembled"),
+            ("wrong-port", self.wrong_port, "by another port than their connection is pinned to"),
+            ("low-ttl", self.low_ttl, "a TTL below their connection's minimum"),
+            ("rx-full", self.rx_full, "the stack's queue was full"),
+            ("echo-replies", self.echo_replies, "echo requests answered"),
+            ("tx-full", self.tx_full, "echo replies for which the outgoing queue had no room"),
+            ("limited", self.limited, "ICMP errors and resets not sent because of the rate limit"),
+        ]
+    }
+}
+
 impl Host {
     /// A host without sockets.
     pub fn new(now: Nanos, config: HostConfig) -> Self {

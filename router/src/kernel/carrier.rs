@@ -4,7 +4,7 @@
 //! does send a notification. From the request that sets a TUN down to the event in the poll of
 //! another thread it takes 50 to 90 µs (medians of fifty, on two cores with other work; the
 //! slowest of each fifty 0.1 to 0.5 ms); `tests/port_carrier.rs` measures and prints it. A carrier
-//! lost below a device that stays set up, such as a veth whose far end was set down, may be told
+//! lost below a device that stays set up, such as a veth whose far end was set down, may be reported
 //! later, when the kernel's link watch comes round.
 #![forbid(unsafe_code)]
 

@@ -3,6 +3,7 @@
 //! [`LinkSetup`] is a blocking socket in one namespace. A request takes some microseconds, for the
 //! kernel does the work before it returns; nothing here belongs on a worker.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "waits for the kernel")]
 
 mod requests;
 mod status;

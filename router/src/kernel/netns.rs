@@ -76,7 +76,7 @@ impl NetNs {
         }
     }
 
-    /// What tells it from every other that is there now: device and inode of its file (ioctl_ns(2)).
+    /// What distinguishes it from every other that is there now: device and inode of its file (ioctl_ns(2)).
     /// A path may lead to another namespace than it did before.
     pub fn identity(&self) -> Result<(u64, u64), NetNsError> {
         let failed = |source| NetNsError { netns: self.clone(), step: "look at", source };
@@ -134,7 +134,7 @@ impl NetNsError {
             }
             (Some(libc::EINVAL), _) if self.step == "enter" => {
                 "; the file is not a network namespace (a leftover of `ip netns` after a restart \
-                 is an empty file: delete it and make the namespace anew)"
+                 is an empty file: delete it and make the namespace again)"
                     .into()
             }
             (Some(libc::EPERM), _) => {

@@ -1,4 +1,4 @@
-//! Real-time scheduling for the heartbeat thread, where the machine permits it.
+//! Real-time scheduling for the liveness thread, where the machine permits it.
 #![allow(unsafe_code)] // one system call that rustix does not have
 
 use std::io;

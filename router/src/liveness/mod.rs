@@ -23,7 +23,7 @@ use crate::probe::CheckStats;
 pub struct LivenessReport {
     /// Probes of each leg, in the order of its checks.
     pub checks: BTreeMap<PathId, Vec<CheckStats>>,
-    /// How late the latest timer was handled, at worst, since the last report.
+    /// How late the latest timer was handled, at worst, since the start.
     pub lateness_max: Duration,
     /// Probes that a device did not take.
     pub unsent: u64,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nearhop_fib::{Handle, PathId, Reason};
 
-use self::carrier::{CarrierChange, PortState};
+use self::carrier::{CarrierChange, PortCarrier};
 use super::event::MonitorEvent;
 use super::leg::{Check, Leg, LegSpec, reason_of};
 use crate::ids::PortId;
@@ -29,7 +29,7 @@ pub struct Monitor {
     fib: Handle,
     changes: Arc<AtomicU64>,
     prober: Prober,
-    ports: BTreeMap<PortId, PortState>,
+    ports: BTreeMap<PortId, PortCarrier>,
     legs: BTreeMap<PathId, Leg>,
     checks: HashMap<CheckId, (PathId, usize)>,
     holds: BTreeSet<(Nanos, PathId)>,
@@ -55,7 +55,7 @@ impl Monitor {
         }
     }
 
-    /// Looks at `clock` to tell when bytes were stored.
+    /// Looks at `clock` to know when bytes were stored.
     #[must_use]
     pub fn with_clock(self, clock: fn() -> Nanos) -> Self {
         Self { clock: Some(clock), ..self }

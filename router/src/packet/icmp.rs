@@ -8,15 +8,15 @@ use crate::verdict::Verdict;
 /// Bytes before the data of a message.
 pub const HEADER_LEN: usize = 8;
 
-/// An ICMP message.
+/// A message of ICMP, or of ICMPv6, which has the same header.
 #[derive(Clone, Copy, Debug)]
-pub struct Icmp<'a> {
+pub struct Message<'a> {
     header: &'a [u8; HEADER_LEN],
     data: &'a [u8],
 }
 
-impl<'a> Icmp<'a> {
-    /// Takes the payload of an IPv4 packet that is no fragment.
+impl<'a> Message<'a> {
+    /// Takes what follows the IP headers of a packet that is no fragment.
     ///
     /// # Errors
     /// [`Verdict::Truncated`] below 8 bytes, which every message has.
@@ -40,11 +40,6 @@ impl<'a> Icmp<'a> {
         be16(self.header, 2)
     }
 
-    /// Whether the checksum is right.
-    pub fn is_valid(&self) -> bool {
-        Sum::ZERO.bytes(self.header).bytes(self.data).is_valid()
-    }
-
     /// Identifier of an echo.
     pub const fn ident(&self) -> u16 {
         be16(self.header, 4)
@@ -52,12 +47,6 @@ impl<'a> Icmp<'a> {
 
     /// Sequence number of an echo.
     pub const fn seq(&self) -> u16 {
-        be16(self.header, 6)
-    }
-
-    /// MTU of the next hop in a "fragmentation needed" (RFC 1191 section 4); 0 from routers that
-    /// predate RFC 1191.
-    pub const fn mtu(&self) -> u16 {
         be16(self.header, 6)
     }
 
@@ -70,6 +59,22 @@ impl<'a> Icmp<'a> {
     pub const fn data(&self) -> &'a [u8] {
         self.data
     }
+
+    /// Whether the checksum is right, beginning with the sum of what precedes the message.
+    pub(super) fn completes(&self, sum: Sum) -> bool {
+        sum.bytes(self.header).bytes(self.data).is_valid()
+    }
+}
+
+/// Whether the checksum of an ICMP message is right.
+pub fn is_valid(message: &Message<'_>) -> bool {
+    message.completes(Sum::ZERO)
+}
+
+/// MTU of the next hop in a "fragmentation needed" (RFC 1191 section 4); 0 from routers that predate
+/// RFC 1191.
+pub const fn mtu(message: &Message<'_>) -> u16 {
+    be16(message.header, 6)
 }
 
 /// Whether RFC 1812 section 4.3.2.7 forbids errors about messages of this type: true of errors,

@@ -4,77 +4,18 @@
 use std::net::Ipv6Addr;
 
 use super::checksum::Sum;
-use super::{be16, be32, protocol};
-use crate::verdict::Verdict;
+use super::icmp::{HEADER_LEN, Message};
+use super::protocol;
 
-/// Bytes before the data of an error or echo.
-pub const HEADER_LEN: usize = 8;
-
-/// An ICMPv6 message.
-#[derive(Clone, Copy, Debug)]
-pub struct Icmpv6<'a> {
-    header: &'a [u8; HEADER_LEN],
-    data: &'a [u8],
+/// Whether the checksum of an ICMPv6 message between these addresses is right.
+pub fn is_valid(message: &Message<'_>, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
+    let len = HEADER_LEN + message.data().len();
+    message.completes(Sum::pseudo(src.into(), dst.into(), protocol::ICMPV6, len))
 }
 
-impl<'a> Icmpv6<'a> {
-    /// Takes the upper layer of an IPv6 packet that is no fragment.
-    ///
-    /// # Errors
-    /// [`Verdict::Truncated`] below 8 bytes, which every message of RFC 4443 has.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Verdict> {
-        let (header, data) = bytes.split_first_chunk().ok_or(Verdict::Truncated)?;
-        Ok(Self { header, data })
-    }
-
-    /// Message type.
-    pub const fn kind(&self) -> u8 {
-        self.header[0]
-    }
-
-    /// Code within the type.
-    pub const fn code(&self) -> u8 {
-        self.header[1]
-    }
-
-    /// Checksum.
-    pub const fn checksum(&self) -> u16 {
-        be16(self.header, 2)
-    }
-
-    /// Whether the checksum is right for a message between these addresses.
-    pub fn is_valid(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
-        let len = HEADER_LEN + self.data.len();
-        Sum::pseudo(src.into(), dst.into(), protocol::ICMPV6, len)
-            .bytes(self.header)
-            .bytes(self.data)
-            .is_valid()
-    }
-
-    /// Identifier of an echo.
-    pub const fn ident(&self) -> u16 {
-        be16(self.header, 4)
-    }
-
-    /// Sequence number of an echo.
-    pub const fn seq(&self) -> u16 {
-        be16(self.header, 6)
-    }
-
-    /// MTU of the next hop in a "packet too big".
-    pub const fn mtu(&self) -> u32 {
-        be32(self.header, 4)
-    }
-
-    /// The four bytes after the checksum; their meaning depends on the type.
-    pub const fn rest_of_header(&self) -> u32 {
-        be32(self.header, 4)
-    }
-
-    /// The bytes after the header: an echo's data, or the packet that an error quotes.
-    pub const fn data(&self) -> &'a [u8] {
-        self.data
-    }
+/// MTU of the next hop in a "packet too big".
+pub const fn mtu(message: &Message<'_>) -> u32 {
+    message.rest_of_header()
 }
 
 /// Whether RFC 4443 section 2.4 e.1 and e.2 forbid errors about messages of this type: true of

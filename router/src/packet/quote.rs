@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use nearhop_fib::FlowKey;
 
-use super::icmp::{self, Icmp};
-use super::icmpv6::{self, Icmpv6};
+use super::icmp::{self, Message};
+use super::icmpv6;
 use super::ipv4::Ipv4;
 use super::ipv6::{Extensions, Ipv6};
 use super::{Fragment, Meta, protocol};
@@ -54,7 +54,7 @@ pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
     let error = match (meta.src, meta.dst, meta.protocol) {
         (IpAddr::V4(_), _, protocol::ICMP) => IcmpError::of_icmp(message)?,
         (IpAddr::V6(src), IpAddr::V6(dst), protocol::ICMPV6) => {
-            Icmpv6::parse(message).ok().filter(|icmp| icmp.is_valid(src, dst))?;
+            Message::parse(message).ok().filter(|message| icmpv6::is_valid(message, src, dst))?;
             IcmpError::of_icmpv6(message)?
         }
         _ => return None,
@@ -89,34 +89,34 @@ struct IcmpError<'a> {
 
 impl<'a> IcmpError<'a> {
     fn of_icmp(message: &'a [u8]) -> Option<Self> {
-        let icmp = Icmp::parse(message).ok().filter(Icmp::is_valid)?;
-        if !icmp::has_quote(icmp.kind()) {
+        let error = Message::parse(message).ok().filter(icmp::is_valid)?;
+        if !icmp::has_quote(error.kind()) {
             return None;
         }
-        let unreachable = icmp.kind() == icmp::UNREACHABLE;
-        let too_big = unreachable && icmp.code() == icmp::FRAGMENTATION_NEEDED;
+        let unreachable = error.kind() == icmp::UNREACHABLE;
+        let too_big = unreachable && error.code() == icmp::FRAGMENTATION_NEEDED;
         Some(Self {
-            kind: icmp.kind(),
-            code: icmp.code(),
+            kind: error.kind(),
+            code: error.code(),
             unreachable: unreachable && !too_big,
-            mtu: too_big.then(|| u32::from(icmp.mtu())),
-            quote: icmp.data(),
+            mtu: too_big.then(|| u32::from(icmp::mtu(&error))),
+            quote: error.data(),
         })
     }
 
     fn of_icmpv6(message: &'a [u8]) -> Option<Self> {
-        let icmp = Icmpv6::parse(message).ok()?;
-        if !icmpv6::has_quote(icmp.kind()) {
+        let error = Message::parse(message).ok()?;
+        if !icmpv6::has_quote(error.kind()) {
             return None;
         }
-        let unknown_protocol =
-            icmp.kind() == icmpv6::PARAMETER_PROBLEM && icmp.code() == icmpv6::UNKNOWN_NEXT_HEADER;
+        let unknown_protocol = error.kind() == icmpv6::PARAMETER_PROBLEM
+            && error.code() == icmpv6::UNKNOWN_NEXT_HEADER;
         Some(Self {
-            kind: icmp.kind(),
-            code: icmp.code(),
-            unreachable: icmp.kind() == icmpv6::UNREACHABLE || unknown_protocol,
-            mtu: (icmp.kind() == icmpv6::PACKET_TOO_BIG).then(|| icmp.mtu()),
-            quote: icmp.data(),
+            kind: error.kind(),
+            code: error.code(),
+            unreachable: error.kind() == icmpv6::UNREACHABLE || unknown_protocol,
+            mtu: (error.kind() == icmpv6::PACKET_TOO_BIG).then(|| icmpv6::mtu(&error)),
+            quote: error.data(),
         })
     }
 }

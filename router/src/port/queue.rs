@@ -52,7 +52,7 @@ pub fn open_queue(
     queue: usize,
     choice: EngineChoice,
 ) -> (Box<dyn Queue>, Option<String>) {
-    let plain = || Box::new(PlainQueue::new(Arc::clone(port), queue));
+    let plain = || Box::new(SyscallQueue::new(Arc::clone(port), queue));
     if choice == EngineChoice::Epoll || port.fd(queue).is_none() {
         return (plain(), None);
     }
@@ -63,19 +63,19 @@ pub fn open_queue(
 }
 
 /// The I/O engine that works with every port: one system call per packet.
-pub struct PlainQueue {
+pub struct SyscallQueue {
     port: Arc<dyn Port>,
     queue: usize,
 }
 
-impl PlainQueue {
+impl SyscallQueue {
     /// An engine on `queue` of `port`.
     pub fn new(port: Arc<dyn Port>, queue: usize) -> Self {
         Self { port, queue }
     }
 }
 
-impl Queue for PlainQueue {
+impl Queue for SyscallQueue {
     fn engine(&self) -> &'static str {
         "epoll"
     }

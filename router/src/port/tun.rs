@@ -48,7 +48,7 @@ pub struct TunSpec {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TunMode {
     /// One queue, one descriptor.
-    Plain,
+    SingleQueue,
     /// A descriptor for each queue.
     MultiQueue,
 }
@@ -131,7 +131,7 @@ struct OpenPlan<'a> {
 
 impl<'a> OpenPlan<'a> {
     fn new(spec: &'a TunSpec, found: Option<LinkStatus>) -> Result<Self, TunError> {
-        let wanted = if spec.queues == 1 { TunMode::Plain } else { TunMode::MultiQueue };
+        let wanted = if spec.queues == 1 { TunMode::SingleQueue } else { TunMode::MultiQueue };
         let Some(found) = found else {
             return Ok(Self {
                 spec,
@@ -143,7 +143,7 @@ impl<'a> OpenPlan<'a> {
             });
         };
         let tun = usable(spec, &found)?;
-        let mode = if tun.multi_queue { TunMode::MultiQueue } else { TunMode::Plain };
+        let mode = if tun.multi_queue { TunMode::MultiQueue } else { TunMode::SingleQueue };
         Ok(Self {
             spec,
             mode,
@@ -157,7 +157,7 @@ impl<'a> OpenPlan<'a> {
     /// Opens all queues, in the calling thread's network namespace.
     fn open(&self) -> Result<Vec<OwnedFd>, TunError> {
         let first = open_clone_device()?;
-        if self.mode == TunMode::Plain && !self.packet_info && !self.vnet_hdr {
+        if self.mode == TunMode::SingleQueue && !self.packet_info && !self.vnet_hdr {
             drop(first);
             let iface = Iface::without_packet_info(&self.spec.name, Mode::Tun);
             return Ok(vec![sys::into_fd(iface.map_err(|source| self.failed(source))?)]);
@@ -256,7 +256,7 @@ impl TunPort {
 impl Port for TunPort {
     fn engine(&self) -> &'static str {
         match self.mode {
-            TunMode::Plain => "tun",
+            TunMode::SingleQueue => "tun",
             TunMode::MultiQueue => "tun multi-queue",
         }
     }

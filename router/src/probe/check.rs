@@ -51,13 +51,13 @@ pub enum Answer {
 
 /// Decides whether one target is up, from the requests sent to it and what came back.
 ///
-/// The owner sends a request whenever [`Self::send_due`] says so, tells it by [`Self::sent`], calls
+/// The owner sends a request whenever [`Self::send_due`] says so, reports it by [`Self::sent`], calls
 /// [`Self::handle_timeout`] at [`Self::poll_timeout`], and drains [`Self::poll_verdict`] after each
 /// call. A request is named by a tag (an ICMP sequence number, a DNS id), distinct among those
 /// outstanding. Each call does work bounded by `fall` (and by [`WINDOW_MAX`]); none allocates
 /// after the first `fall` requests.
 #[derive(Debug)]
-pub struct Liveness {
+pub struct CheckState {
     rule: Rule,
     window: VecDeque<Request>,
     /// Answers in a row up to the request that left the window last.
@@ -86,7 +86,7 @@ pub struct Liveness {
     stats: CheckStats,
 }
 
-impl Liveness {
+impl CheckState {
     /// A check whose first request is due at `start`, its second one `phase` later (at most one
     /// interval), the others every interval. With `initial_up` a verdict waits at once.
     pub fn new(now: Nanos, start: Nanos, phase: Duration, rule: Rule) -> Self {
@@ -182,7 +182,7 @@ impl Liveness {
         Answer::Counted
     }
 
-    /// As [`Self::answered`] for protocols whose answers do not tell which request they belong to:
+    /// As [`Self::answered`] for protocols whose answers do not say which request they belong to:
     /// the oldest outstanding one, which never overrates the target.
     pub fn answered_any(&mut self, received: Nanos) -> Answer {
         match self.oldest_pending() {
@@ -454,7 +454,7 @@ pub const HOLD_MAX: Duration = Duration::from_millis(500);
 /// How long a held check waits before it is looked at again.
 const HOLD_STEP: Duration = Duration::from_micros(500);
 
-/// Requests without an answer in time whose tags are kept, to tell late answers from forged ones.
+/// Requests without an answer in time whose tags are kept, to distinguish late answers from forged ones.
 const FORGOTTEN_MAX: usize = 16;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A [`Prober`] sends ICMP echo requests, UDP datagrams and DNS queries out of given ports and
 //! judges what comes back. It is sans-IO: bytes and `now` in, bytes and [`CheckEvent`]s out. One
-//! [`Liveness`] decides each check, whatever carries it; the TCP checks of
+//! [`CheckState`] decides each check, whatever carries it; the TCP checks of
 //! [`crate::host::check`] use the same machine.
 //!
 //! The rules, once for all kinds:
@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use check::{Answer, Liveness, Rule, Verdict};
+pub use check::{Answer, CheckState, Rule, Verdict};
 pub use dns::NameError;
 pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};

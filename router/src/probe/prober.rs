@@ -9,7 +9,7 @@ use super::dns::NameError;
 use super::target::{Request, Target};
 use super::timers::Timers;
 use super::wire::{self, Body, Incoming, PAYLOAD_MAX, PROBE_MAX};
-use super::{CheckEvent, CheckId, CheckSpec, CheckStats, Liveness, Rng, Rule, SOURCE_PORTS};
+use super::{CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Rng, Rule, SOURCE_PORTS};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
@@ -127,7 +127,7 @@ impl Prober {
         let start = now + start_delay(order, interval);
         let dead = self.dead_ports.contains(&exit.port);
         let rule = Rule { interval, fall, rise, initial_up: initial_up && !dead };
-        let live = Liveness::new(now, start, phase, rule);
+        let live = CheckState::new(now, start, phase, rule);
         let tag = self.rng.next_u16();
         let check =
             Target { exit, source, address: target, request, live, queued: false, tag, phase };
@@ -153,8 +153,8 @@ impl Prober {
     }
 
     /// A port's carrier came or went. Without it every check on that port is down at once and
-    /// nothing is sent; with it they start anew at once and have to pass `rise`. Ports have
-    /// carrier until told otherwise. Work bounded by the number of checks.
+    /// nothing is sent; with it they start again at once and have to pass `rise`. Ports have
+    /// carrier unless it hears otherwise. Work bounded by the number of checks.
     pub fn set_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
         let changed = if up { self.dead_ports.remove(&port) } else { self.dead_ports.insert(port) };
         if !changed {

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(calm, Duration::from_millis(10));
         assert_eq!(feed(&mut rtt, 500, 7), calm);
         assert_eq!(rtt.last(), Some(Duration::from_millis(500)));
-        assert_eq!(feed(&mut rtt, 10, 1), calm, "one calm answer starts the count anew");
+        assert_eq!(feed(&mut rtt, 10, 1), calm, "one calm answer starts the count again");
         assert_eq!(feed(&mut rtt, 500, 7), calm);
         assert_eq!(feed(&mut rtt, 500, 1), Duration::from_millis(500));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::dns::{QUERY_MAX, Question, Reply};
 use super::prober::AddError;
 use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX};
-use super::{Answer, Cause, Liveness, Rng};
+use super::{Answer, Cause, CheckState, Rng};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CheckKind;
@@ -20,7 +20,7 @@ pub(super) struct Target {
     pub(super) source: IpAddr,
     pub(super) address: IpAddr,
     pub(super) request: Request,
-    pub(super) live: Liveness,
+    pub(super) live: CheckState,
     /// Whether it waits to be asked for a request.
     pub(super) queued: bool,
     /// Number of its latest request.

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::packet::build::{Datagram, Echo};
-use crate::packet::icmp::{self, Icmp};
-use crate::packet::icmpv6::{self, Icmpv6};
+use crate::packet::icmp::{self, Message};
+use crate::packet::icmpv6;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::Ipv6;
 use crate::packet::udp::{self, Udp};
@@ -96,13 +96,14 @@ pub(super) fn read(packet: &[u8]) -> Option<Incoming<'_>> {
             Body::Udp { from: udp.src_port(), to: udp.dst_port(), payload: udp.payload() }
         }
         (protocol::ICMP, IpAddr::V4(_), _) if body.first() == Some(&icmp::ECHO_REPLY) => {
-            let icmp = Icmp::parse(body).ok().filter(Icmp::is_valid)?;
+            let icmp = Message::parse(body).ok().filter(icmp::is_valid)?;
             Body::Echo { ident: icmp.ident(), seq: icmp.seq(), data: icmp.data() }
         }
         (protocol::ICMPV6, IpAddr::V6(src), IpAddr::V6(dst))
             if body.first() == Some(&icmpv6::ECHO_REPLY) =>
         {
-            let icmp = Icmpv6::parse(body).ok().filter(|icmp| icmp.is_valid(src, dst))?;
+            let icmp =
+                Message::parse(body).ok().filter(|message| icmpv6::is_valid(message, src, dst))?;
             Body::Echo { ident: icmp.ident(), seq: icmp.seq(), data: icmp.data() }
         }
         _ => Body::Error(read_error(packet, &meta, body)?),

@@ -1,4 +1,5 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
+#![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
 mod reopen;
 
@@ -23,7 +24,7 @@ use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command};
 use crate::config::{self, Config};
-use crate::control::{Fault, Orders, PortState, Stopping};
+use crate::control::{DeviceFault, Orders, PortState, Stopping};
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::ids::PortId;
@@ -34,7 +35,7 @@ use crate::port::counters::PortCounters;
 use crate::time::Nanos;
 use crate::worker::{Reading, WorkerReport};
 
-/// Runs the router until it is told to end.
+/// Runs the router until it is to end.
 pub(super) async fn run(
     daemon: Daemon,
     config: Config,
@@ -53,7 +54,7 @@ pub(super) async fn run(
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut control = Control::new(daemon, options)?;
+    let mut control = ControlThread::new(daemon, options)?;
     control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
@@ -65,7 +66,7 @@ pub(super) async fn run(
             () = wake.notified() => control.handle_lanes(),
             Some(command) = asked.recv() => {
                 // News from before an order is heard before it: what the order moves, and why, is
-                // told by what was known.
+                // reported by what was known.
                 control.handle_lanes();
                 control.handle_command(command);
             }
@@ -83,7 +84,7 @@ pub(super) async fn run(
         if let Some(thread) = control.daemon.lost_thread() {
             break Err(RunError::new(format!("{thread} has ended; see the log")));
         }
-        // Those who watch and ask have their turn between two steps, however much there is to tell.
+        // Those who watch and ask have their turn between two steps, however much there is to report.
         tokio::task::yield_now().await;
     };
     control.daemon.end();
@@ -91,7 +92,7 @@ pub(super) async fn run(
 }
 
 /// The control thread's state.
-struct Control {
+struct ControlThread {
     daemon: Daemon,
     hosting: Hosting,
     opened: BTreeMap<String, Place>,
@@ -108,7 +109,7 @@ struct Control {
     stalled: Option<(usize, Nanos)>,
 }
 
-impl Control {
+impl ControlThread {
     fn new(daemon: Daemon, options: RunOptions) -> Result<Self, RunError> {
         let control = &daemon.control;
         let workers = daemon.workers.iter().map(|worker| Arc::clone(&worker.shared));
@@ -196,15 +197,15 @@ impl Control {
     fn after_step(&mut self) {
         let packets = &self.daemon.host_packets;
         for (path, index, event) in self.hosting.poll(Nanos::now(), packets) {
-            self.daemon.heartbeat.order(Order::TcpVerdict(path, index, event));
+            self.daemon.liveness.order(Order::TcpVerdict(path, index, event));
         }
         while let Some((t, kind)) = self.daemon.control.poll_event() {
-            self.tell(t, kind);
+            self.emit(t, kind);
         }
         if !self.ready && self.is_ready() {
             self.ready = true;
             announce_ready(&self.options);
-            self.tell(Nanos::now(), EventKind::Ready);
+            self.emit(Nanos::now(), EventKind::Ready);
         }
     }
 
@@ -242,7 +243,7 @@ impl Control {
                 if stalled || stalled_for >= STALLED_AFTER {
                     let stalled_ms = u64::try_from(stalled_for.as_millis()).unwrap_or(u64::MAX);
                     let worker = reader as u16;
-                    self.tell(now, EventKind::ReaderStalled { worker, stalled_ms });
+                    self.emit(now, EventKind::ReaderStalled { worker, stalled_ms });
                 }
             }
             None => self.stalled = None,
@@ -265,7 +266,7 @@ impl Control {
                 drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
             }
             Command::Undamp(reply) => {
-                self.daemon.heartbeat.order(Order::ClearDamping);
+                self.daemon.liveness.order(Order::ClearDamping);
                 drop(reply.send(Ok(views::undamped())));
             }
             Command::Watch(since, reply) => {
@@ -308,12 +309,12 @@ impl Control {
         // The file is right; a namespace, a device or a privilege is missing.
         let failed = |error: RunError| ApiError::environment(error.message);
         let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
-        // A device that is gone is made anew, by the configuration in force then.
-        let gone = |port: &&PortState| matches!(port.fault, Some(Fault::Gone(_)));
+        // A device that is gone is made again, by the configuration in force then.
+        let gone = |port: &&PortState| matches!(port.fault, Some(DeviceFault::Gone(_)));
         let there = control.ports().filter(|port| !gone(port)).map(|port| port.config.clone());
         adjust_all(&there.collect::<Vec<_>>(), &config.ports, &self.opened).map_err(failed)?;
         self.put_in_force(config, devices);
-        self.tell(Nanos::now(), EventKind::Reload { changes: changes.clone() });
+        self.emit(Nanos::now(), EventKind::Reload { changes: changes.clone() });
         Ok(changes)
     }
 
@@ -369,16 +370,16 @@ impl Control {
     }
 
     fn carry_out(&mut self, now: Nanos, orders: Orders) {
-        let heartbeat = &self.daemon.heartbeat;
+        let liveness = &self.daemon.liveness;
         for exit in orders.ports {
             let name = self.daemon.control.name_of(exit.port);
             if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
-                heartbeat.order(Order::Port { exit, place });
+                liveness.order(Order::Port { exit, place });
             }
         }
         for leg in orders.legs {
             self.hosting.watch(now, &leg);
-            heartbeat.order(Order::Leg(leg));
+            liveness.order(Order::Leg(leg));
         }
         let Stopping { legs, ports } = &orders.stop;
         if legs.is_empty() && ports.is_empty() {
@@ -397,10 +398,10 @@ impl Control {
             self.wake_workers();
         }
         let (done, wait) = crossbeam_channel::bounded(1);
-        heartbeat.order(Order::Stop(orders.stop.clone(), done));
-        // The heartbeat thread answers within microseconds; one that does not is reported as lost,
+        liveness.order(Order::Stop(orders.stop.clone(), done));
+        // The liveness thread answers within microseconds; one that does not is reported as lost,
         // and ids that it may still hold are then never reused.
-        if wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).is_ok() {
+        if wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).is_ok() {
             self.daemon.control.release(&orders.stop);
         }
     }
@@ -415,7 +416,7 @@ impl Control {
         totals
     }
 
-    fn facts<'a>(&'a self, heartbeat: &'a dyn Fn() -> Option<LivenessReport>) -> Facts<'a> {
+    fn facts<'a>(&'a self, liveness: &'a dyn Fn() -> Option<LivenessReport>) -> Facts<'a> {
         let mut totals = self.totals();
         for (path, before) in &self.counted_before {
             if let Some(count) = totals.counters.paths.get_mut(path.0 as usize) {
@@ -433,25 +434,33 @@ impl Control {
             WorkerFacts { polling: report.polling, lookup_codes: report.lookup_codes }
         });
         let workers = workers.collect();
-        Facts { control: &self.daemon.control, totals, workers, opened: &self.opened, heartbeat }
+        Facts {
+            now: Nanos::now(),
+            control: &self.daemon.control,
+            totals,
+            workers,
+            host: self.hosting.stats(),
+            opened: &self.opened,
+            liveness,
+        }
     }
 
-    /// Latency as the heartbeat thread knows it.
+    /// Latency as the liveness thread knows it.
     fn round_trips(&self) -> BTreeMap<PathId, Duration> {
         let (answer, wait) = crossbeam_channel::bounded(1);
-        self.daemon.heartbeat.order(Order::RoundTrips(answer));
-        wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).unwrap_or_default()
+        self.daemon.liveness.order(Order::RoundTrips(answer));
+        wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).unwrap_or_default()
     }
 
-    /// What the heartbeat thread knows.
+    /// What the liveness thread knows.
     fn report(&self) -> Option<LivenessReport> {
         let (answer, wait) = crossbeam_channel::bounded(1);
-        self.daemon.heartbeat.order(Order::Report(answer));
-        wait.recv_timeout(HEARTBEAT_ANSWERS_WITHIN).ok()
+        self.daemon.liveness.order(Order::Report(answer));
+        wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).ok()
     }
 
     /// Makes an event a line, for watchers, for those who come later, and for the log.
-    fn tell(&mut self, t: Nanos, kind: EventKind) {
+    fn emit(&mut self, t: Nanos, kind: EventKind) {
         let node = self.daemon.control.config().router.name.clone();
         let event = Event { schema: SCHEMA.to_owned(), t_ns: t.0, seq: self.next_seq, node, kind };
         self.next_seq += 1;
@@ -517,8 +526,8 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// A worker that holds things back for so long is reported.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the heartbeat thread may take to answer.
-const HEARTBEAT_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// How long the liveness thread may take to answer.
+const LIVENESS_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The file of drained sites in the state directory.
 const DRAINS_FILE: &str = "drained.json";

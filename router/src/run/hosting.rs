@@ -14,10 +14,10 @@ use super::RunError;
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::forward::{
-    Counters, Egress, PlainOutlets, Scratch, Snapshot, Snapshots, WorkerState, originate,
+    Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
-use crate::host::{Host, HostConfig};
+use crate::host::{Host, HostConfig, HostStats};
 use crate::ids::PortId;
 use crate::liveness::leg::LegSpec;
 use crate::packet::origin::clamp_mss;
@@ -36,7 +36,7 @@ pub(super) struct Hosting {
     batch: Batch,
     state: WorkerState,
     scratch: Scratch,
-    outlets: PlainOutlets,
+    outlets: SyscallOutlets,
     /// How far the workers have read their ports.
     reading: Reading,
 }
@@ -59,7 +59,7 @@ impl Hosting {
             batch: Batch::new(),
             state: WorkerState::new(usize::MAX, 1, changes),
             scratch: Scratch::default(),
-            outlets: PlainOutlets::default(),
+            outlets: SyscallOutlets::default(),
             reading,
         })
     }
@@ -147,6 +147,11 @@ impl Hosting {
     /// What was sent, and what became of it.
     pub(super) fn counters(&self) -> &Counters {
         &self.state.counters
+    }
+
+    /// What became of the packets for the router.
+    pub(super) fn stats(&self) -> HostStats {
+        self.host.stats()
     }
 
     fn send(&mut self) {

@@ -1,6 +1,7 @@
-//! The heartbeat thread: carrier, probes and their timers, and nothing else, so that nothing else
+//! The liveness thread: carrier, probes and their timers, and nothing else, so that nothing else
 //! stands between a fault and the byte that moves packets away from it.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -19,7 +20,7 @@ use rustix::time::{
 
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
-use crate::forward::{Counters, Egress, PlainOutlets, Scratch, Snapshots};
+use crate::forward::{Counters, Egress, Scratch, Snapshots, SyscallOutlets};
 use crate::ids::PortId;
 use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
@@ -35,7 +36,7 @@ use crate::time::Nanos;
 use crate::verdict::Verdict;
 use crate::worker::{Lane, LanePacket, Reading};
 
-/// What the control thread asks of the heartbeat thread.
+/// What the control thread asks of the liveness thread.
 pub enum Order {
     /// Forgive every leg its flaps.
     ClearDamping,
@@ -61,7 +62,7 @@ pub enum Order {
 }
 
 /// What the thread is made of.
-pub struct HeartbeatParts {
+pub struct LivenessParts {
     /// The state machine that decides.
     pub monitor: Monitor,
     /// To find the devices.
@@ -83,8 +84,8 @@ pub struct HeartbeatParts {
 }
 
 /// The thread's state.
-pub struct Heartbeat {
-    parts: HeartbeatParts,
+pub struct LivenessThread {
+    parts: LivenessParts,
     epoll: OwnedFd,
     timer: OwnedFd,
     carriers: Vec<Carrier>,
@@ -94,7 +95,7 @@ pub struct Heartbeat {
     lateness_max: Duration,
     batch: Batch,
     scratch: Scratch,
-    outlets: PlainOutlets,
+    outlets: SyscallOutlets,
     counters: Counters,
 }
 
@@ -108,9 +109,9 @@ struct Carrier {
     known: HashMap<u32, LinkEvent>,
 }
 
-impl Heartbeat {
+impl LivenessThread {
     /// Prepares the thread.
-    pub fn new(parts: HeartbeatParts) -> io::Result<Self> {
+    pub fn new(parts: LivenessParts) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -129,22 +130,22 @@ impl Heartbeat {
             lateness_max: Duration::ZERO,
             batch: Batch::new(),
             scratch: Scratch::default(),
-            outlets: PlainOutlets::default(),
+            outlets: SyscallOutlets::default(),
             counters: Counters::default(),
         })
     }
 
-    /// Watches until told to end.
+    /// Watches until it is to end.
     pub fn run(mut self) -> io::Result<()> {
         match realtime::enter() {
-            Ok(()) => log::info!("the heartbeat thread runs in real time"),
-            Err(error) => log::info!("the heartbeat thread is scheduled as any other: {error}"),
+            Ok(()) => log::info!("the liveness thread runs in real time"),
+            Err(error) => log::info!("the liveness thread is scheduled as any other: {error}"),
         }
         loop {
             self.sleep()?;
             self.handle_carriers();
             self.handle_packets();
-            self.tell();
+            self.pass_events_on();
             if !self.handle_orders() {
                 return Ok(());
             }
@@ -156,7 +157,7 @@ impl Heartbeat {
                 self.lateness_max = self.lateness_max.max(now.since(due));
             }
             self.handle_timeout(now);
-            self.tell();
+            self.pass_events_on();
             self.transmit(now);
         }
     }
@@ -187,8 +188,7 @@ impl Heartbeat {
 
     fn handle_carriers(&mut self) {
         self.handle_delayed();
-        let HeartbeatParts { monitor, snapshots, trouble, test_carrier_delay, .. } =
-            &mut self.parts;
+        let LivenessParts { monitor, snapshots, trouble, test_carrier_delay, .. } = &mut self.parts;
         for carrier in &mut self.carriers {
             while let Some(event) = carrier.monitor.poll_event() {
                 let now = Nanos::now();
@@ -218,7 +218,7 @@ impl Heartbeat {
             }
         }
         for trouble in trouble.try_iter() {
-            // One that is only set down is told by netlink too, and may be up again by the time
+            // One that is only set down is reported by netlink too, and may be up again by the time
             // this is read; as the port of one that was deleted may have a new device.
             let device = snapshots.load().port(trouble.port).map(|port| &*port.device);
             if trouble.gone && device.is_none_or(is_gone) {
@@ -228,7 +228,7 @@ impl Heartbeat {
         self.let_go();
     }
 
-    /// Carrier that was lost some time ago, under [`HeartbeatParts::test_carrier_delay`].
+    /// Carrier that was lost some time ago, under [`LivenessParts::test_carrier_delay`].
     fn handle_delayed(&mut self) {
         let now = Nanos::now();
         while let Some(&(_, port)) = self.delayed.front().filter(|&&(at, _)| at <= now) {
@@ -256,7 +256,7 @@ impl Heartbeat {
     /// A worker that got no turn on a core must not pass for a dead site: no check is called
     /// silent while its answers may lie unread.
     fn handle_timeout(&mut self, now: Nanos) {
-        let HeartbeatParts { monitor, snapshots, packets, reading, .. } = &mut self.parts;
+        let LivenessParts { monitor, snapshots, packets, reading, .. } = &mut self.parts;
         let snapshot = snapshots.load();
         monitor.handle_timeout_unless(now, |port, due| {
             reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
@@ -265,8 +265,8 @@ impl Heartbeat {
 
     /// Passes events on. None may be lost, for what the control thread shows rests on them: those
     /// that find no room wait here for its next order, which comes a few times a second.
-    fn tell(&mut self) {
-        let HeartbeatParts { monitor, events, .. } = &mut self.parts;
+    fn pass_events_on(&mut self) {
+        let LivenessParts { monitor, events, .. } = &mut self.parts;
         while !events.is_full()
             && let Some(event) = monitor.poll_event()
         {
@@ -297,7 +297,7 @@ impl Heartbeat {
         self.outlets.release();
     }
 
-    /// `false` when told to end.
+    /// `false` when it is to end.
     fn handle_orders(&mut self) -> bool {
         while let Ok(order) = self.parts.orders.try_recv() {
             let now = Nanos::now();
@@ -331,7 +331,7 @@ impl Heartbeat {
                     self.parts.monitor.handle_tcp_verdict(path, index, &event);
                 }
             }
-            self.tell();
+            self.pass_events_on();
         }
         true
     }
@@ -393,11 +393,11 @@ impl Heartbeat {
         }
     }
 
-    fn report(&mut self) -> LivenessReport {
+    fn report(&self) -> LivenessReport {
         let monitor = &self.parts.monitor;
         LivenessReport {
             checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
-            lateness_max: std::mem::take(&mut self.lateness_max),
+            lateness_max: self.lateness_max,
             unsent: self.counters.originated - self.counters.of(Verdict::Originate),
         }
     }

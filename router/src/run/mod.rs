@@ -1,7 +1,7 @@
 //! The daemon: opens ports, starts the threads, and is the control thread itself.
 //!
 //! ```text
-//! workers ──host lane──▶ control thread ◀──events── heartbeat thread ◀──probe lane── workers
+//! workers ──host lane──▶ control thread ◀──events── liveness thread ◀──probe lane── workers
 //!                        (tokio, API,     ──orders─▶
 //!                         host stack)
 //! ```
@@ -80,7 +80,7 @@ pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
         .unwrap_or_else(|| default_path(&config.router.name, |name| std::env::var_os(name)));
     // The socket comes first: a second router of this name must not touch any device.
     let claimed = api::claim(&socket)?;
-    // One that was killed may have left its own, which would tell what is not so yet.
+    // One that was killed may have left its own, which would say what is not so yet.
     retract_ready(options);
     let result = threads::start(&config, options).and_then(|daemon| {
         runtime.block_on(control::run(daemon, config, options.clone(), claimed))
@@ -110,6 +110,6 @@ fn announce_ready(options: &RunOptions) {
         }
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        log::warn!("cannot tell the service manager: {error}");
+        log::warn!("cannot notify the service manager: {error}");
     }
 }

@@ -1,4 +1,8 @@
 //! The threads and the channels between them.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "gives the clock to those who report when they stored"
+)]
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::Notify;
 
-use super::liveness::{Heartbeat, HeartbeatParts, Order};
+use super::liveness::{LivenessParts, LivenessThread, Order};
 use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::Control;
@@ -24,7 +28,7 @@ use crate::worker::{Lane, LanePacket, Lanes, Reading, Wake, Worker, WorkerParts,
 pub(super) struct Daemon {
     pub(super) control: Control,
     pub(super) workers: Vec<WorkerHandle>,
-    pub(super) heartbeat: HeartbeatHandle,
+    pub(super) liveness: LivenessHandle,
     /// Notified when a lane to the control thread has something.
     pub(super) wake: Arc<Notify>,
     pub(super) host_packets: Receiver<LanePacket>,
@@ -41,18 +45,18 @@ pub(super) struct WorkerHandle {
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-pub(super) struct HeartbeatHandle {
+pub(super) struct LivenessHandle {
     orders: Sender<Order>,
     wake: Wake,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl HeartbeatHandle {
+impl LivenessHandle {
     /// Waits while the channel is full, which it is for a moment at most.
     pub(super) fn order(&self, order: Order) {
         self.wake.wake();
         if self.orders.send(order).is_err() {
-            log::error!("the heartbeat thread has ended");
+            log::error!("the liveness thread has ended");
         }
         self.wake.wake();
     }
@@ -67,16 +71,16 @@ impl WorkerHandle {
 impl Daemon {
     /// Ends the other threads and waits for them; once. Dropping it does so too.
     pub(super) fn end(&mut self) {
-        if self.heartbeat.thread.is_none() {
+        if self.liveness.thread.is_none() {
             return;
         }
         for worker in &self.workers {
             worker.shared.stop.store(true, Ordering::Release);
             worker.wake.wake();
         }
-        self.heartbeat.order(Order::End);
+        self.liveness.order(Order::End);
         let workers = self.workers.iter_mut().map(|worker| &mut worker.thread);
-        for thread in workers.chain([&mut self.heartbeat.thread]).filter_map(Option::take) {
+        for thread in workers.chain([&mut self.liveness.thread]).filter_map(Option::take) {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => log::error!("a thread ended with: {error}"),
@@ -85,14 +89,14 @@ impl Daemon {
         }
     }
 
-    /// Whether a thread has ended although nobody told it to.
+    /// Whether a thread has ended although nobody asked it to.
     pub(super) fn lost_thread(&self) -> Option<&'static str> {
         let ended =
             |thread: &Option<JoinHandle<_>>| thread.as_ref().is_none_or(JoinHandle::is_finished);
         if self.workers.iter().any(|worker| ended(&worker.thread)) {
             return Some("a worker");
         }
-        ended(&self.heartbeat.thread).then_some("the heartbeat thread")
+        ended(&self.liveness.thread).then_some("the liveness thread")
     }
 }
 
@@ -102,7 +106,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Starts workers and heartbeat; they have nothing to do until there are ports.
+/// Starts workers and liveness; they have nothing to do until there are ports.
 pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, RunError> {
     let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
     let count = workers(config);
@@ -114,17 +118,17 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
 
     let wake = Arc::new(Notify::new());
     let control_wake = Wake::Task(Arc::clone(&wake));
-    let (heartbeat_wake, heartbeat_fd) = Wake::new().map_err(failed)?;
+    let (liveness_wake, heartbeat_fd) = Wake::new().map_err(failed)?;
     let (host, host_packets) = Lane::new(HOST_LANE, control_wake.clone());
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
     let (events, monitor_events) = Lane::new(EVENT_LANE, control_wake.clone());
-    let (prober, probe_packets) = Lane::new(PROBE_LANE, heartbeat_wake.clone());
-    let (trouble, trouble_news) = Lane::new(NEWS_LANE, heartbeat_wake.clone());
+    let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
+    let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake);
     let (orders, order_queue) = bounded(ORDER_LANE);
 
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
-    let heartbeat = Heartbeat::new(HeartbeatParts {
+    let liveness = LivenessThread::new(LivenessParts {
         monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
         snapshots: Snapshots::new(Arc::clone(&snapshot)),
         wake: heartbeat_fd,
@@ -136,8 +140,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         test_carrier_delay: options.test_carrier_delay.unwrap_or_default(),
     })
     .map_err(failed)?;
-    let thread = spawn("nh-heartbeat".into(), move || heartbeat.run()).map_err(failed)?;
-    let heartbeat = HeartbeatHandle { orders, wake: heartbeat_wake, thread: Some(thread) };
+    let thread = spawn("nh-liveness".into(), move || liveness.run()).map_err(failed)?;
+    let liveness = LivenessHandle { orders, wake: liveness_wake, thread: Some(thread) };
 
     let (published, of_control) = (Arc::clone(&snapshot), Arc::clone(&changes));
     let control =
@@ -146,7 +150,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let mut daemon = Daemon {
         control,
         workers: Vec::with_capacity(count),
-        heartbeat,
+        liveness,
         wake,
         host_packets,
         first_packets,
@@ -211,8 +215,8 @@ const PROBE_LANE: usize = 65_536;
 /// First packets and port troubles that may wait.
 const NEWS_LANE: usize = 4096;
 
-/// Events of the heartbeat thread that may wait.
+/// Events of the liveness thread that may wait.
 const EVENT_LANE: usize = 262_144;
 
-/// Orders to the heartbeat thread that may wait.
+/// Orders to the liveness thread that may wait.
 const ORDER_LANE: usize = 65_536;

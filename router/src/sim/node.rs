@@ -51,7 +51,7 @@ pub struct Node {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum RouterThread {
     /// The control thread: nothing is published and no event is emitted. Liveness still reaches the
-    /// worker, because the heartbeat thread stores it.
+    /// worker, because the liveness thread stores it.
     Control,
     /// The worker: packets, including answers to probes, wait in the ports.
     Worker,

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::checksum::Sum;
 use crate::packet::error::{self, ERROR_MAX, ErrorKind};
-use crate::packet::icmp::{self, Icmp};
-use crate::packet::icmpv6::{self, Icmpv6};
+use crate::packet::icmp::{self, Message};
+use crate::packet::icmpv6;
 use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
 use crate::packet::{Fragment, Meta, protocol};
@@ -90,12 +90,13 @@ impl Site {
 fn echo_reply(meta: &Meta, upper: &[u8]) -> Option<Vec<u8>> {
     let (ident, seq, data) = match (meta.src, meta.dst) {
         (_, IpAddr::V4(_)) => {
-            let request = Icmp::parse(upper).ok().filter(Icmp::is_valid)?;
+            let request = Message::parse(upper).ok().filter(icmp::is_valid)?;
             let request = Some(request).filter(|m| m.kind() == icmp::ECHO_REQUEST)?;
             (request.ident(), request.seq(), request.data())
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let request = Icmpv6::parse(upper).ok().filter(|m| m.is_valid(src, dst))?;
+            let request =
+                Message::parse(upper).ok().filter(|message| icmpv6::is_valid(message, src, dst))?;
             let request = Some(request).filter(|m| m.kind() == icmpv6::ECHO_REQUEST)?;
             (request.ident(), request.seq(), request.data())
         }

@@ -9,7 +9,7 @@ use nearhop_fib::Reader;
 
 use crate::batch::{Batch, Exit, LocalLane};
 use crate::forward::{
-    Counters, Egress, FirstPacket, PlainOutlets, Scratch, Snapshot, Snapshots, WorkerState,
+    Counters, Egress, FirstPacket, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState,
     forward, originate,
 };
 use crate::ids::PortId;
@@ -23,7 +23,7 @@ pub(super) struct SimWorker {
     state: WorkerState,
     batch: Batch,
     scratch: Scratch,
-    outlets: PlainOutlets,
+    outlets: SyscallOutlets,
 }
 
 /// Packets for the router itself: their lane, the port they came in by, their bytes.
@@ -42,7 +42,7 @@ impl SimWorker {
             state,
             batch: Batch::new(),
             scratch: Scratch::default(),
-            outlets: PlainOutlets::default(),
+            outlets: SyscallOutlets::default(),
         }
     }
 
@@ -72,7 +72,7 @@ impl SimWorker {
     }
 
     /// Sends a packet of the prober without a FIB lookup and without the worker's counters, as the
-    /// heartbeat thread does. Returns `false` if the device did not take it.
+    /// liveness thread does. Returns `false` if the device did not take it.
     pub(super) fn send_probe(&mut self, exit: Exit, packet: &[u8]) -> bool {
         self.batch.clear();
         let taken = self.batch.transmit_copy(packet, exit, None, Verdict::Originate);

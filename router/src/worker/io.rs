@@ -13,7 +13,7 @@ use crate::ids::PortId;
 use crate::packet::offload::segment::Segments;
 use crate::port::counters::PortCounters;
 use crate::port::news::{EngineNews, PortTrouble};
-use crate::port::queue::PlainQueue;
+use crate::port::queue::SyscallQueue;
 use crate::port::{PortError, Queue};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
@@ -121,7 +121,7 @@ struct OwnQueues<'a> {
     worker: usize,
     ports: &'a mut BTreeMap<PortId, PortCounters>,
     poller: &'a mut Poller,
-    other: Option<PlainQueue>,
+    other: Option<SyscallQueue>,
 }
 
 impl Outlets for OwnQueues<'_> {
@@ -132,7 +132,7 @@ impl Outlets for OwnQueues<'_> {
         }
         // This worker has not opened the port yet: write to a queue of it, as any thread may.
         let index = self.worker % port.device.queues().max(1);
-        (self.other.insert(PlainQueue::new(Arc::clone(&port.device), index)), counters)
+        (self.other.insert(SyscallQueue::new(Arc::clone(&port.device), index)), counters)
     }
 }
 

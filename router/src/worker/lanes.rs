@@ -105,9 +105,9 @@ impl<T> Lane<T> {
 
 /// A worker's lanes.
 pub struct Lanes {
-    /// To the heartbeat thread: answers to probes.
+    /// To the liveness thread: answers to probes.
     pub prober: Lane<LanePacket>,
-    /// To the heartbeat thread: ports whose devices are down or gone.
+    /// To the liveness thread: ports whose devices are down or gone.
     pub trouble: Lane<PortTrouble>,
     /// To the control thread: all other packets addressed to the router.
     pub host: Lane<LanePacket>,

@@ -2,6 +2,7 @@
 //! from rx to tx. Per packet it allocates nothing and takes no lock. Before it sleeps it goes
 //! offline in the FIB's grace-period scheme, so it holds back no update.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
 mod counters;
 mod io;

@@ -15,7 +15,7 @@ use super::lanes::Lanes;
 use crate::forward::{PortEntry, Snapshot};
 use crate::ids::PortId;
 use crate::port::news::EngineNews;
-use crate::port::queue::{PlainQueue, open_queue};
+use crate::port::queue::{SyscallQueue, open_queue};
 use crate::port::{EngineChoice, Port, Queue};
 
 /// An epoll over a worker's queue of every port and its wake-up descriptor.
@@ -107,7 +107,7 @@ impl Poller {
         if let Some(open) = self.open.get_mut(&id) {
             // Both engines are polled by the device's descriptor, which is already in the epoll.
             let index = self.worker % open.device.queues().max(1);
-            open.queue = Box::new(PlainQueue::new(Arc::clone(&open.device), index));
+            open.queue = Box::new(SyscallQueue::new(Arc::clone(&open.device), index));
         }
     }
 
@@ -151,7 +151,7 @@ impl Poller {
             open_queue(&device, self.worker, choice)
         } else {
             let index = self.worker % device.queues().max(1);
-            (Box::new(PlainQueue::new(Arc::clone(&device), index)) as Box<dyn Queue>, None)
+            (Box::new(SyscallQueue::new(Arc::clone(&device), index)) as Box<dyn Queue>, None)
         };
         let is_watched = match queue.fd().filter(|_| reads) {
             Some(fd) => {

@@ -1,4 +1,5 @@
 //! A real `nearhop run` between a client and two sites, in the namespaces of one test.
+#![allow(clippy::disallowed_methods, reason = "real time")]
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 //! [`in_namespaces`] runs the test's body in a child: the same test binary under `unshare`, with
 //! new user, network and mount namespaces. So tests need no root, run in parallel, may use the same
 //! names, and leave nothing behind however they end.
+#![allow(clippy::disallowed_methods, reason = "real time")]
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(unsafe_code)] // unshare(2) and the ioctls of TUN
 

@@ -70,11 +70,11 @@ impl Show {
         wait_until("the moment of the kill", Duration::from_secs(1), || Nanos::now() >= at)?;
         let act = self.stage.inflict(kind, site)?;
         self.wait_for_flows("another site to answer every flow", |now| now != site)?;
-        let told = &self.stage.events;
+        let reported = &self.stage.events;
         wait_until("the router to emit the fault's events", Duration::from_secs(5), || {
-            FAMILIES
-                .iter()
-                .all(|&family| told.told(act.before.0, |event| is_site(event, site, family, false)))
+            FAMILIES.iter().all(|&family| {
+                reported.reported(act.before.0, |event| is_site(event, site, family, false))
+            })
         })
         .map_err(|overdue| DemoError::NotServed(overdue.to_string()))?;
         let end = Nanos::now();

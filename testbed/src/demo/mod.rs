@@ -26,7 +26,7 @@ use acts::Outcome;
 use screen::Screen;
 use show::Show;
 
-/// What `nearlab demo` is told.
+/// Arguments of `nearlab demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoOptions {
     /// How often each of the four kinds of kill is done.
@@ -64,7 +64,7 @@ pub struct DemoOptions {
 pub enum KillKindArg {
     /// The link is set down.
     Announced,
-    /// Packets vanish and nobody is told.
+    /// Packets vanish and nobody is notified.
     Silent,
     /// The site's server process gets SIGKILL.
     Server,

@@ -1,4 +1,4 @@
-//! What the demo tells a person, line by line.
+//! What the demo prints, line by line.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

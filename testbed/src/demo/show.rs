@@ -63,12 +63,12 @@ impl Show {
         match self.prober.wait_until(FLOWS_BUDGET, all).map_err(DemoError::lab)? {
             Ok(_) => Ok(()),
             Err(last) => {
-                let told: Vec<String> = last
+                let reported: Vec<String> = last
                     .iter()
                     .map(|f| format!("{} {}", f.family.label(), f.site.as_deref().unwrap_or("-")))
                     .collect();
                 let budget = FLOWS_BUDGET.as_secs();
-                let last = told.join(", ");
+                let last = reported.join(", ");
                 Err(DemoError::NotServed(format!("waited {budget} s for {what}; last: {last}")))
             }
         }

@@ -86,8 +86,8 @@ fn split(kill: &KillSummary) -> Line {
 /// One line for each kind, or two where families were served by different sites.
 fn takeovers(kills: &[KillSummary]) -> Vec<Line> {
     let line = |kind: KillKind, family: &str, of: &[Takeover]| {
-        let told: Vec<String> = of.iter().map(takeover).collect();
-        Line::plain(format!("{:<9}  {family:<6}  {}", kind.label(), told.join(", ")))
+        let reported: Vec<String> = of.iter().map(takeover).collect();
+        Line::plain(format!("{:<9}  {family:<6}  {}", kind.label(), reported.join(", ")))
     };
     let mut lines = vec![Line::plain("WHO DIED AND WHO TOOK OVER, AND HOW OFTEN")];
     for kind in KillKind::ALL {

@@ -38,11 +38,11 @@ pub(super) fn all() -> Vec<Item> {
     items
 }
 
-/// The report when no sandbox could be made; `told` is the error.
-pub(super) fn without_a_sandbox(told: &str) -> Vec<Item> {
+/// The report when no sandbox could be made; `reported` is the error.
+pub(super) fn without_a_sandbox(reported: &str) -> Vec<Item> {
     let blame = Blame::find();
     let refused = Item {
-        found: told.lines().next().unwrap_or("refused").to_owned(),
+        found: reported.lines().next().unwrap_or("refused").to_owned(),
         follows: "no lab can be built, and nothing that needs one was tested".into(),
         mend: blame.mend().into(),
         ..required("user namespace")

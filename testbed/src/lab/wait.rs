@@ -27,7 +27,7 @@ pub fn wait_for<T>(
     mut condition: impl FnMut() -> Result<T, String>,
 ) -> Result<T, Overdue> {
     let start = Nanos::now();
-    let mut told = 0;
+    let mut reported = 0;
     loop {
         let seen = match condition() {
             Ok(found) => return Ok(found),
@@ -38,9 +38,9 @@ pub fn wait_for<T>(
             let last = (!seen.is_empty()).then_some(seen);
             return Err(Overdue { what: what.to_owned(), budget, last });
         }
-        if waited.as_secs() > told {
-            told = waited.as_secs();
-            eprintln!("still waiting for {what} ({told} s of {} s) {seen}", budget.as_secs());
+        if waited.as_secs() > reported {
+            reported = waited.as_secs();
+            eprintln!("still waiting for {what} ({reported} s of {} s) {seen}", budget.as_secs());
         }
         // Nobody unparks this thread: the timeout is the polling interval.
         thread::park_timeout(ASK_EVERY);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_last_is_told() {
+    fn what_was_seen_last_is_reported() {
         let mut asked = 0;
         let error = wait_for::<()>("the end", Duration::from_millis(5), || {
             asked += 1;

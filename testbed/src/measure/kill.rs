@@ -17,9 +17,9 @@ use super::{ms, ms_between};
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KillKind {
-    /// The link is set down: carrier tells.
+    /// The link is set down: carrier says so.
     Announced,
-    /// Packets vanish both ways and nobody is told.
+    /// Packets vanish both ways and nobody is notified.
     Silent,
     /// The site's process gets SIGKILL.
     Server,
@@ -154,7 +154,7 @@ pub enum KillError {
     },
     /// The router said nothing.
     #[error(
-        "{kind} kill of {site}, {}: the router told no 'site' event with up = false in the window; \
+        "{kind} kill of {site}, {}: the router reported no 'site' event with up = false in the window; \
          is 'watch' connected, and is the site's name the same there?", .family.label()
     )]
     NoEvent {

@@ -8,7 +8,7 @@
 //! * the **outage** of a flow and direction is the longest gap that reaches past the fault, less
 //!   the sending interval: with no loss at all arrivals are one interval apart, and that is no
 //!   outage. The interval is the one at which probes really left at the gap's two edges;
-//! * the **resolution** is the longer of these two: what is shorter cannot be told;
+//! * the **resolution** is the longer of these two: what is shorter cannot be known;
 //! * the **blackout** of a kill is the longest outage over the flows it hit and both directions.
 //!
 //! An arrival at a site is known from its echo. If the echo is lost the arrival is not known, so a

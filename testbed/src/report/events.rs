@@ -109,7 +109,7 @@ impl EventLog {
     }
 
     /// Whether any event of the router at `since_ns` or later satisfies `fits`.
-    pub fn told(&self, since_ns: u64, fits: impl Fn(&Event) -> bool) -> bool {
+    pub fn reported(&self, since_ns: u64, fits: impl Fn(&Event) -> bool) -> bool {
         self.inner().router_events(since_ns).any(fits)
     }
 

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_its_name() {
+    fn the_kernel_says_its_name() {
         let machine = Machine::this();
         assert!(machine.kernel.starts_with("Linux "), "{machine:?}");
         assert!(machine.cores >= 1 && machine.memory_mib > 0, "{machine:?}");

@@ -302,7 +302,7 @@ fn events_are_on_disk_at_once_and_by_time_in_the_end() {
     };
     assert_eq!(read(), log.lines());
     assert_eq!(log.router_events(30_000), [down]);
-    assert!(log.router_events(30_001).is_empty() && !log.told(30_001, |_| true));
+    assert!(log.router_events(30_001).is_empty() && !log.reported(30_001, |_| true));
     let labels: Vec<_> = log.marks().into_iter().map(|mark| mark.label).collect();
     assert_eq!(labels, ["silent kill of fra, ipv4", "fra healed after silent kill"]);
     let lines = log.finish().unwrap();

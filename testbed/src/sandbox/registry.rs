@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn start_ticks_tell_a_process_from_none() {
+    fn start_ticks_say_a_process_from_none() {
         assert!(start_ticks(std::process::id()).unwrap() > 0);
         assert_eq!(start_ticks(u32::MAX), None);
     }

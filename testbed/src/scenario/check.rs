@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nearhop::config::reader::{
-    self, ConfigErrors, Fault, Finding, Report, Table, boolean, did_you_mean, duration_in, integer,
-    list_of, one_of, parsed, text,
+    self, ConfigErrors, Finding, Report, Table, ValueError, boolean, did_you_mean, duration_in,
+    integer, list_of, one_of, parsed, text,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -59,7 +59,7 @@ fn scenario(
     let steps: Vec<_> = root.tables("step", "[[step]]").into_iter().collect();
     let given = steps.len();
     let steps: Vec<_> = steps.into_iter().filter_map(|table| step(table, &names)).collect();
-    // Whatever follows a step that was refused would be told of its consequences.
+    // Whatever follows a step that was refused would be about its consequences.
     if steps.len() == given {
         check_order(root.report(), &steps);
     }
@@ -112,9 +112,9 @@ fn topology(
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, Fault> {
+fn path(text: &str) -> Result<PathBuf, ValueError> {
     let good = !text.is_empty() && !text.contains('\0');
-    good.then(|| PathBuf::from(text)).ok_or_else(|| Fault::new("expected the path of a file"))
+    good.then(|| PathBuf::from(text)).ok_or_else(|| ValueError::new("expected the path of a file"))
 }
 
 fn check_topology(report: &Report, span: Range<usize>, topology: &Topology) {
@@ -153,22 +153,22 @@ impl Names {
     }
 
     /// Reads the name of a site that is there.
-    fn site(&self) -> impl Fn(&str) -> Result<String, Fault> {
+    fn site(&self) -> impl Fn(&str) -> Result<String, ValueError> {
         |text| known(text, "site", self.sites.as_deref())
     }
 
-    fn client(&self) -> impl Fn(&str) -> Result<String, Fault> {
+    fn client(&self) -> impl Fn(&str) -> Result<String, ValueError> {
         |text| known(text, "client", self.clients.as_deref())
     }
 
-    fn address(&self) -> impl Fn(&str) -> Result<IpAddr, Fault> {
+    fn address(&self) -> impl Fn(&str) -> Result<IpAddr, ValueError> {
         |text| {
             let address = parsed::<IpAddr>("expected an address such as \"198.51.100.53\"")(text)?;
             match &self.addresses {
                 Some(all) if !all.contains(&address) => {
                     let all: Vec<_> = all.iter().map(ToString::to_string).collect();
                     let all: Vec<_> = all.iter().map(String::as_str).collect();
-                    Err(Fault::new(list_of("there are", &all))
+                    Err(ValueError::new(list_of("there are", &all))
                         .because(format!("no service has the address {address}")))
                 }
                 _ => Ok(address),
@@ -177,14 +177,14 @@ impl Names {
     }
 }
 
-fn known(name: &str, what: &str, names: Option<&[String]>) -> Result<String, Fault> {
+fn known(name: &str, what: &str, names: Option<&[String]>) -> Result<String, ValueError> {
     let Some(names) = names else { return Ok(name.to_owned()) };
     if names.iter().any(|known| known == name) {
         return Ok(name.to_owned());
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let fault =
-        Fault::new(list_of("there are", &names)).because(format!("no {what} is called \"{name}\""));
+    let fault = ValueError::new(list_of("there are", &names))
+        .because(format!("no {what} is called \"{name}\""));
     Err(match did_you_mean(name, &names) {
         Some(best) => fault.help(format!("did you mean \"{best}\"?")),
         None => fault,
@@ -261,8 +261,8 @@ fn step(mut table: Table<'_>, names: &Names) -> Option<Spanned<Step>> {
     Some(Spanned::new(span, Step { at: at?.into_inner(), deed: deed? }))
 }
 
-fn only_true(value: &DeValue<'_>) -> Result<(), Fault> {
-    let fault = || Fault::new("expected true");
+fn only_true(value: &DeValue<'_>) -> Result<(), ValueError> {
+    let fault = || ValueError::new("expected true");
     if boolean(value)? { Ok(()) } else { Err(fault().help("leave the step out")) }
 }
 
@@ -304,7 +304,7 @@ fn flap_deed(mut table: Table<'_>, names: &Names) -> Option<Deed> {
     })
 }
 
-fn kind(word: &str, kinds: &[KillKind]) -> Result<KillKind, Fault> {
+fn kind(word: &str, kinds: &[KillKind]) -> Result<KillKind, ValueError> {
     let words: Vec<_> = kinds.iter().map(|kind| (kind.label(), Some(*kind))).collect();
     one_of(word, &words)
 }

@@ -24,8 +24,8 @@
 
 mod check;
 mod judge;
+mod output;
 mod run;
-mod told;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -68,7 +68,7 @@ pub struct FlowSpec {
     pub to: Vec<IpAddr>,
     /// Between two probes of a flow.
     pub every: Duration,
-    /// Flows for each address, told apart by source port.
+    /// Flows for each address, distinguished by source port.
     pub count: u16,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nearhop::time::Nanos;
 
 use super::judge::{Done, Record};
-use super::{Deed, Outcome, Scenario, told};
+use super::{Deed, Outcome, Scenario, output};
 use crate::console::Console;
 use crate::doctor;
 use crate::measure::{KillKind, SUMMARY_SCHEMA, Summary, Trace};
@@ -20,7 +20,7 @@ use crate::traffic::protocol::FlowNow;
 use crate::traffic::{Awaited, ProbeOptions, Prober};
 use crate::utc::Utc;
 
-/// What `nearlab run` is told.
+/// Arguments of `nearlab run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunOptions {
     /// The scenario.
@@ -179,9 +179,9 @@ impl<'a> Play<'a> {
         folder.write_records(traces)?;
         write_outcome(folder.path(), &outcome)?;
         let page = folder.write_report(&self.page(&outcome, traces, options))?;
-        told::outcome(&console, &outcome);
+        output::outcome(&console, &outcome);
         let lines = self.stage.events.finish()?;
-        told::failures(&console, &outcome.failures, &lines, begin.0);
+        output::failures(&console, &outcome.failures, &lines, begin.0);
         let (colour, verdict) = if outcome.ok {
             ("32", "every expectation held")
         } else {

@@ -65,7 +65,7 @@ fn what_is_left_out_has_a_default() {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_place_and_what_was_found() {
+fn each_mistake_is_reported_with_its_place_and_what_was_found() {
     let table = [
         ("lasts = \"100h\"", "1:9", "out of range"),
         ("[topology]\nfile = \"nope.toml\"", "2:8", "cannot read"),
@@ -100,18 +100,19 @@ fn each_mistake_is_told_with_its_place_and_what_was_found() {
         ("[expect]\nlost_max = 1", "2:1", "did you mean lost-max?"),
     ];
     for (text, place, expected) in table {
-        let told = load(text).unwrap_err();
-        assert!(told.contains(expected), "{text}\n{told}");
-        assert!(told.contains(&format!("toml:{place}\n")), "{text}\n{place}\n{told}");
+        let reported = load(text).unwrap_err();
+        assert!(reported.contains(expected), "{text}\n{reported}");
+        assert!(reported.contains(&format!("toml:{place}\n")), "{text}\n{place}\n{reported}");
     }
 }
 
 #[test]
-fn all_mistakes_of_both_files_are_told_at_once() {
-    let told = load("seed = -1\n[topology]\nfile = \"broken.toml\"\n[expect]\nlost-max = \"a\"\n");
-    let told = told.unwrap_err();
+fn all_mistakes_of_both_files_are_reported_at_once() {
+    let reported =
+        load("seed = -1\n[topology]\nfile = \"broken.toml\"\n[expect]\nlost-max = \"a\"\n");
+    let reported = reported.unwrap_err();
     for expected in ["seed is not valid", "lost-max is not valid", "\"siet\" is not known"] {
-        assert!(told.contains(expected), "{told}");
+        assert!(reported.contains(expected), "{reported}");
     }
 }
 
@@ -135,7 +136,7 @@ fn one_failover() -> Vec<Trace> {
 }
 
 #[test]
-fn expectations_hold_or_are_told_with_their_moment() {
+fn expectations_hold_or_are_reported_with_their_moment() {
     let kills = [done(kill("fra"), 1_000)];
     let table = [
         ("outage-max = \"31ms\"", None),

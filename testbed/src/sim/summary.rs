@@ -70,8 +70,8 @@ pub(super) fn story(out: &mut impl Write, outcome: &TrialResult) -> io::Result<(
     let TrialResult { seed, shape, routers, sites, .. } = outcome;
     let shape = shape.label();
     writeln!(out, "seed {seed}: a {shape} of {routers} routers with {sites} sites\n")?;
-    for told in &outcome.story {
-        writeln!(out, "{:>10.6}  {:<5}  {}", seconds(told.t.0), told.who, told.what)?;
+    for reported in &outcome.story {
+        writeln!(out, "{:>10.6}  {:<5}  {}", seconds(reported.t.0), reported.who, reported.what)?;
     }
     for one in &outcome.loops {
         let (from, lasted) = (seconds(one.from.0), ms(one.lasted()));

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nearhop::config::reader::{
-    self, ConfigErrors, Fault, Finding, Report, Table, article, did_you_mean, duration_in, integer,
-    list_of, one_of, parsed, text,
+    self, ConfigErrors, Finding, Report, Table, ValueError, article, did_you_mean, duration_in,
+    integer, list_of, one_of, parsed, text,
 };
 use toml::Spanned;
 use toml::de::DeValue;
@@ -19,7 +19,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Topology, ConfigErrors> {
     reader::read(file, text, topology)
 }
 
-fn name(longest: usize) -> impl Fn(&str) -> Result<String, Fault> {
+fn name(longest: usize) -> impl Fn(&str) -> Result<String, ValueError> {
     move |text| {
         // Names are used in file names, device names (at most 15 bytes) and TOML.
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -27,7 +27,7 @@ fn name(longest: usize) -> impl Fn(&str) -> Result<String, Fault> {
         if fits && !text.starts_with('-') {
             return Ok(text.to_owned());
         }
-        Err(Fault::new(format!("expected 1 to {longest} letters, digits and hyphens"))
+        Err(ValueError::new(format!("expected 1 to {longest} letters, digits and hyphens"))
             .because(format!("{text:?} is not a name")))
     }
 }
@@ -175,8 +175,8 @@ fn link(mut table: Table<'_>, known: &Known) -> Option<Link> {
     Some(Link { host, router, impairment })
 }
 
-fn ends(value: &DeValue<'_>) -> Result<[String; 2], Fault> {
-    let expected = || Fault::new("expected the names of two nodes");
+fn ends(value: &DeValue<'_>) -> Result<[String; 2], ValueError> {
+    let expected = || ValueError::new("expected the names of two nodes");
     let items = value.as_array().ok_or_else(expected)?;
     let names = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
     let names: Vec<String> = names.collect::<Option<_>>().ok_or_else(expected)?;

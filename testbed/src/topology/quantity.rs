@@ -1,21 +1,23 @@
 //! Parses quantities such as `1%` and `10 Mbit/s`.
 #![forbid(unsafe_code)]
 
-use nearhop::config::reader::Fault;
+use nearhop::config::reader::ValueError;
 
 /// A percentage from 0 to 100, as a share from 0 to 1.
-pub(super) fn share(text: &str) -> Result<f64, Fault> {
+pub(super) fn share(text: &str) -> Result<f64, ValueError> {
     scaled(text, &[("%", 0.01)])
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| Fault::new("expected a percentage from \"0%\" to \"100%\""))
+        .ok_or_else(|| ValueError::new("expected a percentage from \"0%\" to \"100%\""))
 }
 
 /// A rate in bits per second, at least 1000.
-pub(super) fn rate(text: &str) -> Result<u64, Fault> {
+pub(super) fn rate(text: &str) -> Result<u64, ValueError> {
     scaled(text, &[("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3), ("bit/s", 1.0)])
         .filter(|rate| (1e3..=1e12).contains(rate))
         .map(|rate| rate as u64)
-        .ok_or_else(|| Fault::new("expected a rate such as \"10 Mbit/s\", at least \"1 kbit/s\""))
+        .ok_or_else(|| {
+            ValueError::new("expected a rate such as \"10 Mbit/s\", at least \"1 kbit/s\"")
+        })
 }
 
 /// Parses a number and its unit. Units are tried in order: `kbit/s` before `bit/s`.

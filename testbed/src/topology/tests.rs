@@ -59,7 +59,7 @@ fn reordering_hands_the_same_costs_to_other_sites() {
 
 /// One mistake in the built-in lab, and the expected message.
 #[test]
-fn each_mistake_is_told_with_what_was_found() {
+fn each_mistake_is_reported_with_what_was_found() {
     let table = [
         ("kind = \"client\"", "kind = \"clown\"", "clown"),
         ("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]", "no node is named \"klient\""),
@@ -83,13 +83,13 @@ fn each_mistake_is_told_with_what_was_found() {
         let text = THREE_SITES.replacen(from, to, 1);
         assert_ne!(text, THREE_SITES, "{from} is not in the file");
         let error = Topology::parse("t", &text).unwrap_err();
-        let told = error.render(Style::PLAIN);
-        assert!(told.contains(expected), "{to}: {told}");
+        let reported = error.render(Style::PLAIN);
+        assert!(reported.contains(expected), "{to}: {reported}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let text = THREE_SITES
         .replace("[\"client\", \"r1\"]", "[\"klient\", \"r1\"]\nloss = \"much\"")
         .replace("router = \"r1\"", "router = \"r2\"");

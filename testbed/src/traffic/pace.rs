@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn its_pace_is_told_in_words() {
+    fn its_pace_is_reported_in_words() {
         let mut pace = PaceStats {
             ticks: 900,
             late_sum_ns: 9_000,

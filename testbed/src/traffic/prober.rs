@@ -201,7 +201,7 @@ impl Prober {
 
     /// Ends the prober and waits for its exit.
     pub fn stop(mut self) -> Result<(), ProberError> {
-        let _ = self.tell(&Command::Stop, "stop");
+        let _ = self.command(&Command::Stop, "stop");
         self.stdin = None;
         self.wait("stop", STOP_BUDGET)
     }
@@ -212,11 +212,11 @@ impl Prober {
         doing: &str,
         wait: Duration,
     ) -> Result<(Reply, Vec<u8>), ProberError> {
-        self.tell(command, doing)?;
+        self.command(command, doing)?;
         self.answer(doing, wait + ANSWER_BUDGET)
     }
 
-    fn tell(&mut self, command: &Command, doing: &str) -> Result<(), ProberError> {
+    fn command(&mut self, command: &Command, doing: &str) -> Result<(), ProberError> {
         let written = serde_json::to_string(command).map_err(io::Error::other).and_then(|line| {
             let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
             writeln!(stdin, "{line}")?;

@@ -62,7 +62,7 @@ impl Worker {
         }
     }
 
-    /// Runs until told to stop, or until the command channel is closed.
+    /// Runs Until it is stopped, or until the command channel is closed.
     pub fn run(mut self) {
         let stamps = if self.flows.iter().all(|f| enable_timestamps(&f.socket).is_ok()) {
             "kernel"

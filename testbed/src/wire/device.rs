@@ -33,7 +33,7 @@ pub(super) struct Attached {
     pub(super) socket: OwnedFd,
 }
 
-/// One end's namespace: what is asked there, and what tells of changes.
+/// One end's namespace: what is asked there, and what reports changes.
 struct Side {
     netns: NetNs,
     links: LinkSetup,
@@ -77,7 +77,7 @@ impl Ends {
             }
             router_up = host.admin_up;
         }
-        // Remembered only while there was a router to tell it to.
+        // Remembered only while there was a router to notify.
         self.host_up = self.router.is_some().then_some(host.admin_up);
         if host.admin_up && self.carrier != Some(router_up) {
             sys::set_carrier(&self.host, router_up)?;
@@ -110,7 +110,7 @@ impl Ends {
                 let open = || sys::packet_socket(ifindex);
                 match self.router_side.netns.within(open).map_err(io::Error::other)? {
                     Ok(socket) => Some(Attached { ifindex, socket }),
-                    // Gone again meanwhile; its deletion is the next change to be told.
+                    // Gone again meanwhile; its deletion is the next change to be reported.
                     Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
                     Err(error) => return Err(error),
                 }
@@ -128,7 +128,7 @@ impl Side {
         Ok(Self { netns, links, changes })
     }
 
-    /// What they say does not matter: the state is asked anew. An overrun means changes, too.
+    /// What they say does not matter: the state is asked again. An overrun means changes, too.
     fn drain(&self) -> io::Result<()> {
         let mut buffer = Vec::with_capacity(NOTICE_MAX);
         loop {
@@ -151,7 +151,7 @@ fn gone_is_fine(outcome: Result<(), LinkError>) -> io::Result<()> {
     }
 }
 
-/// A socket that tells when a device of the namespace changes.
+/// A socket that reports when a device of the namespace changes.
 fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, 0))?;

@@ -121,14 +121,17 @@ fn shell() {
     let at = |node: &str, command: &str| {
         let mut own = Command::new(std::env::current_exe().unwrap());
         let output = own.args(["__shell", &init, node, "sh", "-c", command]).output().unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        (output.status.code(), told + &String::from_utf8(output.stderr).unwrap())
+        let reported = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), reported + &String::from_utf8(output.stderr).unwrap())
     };
-    let (code, told) = at("ams", "readlink /proc/self/ns/net; id -u; exit 5");
-    assert_eq!((code, told), (Some(5), format!("net:[{}]\n0\n", lab.netns)));
-    let (code, told) = at("nowhere", "true");
+    let (code, reported) = at("ams", "readlink /proc/self/ns/net; id -u; exit 5");
+    assert_eq!((code, reported), (Some(5), format!("net:[{}]\n0\n", lab.netns)));
+    let (code, reported) = at("nowhere", "true");
     assert_ne!(code, Some(0));
-    assert!(told.contains("no node nowhere") && told.contains("ams, client, fra"), "{told}");
+    assert!(
+        reported.contains("no node nowhere") && reported.contains("ams, client, fra"),
+        "{reported}"
+    );
 }
 
 fn doctor_outside() {

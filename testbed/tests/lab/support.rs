@@ -41,13 +41,13 @@ pub fn sandboxed(case: &str) -> Command {
 /// Runs a case in a sandbox; its output is the error if it fails.
 pub fn in_sandbox(case: &str) -> Result<(), String> {
     let output = sandboxed(case).output().map_err(|error| error.to_string())?;
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
+    let reported = [output.stdout, output.stderr].concat();
+    let reported = String::from_utf8_lossy(&reported);
     if output.status.success() {
-        eprint!("{told}");
+        eprint!("{reported}");
         return Ok(());
     }
-    Err(format!("{}\n{told}", output.status))
+    Err(format!("{}\n{reported}", output.status))
 }
 
 /// Why sandboxes cannot be had here, if they cannot; required ones are tried regardless.

@@ -73,7 +73,7 @@ impl Contestant<u128> for PlanB {
     }
 
     fn insert(&mut self, _: &Route<u128>) -> Result<(), BenchError> {
-        Err(BenchError::environment("PlanB is built anew, never changed"))
+        Err(BenchError::environment("PlanB is rebuilt, never changed"))
     }
 
     fn touch(&self, keys: &Keys<u128>) {
@@ -81,7 +81,7 @@ impl Contestant<u128> for PlanB {
     }
 
     fn remove(&mut self, _: &Route<u128>) -> Result<(), BenchError> {
-        Err(BenchError::environment("PlanB is built anew, never changed"))
+        Err(BenchError::environment("PlanB is rebuilt, never changed"))
     }
 
     fn facts(&self) -> Facts {

@@ -58,7 +58,7 @@ fn count_forwarded(
     let (took, busy) = (Nanos::now().since(start), busy().since(busy_before));
     pass(IN_FLIGHT);
     let after = subject.site_stats()?;
-    // A superframe counts as one packet with one header; its bytes tell how many it stands for.
+    // A superframe counts as one packet with one header; its bytes say how many it stands for.
     let frames = after.rx_packets - before.rx_packets;
     let headers = frames * (UDP_HEADERS as u64 + subject.link_header);
     let arrived = (after.rx_bytes - before.rx_bytes).saturating_sub(headers) / payload as u64;

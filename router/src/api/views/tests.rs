@@ -71,11 +71,13 @@ fn explained(control: &Control, from: &str) -> Result<Value, ApiError> {
 
 fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
     let facts = Facts {
+        now: Nanos::ZERO,
         control,
+        host: HostStats::default(),
         totals: WorkerReport::default(),
         workers: Vec::new(),
         opened: &BTreeMap::new(),
-        heartbeat: &|| None,
+        liveness: &|| None,
     };
     explain(&facts, query)
 }
@@ -101,15 +103,28 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     let stats = CheckStats { rtt_ewma: Some(Duration::from_micros(420)), ..CheckStats::default() };
     let checks = |leg: &LegState| vec![stats; leg.checks().len()];
     let checks = control.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
-    let heartbeat = LivenessReport { checks, ..LivenessReport::default() };
+    let liveness = LivenessReport { checks, ..LivenessReport::default() };
     let facts = Facts {
+        now: Nanos::ZERO,
         control: &control,
+        host: HostStats { received: 17, ..HostStats::default() },
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
         opened: &BTreeMap::new(),
-        heartbeat: &|| Some(heartbeat.clone()),
+        liveness: &|| Some(liveness.clone()),
     };
-    let nouns = ["drops", "fib", "neighbors", "ports", "routes", "services", "verdicts", "workers"];
+    let nouns = [
+        "drops",
+        "fib",
+        "host",
+        "neighbors",
+        "ports",
+        "router",
+        "routes",
+        "services",
+        "verdicts",
+        "workers",
+    ];
     let mut documents: Vec<_> =
         nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
     documents.push(("explain", explained(&control, "10.0.0.2").unwrap()));

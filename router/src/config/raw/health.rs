@@ -12,7 +12,7 @@ use super::{inner_or, inner_or_default};
 use crate::config::finding::Finding;
 use crate::config::model::Check;
 use crate::config::report::list_of;
-use crate::config::value::{self, Fault, one_of, text};
+use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::{Node, Table, article};
 use crate::policy::CheckKind;
 
@@ -159,28 +159,28 @@ fn read_dns(mut table: Table<'_>) -> CheckKind {
     CheckKind::Dns { port: inner_or(port, DNS_PORT), name: inner_or_default(name) }
 }
 
-fn port<'t>() -> impl Fn(&DeValue<'t>) -> Result<u16, Fault> {
+fn port<'t>() -> impl Fn(&DeValue<'t>) -> Result<u16, ValueError> {
     value::integer(1..=u16::MAX)
 }
 
-fn target(text: &str) -> Result<IpAddr, Fault> {
+fn target(text: &str) -> Result<IpAddr, ValueError> {
     let addr: IpAddr = value::parsed("expected an address without length")(text)?;
     if addr.is_unspecified() || addr.is_multicast() {
-        return Err(Fault::new("expected the address of one host"));
+        return Err(ValueError::new("expected the address of one host"));
     }
     Ok(addr)
 }
 
-fn initial(word: &str) -> Result<bool, Fault> {
+fn initial(word: &str) -> Result<bool, ValueError> {
     one_of(word, &[("up", Some(true)), ("down", Some(false))])
 }
 
-fn payload(text: &str) -> Result<Vec<u8>, Fault> {
+fn payload(text: &str) -> Result<Vec<u8>, ValueError> {
     fits(text.as_bytes().to_vec())
 }
 
-fn payload_hex(text: &str) -> Result<Vec<u8>, Fault> {
-    let fault = || Fault::new("expected pairs of hexadecimal digits, such as \"00ff\"");
+fn payload_hex(text: &str) -> Result<Vec<u8>, ValueError> {
+    let fault = || ValueError::new("expected pairs of hexadecimal digits, such as \"00ff\"");
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(fault());
     }
@@ -188,24 +188,26 @@ fn payload_hex(text: &str) -> Result<Vec<u8>, Fault> {
     fits(pairs.collect::<Result<_, _>>().map_err(|_| fault())?)
 }
 
-fn fits(payload: Vec<u8>) -> Result<Vec<u8>, Fault> {
+fn fits(payload: Vec<u8>) -> Result<Vec<u8>, ValueError> {
     if payload.len() > PAYLOAD_MAX {
         let found = payload.len();
-        return Err(Fault::new(format!("expected at most {PAYLOAD_MAX} bytes, found {found}")));
+        return Err(ValueError::new(format!(
+            "expected at most {PAYLOAD_MAX} bytes, found {found}"
+        )));
     }
     Ok(payload)
 }
 
 /// Labels of 1 to 63 bytes, 253 bytes in all (RFC 1035 section 2.3.4), in printable ASCII, with an
 /// optional final dot.
-fn domain_name(text: &str) -> Result<String, Fault> {
+fn domain_name(text: &str) -> Result<String, ValueError> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| (1..=63).contains(&label.len());
     let printable = bare.bytes().all(|byte| byte.is_ascii_graphic());
     if text == "." || (printable && bare.len() <= 253 && bare.split('.').all(label)) {
         return Ok(text.to_owned());
     }
-    Err(Fault::new("expected labels of 1 to 63 bytes, joined by dots")
+    Err(ValueError::new("expected labels of 1 to 63 bytes, joined by dots")
         .because(format!("{text:?} is not a domain name")))
 }
 

@@ -173,19 +173,19 @@ pub(super) fn inner_or<T>(value: Option<Spanned<T>>, default: T) -> T {
 }
 
 /// At most [`BUSY_POLL_MAX`]: beyond this, sleeping is cheaper than polling.
-fn busy_poll(text: &str) -> Result<Duration, value::Fault> {
+fn busy_poll(text: &str) -> Result<Duration, value::ValueError> {
     value::duration_in(Duration::ZERO..=BUSY_POLL_MAX)(text)
 }
 
-fn router_id(text: &str) -> Result<Ipv4Addr, value::Fault> {
+fn router_id(text: &str) -> Result<Ipv4Addr, value::ValueError> {
     let id: Ipv4Addr = value::parsed("expected a dotted quad, such as \"192.0.2.1\"")(text)?;
     if id.is_unspecified() {
-        return Err(value::Fault::new("expected a router id other than zero (RFC 6286)"));
+        return Err(value::ValueError::new("expected a router id other than zero (RFC 6286)"));
     }
     Ok(id)
 }
 
-fn http_address(text: &str) -> Result<SocketAddr, value::Fault> {
+fn http_address(text: &str) -> Result<SocketAddr, value::ValueError> {
     let expected = "expected ADDRESS:PORT, such as \"127.0.0.1:7780\" or \"[::1]:7780\"";
     value::parsed(expected)(text).map_err(|fault| match text.strip_prefix(':') {
         Some(port) => fault.help(format!(
@@ -195,11 +195,13 @@ fn http_address(text: &str) -> Result<SocketAddr, value::Fault> {
     })
 }
 
-fn socket_path(text: &str) -> Result<PathBuf, value::Fault> {
+fn socket_path(text: &str) -> Result<PathBuf, value::ValueError> {
     let path = value::absolute_path(text)?;
     if text.len() > SOCKET_PATH_MAX {
         let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, this is {}", text.len());
-        return Err(value::Fault::new(expected).because("the path does not fit a socket address"));
+        return Err(
+            value::ValueError::new(expected).because("the path does not fit a socket address")
+        );
     }
     Ok(path)
 }

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{WORKERS_MAX, inner_or, inner_or_default};
 use crate::config::model::{Device, Port};
-use crate::config::value::{self, Fault, one_of, text};
+use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 use crate::kernel::netns::NetNs;
 use crate::policy::ReversePath;
@@ -83,39 +83,39 @@ impl RawPort {
     }
 }
 
-fn port_name(text: &str) -> Result<String, Fault> {
+fn port_name(text: &str) -> Result<String, ValueError> {
     if super::via::WORDS.contains(&text) {
-        return Err(Fault::new("a route's via uses this word")
+        return Err(ValueError::new("a route's via uses this word")
             .because(format!("no port may be named {text:?}")));
     }
     value::name(text)
 }
 
 /// Follows the kernel's rules, and forbids `%`, which the kernel expands as a pattern.
-fn interface_name(text: &str) -> Result<String, Fault> {
+fn interface_name(text: &str) -> Result<String, ValueError> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
     if text.is_empty() || text.len() > INTERFACE_MAX {
-        return Err(Fault::new(format!("expected 1 to {INTERFACE_MAX} bytes"))
+        return Err(ValueError::new(format!("expected 1 to {INTERFACE_MAX} bytes"))
             .because(format!("an interface name cannot have {} bytes", text.len())));
     }
     if text.contains(bad) || text == "." || text == ".." {
-        return Err(Fault::new("expected no space, '/', ':' or '%'")
+        return Err(ValueError::new("expected no space, '/', ':' or '%'")
             .because(format!("{text:?} is not an interface name")));
     }
     Ok(text.to_owned())
 }
 
-fn netns(text: &str) -> Result<NetNs, Fault> {
+fn netns(text: &str) -> Result<NetNs, ValueError> {
     let dots = text == "." || text == "..";
     let relative = text.contains('/') && !text.starts_with('/');
     if text.is_empty() || dots || relative || text.contains('\0') {
-        return Err(Fault::new("expected a name under /run/netns, or an absolute path")
+        return Err(ValueError::new("expected a name under /run/netns, or an absolute path")
             .because(format!("{text:?} names no namespace")));
     }
     Ok(NetNs::named(text))
 }
 
-fn reverse_path(word: &str) -> Result<ReversePath, Fault> {
+fn reverse_path(word: &str) -> Result<ReversePath, ValueError> {
     let words = [
         ("off", Some(ReversePath::Off)),
         ("loose", Some(ReversePath::Loose)),
@@ -124,7 +124,7 @@ fn reverse_path(word: &str) -> Result<ReversePath, Fault> {
     one_of(word, &words)
 }
 
-fn engine(word: &str) -> Result<EngineChoice, Fault> {
+fn engine(word: &str) -> Result<EngineChoice, ValueError> {
     let words = [
         ("auto", Some(EngineChoice::Auto)),
         ("epoll", Some(EngineChoice::Epoll)),

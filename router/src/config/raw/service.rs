@@ -12,7 +12,7 @@ use super::health::RawHealth;
 use super::via::{RawVia, into_via, read_links};
 use super::{inner_or, inner_or_default};
 use crate::config::model::{Affinity, Service, Site, WhenAllDead};
-use crate::config::value::{self, Fault, one_of, text};
+use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 use crate::policy::Combine;
 
@@ -118,15 +118,15 @@ impl RawSite {
     }
 }
 
-fn affinity(word: &str) -> Result<Affinity, Fault> {
+fn affinity(word: &str) -> Result<Affinity, ValueError> {
     let words = [("none", Some(Affinity::None)), ("hash", Some(Affinity::Hash)), ("flow", None)];
     one_of(word, &words).map_err(|fault| match word {
-        "flow" => Fault::later("affinity \"flow\"").help("use \"hash\", or remove it"),
+        "flow" => ValueError::later("affinity \"flow\"").help("use \"hash\", or remove it"),
         _ => fault,
     })
 }
 
-fn when_all_dead(word: &str) -> Result<WhenAllDead, Fault> {
+fn when_all_dead(word: &str) -> Result<WhenAllDead, ValueError> {
     let words = [
         ("unreachable", Some(WhenAllDead::Unreachable)),
         ("drop", Some(WhenAllDead::Drop)),
@@ -136,11 +136,11 @@ fn when_all_dead(word: &str) -> Result<WhenAllDead, Fault> {
     one_of(word, &words)
 }
 
-fn combine(word: &str) -> Result<Combine, Fault> {
+fn combine(word: &str) -> Result<Combine, ValueError> {
     one_of(word, &[("all", Some(Combine::All)), ("any", Some(Combine::Any))])
 }
 
-fn latency_unit(text: &str) -> Result<Option<Duration>, Fault> {
+fn latency_unit(text: &str) -> Result<Option<Duration>, ValueError> {
     if text == "off" {
         return Ok(None);
     }
@@ -154,7 +154,7 @@ fn latency_unit(text: &str) -> Result<Option<Duration>, Fault> {
     }
 }
 
-fn weight(value: &DeValue<'_>) -> Result<u16, Fault> {
+fn weight(value: &DeValue<'_>) -> Result<u16, ValueError> {
     let range = value::integer(1..=u16::MAX);
     range(value).map_err(|fault| match value.as_integer().map(toml::de::DeInteger::as_str) {
         Some("0") => fault.help("to take a site out of service, use `nearhop drain SITE`"),

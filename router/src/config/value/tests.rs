@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn said<T: std::fmt::Debug>(result: Result<T, Fault>) -> String {
+fn said<T: std::fmt::Debug>(result: Result<T, ValueError>) -> String {
     result.unwrap_err().into_finding("key", 0..0).to_string()
 }
 

@@ -174,18 +174,18 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     assert!(matches!(device(&rig).tx(0, &[]), Err(crate::port::PortError::Gone)));
     rig.control.reclaim();
     assert!(old.upgrade().is_none(), "the router lets go of it");
-    let told =
+    let reported =
         |ok, reason: &str| EventKind::Device { port: "ams".into(), ok, reason: reason.into() };
-    assert_eq!(rig.events(), [told(false, "device gone; trying again")], "once");
+    assert_eq!(rig.events(), [reported(false, "device gone; trying again")], "once");
     for _ in 0..2 {
-        rig.control.set_fault(NOW, "ams", Fault::Gone(Some("no namespace".into())));
+        rig.control.set_fault(NOW, "ams", DeviceFault::Gone(Some("no namespace".into())));
     }
-    assert_eq!(rig.events(), [told(false, "device gone; trying again: no namespace")]);
+    assert_eq!(rig.events(), [reported(false, "device gone; trying again: no namespace")]);
     let new = MemoryPort::pair(1).0 as Arc<dyn Port>;
     let orders = rig.control.give_device(NOW, "ams", Arc::clone(&new));
     assert_eq!(orders.ports, [rig.control.ports["ams"].exit()], "watched again");
     assert!(Arc::ptr_eq(&device(&rig), &new) && rig.control.ports["ams"].fault.is_none());
-    assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![told(true, "made anew")]));
+    assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![reported(true, "made again")]));
     rig.apply(&two_sites(10, 20)).unwrap();
     assert!(Arc::ptr_eq(&device(&rig), &new), "a reload keeps it");
 }
@@ -197,15 +197,15 @@ fn mtu_of(rig: &Rig, port: PortId) -> u16 {
 }
 
 #[test]
-fn a_device_that_somebody_changed_is_followed_and_told_of() {
+fn a_device_that_somebody_changed_is_followed_and_reported_of() {
     let mut rig = Rig::up(&two_sites(10, 20));
     let id = rig.control.ports["ams"].id;
     let link = |rig: &mut Rig, name: &str, mtu| {
         let kind = MonitorEventKind::Link { port: id, ifindex: 7, name: name.into(), mtu };
         rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
-        let told = rig.events();
+        let reported = rig.events();
         let mtu = mtu_of(rig, id);
-        let reasons: Vec<String> = told
+        let reasons: Vec<String> = reported
             .iter()
             .map(|event| match event {
                 EventKind::Device { ok: true, reason, .. } => reason.clone(),

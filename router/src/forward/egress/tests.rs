@@ -82,7 +82,7 @@ fn snapshot(device: &Arc<Wire>, headers: [&[u8]; 2]) -> Snapshot {
         has_link_headers: headers.iter().any(|header| !header.is_empty()),
     };
     let adjacency = |(id, header): (AdjacencyId, &[u8])| {
-        (id, Adjacency { prepend: header.into(), ..Adjacency::plain(OUT, 1500) })
+        (id, Adjacency { prepend: header.into(), ..Adjacency::point_to_point(OUT, 1500) })
     };
     let adjacencies: Adjacencies = [NEAR, FAR].into_iter().zip(headers).map(adjacency).collect();
     Snapshot { ports: vec![None, Some(entry)], adjacencies, ..Control::empty_snapshot() }
@@ -110,7 +110,7 @@ fn send(snapshot: &Snapshot, packets: &[(&[u8], AdjacencyId)]) -> Counters {
 
 fn send_batch(snapshot: &Snapshot, batch: &mut Batch) -> (Counters, Vec<PortTrouble>) {
     let (mut counters, mut scratch) = (Counters::default(), Scratch::default());
-    let mut outlets = PlainOutlets::default();
+    let mut outlets = SyscallOutlets::default();
     Egress { snapshot, counters: &mut counters, scratch: &mut scratch }.send(batch, &mut outlets);
     (counters, scratch.trouble)
 }

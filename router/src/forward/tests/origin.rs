@@ -34,7 +34,7 @@ const OWN: [(&str, &str); 2] =
 fn a_datagram_is_cut_for_the_way_it_takes_and_for_no_other() {
     let mut rig = Rig::new();
     // Another port has the smallest MTU there may be.
-    let narrow = Adjacency::plain(PortId(2), 1280);
+    let narrow = Adjacency::point_to_point(PortId(2), 1280);
     rig.with_snapshot(|snapshot| snapshot.adjacencies.set(AdjacencyId(2), Some(narrow)));
     for (src, dst) in OWN {
         let fits = udp(src, dst, 1340);
@@ -53,7 +53,7 @@ fn a_datagram_is_cut_for_the_way_it_takes_and_for_no_other() {
 }
 
 #[test]
-fn fragments_of_two_datagrams_are_told_apart() {
+fn fragments_of_two_datagrams_are_reported_apart() {
     let mut rig = Rig::new();
     let (src, dst) = OWN[0];
     let id = |sent: &[Sent]| [sent[0].2[4], sent[0].2[5]];

@@ -6,7 +6,7 @@ use crate::packet::offload::tests::{payload, superframe};
 use crate::packet::offload::{GSO_NONE, OFFLOAD_LEN, Offloads};
 use crate::packet::samples::{self, CLIENT_V4, CLIENT_V6, SERVICE_V4, SERVICE_V6};
 use crate::port::Port;
-use crate::port::queue::{PlainQueue, send_all};
+use crate::port::queue::{SyscallQueue, send_all};
 
 /// A rig whose clients are those of the samples.
 fn rig() -> Rig {
@@ -243,15 +243,15 @@ fn mutated_frames_are_sent_or_counted_and_forwarding_goes_on() {
         assert_eq!(last.map(|sent| sent.1), Some(Verdict::Forward));
         rig.batch.join(PortId(1), Offloads::ALL);
         for port in &ports {
-            let mut queue = PlainQueue::new(Arc::clone(port) as Arc<dyn Port>, 0);
+            let mut queue = SyscallQueue::new(Arc::clone(port) as Arc<dyn Port>, 0);
             let to = (PortId(1), &**port as &dyn Port);
-            let (mut told, mut before) = (0, 0);
+            let (mut reported, mut before) = (0, 0);
             rig.batch.frames(PortId(1)).for_each(|(_, frame)| before += frame.segments());
             send_all(&mut queue, to, &rig.batch, &mut buffer, &mut |sent| {
                 assert!(sent.result.is_ok(), "{:?}", sent.result);
-                told += sent.packets;
+                reported += sent.packets;
             });
-            assert_eq!(told, before);
+            assert_eq!(reported, before);
             for (packet, offload) in port.drain_frames() {
                 let meta = Meta::parse(&packet).unwrap();
                 assert_eq!(offload.check(&packet, &meta).map(|_| meta.len), Ok(packet.len()));

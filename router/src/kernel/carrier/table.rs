@@ -26,7 +26,7 @@ struct Known {
 struct Listing {
     /// Devices the list has named so far.
     named: BTreeSet<u32>,
-    /// Devices a notification has told of meanwhile. It is at least as new as what the list says
+    /// Devices a notification has named meanwhile. It is at least as new as what the list says
     /// later on, for any change after it sends a notification of its own.
     notified: BTreeSet<u32>,
 }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_list_tells_what_was_missed() {
+    fn a_second_list_says_what_was_missed() {
         let mut table = listed(&[link(1, true), link(2, true), link(3, true)]);
         events(&mut table);
         table.begin_list();

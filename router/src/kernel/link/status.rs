@@ -55,7 +55,7 @@ pub struct TunStatus {
     pub persist: bool,
     /// May be opened more than once.
     pub multi_queue: bool,
-    /// How many queues are open; 0 for a single-queue device, whose kernel does not tell.
+    /// How many queues are open; 0 for a single-queue device, whose kernel does not say.
     pub open_queues: u32,
 }
 
@@ -65,7 +65,7 @@ impl LinkStatus {
         self.admin_up && self.carrier
     }
 
-    /// Reads RTM_NEWLINK and RTM_DELLINK; `None` for any other message, and for those that tell of
+    /// Reads RTM_NEWLINK and RTM_DELLINK; `None` for any other message, and for those that report
     /// a device's membership in a bridge rather than of the device.
     pub(in super::super) fn parse(message: Message<'_>) -> Option<Self> {
         if message.kind != libc::RTM_NEWLINK && message.kind != libc::RTM_DELLINK {

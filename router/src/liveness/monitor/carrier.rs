@@ -13,7 +13,7 @@ use crate::time::Nanos;
 
 /// A port that is watched.
 #[derive(Default)]
-pub(super) struct PortState {
+pub(super) struct PortCarrier {
     /// All ways out by it; their bytes follow its carrier at once.
     adjacencies: Vec<AdjacencyId>,
     carrier: bool,
@@ -33,7 +33,7 @@ pub(super) struct CarrierChange {
 impl Monitor {
     /// Watches a port from now on. It has no carrier yet and no adjacencies.
     pub fn add_port(&mut self, port: PortId) {
-        self.ports.insert(port, PortState::default());
+        self.ports.insert(port, PortCarrier::default());
         self.prober.set_carrier(Nanos::ZERO, port, false);
     }
 

@@ -374,7 +374,7 @@ fn an_operator_ends_the_wait_and_forgives() {
 }
 
 #[test]
-fn the_host_stack_tells_of_tcp() {
+fn the_host_stack_says_of_tcp() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![icmp(), tcp()], Combine::All);
     rig.run_ms(50);
@@ -518,7 +518,7 @@ fn round_trips_are_those_of_probes() {
 }
 
 #[test]
-fn a_port_with_very_many_legs_moves_their_packets_at_once_and_tells_of_them_in_turns() {
+fn a_port_with_very_many_legs_moves_their_packets_at_once_and_says_of_them_in_turns() {
     let mut rig = Rig::with_carrier();
     let legs = 3 * LEGS_PER_TURN + 7;
     let paths: Vec<PathId> = (0..legs).map(|_| rig.leg(vec![], Combine::All)).collect();

@@ -123,13 +123,15 @@ fn types_codes_and_parameters() {
         (ErrorKind::UnknownOption { pointer: 42 }, [12, 0], 42 << 24, [4, 2], 42),
     ] {
         let error = built(kind, &v4, ROUTER_V4);
-        let icmp = icmp::Icmp::parse(&error[20..]).unwrap();
-        assert_eq!((icmp.kind(), icmp.code(), icmp.rest_of_header()), (type4, code4, word4));
-        assert!(icmp.is_valid());
+        let message = icmp::Message::parse(&error[20..]).unwrap();
+        let found = (message.kind(), message.code(), message.rest_of_header());
+        assert_eq!(found, (type4, code4, word4));
+        assert!(icmp::is_valid(&message));
         let error = built(kind, &v6, ROUTER_V6);
-        let icmp = icmpv6::Icmpv6::parse(&error[40..]).unwrap();
-        assert_eq!((icmp.kind(), icmp.code(), icmp.rest_of_header()), (type6, code6, word6));
-        assert!(icmp.is_valid(ROUTER_V6, CLIENT_V6));
+        let message = icmp::Message::parse(&error[40..]).unwrap();
+        let found = (message.kind(), message.code(), message.rest_of_header());
+        assert_eq!(found, (type6, code6, word6));
+        assert!(icmpv6::is_valid(&message, ROUTER_V6, CLIENT_V6));
     }
 }
 

@@ -13,8 +13,8 @@ fn rule(interval_ms: u64, fall: u32, rise: u32) -> Rule {
 }
 
 /// Whole intervals from zero on.
-fn fresh(rule: Rule) -> Liveness {
-    Liveness::new(Nanos::ZERO, Nanos::ZERO, rule.interval, rule)
+fn fresh(rule: Rule) -> CheckState {
+    CheckState::new(Nanos::ZERO, Nanos::ZERO, rule.interval, rule)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ impl Step {
 const REFUSED: Cause = Cause::Refused { kind: 3, code: 3 };
 
 /// By an owner that is never late: whatever is due by a step is handled before it.
-fn play(live: &mut Liveness, steps: &[Step]) -> Vec<(Nanos, bool, Cause)> {
+fn play(live: &mut CheckState, steps: &[Step]) -> Vec<(Nanos, bool, Cause)> {
     let mut verdicts = Vec::new();
     for &step in steps {
         live.handle_timeout(step.at());
@@ -351,7 +351,7 @@ fn a_verdict_is_held_from_the_first_doubt_on_and_no_longer_than_that() {
 
 #[test]
 fn requests_keep_their_grid_and_missed_ones_are_left_out() {
-    let mut live = Liveness::new(ms(0), ms(1), Duration::from_millis(4), rule(10, 100, 1));
+    let mut live = CheckState::new(ms(0), ms(1), Duration::from_millis(4), rule(10, 100, 1));
     let mut sent = Vec::new();
     for now in [1, 5, 15, 58, 65, 75] {
         assert!(live.send_due(ms(now)), "{now} ms");
@@ -362,7 +362,7 @@ fn requests_keep_their_grid_and_missed_ones_are_left_out() {
 }
 
 #[test]
-fn counters_tell_lost_late_and_duplicate_apart() {
+fn counters_say_lost_late_and_duplicate_apart() {
     let mut live = fresh(rule(10, 2, 1));
     play(
         &mut live,

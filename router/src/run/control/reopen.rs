@@ -1,11 +1,12 @@
-//! Ports that lost their device, or whose namespace is another now: opened anew, again and again,
+//! Ports that lost their device, or whose namespace is another now: opened again, again and again,
 //! at growing intervals.
+#![allow(clippy::disallowed_methods, reason = "part of a thread's shell")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::Control;
-use crate::control::Fault;
+use super::ControlThread;
+use crate::control::DeviceFault;
 use crate::kernel::netns::NetNs;
 use crate::run::ports;
 use crate::time::Nanos;
@@ -29,7 +30,7 @@ struct Attempts {
 }
 
 impl Reopening {
-    /// A port is to be opened anew: at once, unless that was tried only lately.
+    /// A port is to be opened again: at once, unless that was tried only lately.
     pub(super) fn lost(&mut self, now: Nanos, name: &str) {
         let attempts = self.ports.entry(name.to_owned()).or_default();
         if attempts.due.is_some() {
@@ -64,7 +65,7 @@ impl Reopening {
         self.ports.remove(name);
     }
 
-    /// When [`Control::reopen_ports`] is to be called next.
+    /// When [`ControlThread::reopen_ports`] is to be called next.
     pub(super) fn poll_timeout(&self) -> Option<Nanos> {
         self.ports.values().filter_map(|attempts| attempts.due).min()
     }
@@ -77,7 +78,7 @@ impl Attempts {
     }
 }
 
-impl Control {
+impl ControlThread {
     /// Tries what is due.
     pub(super) fn reopen_ports(&mut self) {
         let now = Nanos::now();
@@ -101,8 +102,8 @@ impl Control {
                 Err(error) => {
                     let error = Some(error.to_string());
                     let fault = match self.fault(&name) {
-                        Some(Fault::Astray(_)) => Fault::Astray(error),
-                        _ => Fault::Gone(error),
+                        Some(DeviceFault::Astray(_)) => DeviceFault::Astray(error),
+                        _ => DeviceFault::Gone(error),
                     };
                     self.daemon.control.set_fault(now, &name, fault);
                 }
@@ -128,10 +129,10 @@ impl Control {
         for (name, same) in same {
             match (self.fault(&name), same) {
                 (None, false) => {
-                    self.daemon.control.set_fault(now, &name, Fault::Astray(None));
+                    self.daemon.control.set_fault(now, &name, DeviceFault::Astray(None));
                     self.reopening.lost(now, &name);
                 }
-                (Some(Fault::Astray(_)), true) => {
+                (Some(DeviceFault::Astray(_)), true) => {
                     self.daemon.control.clear_fault(now, &name, "its network namespace is back");
                     self.reopening.forget(&name);
                 }
@@ -140,7 +141,7 @@ impl Control {
         }
     }
 
-    fn fault(&self, name: &str) -> Option<&Fault> {
+    fn fault(&self, name: &str) -> Option<&DeviceFault> {
         self.daemon.control.ports().find(|port| port.name() == name)?.fault.as_ref()
     }
 }

@@ -85,7 +85,7 @@ impl Judge {
     /// Checks that for each flow that moved to another site, the router at which the two trails
     /// part emitted a `select` event that names a member on one of them.
     fn causes(&mut self, world: &World) {
-        let told: &[NodeEvent] = match self.spoilt {
+        let reported: &[NodeEvent] = match self.spoilt {
             Some(Invariant::Cause) => &[],
             _ => world.net.events(),
         };
@@ -95,7 +95,8 @@ impl Judge {
             for pair in arrivals.windows(2).filter(|pair| pair[0].site != pair[1].site) {
                 let (before, after) = (pair[0], pair[1]);
                 self.check(Invariant::Cause, 1, || {
-                    let explained = FlowMove { world, id, flow, before, after }.is_explained(told);
+                    let explained =
+                        FlowMove { world, id, flow, before, after }.is_explained(reported);
                     let what = || {
                         let (t, from, to) = (after.t, &before.site, &after.site);
                         format!("{} moved from {from} to {to} by {t}", name(flow))
@@ -122,7 +123,7 @@ struct FlowMove<'m> {
 }
 
 impl FlowMove<'_> {
-    fn is_explained(&self, told: &[NodeEvent]) -> bool {
+    fn is_explained(&self, reported: &[NodeEvent]) -> bool {
         let way = |one: &Arrival| {
             let routers = self.world.net.trail(FlowId(self.id), one.seq).unwrap_or_default();
             let mut names: Vec<String> = routers.iter().map(|at| format!("r{at}")).collect();
@@ -143,7 +144,7 @@ impl FlowMove<'_> {
             absence.node == node && absence.from <= *window.end() && absence.to >= *window.start()
         });
         restarted
-            || told.iter().any(|one| {
+            || reported.iter().any(|one| {
                 one.node == node
                     && window.contains(&one.t)
                     && matches!(&one.kind, EventKind::Select { family: of, member, .. }

@@ -302,12 +302,12 @@ fn spoil(world: &mut World, what: Option<Invariant>) -> Result<(), TrialError> {
 /// What the trial did and the routers reported, by time; an action comes before its effects.
 fn story(world: World) -> Vec<StoryLine> {
     let mut story = world.story;
-    let told = |one: &super::NodeEvent| {
+    let reported = |one: &super::NodeEvent| {
         let (t, who) = (one.t, layout::router_name(one.node));
         StoryLine { t, who, what: one.kind.to_string() }
     };
-    story.extend(world.net.events().iter().map(told));
-    story.sort_by_key(|told| told.t);
+    story.extend(world.net.events().iter().map(reported));
+    story.sort_by_key(|reported| reported.t);
     story
 }
 

@@ -83,7 +83,7 @@ fn all_sites_die(shape: NetShape) -> (Nanos, World) {
 }
 
 #[test]
-fn transient_loops_are_told_apart_by_the_time_between_them() {
+fn transient_loops_are_reported_apart_by_the_time_between_them() {
     let at = |ms: u64| Revisit { t: Nanos(ms * 1_000_000), flow: FlowId(0), node: 0 };
     let found = judge::loops(&[at(10), at(20), at(60), at(120)]);
     let lasted: Vec<_> = found.iter().map(|one| (one.lasted().as_millis(), one.returns)).collect();

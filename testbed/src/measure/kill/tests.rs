@@ -69,8 +69,8 @@ fn what_gives_no_figure_says_why() {
     let cases = [
         (other, event(), "no probe was sent"),
         (dead(), event(), "1 flows were still not answered 60.0 ms after"),
-        (served(), vec![], "the router told no 'site' event"),
-        (served(), vec![site_down("fra", Family::Ipv4, 90_000, 90_000)], "the router told no"),
+        (served(), vec![], "the router reported no 'site' event"),
+        (served(), vec![site_down("fra", Family::Ipv4, 90_000, 90_000)], "the router reported no"),
     ];
     for (traces, events, expected) in cases {
         let error = measure_kill(&kill(), &traces, &events).unwrap_err().to_string();

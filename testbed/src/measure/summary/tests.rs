@@ -88,7 +88,7 @@ fn the_split_is_of_one_repeat_and_adds_up() {
 }
 
 #[test]
-fn who_took_over_from_whom_is_told_by_repeat() {
+fn who_took_over_from_whom_is_reported_by_repeat() {
     let repeat = |from: &str, to: &str| {
         let mut kill = kill(KillKind::Announced, Family::Ipv4, 0.5);
         (kill.from_site, kill.to_site) = (from.into(), to.into());
@@ -96,7 +96,8 @@ fn who_took_over_from_whom_is_told_by_repeat() {
     };
     let kills = [repeat("fra", "par"), repeat("par", "ams"), repeat("fra", "par")];
     let summary = Summary::new(&kills, &[], &announced(), &wanted(), vec![]);
-    let told = summary.kills[0].takeovers.iter();
-    let told: Vec<_> = told.map(|one| (&*one.from_site, &*one.to_site, one.repeats)).collect();
-    assert_eq!(told, [("fra", "par", 2), ("par", "ams", 1)]);
+    let reported = summary.kills[0].takeovers.iter();
+    let reported: Vec<_> =
+        reported.map(|one| (&*one.from_site, &*one.to_site, one.repeats)).collect();
+    assert_eq!(reported, [("fra", "par", 2), ("par", "ams", 1)]);
 }
