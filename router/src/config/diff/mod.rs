@@ -3,11 +3,13 @@
 
 mod show;
 
+use std::collections::HashMap;
+
 use super::model::{Api, Config, Port, Route, Router, Service, Site};
 use show::{listed, or_default, port_text, route_text, site_text};
 
 /// The differences, one line each: `+` for an addition, `-` for a removal, else the old value and
-/// the new. Empty if nothing changed; the order of sections in the file does not matter.
+/// the new; of additions and removals of a kind, the first 20 and a count. Empty if nothing changed; the order of sections in the file does not matter.
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let mut lines = Lines(Vec::new());
     lines.fields("router", &old.router, &new.router, &ROUTER);
@@ -39,20 +41,37 @@ impl Lines {
         text: impl Fn(&T) -> String,
         changed: impl Fn(&mut Self, &T, &T),
     ) {
+        let index = |items: &'_ [T]| -> HashMap<String, usize> {
+            items.iter().enumerate().map(|(index, item)| (key(item), index)).collect()
+        };
+        let (of_old, of_new) = (index(old), index(new));
+        let mut removed = Listed::new("-", kind);
+        let mut differing = 0;
         for item in old {
             let name = key(item);
-            match new.iter().find(|candidate| key(candidate) == name) {
-                None => self.0.push(format!("- {kind} {name}: {}", text(item))),
-                Some(next) if next != item => changed(self, item, next),
+            match of_new.get(&name).map(|&next| &new[next]) {
+                None => removed.add(self, || format!("{name}: {}", text(item))),
+                Some(next) if next != item => {
+                    differing += 1;
+                    if differing <= LISTED_MAX {
+                        changed(self, item, next);
+                    }
+                }
                 Some(_) => {}
             }
         }
+        removed.finish(self);
+        if differing > LISTED_MAX {
+            self.0.push(format!("{} more {kind}(s) differ", differing - LISTED_MAX));
+        }
+        let mut added = Listed::new("+", kind);
         for item in new {
             let name = key(item);
-            if !old.iter().any(|candidate| key(candidate) == name) {
-                self.0.push(format!("+ {kind} {name}: {}", text(item)));
+            if !of_old.contains_key(&name) {
+                added.add(self, || format!("{name}: {}", text(item)));
             }
         }
+        added.finish(self);
     }
 
     /// Adds a line for each field that changed.
@@ -75,6 +94,36 @@ impl Lines {
         });
     }
 }
+
+/// Lines of one kind: the first [`LISTED_MAX`], and how many more there are.
+struct Listed<'a> {
+    sign: &'a str,
+    kind: &'a str,
+    count: usize,
+}
+
+impl<'a> Listed<'a> {
+    const fn new(sign: &'a str, kind: &'a str) -> Self {
+        Self { sign, kind, count: 0 }
+    }
+
+    fn add(&mut self, lines: &mut Lines, text: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.count <= LISTED_MAX {
+            lines.0.push(format!("{} {} {}", self.sign, self.kind, text()));
+        }
+    }
+
+    fn finish(self, lines: &mut Lines) {
+        let more = self.count.saturating_sub(LISTED_MAX);
+        if more > 0 {
+            lines.0.push(format!("{} {more} more {}(s)", self.sign, self.kind));
+        }
+    }
+}
+
+/// Lines of a kind that are listed: a reload may change a million routes.
+const LISTED_MAX: usize = 20;
 
 /// A field's key, and the function that formats its value.
 type Field<T> = (&'static str, fn(&T) -> String);

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 use crate::config::parse;
 
@@ -131,3 +133,23 @@ prefixes = ["198.51.100.80/32"]
 socket = "/run/x.sock"
 http = "127.0.0.1:7780"
 "#;
+
+#[test]
+fn of_many_changes_of_a_kind_the_first_are_listed_and_the_rest_counted() {
+    let with = |routes: u32| {
+        let mut text = String::new();
+        for n in 0..routes {
+            let (a, b) = (n / 256, n % 256);
+            let _ = write!(text, "[[route]]\nprefix = \"10.0.{a}.{b}/32\"\nvia = \"blackhole\"\n");
+        }
+        config(&format!("[router]\nname = \"r1\"\n{text}"))
+    };
+    let lines = diff(&with(0), &with(1025));
+    assert_eq!(lines.len(), 21);
+    assert_eq!(
+        (&*lines[19], &*lines[20]),
+        ("+ route 10.0.0.19/32: blackhole", "+ 1005 more route(s)")
+    );
+    assert_eq!(diff(&with(21), &with(0)).last().unwrap(), "- 1 more route(s)");
+    assert_eq!(diff(&with(20), &with(0)).len(), 20);
+}
