@@ -175,7 +175,7 @@ pub(crate) struct Header {
     pub(crate) when_dead: WhenDead,
     pub(crate) spread: Spread,
     pub(crate) count: usize,
-    /// How many words of sites come before the members: see [`Layout`].
+    /// How many words of sites come after the members: see [`Layout`].
     pub(crate) sites: usize,
     /// See [`Layout`].
     pub(crate) plain: usize,
@@ -256,8 +256,8 @@ impl Groups {
             _ => member.pack(member.link_weight),
         };
         let sites = sites.iter().map(|site| u64::from(site.weight) | u64::from(site.links) << 16);
-        let words = core::iter::once(header.pack()).chain(sites);
-        for (index, word) in words.chain(members.iter().map(of_member)).enumerate() {
+        let words = core::iter::once(header.pack()).chain(members.iter().map(of_member));
+        for (index, word) in words.chain(sites).enumerate() {
             let line = &self.lines[first as usize + index / WORDS];
             line.0[index % WORDS].store(word, Ordering::Relaxed);
         }
@@ -304,17 +304,17 @@ impl GroupRef<'_> {
     /// Member `index`, in the order they were written; `None` past the last.
     #[inline]
     pub(crate) fn member(&self, index: usize) -> Option<Word> {
-        let header = self.header();
-        (index < header.count).then(|| Word(self.word(1 + header.sites + index)))
+        (index < self.header().count).then(|| Word(self.word(1 + index)))
     }
 
     /// The site `nth` in order, whose first member is `first`.
     #[inline]
     pub(crate) fn site(&self, nth: usize, first: Word) -> SiteWord {
-        if self.header().sites == 0 {
+        let header = self.header();
+        if header.sites == 0 {
             return SiteWord { weight: first.weight(), links: 1 };
         }
-        let word = self.word(1 + nth);
+        let word = self.word(1 + header.count + nth);
         SiteWord { weight: word as u16, links: (word >> 16) as u8 }
     }
 
@@ -335,13 +335,12 @@ impl GroupRef<'_> {
     /// Passes the members that are [`Layout::plain`] to `see`, in their order.
     #[inline]
     pub(crate) fn each_plain(&self, mut see: impl FnMut(Word)) {
-        let Header { sites, plain, .. } = self.header();
-        let in_head = self.head.0.get(1 + sites..).unwrap_or_default();
-        for word in in_head.iter().take(plain) {
+        let plain = self.header().plain;
+        for word in &self.head.0[1..][..plain.min(WORDS - 1)] {
             see(Word(word.load(Ordering::Relaxed)));
         }
-        for index in in_head.len()..plain {
-            see(Word(self.word(1 + sites + index)));
+        for index in WORDS - 1..plain {
+            see(Word(self.word(1 + index)));
         }
     }
 

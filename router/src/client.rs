@@ -59,14 +59,14 @@ impl Client {
         Ok(Self { socket, runtime })
     }
 
-    /// Sends a GET request and returns the body of the response, which must arrive within ten
-    /// seconds.
+    /// Sends a GET request and returns the body of the response. Each part of it must arrive within
+    /// ten seconds.
     pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, path)
     }
 
-    /// Sends a POST request and returns the body of the response, which must arrive within ten
-    /// seconds.
+    /// Sends a POST request and returns the body of the response, which must begin to arrive within
+    /// two minutes: a reload is answered when its last step is done.
     pub fn post(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::POST, path)
     }
@@ -81,7 +81,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         self.runtime.block_on(async {
             let answer = timeout(ANSWER_WITHIN, self.send(Method::GET, path));
-            let mut body = answer.await.map_err(|_| self.silent())??.into_body();
+            let mut body = answer.await.map_err(|_| self.silent(ANSWER_WITHIN))??.into_body();
             tokio::pin!(until);
             loop {
                 let frame = tokio::select! {
@@ -102,12 +102,20 @@ impl Client {
     }
 
     fn ask(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
-        let answer = async {
-            let body = self.send(method, path).await?.into_body().collect().await;
-            Ok(body.map_err(|error| self.broken(&error))?.to_bytes())
-        };
-        let within = self.runtime.block_on(async { timeout(ANSWER_WITHIN, answer).await });
-        within.map_err(|_| self.silent())?
+        let within = if method == Method::POST { CHANGE_WITHIN } else { ANSWER_WITHIN };
+        self.runtime.block_on(async {
+            let answer = timeout(within, self.send(method, path)).await;
+            let mut body = answer.map_err(|_| self.silent(within))??.into_body();
+            let mut bytes = Vec::new();
+            loop {
+                let frame = timeout(ANSWER_WITHIN, body.frame()).await;
+                match frame.map_err(|_| self.silent(ANSWER_WITHIN))? {
+                    None => return Ok(bytes.into()),
+                    Some(Err(error)) => return Err(self.broken(&error)),
+                    Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |d| d)),
+                }
+            }
+        })
     }
 
     /// Sends a request and returns the response if its status is a success; otherwise its body
@@ -152,8 +160,8 @@ impl Client {
         }
     }
 
-    fn silent(&self) -> ClientError {
-        let (socket, seconds) = (self.socket.display(), ANSWER_WITHIN.as_secs());
+    fn silent(&self, within: Duration) -> ClientError {
+        let (socket, seconds) = (self.socket.display(), within.as_secs());
         ClientError::environment(format!(
             "the router at {socket} did not answer in {seconds} seconds"
         ))
@@ -174,5 +182,8 @@ fn reported_error(status: StatusCode, body: &[u8]) -> ClientError {
     ClientError { message, help, asked_wrongly: status.is_client_error() }
 }
 
-/// How long to wait for a response. A healthy control thread answers at once.
+/// How long to wait for a response, or the next part of it. A healthy control thread answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long to wait for a change.
+const CHANGE_WITHIN: Duration = Duration::from_mins(2);

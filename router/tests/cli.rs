@@ -292,7 +292,7 @@ fn wrong_usage_exits_2_and_help_0() {
     let (out, _, status) = run(&["help"]);
     assert!(status == 2 && out.is_empty(), "help is a flag, so that `h` stays free");
     let (out, _, status) = run(&["show", "--help"]);
-    assert!(status == 0 && out.contains("neighbors"), "{out}");
+    assert!(status == 0 && out.contains("checks"), "{out}");
 }
 
 #[test]

@@ -72,8 +72,8 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
             ],
         }))
         .into_response(),
-        "/v1/show/neighbors" => {
-            axum::Json(json!({ "schema": "nearhop.neighbors.v1", "items": [] })).into_response()
+        "/v1/show/checks" => {
+            axum::Json(json!({ "schema": "nearhop.checks.v1", "items": [] })).into_response()
         }
         "/v1/show/drops" => "not JSON".into_response(),
         "/v1/show/ports" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -159,7 +159,7 @@ fn documents_are_tables_for_people_and_themselves_for_scripts() {
     let (document, _, _) = server.run(&["show", "services", "--json"]);
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["items"][1]["cost"], 120);
-    let (out, err, status) = server.run(&["show", "neighbors"]);
+    let (out, err, status) = server.run(&["show", "checks"]);
     assert_eq!((out.as_str(), err.as_str(), status), ("", "nothing to show\n", 0));
 }
 

@@ -204,8 +204,8 @@ fn what_keeps_a_router_from_starting_is_said_with_what_to_type() {
 fn a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing() {
     in_namespaces("a_flood_at_the_router_is_dropped_and_counted_and_others_lose_nothing", || {
         let rig = Rig::start(AMS_FIRST);
-        // The punt channel is not read while the control thread is stopped.
-        let tracer = Tracer::stop(&rig);
+        // The lane for local packets is not read while the host thread is stopped.
+        let tracer = Tracer::stop_named(&rig, "nh-host");
         let probes = Probes::start(&rig.client, SERVICE_V4, 2);
         let socket = rig.client.within(|| UdpSocket::bind("10.0.0.2:0")).unwrap().unwrap();
         for chunk in 0..40 {

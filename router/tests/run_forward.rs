@@ -237,12 +237,12 @@ fn what_is_shown_is_so() {
         };
         assert_eq!(via("ams")["packets"], sent, "every probe and nothing else took this leg");
         assert_eq!(via("fra")["packets"], 0);
-        let neighbors = rig.show("neighbors");
-        for neighbor in &neighbors {
-            let count = |key: &str| neighbor[key].as_u64().unwrap();
-            assert!(count("answered") >= 3 && count("sent") >= count("answered"), "{neighbor}");
+        let checks = rig.show("checks");
+        for check in &checks {
+            let count = |key: &str| check[key].as_u64().unwrap();
+            assert!(count("answered") >= 3 && count("sent") >= count("answered"), "{check}");
         }
-        let shown: Vec<(&str, Value)> = ["services", "fib", "routes", "ports", "neighbors"]
+        let shown: Vec<(&str, Value)> = ["services", "fib", "routes", "ports", "checks"]
             .into_iter()
             .map(|noun| (noun, rig.show(noun).into_iter().map(steady).collect()))
             .collect();

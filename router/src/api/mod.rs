@@ -5,19 +5,26 @@
 #![forbid(unsafe_code)]
 
 pub mod nouns;
+pub mod pages;
+mod server;
 pub mod socket;
 pub mod views;
+
+pub use self::server::CONNECTIONS_MAX;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path as UrlPath, Query, State};
+use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -25,6 +32,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::timeout;
+
+use self::pages::{PAGED, PageReply, PageRequest, ShowQuery};
 
 /// A client's request; the answer goes to the [`Reply`] in it.
 #[derive(Debug)]
@@ -35,7 +45,9 @@ pub enum Command {
     Explain(ExplainQuery, Reply<Value>),
     /// `POST /v1/reload`.
     Reload(Reply<Value>),
-    /// `GET /v1/show/NOUN`.
+    /// A part of `GET /v1/show/NOUN` for a noun in [`pages::PAGED`].
+    Page(PageRequest, PageReply),
+    /// `GET /v1/show/NOUN` for all others.
     Show(String, Reply<Value>),
     /// `POST /v1/undamp`.
     Undamp(Reply<Value>),
@@ -99,6 +111,12 @@ impl ApiError {
     fn ending() -> Self {
         let error = "the router is shutting down".into();
         Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None }
+    }
+
+    /// The control thread does not answer (status 503).
+    fn busy() -> Self {
+        let error = format!("the router is busy: no answer within {} s", ANSWER_WITHIN.as_secs());
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: Some("try again".into()) }
     }
 
     /// Adds what to do about it.
@@ -174,29 +192,48 @@ pub fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, ClaimError
     Ok(listener)
 }
 
-/// Serves the socket until the runtime ends.
-pub fn serve(
-    listener: std::os::unix::net::UnixListener,
+/// Starts the API's thread: the control socket, and the read-only requests over TCP. It ends with the
+/// process.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(
+    socket: std::os::unix::net::UnixListener,
+    http: Option<std::net::TcpListener>,
     commands: mpsc::Sender<Command>,
 ) -> io::Result<()> {
-    let listener = UnixListener::from_std(listener)?;
-    let app = all().with_state(commands);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            log::error!("the control socket stopped: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (socket, http) = {
+        let _inside = runtime.enter();
+        (UnixListener::from_std(socket)?, http.map(TcpListener::from_std).transpose()?)
+    };
+    let (all, reads) = (all().with_state(commands.clone()), reads().with_state(commands));
+    let reads = reads.layer(axum::middleware::from_fn(named_by_address));
+    thread::Builder::new().name("nh-api".into()).spawn(move || {
+        let tasks = tokio::task::LocalSet::new();
+        tasks.spawn_local(server::serve(socket, all));
+        if let Some(http) = http {
+            tasks.spawn_local(server::serve(http, reads));
         }
-    });
+        runtime.block_on(tasks);
+    })?;
     Ok(())
 }
 
-/// Serves the read-only requests over TCP until the runtime ends.
-pub fn serve_http(listener: TcpListener, commands: mpsc::Sender<Command>) {
-    let app = reads().with_state(commands);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            log::error!("the HTTP listener stopped: {error}");
-        }
-    });
+/// A browser that was led here by a name of somebody else's (DNS rebinding) is refused.
+async fn named_by_address(request: Request, next: Next) -> Result<Response, ApiError> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_address = |host: &str| {
+        let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let name = name.map_or(host, |(name, _)| name);
+        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
+    };
+    if host.is_some_and(is_address) {
+        return Ok(next.run(request).await);
+    }
+    let error = format!("expected an address in the Host header, found {:?}", host.unwrap_or(""));
+    Err(ApiError { status: StatusCode::FORBIDDEN, error, help: Some("ask by address".into()) })
 }
 
 type Commands = State<mpsc::Sender<Command>>;
@@ -223,35 +260,47 @@ fn reads() -> Router<mpsc::Sender<Command>> {
 /// A segment of the path, or why it cannot be decoded.
 type UrlSegment = Result<UrlPath<String>, PathRejection>;
 
-async fn show(commands: Commands, noun: UrlSegment) -> Result<Json<Value>, ApiError> {
-    let UrlPath(noun) = noun?;
-    ask(commands, |reply| Command::Show(noun, reply)).await.map(Json)
+async fn show(
+    State(commands): Commands,
+    noun: UrlSegment,
+    query: Result<Query<ShowQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let (UrlPath(noun), Query(query)) = (noun?, query?);
+    if let Some(paged) = PAGED.into_iter().find(|paged| *paged == noun) {
+        return pages::stream(commands, paged, &query).await;
+    }
+    let document = ask(&commands, |reply| Command::Show(noun, reply)).await?;
+    Ok(Json(match &query.only {
+        Some(word) => pages::matching(document, word),
+        None => document,
+    })
+    .into_response())
 }
 
 async fn explain(
-    commands: Commands,
+    State(commands): Commands,
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Query(query) = query?;
-    ask(commands, |reply| Command::Explain(query, reply)).await.map(Json)
+    ask(&commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
-async fn drain(commands: Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
+async fn drain(State(commands): Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
     let UrlPath(site) = site?;
-    ask(commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
+    change(&commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
 }
 
-async fn undrain(commands: Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
+async fn undrain(State(commands): Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
     let UrlPath(site) = site?;
-    ask(commands, |reply| Command::Drain(site, false, reply)).await.map(Json)
+    change(&commands, |reply| Command::Drain(site, false, reply)).await.map(Json)
 }
 
-async fn undamp(commands: Commands) -> Result<Json<Value>, ApiError> {
-    ask(commands, Command::Undamp).await.map(Json)
+async fn undamp(State(commands): Commands) -> Result<Json<Value>, ApiError> {
+    change(&commands, Command::Undamp).await.map(Json)
 }
 
-async fn reload(commands: Commands) -> Result<Json<Value>, ApiError> {
-    ask(commands, Command::Reload).await.map(Json)
+async fn reload(State(commands): Commands) -> Result<Json<Value>, ApiError> {
+    change(&commands, Command::Reload).await.map(Json)
 }
 
 #[derive(Deserialize)]
@@ -262,11 +311,11 @@ struct WatchQuery {
 /// Streams JSON lines. A client that reads too slowly loses lines, which a gap in `seq` shows. A
 /// watcher costs nothing but its connection, and ends with it.
 async fn watch(
-    commands: Commands,
+    State(commands): Commands,
     query: Result<Query<WatchQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(query) = query?;
-    let (past, lines) = ask(commands, |reply| Command::Watch(query.since, reply)).await?;
+    let (past, lines) = ask(&commands, |reply| Command::Watch(query.since, reply)).await?;
     let past = past.into_iter();
     let stream = futures_util::stream::unfold((past, lines), |(mut past, mut lines)| async move {
         if let Some(line) = past.next() {
@@ -295,14 +344,26 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error, help: Some(help) }
 }
 
+/// Asks the control thread, which is to answer within [`ANSWER_WITHIN`].
 async fn ask<T>(
-    State(commands): Commands,
+    commands: &mpsc::Sender<Command>,
+    command: impl FnOnce(Reply<T>) -> Command,
+) -> Result<T, ApiError> {
+    timeout(ANSWER_WITHIN, change(commands, command)).await.map_err(|_| ApiError::busy())?
+}
+
+/// Asks the control thread for what may take it long.
+async fn change<T>(
+    commands: &mpsc::Sender<Command>,
     command: impl FnOnce(Reply<T>) -> Command,
 ) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
     commands.send(command(reply)).await.map_err(|_| ApiError::ending())?;
     answer.await.map_err(|_| ApiError::ending())?
 }
+
+/// How long the control thread may take for what changes nothing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -336,17 +397,11 @@ mod tests {
         ));
         let listener = claim(&path).unwrap();
         let (commands, _asked) = mpsc::channel(1);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        start(listener, None, commands).unwrap();
         let mut stream = UnixStream::connect(&path).unwrap();
         write!(stream, "{request_line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        let text = runtime.block_on(async {
-            serve(listener, commands).unwrap();
-            let read = tokio::task::spawn_blocking(move || {
-                let mut text = String::new();
-                stream.read_to_string(&mut text).map(|_| text)
-            });
-            read.await.unwrap().unwrap()
-        });
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
         fs::remove_file(path).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split_whitespace().nth(1).unwrap().to_owned();

@@ -242,10 +242,10 @@ pub const NOUNS: &[Noun] = &[
         ],
     },
     Noun {
-        name: "neighbors",
+        name: "checks",
         fields: &[],
         columns: &[
-            column("neighbor", "NEIGHBOR", Text),
+            column("target", "TARGET", Text),
             column("site", "SITE", Text),
             column("service", "SERVICE", Text),
             column("port", "PORT", Text),

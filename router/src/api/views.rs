@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use nearhop_fib::{FlowHash, FlowKey, Group, GroupId, IpPrefix, Member, Selected, Spread};
 use serde_json::{Value, json};
 
+use super::pages::{Only, Page, PageRequest};
 use super::{ApiError, ExplainQuery};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
@@ -14,9 +15,11 @@ use crate::ids::Family;
 use crate::kernel::link::{LinkSetup, LinkStatus};
 use crate::kernel::netns::{NetNs, Place};
 use crate::liveness::LivenessReport;
+use crate::liveness::leg::TcpCheckKey;
 use crate::packet::offload::offload_names;
 use crate::packet::protocol;
 use crate::policy::CheckKind;
+use crate::probe::{CheckSpec, CheckStats};
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{Polling, WorkerReport};
@@ -33,6 +36,8 @@ pub struct Facts<'a> {
     pub workers: Vec<WorkerFacts>,
     /// Counters of the host stack.
     pub host: HostStats,
+    /// What the host thread's TCP checks have found.
+    pub tcp_checks: Vec<(TcpCheckKey, CheckStats)>,
     /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
     /// Requests a report from the liveness thread.
@@ -48,19 +53,17 @@ impl Facts<'_> {
 /// The answer to `show NOUN`.
 pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
     let items = match noun {
+        "checks" => checks(facts),
         "drops" => drops(facts),
-        "fib" => fib(facts),
         "host" => host(facts),
-        "neighbors" => neighbors(facts),
         "ports" => ports(facts),
         "router" => vec![router(facts)],
-        "routes" => routes(facts),
         "services" => services(facts),
         "verdicts" => verdicts(facts),
         "workers" => workers(facts),
         _ => {
             return Err(ApiError::not_found(format!("no such noun: {noun:?}")).with_help(
-                "router, services, fib, routes, ports, drops, verdicts, neighbors, workers, host",
+                "router, services, fib, routes, ports, checks, drops, verdicts, workers, host",
             ));
         }
     };
@@ -256,50 +259,74 @@ fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
     }
 }
 
-fn routes(facts: &Facts<'_>) -> Vec<Value> {
-    let control = facts.control;
-    control.writer()
-        .iter()
-        .map(|(prefix, group)| {
-            let members = group_members(control, group);
-            let alive = |member: &&Member| is_alive(control, member);
-            let mut via: Vec<String> =
-                members.iter().map(|member| port_name(control, member)).collect();
-            via.dedup();
-            json!({
-                "prefix": prefix.to_string(),
-                "source": control.source(prefix).map(Source::label),
-                "via": via,
-                "kind": kind(control.writer().group(group).as_ref()),
-                "state": if members.is_empty() || members.iter().any(|m| alive(&m)) { "up" } else { "down" },
-            })
-        })
-        .collect()
+/// Rows of `show fib` and `show routes`, from where the request says.
+pub fn page(facts: &Facts<'_>, request: &PageRequest) -> Page {
+    let writer = facts.control.writer();
+    let mut page = Page::default();
+    let exact = |prefix| writer.get(prefix).map(|group| (prefix, group)).into_iter();
+    let found: Box<dyn Iterator<Item = (IpPrefix, GroupId)> + '_> =
+        match (request.only, request.after) {
+            (Some(Only::Covering(_)), Some(_)) => Box::new(std::iter::empty()),
+            (Some(Only::Covering(addr)), None) => Box::new(writer.longest_match(addr).into_iter()),
+            (_, Some(after)) => Box::new(writer.iter_after(after)),
+            (Some(Only::In(prefix)), None) => {
+                Box::new(exact(prefix).chain(writer.iter_after(prefix)))
+            }
+            (None, None) => Box::new(writer.iter()),
+        };
+    // What a prefix covers stands right behind it.
+    let is_in = |prefix: IpPrefix| match request.only {
+        Some(Only::In(outer)) => outer.len() <= prefix.len() && outer.contains(prefix.addr()),
+        _ => true,
+    };
+    for (prefix, group) in found.take_while(|&(prefix, _)| is_in(prefix)).take(request.prefixes) {
+        match request.noun {
+            "fib" => fib_rows(facts, prefix, group, &mut page.rows),
+            _ => page.rows.push(route_row(facts, prefix, group)),
+        }
+        page.prefixes += 1;
+        page.next = Some(prefix);
+    }
+    if page.prefixes < request.prefixes {
+        page.next = None;
+    }
+    page
 }
 
-fn fib(facts: &Facts<'_>) -> Vec<Value> {
+fn route_row(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId) -> Value {
     let control = facts.control;
-    let mut items = Vec::new();
-    for (prefix, group) in control.writer().iter() {
-        let source = control.source(prefix).map(Source::label);
-        let rows = members(facts, group);
-        if rows.is_empty() {
-            items.push(json!({
-                "prefix": prefix.to_string(),
-                "group": group.0,
-                "kind": kind(control.writer().group(group).as_ref()),
-                "source": source,
-            }));
-        }
-        for mut row in rows {
-            row["prefix"] = json!(prefix.to_string());
-            row["group"] = json!(group.0);
-            row["kind"] = json!("forward");
-            row["source"] = json!(source);
-            items.push(row);
-        }
+    let members = group_members(control, group);
+    let alive = |member: &Member| is_alive(control, member);
+    let mut via: Vec<String> = members.iter().map(|member| port_name(control, member)).collect();
+    via.dedup();
+    json!({
+        "prefix": prefix.to_string(),
+        "source": control.source(prefix).map(Source::label),
+        "via": via,
+        "kind": kind(control.writer().group(group).as_ref()),
+        "state": if members.is_empty() || members.iter().any(alive) { "up" } else { "down" },
+    })
+}
+
+fn fib_rows(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId, items: &mut Vec<Value>) {
+    let control = facts.control;
+    let source = control.source(prefix).map(Source::label);
+    let rows = members(facts, group);
+    if rows.is_empty() {
+        items.push(json!({
+            "prefix": prefix.to_string(),
+            "group": group.0,
+            "kind": kind(control.writer().group(group).as_ref()),
+            "source": source,
+        }));
     }
-    items
+    for mut row in rows {
+        row["prefix"] = json!(prefix.to_string());
+        row["group"] = json!(group.0);
+        row["kind"] = json!("forward");
+        row["source"] = json!(source);
+        items.push(row);
+    }
 }
 
 /// The members of a group, each with its state and why packets go there or why not.
@@ -539,31 +566,50 @@ fn drops(facts: &Facts<'_>) -> Vec<Value> {
 }
 
 /// Every check: its target and its state.
-fn neighbors(facts: &Facts<'_>) -> Vec<Value> {
-    let control = facts.control;
-    let checks = (facts.liveness)().map(|report| report.checks).unwrap_or_default();
+fn checks(facts: &Facts<'_>) -> Vec<Value> {
+    let probes = (facts.liveness)().map(|report| report.checks).unwrap_or_default();
+    let tcp: BTreeMap<TcpCheckKey, CheckStats> = facts.tcp_checks.iter().copied().collect();
     let mut items = Vec::new();
-    for (key, leg) in control.legs() {
-        let probes =
-            leg.checks().iter().filter(|check| !matches!(check.kind, CheckKind::Tcp { .. }));
-        let known = checks.get(&leg.path).map_or(&[][..], Vec::as_slice);
-        for (check, stats) in probes.zip(known) {
-            items.push(json!({
-                "neighbor": check.target.to_string(),
-                "site": key.site,
-                "service": key.service,
-                "port": key.port,
-                "kind": check_label(&check.kind),
-                "state": if stats.up { "up" } else { "down" },
-                "latency_us": stats.rtt_ewma.map(|rtt| rtt.as_micros() as u64),
-                "age_ms": facts.age_ms(stats.since),
-                "sent": stats.sent,
-                "answered": stats.answered,
-                "lost": stats.lost,
-            }));
+    for (key, leg) in facts.control.legs() {
+        let mut probes = probes.get(&leg.path).map_or(&[][..], Vec::as_slice).iter();
+        for (index, check) in leg.checks().iter().enumerate() {
+            let stats = if let CheckKind::Tcp { .. } = check.kind {
+                tcp.get(&TcpCheckKey { path: leg.path, version: leg.version, index })
+            } else {
+                probes.next()
+            };
+            items.push(check_item(facts, key, check, stats));
         }
     }
     items
+}
+
+/// `stats`: `None` until the check has begun.
+fn check_item(
+    facts: &Facts<'_>,
+    key: &LegKey,
+    check: &CheckSpec,
+    stats: Option<&CheckStats>,
+) -> Value {
+    let state = match stats {
+        Some(stats) if !stats.known => "waiting",
+        Some(stats) if stats.up => "up",
+        Some(_) => "down",
+        None => "waiting",
+    };
+    json!({
+        "target": check.target.to_string(),
+        "site": key.site,
+        "service": key.service,
+        "port": key.port,
+        "kind": check_label(&check.kind),
+        "state": state,
+        "latency_us": stats.and_then(|stats| stats.rtt_ewma).map(|rtt| rtt.as_micros() as u64),
+        "age_ms": stats.map(|stats| facts.age_ms(stats.since)),
+        "sent": stats.map(|stats| stats.sent),
+        "answered": stats.map(|stats| stats.answered),
+        "lost": stats.map(|stats| stats.lost),
+    })
 }
 
 fn check_label(kind: &CheckKind) -> &'static str {

@@ -82,28 +82,36 @@ pub(super) struct ShowArgs {
     pub(super) client: ClientArgs,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Args, Clone, Debug)]
+pub(super) struct FilterArgs {
+    /// Only rows with this word: a service, a site, a port. Of fib and routes: only prefixes in this
+    /// one, or the one that an address is forwarded by.
+    #[arg(value_name = "ONLY")]
+    pub(super) only: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
 pub(super) enum Noun {
     /// Services and their sites: state, cost, and why.
-    Services,
+    Services(FilterArgs),
     /// The forwarding table: prefixes and their groups.
-    Fib,
+    Fib(FilterArgs),
     /// Routes from every source, selected or not.
-    Routes,
+    Routes(FilterArgs),
     /// Ports, their devices and counters.
-    Ports,
+    Ports(FilterArgs),
     /// Dropped packets, by reason.
-    Drops,
+    Drops(FilterArgs),
     /// All packets, sent or not, by verdict.
-    Verdicts,
-    /// Neighbours: checked sites and connected routers.
-    Neighbors,
+    Verdicts(FilterArgs),
+    /// Checks of every kind: whom they ask, and what they find.
+    Checks(FilterArgs),
     /// How workers wait for packets: sleeping or polling.
-    Workers,
+    Workers(FilterArgs),
     /// The router itself, and how promptly it notices faults.
-    Router,
+    Router(FilterArgs),
     /// Packets for the router's own addresses: what became of them.
-    Host,
+    Host(FilterArgs),
 }
 
 #[derive(Args, Debug)]
@@ -200,18 +208,34 @@ pub(super) struct SocketArgs {
 
 impl Noun {
     /// The noun in `/v1/show/NOUN`.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Services => "services",
-            Self::Fib => "fib",
-            Self::Routes => "routes",
-            Self::Ports => "ports",
-            Self::Drops => "drops",
-            Self::Verdicts => "verdicts",
-            Self::Neighbors => "neighbors",
-            Self::Workers => "workers",
-            Self::Router => "router",
-            Self::Host => "host",
+            Self::Services(_) => "services",
+            Self::Fib(_) => "fib",
+            Self::Routes(_) => "routes",
+            Self::Ports(_) => "ports",
+            Self::Drops(_) => "drops",
+            Self::Verdicts(_) => "verdicts",
+            Self::Checks(_) => "checks",
+            Self::Workers(_) => "workers",
+            Self::Router(_) => "router",
+            Self::Host(_) => "host",
+        }
+    }
+
+    /// What of it is asked for: all, if `None`.
+    pub(super) fn only(&self) -> Option<&str> {
+        match self {
+            Self::Services(filter)
+            | Self::Fib(filter)
+            | Self::Routes(filter)
+            | Self::Ports(filter)
+            | Self::Drops(filter)
+            | Self::Verdicts(filter)
+            | Self::Checks(filter)
+            | Self::Workers(filter)
+            | Self::Router(filter)
+            | Self::Host(filter) => filter.only.as_deref(),
         }
     }
 }

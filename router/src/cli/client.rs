@@ -26,7 +26,12 @@ use crate::client::{Client, ClientError};
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let noun = args.noun.name();
-    let body = connect(&args.client.socket)?.get(&format!("/v1/show/{noun}"))?;
+    let mut path = format!("/v1/show/{noun}");
+    if let Some(only) = args.noun.only() {
+        path.push_str("?only=");
+        path.push_str(&percent_encoded(only));
+    }
+    let body = connect(&args.client.socket)?.get(&path)?;
     print(&args.client, noun, &body)
 }
 

@@ -35,6 +35,8 @@ pub struct LegKey {
 pub struct LegState {
     /// Its path in the FIB.
     pub path: PathId,
+    /// Which of its checks are in force.
+    pub version: u64,
     /// The way out of its packets.
     pub exit: Exit,
     /// Whether packets go there now.
@@ -83,6 +85,9 @@ impl Control {
                     leg.combine = spec.combine;
                     leg.impossible.clone_from(&spec.impossible);
                     spec.path = leg.path;
+                    self.version += 1;
+                    spec.version = self.version;
+                    leg.version = self.version;
                     for check in &mut spec.checks {
                         check.initial_up = leg.up;
                     }
@@ -106,8 +111,11 @@ impl Control {
         let accept = if self.drained.contains(&key.site) { ACCEPT_NONE } else { ACCEPT_ALL };
         let reasons = spec.initial_reasons();
         spec.path = self.writer.add_path_down(name_key(&key.site), accept, reasons)?;
+        self.version += 1;
+        spec.version = self.version;
         let leg = LegState {
             path: spec.path,
+            version: spec.version,
             exit: spec.exit,
             up: false,
             known: false,

@@ -58,6 +58,8 @@ pub struct Control {
     by_path: HashMap<PathId, LegKey>,
     /// Checks that the prober has for each path, from [`Orders::legs`] to [`Self::release`].
     probes: HashMap<PathId, usize>,
+    /// The newest version of a leg's checks.
+    version: u64,
     drained: BTreeSet<String>,
     groups: HashMap<GroupKey, GroupState>,
     installed: BTreeMap<nearhop_fib::IpPrefix, Installed>,
@@ -115,6 +117,7 @@ impl Control {
             legs: BTreeMap::new(),
             by_path: HashMap::new(),
             probes: HashMap::new(),
+            version: 0,
             drained: BTreeSet::new(),
             groups: HashMap::new(),
             installed: BTreeMap::new(),

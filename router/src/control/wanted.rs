@@ -78,6 +78,7 @@ impl Link<'_> {
         let asked = site.health.iter().filter_map(|check| Some((check, self.target(check)?)));
         let mut spec = LegSpec {
             path: PathId::default(),
+            version: 0,
             exit: self.exit,
             checks: Vec::new(),
             combine: site.combine,

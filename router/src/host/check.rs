@@ -82,20 +82,21 @@ impl TcpChecker {
         }
     }
 
-    /// Reports that a port gained or lost its carrier; see [`crate::probe::Prober::set_carrier`].
+    /// Reports that a port's carrier changed, and whether it is there now: without it every check on that
+    /// port is down at once and nothing is sent; with it they begin again at once and have to pass
+    /// `rise`, also where the loss before was not reported. Ports have carrier until one is reported
+    /// without.
     pub fn set_carrier(&mut self, now: Nanos, host: &mut Host, port: PortId, up: bool) {
-        let changed = if up { self.dead_ports.remove(&port) } else { self.dead_ports.insert(port) };
-        if !changed {
-            return;
-        }
+        let had = if up { !self.dead_ports.remove(&port) } else { self.dead_ports.insert(port) };
         let on_port = self.checks.iter().filter(|(_, check)| check.spec.exit.port == port);
         for id in on_port.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(check) = self.checks.get_mut(&id) else { continue };
-            if up {
-                check.live.resume(now, phase_of(check.order, check.spec.interval));
-            } else {
+            if had {
                 check.attempts.drain(..).for_each(|(_, socket)| host.tcp_forget(socket));
                 check.live.suspend(now);
+            }
+            if up {
+                check.live.resume(now, phase_of(check.order, check.spec.interval));
             }
             self.take_verdicts(id);
         }

@@ -14,6 +14,8 @@ use crate::time::Nanos;
 pub struct LegSpec {
     /// The path whose byte is kept.
     pub path: PathId,
+    /// Which checks of the path these are: verdicts about others are not its own.
+    pub version: u64,
     /// The way out of its packets.
     pub exit: Exit,
     /// What has to be answered; empty: only the carrier counts.
@@ -42,6 +44,17 @@ impl LegSpec {
     }
 }
 
+/// A TCP check of a leg, which the host stack does.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TcpCheckKey {
+    /// The leg's path.
+    pub path: PathId,
+    /// As [`LegSpec::version`].
+    pub version: u64,
+    /// Its number among the leg's checks.
+    pub index: usize,
+}
+
 /// The reason that a failing check of this kind sets.
 pub fn reason_of(kind: &CheckKind) -> Reason {
     match kind {
@@ -52,6 +65,7 @@ pub fn reason_of(kind: &CheckKind) -> Reason {
 
 /// A leg that is watched.
 pub(super) struct Leg {
+    pub(super) version: u64,
     pub(super) exit: Exit,
     pub(super) checks: Vec<Check>,
     pub(super) combine: Combine,
@@ -79,6 +93,7 @@ impl Leg {
     /// One without a verdict and without flaps.
     pub(super) fn new(spec: &LegSpec, checks: Vec<Check>) -> Self {
         Self {
+            version: spec.version,
             exit: spec.exit,
             checks,
             combine: spec.combine,

@@ -18,7 +18,7 @@ use nearhop_fib::{Handle, PathId, Reason};
 
 use self::carrier::{CarrierChange, PortCarrier};
 use super::event::MonitorEvent;
-use super::leg::{Check, Leg, LegSpec, reason_of};
+use super::leg::{Check, Leg, LegSpec, TcpCheckKey, reason_of};
 use crate::ids::PortId;
 use crate::policy::CheckKind;
 use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
@@ -34,6 +34,8 @@ pub struct Monitor {
     checks: HashMap<CheckId, (PathId, usize)>,
     holds: BTreeSet<(Nanos, PathId)>,
     spreading: VecDeque<CarrierChange>,
+    /// Ports whose carrier [`Self::poll_carrier`] has not reported yet.
+    unreported: BTreeSet<PortId>,
     events: VecDeque<MonitorEvent>,
     clock: Option<fn() -> Nanos>,
 }
@@ -50,6 +52,7 @@ impl Monitor {
             checks: HashMap::new(),
             holds: BTreeSet::new(),
             spreading: VecDeque::new(),
+            unreported: BTreeSet::new(),
             events: VecDeque::new(),
             clock: None,
         }
@@ -76,8 +79,9 @@ impl Monitor {
         let leg = match self.legs.remove(&spec.path) {
             Some(leg) => {
                 self.forget_checks(&leg.checks);
-                let (exit, combine) = (spec.exit, spec.combine);
-                Leg { exit, checks, combine, impossible: spec.impossible.is_some(), ..leg }
+                let impossible = spec.impossible.is_some();
+                let LegSpec { version, exit, combine, .. } = spec;
+                Leg { version, exit, checks, combine, impossible, ..leg }
             }
             None => Leg::new(&spec, checks),
         };
@@ -106,10 +110,16 @@ impl Monitor {
         ours
     }
 
-    /// The verdict of a TCP check: number `index` of the leg's checks.
-    pub fn handle_tcp_verdict(&mut self, path: PathId, index: usize, event: &CheckEvent) {
-        self.check_changed(path, index, event);
-        self.settle();
+    /// The verdict of a TCP check: number `index` of the leg's checks in this version. One about checks
+    /// that were replaced, about whatever had the path before, or from before the port's carrier came or
+    /// went, changes nothing.
+    pub fn handle_tcp_verdict(&mut self, key: TcpCheckKey, event: &CheckEvent) {
+        let Some(leg) = self.legs.get(&key.path) else { return };
+        let since = self.ports.get(&leg.exit.port).map_or(Nanos::ZERO, |port| port.since);
+        if leg.version == key.version && event.t >= since {
+            self.check_changed(key.path, key.index, event);
+            self.settle();
+        }
     }
 
     /// The clock moved. Early or repeated calls do nothing. Every packet received by now has been
@@ -146,6 +156,15 @@ impl Monitor {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<MonitorEvent> {
         self.events.pop_front()
+    }
+
+    /// Takes a port whose carrier came or went since it was last taken, and whether it has carrier, for
+    /// whoever does TCP checks; a port that was forgotten has. Call until `None` after every call that
+    /// takes `&mut self`.
+    #[must_use]
+    pub fn poll_carrier(&mut self) -> Option<(PortId, bool)> {
+        let port = self.unreported.pop_first()?;
+        Some((port, self.ports.get(&port).is_none_or(|state| state.carrier)))
     }
 
     /// An operator forgives every leg its flaps; those that wait only for that are used at once.

@@ -4,21 +4,22 @@
 mod reopen;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use self::reopen::Reopening;
-use super::hosting::Hosting;
+use super::host::{HostOrder, HostReport};
 use super::liveness::Order;
 use super::ports::{Opened, adjust_all, open_all};
+use super::signals::Signal;
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
@@ -27,13 +28,15 @@ use crate::config::{self, Config};
 use crate::control::{DeviceFault, Orders, PortState, Stopping};
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
+use crate::host::HostStats;
 use crate::ids::PortId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
 use crate::liveness::event::MonitorEventKind;
+use crate::policy::CheckKind;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
-use crate::worker::{Reading, WorkerReport};
+use crate::worker::WorkerReport;
 
 /// Runs the router until it is to end.
 pub(super) async fn run(
@@ -41,20 +44,13 @@ pub(super) async fn run(
     config: Config,
     options: RunOptions,
     socket: std::os::unix::net::UnixListener,
+    mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), RunError> {
     let failed = |error: std::io::Error| RunError::new(format!("cannot start: {error}"));
     let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
-    api::serve(socket, commands.clone()).map_err(failed)?;
-    if let Some(address) = config.api.http {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            RunError::new(format!("[api] http: cannot listen on {address}: {error}"))
-        })?;
-        api::serve_http(listener, commands);
-    }
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut control = ControlThread::new(daemon, options)?;
+    let http = config.api.http.map(listen).transpose()?;
+    api::start(socket, http, commands).map_err(failed)?;
+    let mut control = ControlThread::new(daemon, options);
     control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
@@ -72,12 +68,13 @@ pub(super) async fn run(
             }
             () = sleep_until(due) => {}
             _ = second.tick() => control.keep_house(),
-            _ = hangup.recv() => {
-                control.handle_lanes();
-                control.reload_by_signal();
-            }
-            _ = terminate.recv() => break Ok(()),
-            _ = interrupt.recv() => break Ok(()),
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => {
+                    control.handle_lanes();
+                    control.reload_by_signal();
+                }
+                Some(Signal::End) | None => break Ok(()),
+            },
         }
         control.reopen_ports();
         control.after_step();
@@ -91,10 +88,18 @@ pub(super) async fn run(
     ended
 }
 
+fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener
+        .map_err(|error| RunError::new(format!("[api] http: cannot listen on {address}: {error}")))
+}
+
 /// The control thread's state.
 struct ControlThread {
     daemon: Daemon,
-    hosting: Hosting,
     opened: BTreeMap<String, Place>,
     reopening: Reopening,
     /// What the path of each leg had counted for others before.
@@ -110,19 +115,9 @@ struct ControlThread {
 }
 
 impl ControlThread {
-    fn new(daemon: Daemon, options: RunOptions) -> Result<Self, RunError> {
-        let control = &daemon.control;
-        let workers = daemon.workers.iter().map(|worker| Arc::clone(&worker.shared));
-        let hosting = Hosting::new(
-            control.handle(),
-            control.published(),
-            Arc::clone(&daemon.changes),
-            Reading::new(workers.collect()),
-            (daemon.seed, Nanos::now()),
-        )?;
-        Ok(Self {
+    fn new(daemon: Daemon, options: RunOptions) -> Self {
+        Self {
             daemon,
-            hosting,
             opened: BTreeMap::new(),
             reopening: Reopening::default(),
             counted_before: BTreeMap::new(),
@@ -133,7 +128,7 @@ impl ControlThread {
             past: VecDeque::new(),
             lines: broadcast::channel(LINES_MAX).0,
             stalled: None,
-        })
+        }
     }
 
     fn start(&mut self, config: Config) -> Result<(), RunError> {
@@ -149,9 +144,6 @@ impl ControlThread {
         let mut gone = false;
         for event in self.daemon.monitor_events.try_iter().take(EVENTS_PER_STEP) {
             match event.kind {
-                MonitorEventKind::Carrier { port, up } => {
-                    self.hosting.set_carrier(event.t, port, up);
-                }
                 MonitorEventKind::Gone { port, ifindex }
                 | MonitorEventKind::Link { port, ifindex, .. } => {
                     let Some(name) = self.daemon.control.name_of(port) else { continue };
@@ -177,28 +169,14 @@ impl ControlThread {
         for news in self.daemon.engine_news.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.control.handle_engine(Nanos::now(), &news);
         }
-        let mut count = 0;
-        for packet in self.daemon.host_packets.try_iter().take(HOST_PACKETS_MAX) {
-            self.hosting.handle_packet(packet);
-            count += 1;
-        }
-        if count < HOST_PACKETS_MAX {
-            self.hosting.lane_was_emptied();
-        }
-        let Daemon { monitor_events, first_packets, host_packets, engine_news, wake, .. } =
-            &self.daemon;
-        let is_idle = monitor_events.is_empty() && engine_news.is_empty();
-        if !(is_idle && first_packets.is_empty() && host_packets.is_empty()) {
+        let Daemon { monitor_events, first_packets, engine_news, wake, .. } = &self.daemon;
+        if !(monitor_events.is_empty() && engine_news.is_empty() && first_packets.is_empty()) {
             wake.notify_one();
         }
     }
 
-    /// What follows from whatever happened: the host stack's answers, events, readiness.
+    /// What follows from whatever happened: events, readiness.
     fn after_step(&mut self) {
-        let packets = &self.daemon.host_packets;
-        for (path, index, event) in self.hosting.poll(Nanos::now(), packets) {
-            self.daemon.liveness.order(Order::TcpVerdict(path, index, event));
-        }
         while let Some((t, kind)) = self.daemon.control.poll_event() {
             self.emit(t, kind);
         }
@@ -215,10 +193,9 @@ impl ControlThread {
         !control.is_unpublished() && control.legs().all(|(_, leg)| leg.known)
     }
 
-    fn next_timeout(&mut self) -> Instant {
+    fn next_timeout(&self) -> Instant {
         let now = Nanos::now();
-        let due = self.hosting.poll_timeout(now).into_iter().chain(self.reopening.poll_timeout());
-        let due = due.min().map(|at| at.since(now));
+        let due = self.reopening.poll_timeout().map(|at| at.since(now));
         let sleep = due.unwrap_or(HOUSEKEEPING_EVERY).min(HOUSEKEEPING_EVERY);
         Instant::now() + sleep
     }
@@ -248,7 +225,7 @@ impl ControlThread {
             }
             None => self.stalled = None,
         }
-        self.carry_out(now, Orders { stop, ..Orders::default() });
+        self.carry_out(Orders { stop, ..Orders::default() });
         self.look_at_namespaces(now);
     }
 
@@ -258,6 +235,9 @@ impl ControlThread {
             Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
             Command::Explain(query, reply) => {
                 drop(reply.send(views::explain(&self.facts(&|| self.report()), &query)));
+            }
+            Command::Page(request, reply) => {
+                drop(reply.send(Ok(views::page(&self.facts_of_routes(), &request))));
             }
             Command::Reload(reply) => {
                 drop(reply.send(self.reload().map(|changes| views::reloaded(&changes))));
@@ -320,7 +300,9 @@ impl ControlThread {
 
     fn put_in_force(&mut self, config: Config, devices: BTreeMap<String, Opened>) {
         let now = Nanos::now();
-        self.hosting.configure(&config);
+        let own = config.ports.iter().flat_map(|port| &port.addresses);
+        let own = own.chain(&config.router.addresses).map(IpNetwork::ip);
+        self.daemon.host.order(HostOrder::Addresses(own.collect()));
         let before = self.numbers_in_use();
         let mut moved = BTreeMap::new();
         for (name, opened) in devices {
@@ -337,7 +319,7 @@ impl ControlThread {
         };
         self.wake_workers();
         self.count_anew(&before);
-        self.carry_out(now, orders);
+        self.carry_out(orders);
     }
 
     /// There is a new snapshot to look at.
@@ -369,7 +351,7 @@ impl ControlThread {
         (legs, control.ports().map(|port| port.id).collect())
     }
 
-    fn carry_out(&mut self, now: Nanos, orders: Orders) {
+    fn carry_out(&mut self, orders: Orders) {
         let liveness = &self.daemon.liveness;
         for exit in orders.ports {
             let name = self.daemon.control.name_of(exit.port);
@@ -378,7 +360,11 @@ impl ControlThread {
             }
         }
         for leg in orders.legs {
-            self.hosting.watch(now, &leg);
+            if leg.checks.iter().any(|check| matches!(check.kind, CheckKind::Tcp { .. })) {
+                self.daemon.host.order(HostOrder::Watch(leg.clone()));
+            } else {
+                self.daemon.host.order(HostOrder::Forget(leg.path));
+            }
             liveness.order(Order::Leg(leg));
         }
         let Stopping { legs, ports } = &orders.stop;
@@ -386,10 +372,7 @@ impl ControlThread {
             return;
         }
         for &path in legs {
-            self.hosting.forget(path);
-        }
-        for &(exit, _) in ports {
-            self.hosting.forget_port(now, exit.port);
+            self.daemon.host.order(HostOrder::Forget(path));
         }
         if !ports.is_empty() {
             let control = &self.daemon.control;
@@ -406,13 +389,17 @@ impl ControlThread {
         }
     }
 
+    fn host_report(&self) -> MutexGuard<'_, HostReport> {
+        self.daemon.host_report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What all workers and the host stack have counted.
     fn totals(&self) -> WorkerReport {
         let mut totals = WorkerReport::default();
         for worker in &self.daemon.workers {
             totals.add(&worker.shared.counters.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        totals.counters.add(self.hosting.counters());
+        totals.counters.add(&self.host_report().counters);
         totals
     }
 
@@ -434,14 +421,30 @@ impl ControlThread {
             WorkerFacts { polling: report.polling, lookup_codes: report.lookup_codes }
         });
         let workers = workers.collect();
+        let host = self.host_report();
         Facts {
             now: Nanos::now(),
             control: &self.daemon.control,
             totals,
             workers,
-            host: self.hosting.stats(),
+            host: host.stats,
+            tcp_checks: host.checks.clone(),
             opened: &self.opened,
             liveness,
+        }
+    }
+
+    /// As [`Self::facts`], without what pages of routes do not show.
+    fn facts_of_routes(&self) -> Facts<'_> {
+        Facts {
+            now: Nanos::now(),
+            control: &self.daemon.control,
+            totals: WorkerReport::default(),
+            workers: Vec::new(),
+            host: HostStats::default(),
+            tcp_checks: Vec::new(),
+            opened: &self.opened,
+            liveness: &|| None,
         }
     }
 
@@ -516,9 +519,6 @@ const PAST_MAX: usize = 16_384;
 /// Events of each other thread taken in one turn: a fraction of what [`LINES_MAX`] holds, so that
 /// watchers follow while a port with very many legs goes down.
 const EVENTS_PER_STEP: usize = 256;
-
-/// Packets for the host stack taken in one turn.
-const HOST_PACKETS_MAX: usize = 1024;
 
 /// How often latency is taken over, and what waits is tried again.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);

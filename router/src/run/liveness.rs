@@ -10,14 +10,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use nearhop_fib::PathId;
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll;
-use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 
+use super::host::HostOrder;
+use super::sleep::Sleeper;
+use super::state_lane::StateLane;
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
 use crate::forward::{Counters, Egress, Scratch, Snapshots, SyscallOutlets};
@@ -27,7 +23,7 @@ use crate::kernel::netns::Place;
 use crate::kernel::realtime;
 use crate::liveness::LivenessReport;
 use crate::liveness::event::MonitorEvent;
-use crate::liveness::leg::LegSpec;
+use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
 use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
@@ -57,9 +53,12 @@ pub enum Order {
     RoundTrips(Sender<BTreeMap<PathId, Duration>>),
     /// Forget these, then answer.
     Stop(Stopping, Sender<()>),
-    /// What the host stack found out by TCP: check `index` of a leg.
-    TcpVerdict(PathId, usize, CheckEvent),
+    /// What the host stack found out by TCP.
+    TcpVerdict(TcpCheckKey, CheckEvent),
 }
+
+/// The carrier of ports to the host thread.
+pub type CarrierLane = StateLane<PortId, bool, HostOrder>;
 
 /// What the thread is made of.
 pub struct LivenessParts {
@@ -77,6 +76,8 @@ pub struct LivenessParts {
     pub trouble: Receiver<PortTrouble>,
     /// From the control thread.
     pub orders: Receiver<Order>,
+    /// To the host thread: the carrier of ports.
+    pub host: CarrierLane,
     /// To the control thread: what happened.
     pub events: Lane<MonitorEvent>,
     /// Lost carrier is handled so much late; zero but in tests of what measures failover.
@@ -86,8 +87,7 @@ pub struct LivenessParts {
 /// The thread's state.
 pub struct LivenessThread {
     parts: LivenessParts,
-    epoll: OwnedFd,
-    timer: OwnedFd,
+    sleeper: Sleeper,
     carriers: Vec<Carrier>,
     legs: BTreeSet<PathId>,
     /// Ports that lost carrier, and when that is to be handled; empty but in tests.
@@ -112,18 +112,9 @@ struct Carrier {
 impl LivenessThread {
     /// Prepares the thread.
     pub fn new(parts: LivenessParts) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?;
-        for fd in [&parts.wake, &timer] {
-            epoll::add(&epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
-        }
         Ok(Self {
+            sleeper: Sleeper::new(parts.wake.try_clone()?)?,
             parts,
-            epoll,
-            timer,
             carriers: Vec::new(),
             legs: BTreeSet::new(),
             delayed: VecDeque::new(),
@@ -165,25 +156,9 @@ impl LivenessThread {
     /// Until a device, a worker, the control thread or the clock has something.
     fn sleep(&mut self) -> io::Result<()> {
         let delayed = self.delayed.front().map(|&(at, _)| at);
-        let due = self.parts.monitor.poll_timeout().into_iter().chain(delayed).min();
-        // All zeros would disarm the timer: what is due at 0 is due at 1 ns.
-        let at = due.map_or(0, |due| due.0.max(1));
-        let value = Timespec {
-            tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: (at % 1_000_000_000).cast_signed(),
-        };
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let spec = Itimerspec { it_interval: zero, it_value: value };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;
-        let mut events = Vec::with_capacity(64);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        // Reading resets them; that they were reset already is no harm.
-        let _ = rustix::io::read(&self.parts.wake, &mut [0; 8]);
-        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
-        Ok(())
+        let retry = self.parts.host.is_behind().then(|| Nanos::now() + RETRY_AFTER);
+        let due = [self.parts.monitor.poll_timeout(), delayed, retry].into_iter().flatten().min();
+        self.sleeper.sleep(due)
     }
 
     fn handle_carriers(&mut self) {
@@ -266,7 +241,11 @@ impl LivenessThread {
     /// Passes events on. None may be lost, for what the control thread shows rests on them: those
     /// that find no room wait here for its next order, which comes a few times a second.
     fn pass_events_on(&mut self) {
-        let LivenessParts { monitor, events, .. } = &mut self.parts;
+        let LivenessParts { monitor, events, host, .. } = &mut self.parts;
+        while let Some((port, up)) = monitor.poll_carrier() {
+            host.set(port, up);
+        }
+        host.flush();
         while !events.is_full()
             && let Some(event) = monitor.poll_event()
         {
@@ -327,8 +306,8 @@ impl LivenessThread {
                     self.forget(&stopping);
                     let _ = answer.send(());
                 }
-                Order::TcpVerdict(path, index, event) => {
-                    self.parts.monitor.handle_tcp_verdict(path, index, &event);
+                Order::TcpVerdict(key, event) => {
+                    self.parts.monitor.handle_tcp_verdict(key, &event);
                 }
             }
             self.pass_events_on();
@@ -353,11 +332,8 @@ impl LivenessThread {
             index
         } else {
             let monitor = CarrierMonitor::open(netns)?;
-            let data = epoll::EventData::new_u64(0);
-            if let Err(errno) =
-                epoll::add(&self.epoll, monitor.as_fd(), data, epoll::EventFlags::IN)
-            {
-                log::error!("cannot poll for carrier in {netns}: {errno}");
+            if let Err(error) = self.sleeper.add(monitor.as_fd()) {
+                log::error!("cannot poll for carrier in {netns}: {error}");
             }
             let (ports, known) = (HashMap::new(), HashMap::new());
             self.carriers.push(Carrier { netns: identity, monitor, ports, known });
@@ -402,6 +378,9 @@ impl LivenessThread {
         }
     }
 }
+
+/// When carrier that did not fit into the lane is sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// Packets taken from the workers' lane before timers get their turn.
 const PACKETS_MAX: usize = 65_536;

@@ -1,16 +1,20 @@
 //! The daemon: opens ports, starts the threads, and is the control thread itself.
 //!
 //! ```text
-//! workers ──host lane──▶ control thread ◀──events── liveness thread ◀──probe lane── workers
-//!                        (tokio, API,     ──orders─▶
-//!                         host stack)
+//!            ┌──probe lane──▶ liveness thread ──events──▶ control thread
+//! workers ───┤                  ▲  │      ▲ ◀──orders──── (tokio, API)
+//!            │           verdicts  carrier                     │
+//!            └──host lane──▶ host thread ◀──orders─────────────┘
 //! ```
 #![forbid(unsafe_code)]
 
 mod control;
-mod hosting;
+mod host;
 mod liveness;
 mod ports;
+mod signals;
+mod sleep;
+mod state_lane;
 mod threads;
 
 use std::fs;
@@ -68,7 +72,9 @@ impl From<ClaimError> for RunError {
 /// # Errors
 /// What kept it from starting. Nothing it made stays behind.
 pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
-    logging::start("NEARHOP_LOG", "info");
+    let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
+    // Ended last.
+    let _log = logging::start_beside("NEARHOP_LOG", "info").map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,8 +88,16 @@ pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
     let claimed = api::claim(&socket)?;
     // One that was killed may have left its own, which would say what is not so yet.
     retract_ready(options);
+    let forced = {
+        let (options, socket) = (options.clone(), socket.clone());
+        move || {
+            retract_ready(&options);
+            let _ = fs::remove_file(&socket);
+        }
+    };
+    let signals = signals::start(forced).map_err(failed)?;
     let result = threads::start(&config, options).and_then(|daemon| {
-        runtime.block_on(control::run(daemon, config, options.clone(), claimed))
+        runtime.block_on(control::run(daemon, config, options.clone(), claimed, signals))
     });
     retract_ready(options);
     let _ = fs::remove_file(&socket);

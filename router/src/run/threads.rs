@@ -5,15 +5,17 @@
 )]
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::Notify;
 
+use super::host::{HostOrder, HostParts, HostReport, HostThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
+use super::state_lane::StateLane;
 use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::Control;
@@ -22,21 +24,21 @@ use crate::liveness::event::MonitorEvent;
 use crate::liveness::monitor::Monitor;
 use crate::port::news::EngineNews;
 use crate::time::Nanos;
-use crate::worker::{Lane, LanePacket, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShared};
+use crate::worker::{Lane, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShared};
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
     pub(super) control: Control,
     pub(super) workers: Vec<WorkerHandle>,
-    pub(super) liveness: LivenessHandle,
+    pub(super) liveness: ThreadHandle<Order>,
+    pub(super) host: ThreadHandle<HostOrder>,
+    /// What the host thread publishes.
+    pub(super) host_report: Arc<Mutex<HostReport>>,
     /// Notified when a lane to the control thread has something.
     pub(super) wake: Arc<Notify>,
-    pub(super) host_packets: Receiver<LanePacket>,
     pub(super) first_packets: Receiver<(usize, FirstPacket)>,
     pub(super) monitor_events: Receiver<MonitorEvent>,
     pub(super) engine_news: Receiver<EngineNews>,
-    pub(super) changes: Arc<AtomicU64>,
-    pub(super) seed: u64,
 }
 
 pub(super) struct WorkerHandle {
@@ -45,24 +47,41 @@ pub(super) struct WorkerHandle {
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-pub(super) struct LivenessHandle {
-    orders: Sender<Order>,
+/// A thread that takes orders.
+pub(super) struct ThreadHandle<T> {
+    name: &'static str,
+    orders: Sender<T>,
     wake: Wake,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl LivenessHandle {
+impl<T> ThreadHandle<T> {
+    fn new(name: &'static str, orders: Sender<T>, wake: Wake) -> Self {
+        Self { name, orders, wake, thread: None }
+    }
+
+    fn start(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        self.thread = Some(spawn(format!("nh-{}", self.name), work)?);
+        Ok(())
+    }
+
     /// Waits while the channel is full, which it is for a moment at most.
-    pub(super) fn order(&self, order: Order) {
+    pub(super) fn order(&self, order: T) {
         self.wake.wake();
         if self.orders.send(order).is_err() {
-            log::error!("the liveness thread has ended");
+            log::error!("the {} thread has ended", self.name);
         }
         self.wake.wake();
     }
 }
 
 impl WorkerHandle {
+    fn start(parts: WorkerParts, wake: Wake) -> io::Result<Self> {
+        let (name, shared) = (format!("nh-worker-{}", parts.index), Arc::clone(&parts.shared));
+        let worker = Worker::new(parts);
+        Ok(Self { shared, wake, thread: Some(spawn(name, move || worker.run())?) })
+    }
+
     pub(super) fn wake(&self) {
         self.wake.wake();
     }
@@ -79,8 +98,12 @@ impl Daemon {
             worker.wake.wake();
         }
         self.liveness.order(Order::End);
+        self.host.order(HostOrder::End);
         let workers = self.workers.iter_mut().map(|worker| &mut worker.thread);
-        for thread in workers.chain([&mut self.liveness.thread]).filter_map(Option::take) {
+        for thread in workers
+            .chain([&mut self.liveness.thread, &mut self.host.thread])
+            .filter_map(Option::take)
+        {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => log::error!("a thread ended with: {error}"),
@@ -96,7 +119,10 @@ impl Daemon {
         if self.workers.iter().any(|worker| ended(&worker.thread)) {
             return Some("a worker");
         }
-        ended(&self.liveness.thread).then_some("the liveness thread")
+        if ended(&self.liveness.thread) {
+            return Some("the liveness thread");
+        }
+        ended(&self.host.thread).then_some("the host thread")
     }
 }
 
@@ -106,7 +132,8 @@ impl Drop for Daemon {
     }
 }
 
-/// Starts workers and liveness; they have nothing to do until there are ports.
+/// Starts workers, liveness and host; they have nothing to do until there are ports.
+#[expect(clippy::too_many_lines, reason = "the lanes, and who holds which end: one picture")]
 pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, RunError> {
     let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
     let count = workers(config);
@@ -115,34 +142,49 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;
+    let reader = || fib.reader().ok_or_else(|| RunError::new("no reader is left"));
 
     let wake = Arc::new(Notify::new());
     let control_wake = Wake::Task(Arc::clone(&wake));
-    let (liveness_wake, heartbeat_fd) = Wake::new().map_err(failed)?;
-    let (host, host_packets) = Lane::new(HOST_LANE, control_wake.clone());
+    let (liveness_wake, liveness_fd) = Wake::new().map_err(failed)?;
+    let (host_wake, host_fd) = Wake::new().map_err(failed)?;
+    let (host, host_packets) = Lane::new(HOST_LANE, host_wake.clone());
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
     let (events, monitor_events) = Lane::new(EVENT_LANE, control_wake.clone());
     let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake);
     let (orders, order_queue) = bounded(ORDER_LANE);
+    let (host_orders, host_order_queue) = bounded(ORDER_LANE);
 
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
     let liveness = LivenessThread::new(LivenessParts {
         monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
         snapshots: Snapshots::new(Arc::clone(&snapshot)),
-        wake: heartbeat_fd,
+        wake: liveness_fd,
         packets: probe_packets,
         reading: Reading::new(shared.clone()),
         trouble: trouble_news,
         orders: order_queue,
+        host: StateLane::new(host_orders.clone(), host_wake.clone(), HostOrder::Carrier),
         events,
         test_carrier_delay: options.test_carrier_delay.unwrap_or_default(),
     })
     .map_err(failed)?;
-    let thread = spawn("nh-liveness".into(), move || liveness.run()).map_err(failed)?;
-    let liveness = LivenessHandle { orders, wake: liveness_wake, thread: Some(thread) };
-
+    let host_report = Arc::new(Mutex::new(HostReport::default()));
+    let host_thread = HostThread::new(HostParts {
+        reader: reader()?,
+        snapshots: Arc::clone(&snapshot),
+        changes: Arc::clone(&changes),
+        reading: Reading::new(shared.clone()),
+        packets: host_packets,
+        orders: host_order_queue,
+        verdicts: StateLane::new(orders.clone(), liveness_wake.clone(), Order::TcpVerdict),
+        wake: host_fd,
+        seed,
+        shared: Arc::clone(&host_report),
+    })
+    .map_err(failed)?;
     let (published, of_control) = (Arc::clone(&snapshot), Arc::clone(&changes));
     let control =
         Control::new(writer, fib.clone(), snapshot, of_control, config.clone(), Nanos::now);
@@ -150,36 +192,38 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let mut daemon = Daemon {
         control,
         workers: Vec::with_capacity(count),
-        liveness,
+        liveness: ThreadHandle::new("liveness", orders, liveness_wake),
+        host: ThreadHandle::new("host", host_orders, host_wake),
+        host_report,
         wake,
-        host_packets,
         first_packets,
         monitor_events,
         engine_news,
-        changes,
-        seed,
+    };
+    daemon.liveness.start(move || liveness.run()).map_err(failed)?;
+    daemon.host.start(move || host_thread.run()).map_err(failed)?;
+    let lanes = || {
+        Lanes::new(
+            prober.another(),
+            trouble.another(),
+            host.another(),
+            first.another(),
+            engines.another(),
+        )
     };
     for (index, shared) in shared.into_iter().enumerate() {
         let (wake, wake_fd) = Wake::new().map_err(failed)?;
-        let reader = fib.reader().ok_or_else(|| RunError::new("no reader is left"))?;
-        let worker = Worker::new(WorkerParts {
+        let parts = WorkerParts {
             index,
             workers: count,
-            reader,
+            reader: reader()?,
             snapshots: Arc::clone(&published),
-            changes: Arc::clone(&daemon.changes),
-            lanes: Lanes::new(
-                prober.another(),
-                trouble.another(),
-                host.another(),
-                first.another(),
-                engines.another(),
-            ),
-            shared: Arc::clone(&shared),
+            changes: Arc::clone(&changes),
+            lanes: lanes(),
+            shared,
             wake: wake_fd,
-        });
-        let thread = spawn(format!("nh-worker-{index}"), move || worker.run()).map_err(failed)?;
-        daemon.workers.push(WorkerHandle { shared, wake, thread: Some(thread) });
+        };
+        daemon.workers.push(WorkerHandle::start(parts, wake).map_err(failed)?);
     }
     Ok(daemon)
 }

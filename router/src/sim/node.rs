@@ -20,7 +20,7 @@ use crate::forward::Counters;
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig};
 use crate::ids::PortId;
-use crate::liveness::leg::LegSpec;
+use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
 use crate::packet::origin::clamp_mss;
 use crate::policy::CheckKind;
@@ -37,7 +37,7 @@ pub struct Node {
     monitor: Monitor,
     host: Host,
     tcp: TcpChecker,
-    tcp_checks: BTreeMap<CheckId, (PathId, usize)>,
+    tcp_checks: BTreeMap<CheckId, TcpCheckKey>,
     worker: SimWorker,
     punts: Punts,
     devices: BTreeMap<String, Arc<MemoryPort>>,
@@ -274,6 +274,7 @@ impl Node {
         for &(exit, _) in &orders.stop.ports {
             self.monitor.remove_port(exit.port);
         }
+        self.pass_carrier_on(now);
         self.control.release(&orders.stop);
         outcome.map_err(NodeError::from)
     }
@@ -284,12 +285,12 @@ impl Node {
             .filter(|(_, check)| matches!(check.kind, CheckKind::Tcp { .. }))
             .map(|(index, check)| (index, check.clone()))
             .collect();
-        let path = leg.path;
+        let LegSpec { path, version, .. } = leg;
         self.monitor.add_leg(now, leg)?;
         self.watched.insert(path);
         for (index, check) in tcp {
             let id = self.tcp.add(now, &self.host, check)?;
-            self.tcp_checks.insert(id, (path, index));
+            self.tcp_checks.insert(id, TcpCheckKey { path, version, index });
         }
         Ok(())
     }
@@ -301,7 +302,7 @@ impl Node {
     }
 
     fn forget_tcp(&mut self, path: PathId) {
-        let gone = self.tcp_checks.iter().filter(|(_, place)| place.0 == path);
+        let gone = self.tcp_checks.iter().filter(|(_, key)| key.path == path);
         for id in gone.map(|(&id, _)| id).collect::<Vec<_>>() {
             self.tcp.remove(&mut self.host, id);
             self.tcp_checks.remove(&id);
@@ -319,7 +320,13 @@ impl Node {
 
     fn carrier(&mut self, now: Nanos, id: PortId, up: bool) {
         self.monitor.handle_carrier(now, id, up);
-        self.tcp.set_carrier(now, &mut self.host, id, up);
+        self.pass_carrier_on(now);
+    }
+
+    fn pass_carrier_on(&mut self, now: Nanos) {
+        while let Some((port, up)) = self.monitor.poll_carrier() {
+            self.tcp.set_carrier(now, &mut self.host, port, up);
+        }
         self.take_tcp_verdicts();
     }
 
@@ -354,8 +361,8 @@ impl Node {
 
     fn take_tcp_verdicts(&mut self) {
         while let Some(event) = self.tcp.poll_event() {
-            if let Some(&(path, index)) = self.tcp_checks.get(&event.check) {
-                self.monitor.handle_tcp_verdict(path, index, &event);
+            if let Some(&key) = self.tcp_checks.get(&event.check) {
+                self.monitor.handle_tcp_verdict(key, &event);
             }
         }
     }

@@ -471,15 +471,19 @@ impl Tracer {
 
     /// Every worker.
     pub fn stop_workers(rig: &Rig) -> Self {
+        Self::stop_named(rig, "nh-worker-")
+    }
+
+    /// The threads whose names begin so.
+    pub fn stop_named(rig: &Rig, name: &str) -> Self {
         let tasks = fs::read_dir(format!("/proc/{}/task", rig.router.id())).unwrap();
         let tasks = tasks.map(|task| task.unwrap().path());
-        let workers = tasks.filter(|task| {
-            fs::read_to_string(task.join("comm")).unwrap().starts_with("nh-worker-")
-        });
+        let named =
+            tasks.filter(|task| fs::read_to_string(task.join("comm")).unwrap().starts_with(name));
         let number = |task: PathBuf| task.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        let workers: Vec<i32> = workers.map(number).collect();
-        assert!(!workers.is_empty());
-        Self::stop_threads(workers)
+        let named: Vec<i32> = named.map(number).collect();
+        assert!(!named.is_empty(), "no thread is named {name}");
+        Self::stop_threads(named)
     }
 
     fn stop_threads(threads: Vec<i32>) -> Self {

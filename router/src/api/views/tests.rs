@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use nearhop_fib::fib;
 
 use super::*;
+use crate::api::pages::PAGED;
 use crate::batch::Exit;
 use crate::config;
 use crate::forward::PathCount;
@@ -74,6 +75,7 @@ fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
         now: Nanos::ZERO,
         control,
         host: HostStats::default(),
+        tcp_checks: Vec::new(),
         totals: WorkerReport::default(),
         workers: Vec::new(),
         opened: &BTreeMap::new(),
@@ -108,25 +110,20 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
         now: Nanos::ZERO,
         control: &control,
         host: HostStats { received: 17, ..HostStats::default() },
+        tcp_checks: Vec::new(),
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
         opened: &BTreeMap::new(),
         liveness: &|| Some(liveness.clone()),
     };
-    let nouns = [
-        "drops",
-        "fib",
-        "host",
-        "neighbors",
-        "ports",
-        "router",
-        "routes",
-        "services",
-        "verdicts",
-        "workers",
-    ];
+    let nouns = ["checks", "drops", "host", "ports", "router", "services", "verdicts", "workers"];
     let mut documents: Vec<_> =
         nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
+    for noun in PAGED {
+        let request = PageRequest { noun, after: None, only: None, prefixes: 256 };
+        let schema = format!("nearhop.{noun}.v1");
+        documents.push((noun, json!({ "schema": schema, "items": page(&facts, &request).rows })));
+    }
     documents.push(("explain", explained(&control, "10.0.0.2").unwrap()));
     documents.push(("drain", drained(&control, "ams", true)));
     documents.push(("reload", reloaded(&["router: workers 1 -> 2".into()])));

@@ -16,7 +16,9 @@ use crate::time::Nanos;
 pub(super) struct PortCarrier {
     /// All ways out by it; their bytes follow its carrier at once.
     adjacencies: Vec<AdjacencyId>,
-    carrier: bool,
+    pub(super) carrier: bool,
+    /// Since when it is as it is.
+    pub(super) since: Nanos,
 }
 
 /// Carrier that came or went, which the legs have yet to follow: the bytes of the port's adjacencies
@@ -34,6 +36,7 @@ impl Monitor {
     /// Watches a port from now on. It has no carrier yet and no adjacencies.
     pub fn add_port(&mut self, port: PortId) {
         self.ports.insert(port, PortCarrier::default());
+        self.unreported.insert(port);
         self.prober.set_carrier(Nanos::ZERO, port, false);
     }
 
@@ -62,6 +65,7 @@ impl Monitor {
     /// Forgets a port and its adjacencies; its legs were removed before.
     pub fn remove_port(&mut self, port: PortId) {
         self.ports.remove(&port);
+        self.unreported.insert(port);
         // Another may get its number.
         self.spreading.retain(|change| change.port != port);
         // To the prober, ports have carrier unless it hears otherwise.
@@ -80,8 +84,9 @@ impl Monitor {
             self.spread();
         }
         if let Some(state) = self.ports.get_mut(&port) {
-            state.carrier = up;
+            (state.carrier, state.since) = (up, now);
         }
+        self.unreported.insert(port);
         if up {
             let flapping = self.flapping(port);
             self.push(now, now, MonitorEventKind::Carrier { port, up });

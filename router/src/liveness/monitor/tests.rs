@@ -57,7 +57,8 @@ impl Rig {
     }
 
     fn leg(&mut self, checks: Vec<CheckSpec>, combine: Combine) -> PathId {
-        let spec = LegSpec { path: PathId(0), exit: EXIT, checks, combine, impossible: None };
+        let spec =
+            LegSpec { path: PathId(0), version: 7, exit: EXIT, checks, combine, impossible: None };
         let reasons = spec.initial_reasons();
         let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
         self.monitor.add_leg(self.now, LegSpec { path, ..spec }).unwrap();
@@ -133,6 +134,10 @@ fn check(kind: CheckKind) -> CheckSpec {
     }
 }
 
+fn tcp_key(path: PathId, index: usize) -> TcpCheckKey {
+    TcpCheckKey { path, version: 7, index }
+}
+
 fn icmp() -> CheckSpec {
     check(CheckKind::Icmp)
 }
@@ -180,8 +185,14 @@ fn a_leg_whose_checks_cannot_be_done_stays_down_and_says_why() {
     let path = rig.leg(vec![], Combine::All);
     assert!(rig.alive(path));
     rig.reported();
-    let possible =
-        LegSpec { path, exit: EXIT, checks: vec![], combine: Combine::Any, impossible: None };
+    let possible = LegSpec {
+        path,
+        version: 7,
+        exit: EXIT,
+        checks: vec![],
+        combine: Combine::Any,
+        impossible: None,
+    };
     let why = "no check is possible: there is no address";
     let spec = LegSpec { impossible: Some(why.into()), ..possible.clone() };
     assert_eq!(spec.initial_reasons().iter().collect::<Vec<_>>(), [Reason::Health]);
@@ -351,8 +362,14 @@ fn nothing_waits_without_carrier() {
     rig.flap(2);
     rig.carrier(false);
     rig.events();
-    let spec =
-        LegSpec { path, exit: EXIT, checks: vec![], combine: Combine::All, impossible: None };
+    let spec = LegSpec {
+        path,
+        version: 7,
+        exit: EXIT,
+        checks: vec![],
+        combine: Combine::All,
+        impossible: None,
+    };
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
     assert_eq!(rig.reasons(path), []);
@@ -381,19 +398,19 @@ fn the_host_stack_says_of_tcp() {
     assert_eq!(rig.reasons(path), [Reason::Health]);
     assert_eq!(rig.monitor.undecided(), 1);
     let up = verdict(&rig, true);
-    rig.monitor.handle_tcp_verdict(path, 1, &up);
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 1), &up);
     assert!(rig.alive(path));
     let down = verdict(&rig, false);
-    rig.monitor.handle_tcp_verdict(path, 1, &down);
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 1), &down);
     assert_eq!(rig.reasons(path), [Reason::Health]);
     assert_eq!(
         rig.reported(),
         [leg_event(true, "health answered"), leg_event(false, "health reset")]
     );
     // News of what is not there any more.
-    rig.monitor.handle_tcp_verdict(path, 7, &up);
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 7), &up);
     rig.monitor.remove_leg(path);
-    rig.monitor.handle_tcp_verdict(path, 1, &up);
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 1), &up);
     assert_eq!(rig.reasons(path), [Reason::Health]);
 }
 
@@ -402,12 +419,19 @@ fn what_tcp_said_before_a_cut_counts_no_more_after_it() {
     let mut rig = Rig::with_carrier();
     let path = rig.leg(vec![tcp()], Combine::All);
     let up = verdict(&rig, true);
-    rig.monitor.handle_tcp_verdict(path, 0, &up);
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &up);
     assert!(rig.alive(path));
+    rig.run_ms(1);
     rig.carrier(false);
     rig.carrier(true);
     assert_eq!(rig.reasons(path), [Reason::Health]);
-    rig.monitor.handle_tcp_verdict(path, 0, &up);
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &up);
+    assert_eq!(rig.reasons(path), [Reason::Health], "on its way since before the cut");
+    let up = verdict(&rig, true);
+    let of_others = TcpCheckKey { version: 6, ..tcp_key(path, 0) };
+    rig.monitor.handle_tcp_verdict(of_others, &up);
+    assert_eq!(rig.reasons(path), [Reason::Health], "of the checks that it had before");
+    rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &up);
     assert!(rig.alive(path));
 }
 
@@ -417,7 +441,8 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
     let wrong = CheckSpec { target: "2001:db8::53".parse().unwrap(), ..icmp() };
     let checks = vec![icmp(), dns(), wrong.clone()];
     let path = rig.writer.add_path_down(1, ACCEPT_ALL, Reason::Probe.into()).unwrap();
-    let spec = LegSpec { path, exit: EXIT, checks, combine: Combine::All, impossible: None };
+    let spec =
+        LegSpec { path, version: 7, exit: EXIT, checks, combine: Combine::All, impossible: None };
     let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
     assert!(matches!(error, AddError::Family { .. }), "{error}");
     assert_eq!((rig.monitor.stats(path), rig.monitor.undecided()), (vec![], 0));
@@ -444,8 +469,14 @@ fn other_checks_begin_as_the_old_ones_ended() {
     let path = rig.leg(vec![icmp()], Combine::All);
     rig.run_ms(50);
     rig.events();
-    let spec =
-        LegSpec { path, exit: EXIT, checks: vec![dns()], combine: Combine::All, impossible: None };
+    let spec = LegSpec {
+        path,
+        version: 7,
+        exit: EXIT,
+        checks: vec![dns()],
+        combine: Combine::All,
+        impossible: None,
+    };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert!(rig.alive(path));
     rig.run_ms(100);
@@ -471,8 +502,14 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
     rig.flap(2);
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.events();
-    let spec =
-        LegSpec { path, exit: EXIT, checks: vec![icmp()], combine: Combine::All, impossible: None };
+    let spec = LegSpec {
+        path,
+        version: 7,
+        exit: EXIT,
+        checks: vec![icmp()],
+        combine: Combine::All,
+        impossible: None,
+    };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.run_ms(94);

@@ -97,7 +97,7 @@ impl ControlThread {
                     self.opened.insert(name.clone(), opened.place);
                     let orders = self.daemon.control.give_device(now, &name, opened.device);
                     self.wake_workers();
-                    self.carry_out(now, orders);
+                    self.carry_out(orders);
                 }
                 Err(error) => {
                     let error = Some(error.to_string());

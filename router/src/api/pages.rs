@@ -1,0 +1,174 @@
+//! Documents that grow with the number of routes: asked of the control thread a page at a time, and made
+//! as their client reads them.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::IpAddr;
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use nearhop_fib::IpPrefix;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ApiError, Command, ask};
+
+/// The nouns that are answered by pages.
+pub const PAGED: [&str; 2] = ["fib", "routes"];
+
+/// Prefixes of one page.
+pub const PREFIXES_PER_PAGE: usize = 256;
+
+/// Parameters of `GET /v1/show/NOUN`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ShowQuery {
+    /// Of a paged noun: only prefixes after this one.
+    pub after: Option<String>,
+    /// Of a paged noun: at most so many prefixes; the document says by `next` where to go on.
+    pub limit: Option<usize>,
+    /// Of a paged noun: only prefixes in this one, or the one that an address is forwarded by. Of any
+    /// other: only rows that contain this word.
+    pub only: Option<String>,
+}
+
+/// What the control thread is asked for.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// The noun.
+    pub noun: &'static str,
+    /// Prefixes after this one.
+    pub after: Option<IpPrefix>,
+    /// Only these.
+    pub only: Option<Only>,
+    /// At most so many prefixes.
+    pub prefixes: usize,
+}
+
+/// Which prefixes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Only {
+    /// The one by which packets to this address are forwarded.
+    Covering(IpAddr),
+    /// This one and those in it.
+    In(IpPrefix),
+}
+
+/// Some rows.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Those of whole prefixes, in the order of these.
+    pub rows: Vec<Value>,
+    /// How many prefixes they are of.
+    pub prefixes: usize,
+    /// The last prefix, if there may be more.
+    pub next: Option<IpPrefix>,
+}
+
+/// A document that is still to be read.
+struct Rest {
+    commands: mpsc::Sender<Command>,
+    request: PageRequest,
+    /// Prefixes that the client wants yet.
+    wanted: usize,
+    page: Option<Page>,
+    /// Whether the head of the document was made.
+    begun: bool,
+    /// Whether no row was made yet.
+    first: bool,
+}
+
+/// The answer to a paged noun.
+pub(super) async fn stream(
+    commands: mpsc::Sender<Command>,
+    noun: &'static str,
+    query: &ShowQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.limit.unwrap_or(usize::MAX);
+    let mut request = PageRequest { noun, after: None, only: None, prefixes: 0 };
+    if let Some(after) = &query.after {
+        request.after = Some(prefix_of("after", after)?);
+    }
+    if let Some(only) = &query.only {
+        request.only = Some(match only.parse() {
+            Ok(address) => Only::Covering(address),
+            Err(_) => Only::In(prefix_of("only", only)?),
+        });
+    }
+    let mut rest = Rest { commands, request, wanted, page: None, begun: false, first: true };
+    // What cannot be answered at all is an error; later it only ends the document too early.
+    rest.fetch().await?;
+    let chunks = futures_util::stream::unfold(Some(rest), |rest| async {
+        let mut rest = rest?;
+        Some(match rest.chunk().await {
+            Ok((chunk, true)) => (Ok(chunk), Some(rest)),
+            Ok((chunk, false)) => (Ok(chunk), None),
+            Err(error) => (Err(io::Error::other(error.error)), None),
+        })
+    });
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((kind, Body::from_stream(chunks)).into_response())
+}
+
+impl Rest {
+    async fn fetch(&mut self) -> Result<(), ApiError> {
+        self.request.prefixes = self.wanted.min(PREFIXES_PER_PAGE);
+        let request = self.request.clone();
+        let page = ask(&self.commands, |reply| Command::Page(request, reply)).await?;
+        self.wanted -= page.prefixes.min(self.wanted);
+        self.request.after = page.next;
+        self.page = Some(page);
+        Ok(())
+    }
+
+    /// The next part of the document, and whether there is another.
+    async fn chunk(&mut self) -> Result<(Bytes, bool), ApiError> {
+        if self.page.is_none() {
+            self.fetch().await?;
+        }
+        let page = self.page.take().unwrap_or_default();
+        let mut text = String::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            text = format!(r#"{{"schema":"nearhop.{}.v1","items":["#, self.request.noun);
+        }
+        for row in &page.rows {
+            if !std::mem::take(&mut self.first) {
+                text.push(',');
+            }
+            text.push_str(&row.to_string());
+        }
+        let Some(next) = page.next else {
+            text.push_str("]}");
+            return Ok((text.into(), false));
+        };
+        if self.wanted == 0 {
+            let _ = write!(text, r#"],"next":"{next}"}}"#);
+            return Ok((text.into(), false));
+        }
+        Ok((text.into(), true))
+    }
+}
+
+fn prefix_of(what: &str, text: &str) -> Result<IpPrefix, ApiError> {
+    text.parse().map_err(|error| {
+        ApiError::bad_request(format!("{what}: expected a prefix, found {text:?}: {error}"))
+    })
+}
+
+/// Answered, or not, by the control thread.
+pub type PageReply = oneshot::Sender<Result<Page, ApiError>>;
+
+/// Only the rows of a document that contain this word.
+pub(super) fn matching(mut document: Value, word: &str) -> Value {
+    let is_it = |value: &Value| match value {
+        Value::String(text) => text == word,
+        Value::Array(texts) => texts.iter().any(|text| text == word),
+        _ => false,
+    };
+    if let Some(rows) = document["items"].as_array_mut() {
+        rows.retain(|row| row.as_object().is_some_and(|row| row.values().any(is_it)));
+    }
+    document
+}
