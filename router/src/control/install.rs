@@ -1,5 +1,6 @@
 //! Groups and routes: what the configuration wants against what is installed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, TIER_MAX, WhenDead, WriteError};
@@ -7,6 +8,7 @@ use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, TIER_MAX, WhenDead, 
 use super::Control;
 use super::cost::{Candidate, Ranked, rank};
 use crate::config::model::{Affinity, RouteTarget, Service, Via, WhenAllDead};
+use crate::event::MoveCause;
 use crate::ids::Family;
 
 /// Where a route comes from. Where several give the same prefix, the first of these wins.
@@ -64,69 +66,73 @@ pub(super) struct Done {
 
 type Desired = BTreeMap<IpPrefix, (Source, GroupKey)>;
 
+/// What waits to be published, and why flows move when it is.
+#[derive(Debug, Default)]
+pub(super) struct Unpublished {
+    /// A configuration.
+    pub(super) all: Option<(MoveCause, String)>,
+    /// Services whose order changed.
+    pub(super) services: BTreeMap<(String, Family), (MoveCause, String)>,
+}
+
+impl Unpublished {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_none() && self.services.is_empty()
+    }
+}
+
 impl Control {
     /// Brings groups and routes to what the configuration wants. May be called again after an
     /// error, and goes on where it stopped.
+    ///
+    /// In no step does a lookup of any address give a third answer, neither the one before nor the one
+    /// after. First new groups are made, also for old ones that prefixes come to or leave and whose
+    /// contents change. Then prefixes are added, longest first, so that none is seen that a longer new
+    /// one hides; then groups and prefixes change in place; then prefixes are removed, shortest first,
+    /// so that none is uncovered that goes too.
     pub(super) fn install(&mut self) -> Result<Done, WriteError> {
         let desired = self.desired();
+        #[cfg(test)]
+        {
+            self.considered += desired.len();
+        }
         let mut done = Done::default();
-        let covering = |key: &GroupKey| matches!(key, GroupKey::Service(_, _, Some(_)));
-        for round in [false, true] {
-            // Groups that lead on to what covers them come last: when all that may cover them is
-            // there, and what covers them no more is gone.
-            for (&prefix, (source, key)) in &desired {
-                if covering(key) == round {
-                    let group = self.install_group(prefix, key, &mut done)?;
-                    self.install_route(prefix, source, group, &mut done)?;
+        let changed_groups = self.make_groups(&desired, &mut done)?;
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
+        for (&prefix, (source, key)) in &desired {
+            let Some(group) = self.group_id(key) else { continue };
+            match self.installed.get_mut(&prefix) {
+                None => added.push((prefix, source, group)),
+                Some(installed) if installed.group != group => {
+                    changed.push((prefix, source, group));
                 }
-            }
-            if !round {
-                self.remove_stale(&desired, &mut done)?;
+                Some(installed) if installed.source != *source => {
+                    installed.source = source.clone();
+                }
+                Some(_) => {}
             }
         }
-        self.drop_unused_groups(&desired)?;
-        Ok(done)
-    }
-
-    fn remove_stale(&mut self, desired: &Desired, done: &mut Done) -> Result<(), WriteError> {
-        let stale: Vec<IpPrefix> =
+        added.sort_by_key(|&(prefix, ..)| Reverse(prefix.len()));
+        let mut stale: Vec<IpPrefix> =
             self.installed.keys().filter(|prefix| !desired.contains_key(prefix)).copied().collect();
+        stale.sort_by_key(|prefix| prefix.len());
+        for (prefix, source, group) in added {
+            self.install_route(prefix, source, group, &mut done)?;
+        }
+        for (key, content) in changed_groups {
+            self.replace_group(key, content, &mut done)?;
+        }
+        for (prefix, source, group) in changed {
+            self.install_route(prefix, source, group, &mut done)?;
+        }
         for prefix in stale {
             self.writer.remove(prefix)?;
             self.installed.remove(&prefix);
             done.prefixes += 1;
+            self.stepped();
         }
-        Ok(())
-    }
-
-    fn install_group(
-        &mut self,
-        prefix: IpPrefix,
-        key: &GroupKey,
-        done: &mut Done,
-    ) -> Result<GroupId, WriteError> {
-        let content = match key {
-            GroupKey::Content(group) => match self.groups.get(key) {
-                Some(state) => return Ok(state.id),
-                None => group.clone(),
-            },
-            GroupKey::Service(service, family, _) => self.service_group(service, *family, prefix),
-        };
-        match self.groups.get_mut(key) {
-            Some(state) if state.content == content => Ok(state.id),
-            Some(state) => {
-                self.writer.replace_group(state.id, &content)?;
-                state.content = content;
-                done.groups += 1;
-                Ok(state.id)
-            }
-            None => {
-                let id = self.writer.add_group(&content)?;
-                self.groups.insert(key.clone(), GroupState { id, content });
-                done.groups += 1;
-                Ok(id)
-            }
-        }
+        self.drop_unused_groups(&desired)?;
+        Ok(done)
     }
 
     fn install_route(
@@ -136,13 +142,139 @@ impl Control {
         group: GroupId,
         done: &mut Done,
     ) -> Result<(), WriteError> {
-        let same = |installed: &Installed| installed.group == group;
-        if !self.installed.get(&prefix).is_some_and(same) {
-            self.writer.insert(prefix, group)?;
-            done.prefixes += 1;
-        }
+        self.writer.insert(prefix, group)?;
         self.installed.insert(prefix, Installed { source: source.clone(), group });
+        done.prefixes += 1;
+        self.stepped();
         Ok(())
+    }
+
+    /// Brings the groups of these services to their present order. Takes no longer for many routes.
+    pub(super) fn install_services(&mut self) -> Result<Done, WriteError> {
+        let mut done = Done::default();
+        let dirty: Vec<(String, Family)> = self.unpublished.services.keys().cloned().collect();
+        for (name, family) in dirty {
+            for key in self.keys_of(&name, family) {
+                let Some(state) = self.groups.get(&key) else { continue };
+                let covering = covering_of(&state.content);
+                let content = self.service_group(&name, family, covering);
+                self.replace_group(&key, content, &mut done)?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// The groups of a service in one family.
+    fn keys_of(&self, name: &str, family: Family) -> Vec<GroupKey> {
+        let Some(service) = self.service(name) else { return Vec::new() };
+        let key = |prefix| GroupKey::Service(name.to_owned(), family, prefix);
+        if service.when_all_dead != WhenAllDead::Covering {
+            return vec![key(None)];
+        }
+        let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
+        service.prefixes.iter().filter(of_family).map(|&prefix| key(Some(prefix))).collect()
+    }
+
+    /// Makes every group that prefixes will lead to. Returns those that are to be replaced in place, once
+    /// the new prefixes hide from them what they hide, with their new contents.
+    fn make_groups<'a>(
+        &mut self,
+        desired: &'a Desired,
+        done: &mut Done,
+    ) -> Result<Vec<(&'a GroupKey, Group)>, WriteError> {
+        let moved = self.groups_in_motion(desired);
+        let mut changed = Vec::new();
+        // Groups that lead on to what covers them come after that, which is shorter.
+        let (mut covering, plain): (Vec<_>, Vec<_>) = desired
+            .iter()
+            .map(|(&prefix, (_, key))| (prefix, key))
+            .partition(|(_, key)| matches!(key, GroupKey::Service(_, _, Some(_))));
+        covering.sort_by_key(|(prefix, _)| prefix.len());
+        let mut seen: HashSet<&GroupKey> = HashSet::new();
+        for (prefix, key) in plain.into_iter().chain(covering) {
+            if !seen.insert(key) {
+                continue;
+            }
+            let content = match key {
+                GroupKey::Content(_) if self.groups.contains_key(key) => continue,
+                GroupKey::Content(content) => content.clone(),
+                GroupKey::Service(name, family, own) => {
+                    let covering = own.and_then(|_| self.covering_group(desired, prefix));
+                    self.service_group(name, *family, covering)
+                }
+            };
+            match self.groups.get(key) {
+                Some(state) if state.content == content => {}
+                Some(state) if !moved.contains(&state.id) => changed.push((key, content)),
+                _ => self.add_group(key, content, done)?,
+            }
+        }
+        Ok(changed)
+    }
+
+    fn replace_group(
+        &mut self,
+        key: &GroupKey,
+        content: Group,
+        done: &mut Done,
+    ) -> Result<(), WriteError> {
+        let Some(state) = self.groups.get_mut(key) else { return Ok(()) };
+        if state.content != content {
+            self.writer.replace_group(state.id, &content)?;
+            state.content = content;
+            done.groups += 1;
+            self.stepped();
+        }
+        Ok(())
+    }
+
+    /// Makes a group under a new id. One that the key stood for before stays until no prefix leads to it.
+    fn add_group(
+        &mut self,
+        key: &GroupKey,
+        content: Group,
+        done: &mut Done,
+    ) -> Result<(), WriteError> {
+        let id = self.writer.add_group(&content)?;
+        let before = self.groups.insert(key.clone(), GroupState { id, content });
+        self.superseded.extend(before.map(|state| state.id));
+        done.groups += 1;
+        self.stepped();
+        Ok(())
+    }
+
+    /// Groups that a prefix, or a group that leads on to what covers it, is about to leave or to come to:
+    /// whoever comes by the old way must not see their new contents, nor by the new way their old ones.
+    fn groups_in_motion(&self, desired: &Desired) -> HashSet<GroupId> {
+        let mut moved = HashSet::new();
+        for (prefix, installed) in &self.installed {
+            let next = desired.get(prefix).and_then(|(_, key)| self.group_id(key));
+            if next != Some(installed.group) {
+                moved.insert(installed.group);
+            }
+        }
+        for (prefix, (_, key)) in desired {
+            let Some(next) = self.group_id(key) else { continue };
+            if self.installed.get(prefix).is_none_or(|installed| installed.group != next) {
+                moved.insert(next);
+            }
+        }
+        for (key, state) in &self.groups {
+            let GroupKey::Service(_, _, Some(prefix)) = key else { continue };
+            let Some(covering) = covering_of(&state.content) else { continue };
+            if self.covering_group(desired, *prefix) != Some(covering) {
+                moved.insert(covering);
+            }
+        }
+        moved
+    }
+
+    /// The group of the longest of the wanted prefixes that cover this one.
+    fn covering_group(&self, desired: &Desired, prefix: IpPrefix) -> Option<GroupId> {
+        let shorter = (0..prefix.len()).rev();
+        let mut covers = shorter.filter_map(|len| IpPrefix::around(prefix.addr(), len));
+        let (_, key) = covers.find_map(|prefix| desired.get(&prefix))?;
+        self.group_id(key)
     }
 
     fn drop_unused_groups(&mut self, desired: &Desired) -> Result<(), WriteError> {
@@ -155,7 +287,21 @@ impl Control {
                 self.groups.remove(&key);
             }
         }
+        while let Some(&id) = self.superseded.last() {
+            self.writer.remove_group(id)?;
+            self.superseded.pop();
+        }
         Ok(())
+    }
+
+    /// A reader may see what is written so far.
+    #[cfg_attr(not(test), expect(clippy::unused_self, clippy::missing_const_for_fn))]
+    fn stepped(&mut self) {
+        #[cfg(test)]
+        if let Some(mut look) = self.after_step.take() {
+            look();
+            self.after_step = Some(look);
+        }
     }
 
     /// Every route that the configuration wants.
@@ -227,16 +373,14 @@ impl Control {
         (!members.is_empty()).then_some(Group::Forward { members, when_dead, spread: Spread::Flow })
     }
 
-    fn service_group(&self, name: &str, family: Family, prefix: IpPrefix) -> Group {
+    /// `covering`: the group to lead on to, where that is the service's policy.
+    fn service_group(&self, name: &str, family: Family, covering: Option<GroupId>) -> Group {
         let Some(service) = self.service(name) else { return Group::Unreachable };
         let when_dead = match service.when_all_dead {
             WhenAllDead::Unreachable => WhenDead::Unreachable,
             WhenAllDead::Drop => WhenDead::Drop,
             WhenAllDead::FailOpen => WhenDead::FailOpen,
-            WhenAllDead::Covering => match self.writer.covering(prefix) {
-                Some((_, group)) => WhenDead::Covering(group),
-                None => WhenDead::Unreachable,
-            },
+            WhenAllDead::Covering => covering.map_or(WhenDead::Unreachable, WhenDead::Covering),
         };
         let spread = match service.affinity {
             Affinity::None => Spread::Packet,
@@ -285,5 +429,13 @@ impl Control {
     /// The group a service's prefixes lead to.
     pub fn group_id(&self, key: &GroupKey) -> Option<GroupId> {
         Some(self.groups.get(key)?.id)
+    }
+}
+
+/// The group that this one leads on to when it is dead.
+fn covering_of(content: &Group) -> Option<GroupId> {
+    match content {
+        Group::Forward { when_dead: WhenDead::Covering(group), .. } => Some(*group),
+        _ => None,
     }
 }

@@ -163,7 +163,7 @@ impl Control {
         let cause = if up { MoveCause::CheaperUp } else { MoveCause::MemberDied };
         if self.latency_ranking(&key) != before {
             // A site is as far as its nearest link that is up or measured.
-            self.owe(cause, &key.site);
+            self.owe((key.service.clone(), key.family), cause, &key.site);
             // What a stalled reader holds back is published by a later retry.
             let _ = self.retry(t);
         }
@@ -179,22 +179,20 @@ impl Control {
         now: Nanos,
         times: impl IntoIterator<Item = (PathId, Duration)>,
     ) -> Result<(), WriteError> {
-        let mut moved = None;
+        let mut moved = Vec::new();
         for (path, rtt) in times {
             let Some(key) = self.by_path.get(&path) else { continue };
             let unit = self.service(&key.service).and_then(|service| service.latency_unit);
-            let site = key.site.clone();
             let Some(leg) = self.legs.get_mut(key) else { continue };
             leg.rtt = Some(rtt);
             if unit.is_some_and(|unit| leg.distance.measured(rtt, unit)) {
-                moved = Some(site);
+                moved.push(((key.service.clone(), key.family), key.site.clone()));
             }
         }
-        if let Some(site) = moved {
-            self.owe(MoveCause::CheaperUp, &site);
-            self.retry(now)?;
+        for (service, site) in moved {
+            self.owe(service, MoveCause::CheaperUp, &site);
         }
-        Ok(())
+        self.retry(now)
     }
 
     /// The order of a leg's service, if latency has a part in it.

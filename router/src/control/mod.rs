@@ -24,11 +24,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, Handle, PathId, WriteError, Writer};
+use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, GroupId, Handle, PathId, WriteError, Writer};
 
 pub use self::device::{Changed, DeviceFault};
 pub use self::install::{GroupKey, Source};
-use self::install::{GroupState, Installed};
+use self::install::{GroupState, Installed, Unpublished};
 pub use self::legs::{LegKey, LegState};
 use self::numbers::PortNumbers;
 pub use self::ports::{PortState, ReloadError};
@@ -67,8 +67,15 @@ pub struct Control {
     stopping: Stopping,
     /// Ports are configured no more, and stay until every batch that may lead to them is done.
     parting: Option<Grace>,
-    /// Something is not published yet, and why flows move when it is.
-    unpublished: Option<(MoveCause, String)>,
+    /// Groups that were given another id, until no prefix leads to them.
+    superseded: Vec<GroupId>,
+    unpublished: Unpublished,
+    /// Called whenever readers may see something new.
+    #[cfg(test)]
+    after_step: Option<Box<dyn FnMut()>>,
+    /// Routes looked at by all publications.
+    #[cfg(test)]
+    considered: usize,
     events: VecDeque<(Nanos, EventKind)>,
     retired_snapshots: Vec<Arc<Snapshot>>,
     retired_devices: Vec<Arc<dyn Port>>,
@@ -124,7 +131,12 @@ impl Control {
             selected: BTreeMap::new(),
             stopping: Stopping::default(),
             parting: None,
-            unpublished: None,
+            superseded: Vec::new(),
+            unpublished: Unpublished::default(),
+            #[cfg(test)]
+            after_step: None,
+            #[cfg(test)]
+            considered: 0,
             events: VecDeque::new(),
             retired_snapshots: Vec::new(),
             retired_devices: Vec::new(),
@@ -168,7 +180,8 @@ impl Control {
             outcome = self.plan_legs(now, &mut orders);
         }
         self.publish_snapshot();
-        self.owe(MoveCause::Configuration, if first { "start" } else { "reload" });
+        let why = if first { "start" } else { "reload" };
+        self.unpublished.all = Some((MoveCause::Configuration, why.to_owned()));
         let outcome = outcome.and_then(|()| self.retry(now));
         orders.stop = self.take_stopping();
         match outcome {
@@ -183,13 +196,18 @@ impl Control {
     /// # Errors
     /// A reader stalls, so nothing more can be unlinked; to be called again later.
     pub fn retry(&mut self, now: Nanos) -> Result<(), WriteError> {
-        if self.unpublished.is_none() {
+        if self.unpublished.is_empty() {
             return Ok(());
         }
         let started = (self.clock)();
-        let done = self.install()?;
-        let why = self.unpublished.take();
-        self.part_with_ports();
+        let done = match self.unpublished.all {
+            Some(_) => self.install()?,
+            None => self.install_services()?,
+        };
+        let why = std::mem::take(&mut self.unpublished);
+        if why.all.is_some() {
+            self.part_with_ports();
+        }
         self.changed();
         let took = (self.clock)().since(started);
         if done.groups + done.prefixes > 0 {
@@ -197,15 +215,20 @@ impl Control {
             let kind = EventKind::Publish { groups: done.groups, prefixes: done.prefixes, took_us };
             self.events.push_back((now, kind));
         }
-        if let Some((cause, member)) = why {
+        // Where a configuration was published too, it may have changed everything.
+        if let Some((cause, member)) = why.all {
             self.reselect(now, cause, &member);
+        } else {
+            for (service, (cause, member)) in why.services {
+                self.reselect_one(now, service, cause, &member);
+            }
         }
         Ok(())
     }
 
     /// Whether something waits for [`Self::retry`].
     pub fn is_unpublished(&self) -> bool {
-        self.unpublished.is_some()
+        !self.unpublished.is_empty()
     }
 
     /// Takes what the liveness thread has to forget, as [`Orders::stop`]; to be asked again and
@@ -368,13 +391,9 @@ impl Control {
         self.ports.values().find(|port| port.path == path)
     }
 
-    /// Something has to be published, and flows may move for this cause then. Where several causes
-    /// wait together, the configuration's is reported: it may have changed everything.
-    fn owe(&mut self, cause: MoveCause, member: &str) {
-        let configured = matches!(self.unpublished, Some((MoveCause::Configuration, _)));
-        if !configured {
-            self.unpublished = Some((cause, member.to_owned()));
-        }
+    /// The groups of a service have to be published, and flows may move for this cause then.
+    fn owe(&mut self, service: (String, Family), cause: MoveCause, member: &str) {
+        self.unpublished.services.insert(service, (cause, member.to_owned()));
     }
 
     fn store_accepts(&self) {

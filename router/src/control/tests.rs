@@ -1,5 +1,6 @@
 //! The control plane by what workers find in the FIB, and by its events and orders.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -561,4 +562,133 @@ fn carrier_and_first_packets_are_reported_by_name() {
         ]
     );
     assert!(rig.control.ports().any(|port| port.name() == "fra" && port.carrier));
+}
+
+/// What flows to some addresses get, at a moment.
+fn answers(reader: &mut Reader, addresses: &[IpAddr]) -> Vec<Vec<String>> {
+    let online = reader.online();
+    let of = |&address: &IpAddr| {
+        let group = online.lookup(address);
+        let selected =
+            |flow| format!("{:?}", online.select(group, nearhop_fib::FlowHash::of_packet(flow, 7)));
+        (0..1).map(selected).collect()
+    };
+    addresses.iter().map(of).collect()
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the configurations")]
+fn no_step_of_a_publication_shows_a_third_answer() {
+    // Prefixes of three lengths, each at one of two services, a static route, or nowhere.
+    const PREFIXES: [&str; 5] = [
+        "198.51.100.0/24",
+        "198.51.100.0/28",
+        "198.51.100.0/30",
+        "198.51.100.64/26",
+        "198.51.100.1/32",
+    ];
+    let addresses: Vec<IpAddr> =
+        [0, 1, 2, 5, 9, 17, 65, 100, 200].map(|n| IpAddr::from([198, 51, 100, n])).into();
+    let text = |places: [usize; 5], costs: [u32; 2], covering: bool| {
+        let mut text = two_sites(10, 20);
+        let head = text.find("[[service]]").unwrap();
+        text.truncate(head);
+        let of = |place: usize| {
+            let at = PREFIXES.iter().zip(places).filter(move |&(_, at)| at == place);
+            at.map(|(prefix, _)| format!("{prefix:?}")).collect::<Vec<_>>().join(", ")
+        };
+        for (place, name) in [(1, "one"), (2, "two")] {
+            let when = if covering && place == 1 { "when-all-dead = \"covering\"\n" } else { "" };
+            let prefixes = of(place);
+            if prefixes.is_empty() {
+                continue;
+            }
+            let _ = write!(text, "[[service]]\nname = \"{name}\"\n{when}prefixes = [{prefixes}]\n");
+            // The second service has the sites in the other order.
+            for (index, site) in ["ams", "fra"].into_iter().enumerate() {
+                let cost = costs[(index + place) % 2];
+                let _ = write!(
+                    text,
+                    "[[service.site]]\nname = \"{site}\"\nvia = \"{site}\"\ncost = {cost}\n"
+                );
+            }
+        }
+        for (prefix, _) in PREFIXES.iter().zip(places).filter(|&(_, at)| at == 3) {
+            let _ = write!(text, "[[route]]\nprefix = {prefix:?}\nvia = \"blackhole\"\n");
+        }
+        text
+    };
+    let (mut rig, _) = Rig::new(&text([1, 2, 3, 0, 1], [10, 20], false));
+    let mut seed = 1_u64;
+    let mut draw = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut was = String::new();
+    let mut steps = 0;
+    for round in 0..200 {
+        let places = std::array::from_fn(|_| draw(4) as usize);
+        let costs = if draw(2) == 0 { [10, 20] } else { [20, 10] };
+        let covering = draw(2) == 0;
+        let next = text(places, costs, covering);
+        // Dead members of one service: its flows go on to what covers it, where that is its policy.
+        let dead = draw(2) == 0;
+        for (_, leg) in rig.control.legs().filter(|(key, _)| key.service == "one") {
+            if dead {
+                rig.control.handle.set_path_down(leg.path, Reason::Probe);
+            } else {
+                rig.control.handle.clear_path_down(leg.path, Reason::Probe);
+            }
+        }
+        let now = format!("{places:?} {costs:?} covering {covering} dead {dead}");
+        let before = answers(&mut rig.reader, &addresses);
+        let seen: Arc<std::sync::Mutex<Vec<Vec<Vec<String>>>>> = Arc::default();
+        let mut reader = rig.control.handle().reader().unwrap();
+        let (collected, watched) = (Arc::clone(&seen), addresses.clone());
+        rig.control.after_step = Some(Box::new(move || {
+            collected.lock().unwrap().push(answers(&mut reader, &watched));
+        }));
+        rig.apply(&next).unwrap();
+        rig.control.after_step = None;
+        let after = answers(&mut rig.reader, &addresses);
+        for step in seen.lock().unwrap().iter() {
+            for (index, answer) in step.iter().enumerate() {
+                assert!(
+                    *answer == before[index] || *answer == after[index],
+                    "round {round}: {} got {answer:?}, not {:?} nor {:?}, on the way from {was} to {now}",
+                    addresses[index],
+                    before[index],
+                    after[index],
+                );
+            }
+            steps += 1;
+        }
+        was = now;
+    }
+    assert!(steps > 400, "{steps} steps");
+}
+
+#[test]
+fn a_latency_step_touches_its_own_groups_however_many_routes_there_are() {
+    let mut text = two_sites(10, 20);
+    for n in 0..1000 {
+        let (a, b) = (n / 256, n % 256);
+        let _ = write!(text, "[[route]]\nprefix = \"100.64.{a}.{b}/32\"\nvia = \"fra\"\n");
+    }
+    let mut rig = Rig::up(&text);
+    rig.events();
+    let steps = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&steps);
+    rig.control.after_step = Some(Box::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    }));
+    let considered = rig.control.considered;
+    rig.measure("ams", "ams", 50_000);
+    assert_eq!(steps.load(Ordering::Relaxed), 1, "one group");
+    assert_eq!(rig.control.considered, considered, "and no route was looked at");
+    let publish = |kind: &EventKind| match kind {
+        EventKind::Publish { groups, prefixes, .. } => Some((*groups, *prefixes)),
+        _ => None,
+    };
+    assert_eq!(rig.events().iter().find_map(publish), Some((1, 0)));
 }

@@ -1,0 +1,86 @@
+//! Clients of the API that ask and never read, or begin and never end: they are bounded, and nobody else
+//! waits for them.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
+
+mod daemon_support;
+mod support;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use daemon_support::{Rig, config_with};
+use support::in_namespaces;
+
+const SITES: daemon_support::Costs<'static> = &[("ams", 10), ("fra", 20)];
+
+#[test]
+fn idle_and_deaf_clients_are_bounded_and_hold_nobody_up() {
+    in_namespaces("idle_and_deaf_clients_are_bounded_and_hold_nobody_up", || {
+        let mut text = config_with(SITES, "[]");
+        text = text.replacen("[router]", "[api]\nhttp = \"127.0.0.1:7780\"\n[router]", 1);
+        for n in 0..20_000 {
+            let _ = write!(
+                text,
+                "[[route]]\nprefix = \"100.64.{}.{}/32\"\nvia = \"fra\"\n",
+                n / 256,
+                n % 256
+            );
+        }
+        let rig = Rig::start_with(SITES, &text);
+        support::run("ip link set lo up");
+        let resident = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", rig.router.id())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        let before = resident();
+        let connect = || TcpStream::connect("127.0.0.1:7780").unwrap();
+        // As many as the listener has places for ask for a long answer and never read it; then come
+        // those who say nothing, or half a head.
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for _ in 0..nearhop::api::CONNECTIONS_MAX {
+            let mut client = connect();
+            write!(client, "GET /v1/show/fib HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").unwrap();
+            clients.push(client);
+        }
+        for n in 0..60 {
+            let mut client = connect();
+            if n % 2 == 0 {
+                client.write_all(b"GET /v1/show/fib HT").unwrap();
+            }
+            clients.push(client);
+        }
+        for _ in 0..20 {
+            assert_eq!(rig.show("ports").len(), 3, "the control socket has places of its own");
+        }
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 64 << 10, "{grown} KiB for {} clients", clients.len());
+        // They are cut off, and somebody else is served.
+        let mut client = connect();
+        client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        write!(
+            client,
+            "GET /v1/show/ports HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        for client in &clients {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+        // A name that somebody else's server gave to this address is not ours.
+        let mut client = connect();
+        write!(
+            client,
+            "GET /v1/show/ports HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    });
+}
