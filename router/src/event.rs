@@ -1,10 +1,25 @@
 //! The router's events as one typed stream: logs, `watch`, reports and tests read the same.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use std::fmt;
 
 use crate::ids::Family;
 use serde::{Deserialize, Serialize};
+
+/// How often a step of a thread took 10 ms or longer, since the thread started.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SlowStep {
+    /// The thread.
+    pub thread: &'static str,
+    /// What it did.
+    pub step: &'static str,
+    /// How often.
+    pub count: u64,
+    /// The longest time that it took.
+    pub longest: Duration,
+}
 
 /// The schema name every event line carries.
 pub const SCHEMA: &str = "nearhop.event.v1";

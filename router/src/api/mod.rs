@@ -55,6 +55,21 @@ pub enum Command {
     Watch(Option<u64>, Reply<(Vec<Bytes>, broadcast::Receiver<Bytes>)>),
 }
 
+impl Command {
+    /// What it is called where steps are named.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Drain(..) => "drain",
+            Self::Explain(..) => "explain",
+            Self::Page(..) => "page",
+            Self::Reload(_) => "reload",
+            Self::Show(..) => "show",
+            Self::Undamp(_) => "undamp",
+            Self::Watch(..) => "watch",
+        }
+    }
+}
+
 /// The channel for an answer.
 pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 

@@ -233,6 +233,16 @@ pub const NOUNS: &[Noun] = &[
         ],
     },
     Noun {
+        name: "steps",
+        fields: &[],
+        columns: &[
+            column("thread", "THREAD", Text),
+            column("step", "STEP", Text),
+            column("count", "COUNT", Count),
+            column("longest_us", "LONGEST", Duration(Scale::Us)),
+        ],
+    },
+    Noun {
         name: "host",
         fields: &[],
         columns: &[

@@ -10,6 +10,7 @@ use super::{ApiError, ExplainQuery};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
 use crate::control::{Control, LegKey, LegState, PortState, Source};
+use crate::event::SlowStep;
 use crate::host::HostStats;
 use crate::ids::Family;
 use crate::kernel::link::{LinkSetup, LinkStatus};
@@ -38,6 +39,8 @@ pub struct Facts<'a> {
     pub host: HostStats,
     /// What the host thread's TCP checks have found.
     pub tcp_checks: Vec<(TcpCheckKey, CheckStats)>,
+    /// Steps of the control and host threads that took too long.
+    pub slow_steps: Vec<SlowStep>,
     /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
     /// Requests a report from the liveness thread.
@@ -59,11 +62,12 @@ pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
         "ports" => ports(facts),
         "router" => vec![router(facts)],
         "services" => services(facts),
+        "steps" => steps(facts),
         "verdicts" => verdicts(facts),
         "workers" => workers(facts),
         _ => {
             return Err(ApiError::not_found(format!("no such noun: {noun:?}")).with_help(
-                "router, services, fib, routes, ports, checks, drops, verdicts, workers, host",
+                "router, services, fib, routes, ports, checks, drops, verdicts, workers, host, steps",
             ));
         }
     };
@@ -521,6 +525,17 @@ fn host(facts: &Facts<'_>) -> Vec<Value> {
     let row =
         |(counter, packets, text)| json!({ "counter": counter, "packets": packets, "text": text });
     facts.host.rows().into_iter().map(row).collect()
+}
+
+/// Steps of threads that took 10 ms or longer: somebody waited for them.
+fn steps(facts: &Facts<'_>) -> Vec<Value> {
+    let liveness = (facts.liveness)().map(|report| report.slow_steps).unwrap_or_default();
+    let row = |slow: &SlowStep| {
+        let longest = u64::try_from(slow.longest.as_micros()).unwrap_or(u64::MAX);
+        let (thread, step, count) = (slow.thread, slow.step, slow.count);
+        json!({ "thread": thread, "step": step, "count": count, "longest_us": longest })
+    };
+    liveness.iter().chain(&facts.slow_steps).map(row).collect()
 }
 
 /// How each worker waits for packets and looks up.

@@ -112,6 +112,8 @@ pub(super) enum Noun {
     Router(FilterArgs),
     /// Packets for the router's own addresses: what became of them.
     Host(FilterArgs),
+    /// Steps of the router's threads that took 10 ms or longer.
+    Steps(FilterArgs),
 }
 
 #[derive(Args, Debug)]
@@ -220,6 +222,7 @@ impl Noun {
             Self::Workers(_) => "workers",
             Self::Router(_) => "router",
             Self::Host(_) => "host",
+            Self::Steps(_) => "steps",
         }
     }
 
@@ -235,7 +238,8 @@ impl Noun {
             | Self::Checks(filter)
             | Self::Workers(filter)
             | Self::Router(filter)
-            | Self::Host(filter) => filter.only.as_deref(),
+            | Self::Host(filter)
+            | Self::Steps(filter) => filter.only.as_deref(),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
+use crate::event::SlowStep;
 use crate::probe::CheckStats;
 
 /// What the liveness thread knows.
@@ -27,4 +28,6 @@ pub struct LivenessReport {
     pub lateness_max: Duration,
     /// Probes that a device did not take.
     pub unsent: u64,
+    /// Steps that took too long.
+    pub slow_steps: Vec<SlowStep>,
 }

@@ -20,6 +20,7 @@ use super::host::{HostOrder, HostReport};
 use super::liveness::Order;
 use super::ports::{Opened, adjust_all, open_all};
 use super::signals::Signal;
+use super::steps::Steps;
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
@@ -59,25 +60,25 @@ pub(super) async fn run(
         // In no order: lanes that are never empty, as under a flood, must not keep a signal or an
         // operator waiting, nor they the lanes.
         tokio::select! {
-            () = wake.notified() => control.handle_lanes(),
+            () = wake.notified() => control.step("lanes", ControlThread::handle_lanes),
             Some(command) = asked.recv() => {
                 // News from before an order is heard before it: what the order moves, and why, is
                 // reported by what was known.
-                control.handle_lanes();
-                control.handle_command(command);
+                control.step("lanes", ControlThread::handle_lanes);
+                control.step(command.name(), |control| control.handle_command(command));
             }
             () = sleep_until(due) => {}
-            _ = second.tick() => control.keep_house(),
+            _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => {
-                    control.handle_lanes();
-                    control.reload_by_signal();
+                    control.step("lanes", ControlThread::handle_lanes);
+                    control.step("reload", ControlThread::reload_by_signal);
                 }
                 Some(Signal::End) | None => break Ok(()),
             },
         }
-        control.reopen_ports();
-        control.after_step();
+        control.step("devices", ControlThread::reopen_ports);
+        control.step("events", ControlThread::after_step);
         if let Some(thread) = control.daemon.lost_thread() {
             break Err(RunError::new(format!("{thread} has ended; see the log")));
         }
@@ -110,8 +111,11 @@ struct ControlThread {
     ready: bool,
     next_seq: u64,
     past: VecDeque<(u64, Bytes)>,
+    /// Bytes of these.
+    past_bytes: usize,
     lines: broadcast::Sender<Bytes>,
     stalled: Option<(usize, Nanos)>,
+    steps: Steps,
 }
 
 impl ControlThread {
@@ -126,9 +130,18 @@ impl ControlThread {
             ready: false,
             next_seq: 0,
             past: VecDeque::new(),
+            past_bytes: 0,
             lines: broadcast::channel(LINES_MAX).0,
             stalled: None,
+            steps: Steps::of("control"),
         }
+    }
+
+    /// Does something, and notes if it takes too long.
+    fn step(&mut self, name: &'static str, work: impl FnOnce(&mut Self)) {
+        self.steps.begin(Nanos::now());
+        work(self);
+        self.steps.end(name, Nanos::now());
     }
 
     fn start(&mut self, config: Config) -> Result<(), RunError> {
@@ -429,6 +442,7 @@ impl ControlThread {
             workers,
             host: host.stats,
             tcp_checks: host.checks.clone(),
+            slow_steps: self.steps.slow().chain(host.slow_steps.iter().copied()).collect(),
             opened: &self.opened,
             liveness,
         }
@@ -443,6 +457,7 @@ impl ControlThread {
             workers: Vec::new(),
             host: HostStats::default(),
             tcp_checks: Vec::new(),
+            slow_steps: Vec::new(),
             opened: &self.opened,
             liveness: &|| None,
         }
@@ -471,10 +486,12 @@ impl ControlThread {
         line.push(b'\n');
         log::info!("{}", event.kind);
         let line = Bytes::from(line);
-        if self.past.len() == PAST_MAX {
-            self.past.pop_front();
-        }
+        self.past_bytes += line.len();
         self.past.push_back((event.seq, line.clone()));
+        while self.past.len() > PAST_MAX || self.past_bytes > PAST_BYTES_MAX {
+            let Some((_, oldest)) = self.past.pop_front() else { break };
+            self.past_bytes -= oldest.len();
+        }
         // Nobody watching is no error.
         let _ = self.lines.send(line);
     }
@@ -515,6 +532,9 @@ const LINES_MAX: usize = 16_384;
 
 /// Events kept for those who come later.
 const PAST_MAX: usize = 16_384;
+
+/// Bytes of events kept for those who come later.
+const PAST_BYTES_MAX: usize = 8 << 20;
 
 /// Events of each other thread taken in one turn: a fraction of what [`LINES_MAX`] holds, so that
 /// watchers follow while a port with very many legs goes down.

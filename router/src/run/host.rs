@@ -18,7 +18,9 @@ use nearhop_fib::{PathId, Reader};
 use super::liveness::Order;
 use super::sleep::Sleeper;
 use super::state_lane::StateLane;
+use super::steps::Steps;
 use crate::batch::Batch;
+use crate::event::SlowStep;
 use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
@@ -82,6 +84,8 @@ pub struct HostReport {
     pub stats: HostStats,
     /// TCP checks.
     pub checks: Vec<(TcpCheckKey, CheckStats)>,
+    /// Steps that took too long.
+    pub slow_steps: Vec<SlowStep>,
 }
 
 /// The thread's state.
@@ -102,6 +106,7 @@ pub struct HostThread {
     sleeper: Sleeper,
     shared: Arc<Mutex<HostReport>>,
     published_at: Nanos,
+    steps: Steps,
 }
 
 impl HostThread {
@@ -125,19 +130,25 @@ impl HostThread {
             sleeper: Sleeper::new(parts.wake)?,
             shared: parts.shared,
             published_at: Nanos::ZERO,
+            steps: Steps::of("host"),
         })
     }
 
     /// Runs until [`HostOrder::End`].
     pub fn run(mut self) -> io::Result<()> {
+        self.steps.begin(Nanos::now());
         while self.handle_orders() {
+            self.steps.end("orders", Nanos::now());
             self.handle_packets();
+            self.steps.end("packets", Nanos::now());
             self.poll(Nanos::now());
+            self.steps.end("connections and checks", Nanos::now());
             let behind = !self.publish(Nanos::now());
             if self.packets.is_empty() && self.orders.is_empty() {
                 let due = self.poll_timeout(behind);
                 self.sleeper.sleep(due)?;
             }
+            self.steps.begin(Nanos::now());
         }
         Ok(())
     }
@@ -253,6 +264,8 @@ impl HostThread {
         let Ok(mut report) = self.shared.try_lock() else { return false };
         report.counters.clone_from(&self.state.counters);
         report.stats = self.host.stats();
+        report.slow_steps.clear();
+        report.slow_steps.extend(self.steps.slow());
         report.checks.clear();
         let stats = |(&id, &key): (&CheckId, &TcpCheckKey)| Some((key, self.checker.stats(id)?));
         report.checks.extend(self.checks.iter().filter_map(stats));

@@ -14,6 +14,7 @@ use nearhop_fib::PathId;
 use super::host::HostOrder;
 use super::sleep::Sleeper;
 use super::state_lane::StateLane;
+use super::steps::Steps;
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
 use crate::forward::{Counters, Egress, Scratch, Snapshots, SyscallOutlets};
@@ -93,6 +94,7 @@ pub struct LivenessThread {
     /// Ports that lost carrier, and when that is to be handled; empty but in tests.
     delayed: VecDeque<(Nanos, PortId)>,
     lateness_max: Duration,
+    steps: Steps,
     batch: Batch,
     scratch: Scratch,
     outlets: SyscallOutlets,
@@ -119,6 +121,7 @@ impl LivenessThread {
             legs: BTreeSet::new(),
             delayed: VecDeque::new(),
             lateness_max: Duration::ZERO,
+            steps: Steps::of("liveness"),
             batch: Batch::new(),
             scratch: Scratch::default(),
             outlets: SyscallOutlets::default(),
@@ -134,12 +137,16 @@ impl LivenessThread {
         }
         loop {
             self.sleep()?;
+            self.steps.begin(Nanos::now());
             self.handle_carriers();
+            self.steps.end("carrier", Nanos::now());
             self.handle_packets();
+            self.steps.end("packets", Nanos::now());
             self.pass_events_on();
             if !self.handle_orders() {
                 return Ok(());
             }
+            self.steps.end("orders", Nanos::now());
             // Whatever came in before this moment is handled before a timer may call it missing.
             self.handle_packets();
             let now = Nanos::now();
@@ -150,6 +157,7 @@ impl LivenessThread {
             self.handle_timeout(now);
             self.pass_events_on();
             self.transmit(now);
+            self.steps.end("timers", Nanos::now());
         }
     }
 
@@ -374,6 +382,7 @@ impl LivenessThread {
         LivenessReport {
             checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
             lateness_max: self.lateness_max,
+            slow_steps: self.steps.slow().collect(),
             unsent: self.counters.originated - self.counters.of(Verdict::Originate),
         }
     }

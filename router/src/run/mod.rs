@@ -15,6 +15,7 @@ mod ports;
 mod signals;
 mod sleep;
 mod state_lane;
+mod steps;
 mod threads;
 
 use std::fs;

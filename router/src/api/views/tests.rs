@@ -76,6 +76,7 @@ fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
         control,
         host: HostStats::default(),
         tcp_checks: Vec::new(),
+        slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
         totals: WorkerReport::default(),
         workers: Vec::new(),
         opened: &BTreeMap::new(),
@@ -111,12 +112,14 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
         control: &control,
         host: HostStats { received: 17, ..HostStats::default() },
         tcp_checks: Vec::new(),
+        slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
         opened: &BTreeMap::new(),
         liveness: &|| Some(liveness.clone()),
     };
-    let nouns = ["checks", "drops", "host", "ports", "router", "services", "verdicts", "workers"];
+    let nouns =
+        ["checks", "drops", "host", "ports", "router", "services", "steps", "verdicts", "workers"];
     let mut documents: Vec<_> =
         nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
     for noun in PAGED {
