@@ -38,15 +38,17 @@ fn idle_and_deaf_clients_are_bounded_and_hold_nobody_up() {
         };
         let before = resident();
         let connect = || TcpStream::connect("127.0.0.1:7780").unwrap();
-        // As many as the listener has places for ask for a long answer and never read it; then come
-        // those who say nothing, or half a head.
+        // These ask for a long answer and never read it; then come those who say nothing, or half a head,
+        // more than there are places.
         let mut clients: Vec<TcpStream> = Vec::new();
-        for _ in 0..nearhop::api::CONNECTIONS_MAX {
+        for _ in 0..40 {
             let mut client = connect();
+            // Else the kernel would hold the whole answer.
+            rustix::net::sockopt::set_socket_recv_buffer_size(&client, 4096).unwrap();
             write!(client, "GET /v1/show/fib HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").unwrap();
             clients.push(client);
         }
-        for n in 0..60 {
+        for n in 0..nearhop::api::CONNECTIONS_MAX {
             let mut client = connect();
             if n % 2 == 0 {
                 client.write_all(b"GET /v1/show/fib HT").unwrap();
@@ -72,6 +74,12 @@ fn idle_and_deaf_clients_are_bounded_and_hold_nobody_up() {
         for client in &clients {
             let _ = client.shutdown(Shutdown::Both);
         }
+        let mut client = connect();
+        write!(client, "GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ready\n"), "{answer}");
         // A name that somebody else's server gave to this address is not ours.
         let mut client = connect();
         write!(

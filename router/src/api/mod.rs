@@ -45,6 +45,8 @@ pub enum Command {
     Explain(ExplainQuery, Reply<Value>),
     /// `POST /v1/reload`.
     Reload(Reply<Value>),
+    /// `GET /healthz`.
+    Health(Reply<()>),
     /// A part of `GET /v1/show/NOUN` for a noun in [`pages::PAGED`].
     Page(PageRequest, PageReply),
     /// `GET /v1/show/NOUN` for all others.
@@ -61,6 +63,7 @@ impl Command {
         match self {
             Self::Drain(..) => "drain",
             Self::Explain(..) => "explain",
+            Self::Health(_) => "health",
             Self::Page(..) => "page",
             Self::Reload(_) => "reload",
             Self::Show(..) => "show",
@@ -126,6 +129,11 @@ impl ApiError {
     fn ending() -> Self {
         let error = "the router is shutting down".into();
         Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None }
+    }
+
+    /// The router is not ready (status 503).
+    pub fn not_ready(why: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, error: why.into(), help: None }
     }
 
     /// The control thread does not answer (status 503).
@@ -265,6 +273,7 @@ fn all() -> Router<mpsc::Sender<Command>> {
 
 fn reads() -> Router<mpsc::Sender<Command>> {
     Router::new()
+        .route("/healthz", get(health))
         .route("/v1/show/{noun}", get(show))
         .route("/v1/explain", get(explain))
         .route("/v1/watch", get(watch))
@@ -290,6 +299,11 @@ async fn show(
         None => document,
     })
     .into_response())
+}
+
+/// 200 and `ready`, or 503 and why not.
+async fn health(State(commands): Commands) -> Result<&'static str, ApiError> {
+    ask(&commands, Command::Health).await.map(|()| "ready\n")
 }
 
 async fn explain(
@@ -350,7 +364,7 @@ async fn watch(
 
 async fn no_such_path(uri: Uri) -> ApiError {
     ApiError::not_found(format!("no such path: {}", uri.path()))
-        .with_help("/v1/show/NOUN, /v1/explain?address=ADDRESS, /v1/watch")
+        .with_help("/v1/show/NOUN, /v1/explain?address=ADDRESS, /v1/watch, /healthz")
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {

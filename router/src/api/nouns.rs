@@ -272,6 +272,7 @@ pub const NOUNS: &[Noun] = &[
         name: "explain",
         fields: &[
             column("address", "address", Text),
+            column("outcome", "outcome", Text),
             column("prefix", "prefix", Text),
             column("source", "source", Text),
             column("kind", "kind", Text),

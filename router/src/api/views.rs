@@ -1,6 +1,7 @@
 //! The answers of `show` and `explain`: flat objects with units in their keys.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 
 use nearhop_fib::{FlowHash, FlowKey, Group, GroupId, IpPrefix, Member, Selected, Spread};
 use serde_json::{Value, json};
@@ -11,12 +12,15 @@ use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
 use crate::control::{Control, LegKey, LegState, PortState, Source};
 use crate::event::SlowStep;
+use crate::forward::refusal;
 use crate::host::HostStats;
 use crate::ids::Family;
 use crate::kernel::link::{LinkSetup, LinkStatus};
 use crate::kernel::netns::{NetNs, Place};
 use crate::liveness::LivenessReport;
 use crate::liveness::leg::TcpCheckKey;
+use crate::packet::error::ErrorKind;
+use crate::packet::martian::destination_verdict;
 use crate::packet::offload::offload_names;
 use crate::packet::protocol;
 use crate::policy::CheckKind;
@@ -84,12 +88,21 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         return Err(ApiError::bad_request(error));
     }
     ports_fit(query)?;
+    if query.from.is_none() && query.proto.is_some() {
+        let error = "a protocol describes a flow, and a flow needs a source";
+        return Err(
+            ApiError::bad_request(error).with_help("add the source, such as --from 192.0.2.1")
+        );
+    }
     let control = facts.control;
     let found = control.writer().longest_match(query.address);
     let schema = "nearhop.explain.v1";
     let address = query.address.to_string();
+    let outcome = outcome(control, query.address, found.map(|(_, group)| group));
     let Some((prefix, group)) = found else {
-        return Ok(json!({ "schema": schema, "address": address, "prefix": null, "items": [] }));
+        return Ok(json!({
+            "schema": schema, "address": address, "outcome": outcome, "prefix": null, "items": [],
+        }));
     };
     let by_packet = control.writer().spread(group) == Spread::Packet;
     let selected =
@@ -109,6 +122,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
     Ok(json!({
         "schema": schema,
         "address": address,
+        "outcome": outcome,
         "prefix": prefix.to_string(),
         "group": group.0,
         "kind": kind(control.writer().group(group).as_ref()),
@@ -166,7 +180,7 @@ fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
     refused(first, format!("for protocol {proto}"), "it has no ports: leave them out")
 }
 
-fn flow(control: &Control, from: std::net::IpAddr, query: &ExplainQuery) -> FlowHash {
+fn flow(control: &Control, from: IpAddr, query: &ExplainQuery) -> FlowHash {
     let key = FlowKey {
         src: bits(from),
         dst: bits(query.address),
@@ -176,6 +190,35 @@ fn flow(control: &Control, from: std::net::IpAddr, query: &ExplainQuery) -> Flow
         label: 0,
     };
     key.hash(control.snapshot().hash_seed)
+}
+
+/// What becomes of a packet to this address, wherever it comes from.
+fn outcome(control: &Control, address: IpAddr, group: Option<GroupId>) -> String {
+    let snapshot = control.snapshot();
+    let is_broadcast = snapshot.directed_broadcasts.has(address);
+    let special = is_broadcast.then_some(Verdict::Broadcast);
+    let special = special.or_else(|| destination_verdict(address, snapshot.martians));
+    if let Some(verdict) = special {
+        return format!("dropped: {}; its sender hears nothing", verdict.text());
+    }
+    let any_flow = FlowHash::of_packet(0, 0);
+    let selected =
+        group.map_or(Selected::NoRoute, |group| control.writer().select(group, any_flow));
+    match selected {
+        Selected::Member { .. } => "forwarded".into(),
+        Selected::Local => "delivered to the router itself".into(),
+        refused => {
+            let (verdict, error) = refusal(refused);
+            let answer = match error {
+                Some(ErrorKind::NetUnreachable) => "gets an ICMP error: no route to the network",
+                Some(ErrorKind::HostUnreachable) => "gets an ICMP error: host unreachable",
+                Some(ErrorKind::AdminProhibited) => "gets an ICMP error: prohibited",
+                Some(_) => "gets an ICMP error",
+                None => "hears nothing",
+            };
+            format!("dropped: {}; its sender {answer}", verdict.text())
+        }
+    }
 }
 
 fn is_member(selected: Selected) -> bool {
@@ -671,10 +714,10 @@ fn port_name(control: &Control, member: &Member) -> String {
     port.map_or_else(|| "-".into(), |port| port.name().to_owned())
 }
 
-fn bits(addr: std::net::IpAddr) -> u128 {
+fn bits(addr: IpAddr) -> u128 {
     match addr {
-        std::net::IpAddr::V4(addr) => u128::from(addr.to_bits()),
-        std::net::IpAddr::V6(addr) => addr.to_bits(),
+        IpAddr::V4(addr) => u128::from(addr.to_bits()),
+        IpAddr::V6(addr) => addr.to_bits(),
     }
 }
 

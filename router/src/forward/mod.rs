@@ -201,7 +201,7 @@ impl Step<'_> {
 }
 
 /// The verdict and the ICMP error for a packet for which no member was selected.
-fn refusal(selected: Selected) -> (Verdict, Option<ErrorKind>) {
+pub fn refusal(selected: Selected) -> (Verdict, Option<ErrorKind>) {
     match selected {
         Selected::NoRoute => (Verdict::NoRoute, Some(ErrorKind::NetUnreachable)),
         Selected::Blackhole => (Verdict::Blackhole, None),

@@ -36,6 +36,7 @@ use crate::liveness::LivenessReport;
 use crate::liveness::event::MonitorEventKind;
 use crate::policy::CheckKind;
 use crate::port::counters::PortCounters;
+use crate::probe::CheckSpec;
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
 
@@ -193,17 +194,22 @@ impl ControlThread {
         while let Some((t, kind)) = self.daemon.control.poll_event() {
             self.emit(t, kind);
         }
-        if !self.ready && self.is_ready() {
+        if !self.ready && self.why_not_ready().is_none() {
             self.ready = true;
             announce_ready(&self.options);
             self.emit(Nanos::now(), EventKind::Ready);
         }
     }
 
-    /// Ports open, routes installed, every site's first verdict known.
-    fn is_ready(&self) -> bool {
+    /// `None` if ports are open, routes installed, and every site's first verdict is known.
+    fn why_not_ready(&self) -> Option<String> {
         let control = &self.daemon.control;
-        !control.is_unpublished() && control.legs().all(|(_, leg)| leg.known)
+        if control.is_unpublished() {
+            return Some("part of the configuration is not published yet".into());
+        }
+        let (key, _) = control.legs().find(|(_, leg)| !leg.known)?;
+        let family = key.family.label();
+        Some(format!("no verdict yet about {} of {}/{family}", key.site, key.service))
     }
 
     fn next_timeout(&self) -> Instant {
@@ -248,6 +254,10 @@ impl ControlThread {
             Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
             Command::Explain(query, reply) => {
                 drop(reply.send(views::explain(&self.facts(&|| self.report()), &query)));
+            }
+            Command::Health(reply) => {
+                let why_not = self.why_not_ready();
+                drop(reply.send(why_not.map_or(Ok(()), |why| Err(ApiError::not_ready(why)))));
             }
             Command::Page(request, reply) => {
                 drop(reply.send(Ok(views::page(&self.facts_of_routes(), &request))));
@@ -373,12 +383,16 @@ impl ControlThread {
             }
         }
         for leg in orders.legs {
-            if leg.checks.iter().any(|check| matches!(check.kind, CheckKind::Tcp { .. })) {
-                self.daemon.host.order(HostOrder::Watch(leg.clone()));
+            // The host thread hears of it second: a verdict about a leg that the liveness thread does not
+            // know yet would be ignored, and never come again.
+            let is_tcp = |check: &CheckSpec| matches!(check.kind, CheckKind::Tcp { .. });
+            let host = if leg.checks.iter().any(is_tcp) {
+                HostOrder::Watch(leg.clone())
             } else {
-                self.daemon.host.order(HostOrder::Forget(leg.path));
-            }
+                HostOrder::Forget(leg.path)
+            };
             liveness.order(Order::Leg(leg));
+            self.daemon.host.order(host);
         }
         let Stopping { legs, ports } = &orders.stop;
         if legs.is_empty() && ports.is_empty() {

@@ -170,8 +170,10 @@ fn ports_are_taken_where_a_flow_has_them() {
         (v4, Some(47), None, Some(1), Some("dport has no meaning for protocol 47")),
         (v4, None, Some(1), Some(1), Some("sport has no meaning without a protocol")),
     ] {
-        let address = address.parse().unwrap();
-        let query = ExplainQuery { address, from: None, proto, sport, dport };
+        let address: IpAddr = address.parse().unwrap();
+        let from = if address.is_ipv4() { "10.0.0.2" } else { "fd00::2" };
+        let from = from.parse().ok();
+        let query = ExplainQuery { address, from, proto, sport, dport };
         let error = answer(&control, &query).err();
         assert_eq!(error.as_ref().map(ApiError::text), says, "{query:?}");
     }
@@ -187,3 +189,43 @@ name = "ams"
 via = "ams"
 health = [{ icmp = {} }]
 "#;
+
+#[test]
+fn every_address_is_said_what_becomes_of_packets_to_it() {
+    let routes = "[[route]]\nprefix = \"203.0.113.0/24\"\nvia = \"blackhole\"\n\
+                  [[route]]\nprefix = \"203.0.114.0/24\"\nvia = \"prohibit\"\n";
+    let control = core_of(&(text("hash") + routes));
+    let outcome = |address: &str| {
+        let address = address.parse().unwrap();
+        let query = ExplainQuery { address, from: None, proto: None, sport: None, dport: None };
+        answer(&control, &query).unwrap()["outcome"].as_str().unwrap().to_owned()
+    };
+    let own = control.config().ports[0].addresses[0].ip().to_string();
+    for (address, want) in [
+        ("198.51.100.53", "forwarded"),
+        (&own, "delivered to the router itself"),
+        ("192.0.2.77", "its sender gets an ICMP error: no route to the network"),
+        ("203.0.113.7", "hears nothing"),
+        ("203.0.114.7", "its sender gets an ICMP error: prohibited"),
+        ("224.0.0.5", "dropped: "),
+        ("127.0.0.1", "dropped: "),
+        ("255.255.255.255", "dropped: "),
+        ("fe80::1", "dropped: "),
+    ] {
+        let found = outcome(address);
+        assert!(found.contains(want), "{address}: {found}");
+    }
+    let query = ExplainQuery {
+        address: "198.51.100.53".parse().unwrap(),
+        from: None,
+        proto: Some(17),
+        sport: None,
+        dport: None,
+    };
+    assert!(answer(&control, &query).unwrap_err().text().contains("a flow needs a source"));
+    for (_, leg) in control.legs() {
+        control.handle().set_path_down(leg.path, nearhop_fib::Reason::Probe);
+    }
+    let dead = outcome("198.51.100.53");
+    assert!(dead.contains("its sender gets an ICMP error: host unreachable"), "{dead}");
+}
