@@ -121,7 +121,7 @@ impl Budget {
         }
     }
 
-    /// The rule, and what the machine added with [`MARGIN`].
+    /// The rule, and one and a half times what the machine added.
     pub fn total_ms(&self) -> f64 {
         self.rule_ms + MARGIN * (self.call_ms + self.resolution_ms + self.wake_ms)
     }
@@ -192,7 +192,7 @@ pub const WAKE_UPS: u32 = 4;
 
 /// What the machine added, as far as it was measured, counts so much: caches that others use, and clocks
 /// that others slow down, delay threads that run.
-pub const MARGIN: f64 = 1.5;
+const MARGIN: f64 = 1.5;
 
 /// Fewer repeats than this say nothing against a router: one of them may have met with anything.
 const REPEATS_MIN: usize = 3;
