@@ -229,3 +229,56 @@ fn every_address_is_said_what_becomes_of_packets_to_it() {
     let dead = outcome("198.51.100.53");
     assert!(dead.contains("its sender gets an ICMP error: host unreachable"), "{dead}");
 }
+
+#[test]
+fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
+    let routes = "[[route]]\nprefix = \"203.0.113.0/24\"\nvia = \"blackhole\"\n\
+                  [[route]]\nprefix = \"203.0.113.128/25\"\nvia = \"prohibit\"\n\
+                  [[route]]\nprefix = \"203.0.114.0/24\"\nvia = \"prohibit\"\n\
+                  [[route]]\nprefix = \"2001:db8:77::/48\"\nvia = \"blackhole\"\n";
+    let control = core_of(&(text("hash") + routes));
+    let facts = Facts {
+        now: Nanos::ZERO,
+        control: &control,
+        totals: WorkerReport::default(),
+        workers: Vec::new(),
+        host: HostStats::default(),
+        tcp_checks: Vec::new(),
+        slow_steps: Vec::new(),
+        opened: &BTreeMap::new(),
+        liveness: &|| None,
+    };
+    let ask =
+        |noun, after, only, prefixes| page(&facts, &PageRequest { noun, after, only, prefixes });
+    for noun in PAGED {
+        let all = ask(noun, None, None, 256);
+        assert_eq!((all.prefixes, all.next), (control.writer().iter().count(), None));
+        for prefixes in [1, 2, 3] {
+            let (mut rows, mut after) = (Vec::new(), None);
+            loop {
+                let part = ask(noun, after, None, prefixes);
+                rows.extend(part.rows);
+                after = part.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(rows, all.rows, "{noun}, {prefixes} at a time");
+        }
+    }
+    let shown = |only| -> Vec<String> {
+        let rows = ask("routes", None, Some(only), 256).rows;
+        rows.iter().map(|row| row["prefix"].as_str().unwrap().to_owned()).collect()
+    };
+    let within = |text: &str| shown(Only::In(text.parse().unwrap()));
+    let covering = |text: &str| shown(Only::Covering(text.parse().unwrap()));
+    assert_eq!(within("203.0.113.0/24"), ["203.0.113.0/24", "203.0.113.128/25"]);
+    assert_eq!(within("203.0.112.0/23"), ["203.0.113.0/24", "203.0.113.128/25"]);
+    assert_eq!(within("2001:db8::/32"), ["2001:db8:77::/48"]);
+    assert_eq!(covering("203.0.113.200"), ["203.0.113.128/25"]);
+    assert_eq!(covering("192.0.2.77"), [""; 0]);
+    // The page after a prefix that is gone begins behind where it was.
+    let gone = Some("203.0.113.64/26".parse().unwrap());
+    let next = ask("routes", gone, Some(Only::In("203.0.113.0/24".parse().unwrap())), 1);
+    assert_eq!(next.rows[0]["prefix"], "203.0.113.128/25");
+}
