@@ -98,7 +98,7 @@ fn a_heal_loses_nothing_beside_busy_loops_whatever_it_heals() {
     }
 }
 
-/// A site that flaps 20 times a second takes no other's flows with it, and is held down.
+/// A site that flaps ten times a second takes no other's flows with it, and is held down.
 #[test]
 fn the_flap_scenario_holds() {
     let file = labs().join("flap.toml");
