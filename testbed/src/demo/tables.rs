@@ -147,7 +147,8 @@ mod tests {
     fn summary(stall_ms: f64) -> Summary {
         let mut kills = Vec::new();
         for (kind, blackout) in KillKind::ALL.into_iter().zip([0.62, 22.913, 5.127, 124.3]) {
-            for (family, sites) in [(Family::Ipv4, ["fra", "ams"]), (Family::Ipv6, ["ams", "par"])]
+            for (family, sites) in
+                [(Family::Ipv4, ["fra", "ams", "fra"]), (Family::Ipv6, ["ams", "par", "ams"])]
             {
                 for site in sites {
                     let mut kill = kill_result(kind, family, blackout);
@@ -159,7 +160,7 @@ mod tests {
             }
         }
         let rules = KillKind::ALL.into_iter().zip([0.0, 30.0, 30.0, 30.0]).collect();
-        let wanted = Wanted { kinds: KillKind::ALL.to_vec(), repeats: 2 };
+        let wanted = Wanted { kinds: KillKind::ALL.to_vec(), repeats: 3 };
         let heals = [heal_result(0)];
         Summary::new(&kills, &heals, &Standard::Machine(rules), &wanted, vec![])
     }

@@ -123,7 +123,9 @@ impl Budget {
 
     /// The rule, and one and a half times what the machine added.
     pub fn total_ms(&self) -> f64 {
-        self.rule_ms + MARGIN * (self.call_ms + self.resolution_ms + self.wake_ms)
+        let total = self.rule_ms + MARGIN * (self.call_ms + self.resolution_ms + self.wake_ms);
+        // To the nanosecond, so that it reads back as it was written.
+        (total * 1e6).round() / 1e6
     }
 
     /// Whether what the machine added is too much for a judgement.

@@ -44,7 +44,7 @@ fn every_expectation_that_fails_is_named() {
     let mut moved = kill(KillKind::Server, Family::Ipv4, 30.0);
     moved.unexplained_moves = 2;
     let summary = Summary::new(
-        &[slow, moved],
+        &[slow.clone(), slow.clone(), slow, moved],
         &[heal(4)],
         &announced(),
         &wanted(),
@@ -53,8 +53,8 @@ fn every_expectation_that_fails_is_named() {
     assert!(!summary.ok);
     let expected = [
         "the reload lost 1 probe",
-        "announced kill, ipv4: the blackout is over its budget: p50 1.50 ms of 0.90: rule 0, call \
-         0.30, resolution 0.20, wake-ups 0.40; 1 of 1 repeats",
+        "announced kill, ipv4: the blackout is over its budget: p50 1.50 ms of 1.35: rule 0 and \
+         1.5 x (call 0.30 + resolution 0.20 + wake-ups 0.40); 3 of 3 repeats",
         "server kill, ipv4: 2 flows moved without a reason",
         "heal after silent kill, ipv4: 4 of 500 probes were lost, expected 0",
     ];
