@@ -37,7 +37,7 @@ fn idle_and_deaf_clients_are_bounded_and_hold_nobody_up() {
             line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
         };
         let before = resident();
-        let connect = || TcpStream::connect("127.0.0.1:7780").unwrap();
+        let connect = || TcpStream::connect(HTTP).unwrap();
         // These ask for a long answer and never read it; then come those who say nothing, or half a head,
         // more than there are places.
         let mut clients: Vec<TcpStream> = Vec::new();
@@ -61,34 +61,28 @@ fn idle_and_deaf_clients_are_bounded_and_hold_nobody_up() {
         let grown = resident().saturating_sub(before);
         assert!(grown < 64 << 10, "{grown} KiB for {} clients", clients.len());
         // They are cut off, and somebody else is served.
-        let mut client = connect();
-        client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        write!(
-            client,
-            "GET /v1/show/ports HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
+        let answer = answer_to("/v1/show/ports", "localhost");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         for client in &clients {
             let _ = client.shutdown(Shutdown::Both);
         }
-        let mut client = connect();
-        write!(client, "GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
-            .unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
+        let answer = answer_to("/healthz", "127.0.0.1");
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ready\n"), "{answer}");
         // A name that somebody else's server gave to this address is not ours.
-        let mut client = connect();
-        write!(
-            client,
-            "GET /v1/show/ports HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
+        let answer = answer_to("/v1/show/ports", "evil.example");
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     });
 }
+
+/// What the API says to one who reads it.
+fn answer_to(path: &str, host: &str) -> String {
+    let mut client = TcpStream::connect(HTTP).unwrap();
+    client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    write!(client, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Where the API listens over TCP.
+const HTTP: &str = "127.0.0.1:7780";

@@ -10,13 +10,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, config_with, signal};
+use daemon_support::{
+    Probes, Rig, SERVICE_V4, SERVICE_V6, Tracer, config_with, signal, spawn_logging_to,
+};
 use rustix::process::Signal;
 use support::{in_namespaces, wait_for};
 
@@ -138,16 +140,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
         for name in ["client", "ams", "fra"] {
             support::netns(name);
         }
-        fs::write(dir.join("r1.toml"), config_with(SITES, "[]")).unwrap();
-        let mut router = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_nearhop"), "run"])
-            .arg(dir.join("r1.toml"))
-            .arg("--socket")
-            .arg(dir.join("r1.sock"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut router = spawn_logging_to(Stdio::piped(), &dir, &config_with(SITES, "[]"));
         let client = wait_for("the control socket", || {
             let client = nearhop::client::Client::new(dir.join("r1.sock")).ok()?;
             client.get("/v1/show/ports").ok().map(|_| client)

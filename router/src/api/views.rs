@@ -631,7 +631,7 @@ fn checks(facts: &Facts<'_>) -> Vec<Value> {
     for (key, leg) in facts.control.legs() {
         let mut probes = probes.get(&leg.path).map_or(&[][..], Vec::as_slice).iter();
         for (index, check) in leg.checks().iter().enumerate() {
-            let stats = if let CheckKind::Tcp { .. } = check.kind {
+            let stats = if check.is_tcp() {
                 tcp.get(&TcpCheckKey { path: leg.path, version: leg.version, index })
             } else {
                 probes.next()

@@ -167,12 +167,11 @@ impl Control {
     /// The groups of a service in one family.
     fn keys_of(&self, name: &str, family: Family) -> Vec<GroupKey> {
         let Some(service) = self.service(name) else { return Vec::new() };
-        let key = |prefix| GroupKey::Service(name.to_owned(), family, prefix);
-        if service.when_all_dead != WhenAllDead::Covering {
-            return vec![key(None)];
-        }
         let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
-        service.prefixes.iter().filter(of_family).map(|&prefix| key(Some(prefix))).collect()
+        let of_family = service.prefixes.iter().filter(of_family);
+        let mut keys: Vec<GroupKey> = of_family.map(|&prefix| key_of(service, prefix)).collect();
+        keys.dedup();
+        keys
     }
 
     /// Makes every group that prefixes will lead to. Returns those that are to be replaced in place, once
@@ -329,11 +328,7 @@ impl Control {
         }
         for service in &self.config.services {
             for &prefix in &service.prefixes {
-                let covering = service.when_all_dead == WhenAllDead::Covering;
-                let own = covering.then_some(prefix);
-                let family = Family::of(prefix.addr());
-                let key = GroupKey::Service(service.name.clone(), family, own);
-                want(prefix, Source::Service(service.name.clone()), key);
+                want(prefix, Source::Service(service.name.clone()), key_of(service, prefix));
             }
         }
         for route in &self.config.routes {
@@ -430,6 +425,12 @@ impl Control {
     pub fn group_id(&self, key: &GroupKey) -> Option<GroupId> {
         Some(self.groups.get(key)?.id)
     }
+}
+
+/// What the group is known by that a prefix of this service leads to.
+fn key_of(service: &Service, prefix: IpPrefix) -> GroupKey {
+    let own = (service.when_all_dead == WhenAllDead::Covering).then_some(prefix);
+    GroupKey::Service(service.name.clone(), Family::of(prefix.addr()), own)
 }
 
 /// The group that this one leads on to when it is dead.

@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
-use crate::policy::CheckKind;
 use crate::probe::CheckSpec;
 
 /// Every leg that `config` has and whose port has a way out.
@@ -42,7 +41,7 @@ pub(super) fn wanted_legs(
 
 /// How many of these the prober does: each needs a source port of its own.
 pub(super) fn probes(checks: &[CheckSpec]) -> usize {
-    checks.iter().filter(|check| !matches!(check.kind, CheckKind::Tcp { .. })).count()
+    checks.iter().filter(|check| !check.is_tcp()).count()
 }
 
 /// The families that a service has prefixes of.

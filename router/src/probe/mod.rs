@@ -65,6 +65,13 @@ pub struct CheckSpec {
     pub initial_up: bool,
 }
 
+impl CheckSpec {
+    /// Whether the host stack does it ([`crate::host::check`]), not the prober.
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.kind, CheckKind::Tcp { .. })
+    }
+}
+
 /// A check went up or down, or its first verdict is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CheckEvent {

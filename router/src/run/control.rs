@@ -34,7 +34,6 @@ use crate::ids::PortId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
 use crate::liveness::event::MonitorEventKind;
-use crate::policy::CheckKind;
 use crate::port::counters::PortCounters;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;
@@ -385,8 +384,7 @@ impl ControlThread {
         for leg in orders.legs {
             // The host thread hears of it second: a verdict about a leg that the liveness thread does not
             // know yet would be ignored, and never come again.
-            let is_tcp = |check: &CheckSpec| matches!(check.kind, CheckKind::Tcp { .. });
-            let host = if leg.checks.iter().any(is_tcp) {
+            let host = if leg.checks.iter().any(CheckSpec::is_tcp) {
                 HostOrder::Watch(leg.clone())
             } else {
                 HostOrder::Forget(leg.path)
@@ -450,15 +448,13 @@ impl ControlThread {
         let workers = workers.collect();
         let host = self.host_report();
         Facts {
-            now: Nanos::now(),
-            control: &self.daemon.control,
             totals,
             workers,
             host: host.stats,
             tcp_checks: host.checks.clone(),
             slow_steps: self.steps.slow().chain(host.slow_steps.iter().copied()).collect(),
-            opened: &self.opened,
             liveness,
+            ..self.facts_of_routes()
         }
     }
 

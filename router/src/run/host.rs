@@ -29,7 +29,6 @@ use crate::host::{Host, HostConfig, HostStats};
 use crate::ids::PortId;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::packet::origin::clamp_mss;
-use crate::policy::CheckKind;
 use crate::probe::{CheckEvent, CheckId, CheckStats};
 use crate::time::Nanos;
 use crate::worker::{LanePacket, Reading};
@@ -172,7 +171,7 @@ impl HostThread {
     fn watch(&mut self, now: Nanos, leg: &LegSpec) {
         self.forget(leg.path);
         for (index, spec) in leg.checks.iter().enumerate() {
-            if !matches!(spec.kind, CheckKind::Tcp { .. }) {
+            if !spec.is_tcp() {
                 continue;
             }
             match self.checker.add(now, &self.host, spec.clone()) {

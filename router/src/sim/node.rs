@@ -23,7 +23,6 @@ use crate::ids::PortId;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
 use crate::packet::origin::clamp_mss;
-use crate::policy::CheckKind;
 use crate::port::Port;
 use crate::port::memory::{LinkState, MemoryPort};
 use crate::probe::{AddError, CheckId};
@@ -282,7 +281,7 @@ impl Node {
     fn watch(&mut self, now: Nanos, leg: LegSpec) -> Result<(), AddError> {
         let tcp = leg.checks.iter().enumerate();
         let tcp: Vec<_> = tcp
-            .filter(|(_, check)| matches!(check.kind, CheckKind::Tcp { .. }))
+            .filter(|(_, check)| check.is_tcp())
             .map(|(index, check)| (index, check.clone()))
             .collect();
         let LegSpec { path, version, .. } = leg;

@@ -210,8 +210,13 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
 }
 
 fn spawn(dir: &Path, config: &str) -> Child {
-    fs::write(dir.join("r1.toml"), config).unwrap();
     let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    spawn_logging_to(log.into(), dir, config)
+}
+
+/// Starts a router in this folder.
+pub fn spawn_logging_to(log: Stdio, dir: &Path, config: &str) -> Child {
+    fs::write(dir.join("r1.toml"), config).unwrap();
     // Ends with the test, however that ends.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_nearhop"), "run"])

@@ -70,19 +70,24 @@ fn explained(control: &Control, from: &str) -> Result<Value, ApiError> {
     answer(control, &query)
 }
 
-fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
-    let facts = Facts {
+/// What is known of a router that has not run yet.
+fn bare(control: &Control) -> Facts<'_> {
+    static OPENED: BTreeMap<String, Place> = BTreeMap::new();
+    Facts {
         now: Nanos::ZERO,
         control,
-        host: HostStats::default(),
-        tcp_checks: Vec::new(),
-        slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
         totals: WorkerReport::default(),
         workers: Vec::new(),
-        opened: &BTreeMap::new(),
+        host: HostStats::default(),
+        tcp_checks: Vec::new(),
+        slow_steps: Vec::new(),
+        opened: &OPENED,
         liveness: &|| None,
-    };
-    explain(&facts, query)
+    }
+}
+
+fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
+    explain(&bare(control), query)
 }
 
 /// A document of every noun that the router answers, each with rows of every kind.
@@ -108,15 +113,12 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     let checks = control.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
     let liveness = LivenessReport { checks, ..LivenessReport::default() };
     let facts = Facts {
-        now: Nanos::ZERO,
-        control: &control,
-        host: HostStats { received: 17, ..HostStats::default() },
-        tcp_checks: Vec::new(),
-        slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
-        opened: &BTreeMap::new(),
+        host: HostStats { received: 17, ..HostStats::default() },
+        slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
         liveness: &|| Some(liveness.clone()),
+        ..bare(&control)
     };
     let nouns =
         ["checks", "drops", "host", "ports", "router", "services", "steps", "verdicts", "workers"];
@@ -237,17 +239,7 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
                   [[route]]\nprefix = \"203.0.114.0/24\"\nvia = \"prohibit\"\n\
                   [[route]]\nprefix = \"2001:db8:77::/48\"\nvia = \"blackhole\"\n";
     let control = core_of(&(text("hash") + routes));
-    let facts = Facts {
-        now: Nanos::ZERO,
-        control: &control,
-        totals: WorkerReport::default(),
-        workers: Vec::new(),
-        host: HostStats::default(),
-        tcp_checks: Vec::new(),
-        slow_steps: Vec::new(),
-        opened: &BTreeMap::new(),
-        liveness: &|| None,
-    };
+    let facts = bare(&control);
     let ask =
         |noun, after, only, prefixes| page(&facts, &PageRequest { noun, after, only, prefixes });
     for noun in PAGED {
