@@ -1,5 +1,6 @@
 //! What `explain` answers about flows.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use arc_swap::ArcSwap;
 use nearhop_fib::fib;
 
 use super::*;
+use crate::api::ExplainQuery;
 use crate::api::pages::PAGED;
 use crate::batch::Exit;
 use crate::config;
