@@ -53,4 +53,4 @@ pub use group::{
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};
 pub use state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, PathId, Reason, Reasons};
-pub use writer::{CHANGES_MAX, Grace, RETIRED_MAX, TransactionError, WriteError, Writer};
+pub use writer::{CHANGES_MAX, Grace, RETIRED_MAX, Room, TransactionError, WriteError, Writer};

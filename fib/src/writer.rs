@@ -43,6 +43,17 @@ pub struct Writer {
 
 pub use self::transaction::{CHANGES_MAX, TransactionError};
 
+/// How many more there can be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Room {
+    /// Groups.
+    pub groups: usize,
+    /// Adjacencies.
+    pub adjacencies: usize,
+    /// Paths.
+    pub paths: usize,
+}
+
 /// Things that may wait for their grace period at a time.
 pub const RETIRED_MAX: usize = 1 << 16;
 
@@ -259,6 +270,15 @@ impl Writer {
     /// Whether there is no route.
     pub fn is_empty(&self) -> bool {
         self.len() == (0, 0)
+    }
+
+    /// How many more of each kind can be added now; what is removed counts after its grace period.
+    pub fn room(&self) -> Room {
+        Room {
+            groups: self.groups.room(),
+            adjacencies: self.adjacencies.room(),
+            paths: self.paths.room(),
+        }
     }
 
     /// A new adjacency that leaves by `port`, alive. `key` is what the link hash knows it by
@@ -556,6 +576,10 @@ impl Ids {
         }
         self.taken[id as usize] = true;
         Some(id)
+    }
+
+    fn room(&self) -> usize {
+        self.free.len() + (self.max as usize + 1).saturating_sub(self.next as usize)
     }
 
     #[inline]

@@ -106,6 +106,8 @@ pub enum EventKind {
         groups: u64,
         /// Prefixes added, changed or removed.
         prefixes: u64,
+        /// Prefixes that the FIB had no room for.
+        refused: u64,
         /// From the start of the publication to its last store, microseconds.
         took_us: u64,
     },
@@ -193,8 +195,12 @@ impl fmt::Display for EventKind {
                 let family = family.label();
                 write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
             }
-            Self::Publish { groups, prefixes, took_us } => {
-                write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")
+            Self::Publish { groups, prefixes, refused, took_us } => {
+                write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")?;
+                match refused {
+                    0 => Ok(()),
+                    _ => write!(f, "; {refused} prefixes are not installed: no room"),
+                }
             }
             Self::ReaderStalled { worker, stalled_ms } => {
                 write!(f, "worker {worker}: stalled for {stalled_ms} ms, updates are held back")

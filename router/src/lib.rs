@@ -35,6 +35,8 @@ pub mod packet;
 pub mod policy;
 pub mod port;
 pub mod probe;
+pub mod rib;
+pub mod route_file;
 pub mod run;
 pub mod sim;
 pub mod time;

@@ -98,7 +98,7 @@ fn one_of_each() -> Vec<EventKind> {
             reason: reason.clone(),
         },
         EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
-        EventKind::Publish { groups: 0, prefixes: 0, took_us: 0 },
+        EventKind::Publish { groups: 0, prefixes: 0, refused: 0, took_us: 0 },
         EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
         EventKind::Ready,
         EventKind::Reload { changes: vec![] },

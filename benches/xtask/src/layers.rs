@@ -12,7 +12,7 @@ use crate::report::Outcome;
 /// From the bottom up. ARCHITECTURE.md says what each is.
 const LAYERS: &[&[&str]] = &[
     &["ids", "time", "limit", "utc", "verdict", "policy"],
-    &["event"],
+    &["event", "rib", "route_file"],
     &["packet"],
     &["batch", "kernel", "port"],
     &["config"],

@@ -181,6 +181,7 @@ fn lines_that_small_groups_had_serve_large_ones() {
     for _ in 0..2 {
         let small = fill(&mut writer, &Group::Local);
         assert_eq!(small.len(), 63);
+        assert_eq!(writer.room().groups, 0);
         assert_eq!(writer.add_group(&Group::Local), Err(WriteError::IdsExhausted));
         let (even, odd): (Vec<_>, Vec<_>) = small.into_iter().partition(|id| id.0 % 2 == 0);
         even.into_iter().rev().chain(odd).for_each(|id| writer.remove_group(id).unwrap());

@@ -12,7 +12,7 @@ use super::ApiError;
 use super::pages::{Only, Page, PageRequest};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
-use crate::control::{Control, LegKey, LegState, PortState, Source};
+use crate::control::{Control, LegKey, LegState, PortState};
 use crate::event::SlowStep;
 use crate::host::HostStats;
 use crate::ids::Family;
@@ -23,6 +23,7 @@ use crate::liveness::leg::TcpCheckKey;
 use crate::packet::offload::offload_names;
 use crate::policy::CheckKind;
 use crate::probe::{CheckSpec, CheckStats};
+use crate::rib::Source;
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{Polling, WorkerReport};
@@ -112,9 +113,9 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
                 continue;
             }
             let best = control.best_sites(service, family);
-            for place in control.ranking(service, family) {
+            for place in control.services().ranking(service, family) {
                 let site = &service.sites[place.index];
-                for (key, leg) in control.site_legs(&service.name, family, &site.name) {
+                for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
                     let is_best = best.contains(&site.name) && leg.up;
                     let mut item = leg_item(facts, service, site, &place, (key, leg), is_best);
                     let count = counters.paths.get(leg.path.0 as usize).copied();
@@ -147,7 +148,7 @@ fn leg_item(
         "site": site.name,
         "port": key.port,
         "state": state(leg, drained),
-        "cost": control.distance(service, key.family, &site.name, site.cost),
+        "cost": control.services().distance(service, key.family, &site.name, site.cost),
         "tier": place.tier,
         "latency_us": leg.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         "accept": control.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
@@ -221,7 +222,7 @@ fn route_row(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId) -> Value {
     via.dedup();
     json!({
         "prefix": prefix.to_string(),
-        "source": control.source(prefix).map(Source::label),
+        "source": source_text(control, prefix),
         "via": via,
         "kind": kind(control.writer().group(group).as_ref()),
         "state": if members.is_empty() || members.iter().any(alive) { "up" } else { "down" },
@@ -230,7 +231,7 @@ fn route_row(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId) -> Value {
 
 fn fib_rows(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId, items: &mut Vec<Value>) {
     let control = facts.control;
-    let source = control.source(prefix).map(Source::label);
+    let source = source_text(control, prefix);
     let rows = members(facts, group);
     if rows.is_empty() {
         items.push(json!({
@@ -284,7 +285,7 @@ fn leg_of_member(facts: &Facts<'_>, key: &LegKey, leg: &LegState, best: bool) ->
     let config = control.config();
     let service = config.services.iter().find(|service| service.name == key.service);
     let found = service.and_then(|service| {
-        let ranking = control.ranking(service, key.family);
+        let ranking = control.services().ranking(service, key.family);
         let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
         Some((service, &service.sites[place.index], place))
     });
@@ -518,6 +519,17 @@ fn group_members(control: &Control, group: GroupId) -> Vec<Member> {
         Some(Group::Forward { members, .. }) => members,
         _ => Vec::new(),
     }
+}
+
+/// Where the used route to a prefix comes from.
+fn source_text(control: &Control, prefix: IpPrefix) -> Option<String> {
+    let source = control.source(prefix)?;
+    let name = match source {
+        Source::File(index) => control.config().route_files.get(usize::from(index)),
+        _ => None,
+    };
+    let label = source.label();
+    Some(name.map_or_else(|| label.to_owned(), |file| format!("{label} {}", file.name)))
 }
 
 fn kind(group: Option<&Group>) -> &'static str {

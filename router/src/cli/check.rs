@@ -56,10 +56,11 @@ fn item(finding: &Finding) -> Value {
 }
 
 fn summary(path: &Path, config: &Config, warnings: usize) -> String {
+    let in_files: usize = config.route_files.iter().map(|file| file.routes.len()).sum();
     let sites: usize = config.services.iter().map(|service| service.sites.len()).sum();
     let counts = [
         count(config.ports.len(), "port"),
-        count(config.routes.len(), "route"),
+        count(config.routes.len() + in_files, "route"),
         count(config.services.len(), "service"),
         count(sites, "site"),
         count(warnings, "warning"),

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::config::{ConfigErrors, Finding, Style};
+use crate::config::{ConfigErrors, FINDINGS_SHOWN, Finding, Style, more_than_shown};
 
 /// Exit status for wrong usage or configuration.
 pub(super) const USAGE: u8 = 2;
@@ -87,9 +87,12 @@ pub(super) fn complain(text: &str) {
 /// Prints warnings on standard error.
 pub(super) fn warn(warnings: &[Finding]) {
     let style = Style::of_stderr();
-    for warning in warnings {
+    for warning in warnings.iter().take(FINDINGS_SHOWN) {
         complain(&warning.render(style));
         complain("\n");
+    }
+    if let Some(more) = more_than_shown(warnings, "warnings") {
+        complain(&more);
     }
 }
 

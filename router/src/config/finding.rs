@@ -46,6 +46,8 @@ pub(super) struct Source {
     name: String,
     text: String,
     line_starts: Vec<usize>,
+    /// Lines of the file before the text.
+    first_line: usize,
 }
 
 impl Finding {
@@ -100,6 +102,15 @@ impl Finding {
         self
     }
 
+    /// It is about a line of another file, counted from 1.
+    pub(super) fn in_line(mut self, name: &str, number: u64, line: &str) -> Self {
+        let mut source = Source::new(name, line);
+        source.first_line = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
+        self.labels.insert(0, (0..line.len(), String::new()));
+        self.source = Some(Arc::new(source));
+        self
+    }
+
     pub(super) fn offset(&self) -> usize {
         self.labels.first().map_or(0, |(span, _)| span.start)
     }
@@ -151,7 +162,8 @@ impl Finding {
             let annotation = kind.span(span.clone());
             if label.is_empty() { annotation } else { annotation.label(label) }
         });
-        Snippet::source(&source.text).path(&source.name).annotations(annotations)
+        let snippet = Snippet::source(&source.text).line_start(source.first_line + 1);
+        snippet.path(&source.name).annotations(annotations)
     }
 }
 
@@ -178,10 +190,14 @@ impl ConfigErrors {
         Self { mistakes: vec![mistake], warnings: Vec::new() }
     }
 
-    /// All mistakes, then all warnings, drawn with their source lines.
+    /// The mistakes, then the warnings, drawn with their source lines; of many, the first.
     pub fn render(&self, style: Style) -> String {
-        let drawn: Vec<_> =
-            self.mistakes.iter().chain(&self.warnings).map(|f| f.render(style)).collect();
+        let mut drawn = Vec::new();
+        for (findings, kind) in [(&self.mistakes, "errors"), (&self.warnings, "warnings")] {
+            let shown = findings.iter().take(FINDINGS_SHOWN);
+            drawn.extend(shown.map(|finding| finding.render(style)));
+            drawn.extend(more_than_shown(findings, kind));
+        }
         drawn.join("\n")
     }
 }
@@ -200,7 +216,7 @@ impl Source {
     pub(super) fn new(name: &str, text: &str) -> Self {
         let starts = text.match_indices('\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(starts).collect();
-        Self { name: name.to_owned(), text: text.to_owned(), line_starts }
+        Self { name: name.to_owned(), text: text.to_owned(), line_starts, first_line: 0 }
     }
 
     /// Line of a byte offset, counted from 0.
@@ -219,7 +235,7 @@ impl Source {
 
     fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.line_of(offset);
-        (line + 1, self.column(line, offset) + 1)
+        (self.first_line + line + 1, self.column(line, offset) + 1)
     }
 
     fn column(&self, line: usize, offset: usize) -> usize {
@@ -250,5 +266,14 @@ impl Style {
         renderer.term_width(self.width)
     }
 }
+
+/// How many more there are than are drawn, if any.
+pub fn more_than_shown(findings: &[Finding], kind: &str) -> Option<String> {
+    let more = findings.len().saturating_sub(FINDINGS_SHOWN);
+    (more > 0).then(|| format!("... and {more} more {kind}\n"))
+}
+
+/// Findings of a kind that are drawn: each is drawn with its lines, which takes its time.
+pub const FINDINGS_SHOWN: usize = 20;
 
 const PLAIN_WIDTH: usize = 100;

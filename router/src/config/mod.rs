@@ -9,6 +9,7 @@ mod diff;
 mod finding;
 mod raw;
 mod report;
+mod route_files;
 mod suggest;
 mod value;
 mod walk;
@@ -22,7 +23,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use diff::diff;
-pub use finding::{ConfigErrors, Finding, Style};
+pub use finding::{ConfigErrors, FINDINGS_SHOWN, Finding, Style, more_than_shown};
 pub use model::Config;
 
 use raw::RawConfig;
@@ -44,11 +45,14 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<(Config, Vec<Finding>), C
         .and_then(|text| parse(name, text))
 }
 
-/// Checks a text. Findings refer to the file as `name`. On success the findings are warnings.
+/// Checks a text, and the files that it names, which are looked for beside `name`. Findings refer to the
+/// file as `name`. On success the findings are warnings.
 pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(name, text, &errors);
-    let raw = RawConfig::read(&document, &report);
+    let mut raw = RawConfig::read(&document, &report);
+    let dir = Path::new(name).parent().unwrap_or_else(|| Path::new(""));
+    route_files::read_all(&mut raw, dir, &report);
     check::all(&raw, &report);
     let warnings = report.finish()?;
     Ok((raw.into_model(), warnings))

@@ -15,6 +15,7 @@ use crate::policy::Combine;
 use crate::policy::Martians;
 use crate::policy::ReversePath;
 use crate::port::EngineChoice;
+use crate::rib::table::RouteTable;
 
 /// One router.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub ports: Vec<Port>,
     /// `[[route]]`, in file order; prefixes are unique.
     pub routes: Vec<Route>,
+    /// `[[routes]]`, in file order: the first file that has a prefix wins. Names are unique.
+    pub route_files: Vec<RouteFile>,
     /// `[[service]]`, in file order; names and prefixes are unique.
     pub services: Vec<Service>,
     /// `[api]`.
@@ -100,8 +103,19 @@ pub struct Route {
     pub target: RouteTarget,
 }
 
-/// What happens to packets of a static route.
+/// A file of static routes.
 #[derive(Clone, Debug, PartialEq)]
+pub struct RouteFile {
+    /// What it is called where routes are shown.
+    pub name: String,
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its routes.
+    pub routes: RouteTable<RouteTarget>,
+}
+
+/// What happens to packets of a static route.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum RouteTarget {
     /// They leave by one of these next hops, which have equal cost.
     Via(Vec<Via>),
@@ -116,6 +130,8 @@ pub enum RouteTarget {
 /// A next hop. Gateways on Ethernet and tunnels will be further variants.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Via {
+    /// An address: packets go where the longest route to it leads. Not of sites.
+    Address(IpAddr),
     /// A point-to-point port, by its name.
     Port(String),
 }

@@ -11,6 +11,8 @@ use super::finding::{ConfigErrors, Finding, Source};
 pub struct Report {
     source: Arc<Source>,
     found: RefCell<Vec<Finding>>,
+    /// In other files.
+    elsewhere: RefCell<Vec<Finding>>,
     /// Lines, counted from 0, that are not valid TOML: values read from them are meaningless.
     broken_lines: HashSet<usize>,
 }
@@ -22,7 +24,7 @@ impl Report {
         let spans = errors.iter().map(|error| error.span().unwrap_or_default());
         let broken_lines = spans.map(|span| source.line_of(span.start)).collect();
         let found = errors.iter().map(syntax_mistake).map(|f| f.in_source(&source)).collect();
-        Self { source, found: RefCell::new(found), broken_lines }
+        Self { source, found: RefCell::new(found), elsewhere: RefCell::default(), broken_lines }
     }
 
     /// Adds a finding, unless it only results from text that is not valid TOML.
@@ -35,10 +37,16 @@ impl Report {
         self.found.borrow_mut().push(finding.in_source(&self.source));
     }
 
+    /// Adds a finding about another file, which has its place already.
+    pub fn add_elsewhere(&self, finding: Finding) {
+        self.elsewhere.borrow_mut().push(finding);
+    }
+
     /// Returns all findings in the order of the file: `Ok` if they are only warnings.
     pub fn finish(self) -> Result<Vec<Finding>, ConfigErrors> {
         let mut found = self.found.into_inner();
         found.sort_by_key(Finding::offset);
+        found.extend(self.elsewhere.into_inner());
         let (warnings, mistakes): (Vec<_>, Vec<_>) =
             found.into_iter().partition(Finding::is_warning);
         if mistakes.is_empty() { Ok(warnings) } else { Err(ConfigErrors { mistakes, warnings }) }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
-use super::cost::{Distance, Ranked};
+use super::cost::Distance;
 use super::wanted::{probes, wanted_legs};
 use super::{Control, MoveCause, Orders, PortState};
 use crate::batch::Exit;
 use crate::config::Config;
-use crate::config::model::Service;
 use crate::event::EventKind;
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
@@ -28,6 +27,15 @@ pub struct LegKey {
     pub site: String,
     /// Name of the port it leaves by.
     pub port: String,
+}
+
+/// What has to have room while a configuration comes into force.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Amid {
+    /// Checks of the prober.
+    pub(super) probes: usize,
+    /// Legs that there are not yet.
+    pub(super) new_legs: usize,
 }
 
 /// A leg in use.
@@ -74,6 +82,7 @@ impl Control {
         for key in gone {
             if let Some(leg) = self.legs.remove(&key) {
                 self.by_path.remove(&leg.path);
+                self.unknown -= usize::from(!leg.known);
                 self.stopping.legs.push(leg.path);
             }
         }
@@ -128,6 +137,7 @@ impl Control {
             impossible: spec.impossible.clone(),
         };
         self.probes.insert(spec.path, probes(&spec.checks));
+        self.unknown += 1;
         self.by_path.insert(spec.path, key.clone());
         self.legs.insert(key, leg);
         orders.legs.push(spec);
@@ -144,10 +154,10 @@ impl Control {
         stored: Nanos,
     ) {
         let Some(key) = self.by_path.get(&path).cloned() else { return };
-        let before = self.latency_ranking(&key);
+        let before = self.distance_of(&key);
         let Some(leg) = self.legs.get_mut(&key) else { return };
         leg.up = up;
-        leg.known = true;
+        self.unknown -= usize::from(!std::mem::replace(&mut leg.known, true));
         leg.since = t;
         reason.clone_into(&mut leg.reason);
         let kind = EventKind::Site {
@@ -161,11 +171,11 @@ impl Control {
         };
         self.events.push_back((t, kind));
         let cause = if up { MoveCause::CheaperUp } else { MoveCause::MemberDied };
-        if self.latency_ranking(&key) != before {
+        if self.distance_of(&key) != before {
             // A site is as far as its nearest link that is up or measured.
             self.owe((key.service.clone(), key.family), cause, &key.site);
-            // What a stalled reader holds back is published by a later retry.
-            let _ = self.retry(t);
+            // What a stalled reader holds back is published later.
+            let _ = self.publish_step(t);
         }
         self.reselect_one(t, (key.service, key.family), cause, &key.site);
     }
@@ -173,7 +183,7 @@ impl Control {
     /// Takes smoothed round-trip times; groups whose order changes by them are published.
     ///
     /// # Errors
-    /// As [`Control::retry`].
+    /// As [`Control::publish_step`].
     pub fn handle_round_trips(
         &mut self,
         now: Nanos,
@@ -182,7 +192,7 @@ impl Control {
         let mut moved = Vec::new();
         for (path, rtt) in times {
             let Some(key) = self.by_path.get(&path) else { continue };
-            let unit = self.service(&key.service).and_then(|service| service.latency_unit);
+            let unit = self.services().get(&key.service).and_then(|service| service.latency_unit);
             let Some(leg) = self.legs.get_mut(key) else { continue };
             leg.rtt = Some(rtt);
             if unit.is_some_and(|unit| leg.distance.measured(rtt, unit)) {
@@ -192,18 +202,18 @@ impl Control {
         for (service, site) in moved {
             self.owe(service, MoveCause::CheaperUp, &site);
         }
-        self.retry(now)
+        self.publish_step(now).map(drop)
     }
 
-    /// The order of a leg's service, if latency has a part in it.
-    fn latency_ranking(&self, key: &LegKey) -> Option<Vec<Ranked>> {
-        let service = self.service(&key.service)?;
-        service.latency_unit.map(|_| self.ranking(service, key.family))
+    /// How far the site of a leg is.
+    fn distance_of(&self, key: &LegKey) -> Option<u64> {
+        let service = self.services().get(&key.service)?;
+        Some(self.services().distance(service, key.family, &key.site, 0))
     }
 
-    /// How many checks the prober would have at most while `config` comes into force: those it has,
-    /// of legs that go too, and those that are new.
-    pub(super) fn probes_amid(&self, config: &Config) -> usize {
+    /// What there would be at most while `config` comes into force: what there is, of legs that go too,
+    /// and what is new.
+    pub(super) fn amid(&self, config: &Config) -> Amid {
         // Legs by a port that is not open yet are new, whatever number it gets.
         let exit = |name: &str| Some(self.ports.get(name).map(PortState::exit).unwrap_or_default());
         let is_new = |(key, spec): &(&LegKey, &LegSpec)| {
@@ -211,24 +221,8 @@ impl Control {
         };
         let wanted = wanted_legs(config, exit);
         let new = wanted.iter().filter(is_new).map(|(_, spec)| probes(&spec.checks));
-        self.probes.values().sum::<usize>() + new.sum::<usize>()
-    }
-
-    pub(super) fn service(&self, name: &str) -> Option<&Service> {
-        self.config.services.get(*self.service_index.get(name)?)
-    }
-
-    /// The legs of one site of a service in one family, by port.
-    pub fn site_legs(
-        &self,
-        service: &str,
-        family: Family,
-        site: &str,
-    ) -> impl Iterator<Item = (&LegKey, &LegState)> + Clone {
-        let (service, site) = (service.to_owned(), site.to_owned());
-        let first = LegKey { service, family, site, port: String::new() };
-        self.legs.range(first.clone()..).take_while(move |(key, _)| {
-            (key.family, &key.service, &key.site) == (first.family, &first.service, &first.site)
-        })
+        let probes = self.probes.values().sum::<usize>() + new.sum::<usize>();
+        let new_legs = wanted.keys().filter(|key| !self.legs.contains_key(key)).count();
+        Amid { probes, new_legs }
     }
 }

@@ -9,11 +9,13 @@
 
 pub mod cost;
 mod device;
-mod install;
 mod legs;
 mod numbers;
 mod ports;
+mod publisher;
 mod select;
+mod services;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -24,16 +26,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, Grace, GroupId, Handle, PathId, WriteError, Writer};
+use nearhop_fib::{
+    ACCEPT_ALL, ACCEPT_NONE, Grace, GroupId, Handle, IpPrefix, PathId, WriteError, Writer,
+};
 
+use self::cost::Ranked;
 pub use self::device::{Changed, DeviceFault};
-pub use self::install::{GroupKey, Source};
-use self::install::{GroupState, Installed, Unpublished};
 pub use self::legs::{LegKey, LegState};
 use self::numbers::PortNumbers;
 pub use self::ports::{PortState, ReloadError};
+use self::publisher::{Done, Parts, Publisher};
+pub use self::services::Services;
+use self::sources::set_of;
+use self::wanted::families;
 use crate::batch::Exit;
 use crate::config::Config;
+use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::forward::{Adjacencies, Broadcasts, FirstPacket, Locals, Snapshot};
 use crate::ids::Family;
@@ -41,6 +49,7 @@ use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::liveness::leg::LegSpec;
 use crate::port::Port;
 use crate::probe::SOURCE_PORTS;
+use crate::rib::{Feed, NextHops, Offered, Rib, ServiceSet, SetId, Source};
 use crate::time::Nanos;
 
 /// The control plane's state. There is one; its thread owns it.
@@ -49,7 +58,7 @@ pub struct Control {
     handle: Handle,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changes: Arc<AtomicU64>,
-    config: Config,
+    config: Arc<Config>,
     service_index: HashMap<String, usize>,
     clock: fn() -> Nanos,
     ports: BTreeMap<String, PortState>,
@@ -60,25 +69,51 @@ pub struct Control {
     probes: HashMap<PathId, usize>,
     /// The newest version of a leg's checks.
     version: u64,
+    /// Legs without a first verdict.
+    unknown: usize,
     drained: BTreeSet<String>,
-    groups: HashMap<GroupKey, GroupState>,
-    installed: BTreeMap<nearhop_fib::IpPrefix, Installed>,
+    rib: Rib,
+    /// What each source offers to the RIB, once `feeds` are done.
+    offered: BTreeMap<Source, Offered>,
+    /// What is on its way to the RIB.
+    feeds: VecDeque<Feed>,
+    publisher: Publisher,
     selected: BTreeMap<(String, Family), Vec<String>>,
+    /// Services whose best sites are to be looked at, and why these may be others.
+    reselecting: VecDeque<((String, Family), MoveCause, String)>,
+    /// The order of the sites of services, as far as it was asked for since it last changed.
+    rankings: HashMap<(String, Family), Vec<Ranked>>,
     stopping: Stopping,
     /// Ports are configured no more, and stay until every batch that may lead to them is done.
     parting: Option<Grace>,
-    /// Groups that were given another id, until no prefix leads to them.
-    superseded: Vec<GroupId>,
+    /// What has to be published yet, besides what is being published.
     unpublished: Unpublished,
-    /// Called whenever readers may see something new.
-    #[cfg(test)]
-    after_step: Option<Box<dyn FnMut()>>,
-    /// Routes looked at by all publications.
-    #[cfg(test)]
-    considered: usize,
+    publication: Option<Publication>,
     events: VecDeque<(Nanos, EventKind)>,
     retired_snapshots: Vec<Arc<Snapshot>>,
     retired_devices: Vec<Arc<dyn Port>>,
+}
+
+/// What waits to be published, and why flows move when it is.
+#[derive(Debug, Default)]
+struct Unpublished {
+    /// A configuration.
+    all: Option<(MoveCause, String)>,
+    /// Services whose order changed.
+    services: BTreeMap<(String, Family), (MoveCause, String)>,
+}
+
+impl Unpublished {
+    fn is_empty(&self) -> bool {
+        self.all.is_none() && self.services.is_empty()
+    }
+}
+
+/// A publication that is under way.
+#[derive(Debug)]
+struct Publication {
+    why: Unpublished,
+    started: Nanos,
 }
 
 /// What the liveness thread has to do after a change of configuration.
@@ -116,7 +151,13 @@ impl Control {
             handle,
             snapshot,
             changes,
-            config: Config { ports: vec![], routes: vec![], services: vec![], ..config },
+            config: Arc::new(Config {
+                ports: vec![],
+                routes: vec![],
+                route_files: vec![],
+                services: vec![],
+                ..config
+            }),
             service_index: HashMap::new(),
             clock,
             ports: BTreeMap::new(),
@@ -125,18 +166,19 @@ impl Control {
             by_path: HashMap::new(),
             probes: HashMap::new(),
             version: 0,
+            unknown: 0,
             drained: BTreeSet::new(),
-            groups: HashMap::new(),
-            installed: BTreeMap::new(),
+            rib: Rib::default(),
+            offered: BTreeMap::new(),
+            feeds: VecDeque::new(),
+            publisher: Publisher::default(),
             selected: BTreeMap::new(),
+            reselecting: VecDeque::new(),
+            rankings: HashMap::new(),
             stopping: Stopping::default(),
             parting: None,
-            superseded: Vec::new(),
             unpublished: Unpublished::default(),
-            #[cfg(test)]
-            after_step: None,
-            #[cfg(test)]
-            considered: 0,
+            publication: None,
             events: VecDeque::new(),
             retired_snapshots: Vec::new(),
             retired_devices: Vec::new(),
@@ -159,76 +201,117 @@ impl Control {
         }
     }
 
-    /// Puts a configuration in force. `devices` has every port that [`Self::ports_to_open`] named.
-    /// What is the same as before keeps its state: a reload moves only what it changes.
-    ///
-    /// # Errors
-    /// As [`Self::retry`]; the configuration is in force all the same, and is published by a retry.
+    /// Puts a configuration in force, to be published by [`Self::publish_step`]. `devices` has every port
+    /// that [`Self::ports_to_open`] named, which found room for all there is in it. What is the same as
+    /// before keeps its state: a reload moves only what it changes. One that is under way is superseded.
     pub fn apply(
         &mut self,
-        config: Config,
+        config: Arc<Config>,
         devices: BTreeMap<String, Arc<dyn Port>>,
         now: Nanos,
-    ) -> Result<Orders, (Orders, WriteError)> {
+    ) -> Orders {
         let first = self.config.ports.is_empty() && self.config.services.is_empty();
         self.config = config;
         let names = self.config.services.iter().map(|service| service.name.clone());
         self.service_index = names.enumerate().map(|(index, name)| (name, index)).collect();
         let mut orders = Orders::default();
-        let mut outcome = self.add_ports(now, devices, &mut orders);
-        if outcome.is_ok() {
-            outcome = self.plan_legs(now, &mut orders);
+        self.rankings.clear();
+        let planned = self
+            .add_ports(now, devices, &mut orders)
+            .and_then(|()| self.plan_legs(now, &mut orders));
+        if let Err(error) = planned {
+            log::error!("part of the configuration has no place: {error}");
         }
         self.publish_snapshot();
+        self.offer_configuration();
+        self.mark_services();
         let why = if first { "start" } else { "reload" };
-        self.unpublished.all = Some((MoveCause::Configuration, why.to_owned()));
-        let outcome = outcome.and_then(|()| self.retry(now));
-        orders.stop = self.take_stopping();
-        match outcome {
-            Ok(()) => Ok(orders),
-            Err(error) => Err((orders, error)),
+        if let Some(superseded) = self.publication.take() {
+            self.unpublished.services.extend(superseded.why.services);
         }
+        self.unpublished.all = Some((MoveCause::Configuration, why.to_owned()));
+        orders
     }
 
-    /// Publishes what could not be published before. Does nothing when all is published. What it
-    /// lets go of is then in [`Self::take_stopping`].
+    /// Publishes a part of what is to be published, about a millisecond's worth. Returns whether all is
+    /// published; what that lets go of is then in [`Self::take_stopping`].
     ///
     /// # Errors
     /// A reader stalls, so nothing more can be unlinked; to be called again later.
-    pub fn retry(&mut self, now: Nanos) -> Result<(), WriteError> {
-        if self.unpublished.is_empty() {
-            return Ok(());
+    pub fn publish_step(&mut self, now: Nanos) -> Result<bool, WriteError> {
+        self.publish_some(now, CHANGES_PER_STEP)
+    }
+
+    fn publish_some(&mut self, now: Nanos, changes: usize) -> Result<bool, WriteError> {
+        if !self.reselecting.is_empty() {
+            let all = self.reselect_some(now, changes.div_ceil(CHANGES_PER_SELECTION));
+            return Ok(all && !self.is_unpublished());
         }
-        let started = (self.clock)();
-        let done = match self.unpublished.all {
-            Some(_) => self.install()?,
-            None => self.install_services()?,
+        if let Some(feed) = self.feeds.front_mut() {
+            if feed.step(&mut self.rib, changes.saturating_mul(ROUTES_PER_CHANGE)) {
+                self.feeds.pop_front();
+            }
+            return Ok(false);
+        }
+        if self.publication.is_none() {
+            if self.unpublished.is_empty() {
+                return Ok(true);
+            }
+            let (why, started) = (std::mem::take(&mut self.unpublished), (self.clock)());
+            self.publication = Some(Publication { why, started });
+            self.publisher.begin(&mut self.rib);
+        }
+        let services = Services {
+            services: &self.config.services,
+            index: &self.service_index,
+            legs: &self.legs,
+            ports: &self.ports,
         };
-        let why = std::mem::take(&mut self.unpublished);
+        let mut parts = Parts { fib: &mut self.writer, rib: &mut self.rib, services };
+        let Some(done) = self.publisher.step(&mut parts, changes)? else {
+            return Ok(false);
+        };
+        if let Some(publication) = self.publication.take() {
+            self.finish(now, publication, done);
+        }
+        Ok(!self.is_unpublished())
+    }
+
+    /// Publishes all there is to publish, however long it takes.
+    ///
+    /// # Errors
+    /// As [`Self::publish_step`].
+    pub fn publish(&mut self, now: Nanos) -> Result<(), WriteError> {
+        while !self.publish_step(now)? {}
+        Ok(())
+    }
+
+    fn finish(&mut self, now: Nanos, Publication { why, started }: Publication, done: Done) {
         if why.all.is_some() {
             self.part_with_ports();
         }
         self.changed();
         let took = (self.clock)().since(started);
-        if done.groups + done.prefixes > 0 {
+        let Done { groups, prefixes, refused } = done;
+        if groups + prefixes + refused > 0 {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let kind = EventKind::Publish { groups: done.groups, prefixes: done.prefixes, took_us };
+            let kind = EventKind::Publish { groups, prefixes, refused, took_us };
             self.events.push_back((now, kind));
         }
         // Where a configuration was published too, it may have changed everything.
         if let Some((cause, member)) = why.all {
-            self.reselect(now, cause, &member);
+            self.reselect_all(cause, &member);
+            self.reselect_some(now, SELECTIONS_AT_ONCE);
         } else {
             for (service, (cause, member)) in why.services {
                 self.reselect_one(now, service, cause, &member);
             }
         }
-        Ok(())
     }
 
-    /// Whether something waits for [`Self::retry`].
+    /// Whether something waits for [`Self::publish_step`].
     pub fn is_unpublished(&self) -> bool {
-        !self.unpublished.is_empty()
+        !self.unpublished.is_empty() || self.publication.is_some() || !self.reselecting.is_empty()
     }
 
     /// Takes what the liveness thread has to forget, as [`Orders::stop`]; to be asked again and
@@ -311,9 +394,23 @@ impl Control {
             self.store_accepts();
             let kind = EventKind::Drain { site: site.to_owned(), drained };
             self.events.push_back((now, kind));
-            self.reselect(now, MoveCause::Operator, site);
+            for key in self.services_with(site) {
+                self.reselect_one(now, key, MoveCause::Operator, site);
+            }
         }
         true
+    }
+
+    fn services_with(&self, site: &str) -> Vec<(String, Family)> {
+        let all = self.config.services.iter();
+        let with = all.filter(|service| service.sites.iter().any(|one| one.name == site));
+        let each = |service: &Service| {
+            families(service)
+                .into_iter()
+                .map(|family| (service.name.clone(), family))
+                .collect::<Vec<_>>()
+        };
+        with.flat_map(each).collect()
     }
 
     /// Sites that were drained before a restart; to be called before the first configuration.
@@ -350,6 +447,16 @@ impl Control {
         &self.config
     }
 
+    /// As [`Self::config`], to be kept.
+    pub fn config_in_force(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+
+    /// How many legs have had no verdict yet.
+    pub fn legs_unknown(&self) -> usize {
+        self.unknown
+    }
+
     /// Every leg, in the order of its key.
     pub fn legs(&self) -> impl Iterator<Item = (&LegKey, &LegState)> {
         self.legs.iter()
@@ -376,8 +483,39 @@ impl Control {
     }
 
     /// Where a prefix's route comes from.
-    pub fn source(&self, prefix: nearhop_fib::IpPrefix) -> Option<&Source> {
-        Some(&self.installed.get(&prefix)?.source)
+    pub fn source(&self, prefix: IpPrefix) -> Option<Source> {
+        Some(self.rib.used(prefix)?.source)
+    }
+
+    /// The routes of every source.
+    pub fn rib(&self) -> &Rib {
+        &self.rib
+    }
+
+    /// The group that stands for a set of next hops in the FIB.
+    pub fn group_of(&self, set: SetId) -> Option<GroupId> {
+        self.publisher.group(set)
+    }
+
+    /// Whether the FIB had no room for a prefix.
+    pub fn is_refused(&self, prefix: IpPrefix) -> bool {
+        self.publisher.has_refused(prefix)
+    }
+
+    /// Sets of next hops that the sources' tables hold.
+    #[cfg(test)]
+    fn offered_sets(&self) -> usize {
+        self.offered.values().map(|offered| offered.sets.len()).sum()
+    }
+
+    /// Services with what is known of their legs.
+    pub fn services(&self) -> Services<'_> {
+        Services {
+            services: &self.config.services,
+            index: &self.service_index,
+            legs: &self.legs,
+            ports: &self.ports,
+        }
     }
 
     /// The leg that a path is, if it is one.
@@ -393,6 +531,16 @@ impl Control {
 
     /// The groups of a service have to be published, and flows may move for this cause then.
     fn owe(&mut self, service: (String, Family), cause: MoveCause, member: &str) {
+        let Some(of) = self.services().get(&service.0) else { return };
+        let of_family = of.prefixes.iter().filter(|prefix| Family::of(prefix.addr()) == service.1);
+        let mut sets: Vec<ServiceSet> = of_family.map(|&prefix| set_of(of, prefix)).collect();
+        sets.dedup();
+        self.rankings.remove(&service);
+        for set in sets {
+            if let Some(set) = self.rib.find(&NextHops::Service(set)) {
+                self.rib.dirty().mark_set(set);
+            }
+        }
         self.unpublished.services.insert(service, (cause, member.to_owned()));
     }
 
@@ -409,3 +557,15 @@ impl Control {
         self.changes.fetch_add(1, Ordering::Release);
     }
 }
+
+/// Routes that a feed looks at in the time of one change of the FIB.
+const ROUTES_PER_CHANGE: usize = 8;
+
+/// Changes of the FIB in the time of one look at the sites of a service.
+const CHANGES_PER_SELECTION: usize = 32;
+
+/// Services whose sites are looked at in the step that ends a publication.
+const SELECTIONS_AT_ONCE: usize = 16;
+
+/// Units of a publication's step: lookups and changes of the FIB.
+const CHANGES_PER_STEP: usize = 512;

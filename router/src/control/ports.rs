@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, link_key};
 
 use super::device::{Changed, DeviceFault};
+use super::legs::Amid;
 use super::{Control, Orders};
 use crate::batch::Exit;
 use crate::config::{Config, model};
@@ -91,6 +92,19 @@ pub enum ReloadError {
          are gone; change fewer ports at a time"
     )]
     Ports(usize),
+    /// Ids are free again only after what had them is gone.
+    #[error(
+        "the FIB has room for {room} more {what} while the old ones give way to the new ones, and \
+         this configuration may need {needed}; change less at a time, or restart nearhop"
+    )]
+    Room {
+        /// Of what.
+        what: &'static str,
+        /// How many may be needed.
+        needed: usize,
+        /// How many there can be.
+        room: usize,
+    },
     /// More workers or fewer need new threads and queues.
     #[error("the number of workers cannot change while nearhop runs; restart it")]
     Workers,
@@ -128,10 +142,18 @@ impl Control {
         if open.len() > self.numbers.available() {
             return Err(ReloadError::Ports(open.len()));
         }
-        let probes = self.probes_amid(config);
+        let Amid { probes, new_legs } = self.amid(config);
         if probes > CHECKS_MAX {
             return Err(ReloadError::Checks(probes));
         }
+        let room = self.writer.room();
+        let enough = |what, needed: usize, room: usize| {
+            if needed <= room { Ok(()) } else { Err(ReloadError::Room { what, needed, room }) }
+        };
+        enough("paths", new_legs + open.len(), room.paths)?;
+        enough("adjacencies", open.len(), room.adjacencies)?;
+        // At most: many of them are those there are already.
+        enough("groups", self.sets_amid(config), room.groups)?;
         Ok(open)
     }
 

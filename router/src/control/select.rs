@@ -1,5 +1,6 @@
 //! Which sites a service's packets go to first: reported when it changes, with the cause.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::Control;
@@ -10,8 +11,8 @@ use crate::ids::Family;
 use crate::time::Nanos;
 
 impl Control {
-    /// Looks at every service.
-    pub(super) fn reselect(&mut self, now: Nanos, cause: MoveCause, member: &str) {
+    /// Every service is to be looked at, by [`Self::reselect_some`].
+    pub(super) fn reselect_all(&mut self, cause: MoveCause, member: &str) {
         let all: BTreeSet<(String, Family)> = self
             .config
             .services
@@ -19,9 +20,16 @@ impl Control {
             .flat_map(|service| families(service).into_iter().map(|f| (service.name.clone(), f)))
             .collect();
         self.selected.retain(|key, _| all.contains(key));
-        for key in all {
-            self.reselect_one(now, key, cause, member);
+        self.reselecting = all.into_iter().map(|key| (key, cause, member.to_owned())).collect();
+    }
+
+    /// Looks at up to `budget` of the services that are to be looked at. Returns whether that was all.
+    pub(super) fn reselect_some(&mut self, now: Nanos, budget: usize) -> bool {
+        for _ in 0..budget {
+            let Some((key, cause, member)) = self.reselecting.pop_front() else { return true };
+            self.reselect_one(now, key, cause, &member);
         }
+        self.reselecting.is_empty()
     }
 
     pub(super) fn reselect_one(
@@ -31,7 +39,12 @@ impl Control {
         cause: MoveCause,
         member: &str,
     ) {
-        let Some(service) = self.service(&key.0) else { return };
+        let Some(service) = self.services().get(&key.0) else { return };
+        if !self.rankings.contains_key(&key) {
+            let ranking = self.services().ranking(service, key.1);
+            self.rankings.insert(key.clone(), ranking);
+        }
+        let Some(service) = self.services().get(&key.0) else { return };
         let to = self.best_sites(service, key.1);
         let from = self.selected.get(&key).cloned().unwrap_or_default();
         if from == to {
@@ -50,15 +63,25 @@ impl Control {
     /// The sites of the cheapest tier that lives and is not drained; of the cheapest that lives, if
     /// all are drained; sorted by name.
     pub fn best_sites(&self, service: &Service, family: Family) -> Vec<String> {
-        let ranking = self.ranking(service, family);
+        let key = (service.name.clone(), family);
+        let ranking = match self.rankings.get(&key) {
+            Some(ranking) => Cow::Borrowed(ranking),
+            None => Cow::Owned(self.services().ranking(service, family)),
+        };
         let best = |drained_too: bool| {
             let mut tier = None;
             let mut sites = Vec::new();
-            for place in &ranking {
+            for place in ranking.iter() {
+                if tier.is_some_and(|tier| tier != place.tier) {
+                    break;
+                }
                 let site = &service.sites[place.index];
-                let up = self.site_legs(&service.name, family, &site.name).any(|(_, leg)| leg.up);
+                let up = self
+                    .services()
+                    .site_legs(&service.name, family, &site.name)
+                    .any(|(_, leg)| leg.up);
                 let takes = drained_too || !self.drained.contains(&site.name);
-                if up && takes && tier.is_none_or(|tier| tier == place.tier) {
+                if up && takes {
                     tier = Some(place.tier);
                     sites.push(site.name.clone());
                 }

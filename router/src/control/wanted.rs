@@ -26,7 +26,8 @@ pub(super) fn wanted_legs(
     for service in &config.services {
         for family in families(service) {
             for site in &service.sites {
-                for Via::Port(name) in &site.via {
+                for via in &site.via {
+                    let Via::Port(name) = via else { continue };
                     let (Some(port), Some(exit)) = (ports.get(name.as_str()), exit_by(name)) else {
                         continue;
                     };

@@ -1,6 +1,7 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
+mod reload;
 mod reopen;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,18 +16,19 @@ use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use self::reload::Reloads;
 use self::reopen::Reopening;
 use super::host::{HostOrder, HostReport};
 use super::liveness::Order;
-use super::ports::{Opened, adjust_all, open_all};
+use super::ports::{Opened, open_all};
 use super::signals::Signal;
 use super::steps::Steps;
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command};
-use crate::config::{self, Config};
-use crate::control::{DeviceFault, Orders, PortState, Stopping};
+use crate::config::Config;
+use crate::control::{Orders, Stopping};
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::host::HostStats;
@@ -51,7 +53,8 @@ pub(super) async fn run(
     let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
     let http = config.api.http.map(listen).transpose()?;
     api::start(socket, http, commands).map_err(failed)?;
-    let mut control = ControlThread::new(daemon, options);
+    let (reloads, mut loaded) = Reloads::new();
+    let mut control = ControlThread::new(daemon, options, reloads);
     control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
@@ -67,16 +70,20 @@ pub(super) async fn run(
                 control.step("lanes", ControlThread::handle_lanes);
                 control.step(command.name(), |control| control.handle_command(command));
             }
+            // The clock of `sleep_until` has steps of a millisecond.
+            () = std::future::ready(()), if control.has_to_publish() => {}
             () = sleep_until(due) => {}
             _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => {
-                    control.step("lanes", ControlThread::handle_lanes);
-                    control.step("reload", ControlThread::reload_by_signal);
-                }
+                Some(Signal::Reload) => control.ask_reload(None),
                 Some(Signal::End) | None => break Ok(()),
             },
+            Some(loaded) = loaded.recv() => {
+                control.step("lanes", ControlThread::handle_lanes);
+                control.step("reload", |control| control.handle_loaded(loaded));
+            }
         }
+        control.step("publication", ControlThread::publish);
         control.step("devices", ControlThread::reopen_ports);
         control.step("events", ControlThread::after_step);
         if let Some(thread) = control.daemon.lost_thread() {
@@ -115,11 +122,14 @@ struct ControlThread {
     past_bytes: usize,
     lines: broadcast::Sender<Bytes>,
     stalled: Option<(usize, Nanos)>,
+    reloads: Reloads,
+    /// Whether a publication cannot go on until a reader does.
+    held_back: bool,
     steps: Steps,
 }
 
 impl ControlThread {
-    fn new(daemon: Daemon, options: RunOptions) -> Self {
+    fn new(daemon: Daemon, options: RunOptions, reloads: Reloads) -> Self {
         Self {
             daemon,
             opened: BTreeMap::new(),
@@ -133,6 +143,8 @@ impl ControlThread {
             past_bytes: 0,
             lines: broadcast::channel(LINES_MAX).0,
             stalled: None,
+            reloads,
+            held_back: false,
             steps: Steps::of("control"),
         }
     }
@@ -147,7 +159,7 @@ impl ControlThread {
     fn start(&mut self, config: Config) -> Result<(), RunError> {
         let devices = open_all(&config.ports, self.daemon.workers.len())?;
         self.load_drains(&config);
-        self.put_in_force(config, devices);
+        self.put_in_force(Arc::new(config), devices);
         self.after_step();
         Ok(())
     }
@@ -188,6 +200,33 @@ impl ControlThread {
         }
     }
 
+    fn has_to_publish(&self) -> bool {
+        self.daemon.control.is_unpublished() && !self.held_back
+    }
+
+    /// Publishes a part of what waits for it.
+    fn publish(&mut self) {
+        if self.held_back {
+            return;
+        }
+        if let Err(error) = self.daemon.control.publish_step(Nanos::now()) {
+            log::warn!("part of the configuration waits to be published: {error}");
+            self.held_back = true;
+        }
+        if self.reloads.any_publishing() && !self.daemon.control.is_unpublished() {
+            self.release_stopped();
+            // The events of the publication come before that of the reload.
+            self.after_step();
+            self.finish_reloads();
+        }
+    }
+
+    /// What nothing leads to any more is watched no more.
+    fn release_stopped(&mut self) {
+        let stop = self.daemon.control.take_stopping();
+        self.carry_out(Orders { stop, ..Orders::default() });
+    }
+
     /// What follows from whatever happened: events, readiness.
     fn after_step(&mut self) {
         while let Some((t, kind)) = self.daemon.control.poll_event() {
@@ -206,6 +245,9 @@ impl ControlThread {
         if control.is_unpublished() {
             return Some("part of the configuration is not published yet".into());
         }
+        if control.legs_unknown() == 0 {
+            return None;
+        }
         let (key, _) = control.legs().find(|(_, leg)| !leg.known)?;
         let family = key.family.label();
         Some(format!("no verdict yet about {} of {}/{family}", key.site, key.service))
@@ -223,10 +265,9 @@ impl ControlThread {
         let now = Nanos::now();
         let times = self.round_trips();
         let control = &mut self.daemon.control;
-        let stalled =
-            control.handle_round_trips(now, times).and_then(|()| control.retry(now)).is_err();
+        let stalled = control.handle_round_trips(now, times).is_err();
+        self.held_back = stalled;
         control.reclaim();
-        let stop = control.take_stopping();
         match control.writer().slowest_reader() {
             Some(reader) => {
                 let since = match self.stalled {
@@ -243,7 +284,7 @@ impl ControlThread {
             }
             None => self.stalled = None,
         }
-        self.carry_out(Orders { stop, ..Orders::default() });
+        self.release_stopped();
         self.look_at_namespaces(now);
     }
 
@@ -261,9 +302,7 @@ impl ControlThread {
             Command::Page(request, reply) => {
                 drop(reply.send(Ok(views::page(&self.facts_of_routes(), &request))));
             }
-            Command::Reload(reply) => {
-                drop(reply.send(self.reload().map(|changes| views::reloaded(&changes))));
-            }
+            Command::Reload(reply) => self.ask_reload(Some(reply)),
             Command::Show(noun, reply) => {
                 drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
             }
@@ -292,35 +331,7 @@ impl ControlThread {
         Ok(views::drained(&self.daemon.control, site, drained))
     }
 
-    fn reload_by_signal(&mut self) {
-        match self.reload() {
-            Ok(changes) => log::info!("reloaded: {} change(s)", changes.len()),
-            Err(error) => log::error!("not reloaded: {}", error.text()),
-        }
-    }
-
-    /// All or nothing: what cannot be put in force whole changes nothing.
-    fn reload(&mut self) -> Result<Vec<String>, ApiError> {
-        let (config, _) = config::load(&self.options.file)
-            .map_err(|errors| ApiError::conflict(errors.to_string()))?;
-        let control = &self.daemon.control;
-        let changes = config::diff(control.config(), &config);
-        let open = control
-            .ports_to_open(&config)
-            .map_err(|change| ApiError::conflict(change.to_string()))?;
-        // The file is right; a namespace, a device or a privilege is missing.
-        let failed = |error: RunError| ApiError::environment(error.message);
-        let devices = open_all(open, self.daemon.workers.len()).map_err(failed)?;
-        // A device that is gone is made again, by the configuration in force then.
-        let gone = |port: &&PortState| matches!(port.fault, Some(DeviceFault::Gone(_)));
-        let there = control.ports().filter(|port| !gone(port)).map(|port| port.config.clone());
-        adjust_all(&there.collect::<Vec<_>>(), &config.ports, &self.opened).map_err(failed)?;
-        self.put_in_force(config, devices);
-        self.emit(Nanos::now(), EventKind::Reload { changes: changes.clone() });
-        Ok(changes)
-    }
-
-    fn put_in_force(&mut self, config: Config, devices: BTreeMap<String, Opened>) {
+    fn put_in_force(&mut self, config: Arc<Config>, devices: BTreeMap<String, Opened>) {
         let now = Nanos::now();
         let own = config.ports.iter().flat_map(|port| &port.addresses);
         let own = own.chain(&config.router.addresses).map(IpNetwork::ip);
@@ -332,13 +343,7 @@ impl ControlThread {
             self.reopening.forget(&name);
             moved.insert(name, opened.device);
         }
-        let orders = match self.daemon.control.apply(config, moved, now) {
-            Ok(orders) => orders,
-            Err((orders, error)) => {
-                log::warn!("part of the configuration waits to be published: {error}");
-                orders
-            }
-        };
+        let orders = self.daemon.control.apply(config, moved, now);
         self.wake_workers();
         self.count_anew(&before);
         self.carry_out(orders);
@@ -548,7 +553,7 @@ const PAST_BYTES_MAX: usize = 8 << 20;
 
 /// Events of each other thread taken in one turn: a fraction of what [`LINES_MAX`] holds, so that
 /// watchers follow while a port with very many legs goes down.
-const EVENTS_PER_STEP: usize = 256;
+const EVENTS_PER_STEP: usize = 64;
 
 /// How often latency is taken over, and what waits is tried again.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);

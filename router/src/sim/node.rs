@@ -117,10 +117,10 @@ impl Node {
         }
         self.host.set_addresses(own_addresses(&config));
         let names: BTreeSet<String> = config.ports.iter().map(|port| port.name.clone()).collect();
+        let mut orders = self.control.apply(Arc::new(config), devices, now);
         // A later step publishes what a stalled reader delays now.
-        let orders = match self.control.apply(config, devices, now) {
-            Ok(orders) | Err((orders, _)) => orders,
-        };
+        let _ = self.control.publish(now);
+        orders.stop = self.control.take_stopping();
         let outcome = self.follow(now, orders);
         self.devices.retain(|name, _| names.contains(name));
         self.pass_news_on(now);
@@ -245,7 +245,7 @@ impl Node {
             // The next step's retry publishes what a stalled reader delays now.
             let _ = self.control.handle_round_trips(now, self.monitor.round_trips());
         }
-        let _ = self.control.retry(now);
+        let _ = self.control.publish(now);
         self.stop(now);
     }
 

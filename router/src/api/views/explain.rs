@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use nearhop_fib::{FlowHash, FlowKey, GroupId, Member, Selected, Spread};
 use serde_json::{Value, json};
 
-use super::{Facts, group_members, is_alive, kind, members};
+use super::{Facts, group_members, is_alive, kind, members, source_text};
 use crate::api::{ApiError, ExplainQuery};
-use crate::control::{Control, Source};
+use crate::control::Control;
 use crate::forward::refusal;
 use crate::packet::error::ErrorKind;
 use crate::packet::martian::destination_verdict;
@@ -62,7 +62,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         "prefix": prefix.to_string(),
         "group": group.0,
         "kind": kind(control.writer().group(group).as_ref()),
-        "source": control.source(prefix).map(Source::label),
+        "source": source_text(control, prefix),
         "selected": selected,
         "items": items,
     }))

@@ -60,7 +60,9 @@ fn core_of(text: &str) -> Control {
         Control::new(writer, handle, snapshot, changes, config.clone(), || Nanos::ZERO);
     let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
     let devices = config.ports.iter().map(|port| (port.name.clone(), device())).collect();
-    for Exit { adjacency, .. } in control.apply(config, devices, Nanos::ZERO).unwrap().ports {
+    let orders = control.apply(Arc::new(config), devices, Nanos::ZERO);
+    control.publish(Nanos::ZERO).unwrap();
+    for Exit { adjacency, .. } in orders.ports {
         control.handle().clear_adjacency_down(adjacency, nearhop_fib::Reason::Carrier);
     }
     control

@@ -1,7 +1,6 @@
 //! `nearhop lookup`: longest-prefix match over a file of routes, without a router.
 #![forbid(unsafe_code)]
 
-mod input;
 mod routes;
 
 use std::io::{self, BufWriter, StderrLock, StdoutLock, Write};
@@ -11,7 +10,7 @@ use std::process::ExitCode;
 
 use super::args::LookupArgs;
 use super::output::{Failure, USAGE};
-use input::Lines;
+use crate::route_file::Lines;
 use routes::Routes;
 
 pub(super) fn run(args: &LookupArgs) -> Result<ExitCode, Failure> {

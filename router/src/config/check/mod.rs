@@ -21,6 +21,8 @@ use super::finding::Finding;
 use super::raw::RawConfig;
 use super::report::Report;
 
+pub(super) use self::routes::never_forwarded;
+
 /// Runs every check that needs more than one key.
 pub(super) fn all(raw: &RawConfig, report: &Report) {
     names::few_enough_ports(raw, report);

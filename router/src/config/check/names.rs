@@ -7,7 +7,8 @@ use toml::Spanned;
 
 use super::no_twins;
 use crate::config::finding::Finding;
-use crate::config::raw::{RawConfig, RawTarget, RawVia};
+use crate::config::model::Via;
+use crate::config::raw::{RawConfig, RawTarget, RawVia, via_of};
 use crate::config::report::{Report, list_of};
 use crate::config::suggest::did_you_mean;
 use crate::ids::PORTS_MAX;
@@ -16,6 +17,11 @@ use crate::kernel::netns::NetNs;
 /// Names of ports, devices and services must be unique, and names of sites within their service.
 pub(super) fn unique(raw: &RawConfig, report: &Report) {
     let ports = raw.ports.iter().filter_map(|port| port.name.as_ref());
+    for name in ports.clone().filter(|name| matches!(via_of(name.get_ref()), Via::Address(_))) {
+        let finding = Finding::mistake(format!("a port cannot be named {:?}", name.get_ref()))
+            .at(name.span(), "a via of this name would be an address");
+        report.add(finding);
+    }
     no_twins(ports.map(keyed), report, |name| format!("two ports are named {name:?}"));
 
     let devices = raw.ports.iter().filter_map(|port| {
@@ -53,13 +59,16 @@ pub(super) fn resolved(raw: &RawConfig, report: &Report) {
         raw.ports.iter().filter_map(|port| port.known_as.as_deref()).collect();
     let known = Vec::from_iter(known);
     let routes = raw.routes.iter().filter_map(|route| match &route.target {
-        RawTarget::Via(vias) => Some(vias),
+        RawTarget::Via(vias) => Some((vias, true)),
         RawTarget::Word(_) => None,
     });
-    let sites = raw.services.iter().flat_map(|service| &service.sites).map(|site| &site.via);
-    for vias in routes.chain(sites) {
+    let sites = raw.services.iter().flat_map(|service| &service.sites);
+    let sites = sites.map(|site| (&site.via, false));
+    for (vias, may_be_addresses) in routes.chain(sites) {
         for via in vias {
-            if !known.contains(&via.get_ref().as_str()) {
+            let is_address = || matches!(via_of(via.get_ref()), Via::Address(_));
+            let is_known = known.contains(&via.get_ref().as_str());
+            if !is_known && !(may_be_addresses && is_address()) {
                 unknown_port(raw, via, &known, report);
             }
         }
@@ -83,7 +92,7 @@ fn unknown_port(raw: &RawConfig, via: &RawVia, known: &[&str], report: &Report) 
         }
         Some(port) => finding.help(format!("did you mean {port:?}?")),
         None if name.parse::<std::net::IpAddr>().is_ok() => {
-            finding.help("write the name of a port, not an address")
+            finding.help("a site is reached by ports: write the name of one, not an address")
         }
         None => finding,
     });

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use nearhop_fib::IpPrefix;
 
-use super::connected;
+use super::{connected, no_twins};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawConfig, RawTarget};
 use crate::config::report::Report;
@@ -15,6 +15,8 @@ use crate::policy::Martians;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     one_owner(raw, report);
+    let names = raw.route_files.iter().map(|routes| (routes.name(), routes.name_span()));
+    no_twins(names, report, |name| format!("two route files are named {name:?}"));
     for (prefix, span) in steered(raw) {
         if let Some(kind) = never_forwarded(prefix, raw.router.martians) {
             let finding = Finding::mistake(format!("{prefix} cannot be forwarded"))
@@ -70,7 +72,10 @@ fn steered(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, Range<usize>)> {
 
 /// Why no address of `prefix` is ever forwarded; `None` if one may be. Multicast and link-local
 /// addresses are not forwarded even with `martians = "off"`.
-fn never_forwarded(prefix: IpPrefix, martians: Martians) -> Option<&'static str> {
+pub(in crate::config) fn never_forwarded(
+    prefix: IpPrefix,
+    martians: Martians,
+) -> Option<&'static str> {
     let covered = |block: IpPrefix| block.len() <= prefix.len() && block.contains(prefix.addr());
     let martian: &[_] = if martians == Martians::Off { &[] } else { &MARTIANS };
     ALWAYS

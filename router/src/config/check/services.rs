@@ -18,6 +18,29 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
         targets_are_elsewhere(raw, service, report);
     }
     few_enough_checks(raw, report);
+    few_enough_links_in_all(raw, report);
+}
+
+/// Each link of each site is watched and shown, in each family of its service.
+fn few_enough_links_in_all(raw: &RawConfig, report: &Report) {
+    let mut total = 0;
+    let mut first_beyond = None;
+    for service in &raw.services {
+        let of_family = |v6: bool| service.prefixes.iter().any(|p| is_v6(*p.get_ref()) == v6);
+        let families = [false, true].into_iter().filter(|&v6| of_family(v6)).count();
+        let links = service.sites.iter().map(|site| site.via.len());
+        total += families * links.sum::<usize>();
+        if total > LINKS_IN_ALL_MAX {
+            first_beyond.get_or_insert(service.span.clone());
+        }
+    }
+    if let Some(span) = first_beyond {
+        let text = format!("{total} links to sites, over all services and families, are too many");
+        let finding = Finding::mistake(text)
+            .at(span, format!("one too many from here on: expected at most {LINKS_IN_ALL_MAX}"))
+            .help("use several routers, or fewer sites for each service");
+        report.add(finding);
+    }
 }
 
 /// The number of checks is limited. Each check runs on every link of its site and in every family
@@ -89,6 +112,9 @@ fn targets_are_elsewhere(raw: &RawConfig, service: &RawService, report: &Report)
         }
     }
 }
+
+/// Links of sites in a configuration: a thousand services of 64 sites in both families, and some.
+const LINKS_IN_ALL_MAX: usize = 1 << 17;
 
 /// The most members of a group.
 const LINKS_MAX: usize = 64;

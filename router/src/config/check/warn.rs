@@ -11,9 +11,10 @@ use toml::Spanned;
 use super::addresses::has_family;
 use super::{connected, family, is_v6};
 use crate::config::finding::Finding;
-use crate::config::model::WhenAllDead;
+use crate::config::model::{RouteTarget, Via, WhenAllDead};
 use crate::config::raw::{RawCheck, RawConfig, RawPort, RawService, RawSite, RawTarget, RawVia};
 use crate::config::report::Report;
+use crate::rib::table::RouteTable;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     if raw.ports.is_empty() {
@@ -57,7 +58,16 @@ fn unused_ports(raw: &RawConfig, report: &Report) {
         RawTarget::Word(_) => &[],
     });
     let sites = raw.services.iter().flat_map(|s| &s.sites).flat_map(|site| &site.via);
-    let used: HashSet<&str> = routes.chain(sites).map(|via| via.get_ref().as_str()).collect();
+    let mut used: HashSet<&str> = routes.chain(sites).map(|via| via.get_ref().as_str()).collect();
+    let targets = raw.route_files.iter().flat_map(|file| &file.routes.targets);
+    for target in targets {
+        if let RouteTarget::Via(vias) = target {
+            used.extend(vias.iter().filter_map(|via| match via {
+                Via::Port(name) => Some(name.as_str()),
+                Via::Address(_) => None,
+            }));
+        }
+    }
     for port in &raw.ports {
         let Some(name) = &port.name else { continue };
         if port.addresses.is_empty() && !used.contains(name.get_ref().as_str()) {
@@ -174,12 +184,19 @@ fn covering_covers(raw: &RawConfig, service: &RawService, report: &Report) {
     for prefix in &service.prefixes {
         let prefix = prefix.get_ref();
         let covers = |other: &IpPrefix| other.len() < prefix.len() && other.contains(prefix.addr());
-        if !all.iter().any(covers) {
+        let files = raw.route_files.iter().map(|file| &file.routes);
+        if !all.iter().any(covers) && !files.into_iter().any(|table| covered_by(table, *prefix)) {
             let finding = Finding::warning(format!("no configured route covers {prefix}"))
                 .at(choice.span(), "so its packets are answered with unreachable");
             report.add(finding);
         }
     }
+}
+
+/// Whether a route of the file covers this prefix and is shorter.
+fn covered_by(table: &RouteTable<RouteTarget>, prefix: IpPrefix) -> bool {
+    let shorter = (0..prefix.len()).filter_map(|len| IpPrefix::around(prefix.addr(), len));
+    shorter.into_iter().any(|prefix| table.get(prefix).is_some())
 }
 
 fn checks(service: &RawService, site: &RawSite, report: &Report) {

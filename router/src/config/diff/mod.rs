@@ -5,7 +5,8 @@ mod show;
 
 use std::collections::HashMap;
 
-use super::model::{Api, Config, Port, Route, Router, Service, Site};
+use super::model::{Api, Config, Port, Route, RouteFile, RouteTarget, Router, Service, Site};
+use crate::rib::table::RouteTable;
 use show::{listed, or_default, port_text, route_text, site_text};
 
 /// The differences, one line each: `+` for an addition, `-` for a removal, else the old value and
@@ -21,6 +22,17 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     lines.each(&old.routes, &new.routes, "route", prefix, route_text, |lines, old, new| {
         lines.fields(&format!("route {}", new.prefix), old, new, &[("via", route_text)]);
     });
+    let name = |file: &RouteFile| file.name.clone();
+    lines.each(
+        &old.route_files,
+        &new.route_files,
+        "routes",
+        name,
+        show::file,
+        |lines, old, new| {
+            lines.table(&format!("routes {}", new.name), &old.routes, &new.routes);
+        },
+    );
     let name = |service: &Service| service.name.clone();
     let text = |service: &Service| listed(&service.prefixes);
     lines.each(&old.services, &new.services, "service", name, text, Lines::service);
@@ -72,6 +84,38 @@ impl Lines {
             }
         }
         added.finish(self);
+    }
+
+    /// Compares two tables of one file.
+    fn table(&mut self, owner: &str, old: &RouteTable<RouteTarget>, new: &RouteTable<RouteTarget>) {
+        let route = format!("{owner} route");
+        let mut removed = Listed::new("-", &route);
+        let mut changed = Listed::new("~", &route);
+        let mut added = Listed::new("+", &route);
+        let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let first = match (before.peek(), after.peek()) {
+                (None, None) => break,
+                (Some((one, _)), Some((other, _))) => *one.min(other),
+                (Some((one, _)), None) | (None, Some((one, _))) => *one,
+            };
+            let was = before.next_if(|(prefix, _)| *prefix == first).map(|(_, target)| target);
+            let is = after.next_if(|(prefix, _)| *prefix == first).map(|(_, target)| target);
+            match (was, is) {
+                (Some(was), None) => {
+                    removed.add(self, || format!("{first}: {}", show::target(was)));
+                }
+                (Some(was), Some(is)) if was != is => {
+                    let (was, is) = (show::target(was), show::target(is));
+                    changed.add(self, || format!("{first}: via {was} -> {is}"));
+                }
+                (None, Some(is)) => added.add(self, || format!("{first}: {}", show::target(is))),
+                _ => {}
+            }
+        }
+        for kind in [removed, changed, added] {
+            kind.finish(self);
+        }
     }
 
     /// Adds a line for each field that changed.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::model::{
-    Affinity, Capacity, Check, Device, Port, Route, RouteTarget, Site, Via, WhenAllDead,
+    Affinity, Capacity, Check, Device, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Martians, ReversePath};
@@ -17,7 +17,11 @@ pub(super) fn port_text(port: &Port) -> String {
 }
 
 pub(super) fn route_text(route: &Route) -> String {
-    match &route.target {
+    target(&route.target)
+}
+
+pub(super) fn target(target: &RouteTarget) -> String {
+    match target {
         RouteTarget::Via(all) => vias(all),
         RouteTarget::Blackhole => "blackhole".into(),
         RouteTarget::Unreachable => "unreachable".into(),
@@ -29,9 +33,16 @@ pub(super) fn site_text(site: &Site) -> String {
     format!("via {}, cost {}", vias(&site.via), site.cost)
 }
 
+pub(super) fn file(file: &RouteFile) -> String {
+    format!("{} route(s) of {}", file.routes.len(), file.path.display())
+}
+
 pub(super) fn vias(vias: &[Via]) -> String {
-    let names: Vec<_> = vias.iter().map(|Via::Port(name)| name).collect();
-    listed(&names)
+    let name = |via: &Via| match via {
+        Via::Address(address) => address.to_string(),
+        Via::Port(name) => name.clone(),
+    };
+    listed(&vias.iter().map(name).collect::<Vec<_>>())
 }
 
 pub(super) fn device(device: &Device) -> String {

@@ -4,6 +4,7 @@
 
 mod health;
 mod port;
+mod routes;
 mod service;
 mod via;
 
@@ -17,8 +18,9 @@ use toml::de::DeTable;
 
 pub(super) use health::RawCheck;
 pub(super) use port::{MTU_DEFAULT, RawPort};
+pub(super) use routes::RawRoutes;
 pub(super) use service::{RawService, RawSite};
-pub(super) use via::{RawRoute, RawTarget, RawVia};
+pub(super) use via::{RawRoute, RawTarget, RawVia, target_of, via_of};
 
 use super::model::{Api, Config, Router};
 use super::report::Report;
@@ -31,6 +33,7 @@ pub(super) struct RawConfig {
     pub(super) router: RawRouter,
     pub(super) ports: Vec<RawPort>,
     pub(super) routes: Vec<RawRoute>,
+    pub(super) route_files: Vec<RawRoutes>,
     pub(super) services: Vec<RawService>,
     pub(super) api: RawApi,
 }
@@ -63,6 +66,8 @@ impl RawConfig {
         }
         let ports = root.tables("port", "[[port]]").into_iter().map(RawPort::read).collect();
         let routes = root.tables("route", "[[route]]").into_iter().map(RawRoute::read).collect();
+        let route_files =
+            root.tables("routes", "[[routes]]").into_iter().map(RawRoutes::read).collect();
         let services =
             root.tables("service", "[[service]]").into_iter().map(RawService::read).collect();
         let api = root.table("api", "[api]").map(RawApi::read);
@@ -74,6 +79,7 @@ impl RawConfig {
             router: router.unwrap_or_default(),
             ports,
             routes,
+            route_files,
             services,
             api: api.unwrap_or_default(),
         }
@@ -85,6 +91,7 @@ impl RawConfig {
             router: self.router.into_model(),
             ports: self.ports.into_iter().map(RawPort::into_model).collect(),
             routes: self.routes.into_iter().map(RawRoute::into_model).collect(),
+            route_files: self.route_files.into_iter().map(RawRoutes::into_model).collect(),
             services: self.services.into_iter().map(RawService::into_model).collect(),
             api: Api {
                 socket: self.api.socket.map(Spanned::into_inner),

@@ -32,7 +32,10 @@ impl RawRoute {
         let prefix =
             table.need("prefix", "prefix = \"10.9.0.0/16\"", text("a prefix", value::prefix));
         if !table.has("via") {
-            table.missing("via", "via = \"PORT\", or \"blackhole\", \"unreachable\", \"prohibit\"");
+            table.missing(
+                "via",
+                "via = \"PORT\" or an address, or \"blackhole\", \"unreachable\", \"prohibit\"",
+            );
         }
         let report = table.report();
         let target = match table.node("via") {
@@ -65,20 +68,31 @@ pub(super) fn read_links(table: &mut Table<'_>) -> Vec<RawVia> {
     Vec::new()
 }
 
+/// What looks like an address is one: no port can be named so.
 pub(super) fn into_via(via: RawVia) -> Via {
-    Via::Port(via.into_inner())
+    via_of(via.get_ref())
+}
+
+/// As [`into_via`].
+pub(in crate::config) fn via_of(word: &str) -> Via {
+    word.parse().map_or_else(|_| Via::Port(word.to_owned()), Via::Address)
+}
+
+/// What a word stands for that a route's `via` accepts in place of a port's name.
+pub(in crate::config) fn target_of(word: &str) -> Option<RouteTarget> {
+    match word {
+        "blackhole" => Some(RouteTarget::Blackhole),
+        "unreachable" => Some(RouteTarget::Unreachable),
+        "prohibit" => Some(RouteTarget::Prohibit),
+        _ => None,
+    }
 }
 
 /// Words that a route's `via` accepts in place of a port's name.
 pub(super) const WORDS: [&str; 3] = ["blackhole", "unreachable", "prohibit"];
 
 fn word(node: &Node<'_>) -> Option<RouteTarget> {
-    match node.get_ref().as_str()? {
-        "blackhole" => Some(RouteTarget::Blackhole),
-        "unreachable" => Some(RouteTarget::Unreachable),
-        "prohibit" => Some(RouteTarget::Prohibit),
-        _ => None,
-    }
+    target_of(node.get_ref().as_str()?)
 }
 
 fn read_list<'t>(node: &'t Node<'t>, report: &'t Report) -> Vec<RawVia> {

@@ -10,20 +10,24 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// Lines of a stream, trimmed of spaces and line ends, in one reused buffer.
-pub(super) struct Lines {
+pub struct Lines {
     source: BufReader<Box<dyn Read>>,
     line: Vec<u8>,
     number: u64,
 }
 
 impl Lines {
-    pub(super) fn new(source: Box<dyn Read>) -> Self {
+    /// Lines of this stream, as it is.
+    pub fn new(source: Box<dyn Read>) -> Self {
         Self { source: BufReader::with_capacity(BUFFER, source), line: Vec::new(), number: 0 }
     }
 
     /// Opens `path`, or standard input for `-`. Gzip and zstd are recognised by their first bytes,
     /// so they work on standard input too.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let plain: Box<dyn Read> = if path == Path::new("-") {
             Box::new(io::stdin().lock())
         } else {
@@ -33,7 +37,10 @@ impl Lines {
     }
 
     /// The next line, or `None` after the last.
-    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    ///
+    /// # Errors
+    /// Of the source; or a line that is too long.
+    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
         self.number += 1;
         let mut limited = (&mut self.source).take(LINE_MAX + 1);
@@ -47,12 +54,12 @@ impl Lines {
     }
 
     /// Number, from 1, of the line that [`Self::next`] returned or failed at.
-    pub(super) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 
     /// Whether reading the next line may block.
-    pub(super) fn would_wait(&self) -> bool {
+    pub fn would_wait(&self) -> bool {
         !self.source.buffer().contains(&b'\n')
     }
 }

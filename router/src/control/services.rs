@@ -1,0 +1,96 @@
+//! What the sites of services are worth: their order, their distances, the group they make.
+
+use std::collections::{BTreeMap, HashMap};
+
+use nearhop_fib::{Group, GroupId, Member, Spread, TIER_MAX, WhenDead};
+
+use super::cost::{Candidate, Ranked, rank};
+use super::{LegKey, LegState, PortState};
+use crate::config::model::{Affinity, Service, WhenAllDead};
+use crate::ids::Family;
+use crate::rib::ServiceSet;
+
+/// Services with what is known of their legs.
+#[derive(Clone, Copy)]
+pub struct Services<'a> {
+    pub(super) services: &'a [Service],
+    pub(super) index: &'a HashMap<String, usize>,
+    pub(super) legs: &'a BTreeMap<LegKey, LegState>,
+    pub(super) ports: &'a BTreeMap<String, PortState>,
+}
+
+impl<'a> Services<'a> {
+    /// The service of this name.
+    pub fn get(self, name: &str) -> Option<&'a Service> {
+        self.services.get(*self.index.get(name)?)
+    }
+
+    /// The legs of one site of a service in one family, by port.
+    pub fn site_legs(
+        self,
+        service: &str,
+        family: Family,
+        site: &str,
+    ) -> impl Iterator<Item = (&'a LegKey, &'a LegState)> + Clone + use<'a> {
+        let (service, site) = (service.to_owned(), site.to_owned());
+        let first = LegKey { service, family, site, port: String::new() };
+        self.legs.range(first.clone()..).take_while(move |(key, _)| {
+            (key.family, &key.service, &key.site) == (first.family, &first.service, &first.site)
+        })
+    }
+
+    /// The service's sites from the best to the worst.
+    pub fn ranking(self, service: &Service, family: Family) -> Vec<Ranked> {
+        let candidates: Vec<Candidate<'_>> = service
+            .sites
+            .iter()
+            .map(|site| Candidate {
+                name: &site.name,
+                preference: site.preference,
+                distance: self.distance(service, family, &site.name, site.cost),
+            })
+            .collect();
+        rank(&candidates)
+    }
+
+    /// Configured cost and latency of a site: that of its nearest link.
+    pub fn distance(self, service: &Service, family: Family, site: &str, cost: u32) -> u64 {
+        if service.latency_unit.is_none() {
+            return u64::from(cost);
+        }
+        let legs = self.site_legs(&service.name, family, site);
+        let nearest = legs.filter(|(_, leg)| leg.rtt.is_some() || leg.up);
+        nearest.map(|(_, leg)| leg.distance.total(cost)).min().unwrap_or(u64::from(cost))
+    }
+
+    /// `covering`: the group to lead on to, where that is the service's policy.
+    pub(super) fn group(self, set: &ServiceSet, covering: Option<GroupId>) -> Group {
+        let Some(service) = self.get(&set.service) else { return Group::Unreachable };
+        let when_dead = match service.when_all_dead {
+            WhenAllDead::Unreachable => WhenDead::Unreachable,
+            WhenAllDead::Drop => WhenDead::Drop,
+            WhenAllDead::FailOpen => WhenDead::FailOpen,
+            WhenAllDead::Covering => covering.map_or(WhenDead::Unreachable, WhenDead::Covering),
+        };
+        let spread = match service.affinity {
+            Affinity::None => Spread::Packet,
+            Affinity::Hash => Spread::Flow,
+        };
+        Group::Forward { members: self.members(service, set.family), when_dead, spread }
+    }
+
+    /// A service's members: every link of every site, in the tiers of the cost rules.
+    fn members(self, service: &Service, family: Family) -> Vec<Member> {
+        let mut members = Vec::new();
+        for Ranked { index, tier, .. } in self.ranking(service, family) {
+            let site = &service.sites[index];
+            let (tier, weight) = (tier.min(TIER_MAX), site.weight);
+            for (key, leg) in self.site_legs(&service.name, family, &site.name) {
+                let Some(port) = self.ports.get(&key.port) else { continue };
+                let (path, adjacency) = (leg.path, port.adjacency);
+                members.push(Member { path, adjacency, tier, weight, link_weight: 1 });
+            }
+        }
+        members
+    }
+}

@@ -1,0 +1,290 @@
+//! The routing information base: the routes of every source, which of them is best, and what their
+//! next hops lead to. Pure: it knows no device, no thread and no forwarding table.
+//!
+//! ```text
+//! tables of sources ──feed──▶ candidates ──best that resolves──▶ prefix ──▶ set of next hops
+//!  (sorted, shared)            of a prefix                                  (interned, flattened)
+//! ```
+//!
+//! * Each [`Source`] offers at most one route to a prefix; where several do, the order of sources decides.
+//! * A route leads to a [`NextHops`], which is interned: routes that lead to the same share a [`SetId`].
+//! * A next hop that is an address leads to what the longest route that covers it leads to, and so on:
+//!   the least solution of these equations, so that addresses that only lead to each other lead nowhere.
+//!   A route whose next hops all lead nowhere is not used; the next source's is.
+//! * What a change may alter is noted as dirty, and nothing else is looked at by whoever publishes it.
+#![forbid(unsafe_code)]
+
+mod dirty;
+mod feed;
+mod next_hops;
+mod resolve;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
+
+use nearhop_fib::{Addr, IpPrefix, Prefix};
+
+pub use self::dirty::{Cursor, Dirty};
+pub use self::feed::{Feed, Offered};
+use self::next_hops::Sets;
+pub use self::next_hops::{NextHop, NextHops, ServiceSet, SetId, Way};
+use self::resolve::Tracked;
+pub use self::resolve::Unresolved;
+
+/// Who offers a route. Of several routes to a prefix, that of the first of these is best.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Source {
+    /// The router's own addresses.
+    Local,
+    /// The networks of ports.
+    Connected,
+    /// Anycast services.
+    Service,
+    /// `[[route]]`.
+    Static,
+    /// A route file, by its place in the configuration: the first is best.
+    File(u16),
+}
+
+impl Source {
+    /// One word for tables and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::File(_) => "file",
+            Self::Local => "local",
+            Self::Service => "service",
+            Self::Static => "static",
+        }
+    }
+}
+
+/// A route that a source offers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// Who offers it.
+    pub source: Source,
+    /// What it leads to.
+    pub set: SetId,
+}
+
+/// Routes by prefix and source.
+#[derive(Default)]
+pub struct Rib {
+    v4: Table<Ipv4Addr>,
+    v6: Table<Ipv6Addr>,
+    sets: Sets,
+    /// Next hops that are addresses, with what they lead to.
+    tracked: BTreeMap<IpAddr, Tracked>,
+    /// By the set of the route that covers them: those of `tracked`.
+    over: HashMap<SetId, BTreeSet<IpAddr>>,
+    /// Those of `tracked` that may lead elsewhere by now.
+    stale: BTreeSet<IpAddr>,
+    /// Sets that are new since the last [`Self::resolve`]: whatever leads to them is dirty anyway.
+    fresh: BTreeSet<SetId>,
+    /// Sets whose prefixes may all be dirty, and how far they were looked for.
+    sweeping: BTreeSet<SetId>,
+    swept: Option<IpPrefix>,
+    dirty: Dirty,
+}
+
+/// Candidates of one family.
+struct Table<A> {
+    best: BTreeMap<Prefix<A>, Candidate>,
+    /// Those that are not best, in the order of their sources; hardly any prefix has some.
+    others: BTreeMap<Prefix<A>, Vec<Candidate>>,
+}
+
+impl<A> Default for Table<A> {
+    fn default() -> Self {
+        Self { best: BTreeMap::new(), others: BTreeMap::new() }
+    }
+}
+
+impl<A: Addr> Table<A> {
+    /// Returns whether the best changed.
+    fn offer(&mut self, prefix: Prefix<A>, offered: Candidate) -> bool {
+        let Some(best) = self.best.get_mut(&prefix) else {
+            self.best.insert(prefix, offered);
+            return true;
+        };
+        if offered.source == best.source {
+            return std::mem::replace(&mut best.set, offered.set) != offered.set;
+        }
+        let is_better = offered.source < best.source;
+        let other = if is_better { std::mem::replace(best, offered) } else { offered };
+        let others = self.others.entry(prefix).or_default();
+        match others.binary_search_by_key(&other.source, |candidate| candidate.source) {
+            Ok(place) => others[place] = other,
+            Err(place) => others.insert(place, other),
+        }
+        is_better
+    }
+
+    /// Returns whether the best changed.
+    fn withdraw(&mut self, prefix: Prefix<A>, source: Source) -> bool {
+        let Some(best) = self.best.get_mut(&prefix) else { return false };
+        let is_best = best.source == source;
+        let Some(others) = self.others.get_mut(&prefix) else {
+            if is_best {
+                self.best.remove(&prefix);
+            }
+            return is_best;
+        };
+        if is_best {
+            *best = others.remove(0);
+        } else {
+            others.retain(|candidate| candidate.source != source);
+        }
+        if others.is_empty() {
+            self.others.remove(&prefix);
+        }
+        is_best
+    }
+
+    fn candidates(&self, prefix: Prefix<A>) -> impl Iterator<Item = Candidate> + '_ {
+        let best = self.best.get(&prefix).copied();
+        let none_beside = best.is_none() || self.others.is_empty();
+        let others = if none_beside { None } else { self.others.get(&prefix) };
+        best.into_iter().chain(others.into_iter().flatten().copied())
+    }
+
+    /// The best route to the longest prefix that covers `addr` and is none of all addresses.
+    fn covering(&self, addr: A) -> Option<(Prefix<A>, Candidate)> {
+        let lengths = (1..=A::BITS).rev();
+        lengths.into_iter().find_map(|len| {
+            let prefix = Prefix::around(addr, len)?;
+            Some((prefix, *self.best.get(&prefix)?))
+        })
+    }
+
+    /// The prefixes of at most `budget` routes after `from` that lead to one of these sets, and the last
+    /// one looked at, if there may be more.
+    fn leading_to(
+        &self,
+        sets: &BTreeSet<SetId>,
+        from: Option<Prefix<A>>,
+        budget: usize,
+    ) -> (Vec<Prefix<A>>, Option<Prefix<A>>) {
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = Vec::new();
+        let mut last = None;
+        let mut looked_at = 0;
+        for (&prefix, _) in self.best.range((from, Bound::Unbounded)).take(budget) {
+            if self.candidates(prefix).any(|candidate| sets.contains(&candidate.set)) {
+                found.push(prefix);
+            }
+            last = Some(prefix);
+            looked_at += 1;
+        }
+        (found, last.filter(|_| looked_at == budget))
+    }
+}
+
+impl Rib {
+    /// A source has a route to this prefix now, instead of the one it had.
+    pub fn offer(&mut self, prefix: IpPrefix, offered: Candidate) {
+        let best_changed = match prefix {
+            IpPrefix::V4(prefix) => self.v4.offer(prefix, offered),
+            IpPrefix::V6(prefix) => self.v6.offer(prefix, offered),
+        };
+        self.note_change(prefix, best_changed);
+    }
+
+    /// A source has no route to this prefix any more.
+    pub fn withdraw(&mut self, prefix: IpPrefix, source: Source) {
+        let best_changed = match prefix {
+            IpPrefix::V4(prefix) => self.v4.withdraw(prefix, source),
+            IpPrefix::V6(prefix) => self.v6.withdraw(prefix, source),
+        };
+        self.note_change(prefix, best_changed);
+    }
+
+    /// Every route that is offered to this prefix, the best source's first.
+    pub fn candidates(&self, prefix: IpPrefix) -> Vec<Candidate> {
+        match prefix {
+            IpPrefix::V4(prefix) => self.v4.candidates(prefix).collect(),
+            IpPrefix::V6(prefix) => self.v6.candidates(prefix).collect(),
+        }
+    }
+
+    /// The route that is used: the best of those that lead somewhere.
+    pub fn used(&self, prefix: IpPrefix) -> Option<Candidate> {
+        let leads = |candidate: &Candidate| self.sets.leads_somewhere(candidate.set);
+        match prefix {
+            IpPrefix::V4(prefix) => self.v4.candidates(prefix).find(leads),
+            IpPrefix::V6(prefix) => self.v6.candidates(prefix).find(leads),
+        }
+    }
+
+    /// The used route to the longest prefix that covers this one and is shorter.
+    pub fn used_covering(&self, prefix: IpPrefix) -> Option<(IpPrefix, Candidate)> {
+        let shorter = (0..prefix.len()).rev();
+        let mut covers = shorter.filter_map(|len| IpPrefix::around(prefix.addr(), len));
+        covers.find_map(|prefix| Some((prefix, self.used(prefix)?)))
+    }
+
+    /// How many prefixes have a route, IPv4 and IPv6.
+    pub fn len(&self) -> (usize, usize) {
+        (self.v4.best.len(), self.v6.best.len())
+    }
+
+    /// Whether no source offers anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == (0, 0)
+    }
+
+    /// What may be altered since it was last looked at. To be asked after [`Self::resolve`] and
+    /// [`Self::sweep`].
+    pub fn dirty(&mut self) -> &mut Dirty {
+        &mut self.dirty
+    }
+
+    /// The used route of every prefix that leads to this set may be another, or lead elsewhere: they are
+    /// looked for by [`Self::sweep`].
+    pub fn mark_prefixes(&mut self, set: SetId) {
+        self.sweeping.insert(set);
+        self.swept = None;
+    }
+
+    /// Looks at up to `budget` routes for prefixes that are dirty because of their sets. Returns whether
+    /// all are found.
+    pub fn sweep(&mut self, budget: usize) -> bool {
+        if self.sweeping.is_empty() {
+            return true;
+        }
+        let mut from_v6 = None;
+        if let Some(IpPrefix::V6(after)) = self.swept {
+            from_v6 = Some(after);
+        } else {
+            let after = match self.swept {
+                Some(IpPrefix::V4(after)) => Some(after),
+                _ => None,
+            };
+            let (found, next) = self.v4.leading_to(&self.sweeping, after, budget);
+            found.into_iter().for_each(|prefix| self.dirty.mark(IpPrefix::V4(prefix)));
+            if next.is_some() {
+                self.swept = next.map(IpPrefix::V4);
+                return false;
+            }
+        }
+        let (found, next) = self.v6.leading_to(&self.sweeping, from_v6, budget);
+        found.into_iter().for_each(|prefix| self.dirty.mark(IpPrefix::V6(prefix)));
+        self.swept = next.map(IpPrefix::V6);
+        if next.is_none() {
+            self.sweeping.clear();
+        }
+        next.is_none()
+    }
+
+    fn note_change(&mut self, prefix: IpPrefix, best_changed: bool) {
+        self.dirty.mark(prefix);
+        if best_changed && !self.tracked.is_empty() {
+            self.note_cover(prefix);
+        }
+    }
+}
