@@ -274,6 +274,6 @@ pub fn more_than_shown(findings: &[Finding], kind: &str) -> Option<String> {
 }
 
 /// Findings of a kind that are drawn: each is drawn with its lines, which takes its time.
-pub const FINDINGS_SHOWN: usize = 20;
+pub const FINDINGS_SHOWN: usize = 100;
 
 const PLAIN_WIDTH: usize = 100;

@@ -190,7 +190,8 @@ impl Publisher {
 
     fn note_motion(&mut self, parts: &mut Parts<'_>, mut cursor: Cursor) -> Option<Phase> {
         if let Some(prefix) = parts.rib.dirty().next(&mut cursor) {
-            let next = parts.rib.used(prefix).and_then(|used| self.group(used.set));
+            let used = parts.rib.used(prefix).map(|used| used.set);
+            let next = used.and_then(|set| self.group_come_to(parts.rib, set));
             let now = parts.fib.get(prefix);
             if next != now {
                 self.moved.extend(next);
@@ -222,6 +223,18 @@ impl Publisher {
             }
         }
         Some(Phase::Contents)
+    }
+
+    /// The group there is already that whoever comes to a set comes to: its own, or the one that a group
+    /// that is to be made leads on to.
+    fn group_come_to(&self, rib: &Rib, mut set: SetId) -> Option<GroupId> {
+        loop {
+            if let Some(id) = self.group(set) {
+                return Some(id);
+            }
+            let (_, covering) = rib.used_covering(covered_by(rib, set)?)?;
+            set = covering.set;
+        }
     }
 
     fn compare_contents(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {

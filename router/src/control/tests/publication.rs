@@ -302,6 +302,31 @@ fn who_is_about_to_leave_a_dead_service_sees_its_cover_as_it_was() {
     }
 }
 
+/// As the former, for one who comes to a dead service that is new.
+#[test]
+fn who_comes_to_a_new_dead_service_sees_its_cover_as_it_will_be() {
+    let mut places = vec![Place::Nowhere; PREFIXES.len()];
+    places[0] = Place::Service(0);
+    places[8] = Place::Service(1);
+    let (covering, dead) = (false, false);
+    let first = Draft { places: places.clone(), costs: [false, true], covering, dead };
+    places[0] = Place::Nowhere;
+    places[3] = Place::Service(0);
+    let second = Draft { places, costs: [false; 2], covering: true, dead: true };
+    let mut rig = start();
+    rig.apply_config(config_of(&first)).unwrap();
+    set_liveness(&mut rig, &second);
+    let address: IpAddr = "198.51.100.65".parse().unwrap();
+    let before = answers(&mut rig.reader, &[address]);
+    rig.begin(config_of(&second));
+    set_liveness(&mut rig, &second);
+    let seen = publish_watched(&mut rig, &[address], usize::MAX);
+    let after = answers(&mut rig.reader, &[address]);
+    for answer in seen {
+        assert!(answer == before || answer == after, "{answer:?}, not {before:?} nor {after:?}");
+    }
+}
+
 #[test]
 fn a_publication_is_done_in_steps_and_goes_on_where_a_stalled_reader_stopped_it() {
     let mut config = parse(&two_sites(10, 20));
