@@ -26,6 +26,16 @@ impl Daemon {
     /// # Errors
     /// It cannot be started, ends, or is not ready in time.
     pub fn start(id: &str, configuration: &str, within: Duration) -> Result<Self, BenchError> {
+        let mut daemon = Self::start_unready(id, configuration)?;
+        daemon.wait_ready(within)?;
+        Ok(daemon)
+    }
+
+    /// As [`Self::start`], without waiting.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_unready(id: &str, configuration: &str) -> Result<Self, BenchError> {
         let path = |end: &str| PathBuf::from(format!("/run/{id}.{end}"));
         let (file, socket, ready) = (path("toml"), path("sock"), path("ready"));
         fs::write(&file, configuration).map_err(BenchError::environment)?;
@@ -39,17 +49,27 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .map_err(BenchError::environment)?;
-        let mut daemon = Self { child, socket };
+        Ok(Self { child, socket })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ends, or is not ready in time.
+    pub fn wait_ready(&mut self, within: Duration) -> Result<(), BenchError> {
+        let ready = self.socket.with_extension("ready");
         wait_for("nearhop to be ready", within, || {
-            if let Ok(Some(status)) = daemon.child.try_wait() {
-                let said = fs::read_to_string(path("log")).unwrap_or_default();
-                return Ok(Err(format!("nearhop ended with {status}: {said}")));
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let said = fs::read_to_string(self.socket.with_extension("log"));
+                return Ok(Err(format!(
+                    "nearhop ended with {status}: {}",
+                    said.unwrap_or_default()
+                )));
             }
             if ready.exists() { Ok(Ok(())) } else { Err(String::new()) }
         })
         .map_err(BenchError::environment)?
-        .map_err(BenchError::environment)?;
-        Ok(daemon)
+        .map_err(BenchError::environment)
     }
 }
 

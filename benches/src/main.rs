@@ -20,6 +20,7 @@ mod report;
 #[path = "../../router/tests/support/skip.rs"]
 mod skip;
 mod soak;
+mod starve;
 mod stats;
 mod svg;
 mod sys;
@@ -200,6 +201,7 @@ const BENCHES: &[(&str, Run)] = &[
     ("failover", failover::run),
     ("fib", fib::run),
     ("forward", forward::run),
+    ("starve", starve::run),
     ("throughput", throughput::run),
 ];
 

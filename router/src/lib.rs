@@ -23,6 +23,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod engine;
 pub mod event;
 pub mod forward;
 pub mod host;

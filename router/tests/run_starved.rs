@@ -84,7 +84,8 @@ fn serve_dns(rig: &Rig, site: &str) -> Server {
 }
 
 /// A site for each kind of check, and one that none is needed for, from the cheapest to the dearest.
-const KINDS: daemon_support::Costs<'static> = &[("ping", 10), ("dns", 20), ("tcp", 30), ("last", 40)];
+const KINDS: daemon_support::Costs<'static> =
+    &[("ping", 10), ("dns", 20), ("tcp", 30), ("last", 40)];
 
 fn config_of_kinds() -> String {
     let checks = [

@@ -62,7 +62,7 @@ impl Lab {
             set_up_lo(site)?;
             threads.extend(serve(site, check, &stop)?);
         }
-        let daemon = Daemon::start_unready("starve", &configuration(""))?;
+        let mut daemon = Daemon::start_unready("starve", &configuration(""))?;
         for (site, _) in &NODES {
             route_everything(site)?;
         }
@@ -95,8 +95,10 @@ impl Lab {
 
     /// Rows of `show NOUN`.
     pub fn show(&self, noun: &str) -> Result<Vec<Value>, BenchError> {
-        let answer = self.client.get(&format!("/v1/show/{noun}")).map_err(BenchError::environment)?;
-        Ok(answer["items"].as_array().cloned().unwrap_or_default())
+        let answer =
+            self.client.get(&format!("/v1/show/{noun}")).map_err(BenchError::environment)?;
+        let document: Value = serde_json::from_slice(&answer).map_err(BenchError::environment)?;
+        Ok(document["items"].as_array().cloned().unwrap_or_default())
     }
 
     /// Resident memory of the router, KiB.
@@ -139,7 +141,9 @@ impl Lab {
         let netns = NetNs::named(NODES[0].0);
         for _ in 0..FLOWS {
             let socket = within(&netns, || UdpSocket::bind("0.0.0.0:0"))?;
-            socket.connect((SERVICE, ECHO_PORT)).map_err(BenchError::environment)?;
+            socket
+                .connect(SocketAddr::from((SERVICE, ECHO_PORT)))
+                .map_err(BenchError::environment)?;
             socket.set_read_timeout(Some(SPACING)).map_err(BenchError::environment)?;
             let flow: Arc<Mutex<Flow>> = Arc::default();
             let (stop, shared) = (Arc::clone(&self.stop), Arc::clone(&flow));
@@ -242,7 +246,8 @@ fn serve(
         threads.push(answer_udp(&netns, 53, true, stop)?);
     }
     if check.contains("tcp") {
-        let listener = within(&netns, || TcpListener::bind((SERVICE, ECHO_PORT)))?;
+        let listener =
+            within(&netns, || TcpListener::bind(SocketAddr::from((SERVICE, ECHO_PORT))))?;
         listener.set_nonblocking(true).map_err(BenchError::environment)?;
         let stop = Arc::clone(stop);
         threads.push(thread::spawn(move || {
@@ -278,7 +283,10 @@ fn answer_udp(
     }))
 }
 
-fn within<T>(netns: &NetNs, make: impl FnOnce() -> std::io::Result<T> + Send) -> Result<T, BenchError>
+fn within<T>(
+    netns: &NetNs,
+    make: impl FnOnce() -> std::io::Result<T> + Send,
+) -> Result<T, BenchError>
 where
     T: Send,
 {

@@ -6,9 +6,16 @@ use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use nearhop::client::Client;
+use nearhop::config;
+use nearhop::control::Control;
+use nearhop::event::EventKind;
+use nearhop::port::Port;
+use nearhop::port::memory::MemoryPort;
 use nearhop::time::Nanos;
 
 use super::lab::{Lab, resident_kib};
@@ -29,8 +36,14 @@ pub struct Size {
 }
 
 pub const ALL: &[Load] = &[
-    Load { name: "reload of 100,000 routes, ten times", put_on: |lab| reloads(lab, &routes(100_000), 10) },
-    Load { name: "reload of 30,000 routes, ten times", put_on: |lab| reloads(lab, &routes(30_000), 10) },
+    Load {
+        name: "reload of 100,000 routes, ten times",
+        put_on: |lab| reloads(lab, &routes(100_000), 10),
+    },
+    Load {
+        name: "reload of 30,000 routes, ten times",
+        put_on: |lab| reloads(lab, &routes(30_000), 10),
+    },
     Load {
         name: "reload of 1,000 services of 8 sites, ten times",
         put_on: |lab| reloads(lab, &services(1000, 8), 10),
@@ -151,7 +164,8 @@ fn million(name: &str, repeat: u32) -> Result<Vec<Row>, BenchError> {
     let mut state = 1_u64;
     for n in 0..1_000_000_u32 {
         // A /24 of each third of the space, and shorter and longer ones among them.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let len = match state >> 60 {
             0..=9 => 24,
             10 => 23,
@@ -227,24 +241,49 @@ fn growth(name: &str, _: u32) -> Result<Vec<Row>, BenchError> {
     ])
 }
 
-/// The publications of one group, as the router reports them, beside this many routes.
+/// What the control thread needs for it, beside this many routes.
 fn latency_steps(name: &str, repeat: u32) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
     for count in [1000, 10_000, 100_000, 300_000] {
-        let mut figures = Vec::new();
-        for _ in 0..repeat {
-            figures.push(latency_step(count)?);
-        }
-        let figure = Summary::of(figures);
+        let figures: Result<Vec<f64>, _> = (0..repeat).map(|_| latency_step(count)).collect();
+        let figure = Summary::of(figures?);
         let row = Row::figure(format!("{name}, {count} routes"), "us", &figure);
         rows.push(row.judged("within 1 ms", figure.p50 <= 1000.0));
     }
     Ok(rows)
 }
 
-/// Microseconds of the publication of one group that a change of cost moves, among so many routes.
+/// Microseconds that it takes to publish that one site of a service is slower now, among so many routes.
 fn latency_step(count: u32) -> Result<f64, BenchError> {
-    use nearhop::bench_control::LatencyStep;
-    let mut step = LatencyStep::new(count as usize);
-    Ok(step.take().as_secs_f64() * 1e6)
+    let sites = "[[service]]\nname = \"s\"\nprefixes = [\"198.51.100.53/32\"]\nlatency-unit = \"1ms\"\n\
+                 [[service.site]]\nname = \"a\"\nvia = \"tcp\"\n\
+                 [[service.site]]\nname = \"b\"\nvia = \"dns\"\n";
+    let text = alone(&(routes(count) + sites));
+    let (config, _) = config::parse("alone.toml", &text).map_err(BenchError::environment)?;
+    let (writer, handle) = nearhop_fib::fib(1);
+    let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
+    let begin = config.clone();
+    let mut control = Control::new(writer, handle, snapshot, Arc::default(), begin, Nanos::now);
+    let open = control.ports_to_open(&config).map_err(BenchError::environment)?;
+    let device = || MemoryPort::pair(1).0 as Arc<dyn Port>;
+    let devices = open.iter().map(|port| (port.name.clone(), device())).collect();
+    control.apply(Arc::new(config), devices, Nanos::now());
+    control.publish(Nanos::now()).map_err(BenchError::environment)?;
+    let leg = control.legs().next().map(|(_, leg)| leg.path);
+    let leg = leg.ok_or_else(|| BenchError::environment("the service has no leg"))?;
+    while control.poll_event().is_some() {}
+    let begun = Nanos::now();
+    let times = [(leg, Duration::from_millis(30))];
+    control.handle_round_trips(begun, times).map_err(BenchError::environment)?;
+    let took = Nanos::now().since(begun);
+    let published = |kind: &EventKind| matches!(kind, EventKind::Publish { groups: 1, .. });
+    let left = control.is_unpublished();
+    let mut events = std::iter::from_fn(|| control.poll_event());
+    if left || !events.any(|(_, kind)| published(&kind)) {
+        return Err(BenchError::environment("the step did not publish one group"));
+    }
+    Ok(took.as_secs_f64() * 1e6)
 }
+
+/// How long a router may take to be ready, at most.
+const WITHIN: Duration = Duration::from_secs(100);

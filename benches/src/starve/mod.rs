@@ -80,9 +80,7 @@ fn starve(load: &loads::Load, repeat: u32) -> Result<Vec<Row>, BenchError> {
         let why = format!("the machine stalled for more than {STALL_MAX:?} in every run");
         return Ok(vec![Row::missing(load.name, "nobody", &why)]);
     }
-    let of = |figure: &dyn Fn(&Harm) -> f64| {
-        Summary::of(counted.iter().map(figure).collect())
-    };
+    let of = |figure: &dyn Fn(&Harm) -> f64| Summary::of(counted.iter().map(figure));
     let most = |figure: &dyn Fn(&Harm) -> f64| counted.iter().map(figure).fold(0.0, f64::max);
     let runs = counted.len();
     let alarms = most(&|harm| harm.false_alarms as f64);

@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["probe", "host"],
     &["liveness"],
     &["worker", "control"],
+    &["engine"],
     &["api", "client"],
     &["logging"],
     &["run", "sim"],

@@ -174,6 +174,8 @@ impl Control {
         if self.distance_of(&key) != before {
             // A site is as far as its nearest link that is up or measured.
             self.owe((key.service.clone(), key.family), cause, &key.site);
+        }
+        if !self.unpublished.is_empty() {
             // What a stalled reader holds back is published later.
             let _ = self.publish_step(t);
         }
@@ -189,20 +191,22 @@ impl Control {
         now: Nanos,
         times: impl IntoIterator<Item = (PathId, Duration)>,
     ) -> Result<(), WriteError> {
-        let mut moved = Vec::new();
         for (path, rtt) in times {
-            let Some(key) = self.by_path.get(&path) else { continue };
-            let unit = self.services().get(&key.service).and_then(|service| service.latency_unit);
-            let Some(leg) = self.legs.get_mut(key) else { continue };
-            leg.rtt = Some(rtt);
-            if unit.is_some_and(|unit| leg.distance.measured(rtt, unit)) {
-                moved.push(((key.service.clone(), key.family), key.site.clone()));
-            }
-        }
-        for (service, site) in moved {
-            self.owe(service, MoveCause::CheaperUp, &site);
+            self.note_round_trip(path, rtt);
         }
         self.publish_step(now).map(drop)
+    }
+
+    /// What it moves is to be published.
+    pub(super) fn note_round_trip(&mut self, path: PathId, rtt: Duration) {
+        let Some(key) = self.by_path.get(&path) else { return };
+        let unit = self.services().get(&key.service).and_then(|service| service.latency_unit);
+        let Some(leg) = self.legs.get_mut(key) else { return };
+        leg.rtt = Some(rtt);
+        if unit.is_some_and(|unit| leg.distance.measured(rtt, unit)) {
+            let (service, site) = ((key.service.clone(), key.family), key.site.clone());
+            self.owe(service, MoveCause::CheaperUp, &site);
+        }
     }
 
     /// How far the site of a leg is.

@@ -364,7 +364,11 @@ impl Control {
             MonitorEventKind::Link { port, name, mtu, .. } => {
                 self.handle_link(event.t, *port, name, *mtu);
             }
-            MonitorEventKind::Leg { path, up, reason } => {
+            MonitorEventKind::Leg { path, up, reason, rtt } => {
+                if let Some(rtt) = rtt {
+                    // It is ranked by what it is, and not by what it was.
+                    self.note_round_trip(*path, *rtt);
+                }
                 self.leg_changed(event.t, *path, *up, reason, event.stored);
             }
         }

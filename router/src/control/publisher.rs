@@ -191,10 +191,10 @@ impl Publisher {
     fn note_motion(&mut self, parts: &mut Parts<'_>, mut cursor: Cursor) -> Option<Phase> {
         if let Some(prefix) = parts.rib.dirty().next(&mut cursor) {
             let used = parts.rib.used(prefix).map(|used| used.set);
-            let next = used.and_then(|set| self.group_come_to(parts.rib, set));
             let now = parts.fib.get(prefix);
-            if next != now {
-                self.moved.extend(next);
+            let own = used.and_then(|set| self.group(set));
+            if own != now || own.is_none() {
+                self.moved.extend(used.and_then(|set| self.group_come_to(parts.rib, set)));
                 self.moved.extend(now);
             }
             return Some(Phase::Motion(cursor));

@@ -92,7 +92,7 @@ impl Rig {
                 self.control.handle.set_path_down(path, reason);
             }
         }
-        let kind = MonitorEventKind::Leg { path, up, reason: "probe".into() };
+        let kind = MonitorEventKind::Leg { path, up, reason: "probe".into(), rtt: None };
         self.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     }
 

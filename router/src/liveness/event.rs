@@ -63,5 +63,7 @@ pub enum MonitorEventKind {
         up: bool,
         /// What decided it.
         reason: String,
+        /// Its smoothed round-trip time, where it has been measured.
+        rtt: Option<Duration>,
     },
 }

@@ -191,18 +191,15 @@ impl Monitor {
 
     /// The smoothed round-trip time of each leg whose ICMP or UDP checks know one.
     pub fn round_trips(&self) -> BTreeMap<PathId, Duration> {
-        let mut times = BTreeMap::new();
         // By check, for most legs of a large router may have none.
-        for (&id, &(path, index)) in &self.checks {
-            let check = self.legs.get(&path).and_then(|leg| leg.checks.get(index));
-            let is_probe = check.is_some_and(|check| check.reason == Reason::Probe);
-            let rtt = self.prober.stats(id).and_then(|stats| stats.rtt_ewma);
-            if let Some(rtt) = rtt.filter(|_| is_probe) {
-                let least = times.entry(path).or_insert(rtt);
-                *least = rtt.min(*least);
-            }
-        }
-        times
+        let paths: BTreeSet<PathId> = self.checks.values().map(|&(path, _)| path).collect();
+        paths.into_iter().filter_map(|path| Some((path, self.round_trip(path)?))).collect()
+    }
+
+    /// As [`Self::round_trips`], of one leg.
+    pub(super) fn round_trip(&self, path: PathId) -> Option<Duration> {
+        let probes = self.legs.get(&path)?.checks.iter().filter(|c| c.reason == Reason::Probe);
+        probes.filter_map(|check| self.prober.stats(check.id?)?.rtt_ewma).min()
     }
 
     /// Takes the prober's verdicts, as long as there are any.

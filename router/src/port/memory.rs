@@ -68,6 +68,11 @@ impl MemoryPort {
         self.wire().queues[end].drain(..).collect()
     }
 
+    /// Whether packets wait to be received by this end.
+    pub fn has_unread(&self) -> bool {
+        !self.wire().queues[self.end].is_empty()
+    }
+
     /// Sets the state of the link. Packets in transit are lost unless it is [`LinkState::Up`].
     pub fn set_link(&self, link: LinkState) {
         self.wire().set_link(link);

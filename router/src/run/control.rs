@@ -10,7 +10,6 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::reload::Reloads;
 use self::reopen::Reopening;
-use super::host::{HostOrder, HostReport};
+use super::host::{HostCall, HostReport};
 use super::liveness::Order;
 use super::ports::{Opened, open_all};
 use super::signals::Signal;
@@ -28,16 +27,15 @@ use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command};
 use crate::config::Config;
-use crate::control::{Orders, Stopping};
+use crate::engine::{EngineOrder, LivenessNews, LivenessOrder};
 use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::host::HostStats;
 use crate::ids::PortId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
-use crate::liveness::event::MonitorEventKind;
+use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::counters::PortCounters;
-use crate::probe::CheckSpec;
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
 
@@ -167,23 +165,22 @@ impl ControlThread {
     /// Everything that other threads have sent.
     fn handle_lanes(&mut self) {
         let mut gone = false;
-        for event in self.daemon.monitor_events.try_iter().take(EVENTS_PER_STEP) {
-            match event.kind {
-                MonitorEventKind::Gone { port, ifindex }
-                | MonitorEventKind::Link { port, ifindex, .. } => {
-                    let Some(name) = self.daemon.control.name_of(port) else { continue };
-                    // The port may have another device by now.
-                    if self.opened.get(name).is_none_or(|place| place.ifindex != ifindex) {
-                        continue;
-                    }
-                    if matches!(event.kind, MonitorEventKind::Gone { .. }) {
-                        self.reopening.lost(event.t, name);
-                        gone = true;
-                    }
+        for news in self.daemon.news.try_iter().take(EVENTS_PER_STEP) {
+            if let LivenessNews::Event(MonitorEvent { t, kind, .. }) = &news
+                && let MonitorEventKind::Gone { port, ifindex }
+                | MonitorEventKind::Link { port, ifindex, .. } = kind
+            {
+                let Some(name) = self.daemon.control.name_of(*port) else { continue };
+                // The port may have another device by now.
+                if self.opened.get(name).is_none_or(|place| place.ifindex != *ifindex) {
+                    continue;
                 }
-                _ => {}
+                if matches!(kind, MonitorEventKind::Gone { .. }) {
+                    self.reopening.lost(*t, name);
+                    gone = true;
+                }
             }
-            self.daemon.control.handle_monitor(&event);
+            self.daemon.control.handle_news(Nanos::now(), news);
         }
         if gone {
             self.wake_workers();
@@ -194,8 +191,8 @@ impl ControlThread {
         for news in self.daemon.engine_news.try_iter().take(EVENTS_PER_STEP) {
             self.daemon.control.handle_engine(Nanos::now(), &news);
         }
-        let Daemon { monitor_events, first_packets, engine_news, wake, .. } = &self.daemon;
-        if !(monitor_events.is_empty() && engine_news.is_empty() && first_packets.is_empty()) {
+        let Daemon { news, first_packets, engine_news, wake, .. } = &self.daemon;
+        if !(news.is_empty() && engine_news.is_empty() && first_packets.is_empty()) {
             wake.notify_one();
         }
     }
@@ -213,18 +210,12 @@ impl ControlThread {
             log::warn!("part of the configuration waits to be published: {error}");
             self.held_back = true;
         }
+        self.pass_orders_on();
         if self.reloads.any_publishing() && !self.daemon.control.is_unpublished() {
-            self.release_stopped();
             // The events of the publication come before that of the reload.
             self.after_step();
             self.finish_reloads();
         }
-    }
-
-    /// What nothing leads to any more is watched no more.
-    fn release_stopped(&mut self) {
-        let stop = self.daemon.control.take_stopping();
-        self.carry_out(Orders { stop, ..Orders::default() });
     }
 
     /// What follows from whatever happened: events, readiness.
@@ -263,9 +254,8 @@ impl ControlThread {
     /// Latency, retries, and who holds what back.
     fn keep_house(&mut self) {
         let now = Nanos::now();
-        let times = self.round_trips();
         let control = &mut self.daemon.control;
-        let stalled = control.handle_round_trips(now, times).is_err();
+        let stalled = control.publish_step(now).is_err();
         self.held_back = stalled;
         control.reclaim();
         match control.writer().slowest_reader() {
@@ -284,7 +274,7 @@ impl ControlThread {
             }
             None => self.stalled = None,
         }
-        self.release_stopped();
+        self.pass_orders_on();
         self.look_at_namespaces(now);
     }
 
@@ -307,7 +297,7 @@ impl ControlThread {
                 drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
             }
             Command::Undamp(reply) => {
-                self.daemon.liveness.order(Order::ClearDamping);
+                self.daemon.liveness.order(Order::Engine(LivenessOrder::ClearDamping));
                 drop(reply.send(Ok(views::undamped())));
             }
             Command::Watch(since, reply) => {
@@ -333,9 +323,6 @@ impl ControlThread {
 
     fn put_in_force(&mut self, config: Arc<Config>, devices: BTreeMap<String, Opened>) {
         let now = Nanos::now();
-        let own = config.ports.iter().flat_map(|port| &port.addresses);
-        let own = own.chain(&config.router.addresses).map(IpNetwork::ip);
-        self.daemon.host.order(HostOrder::Addresses(own.collect()));
         let before = self.numbers_in_use();
         let mut moved = BTreeMap::new();
         for (name, opened) in devices {
@@ -343,10 +330,10 @@ impl ControlThread {
             self.reopening.forget(&name);
             moved.insert(name, opened.device);
         }
-        let orders = self.daemon.control.apply(config, moved, now);
+        self.daemon.control.apply(now, config, moved);
         self.wake_workers();
         self.count_anew(&before);
-        self.carry_out(orders);
+        self.pass_orders_on();
     }
 
     /// There is a new snapshot to look at.
@@ -378,44 +365,28 @@ impl ControlThread {
         (legs, control.ports().map(|port| port.id).collect())
     }
 
-    fn carry_out(&mut self, orders: Orders) {
-        let liveness = &self.daemon.liveness;
-        for exit in orders.ports {
-            let name = self.daemon.control.name_of(exit.port);
-            if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
-                liveness.order(Order::Port { exit, place });
+    /// To the other engines' threads, in their order.
+    fn pass_orders_on(&mut self) {
+        while let Some(order) = self.daemon.control.poll_order() {
+            match order {
+                EngineOrder::Host(order) => self.daemon.host.order(HostCall::Order(order)),
+                EngineOrder::Liveness(LivenessOrder::Port(exit)) => {
+                    let name = self.daemon.control.name_of(exit.port);
+                    if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
+                        self.daemon.liveness.order(Order::Port { exit, place });
+                    }
+                }
+                EngineOrder::Liveness(order) => {
+                    if matches!(&order, LivenessOrder::Stop(stop) if !stop.ports.is_empty()) {
+                        let control = &self.daemon.control;
+                        self.opened
+                            .retain(|name, _| control.ports().any(|port| port.name() == name));
+                        // Whoever sleeps on a port that is gone keeps its device open until then.
+                        self.wake_workers();
+                    }
+                    self.daemon.liveness.order(Order::Engine(order));
+                }
             }
-        }
-        for leg in orders.legs {
-            // The host thread hears of it second: a verdict about a leg that the liveness thread does not
-            // know yet would be ignored, and never come again.
-            let host = if leg.checks.iter().any(CheckSpec::is_tcp) {
-                HostOrder::Watch(leg.clone())
-            } else {
-                HostOrder::Forget(leg.path)
-            };
-            liveness.order(Order::Leg(leg));
-            self.daemon.host.order(host);
-        }
-        let Stopping { legs, ports } = &orders.stop;
-        if legs.is_empty() && ports.is_empty() {
-            return;
-        }
-        for &path in legs {
-            self.daemon.host.order(HostOrder::Forget(path));
-        }
-        if !ports.is_empty() {
-            let control = &self.daemon.control;
-            self.opened.retain(|name, _| control.ports().any(|port| port.name() == name));
-            // Whoever sleeps on a port that is gone keeps its device open until then.
-            self.wake_workers();
-        }
-        let (done, wait) = crossbeam_channel::bounded(1);
-        liveness.order(Order::Stop(orders.stop.clone(), done));
-        // The liveness thread answers within microseconds; one that does not is reported as lost,
-        // and ids that it may still hold are then never reused.
-        if wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).is_ok() {
-            self.daemon.control.release(&orders.stop);
         }
     }
 
@@ -476,13 +447,6 @@ impl ControlThread {
             opened: &self.opened,
             liveness: &|| None,
         }
-    }
-
-    /// Latency as the liveness thread knows it.
-    fn round_trips(&self) -> BTreeMap<PathId, Duration> {
-        let (answer, wait) = crossbeam_channel::bounded(1);
-        self.daemon.liveness.order(Order::RoundTrips(answer));
-        wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).unwrap_or_default()
     }
 
     /// What the liveness thread knows.

@@ -1,46 +1,37 @@
-//! The liveness thread: carrier, probes and their timers, and nothing else, so that nothing else
-//! stands between a fault and the byte that moves packets away from it.
+//! The liveness thread: a shell around [`LivenessEngine`] that hears of carrier from the kernel. Nothing
+//! else runs here, so that nothing else stands between a fault and the byte that moves packets away from it.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use nearhop_fib::PathId;
 
-use super::host::HostOrder;
+use super::host::HostCall;
 use super::sleep::Sleeper;
-use super::state_lane::StateLane;
 use super::steps::Steps;
-use crate::batch::{Batch, Exit, PACKET_MAX};
-use crate::control::Stopping;
-use crate::forward::{Counters, Egress, Scratch, Snapshots, SyscallOutlets};
+use super::threads::sent;
+use crate::batch::Exit;
+use crate::engine::{HostOrder, LivenessEngine, LivenessNews, LivenessOrder, StateLane};
 use crate::ids::PortId;
 use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
 use crate::kernel::realtime;
 use crate::liveness::LivenessReport;
-use crate::liveness::event::MonitorEvent;
-use crate::liveness::leg::{LegSpec, TcpCheckKey};
-use crate::liveness::monitor::Monitor;
 use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
-use crate::probe::CheckEvent;
 use crate::time::Nanos;
-use crate::verdict::Verdict;
-use crate::worker::{Lane, LanePacket, Reading};
+use crate::worker::{Lane, LanePacket, Reading, Wake};
 
-/// What the control thread asks of the liveness thread.
+/// What others ask of the liveness thread.
 pub enum Order {
-    /// Forgive every leg its flaps.
-    ClearDamping,
+    /// Something of the engine.
+    Engine(LivenessOrder),
     /// End the thread.
     End,
-    /// Watch a leg; one that is watched already keeps its state and gets these checks.
-    Leg(LegSpec),
     /// Watch a port; one that is watched already has a new device.
     Port {
         /// The port and its own adjacency.
@@ -50,23 +41,12 @@ pub enum Order {
     },
     /// Answer with what is known of every check.
     Report(Sender<LivenessReport>),
-    /// Answer with the smoothed round-trip time of each leg that has one.
-    RoundTrips(Sender<BTreeMap<PathId, Duration>>),
-    /// Forget these, then answer.
-    Stop(Stopping, Sender<()>),
-    /// What the host stack found out by TCP.
-    TcpVerdict(TcpCheckKey, CheckEvent),
 }
-
-/// The carrier of ports to the host thread.
-pub type CarrierLane = StateLane<PortId, bool, HostOrder>;
 
 /// What the thread is made of.
 pub struct LivenessParts {
-    /// The state machine that decides.
-    pub monitor: Monitor,
-    /// To find the devices.
-    pub snapshots: Snapshots,
+    /// What it runs.
+    pub engine: LivenessEngine,
     /// Woken by orders and by the workers' lanes.
     pub wake: OwnedFd,
     /// Answers to probes, from the workers.
@@ -75,12 +55,12 @@ pub struct LivenessParts {
     pub reading: Reading,
     /// Ports in trouble, from the workers.
     pub trouble: Receiver<PortTrouble>,
-    /// From the control thread.
+    /// From the control thread and the host thread.
     pub orders: Receiver<Order>,
     /// To the host thread: the carrier of ports.
-    pub host: CarrierLane,
+    pub host: (Sender<HostCall>, Wake),
     /// To the control thread: what happened.
-    pub events: Lane<MonitorEvent>,
+    pub news: Lane<LivenessNews>,
     /// Lost carrier is handled so much late; zero but in tests of what measures failover.
     pub test_carrier_delay: Duration,
 }
@@ -90,15 +70,12 @@ pub struct LivenessThread {
     parts: LivenessParts,
     sleeper: Sleeper,
     carriers: Vec<Carrier>,
-    legs: BTreeSet<PathId>,
+    /// The carrier of ports, on its way to the host thread.
+    to_host: StateLane<PortId, bool>,
     /// Ports that lost carrier, and when that is to be handled; empty but in tests.
     delayed: VecDeque<(Nanos, PortId)>,
     lateness_max: Duration,
     steps: Steps,
-    batch: Batch,
-    scratch: Scratch,
-    outlets: SyscallOutlets,
-    counters: Counters,
 }
 
 /// A namespace that is watched, and which of its devices are ports.
@@ -118,14 +95,10 @@ impl LivenessThread {
             sleeper: Sleeper::new(parts.wake.try_clone()?)?,
             parts,
             carriers: Vec::new(),
-            legs: BTreeSet::new(),
+            to_host: StateLane::default(),
             delayed: VecDeque::new(),
             lateness_max: Duration::ZERO,
             steps: Steps::of("liveness"),
-            batch: Batch::new(),
-            scratch: Scratch::default(),
-            outlets: SyscallOutlets::default(),
-            counters: Counters::default(),
         })
     }
 
@@ -142,7 +115,7 @@ impl LivenessThread {
             self.steps.end("carrier", Nanos::now());
             self.handle_packets();
             self.steps.end("packets", Nanos::now());
-            self.pass_events_on();
+            self.pass_news_on();
             if !self.handle_orders() {
                 return Ok(());
             }
@@ -150,13 +123,13 @@ impl LivenessThread {
             // Whatever came in before this moment is handled before a timer may call it missing.
             self.handle_packets();
             let now = Nanos::now();
-            let due = self.parts.monitor.poll_timeout().filter(|&due| due <= now);
-            if let Some(due) = due.filter(|_| !self.parts.monitor.is_behind()) {
+            let (due, put_off) = self.parts.engine.next_check();
+            if let Some(due) = due.filter(|&due| due <= now && !put_off) {
                 self.lateness_max = self.lateness_max.max(now.since(due));
             }
             self.handle_timeout(now);
-            self.pass_events_on();
-            self.transmit(now);
+            self.pass_news_on();
+            self.parts.engine.transmit(now);
             self.steps.end("timers", Nanos::now());
         }
     }
@@ -164,38 +137,38 @@ impl LivenessThread {
     /// Until a device, a worker, the control thread or the clock has something.
     fn sleep(&mut self) -> io::Result<()> {
         let delayed = self.delayed.front().map(|&(at, _)| at);
-        let retry = self.parts.host.is_behind().then(|| Nanos::now() + RETRY_AFTER);
-        let due = [self.parts.monitor.poll_timeout(), delayed, retry].into_iter().flatten().min();
+        let retry = self.to_host.is_behind().then(|| Nanos::now() + RETRY_AFTER);
+        let due = [self.parts.engine.poll_timeout(), delayed, retry].into_iter().flatten().min();
         self.sleeper.sleep(due)
     }
 
     fn handle_carriers(&mut self) {
         self.handle_delayed();
-        let LivenessParts { monitor, snapshots, trouble, test_carrier_delay, .. } = &mut self.parts;
+        let LivenessParts { engine, trouble, test_carrier_delay, .. } = &mut self.parts;
         for carrier in &mut self.carriers {
             while let Some(event) = carrier.monitor.poll_event() {
                 let now = Nanos::now();
                 if event.deleted {
                     carrier.known.remove(&event.ifindex);
                     if let Some(port) = carrier.ports.remove(&event.ifindex) {
-                        monitor.handle_gone(now, port, event.ifindex);
+                        engine.handle_gone(now, port, event.ifindex);
                     }
                     continue;
                 }
                 let before = carrier.known.insert(event.ifindex, event.clone());
                 if let Some(&port) = carrier.ports.get(&event.ifindex) {
                     if test_carrier_delay.is_zero() {
-                        monitor.handle_carrier(now, port, event.up);
+                        engine.handle_carrier(now, port, event.up);
                     } else if event.up {
                         self.delayed.retain(|&(_, lost)| lost != port);
-                        monitor.handle_carrier(now, port, true);
+                        engine.handle_carrier(now, port, true);
                     } else {
                         self.delayed.push_back((now + *test_carrier_delay, port));
                     }
                     let like =
                         |link: &LinkEvent| (link.mtu, &link.name) == (event.mtu, &event.name);
                     if !before.as_ref().is_some_and(like) {
-                        monitor.handle_link(now, port, &event);
+                        engine.handle_link(now, port, &event);
                     }
                 }
             }
@@ -203,9 +176,9 @@ impl LivenessThread {
         for trouble in trouble.try_iter() {
             // One that is only set down is reported by netlink too, and may be up again by the time
             // this is read; as the port of one that was deleted may have a new device.
-            let device = snapshots.load().port(trouble.port).map(|port| &*port.device);
+            let device = engine.snapshot().port(trouble.port).map(|port| &*port.device);
             if trouble.gone && device.is_none_or(is_gone) {
-                monitor.handle_carrier(Nanos::now(), trouble.port, false);
+                engine.handle_carrier(Nanos::now(), trouble.port, false);
             }
         }
         self.let_go();
@@ -216,7 +189,7 @@ impl LivenessThread {
         let now = Nanos::now();
         while let Some(&(_, port)) = self.delayed.front().filter(|&&(at, _)| at <= now) {
             self.delayed.pop_front();
-            self.parts.monitor.handle_carrier(now, port, false);
+            self.parts.engine.handle_carrier(now, port, false);
         }
     }
 
@@ -228,7 +201,7 @@ impl LivenessThread {
     fn handle_packets(&mut self) {
         let mut count = 0;
         for packet in self.parts.packets.try_iter().take(PACKETS_MAX) {
-            self.parts.monitor.handle_packet(packet.received, packet.port, &packet.bytes);
+            self.parts.engine.handle_packet(packet.received, packet.port, &packet.bytes);
             count += 1;
         }
         if count < PACKETS_MAX {
@@ -239,49 +212,34 @@ impl LivenessThread {
     /// A worker that got no turn on a core must not pass for a dead site: no check is called
     /// silent while its answers may lie unread.
     fn handle_timeout(&mut self, now: Nanos) {
-        let LivenessParts { monitor, snapshots, packets, reading, .. } = &mut self.parts;
-        let snapshot = snapshots.load();
-        monitor.handle_timeout_unless(now, |port, due| {
+        let LivenessParts { engine, packets, reading, .. } = &mut self.parts;
+        engine.handle_timeout(now, |snapshot, port, due| {
             reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
         });
     }
 
-    /// Passes events on. None may be lost, for what the control thread shows rests on them: those
-    /// that find no room wait here for its next order, which comes a few times a second.
-    fn pass_events_on(&mut self) {
-        let LivenessParts { monitor, events, host, .. } = &mut self.parts;
-        while let Some((port, up)) = monitor.poll_carrier() {
-            host.set(port, up);
+    /// Passes news on. None may be lost, for what the control thread shows rests on it: what finds no room
+    /// waits in the engine until there is some.
+    fn pass_news_on(&mut self) {
+        let LivenessParts { engine, news: lane, host: (host, wake), .. } = &mut self.parts;
+        while let Some((port, up)) = engine.poll_carrier() {
+            self.to_host.set(port, up);
         }
-        host.flush();
-        while !events.is_full()
-            && let Some(event) = monitor.poll_event()
+        let order = |port, up| HostCall::Order(HostOrder::Carrier(port, up));
+        if self.to_host.flush(|port, up| sent(host.try_send(order(port, up)))) {
+            wake.wake();
+        }
+        while !lane.is_full()
+            && let Some(news) = engine.poll_news()
         {
-            events.push(event);
+            lane.push(news);
         }
-        events.flush();
-    }
-
-    fn transmit(&mut self, now: Nanos) {
-        loop {
-            self.batch.clear();
-            let snapshot = self.parts.snapshots.load();
-            let mut any = false;
-            while self.batch.room_to_make().has(1, PACKET_MAX) {
-                let Some(transmit) = self.parts.monitor.poll_transmit(now) else { break };
-                let exit = transmit.exit;
-                self.counters.originated += 1;
-                any |= self.batch.transmit_copy(transmit.packet, exit, None, Verdict::Originate);
-            }
-            if !any {
-                break;
-            }
-            let (counters, scratch) = (&mut self.counters, &mut self.scratch);
-            Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
+        if lane.is_empty()
+            && let Some(times) = engine.poll_round_trips()
+        {
+            lane.push(times);
         }
-        // Carrier is heard of from the kernel.
-        self.scratch.trouble.clear();
-        self.outlets.release();
+        lane.flush();
     }
 
     /// `false` when it is to end.
@@ -289,17 +247,21 @@ impl LivenessThread {
         while let Ok(order) = self.parts.orders.try_recv() {
             let now = Nanos::now();
             match order {
-                Order::ClearDamping => self.parts.monitor.clear_damping(now),
+                Order::Engine(order) => {
+                    if let LivenessOrder::Stop(stopping) = &order {
+                        for &(exit, _) in &stopping.ports {
+                            self.unwatch_port(exit.port);
+                        }
+                        self.let_go();
+                    }
+                    self.parts.engine.handle_order(now, order);
+                }
                 Order::End => return false,
-                Order::Leg(spec) => self.watch_leg(now, spec),
                 Order::Port { exit, place } => {
-                    let id = exit.port;
-                    self.unwatch_port(id);
-                    self.parts.monitor.handle_carrier(now, id, false);
-                    self.parts.monitor.add_port(id);
-                    self.parts.monitor.add_adjacency(exit);
-                    if let Err(error) = self.watch_port(now, id, &place) {
-                        log::error!("carrier of port {} is not watched: {error}", id.0);
+                    self.unwatch_port(exit.port);
+                    self.parts.engine.handle_order(now, LivenessOrder::Port(exit));
+                    if let Err(error) = self.watch_port(now, exit.port, &place) {
+                        log::error!("carrier of port {} is not watched: {error}", exit.port.0);
                     }
                     self.let_go();
                 }
@@ -307,28 +269,10 @@ impl LivenessThread {
                     // Nobody waits for it any more: nothing to do.
                     let _ = answer.send(self.report());
                 }
-                Order::RoundTrips(answer) => {
-                    let _ = answer.send(self.parts.monitor.round_trips());
-                }
-                Order::Stop(stopping, answer) => {
-                    self.forget(&stopping);
-                    let _ = answer.send(());
-                }
-                Order::TcpVerdict(key, event) => {
-                    self.parts.monitor.handle_tcp_verdict(key, &event);
-                }
             }
-            self.pass_events_on();
+            self.pass_news_on();
         }
         true
-    }
-
-    fn watch_leg(&mut self, now: Nanos, spec: LegSpec) {
-        let path = spec.path;
-        match self.parts.monitor.add_leg(now, spec) {
-            Ok(()) => drop(self.legs.insert(path)),
-            Err(error) => log::error!("a site's checks cannot be done: {error}"),
-        }
     }
 
     /// Finds or opens the namespace's monitor, and says what it knows of the port already.
@@ -353,22 +297,10 @@ impl LivenessThread {
         self.handle_carriers();
         let known = self.carriers.iter().find(|carrier| carrier.netns == identity);
         if let Some(link) = known.and_then(|carrier| carrier.known.get(ifindex)) {
-            self.parts.monitor.handle_carrier(now, id, link.up);
-            self.parts.monitor.handle_link(now, id, link);
+            self.parts.engine.handle_carrier(now, id, link.up);
+            self.parts.engine.handle_link(now, id, link);
         }
         Ok(())
-    }
-
-    fn forget(&mut self, stopping: &Stopping) {
-        for &path in &stopping.legs {
-            self.parts.monitor.remove_leg(path);
-            self.legs.remove(&path);
-        }
-        for &(exit, _) in &stopping.ports {
-            self.parts.monitor.remove_port(exit.port);
-            self.unwatch_port(exit.port);
-        }
-        self.let_go();
     }
 
     fn unwatch_port(&mut self, id: PortId) {
@@ -378,12 +310,11 @@ impl LivenessThread {
     }
 
     fn report(&self) -> LivenessReport {
-        let monitor = &self.parts.monitor;
         LivenessReport {
-            checks: self.legs.iter().map(|&path| (path, monitor.stats(path))).collect(),
+            checks: self.parts.engine.check_stats(),
             lateness_max: self.lateness_max,
             slow_steps: self.steps.slow().collect(),
-            unsent: self.counters.originated - self.counters.of(Verdict::Originate),
+            unsent: self.parts.engine.unsent(),
         }
     }
 }

@@ -14,7 +14,6 @@ mod liveness;
 mod ports;
 mod signals;
 mod sleep;
-mod state_lane;
 mod steps;
 mod threads;
 

@@ -10,17 +10,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::Notify;
 
-use super::host::{HostOrder, HostParts, HostReport, HostThread};
+use super::host::{HostCall, HostParts, HostReport, HostThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
-use super::state_lane::StateLane;
 use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::Control;
+use crate::engine::{
+    ControlEngine, HostEngine, HostEngineParts, LivenessEngine, LivenessNews, Sent,
+};
 use crate::forward::{FirstPacket, Snapshots};
-use crate::liveness::event::MonitorEvent;
 use crate::liveness::monitor::Monitor;
 use crate::port::news::EngineNews;
 use crate::time::Nanos;
@@ -28,16 +29,16 @@ use crate::worker::{Lane, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShare
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
-    pub(super) control: Control,
+    pub(super) control: ControlEngine,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) liveness: ThreadHandle<Order>,
-    pub(super) host: ThreadHandle<HostOrder>,
+    pub(super) host: ThreadHandle<HostCall>,
     /// What the host thread publishes.
     pub(super) host_report: Arc<Mutex<HostReport>>,
     /// Notified when a lane to the control thread has something.
     pub(super) wake: Arc<Notify>,
     pub(super) first_packets: Receiver<(usize, FirstPacket)>,
-    pub(super) monitor_events: Receiver<MonitorEvent>,
+    pub(super) news: Receiver<LivenessNews>,
     pub(super) engine_news: Receiver<EngineNews>,
 }
 
@@ -98,7 +99,7 @@ impl Daemon {
             worker.wake.wake();
         }
         self.liveness.order(Order::End);
-        self.host.order(HostOrder::End);
+        self.host.order(HostCall::End);
         let workers = self.workers.iter_mut().map(|worker| &mut worker.thread);
         for thread in workers
             .chain([&mut self.liveness.thread, &mut self.host.thread])
@@ -150,7 +151,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (host_wake, host_fd) = Wake::new().map_err(failed)?;
     let (host, host_packets) = Lane::new(HOST_LANE, host_wake.clone());
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
-    let (events, monitor_events) = Lane::new(EVENT_LANE, control_wake.clone());
+    let (news, liveness_news) = Lane::new(EVENT_LANE, control_wake.clone());
     let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake);
@@ -159,29 +160,37 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
 
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
     let liveness = LivenessThread::new(LivenessParts {
-        monitor: Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
-        snapshots: Snapshots::new(Arc::clone(&snapshot)),
+        engine: LivenessEngine::new(
+            Nanos::now(),
+            Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
+            Snapshots::new(Arc::clone(&snapshot)),
+        ),
         wake: liveness_fd,
         packets: probe_packets,
         reading: Reading::new(shared.clone()),
         trouble: trouble_news,
         orders: order_queue,
-        host: StateLane::new(host_orders.clone(), host_wake.clone(), HostOrder::Carrier),
-        events,
+        host: (host_orders.clone(), host_wake.clone()),
+        news,
         test_carrier_delay: options.test_carrier_delay.unwrap_or_default(),
     })
     .map_err(failed)?;
     let host_report = Arc::new(Mutex::new(HostReport::default()));
     let host_thread = HostThread::new(HostParts {
-        reader: reader()?,
-        snapshots: Arc::clone(&snapshot),
-        changes: Arc::clone(&changes),
+        engine: HostEngine::new(
+            Nanos::now(),
+            HostEngineParts {
+                reader: reader()?,
+                snapshots: Arc::clone(&snapshot),
+                changes: Arc::clone(&changes),
+                seed,
+            },
+        ),
         reading: Reading::new(shared.clone()),
         packets: host_packets,
         orders: host_order_queue,
-        verdicts: StateLane::new(orders.clone(), liveness_wake.clone(), Order::TcpVerdict),
+        liveness: (orders.clone(), liveness_wake.clone()),
         wake: host_fd,
-        seed,
         shared: Arc::clone(&host_report),
     })
     .map_err(failed)?;
@@ -190,14 +199,14 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         Control::new(writer, fib.clone(), snapshot, of_control, config.clone(), Nanos::now);
     // From here on, what was started ends with the daemon, also on an error.
     let mut daemon = Daemon {
-        control,
+        control: ControlEngine::new(control),
         workers: Vec::with_capacity(count),
         liveness: ThreadHandle::new("liveness", orders, liveness_wake),
         host: ThreadHandle::new("host", host_orders, host_wake),
         host_report,
         wake,
         first_packets,
-        monitor_events,
+        news: liveness_news,
         engine_news,
     };
     daemon.liveness.start(move || liveness.run()).map_err(failed)?;
@@ -232,6 +241,15 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
 fn workers(config: &Config) -> usize {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     config.router.workers.unwrap_or_else(cores).max(1)
+}
+
+/// What became of an order that was to be sent.
+pub(super) fn sent<T>(outcome: Result<(), TrySendError<T>>) -> Sent {
+    match outcome {
+        Ok(()) => Sent::Yes,
+        Err(TrySendError::Full(_)) => Sent::Full,
+        Err(TrySendError::Disconnected(_)) => Sent::Ended,
+    }
 }
 
 fn spawn(

@@ -1,49 +1,71 @@
-//! One router: each step does what its threads do, one after the other.
+//! One router: the engines that its threads run, stepped one after the other in an order that the seed
+//! draws, with lanes between them that may be slow or full.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnetwork::IpNetwork;
-use nearhop_fib::PathId;
 
 use super::worker::{Punts, SimWorker};
 use crate::batch::LocalLane;
 use crate::config::Config;
-use crate::control::{Control, Orders, ReloadError};
+use crate::control::{Control, ReloadError};
+use crate::engine::{
+    ControlEngine, EngineOrder, HostEngine, HostEngineParts, HostOrder, LivenessEngine,
+    LivenessNews, LivenessOrder, Sent, StateLane,
+};
 use crate::event::EventKind;
-use crate::forward::Counters;
-use crate::host::check::TcpChecker;
-use crate::host::{Host, HostConfig};
+use crate::forward::{Counters, Snapshot, Snapshots};
 use crate::ids::PortId;
-use crate::liveness::leg::{LegSpec, TcpCheckKey};
+use crate::liveness::leg::TcpCheckKey;
 use crate::liveness::monitor::Monitor;
-use crate::packet::origin::clamp_mss;
 use crate::port::Port;
 use crate::port::memory::{LinkState, MemoryPort};
-use crate::probe::{AddError, CheckId};
+use crate::probe::{CheckEvent, Rng};
 use crate::time::Nanos;
 
-/// A router without threads, sockets and clock: forwarding, monitor, control plane and host stack
-/// over ports in memory. Deterministic: the same calls produce the same packets and events.
+/// A router without threads, sockets and clock: its worker and the engines beside it, over ports in memory.
+/// Deterministic: the same calls produce the same packets and events.
 pub struct Node {
     name: String,
-    control: Control,
-    monitor: Monitor,
-    host: Host,
-    tcp: TcpChecker,
-    tcp_checks: BTreeMap<CheckId, TcpCheckKey>,
     worker: SimWorker,
-    punts: Punts,
+    liveness: LivenessEngine,
+    host: HostEngine,
+    control: ControlEngine,
+    lanes: Lanes,
     devices: BTreeMap<String, Arc<MemoryPort>>,
-    watched: BTreeSet<PathId>,
-    next_round_trips: Nanos,
-    probes_lost: u64,
+    rng: Rng,
     stalled: BTreeSet<RouterThread>,
+    /// Threads that get no turn until a time.
+    held: BTreeMap<RouterThread, Nanos>,
+}
+
+/// What is on its way from one engine to another.
+#[derive(Default)]
+struct Lanes {
+    /// Packets from the worker to the liveness engine.
+    answers: VecDeque<(PortId, Vec<u8>)>,
+    /// Packets from the worker to the host engine.
+    packets: VecDeque<(PortId, Vec<u8>)>,
+    to_liveness: VecDeque<ToLiveness>,
+    to_host: VecDeque<HostOrder>,
+    /// From the liveness engine to the host engine: how many of `to_host` may be of this kind is drawn.
+    carriers: StateLane<PortId, bool>,
+    /// From the host engine to the liveness engine.
+    verdicts: StateLane<TcpCheckKey, CheckEvent>,
+    news: VecDeque<LivenessNews>,
+    /// Room in the lanes of state.
+    room: usize,
+}
+
+/// What the liveness engine hears, in the order in which it was said.
+enum ToLiveness {
+    Order(LivenessOrder),
+    /// The kernel's news.
+    Carrier(PortId, bool),
 }
 
 /// A thread of a router that can be stalled while the others run.
@@ -52,6 +74,10 @@ pub enum RouterThread {
     /// The control thread: nothing is published and no event is emitted. Liveness still reaches the
     /// worker, because the liveness thread stores it.
     Control,
+    /// The host thread: TCP checks have no verdict.
+    Host,
+    /// The liveness thread: nothing is found out.
+    Liveness,
     /// The worker: packets, including answers to probes, wait in the ports.
     Worker,
 }
@@ -62,76 +88,80 @@ pub enum NodeError {
     /// The change requires a restart. Nothing was changed.
     #[error(transparent)]
     Ports(#[from] ReloadError),
-    /// A check cannot be added; its leg is not watched and stays down. The rest is in force.
-    #[error("a check cannot be added, and its leg stays down: {0}")]
-    Check(#[from] AddError),
 }
 
 impl Node {
     /// A router with this configuration, whose ports all have carrier. The identifiers and source
-    /// ports of its probes follow from `seed`.
+    /// ports of its probes, the order of its engines and the room of its lanes follow from `seed`.
     ///
     /// # Errors
     /// See [`Self::apply`].
     ///
     /// # Panics
-    /// Never: a FIB for one reader hands out one reader.
+    /// Never: a FIB for two readers hands out two.
     pub fn new(now: Nanos, config: Config, seed: u64) -> Result<Self, NodeError> {
-        let (writer, handle) = nearhop_fib::fib(1);
-        let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
+        let (writer, handle) = nearhop_fib::fib(2);
+        let snapshots = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
-        let reader = handle.reader().expect("the FIB was made for one reader, and none was taken");
-        let host = HostConfig { addresses: own_addresses(&config), mtu: u16::MAX, seed };
+        let reader = || handle.reader().expect("the FIB was made for two readers");
+        let host = HostEngineParts {
+            reader: reader(),
+            snapshots: Arc::clone(&snapshots),
+            changes: Arc::clone(&changes),
+            seed,
+        };
+        let monitor = Monitor::new(handle.clone(), Arc::clone(&changes), seed);
+        let mut rng = Rng::new(seed ^ ORDER_SEED);
+        let room = 1 + rng.next_u64() as usize % ROOM_MAX;
         let mut node = Self {
             name: config.router.name.clone(),
-            monitor: Monitor::new(handle.clone(), Arc::clone(&changes), seed),
-            worker: SimWorker::new(reader, Arc::clone(&snapshot), Arc::clone(&changes)),
+            worker: SimWorker::new(reader(), Arc::clone(&snapshots), Arc::clone(&changes)),
+            liveness: LivenessEngine::new(now, monitor, Snapshots::new(Arc::clone(&snapshots))),
+            host: HostEngine::new(now, host),
             // A simulated publication takes no time.
-            control: Control::new(writer, handle, snapshot, changes, config.clone(), || {
-                Nanos::ZERO
-            }),
-            host: Host::new(now, host),
-            tcp: TcpChecker::new(),
-            tcp_checks: BTreeMap::new(),
-            punts: Punts::new(),
+            control: ControlEngine::new(Control::new(
+                writer,
+                handle.clone(),
+                snapshots,
+                changes,
+                config.clone(),
+                || Nanos::ZERO,
+            )),
+            lanes: Lanes { room, ..Lanes::default() },
             devices: BTreeMap::new(),
-            watched: BTreeSet::new(),
-            next_round_trips: now + ROUND_TRIPS_EVERY,
-            probes_lost: 0,
+            rng,
             stalled: BTreeSet::new(),
+            held: BTreeMap::new(),
         };
         node.apply(now, config)?;
         Ok(node)
     }
 
-    /// Applies another configuration, as a reload does. New ports have carrier.
+    /// Applies another configuration, as a reload does; [`Self::step`] publishes it. New ports have
+    /// carrier.
     ///
     /// # Errors
     /// See [`NodeError`].
     pub fn apply(&mut self, now: Nanos, config: Config) -> Result<(), NodeError> {
+        self.hear(now);
         let mut devices: BTreeMap<String, Arc<dyn Port>> = BTreeMap::new();
         for port in self.control.ports_to_open(&config)? {
             let (near, _) = MemoryPort::pair(QUEUE);
             devices.insert(port.name.clone(), Arc::clone(&near) as Arc<dyn Port>);
             self.devices.insert(port.name.clone(), near);
         }
-        self.host.set_addresses(own_addresses(&config));
         let names: BTreeSet<String> = config.ports.iter().map(|port| port.name.clone()).collect();
-        let mut orders = self.control.apply(Arc::new(config), devices, now);
-        // A later step publishes what a stalled reader delays now.
-        let _ = self.control.publish(now);
-        orders.stop = self.control.take_stopping();
-        let outcome = self.follow(now, orders);
+        self.control.apply(now, Arc::new(config), devices);
+        self.pass_orders_on();
         self.devices.retain(|name, _| names.contains(name));
-        self.pass_news_on(now);
-        outcome
+        Ok(())
     }
 
     /// Reports that a port's carrier came up or went down; ignores unknown names.
-    pub fn set_carrier(&mut self, now: Nanos, port: &str, up: bool) {
-        let Some(id) = self.port_id(port) else { return };
-        self.carrier(now, id, up);
-        self.pass_news_on(now);
+    pub fn set_carrier(&mut self, port: &str, up: bool) {
+        let port = self.control.ports().find(|known| known.name() == port);
+        let news = port.map(|port| ToLiveness::Carrier(port.id, up));
+        self.lanes.to_liveness.extend(news);
     }
 
     /// Cuts or joins the wire of a port. Its device refuses packets at once; the router learns of
@@ -144,22 +174,21 @@ impl Node {
 
     /// Drains or undrains a site; `false` if no service has it.
     pub fn drain(&mut self, now: Nanos, site: &str, drained: bool) -> bool {
+        self.hear(now);
         self.control.drain(now, site, drained)
     }
 
     /// Ends the damping of every leg.
-    pub fn clear_damping(&mut self, now: Nanos) {
-        self.monitor.clear_damping(now);
-        self.pass_news_on(now);
+    pub fn clear_damping(&mut self) {
+        self.lanes.to_liveness.push_back(ToLiveness::Order(LivenessOrder::ClearDamping));
     }
 
-    /// Stalls a thread or resumes it; on resumption, pending news of the monitor is handled first.
-    pub fn stall(&mut self, now: Nanos, part: RouterThread, stalled: bool) {
+    /// Stalls a thread or resumes it.
+    pub fn stall(&mut self, part: RouterThread, stalled: bool) {
         if stalled {
             self.stalled.insert(part);
         } else {
             self.stalled.remove(&part);
-            self.pass_news_on(now);
         }
     }
 
@@ -168,25 +197,29 @@ impl Node {
         self.stalled.contains(&part)
     }
 
-    /// Does everything that is due, packets first, as each thread does: an answer that arrived in
-    /// time counts before its timeout does.
+    /// Does everything that is due: the engines have their turns in an order that is drawn anew each
+    /// round, until none has anything to do. Now and then one gets no turn for a moment.
     pub fn step(&mut self, now: Nanos) {
+        self.held.retain(|_, until| *until > now);
+        if self.rng.next_u64().is_multiple_of(HELD_ONE_IN) {
+            let part = HELD[self.rng.next_u64() as usize % HELD.len()];
+            let long = Duration::from_nanos(self.rng.next_u64() % HELD_MAX_NS);
+            self.held.insert(part, now + long);
+        }
         for _ in 0..ROUNDS_MAX {
-            let any = !self.stalls(RouterThread::Worker) && self.worker.run(now, &mut self.punts);
-            self.take_in(now);
+            let mut order = THREADS;
+            for left in (1..order.len()).rev() {
+                order.swap(left, self.rng.next_u64() as usize % (left + 1));
+            }
+            let mut any = false;
+            for part in order {
+                if !self.stalls(part) && !self.held.contains_key(&part) {
+                    any |= self.turn(now, part);
+                }
+            }
             if !any {
                 break;
             }
-        }
-        self.monitor.handle_timeout(now);
-        self.poll_host(now);
-        self.send_probes(now);
-        let round_trips = now >= self.next_round_trips;
-        if round_trips {
-            self.next_round_trips = now + ROUND_TRIPS_EVERY;
-        }
-        if !self.stalls(RouterThread::Control) {
-            self.step_control(now, round_trips);
         }
     }
 
@@ -194,9 +227,21 @@ impl Node {
     /// after any call that takes `&mut self`.
     #[must_use]
     pub fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
-        let host = self.host.poll_timeout(now);
-        let round_trips = (!self.watched.is_empty()).then_some(self.next_round_trips);
-        let due = [self.monitor.poll_timeout(), host, self.tcp.poll_timeout(), round_trips];
+        let of = |part, due: Option<Nanos>| {
+            let until = self.held.get(&part).copied();
+            match (self.stalled.contains(&part), until) {
+                (true, _) => None,
+                // It is late then.
+                (_, Some(until)) => Some(until),
+                (_, None) => due,
+            }
+        };
+        let (liveness, host) = (self.liveness.poll_timeout(), self.host.poll_timeout(now));
+        let due = [
+            of(RouterThread::Liveness, liveness),
+            of(RouterThread::Host, host),
+            of(RouterThread::Control, None),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -223,183 +268,189 @@ impl Node {
 
     /// The monitor's state.
     pub fn monitor(&self) -> &Monitor {
-        &self.monitor
+        self.liveness.monitor()
     }
 
-    /// The worker's counters.
-    pub fn counters(&self) -> &Counters {
-        self.worker.counters()
+    /// The counters of the worker, and of the host stack's own packets.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.worker.counters().clone();
+        counters.add(self.host.counters());
+        counters
     }
 
     /// Probes that their port did not take.
     pub fn probes_lost(&self) -> u64 {
-        self.probes_lost
+        self.liveness.unsent()
     }
 
-    fn step_control(&mut self, now: Nanos, round_trips: bool) {
+    /// A thread's turn; returns whether there was anything to do for it but what the clock brings.
+    fn turn(&mut self, now: Nanos, part: RouterThread) -> bool {
+        match part {
+            RouterThread::Control => self.turn_of_control(now),
+            RouterThread::Host => self.turn_of_host(now),
+            RouterThread::Liveness => self.turn_of_liveness(now),
+            RouterThread::Worker => self.turn_of_worker(now),
+        }
+    }
+
+    fn turn_of_worker(&mut self, now: Nanos) -> bool {
+        let mut punts = Punts::new();
+        let any = self.worker.run(now, &mut punts);
+        for (lane, port, packet) in punts {
+            let lane = match lane {
+                LocalLane::Checks => &mut self.lanes.answers,
+                LocalLane::Host => &mut self.lanes.packets,
+            };
+            if lane.len() < PACKETS_MAX {
+                lane.push_back((port, packet));
+            }
+        }
+        any
+    }
+
+    fn turn_of_liveness(&mut self, now: Nanos) -> bool {
+        let lanes = &mut self.lanes;
+        let mut any = !(lanes.answers.is_empty() && lanes.to_liveness.is_empty());
+        for (port, packet) in lanes.answers.drain(..) {
+            self.liveness.handle_packet(now, port, &packet);
+        }
+        for said in lanes.to_liveness.drain(..) {
+            match said {
+                ToLiveness::Order(order) => self.liveness.handle_order(now, order),
+                ToLiveness::Carrier(port, up) => self.liveness.handle_carrier(now, port, up),
+            }
+        }
+        let devices = &self.devices;
+        self.liveness.handle_timeout(now, |snapshot, port, _| has_unread(devices, snapshot, port));
+        self.liveness.transmit(now);
+        while let Some((port, up)) = self.liveness.poll_carrier() {
+            lanes.carriers.set(port, up);
+        }
+        let (room, to_host) = (lanes.room, &mut lanes.to_host);
+        any |= lanes.carriers.flush(|port, up| put(to_host, room, HostOrder::Carrier(port, up)))
+            && !lanes.carriers.is_behind();
+        while lanes.news.len() < NEWS_MAX
+            && let Some(news) = self.liveness.poll_news()
+        {
+            lanes.news.push_back(news);
+            any = true;
+        }
+        if lanes.news.is_empty()
+            && let Some(times) = self.liveness.poll_round_trips()
+        {
+            lanes.news.push_back(times);
+            any = true;
+        }
+        any
+    }
+
+    fn turn_of_host(&mut self, now: Nanos) -> bool {
+        let lanes = &mut self.lanes;
+        let mut any = !(lanes.packets.is_empty() && lanes.to_host.is_empty());
+        for order in lanes.to_host.drain(..) {
+            self.host.handle_order(now, order);
+        }
+        for (port, mut packet) in lanes.packets.drain(..) {
+            self.host.handle_packet(now, port, &mut packet);
+        }
+        let devices = &self.devices;
+        self.host.poll(now, |snapshot, port, _| has_unread(devices, snapshot, port));
+        while let Some((key, event)) = self.host.poll_verdict() {
+            lanes.verdicts.set(key, event);
+        }
+        let (room, to_liveness) = (lanes.room, &mut lanes.to_liveness);
+        any |= lanes.verdicts.flush(|key, event| {
+            let verdict = LivenessOrder::TcpVerdict(key, event);
+            put(to_liveness, room, ToLiveness::Order(verdict))
+        }) && !lanes.verdicts.is_behind();
+        any
+    }
+
+    /// What the control engine is told; before an order, what happened before that.
+    fn hear(&mut self, now: Nanos) -> bool {
         for first in self.worker.take_first_packets() {
             self.control.handle_first_packet(0, first);
         }
-        self.pass_news_on(now);
-        if round_trips {
-            // The next step's retry publishes what a stalled reader delays now.
-            let _ = self.control.handle_round_trips(now, self.monitor.round_trips());
-        }
-        let _ = self.control.publish(now);
-        self.stop(now);
+        let news = std::mem::take(&mut self.lanes.news);
+        let any = !news.is_empty();
+        news.into_iter().for_each(|news| self.control.handle_news(now, news));
+        any
     }
 
-    fn port_id(&self, name: &str) -> Option<PortId> {
-        self.control.ports().find(|port| port.name() == name).map(|port| port.id)
+    fn turn_of_control(&mut self, now: Nanos) -> bool {
+        let mut any = self.control.is_unpublished();
+        any |= self.hear(now);
+        // What a stalled reader holds back is published by a later step.
+        any &= self.control.publish_step(now).is_ok();
+        self.control.reclaim();
+        any | self.pass_orders_on()
     }
 
-    /// Carries out orders: stops and starts watching legs. A check that cannot be added does not
-    /// stop the rest.
-    fn follow(&mut self, now: Nanos, orders: Orders) -> Result<(), NodeError> {
-        for exit in orders.ports {
-            self.monitor.add_port(exit.port);
-            self.monitor.add_adjacency(exit);
-            self.carrier(now, exit.port, true);
-        }
-        let mut outcome = Ok(());
-        for leg in orders.legs {
-            self.forget_tcp(leg.path);
-            let added = self.watch(now, leg);
-            outcome = outcome.and(added);
-        }
-        for &path in &orders.stop.legs {
-            self.forget_leg(path);
-        }
-        for &(exit, _) in &orders.stop.ports {
-            self.monitor.remove_port(exit.port);
-        }
-        self.pass_carrier_on(now);
-        self.control.release(&orders.stop);
-        outcome.map_err(NodeError::from)
-    }
-
-    fn watch(&mut self, now: Nanos, leg: LegSpec) -> Result<(), AddError> {
-        let tcp = leg.checks.iter().enumerate();
-        let tcp: Vec<_> = tcp
-            .filter(|(_, check)| check.is_tcp())
-            .map(|(index, check)| (index, check.clone()))
-            .collect();
-        let LegSpec { path, version, .. } = leg;
-        self.monitor.add_leg(now, leg)?;
-        self.watched.insert(path);
-        for (index, check) in tcp {
-            let id = self.tcp.add(now, &self.host, check)?;
-            self.tcp_checks.insert(id, TcpCheckKey { path, version, index });
-        }
-        Ok(())
-    }
-
-    fn forget_leg(&mut self, path: PathId) {
-        self.watched.remove(&path);
-        self.monitor.remove_leg(path);
-        self.forget_tcp(path);
-    }
-
-    fn forget_tcp(&mut self, path: PathId) {
-        let gone = self.tcp_checks.iter().filter(|(_, key)| key.path == path);
-        for id in gone.map(|(&id, _)| id).collect::<Vec<_>>() {
-            self.tcp.remove(&mut self.host, id);
-            self.tcp_checks.remove(&id);
-        }
-    }
-
-    /// Stops watching the legs that a delayed publication has removed.
-    fn stop(&mut self, now: Nanos) {
-        let stop = self.control.take_stopping();
-        if !stop.legs.is_empty() || !stop.ports.is_empty() {
-            // Only new legs can cause an error.
-            let _ = self.follow(now, Orders { stop, ..Orders::default() });
-        }
-    }
-
-    fn carrier(&mut self, now: Nanos, id: PortId, up: bool) {
-        self.monitor.handle_carrier(now, id, up);
-        self.pass_carrier_on(now);
-    }
-
-    fn pass_carrier_on(&mut self, now: Nanos) {
-        while let Some((port, up)) = self.monitor.poll_carrier() {
-            self.tcp.set_carrier(now, &mut self.host, port, up);
-        }
-        self.take_tcp_verdicts();
-    }
-
-    /// Distributes the packets for the router itself.
-    fn take_in(&mut self, now: Nanos) {
-        for (lane, port, packet) in std::mem::take(&mut self.punts) {
-            if lane == LocalLane::Checks {
-                // The prober ignores errors about connections.
-                if !self.monitor.handle_packet(now, port, &packet) {
-                    self.handle_host_packet(now, port, packet);
+    /// Orders to the other engines. A new port has carrier, as its kernel says at once.
+    fn pass_orders_on(&mut self) -> bool {
+        let mut any = false;
+        while let Some(order) = self.control.poll_order() {
+            any = true;
+            match order {
+                EngineOrder::Host(order) => self.lanes.to_host.push_back(order),
+                EngineOrder::Liveness(order) => {
+                    let port = match &order {
+                        LivenessOrder::Port(exit) => Some(exit.port),
+                        _ => None,
+                    };
+                    let lane = &mut self.lanes.to_liveness;
+                    lane.push_back(ToLiveness::Order(order));
+                    lane.extend(port.map(|port| ToLiveness::Carrier(port, true)));
                 }
-            } else {
-                self.handle_host_packet(now, port, packet);
             }
         }
-    }
-
-    fn handle_host_packet(&mut self, now: Nanos, port: PortId, mut packet: Vec<u8>) {
-        if let Some(mtu) = self.worker.mtu_of(port) {
-            clamp_mss(&mut packet, mtu);
-        }
-        self.host.handle_packet(now, port, &packet);
-    }
-
-    fn poll_host(&mut self, now: Nanos) {
-        self.tcp.poll(now, &mut self.host);
-        self.take_tcp_verdicts();
-        while let Some(mut out) = self.host.poll_transmit() {
-            self.worker.originate(&mut out.packet, out.pin);
-        }
-    }
-
-    fn take_tcp_verdicts(&mut self) {
-        while let Some(event) = self.tcp.poll_event() {
-            if let Some(&key) = self.tcp_checks.get(&event.check) {
-                self.monitor.handle_tcp_verdict(key, &event);
-            }
-        }
-    }
-
-    fn send_probes(&mut self, now: Nanos) {
-        while let Some(probe) = self.monitor.poll_transmit(now) {
-            if !self.worker.send_probe(probe.exit, probe.packet) {
-                self.probes_lost += 1;
-            }
-        }
-    }
-
-    /// Passes the monitor's news on to the control plane, round-trip times first: a site that comes
-    /// up must be ranked by them.
-    fn pass_news_on(&mut self, now: Nanos) {
-        if self.stalls(RouterThread::Control) {
-            return;
-        }
-        let mut first = true;
-        while let Some(event) = self.monitor.poll_event() {
-            if std::mem::take(&mut first) {
-                let _ = self.control.handle_round_trips(now, self.monitor.round_trips());
-            }
-            self.control.handle_monitor(&event);
-        }
+        any
     }
 }
 
-fn own_addresses(config: &Config) -> Vec<IpAddr> {
-    let ports = config.ports.iter().flat_map(|port| &port.addresses);
-    ports.chain(&config.router.addresses).map(IpNetwork::ip).collect()
+/// Into a lane that holds so much.
+fn put<T>(lane: &mut VecDeque<T>, room: usize, item: T) -> Sent {
+    if lane.len() >= room {
+        return Sent::Full;
+    }
+    lane.push_back(item);
+    Sent::Yes
 }
+
+/// Whether packets lie in a port that the worker has not read.
+fn has_unread(
+    devices: &BTreeMap<String, Arc<MemoryPort>>,
+    snapshot: &Snapshot,
+    port: PortId,
+) -> bool {
+    let device = snapshot.port(port).and_then(|entry| devices.get(&entry.name));
+    device.is_some_and(|device| device.has_unread())
+}
+
+const THREADS: [RouterThread; 4] =
+    [RouterThread::Control, RouterThread::Host, RouterThread::Liveness, RouterThread::Worker];
+
+/// Threads that get no turn now and then.
+const HELD: [RouterThread; 3] = [RouterThread::Control, RouterThread::Host, RouterThread::Liveness];
+
+/// One step in so many begins such a time, of up to so many nanoseconds.
+const HELD_ONE_IN: u64 = 256;
+const HELD_MAX_NS: u64 = 1_000_000;
+
+/// So that the order of engines is another number than those of probes.
+const ORDER_SEED: u64 = 0x6f72_6465_7221;
+
+/// The most room of a lane of state.
+const ROOM_MAX: usize = 4;
+
+/// News that a lane holds.
+const NEWS_MAX: usize = 4096;
+
+/// Packets that a lane holds.
+const PACKETS_MAX: usize = 65_536;
 
 /// Packets that a port queues in each direction until the network takes them.
 const QUEUE: usize = 4096;
 
-/// Rounds over the ports in one step: enough to empty a full queue.
-const ROUNDS_MAX: usize = QUEUE / crate::batch::BURST + 1;
-
-/// How often smoothed round-trip times are passed on.
-const ROUND_TRIPS_EVERY: Duration = Duration::from_millis(100);
+/// Rounds in one step: enough to empty a full queue.
+const ROUNDS_MAX: usize = QUEUE / crate::batch::BURST + 1000;

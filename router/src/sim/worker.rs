@@ -7,14 +7,13 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use nearhop_fib::Reader;
 
-use crate::batch::{Batch, Exit, LocalLane};
+use crate::batch::{Batch, LocalLane};
 use crate::forward::{
     Counters, Egress, FirstPacket, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState,
-    forward, originate,
+    forward,
 };
 use crate::ids::PortId;
 use crate::time::Nanos;
-use crate::verdict::Verdict;
 
 /// The one worker of a simulated router.
 pub(super) struct SimWorker {
@@ -56,36 +55,6 @@ impl SimWorker {
         any
     }
 
-    /// Sends a packet of the host stack: by the adjacency it is pinned to, else by a FIB lookup.
-    pub(super) fn originate(&mut self, packet: &mut [u8], pin: Option<Exit>) {
-        self.batch.clear();
-        let Self { reader, snapshots, state, batch, .. } = self;
-        originate(
-            packet,
-            pin.map(|exit| exit.adjacency),
-            batch,
-            &reader.online(),
-            snapshots,
-            state,
-        );
-        self.send();
-    }
-
-    /// Sends a packet of the prober without a FIB lookup and without the worker's counters, as the
-    /// liveness thread does. Returns `false` if the device did not take it.
-    pub(super) fn send_probe(&mut self, exit: Exit, packet: &[u8]) -> bool {
-        self.batch.clear();
-        let taken = self.batch.transmit_copy(packet, exit, None, Verdict::Originate);
-        let mut counters = Counters::default();
-        self.send_counting(&mut counters);
-        taken && counters.of(Verdict::Originate) == 1
-    }
-
-    /// Size in bytes of the largest packet that can leave by a port.
-    pub(super) fn mtu_of(&mut self, port: PortId) -> Option<usize> {
-        self.snapshots.load().mtu_of(port).map(usize::from)
-    }
-
     pub(super) fn counters(&self) -> &Counters {
         &self.state.counters
     }
@@ -115,14 +84,11 @@ impl SimWorker {
 
     fn send(&mut self) {
         let mut counters = std::mem::take(&mut self.state.counters);
-        self.send_counting(&mut counters);
-        self.state.counters = counters;
-    }
-
-    fn send_counting(&mut self, counters: &mut Counters) {
         let snapshot = self.snapshots.load();
         let scratch = &mut self.scratch;
-        Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
+        Egress { snapshot, counters: &mut counters, scratch }
+            .send(&mut self.batch, &mut self.outlets);
+        self.state.counters = counters;
         // The network reports a port's state, as a kernel does, so the worker's reports are
         // dropped.
         self.scratch.trouble.clear();

@@ -90,6 +90,11 @@ impl<T> Lane<T> {
         }
     }
 
+    /// Whether the reader has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.sender.is_empty()
+    }
+
     /// Whether the next item would be refused.
     pub fn is_full(&self) -> bool {
         self.sender.is_full()

@@ -278,6 +278,21 @@ proptest! {
     }
 }
 
+type Answer = Vec<Vec<String>>;
+
+/// What a flow to an address gets before a reload, after each step of it, and at its end.
+fn reload_watched(first: &Draft, second: &Draft, address: &str) -> (Answer, Vec<Answer>, Answer) {
+    let mut rig = start();
+    rig.apply_config(config_of(first)).unwrap();
+    set_liveness(&mut rig, second);
+    let address: IpAddr = address.parse().unwrap();
+    let before = answers(&mut rig.reader, &[address]);
+    rig.begin(config_of(second));
+    set_liveness(&mut rig, second);
+    let seen = publish_watched(&mut rig, &[address], usize::MAX);
+    (before, seen, answers(&mut rig.reader, &[address]))
+}
+
 /// A dead service's packets follow what covers it, until its prefix has left it: that must not change under
 /// them meanwhile.
 #[test]
@@ -288,14 +303,7 @@ fn who_is_about_to_leave_a_dead_service_sees_its_cover_as_it_was() {
     let first = Draft { places: places.clone(), costs: [false; 2], covering: true, dead: true };
     places[4] = Place::Static(2);
     let second = Draft { places, costs: [false, true], ..first.clone() };
-    let mut rig = start();
-    rig.apply_config(config_of(&first)).unwrap();
-    set_liveness(&mut rig, &first);
-    let address: IpAddr = "198.51.100.1".parse().unwrap();
-    let before = answers(&mut rig.reader, &[address]);
-    rig.begin(config_of(&second));
-    let seen = publish_watched(&mut rig, &[address], usize::MAX);
-    let after = answers(&mut rig.reader, &[address]);
+    let (before, seen, after) = reload_watched(&first, &second, "198.51.100.1");
     assert_ne!(before, after);
     for answer in seen {
         assert!(answer == before || answer == after, "{answer:?}, not {before:?} nor {after:?}");
@@ -313,15 +321,23 @@ fn who_comes_to_a_new_dead_service_sees_its_cover_as_it_will_be() {
     places[0] = Place::Nowhere;
     places[3] = Place::Service(0);
     let second = Draft { places, costs: [false; 2], covering: true, dead: true };
-    let mut rig = start();
-    rig.apply_config(config_of(&first)).unwrap();
-    set_liveness(&mut rig, &second);
-    let address: IpAddr = "198.51.100.65".parse().unwrap();
-    let before = answers(&mut rig.reader, &[address]);
-    rig.begin(config_of(&second));
-    set_liveness(&mut rig, &second);
-    let seen = publish_watched(&mut rig, &[address], usize::MAX);
-    let after = answers(&mut rig.reader, &[address]);
+    let (before, seen, after) = reload_watched(&first, &second, "198.51.100.65");
+    for answer in seen {
+        assert!(answer == before || answer == after, "{answer:?}, not {before:?} nor {after:?}");
+    }
+}
+
+/// It leaves the very group that its new one leads on to.
+#[test]
+fn who_leaves_a_service_for_one_that_it_covers_sees_it_as_it_was() {
+    let mut places = vec![Place::Nowhere; PREFIXES.len()];
+    places[0] = Place::Service(1);
+    places[3] = Place::Service(1);
+    let (covering, dead) = (false, false);
+    let first = Draft { places: places.clone(), costs: [false, true], covering, dead };
+    places[3] = Place::Service(0);
+    let second = Draft { places, costs: [false; 2], covering: true, dead };
+    let (before, seen, after) = reload_watched(&first, &second, "198.51.100.65");
     for answer in seen {
         assert!(answer == before || answer == after, "{answer:?}, not {before:?} nor {after:?}");
     }

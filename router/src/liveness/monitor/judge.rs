@@ -88,7 +88,8 @@ impl Monitor {
         if !no_verdict_yet {
             leg.reported = true;
             let stored = stored.unwrap_or_else(|| self.stored(now));
-            self.push(now, stored, MonitorEventKind::Leg { path, up, reason: why.to_owned() });
+            let (reason, rtt) = (why.to_owned(), self.round_trip(path));
+            self.push(now, stored, MonitorEventKind::Leg { path, up, reason, rtt });
         }
     }
 

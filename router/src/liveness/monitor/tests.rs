@@ -169,7 +169,7 @@ fn without_checks_the_carrier_alone_decides() {
         rig.carrier(up);
         assert_eq!(rig.alive(path), up);
         let carrier = MonitorEventKind::Carrier { port: PORT, up };
-        let leg = MonitorEventKind::Leg { path, up, reason: "carrier".into() };
+        let leg = MonitorEventKind::Leg { path, up, reason: "carrier".into(), rtt: None };
         assert_eq!(rig.events(), [carrier, leg]);
         rig.carrier(up);
         assert_eq!(rig.events(), [], "reported twice");
@@ -222,7 +222,7 @@ fn a_device_that_is_gone_takes_its_carrier_with_it() {
     rig.monitor.handle_gone(rig.now, PORT, 7);
     assert!(!rig.alive(path));
     let carrier = MonitorEventKind::Carrier { port: PORT, up: false };
-    let leg = MonitorEventKind::Leg { path, up: false, reason: "carrier".into() };
+    let leg = MonitorEventKind::Leg { path, up: false, reason: "carrier".into(), rtt: None };
     let gone = MonitorEventKind::Gone { port: PORT, ifindex: 7 };
     assert_eq!(rig.events(), [carrier, leg, gone]);
     // The same adjacency with a new device.

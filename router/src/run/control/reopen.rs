@@ -95,9 +95,9 @@ impl ControlThread {
             match opened {
                 Ok(opened) => {
                     self.opened.insert(name.clone(), opened.place);
-                    let orders = self.daemon.control.give_device(now, &name, opened.device);
+                    self.daemon.control.give_device(now, &name, opened.device);
                     self.wake_workers();
-                    self.carry_out(orders);
+                    self.pass_orders_on();
                 }
                 Err(error) => {
                     let error = Some(error.to_string());

@@ -103,8 +103,7 @@ impl Net {
             Action::Stall { node, part, stalled } => return self.stall(node, part, stalled),
             Action::News { node, port, up } => {
                 if self.routers[node].running {
-                    let now = self.now;
-                    self.wake(node).set_carrier(now, &port, up);
+                    self.wake(node).set_carrier(&port, up);
                 }
             }
             Action::ClearDamping { node }
@@ -129,7 +128,7 @@ impl Net {
         }
         let node = self.wake(node);
         match action {
-            Action::ClearDamping { .. } => node.clear_damping(now),
+            Action::ClearDamping { .. } => node.clear_damping(),
             Action::Drain { site, drained, .. } => drop(node.drain(now, &site, drained)),
             Action::Reload { config, .. } => {
                 node.apply(now, *config).map_err(|error| RunError::Reload { now, error })?;
@@ -140,9 +139,8 @@ impl Net {
     }
 
     fn stall(&mut self, index: usize, part: RouterThread, stalled: bool) -> Result<(), RunError> {
-        let now = self.now;
-        self.wake(index).stall(now, part, stalled);
-        if part == RouterThread::Worker || stalled {
+        self.wake(index).stall(part, stalled);
+        if part != RouterThread::Control || stalled {
             return Ok(());
         }
         let postponed = std::mem::take(&mut self.routers[index].postponed);
@@ -172,7 +170,7 @@ impl Net {
                 && node == index
             {
                 self.routers[index].node.set_wire(&port, false);
-                self.routers[index].node.set_carrier(now, &port, false);
+                self.routers[index].node.set_carrier(&port, false);
             }
         }
         self.awake.insert(index);

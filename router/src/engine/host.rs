@@ -1,0 +1,192 @@
+//! The host stack on the router's own addresses, and the TCP checks that run on it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use nearhop_fib::{PathId, Reader};
+
+use crate::batch::Batch;
+use crate::forward::{
+    Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
+};
+use crate::host::check::TcpChecker;
+use crate::host::{Host, HostConfig, HostStats};
+use crate::ids::PortId;
+use crate::liveness::leg::{LegSpec, TcpCheckKey};
+use crate::packet::origin::clamp_mss;
+use crate::probe::{CheckEvent, CheckId, CheckStats};
+use crate::time::Nanos;
+
+/// What others ask of the host engine.
+#[derive(Clone, Debug)]
+pub enum HostOrder {
+    /// The router's own addresses are these from now on.
+    Addresses(Vec<IpAddr>),
+    /// A port's carrier changed, and is there now or not; there for a port that is gone.
+    Carrier(PortId, bool),
+    /// Forget a leg.
+    Forget(PathId),
+    /// Take over the TCP checks of a leg; those that it had before are forgotten.
+    Watch(LegSpec),
+}
+
+/// What the engine is made of.
+pub struct HostEngineParts {
+    /// Its reader of the FIB.
+    pub reader: Reader,
+    /// Where snapshots are published.
+    pub snapshots: Arc<ArcSwap<Snapshot>>,
+    /// Incremented whenever liveness or a group changes.
+    pub changes: Arc<AtomicU64>,
+    /// For the ports of connections, and their sequence numbers.
+    pub seed: u64,
+}
+
+/// The host stack, its TCP checks, and its way out.
+pub struct HostEngine {
+    host: Host,
+    checker: TcpChecker,
+    checks: HashMap<CheckId, TcpCheckKey>,
+    verdicts: VecDeque<(TcpCheckKey, CheckEvent)>,
+    reader: Reader,
+    snapshots: Snapshots,
+    batch: Batch,
+    state: WorkerState,
+    scratch: Scratch,
+    outlets: SyscallOutlets,
+}
+
+impl HostEngine {
+    /// Without addresses and checks.
+    pub fn new(now: Nanos, parts: HostEngineParts) -> Self {
+        let config = HostConfig { addresses: Vec::new(), mtu: MTU_MAX, seed: parts.seed };
+        Self {
+            host: Host::new(now, config),
+            checker: TcpChecker::new(),
+            checks: HashMap::new(),
+            verdicts: VecDeque::new(),
+            reader: parts.reader,
+            snapshots: Snapshots::new(parts.snapshots),
+            batch: Batch::new(),
+            state: WorkerState::new(usize::MAX, 1, parts.changes),
+            scratch: Scratch::default(),
+            outlets: SyscallOutlets::default(),
+        }
+    }
+
+    /// Does what others ask.
+    pub fn handle_order(&mut self, now: Nanos, order: HostOrder) {
+        match order {
+            HostOrder::Addresses(addresses) => self.host.set_addresses(addresses),
+            HostOrder::Carrier(port, up) => {
+                self.checker.set_carrier(now, &mut self.host, port, up);
+                self.take_verdicts();
+            }
+            HostOrder::Forget(path) => self.forget(path),
+            HostOrder::Watch(leg) => self.watch(now, &leg),
+        }
+    }
+
+    /// A packet to the router. Its TCP asks for no larger segments than the way back has room for.
+    pub fn handle_packet(&mut self, now: Nanos, port: PortId, packet: &mut [u8]) {
+        if let Some(mtu) = self.snapshots.load().mtu_of(port) {
+            clamp_mss(packet, usize::from(mtu));
+        }
+        self.host.handle_packet(now, port, packet);
+    }
+
+    /// Runs the stack and the checks, and sends what they say. No check is called silent while `unread`
+    /// says that its answers may lie unread: those by a port, due at a time.
+    pub fn poll(&mut self, now: Nanos, mut unread: impl FnMut(&Snapshot, PortId, Nanos) -> bool) {
+        self.host.poll(now);
+        let snapshot = self.snapshots.load();
+        self.checker.poll_unless(now, &mut self.host, |port, due| unread(snapshot, port, due));
+        self.host.poll(now);
+        self.send();
+        self.take_verdicts();
+    }
+
+    /// When to call [`Self::poll`] next.
+    pub fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
+        [self.host.poll_timeout(now), self.checker.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Takes the oldest verdict of a check.
+    pub fn poll_verdict(&mut self) -> Option<(TcpCheckKey, CheckEvent)> {
+        self.verdicts.pop_front()
+    }
+
+    /// What was sent, by verdict and path.
+    pub fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// What became of the packets for the router.
+    pub fn stats(&self) -> HostStats {
+        self.host.stats()
+    }
+
+    /// Every TCP check.
+    pub fn check_stats(&self) -> impl Iterator<Item = (TcpCheckKey, CheckStats)> + '_ {
+        self.checks.iter().filter_map(|(&id, &key)| Some((key, self.checker.stats(id)?)))
+    }
+
+    fn watch(&mut self, now: Nanos, leg: &LegSpec) {
+        self.forget(leg.path);
+        for (index, spec) in leg.checks.iter().enumerate() {
+            if !spec.is_tcp() {
+                continue;
+            }
+            match self.checker.add(now, &self.host, spec.clone()) {
+                Ok(id) => {
+                    let LegSpec { path, version, .. } = *leg;
+                    self.checks.insert(id, TcpCheckKey { path, version, index });
+                }
+                Err(error) => log::error!("a TCP check cannot be done: {error}"),
+            }
+        }
+    }
+
+    fn forget(&mut self, path: PathId) {
+        let of_leg = |(id, key): (&CheckId, &TcpCheckKey)| (key.path == path).then_some(*id);
+        for id in self.checks.iter().filter_map(of_leg).collect::<Vec<_>>() {
+            self.checker.remove(&mut self.host, id);
+            self.checks.remove(&id);
+        }
+    }
+
+    fn take_verdicts(&mut self) {
+        while let Some(event) = self.checker.poll_event() {
+            if let Some(&key) = self.checks.get(&event.check) {
+                self.verdicts.push_back((key, event));
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        // Also with nothing to send: an old snapshot keeps the devices of removed ports open.
+        self.snapshots.load();
+        self.outlets.release();
+        while let Some(mut outgoing) = self.host.poll_transmit() {
+            self.batch.clear();
+            let pin = outgoing.pin.map(|exit| exit.adjacency);
+            // Not longer, for what is sent takes system calls.
+            let online = self.reader.online();
+            let (snapshots, state) = (&mut self.snapshots, &mut self.state);
+            originate(&mut outgoing.packet, pin, &mut self.batch, &online, snapshots, state);
+            drop(online);
+            let snapshot = self.snapshots.load();
+            let (counters, scratch) = (&mut self.state.counters, &mut self.scratch);
+            Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
+        }
+        // The workers, which read these ports, report the same.
+        self.scratch.trouble.clear();
+        self.outlets.release();
+    }
+}
+
+/// The stack may make packets as large as there are: each is fitted to the way out it takes.
+const MTU_MAX: u16 = u16::MAX;

@@ -1,0 +1,222 @@
+//! Carrier, probes and their timers: the only one that stores why something is down.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use nearhop_fib::PathId;
+
+use crate::batch::{Batch, Exit, PACKET_MAX};
+use crate::control::Stopping;
+use crate::forward::{Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets};
+use crate::ids::PortId;
+use crate::kernel::carrier::LinkEvent;
+use crate::liveness::event::MonitorEvent;
+use crate::liveness::leg::{LegSpec, TcpCheckKey};
+use crate::liveness::monitor::Monitor;
+use crate::probe::{CheckEvent, CheckStats};
+use crate::time::Nanos;
+use crate::verdict::Verdict;
+
+/// What others ask of the liveness engine.
+#[derive(Clone, Debug)]
+pub enum LivenessOrder {
+    /// Forgive every leg its flaps.
+    ClearDamping,
+    /// Watch a leg; one that is watched already keeps its state and gets these checks.
+    Leg(LegSpec),
+    /// Watch a port, which is down until there is news of its carrier; one that is watched already has a
+    /// new device.
+    Port(Exit),
+    /// Forget these, then say so.
+    Stop(Stopping),
+    /// What the host engine found out by TCP.
+    TcpVerdict(TcpCheckKey, CheckEvent),
+}
+
+/// What the control engine hears.
+#[derive(Clone, Debug)]
+pub enum LivenessNews {
+    /// Something happened to a port or a leg.
+    Event(MonitorEvent),
+    /// Smoothed round-trip times of all legs that have one.
+    RoundTrips(BTreeMap<PathId, Duration>),
+    /// These are forgotten.
+    Stopped(Stopping),
+}
+
+/// The monitor, and its way out.
+pub struct LivenessEngine {
+    monitor: Monitor,
+    legs: BTreeSet<PathId>,
+    news: VecDeque<LivenessNews>,
+    next_round_trips: Nanos,
+    round_trips_due: bool,
+    snapshots: Snapshots,
+    batch: Batch,
+    scratch: Scratch,
+    outlets: SyscallOutlets,
+    counters: Counters,
+}
+
+impl LivenessEngine {
+    /// Watches nothing yet.
+    pub fn new(now: Nanos, monitor: Monitor, snapshots: Snapshots) -> Self {
+        Self {
+            monitor,
+            legs: BTreeSet::new(),
+            news: VecDeque::new(),
+            next_round_trips: now + ROUND_TRIPS_EVERY,
+            round_trips_due: false,
+            snapshots,
+            batch: Batch::new(),
+            scratch: Scratch::default(),
+            outlets: SyscallOutlets::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Does what others ask.
+    pub fn handle_order(&mut self, now: Nanos, order: LivenessOrder) {
+        match order {
+            LivenessOrder::ClearDamping => self.monitor.clear_damping(now),
+            LivenessOrder::Leg(spec) => {
+                let path = spec.path;
+                match self.monitor.add_leg(now, spec) {
+                    Ok(()) => drop(self.legs.insert(path)),
+                    Err(error) => log::error!("a site's checks cannot be done: {error}"),
+                }
+            }
+            LivenessOrder::Port(exit) => {
+                self.monitor.handle_carrier(now, exit.port, false);
+                self.monitor.add_port(exit.port);
+                self.monitor.add_adjacency(exit);
+            }
+            LivenessOrder::Stop(stopping) => self.stop(stopping),
+            LivenessOrder::TcpVerdict(key, event) => self.monitor.handle_tcp_verdict(key, &event),
+        }
+    }
+
+    /// An answer to a probe, or an error about one.
+    pub fn handle_packet(&mut self, now: Nanos, port: PortId, packet: &[u8]) {
+        self.monitor.handle_packet(now, port, packet);
+    }
+
+    /// A port's carrier came or went.
+    pub fn handle_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
+        self.monitor.handle_carrier(now, port, up);
+    }
+
+    /// A port's device is another way now.
+    pub fn handle_link(&mut self, now: Nanos, port: PortId, link: &LinkEvent) {
+        self.monitor.handle_link(now, port, link);
+    }
+
+    /// A port's device is gone.
+    pub fn handle_gone(&mut self, now: Nanos, port: PortId, ifindex: u32) {
+        self.monitor.handle_gone(now, port, ifindex);
+    }
+
+    /// What is due. No check is called silent while `unread` says that its answers may lie unread: those
+    /// by a port, due at a time.
+    pub fn handle_timeout(
+        &mut self,
+        now: Nanos,
+        mut unread: impl FnMut(&Snapshot, PortId, Nanos) -> bool,
+    ) {
+        let snapshot = self.snapshots.load();
+        self.monitor.handle_timeout_unless(now, |port, due| unread(snapshot, port, due));
+        if now >= self.next_round_trips {
+            self.next_round_trips = now + ROUND_TRIPS_EVERY;
+            self.round_trips_due = !self.legs.is_empty();
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        let round_trips = (!self.legs.is_empty()).then_some(self.next_round_trips);
+        [self.monitor.poll_timeout(), round_trips].into_iter().flatten().min()
+    }
+
+    /// When the next check is due, and whether one was put off because its answers may lie unread.
+    pub fn next_check(&self) -> (Option<Nanos>, bool) {
+        (self.monitor.poll_timeout(), self.monitor.is_behind())
+    }
+
+    /// Takes a port whose carrier the host engine is to hear of.
+    pub fn poll_carrier(&mut self) -> Option<(PortId, bool)> {
+        self.monitor.poll_carrier()
+    }
+
+    /// Takes the oldest news for the control engine.
+    pub fn poll_news(&mut self) -> Option<LivenessNews> {
+        let event = |monitor: &mut Monitor| monitor.poll_event().map(LivenessNews::Event);
+        self.news.pop_front().or_else(|| event(&mut self.monitor))
+    }
+
+    /// Takes the round-trip times of this moment, if they are due: for a control engine that has heard
+    /// of everything else, so that what it has not heard yet does not pile up.
+    pub fn poll_round_trips(&mut self) -> Option<LivenessNews> {
+        let due = std::mem::take(&mut self.round_trips_due);
+        due.then(|| LivenessNews::RoundTrips(self.monitor.round_trips()))
+    }
+
+    /// Sends the probes that are due.
+    pub fn transmit(&mut self, now: Nanos) {
+        loop {
+            self.batch.clear();
+            let snapshot = self.snapshots.load();
+            let mut any = false;
+            while self.batch.room_to_make().has(1, PACKET_MAX) {
+                let Some(transmit) = self.monitor.poll_transmit(now) else { break };
+                let exit = transmit.exit;
+                self.counters.originated += 1;
+                any |= self.batch.transmit_copy(transmit.packet, exit, None, Verdict::Originate);
+            }
+            if !any {
+                break;
+            }
+            let (counters, scratch) = (&mut self.counters, &mut self.scratch);
+            Egress { snapshot, counters, scratch }.send(&mut self.batch, &mut self.outlets);
+        }
+        // Carrier is heard of from the kernel.
+        self.scratch.trouble.clear();
+        self.outlets.release();
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&mut self) -> &Snapshot {
+        self.snapshots.load()
+    }
+
+    /// The monitor's state.
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// Every check of every leg.
+    pub fn check_stats(&self) -> BTreeMap<PathId, Vec<CheckStats>> {
+        self.legs.iter().map(|&path| (path, self.monitor.stats(path))).collect()
+    }
+
+    /// Probes that their device did not take.
+    pub fn unsent(&self) -> u64 {
+        self.counters.originated - self.counters.of(Verdict::Originate)
+    }
+
+    fn stop(&mut self, stopping: Stopping) {
+        for &path in &stopping.legs {
+            self.monitor.remove_leg(path);
+            self.legs.remove(&path);
+        }
+        for &(exit, _) in &stopping.ports {
+            self.monitor.remove_port(exit.port);
+        }
+        // What happened before comes before.
+        let events = std::iter::from_fn(|| self.monitor.poll_event());
+        self.news.extend(events.map(LivenessNews::Event));
+        self.news.push_back(LivenessNews::Stopped(stopping));
+    }
+}
+
+/// How often round-trip times are passed on.
+pub const ROUND_TRIPS_EVERY: Duration = Duration::from_millis(250);
