@@ -242,6 +242,11 @@ impl Writer {
         }
     }
 
+    /// How many routes lead to a group.
+    pub fn routes_to(&self, group: GroupId) -> u32 {
+        self.routes_to.get(group.0 as usize).copied().unwrap_or(0)
+    }
+
     /// All routes: IPv4 before IPv6, then by address, the shorter prefix first.
     pub fn iter(&self) -> impl Iterator<Item = (IpPrefix, GroupId)> + '_ {
         in_order(self.v4.routes().iter(), self.v6.routes().iter())

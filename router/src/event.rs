@@ -73,6 +73,8 @@ pub enum EventKind {
     },
     /// An operator drained a site, or undrained it.
     Drain {
+        /// Who gave the command.
+        by: String,
         /// Site name.
         site: String,
         /// Whether it takes no new flows now.
@@ -122,6 +124,8 @@ pub enum EventKind {
     Ready,
     /// A new configuration is in force.
     Reload {
+        /// Who asked for it; several, if several did while the file was read.
+        by: String,
         /// What changed, one line each.
         changes: Vec<String>,
     },
@@ -186,8 +190,8 @@ impl fmt::Display for EventKind {
                 write!(f, "{service}/{family}: {site} is held down (flapped, hold {hold_ms} ms)")
             }
             Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
-            Self::Drain { site, drained: true } => write!(f, "site {site}: drained"),
-            Self::Drain { site, drained: false } => write!(f, "site {site}: undrained"),
+            Self::Drain { by, site, drained: true } => write!(f, "site {site}: drained by {by}"),
+            Self::Drain { by, site, .. } => write!(f, "site {site}: undrained by {by}"),
             Self::Engine { port, worker, engine, reason } => {
                 write!(f, "port {port}: worker {worker} falls back to {engine} ({reason})")
             }
@@ -206,8 +210,10 @@ impl fmt::Display for EventKind {
                 write!(f, "worker {worker}: stalled for {stalled_ms} ms, updates are held back")
             }
             Self::Ready => f.write_str("ready"),
-            Self::Reload { changes } if changes.is_empty() => f.write_str("reloaded: no change"),
-            Self::Reload { changes } => write!(f, "reloaded: {}", changes.join("; ")),
+            Self::Reload { by, changes } if changes.is_empty() => {
+                write!(f, "reloaded by {by}: no change")
+            }
+            Self::Reload { by, changes } => write!(f, "reloaded by {by}: {}", changes.join("; ")),
             Self::Select { service, family, from, to, cause, member } => {
                 let (family, came_up) = (family.label(), from.is_empty());
                 let (from, to) = (names(from), names(to));
@@ -289,7 +295,10 @@ mod tests {
                 },
                 "dns/ipv4: fra is held down (flapped, hold 9 ms)",
             ),
-            (EventKind::Drain { site: site.clone(), drained: false }, "site fra: undrained"),
+            (
+                EventKind::Drain { by: "uid 0".into(), site: site.clone(), drained: false },
+                "site fra: undrained by uid 0",
+            ),
             (
                 EventKind::Engine {
                     port: "fra".into(),

@@ -90,7 +90,7 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::Carrier { port: port.clone(), up: true },
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
         EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
-        EventKind::Drain { site: site.clone(), drained: true },
+        EventKind::Drain { by: String::new(), site: site.clone(), drained: true },
         EventKind::Engine {
             port: port.clone(),
             worker: 0,
@@ -101,7 +101,7 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::Publish { groups: 0, prefixes: 0, refused: 0, took_us: 0 },
         EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
         EventKind::Ready,
-        EventKind::Reload { changes: vec![] },
+        EventKind::Reload { by: String::new(), changes: vec![] },
         EventKind::Select {
             service: service.clone(),
             family,

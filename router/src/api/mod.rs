@@ -4,6 +4,7 @@
 //! [`views`] builds the answers.
 #![forbid(unsafe_code)]
 
+pub mod metrics;
 pub mod nouns;
 pub mod pages;
 mod server;
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path as UrlPath, Query, Request, State};
@@ -36,15 +38,19 @@ use tokio::time::timeout;
 
 use self::pages::{PAGED, PageReply, PageRequest, ShowQuery};
 
+/// Who gives a command, as its event says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Who(pub String);
+
 /// A client's request; the answer goes to the [`Reply`] in it.
 #[derive(Debug)]
 pub enum Command {
     /// `POST /v1/drain/SITE` and `/v1/undrain/SITE`.
-    Drain(String, bool, Reply<Value>),
+    Drain(String, bool, Who, Reply<Value>),
     /// `GET /v1/explain`.
     Explain(ExplainQuery, Reply<Value>),
     /// `POST /v1/reload`.
-    Reload(Reply<Value>),
+    Reload(Who, Reply<Value>),
     /// `GET /healthz`.
     Health(Reply<()>),
     /// A part of `GET /v1/show/NOUN` for a noun in [`pages::PAGED`].
@@ -65,7 +71,7 @@ impl Command {
             Self::Explain(..) => "explain",
             Self::Health(_) => "health",
             Self::Page(..) => "page",
-            Self::Reload(_) => "reload",
+            Self::Reload(..) => "reload",
             Self::Show(..) => "show",
             Self::Undamp(_) => "undamp",
             Self::Watch(..) => "watch",
@@ -274,6 +280,7 @@ fn all() -> Router<mpsc::Sender<Command>> {
 fn reads() -> Router<mpsc::Sender<Command>> {
     Router::new()
         .route("/healthz", get(health))
+        .route("/metrics", get(scrape))
         .route("/v1/show/{noun}", get(show))
         .route("/v1/explain", get(explain))
         .route("/v1/watch", get(watch))
@@ -306,6 +313,24 @@ async fn health(State(commands): Commands) -> Result<&'static str, ApiError> {
     ask(&commands, Command::Health).await.map(|()| "ready\n")
 }
 
+/// Every document that has metrics, as OpenMetrics.
+async fn scrape(State(commands): Commands) -> Result<Response, ApiError> {
+    let mut documents = Vec::new();
+    for noun in nouns::NOUNS.iter().filter(|noun| noun.metrics.is_some()) {
+        let rows = if PAGED.contains(&noun.name) {
+            pages::collect(commands.clone(), noun.name).await?
+        } else {
+            let name = noun.name.to_owned();
+            let mut document = ask(&commands, |reply| Command::Show(name, reply)).await?;
+            document["items"].as_array_mut().map(std::mem::take).unwrap_or_default()
+        };
+        documents.push((noun, rows));
+    }
+    let text = metrics::text(metrics::Scrape(documents))
+        .map_err(|error| ApiError::environment(format!("cannot write the metrics: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
 async fn explain(
     State(commands): Commands,
     query: Result<Query<ExplainQuery>, QueryRejection>,
@@ -314,22 +339,33 @@ async fn explain(
     ask(&commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
-async fn drain(State(commands): Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
+async fn drain(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+    site: UrlSegment,
+) -> Result<Json<Value>, ApiError> {
     let UrlPath(site) = site?;
-    change(&commands, |reply| Command::Drain(site, true, reply)).await.map(Json)
+    change(&commands, |reply| Command::Drain(site, true, who, reply)).await.map(Json)
 }
 
-async fn undrain(State(commands): Commands, site: UrlSegment) -> Result<Json<Value>, ApiError> {
+async fn undrain(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+    site: UrlSegment,
+) -> Result<Json<Value>, ApiError> {
     let UrlPath(site) = site?;
-    change(&commands, |reply| Command::Drain(site, false, reply)).await.map(Json)
+    change(&commands, |reply| Command::Drain(site, false, who, reply)).await.map(Json)
 }
 
 async fn undamp(State(commands): Commands) -> Result<Json<Value>, ApiError> {
     change(&commands, Command::Undamp).await.map(Json)
 }
 
-async fn reload(State(commands): Commands) -> Result<Json<Value>, ApiError> {
-    change(&commands, Command::Reload).await.map(Json)
+async fn reload(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+) -> Result<Json<Value>, ApiError> {
+    change(&commands, |reply| Command::Reload(who, reply)).await.map(Json)
 }
 
 #[derive(Deserialize)]

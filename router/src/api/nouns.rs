@@ -86,10 +86,21 @@ pub struct Column {
 pub struct Noun {
     /// The argument of `show`, or the command that it answers.
     pub name: &'static str,
+    /// How its rows appear in `/metrics`, if they do.
+    pub metrics: Option<Metrics>,
     /// Keys of the document itself.
     pub fields: &'static [Column],
     /// Keys of its items, in the order of a table's columns.
     pub columns: &'static [Column],
+}
+
+/// What tells the rows of a document apart, as metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics {
+    /// What names begin with, behind `nearhop_`.
+    pub of: &'static str,
+    /// The keys that are labels.
+    pub labels: &'static [&'static str],
 }
 
 impl Noun {
@@ -107,6 +118,7 @@ const fn column(key: &'static str, header: &'static str, unit: Unit) -> Column {
 pub const NOUNS: &[Noun] = &[
     Noun {
         name: "services",
+        metrics: Some(Metrics { of: "leg", labels: &["service", "family", "site", "port"] }),
         fields: &[],
         columns: &[
             column("service", "SERVICE", Text),
@@ -128,6 +140,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "fib",
+        metrics: None,
         fields: &[],
         columns: &[
             column("prefix", "PREFIX", Text),
@@ -152,6 +165,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "routes",
+        metrics: None,
         fields: &[],
         columns: &[
             column("prefix", "PREFIX", Text),
@@ -162,7 +176,39 @@ pub const NOUNS: &[Noun] = &[
         ],
     },
     Noun {
+        name: "groups",
+        metrics: None,
+        fields: &[],
+        columns: &[
+            column("group", "GROUP", Number),
+            column("kind", "KIND", Text),
+            column("service", "SERVICE", Text),
+            column("family", "FAMILY", Text),
+            column("via", "VIA", List),
+            column("prefixes", "PREFIXES", Count),
+            column("members", "MEMBERS", Number),
+            column("alive", "ALIVE", Number),
+            column("spread", "SPREAD", Text),
+            column("when_all_dead", "WHEN ALL DEAD", Text),
+        ],
+    },
+    Noun {
+        name: "adjacencies",
+        metrics: None,
+        fields: &[],
+        columns: &[
+            column("adjacency", "ADJACENCY", Number),
+            column("port", "PORT", Text),
+            column("state", "STATE", Text),
+            column("reasons", "REASONS", List),
+            column("mtu", "MTU", Number),
+            column("packets", "PACKETS", Count),
+            column("bytes", "BYTES", Bytes),
+        ],
+    },
+    Noun {
         name: "ports",
+        metrics: Some(Metrics { of: "port", labels: &["port"] }),
         fields: &[],
         columns: &[
             column("port", "PORT", Text),
@@ -189,6 +235,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "drops",
+        metrics: Some(Metrics { of: "drops", labels: &["reason"] }),
         fields: &[],
         columns: &[
             column("reason", "REASON", Text),
@@ -198,6 +245,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "verdicts",
+        metrics: Some(Metrics { of: "verdict", labels: &["verdict", "outcome"] }),
         fields: &[],
         columns: &[
             column("verdict", "VERDICT", Text),
@@ -208,6 +256,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "workers",
+        metrics: Some(Metrics { of: "worker", labels: &["worker"] }),
         fields: &[],
         columns: &[
             column("worker", "WORKER", Number),
@@ -221,6 +270,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "router",
+        metrics: Some(Metrics { of: "router", labels: &["router"] }),
         fields: &[],
         columns: &[
             column("router", "ROUTER", Text),
@@ -234,6 +284,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "steps",
+        metrics: Some(Metrics { of: "slow_steps", labels: &["thread", "step"] }),
         fields: &[],
         columns: &[
             column("thread", "THREAD", Text),
@@ -244,6 +295,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "host",
+        metrics: Some(Metrics { of: "host", labels: &["counter"] }),
         fields: &[],
         columns: &[
             column("counter", "COUNTER", Text),
@@ -253,12 +305,17 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "checks",
+        metrics: Some(Metrics {
+            of: "check",
+            labels: &["service", "site", "port", "target", "kind", "check"],
+        }),
         fields: &[],
         columns: &[
             column("target", "TARGET", Text),
             column("site", "SITE", Text),
             column("service", "SERVICE", Text),
             column("port", "PORT", Text),
+            column("check", "CHECK", Number),
             column("kind", "KIND", Text),
             column("state", "STATE", Text),
             column("latency_us", "LATENCY", Duration(Scale::Us)),
@@ -270,6 +327,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "explain",
+        metrics: None,
         fields: &[
             column("address", "address", Text),
             column("outcome", "outcome", Text),
@@ -299,6 +357,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "top",
+        metrics: None,
         fields: &[],
         columns: &[
             column("of", "OF", Text),
@@ -319,6 +378,7 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "drain",
+        metrics: None,
         fields: &[],
         columns: &[
             column("site", "SITE", Text),
@@ -326,6 +386,11 @@ pub const NOUNS: &[Noun] = &[
             column("drained", "DRAINED", Flag),
         ],
     },
-    Noun { name: "reload", fields: &[], columns: &[column("change", "CHANGE", Text)] },
-    Noun { name: "undamp", fields: &[], columns: &[] },
+    Noun {
+        name: "reload",
+        metrics: None,
+        fields: &[],
+        columns: &[column("change", "CHANGE", Text)],
+    },
+    Noun { name: "undamp", metrics: None, fields: &[], columns: &[] },
 ];

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep};
+
+use super::Who;
 
 /// Connections of one listener at a time.
 pub const CONNECTIONS_MAX: usize = 128;
@@ -35,23 +37,33 @@ pub(super) trait Listen {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
-    /// The next connection.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
+    /// The next connection, and who is at its other end.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Who)>>;
 }
 
 impl Listen for UnixListener {
     type Stream = tokio::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        Ok(Self::accept(self).await?.0)
+    /// By SO_PEERCRED (unix(7)): who had connected.
+    async fn accept(&self) -> io::Result<(Self::Stream, Who)> {
+        let (stream, _) = Self::accept(self).await?;
+        let who = match stream.peer_cred() {
+            Ok(peer) => {
+                let pid = peer.pid().map_or(String::new(), |pid| format!(" pid {pid}"));
+                format!("uid {}{pid}", peer.uid())
+            }
+            Err(error) => format!("nobody knows whom: {error}"),
+        };
+        Ok((stream, Who(who)))
     }
 }
 
 impl Listen for TcpListener {
     type Stream = tokio::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&self) -> io::Result<(Self::Stream, Who)> {
+        let (stream, from) = Self::accept(self).await?;
+        Ok((stream, Who(from.to_string())))
     }
 }
 
@@ -60,8 +72,8 @@ pub(super) async fn serve(listener: impl Listen, app: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok(stream) => stream,
+        let (stream, who) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, mostly: those that are open go on.
                 log::error!("the API cannot accept a connection: {error}");
@@ -69,7 +81,7 @@ pub(super) async fn serve(listener: impl Listen, app: Router) {
                 continue;
             }
         };
-        let service = TowerToHyperService::new(app.clone());
+        let service = TowerToHyperService::new(app.clone().layer(Extension(who)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_WITHIN)

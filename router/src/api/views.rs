@@ -4,12 +4,12 @@ mod explain;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use nearhop_fib::{Group, GroupId, IpPrefix, Member};
+use nearhop_fib::{Group, GroupId, IpPrefix, Member, PathId, Spread, WhenDead};
 use serde_json::{Value, json};
 
 pub use self::explain::explain;
 use super::ApiError;
-use super::pages::{Only, Page, PageRequest};
+use super::pages::{Only, PER_PAGE, Page, PageRequest, prefix_of};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
 use crate::control::{Control, LegKey, LegState, PortState};
@@ -23,7 +23,7 @@ use crate::liveness::leg::TcpCheckKey;
 use crate::packet::offload::offload_names;
 use crate::policy::CheckKind;
 use crate::probe::{CheckSpec, CheckStats};
-use crate::rib::Source;
+use crate::rib::{NextHops, SetId, Source};
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{Polling, WorkerReport};
@@ -59,18 +59,18 @@ impl Facts<'_> {
 /// The answer to `show NOUN`.
 pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
     let items = match noun {
-        "checks" => checks(facts),
+        "adjacencies" => adjacencies(facts),
         "drops" => drops(facts),
         "host" => host(facts),
         "ports" => ports(facts),
         "router" => vec![router(facts)],
-        "services" => services(facts),
         "steps" => steps(facts),
         "verdicts" => verdicts(facts),
         "workers" => workers(facts),
         _ => {
             return Err(ApiError::not_found(format!("no such noun: {noun:?}")).with_help(
-                "router, services, fib, routes, ports, checks, drops, verdicts, workers, host, steps",
+                "router, services, fib, routes, groups, adjacencies, ports, checks, drops, verdicts, \
+                 workers, host, steps",
             ));
         }
     };
@@ -99,12 +99,11 @@ pub fn undamped() -> Value {
     json!({ "schema": "nearhop.undamp.v1", "items": [] })
 }
 
-/// Every leg of every service, best first.
-fn services(facts: &Facts<'_>) -> Vec<Value> {
+/// Every leg of a service, best first.
+fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<Value>) {
     let control = facts.control;
     let counters = &facts.totals.counters;
-    let mut items = Vec::new();
-    for service in &control.config().services {
+    {
         for family in [Family::Ipv4, Family::Ipv6] {
             let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
             let prefixes: Vec<String> =
@@ -117,7 +116,9 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
                 let site = &service.sites[place.index];
                 for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
                     let is_best = best.contains(&site.name) && leg.up;
-                    let mut item = leg_item(facts, service, site, &place, (key, leg), is_best);
+                    let rule = control.against_best(service, family, site);
+                    let why = Why { place: &place, rule, best: is_best };
+                    let mut item = leg_item(facts, service, site, (key, leg), why);
                     let count = counters.paths.get(leg.path.0 as usize).copied();
                     let count = count.unwrap_or_default();
                     item["prefix"] = json!(prefixes);
@@ -128,17 +129,26 @@ fn services(facts: &Facts<'_>) -> Vec<Value> {
             }
         }
     }
-    items
+}
+
+/// What a leg's place rests on.
+#[derive(Clone, Copy)]
+struct Why<'a> {
+    place: &'a Ranked,
+    /// By which rule the sites that packets go to are better.
+    rule: Rule,
+    /// Whether packets go there.
+    best: bool,
 }
 
 fn leg_item(
     facts: &Facts<'_>,
     service: &Service,
     site: &Site,
-    place: &Ranked,
     (key, leg): (&LegKey, &LegState),
-    best: bool,
+    why_so: Why<'_>,
 ) -> Value {
+    let Why { place, best, .. } = why_so;
     let control = facts.control;
     let drained = control.drained().contains(&site.name);
     json!({
@@ -153,7 +163,7 @@ fn leg_item(
         "latency_us": leg.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         "accept": control.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
         "age_ms": facts.age_ms(leg.since),
-        "why": why(leg, place, drained, best),
+        "why": why(leg, drained, why_so),
     })
 }
 
@@ -167,7 +177,7 @@ fn state(leg: &LegState, drained: bool) -> &'static str {
 }
 
 /// Why packets go to this leg, or why not.
-fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
+fn why(leg: &LegState, drained: bool, Why { place, rule, best }: Why<'_>) -> String {
     if !leg.up {
         return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason));
     }
@@ -176,42 +186,167 @@ fn why(leg: &LegState, place: &Ranked, drained: bool, best: bool) -> String {
         (true, true, _) => "every site that is up is drained".into(),
         (false, true, 0) if place.rule == Rule::Equal => "lowest cost".into(),
         (false, true, _) => "lowest cost of the sites that are up".into(),
-        (false, false, _) => place.rule.loser_text().into(),
+        (false, false, _) => rule.loser_text().into(),
     }
 }
 
-/// Rows of `show fib` and `show routes`, from where the request says.
-pub fn page(facts: &Facts<'_>, request: &PageRequest) -> Page {
+/// Rows of a paged noun, from where the request says.
+///
+/// # Errors
+/// What the request goes on after is no prefix, group or service, or is gone.
+pub fn page(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
+    let after = request.after.as_deref();
+    Ok(match request.noun {
+        "services" => page_of_services(facts, after, request.count, service_rows)?,
+        "checks" => {
+            let probes = (facts.liveness)().map(|report| report.checks).unwrap_or_default();
+            let tcp = facts.tcp_checks.iter().copied().collect();
+            let known = KnownChecks { probes, tcp };
+            page_of_services(facts, after, request.count, |facts, service, items| {
+                check_rows(facts, &known, service, items);
+            })?
+        }
+        "groups" => page_of_groups(facts, after, request.count)?,
+        _ => page_of_prefixes(facts, request)?,
+    })
+}
+
+/// Rows of services, about as many as are asked for.
+fn page_of_services(
+    facts: &Facts<'_>,
+    after: Option<&str>,
+    count: usize,
+    rows: impl Fn(&Facts<'_>, &Service, &mut Vec<Value>),
+) -> Result<Page, ApiError> {
+    let services = &facts.control.config().services;
+    let first = match after {
+        None => 0,
+        Some(name) => {
+            let found = services.iter().position(|service| service.name == name);
+            let gone = || ApiError::not_found(format!("after: no service is called {name:?} now"));
+            1 + found.ok_or_else(|| gone().with_help("begin again without after"))?
+        }
+    };
+    let mut page = Page::default();
+    for service in services.iter().skip(first) {
+        if page.count >= count || page.rows.len() >= PER_PAGE {
+            page.next = services.get(first + page.count - 1).map(|last| last.name.clone());
+            break;
+        }
+        rows(facts, service, &mut page.rows);
+        page.count += 1;
+    }
+    Ok(page)
+}
+
+/// Groups, by the order in which their sets of next hops were first used.
+fn page_of_groups(facts: &Facts<'_>, after: Option<&str>, count: usize) -> Result<Page, ApiError> {
+    let no_group =
+        |text: &str| ApiError::bad_request(format!("after: no group ends with {text:?}"));
+    let after = after.map(|text| text.parse().map_err(|_| no_group(text))).transpose()?;
+    let mut page = Page::default();
+    for (number, set, group) in facts.control.groups_after(after).take(count) {
+        page.rows.push(group_row(facts, set, group));
+        page.count += 1;
+        page.next = Some(number.to_string());
+    }
+    if page.count < count {
+        page.next = None;
+    }
+    Ok(page)
+}
+
+fn group_row(facts: &Facts<'_>, set: SetId, id: GroupId) -> Value {
+    let control = facts.control;
+    let group = control.writer().group(id);
+    let of = match control.rib().next_hops(set) {
+        Some(NextHops::Service(of)) => Some(of),
+        _ => None,
+    };
+    let members = group_members(control, id);
+    let mut via: Vec<String> = members.iter().map(|member| port_name(control, member)).collect();
+    via.sort_unstable();
+    via.dedup();
+    let (when_dead, spread) = match &group {
+        Some(Group::Forward { when_dead, spread, .. }) => {
+            (Some(when_dead_text(*when_dead)), Some(*spread))
+        }
+        _ => (None, None),
+    };
+    json!({
+        "group": id.0,
+        "kind": kind(group.as_ref()),
+        "service": of.map(|of| &of.service),
+        "family": of.map(|of| of.family),
+        "via": via,
+        "prefixes": control.writer().routes_to(id),
+        "members": members.len(),
+        "alive": members.iter().filter(|member| is_alive(control, member)).count(),
+        "spread": spread.map(|spread| if spread == Spread::Flow { "flow" } else { "packet" }),
+        "when_all_dead": when_dead,
+    })
+}
+
+fn when_dead_text(when_dead: WhenDead) -> String {
+    match when_dead {
+        WhenDead::Unreachable => "unreachable".into(),
+        WhenDead::Drop => "drop".into(),
+        WhenDead::FailOpen => "fail-open".into(),
+        WhenDead::Covering(group) => format!("covering: group {}", group.0),
+    }
+}
+
+/// The ways out, one for each port.
+fn adjacencies(facts: &Facts<'_>) -> Vec<Value> {
+    let control = facts.control;
+    let paths = &facts.totals.counters.paths;
+    let row = |port: &PortState| {
+        let reasons = control.writer().adjacency_reasons(port.adjacency);
+        // Of routes that leave by it; services count by leg.
+        let own = paths.get(port.path.0 as usize).copied().unwrap_or_default();
+        json!({
+            "adjacency": port.adjacency.0,
+            "port": port.name(),
+            "state": if reasons.is_alive() { "up" } else { "down" },
+            "reasons": reasons.iter().map(nearhop_fib::Reason::label).collect::<Vec<_>>(),
+            "mtu": port.mtu(),
+            "packets": own.packets,
+            "bytes": own.bytes,
+        })
+    };
+    control.ports().map(row).collect()
+}
+
+/// Rows of `show fib` and `show routes`.
+fn page_of_prefixes(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
+    let after = request.after.as_deref().map(|text| prefix_of("after", text)).transpose()?;
     let writer = facts.control.writer();
     let mut page = Page::default();
     let exact = |prefix| writer.get(prefix).map(|group| (prefix, group)).into_iter();
-    let found: Box<dyn Iterator<Item = (IpPrefix, GroupId)> + '_> =
-        match (request.only, request.after) {
-            (Some(Only::Covering(_)), Some(_)) => Box::new(std::iter::empty()),
-            (Some(Only::Covering(addr)), None) => Box::new(writer.longest_match(addr).into_iter()),
-            (_, Some(after)) => Box::new(writer.iter_after(after)),
-            (Some(Only::In(prefix)), None) => {
-                Box::new(exact(prefix).chain(writer.iter_after(prefix)))
-            }
-            (None, None) => Box::new(writer.iter()),
-        };
+    let found: Box<dyn Iterator<Item = (IpPrefix, GroupId)> + '_> = match (request.only, after) {
+        (Some(Only::Covering(_)), Some(_)) => Box::new(std::iter::empty()),
+        (Some(Only::Covering(addr)), None) => Box::new(writer.longest_match(addr).into_iter()),
+        (_, Some(after)) => Box::new(writer.iter_after(after)),
+        (Some(Only::In(prefix)), None) => Box::new(exact(prefix).chain(writer.iter_after(prefix))),
+        (None, None) => Box::new(writer.iter()),
+    };
     // What a prefix covers stands right behind it.
     let is_in = |prefix: IpPrefix| match request.only {
         Some(Only::In(outer)) => outer.len() <= prefix.len() && outer.contains(prefix.addr()),
         _ => true,
     };
-    for (prefix, group) in found.take_while(|&(prefix, _)| is_in(prefix)).take(request.prefixes) {
+    for (prefix, group) in found.take_while(|&(prefix, _)| is_in(prefix)).take(request.count) {
         match request.noun {
             "fib" => fib_rows(facts, prefix, group, &mut page.rows),
             _ => page.rows.push(route_row(facts, prefix, group)),
         }
-        page.prefixes += 1;
-        page.next = Some(prefix);
+        page.count += 1;
+        page.next = Some(prefix.to_string());
     }
-    if page.prefixes < request.prefixes {
+    if page.count < request.count {
         page.next = None;
     }
-    page
+    Ok(page)
 }
 
 fn route_row(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId) -> Value {
@@ -290,7 +425,10 @@ fn leg_of_member(facts: &Facts<'_>, key: &LegKey, leg: &LegState, best: bool) ->
         Some((service, &service.sites[place.index], place))
     });
     match found {
-        Some((service, site, place)) => leg_item(facts, service, site, &place, (key, leg), best),
+        Some((service, site, place)) => {
+            let rule = control.against_best(service, key.family, site);
+            leg_item(facts, service, site, (key, leg), Why { place: &place, rule, best })
+        }
         None => json!({ "site": key.site, "best": best }),
     }
 }
@@ -458,23 +596,27 @@ fn drops(facts: &Facts<'_>) -> Vec<Value> {
     items
 }
 
-/// Every check: its target and its state.
-fn checks(facts: &Facts<'_>) -> Vec<Value> {
-    let probes = (facts.liveness)().map(|report| report.checks).unwrap_or_default();
-    let tcp: BTreeMap<TcpCheckKey, CheckStats> = facts.tcp_checks.iter().copied().collect();
-    let mut items = Vec::new();
-    for (key, leg) in facts.control.legs() {
-        let mut probes = probes.get(&leg.path).map_or(&[][..], Vec::as_slice).iter();
+/// What checks have found.
+struct KnownChecks {
+    probes: BTreeMap<PathId, Vec<CheckStats>>,
+    tcp: BTreeMap<TcpCheckKey, CheckStats>,
+}
+
+/// Every check of a service: its target and its state.
+fn check_rows(facts: &Facts<'_>, known: &KnownChecks, service: &Service, items: &mut Vec<Value>) {
+    for (key, leg) in facts.control.services().legs_of(&service.name) {
+        let mut probes = known.probes.get(&leg.path).map_or(&[][..], Vec::as_slice).iter();
         for (index, check) in leg.checks().iter().enumerate() {
             let stats = if check.is_tcp() {
-                tcp.get(&TcpCheckKey { path: leg.path, version: leg.version, index })
+                known.tcp.get(&TcpCheckKey { path: leg.path, version: leg.version, index })
             } else {
                 probes.next()
             };
-            items.push(check_item(facts, key, check, stats));
+            let mut item = check_item(facts, key, check, stats);
+            item["check"] = json!(index);
+            items.push(item);
         }
     }
-    items
 }
 
 /// `stats`: `None` until the check has begun.

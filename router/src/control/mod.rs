@@ -388,7 +388,7 @@ impl Control {
     }
 
     /// Takes a site out of service for new flows, or back in; `false` if no service has it.
-    pub fn drain(&mut self, now: Nanos, site: &str, drained: bool) -> bool {
+    pub fn drain(&mut self, now: Nanos, site: &str, drained: bool, by: &str) -> bool {
         if !self.config.services.iter().any(|s| s.sites.iter().any(|s| s.name == site)) {
             return false;
         }
@@ -396,7 +396,7 @@ impl Control {
             if drained { self.drained.insert(site.to_owned()) } else { self.drained.remove(site) };
         if changed {
             self.store_accepts();
-            let kind = EventKind::Drain { site: site.to_owned(), drained };
+            let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
             self.events.push_back((now, kind));
             for key in self.services_with(site) {
                 self.reselect_one(now, key, MoveCause::Operator, site);
@@ -499,6 +499,14 @@ impl Control {
     /// The group that stands for a set of next hops in the FIB.
     pub fn group_of(&self, set: SetId) -> Option<GroupId> {
         self.publisher.group(set)
+    }
+
+    /// The groups of sets of next hops after one, by its number: number, set and group of each.
+    pub fn groups_after(
+        &self,
+        after: Option<u32>,
+    ) -> impl Iterator<Item = (u32, SetId, GroupId)> + '_ {
+        self.publisher.groups_after(after)
     }
 
     /// Whether the FIB had no room for a prefix.

@@ -6,7 +6,8 @@
 //! groups change in place, and prefixes; then prefixes are removed, shortest first, so that none is
 //! uncovered that goes too.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 
 use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, WhenDead, WriteError, Writer};
 
@@ -16,7 +17,7 @@ use crate::rib::{Cursor, NextHops, Rib, SetId};
 /// Publishes what is dirty in a RIB.
 #[derive(Default)]
 pub(super) struct Publisher {
-    groups: HashMap<SetId, GroupState>,
+    groups: BTreeMap<SetId, GroupState>,
     /// Groups that were given another id, until no prefix leads to them.
     superseded: Vec<GroupId>,
     /// Sets with a group that lead on to what covers this prefix, the shortest first.
@@ -154,6 +155,16 @@ impl Publisher {
     /// The group of a set, if it was ever needed.
     pub(super) fn group(&self, set: SetId) -> Option<GroupId> {
         Some(self.groups.get(&set)?.id)
+    }
+
+    /// The groups of sets after one, by its number.
+    pub(super) fn groups_after(
+        &self,
+        after: Option<u32>,
+    ) -> impl Iterator<Item = (u32, SetId, GroupId)> + '_ {
+        let after = after.map_or(Bound::Unbounded, |number| Bound::Excluded(SetId(number)));
+        let groups = self.groups.range((after, Bound::Unbounded));
+        groups.map(|(&set, state)| (set.0, set, state.id))
     }
 
     /// How many groups there are.

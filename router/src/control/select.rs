@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::Control;
+use super::cost::{Rule, compare};
 use super::wanted::families;
-use crate::config::model::Service;
+use crate::config::model::{Service, Site};
 use crate::event::{EventKind, MoveCause};
 use crate::ids::Family;
 use crate::time::Nanos;
@@ -58,6 +59,14 @@ impl Control {
         };
         let kind = EventKind::Select { service, family, from, to, cause, member };
         self.events.push_back((now, kind));
+    }
+
+    /// By which rule the sites that packets go to are better than this one.
+    pub fn against_best(&self, service: &Service, family: Family, site: &Site) -> Rule {
+        let best = self.best_sites(service, family);
+        let winner = service.sites.iter().find(|site| best.first() == Some(&site.name));
+        let of = |site| self.services().candidate(service, family, site);
+        winner.map_or(Rule::Equal, |winner| compare(&of(winner), &of(site)).1)
     }
 
     /// The sites of the cheapest tier that lives and is not drained; of the cheapest that lives, if

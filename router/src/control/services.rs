@@ -6,7 +6,7 @@ use nearhop_fib::{Group, GroupId, Member, Spread, TIER_MAX, WhenDead};
 
 use super::cost::{Candidate, Ranked, rank};
 use super::{LegKey, LegState, PortState};
-use crate::config::model::{Affinity, Service, WhenAllDead};
+use crate::config::model::{Affinity, Service, Site, WhenAllDead};
 use crate::ids::Family;
 use crate::rib::ServiceSet;
 
@@ -39,17 +39,35 @@ impl<'a> Services<'a> {
         })
     }
 
+    /// The legs of a service, by family, site and port.
+    pub fn legs_of(
+        self,
+        service: &str,
+    ) -> impl Iterator<Item = (&'a LegKey, &'a LegState)> + Clone + use<'a> {
+        let (service, site) = (service.to_owned(), String::new());
+        let first = LegKey { service, family: Family::Ipv4, site, port: String::new() };
+        self.legs.range(first.clone()..).take_while(move |(key, _)| key.service == first.service)
+    }
+
+    /// What a site is compared by.
+    pub(super) fn candidate<'s>(
+        self,
+        service: &Service,
+        family: Family,
+        site: &'s Site,
+    ) -> Candidate<'s> {
+        Candidate {
+            name: &site.name,
+            preference: site.preference,
+            distance: self.distance(service, family, &site.name, site.cost),
+        }
+    }
+
     /// The service's sites from the best to the worst.
     pub fn ranking(self, service: &Service, family: Family) -> Vec<Ranked> {
-        let candidates: Vec<Candidate<'_>> = service
-            .sites
-            .iter()
-            .map(|site| Candidate {
-                name: &site.name,
-                preference: site.preference,
-                distance: self.distance(service, family, &site.name, site.cost),
-            })
-            .collect();
+        let sites = service.sites.iter();
+        let candidates: Vec<Candidate<'_>> =
+            sites.map(|site| self.candidate(service, family, site)).collect();
         rank(&candidates)
     }
 

@@ -456,9 +456,9 @@ fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
 #[test]
 fn a_drained_site_gets_no_flow_while_another_can_take_it() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    assert!(rig.control.drain(NOW, "ams", true));
+    assert!(rig.control.drain(NOW, "ams", true, "uid 0"));
     assert_eq!(rig.serving(), set(&["fra"]));
-    assert!(rig.control.drain(NOW, "ams", true), "twice is once");
+    assert!(rig.control.drain(NOW, "ams", true, "uid 0"), "twice is once");
     rig.set("fra", "fra", false);
     assert_eq!(rig.serving(), set(&["ams"]), "better than nobody");
     rig.set("fra", "fra", true);
@@ -468,9 +468,9 @@ fn a_drained_site_gets_no_flow_while_another_can_take_it() {
     rig.apply(&with_service(keys, &sites)).unwrap();
     rig.set("ams", "client", true);
     assert_eq!(rig.serving(), set(&["fra"]));
-    assert!(rig.control.drain(NOW, "ams", false));
+    assert!(rig.control.drain(NOW, "ams", false, "uid 0"));
     assert_eq!(rig.serving(), set(&["ams"]));
-    assert!(!rig.control.drain(NOW, "nowhere", true) && rig.control.drained().is_empty());
+    assert!(!rig.control.drain(NOW, "nowhere", true, "uid 0") && rig.control.drained().is_empty());
     assert_eq!(
         rig.selects(),
         [
@@ -548,6 +548,47 @@ fn the_ranking_says_why_each_loser_lost() {
     let set = rig.control.rib().find(&NextHops::Service(set)).unwrap();
     let id = rig.control.group_of(set).unwrap();
     assert_eq!(rig.control.writer().get(prefix("198.51.100.53/32")), Some(id));
+}
+
+proptest::proptest! {
+    /// Of every site that packets do not go to although it is up and takes them, the reason is the rule by
+    /// which each of those that they go to is better.
+    #[test]
+    fn a_losers_reason_is_the_rule_by_which_the_winners_beat_it(
+        drawn in proptest::collection::vec((0..3_u32, 0..3_u32, proptest::bool::ANY, proptest::bool::ANY), 3)
+    ) {
+        let ports = ["ams", "fra", "client"];
+        let keys: Vec<String> = drawn
+            .iter()
+            .map(|(cost, preference, ..)| format!("cost = {cost}\npreference = {preference}"))
+            .collect();
+        let via = ports.map(|port| format!("{port:?}"));
+        let sites: Vec<(&str, &str, &str)> =
+            (0..3).map(|n| (ports[n], &*via[n], &*keys[n])).collect();
+        let mut rig = Rig::up(&with_service("", &sites));
+        for (site, (_, _, up, drained)) in ports.iter().zip(&drawn) {
+            rig.set(site, site, *up);
+            rig.control.drain(NOW, site, *drained, "uid 0");
+        }
+        let service = &rig.control.config().services[0];
+        let best = rig.control.best_sites(service, Family::Ipv4);
+        for (site, (cost, preference, up, drained)) in service.sites.iter().zip(&drawn) {
+            if best.contains(&site.name) || !up || (*drained && !best.is_empty()) {
+                continue;
+            }
+            let rule = rig.control.against_best(service, Family::Ipv4, site);
+            for winner in service.sites.iter().filter(|site| best.contains(&site.name)) {
+                let is_so = match rule {
+                    cost::Rule::Preference => winner.preference > *preference,
+                    cost::Rule::Distance => {
+                        winner.preference == *preference && winner.cost < *cost
+                    }
+                    cost::Rule::Equal => false,
+                };
+                proptest::prop_assert!(is_so, "{} against {}: {rule:?}", site.name, winner.name);
+            }
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::ids::Family;
 
 /// The number of a set of next hops. It is not used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SetId(u32);
+pub struct SetId(pub u32);
 
 /// What a route leads to.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -25,7 +25,7 @@ use super::steps::Steps;
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
 use crate::api::views::{self, Facts, WorkerFacts};
-use crate::api::{self, ApiError, Command};
+use crate::api::{self, ApiError, Command, Who};
 use crate::config::Config;
 use crate::engine::{EngineOrder, LivenessNews, LivenessOrder};
 use crate::event::{Event, EventKind, SCHEMA};
@@ -73,7 +73,7 @@ pub(super) async fn run(
             () = sleep_until(due) => {}
             _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => control.ask_reload(None),
+                Some(Signal::Reload) => control.ask_reload((Who("SIGHUP".into()), None)),
                 Some(Signal::End) | None => break Ok(()),
             },
             Some(loaded) = loaded.recv() => {
@@ -281,7 +281,9 @@ impl ControlThread {
     fn handle_command(&mut self, command: Command) {
         // One who asked and went away is not waited for.
         match command {
-            Command::Drain(site, drained, reply) => drop(reply.send(self.drain(&site, drained))),
+            Command::Drain(site, drained, who, reply) => {
+                drop(reply.send(self.drain(&site, drained, &who)));
+            }
             Command::Explain(query, reply) => {
                 drop(reply.send(views::explain(&self.facts(&|| self.report()), &query)));
             }
@@ -290,9 +292,14 @@ impl ControlThread {
                 drop(reply.send(why_not.map_or(Ok(()), |why| Err(ApiError::not_ready(why)))));
             }
             Command::Page(request, reply) => {
-                drop(reply.send(Ok(views::page(&self.facts_of_routes(), &request))));
+                let liveness = || self.report();
+                let facts = match request.noun {
+                    "services" | "checks" => self.facts(&liveness),
+                    _ => self.facts_of_routes(),
+                };
+                drop(reply.send(views::page(&facts, &request)));
             }
-            Command::Reload(reply) => self.ask_reload(Some(reply)),
+            Command::Reload(who, reply) => self.ask_reload((who, Some(reply))),
             Command::Show(noun, reply) => {
                 drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
             }
@@ -308,8 +315,8 @@ impl ControlThread {
         }
     }
 
-    fn drain(&mut self, site: &str, drained: bool) -> Result<Value, ApiError> {
-        if !self.daemon.control.drain(Nanos::now(), site, drained) {
+    fn drain(&mut self, site: &str, drained: bool, who: &Who) -> Result<Value, ApiError> {
+        if !self.daemon.control.drain(Nanos::now(), site, drained, &who.0) {
             let sites = self.daemon.control.config().services.iter().flat_map(|s| &s.sites);
             let mut names: Vec<&str> = sites.map(|site| &*site.name).collect();
             names.sort_unstable();

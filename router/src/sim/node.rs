@@ -175,7 +175,7 @@ impl Node {
     /// Drains or undrains a site; `false` if no service has it.
     pub fn drain(&mut self, now: Nanos, site: &str, drained: bool) -> bool {
         self.hear(now);
-        self.control.drain(now, site, drained)
+        self.control.drain(now, site, drained, "the trial")
     }
 
     /// Ends the damping of every leg.

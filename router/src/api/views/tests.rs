@@ -124,14 +124,14 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
         liveness: &|| Some(liveness.clone()),
         ..bare(&control)
     };
-    let nouns =
-        ["checks", "drops", "host", "ports", "router", "services", "steps", "verdicts", "workers"];
+    let nouns = ["adjacencies", "drops", "host", "ports", "router", "steps", "verdicts", "workers"];
     let mut documents: Vec<_> =
         nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
     for noun in PAGED {
-        let request = PageRequest { noun, after: None, only: None, prefixes: 256 };
+        let request = PageRequest { noun, after: None, only: None, count: 256 };
         let schema = format!("nearhop.{noun}.v1");
-        documents.push((noun, json!({ "schema": schema, "items": page(&facts, &request).rows })));
+        let rows = page(&facts, &request).unwrap().rows;
+        documents.push((noun, json!({ "schema": schema, "items": rows })));
     }
     documents.push(("explain", explained(&control, "10.0.0.2").unwrap()));
     documents.push(("drain", drained(&control, "ams", true)));
@@ -245,21 +245,27 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
     let control = core_of(&(text("hash") + routes));
     let facts = bare(&control);
     let ask =
-        |noun, after, only, prefixes| page(&facts, &PageRequest { noun, after, only, prefixes });
+        |noun, after, only, count| page(&facts, &PageRequest { noun, after, only, count }).unwrap();
     for noun in PAGED {
         let all = ask(noun, None, None, 256);
-        assert_eq!((all.prefixes, all.next), (control.writer().iter().count(), None));
-        for prefixes in [1, 2, 3] {
+        let prefixes = control.writer().iter().count();
+        let count = match noun {
+            "fib" | "routes" => prefixes,
+            "groups" => 6,
+            _ => control.config().services.len(),
+        };
+        assert_eq!((all.count, all.next), (count, None), "{noun}");
+        for count in [1, 2, 3] {
             let (mut rows, mut after) = (Vec::new(), None);
             loop {
-                let part = ask(noun, after, None, prefixes);
+                let part = ask(noun, after, None, count);
                 rows.extend(part.rows);
                 after = part.next;
                 if after.is_none() {
                     break;
                 }
             }
-            assert_eq!(rows, all.rows, "{noun}, {prefixes} at a time");
+            assert_eq!(rows, all.rows, "{noun}, {count} at a time");
         }
     }
     let shown = |only| -> Vec<String> {
@@ -277,4 +283,15 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
     let gone = Some("203.0.113.64/26".parse().unwrap());
     let next = ask("routes", gone, Some(Only::In("203.0.113.0/24".parse().unwrap())), 1);
     assert_eq!(next.rows[0]["prefix"], "203.0.113.128/25");
+    // A cursor that is none, or whose service is gone, is an error that says so.
+    for (noun, after, says) in [
+        ("routes", "nonsense", "prefix"),
+        ("groups", "nonsense", "no group"),
+        ("services", "gone", "no service is called \"gone\" now"),
+        ("checks", "gone", "no service is called \"gone\" now"),
+    ] {
+        let request = PageRequest { noun, after: Some(after.into()), only: None, count: 1 };
+        let error = page(&facts, &request).unwrap_err();
+        assert!(error.text().contains(says), "{noun}: {}", error.text());
+    }
 }

@@ -12,14 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::RunError;
 use super::super::ports::{adjust_all, open_all};
 use super::ControlThread;
-use crate::api::{ApiError, Reply, views};
+use crate::api::{ApiError, Reply, Who, views};
 use crate::config::{self, Config};
 use crate::control::{DeviceFault, PortState};
 use crate::event::EventKind;
 use crate::time::Nanos;
 
-/// Who wants a reload: a client, or a signal.
-pub(super) type Asker = Option<Reply<Value>>;
+/// Who wants a reload, and where the answer goes, if anywhere.
+pub(super) type Asker = (Who, Option<Reply<Value>>);
 
 /// Reloads that are under way.
 pub(super) struct Reloads {
@@ -76,8 +76,8 @@ impl ControlThread {
         match changed {
             Ok(lines) => self.reloads.publishing.push((askers, lines)),
             Err(error) => {
-                for asker in askers {
-                    match asker {
+                for (_, reply) in askers {
+                    match reply {
                         // One who asked and went away is not waited for.
                         Some(reply) => drop(reply.send(Err(error.clone()))),
                         None => log::error!("not reloaded: {}", error.text()),
@@ -91,14 +91,15 @@ impl ControlThread {
     /// All is published: answers.
     pub(super) fn finish_reloads(&mut self) {
         for (askers, lines) in std::mem::take(&mut self.reloads.publishing) {
-            let signals = askers.iter().filter(|asker| asker.is_none()).count();
-            if signals > 0 {
-                log::info!("reloaded: {} change(s)", lines.len());
+            let mut by: Vec<String> = Vec::new();
+            for (Who(who), reply) in askers {
+                by.push(who);
+                if let Some(reply) = reply {
+                    drop(reply.send(Ok(views::reloaded(&lines))));
+                }
             }
-            for reply in askers.into_iter().flatten() {
-                drop(reply.send(Ok(views::reloaded(&lines))));
-            }
-            self.emit(Nanos::now(), EventKind::Reload { changes: lines });
+            let by = by.join(", ");
+            self.emit(Nanos::now(), EventKind::Reload { by, changes: lines });
         }
     }
 
