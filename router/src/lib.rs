@@ -36,6 +36,7 @@ pub mod packet;
 pub mod policy;
 pub mod port;
 pub mod probe;
+mod put_back;
 pub mod rib;
 pub mod route_file;
 pub mod run;

@@ -5,13 +5,16 @@
 mod daemon_support;
 mod support;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use daemon_support::{Rig, config_with};
+use nearhop::client::Client;
 use support::in_namespaces;
 
 const SITES: daemon_support::Costs<'static> = &[("ams", 10), ("fra", 20)];
@@ -72,6 +75,68 @@ fn idle_and_deaf_clients_are_bounded_and_hold_nobody_up() {
         let answer = answer_to("/v1/show/ports", "evil.example");
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     });
+}
+
+#[test]
+fn metrics_say_what_show_says_and_events_who_gave_a_command() {
+    in_namespaces("metrics_say_what_show_says_and_events_who_gave_a_command", || {
+        let rig = Rig::start(SITES);
+        assert!(rig.nearhop(&["drain", "fra"]).status.success());
+        rig.write_file(&config_with(SITES, "[]"));
+        assert!(rig.nearhop(&["reload"]).status.success());
+        let me = format!("uid {} pid ", rustix::process::getuid().as_raw());
+        let events = rig.events_until(|event| event["kind"] == "reload");
+        for kind in ["drain", "reload"] {
+            let event = events.iter().find(|event| event["kind"] == kind).unwrap();
+            let by = event["by"].as_str().unwrap();
+            assert!(by.starts_with(&me), "{kind} by {by}, not {me}");
+        }
+        let client = Client::new(rig.dir.join("r1.sock")).unwrap();
+        let text = String::from_utf8(client.get("/metrics").unwrap().to_vec()).unwrap();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        for line in [
+            "nearhop_port_up{port=\"ams\"} 1",
+            "nearhop_leg_up{service=\"echo\",family=\"ipv4\",site=\"ams\",port=\"ams\"} 1",
+            "nearhop_leg_cost{service=\"echo\",family=\"ipv6\",site=\"fra\",port=\"fra\"} 20.0",
+            "nearhop_router_services{router=\"r1\"} 1.0",
+        ] {
+            assert!(text.lines().any(|one| one == line), "no line {line}\n{text}");
+        }
+        // Every sample is a name, labels and a number, of a family that was declared.
+        let mut families = BTreeSet::new();
+        for line in text.lines() {
+            if let Some(of) = line.strip_prefix("# TYPE ") {
+                families.insert(of.split(' ').next().unwrap().to_owned());
+            }
+            if line.starts_with('#') {
+                continue;
+            }
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            let name = sample.split('{').next().unwrap();
+            let family = name.strip_suffix("_total").unwrap_or(name);
+            assert!(families.contains(family), "{family} is not declared");
+        }
+        check_by_promtool(&text);
+        let groups = rig.show("groups");
+        let of_echo: Vec<_> = groups.iter().filter(|row| row["service"] == "echo").collect();
+        assert_eq!(of_echo.len(), 2, "one for each family: {groups:?}");
+        assert!(of_echo.iter().all(|row| row["members"] == 2 && row["prefixes"] == 1));
+        let adjacencies = rig.show("adjacencies");
+        assert_eq!(adjacencies.len(), 3);
+        assert!(adjacencies.iter().all(|row| row["state"] == "up" && row["mtu"] == 1500));
+    });
+}
+
+/// What Prometheus' own tool says of the text, where it is installed.
+fn check_by_promtool(text: &str) {
+    let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
+    let Ok(mut tool) = tool else {
+        eprintln!("promtool is not installed: the text was only parsed");
+        return;
+    };
+    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(tool.wait().unwrap().success());
 }
 
 /// What the API says to one who reads it.

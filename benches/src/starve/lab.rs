@@ -109,6 +109,8 @@ impl Lab {
     /// Ends the flows; what happened to them and to the checks meanwhile.
     pub fn harm(mut self, during: Range<Nanos>) -> Result<Harm, BenchError> {
         thread::sleep(LATE);
+        // Before the servers end.
+        let false_alarms = self.alarms.down.load(Ordering::Relaxed);
         self.end();
         let steps = self.show("steps")?;
         let longest = steps.iter().filter_map(|row| row["longest_us"].as_u64()).max().unwrap_or(0);
@@ -128,7 +130,7 @@ impl Lab {
             }
         }
         Ok(Harm {
-            false_alarms: self.alarms.down.load(Ordering::Relaxed),
+            false_alarms,
             sent,
             lost,
             gap_ms: gap.as_secs_f64() * 1e3,

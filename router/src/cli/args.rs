@@ -98,6 +98,10 @@ pub(super) enum Noun {
     Fib(FilterArgs),
     /// Routes from every source, selected or not.
     Routes(FilterArgs),
+    /// Groups of the forwarding table: what prefixes share.
+    Groups(FilterArgs),
+    /// Ways out, one for each port.
+    Adjacencies(FilterArgs),
     /// Ports, their devices and counters.
     Ports(FilterArgs),
     /// Dropped packets, by reason.
@@ -215,6 +219,8 @@ impl Noun {
             Self::Services(_) => "services",
             Self::Fib(_) => "fib",
             Self::Routes(_) => "routes",
+            Self::Groups(_) => "groups",
+            Self::Adjacencies(_) => "adjacencies",
             Self::Ports(_) => "ports",
             Self::Drops(_) => "drops",
             Self::Verdicts(_) => "verdicts",
@@ -232,6 +238,8 @@ impl Noun {
             Self::Services(filter)
             | Self::Fib(filter)
             | Self::Routes(filter)
+            | Self::Groups(filter)
+            | Self::Adjacencies(filter)
             | Self::Ports(filter)
             | Self::Drops(filter)
             | Self::Verdicts(filter)

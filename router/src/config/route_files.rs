@@ -48,9 +48,9 @@ impl Reader<'_> {
         let mut builder = Builder::new();
         let mut targets: HashMap<Box<[u8]>, u32> = HashMap::new();
         let mut wrong: BTreeMap<u64, Finding> = BTreeMap::new();
-        let mut count = 0;
+        let (mut count, mut number) = (0, 0);
         while wrong.len() < WRONG_SHOWN {
-            let number = lines.number();
+            number += 1;
             let line = match lines.next() {
                 Ok(None) => break,
                 Ok(Some(line)) => line,

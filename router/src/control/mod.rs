@@ -49,6 +49,7 @@ use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::liveness::leg::LegSpec;
 use crate::port::Port;
 use crate::probe::SOURCE_PORTS;
+use crate::put_back::{self, PutBack};
 use crate::rib::{Feed, NextHops, Offered, Rib, ServiceSet, SetId, Source};
 use crate::time::Nanos;
 
@@ -345,7 +346,10 @@ impl Control {
         match &event.kind {
             MonitorEventKind::Carrier { port, up } => {
                 // News from before is of another port, which had the number then.
-                let is_meant = |state: &&mut PortState| state.id == *port && state.since <= event.t;
+                let is_meant = |state: &&mut PortState| {
+                    let is_old = event.t < state.since;
+                    state.id == *port && (!is_old || put_back::is(PutBack::CarrierOlderThanPort))
+                };
                 if let Some(state) = self.ports.values_mut().find(is_meant) {
                     state.carrier = *up;
                     let kind = EventKind::Carrier { port: state.name().to_owned(), up: *up };

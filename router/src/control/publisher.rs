@@ -12,6 +12,7 @@ use std::ops::Bound;
 use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, WhenDead, WriteError, Writer};
 
 use super::services::Services;
+use crate::put_back::{self, PutBack};
 use crate::rib::{Cursor, NextHops, Rib, SetId};
 
 /// Publishes what is dirty in a RIB.
@@ -195,7 +196,8 @@ impl Publisher {
         // Groups that lead on to what covers them come after that, which is shorter.
         let covering = if any_prefixes { &self.covering } else { &covering };
         self.unsure.extend(covering.iter().map(|&(_, _, set)| set));
-        let any_motion = any_prefixes && !self.unsure.is_empty();
+        let any_motion =
+            any_prefixes && !self.unsure.is_empty() && !put_back::is(PutBack::GroupInPlace);
         if any_motion { Phase::Motion(Cursor::default()) } else { Phase::Contents }
     }
 

@@ -18,6 +18,7 @@ use crate::ids::PortId;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::packet::origin::clamp_mss;
 use crate::probe::{CheckEvent, CheckId, CheckStats};
+use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 
 /// What others ask of the host engine.
@@ -103,7 +104,9 @@ impl HostEngine {
     pub fn poll(&mut self, now: Nanos, mut unread: impl FnMut(&Snapshot, PortId, Nanos) -> bool) {
         self.host.poll(now);
         let snapshot = self.snapshots.load();
-        self.checker.poll_unless(now, &mut self.host, |port, due| unread(snapshot, port, due));
+        self.checker.poll_unless(now, &mut self.host, |port, due| {
+            unread(snapshot, port, due) && !put_back::is(PutBack::SilentWhileUnread)
+        });
         self.host.poll(now);
         self.send();
         self.take_verdicts();

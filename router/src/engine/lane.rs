@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::put_back::{self, PutBack};
+
 /// What is still to be sent.
 #[derive(Clone, Debug)]
 pub struct StateLane<K, V> {
@@ -32,6 +34,7 @@ impl<K: Copy + Ord, V: Clone> StateLane<K, V> {
         while let Some((&key, value)) = self.pending.first_key_value() {
             match send(key, value.clone()) {
                 Sent::Yes => drop(self.pending.pop_first()),
+                Sent::Full if put_back::is(PutBack::FullLaneLoses) => self.pending.clear(),
                 Sent::Full => break,
                 Sent::Ended => self.pending.clear(),
             }

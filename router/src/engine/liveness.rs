@@ -14,6 +14,7 @@ use crate::liveness::event::MonitorEvent;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
 use crate::probe::{CheckEvent, CheckStats};
+use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
@@ -124,7 +125,9 @@ impl LivenessEngine {
         mut unread: impl FnMut(&Snapshot, PortId, Nanos) -> bool,
     ) {
         let snapshot = self.snapshots.load();
-        self.monitor.handle_timeout_unless(now, |port, due| unread(snapshot, port, due));
+        self.monitor.handle_timeout_unless(now, |port, due| {
+            unread(snapshot, port, due) && !put_back::is(PutBack::SilentWhileUnread)
+        });
         if now >= self.next_round_trips {
             self.next_round_trips = now + ROUND_TRIPS_EVERY;
             self.round_trips_due = !self.legs.is_empty();

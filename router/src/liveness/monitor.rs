@@ -22,6 +22,7 @@ use super::leg::{Check, Leg, LegSpec, TcpCheckKey, reason_of};
 use crate::ids::PortId;
 use crate::policy::CheckKind;
 use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, Prober, Transmit};
+use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 
 /// Watches ports and legs, and owns their reasons carrier, probe, health and damped.
@@ -116,7 +117,8 @@ impl Monitor {
     pub fn handle_tcp_verdict(&mut self, key: TcpCheckKey, event: &CheckEvent) {
         let Some(leg) = self.legs.get(&key.path) else { return };
         let since = self.ports.get(&leg.exit.port).map_or(Nanos::ZERO, |port| port.since);
-        if leg.version == key.version && event.t >= since {
+        let is_meant = leg.version == key.version && event.t >= since;
+        if is_meant || put_back::is(PutBack::OldVerdicts) {
             self.check_changed(key.path, key.index, event);
             self.settle();
         }

@@ -82,6 +82,11 @@ pub enum RouterThread {
     Worker,
 }
 
+impl RouterThread {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Control, Self::Host, Self::Liveness, Self::Worker];
+}
+
 /// Why a router does not accept a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -207,7 +212,7 @@ impl Node {
             self.held.insert(part, now + long);
         }
         for _ in 0..ROUNDS_MAX {
-            let mut order = THREADS;
+            let mut order = RouterThread::ALL;
             for left in (1..order.len()).rev() {
                 order.swap(left, self.rng.next_u64() as usize % (left + 1));
             }
@@ -426,9 +431,6 @@ fn has_unread(
     let device = snapshot.port(port).and_then(|entry| devices.get(&entry.name));
     device.is_some_and(|device| device.has_unread())
 }
-
-const THREADS: [RouterThread; 4] =
-    [RouterThread::Control, RouterThread::Host, RouterThread::Liveness, RouterThread::Worker];
 
 /// Threads that get no turn now and then.
 const HELD: [RouterThread; 3] = [RouterThread::Control, RouterThread::Host, RouterThread::Liveness];

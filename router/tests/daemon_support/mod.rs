@@ -204,6 +204,11 @@ fn is_in_state(task: &Path, state: char) -> bool {
     stat.rsplit(')').next().unwrap().trim_start().starts_with(state)
 }
 
+/// Whether it has ended, also if somebody who traces one of its threads keeps it from being waited for.
+pub fn has_ended(child: &Child) -> bool {
+    is_in_state(Path::new(&format!("/proc/{}", child.id())), 'Z')
+}
+
 pub fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, signal).unwrap();

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod names;
+mod next_hops;
 mod routes;
 mod services;
 mod warn;
@@ -31,6 +32,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     addresses::check(raw, report);
     routes::check(raw, report);
     services::check(raw, report);
+    next_hops::check(raw, report);
     warn::check(raw, report);
 }
 

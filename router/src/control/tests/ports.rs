@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::port::news::EngineNews;
+use crate::put_back::{PutBack, for_tests};
 
 #[test]
 fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
@@ -43,6 +44,24 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
         "reused at last"
     );
     assert_eq!(orders.ports[0].port, port, "the one that has been free longest");
+}
+
+/// The news of a port that is gone come after another has its number.
+#[test]
+fn carrier_news_older_than_a_port_are_not_its_own() {
+    let carrier_after_old_news = || {
+        let mut rig = Rig::up(&two_sites(10, 20));
+        let port = rig.control.ports["fra"].id;
+        let at =
+            |t| MonitorEvent { t, stored: t, kind: MonitorEventKind::Carrier { port, up: true } };
+        rig.control.handle_monitor(&at(Nanos(NOW.0 - 1)));
+        let old = rig.control.ports["fra"].carrier;
+        rig.control.handle_monitor(&at(NOW));
+        (old, rig.control.ports["fra"].carrier)
+    };
+    assert_eq!(carrier_after_old_news(), (false, true));
+    let with_the_fault = for_tests::with(PutBack::CarrierOlderThanPort, carrier_after_old_news);
+    assert_eq!(with_the_fault, (true, true), "it would be noticed");
 }
 
 /// More ports than there are numbers come and go, while a worker is in a batch now and then.

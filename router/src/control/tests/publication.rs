@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::model::{Route, RouteFile, RouteTarget, Via, WhenAllDead};
+use crate::put_back::{PutBack, for_tests};
 use crate::rib::table::RouteTable;
 
 /// Nested prefixes; addresses in and between them; and what a route may lead to.
@@ -325,6 +326,21 @@ fn who_comes_to_a_new_dead_service_sees_its_cover_as_it_will_be() {
     for answer in seen {
         assert!(answer == before || answer == after, "{answer:?}, not {before:?} nor {after:?}");
     }
+}
+
+/// As the former, but the groups change in place all the same.
+#[test]
+fn a_group_that_changes_in_place_under_who_leaves_it_is_caught() {
+    let mut places = vec![Place::Nowhere; PREFIXES.len()];
+    places[0] = Place::Service(1);
+    places[4] = Place::Service(0);
+    let (covering, dead) = (true, true);
+    let first = Draft { places: places.clone(), costs: [false; 2], covering, dead };
+    places[4] = Place::Static(2);
+    let second = Draft { places, costs: [false, true], ..first.clone() };
+    let watched = || reload_watched(&first, &second, "198.51.100.1");
+    let (before, seen, after) = for_tests::with(PutBack::GroupInPlace, watched);
+    assert!(seen.iter().any(|answer| *answer != before && *answer != after), "a third answer");
 }
 
 /// It leaves the very group that its new one leads on to.

@@ -36,7 +36,7 @@ pub enum FaultKind {
     Silent,
     /// One or two sites lose power or their server, or recover.
     Site,
-    /// A worker or the control thread of a router stalls for a while.
+    /// A thread of a router stalls for a while.
     Stall,
 }
 
@@ -57,6 +57,11 @@ impl FaultKind {
         Self::Site,
         Self::Stall,
     ];
+
+    /// Whether it can lose or damage packets, or answers to checks.
+    pub(super) const fn loses(self) -> bool {
+        !matches!(self, Self::Drain | Self::Heal | Self::Reload | Self::Stall)
+    }
 
     /// The fault's name in summaries.
     pub const fn label(self) -> &'static str {
@@ -86,6 +91,10 @@ pub(super) fn inflict(world: &mut World) -> Result<FaultKind, TrialError> {
         index if index < kinds => FaultKind::ALL[index as usize],
         _ => FaultKind::Heal,
     };
+    if fault.loses() {
+        let now = world.net.now();
+        world.lossy_since.get_or_insert(now);
+    }
     match fault {
         FaultKind::Cut => link(world, LinkState::Down, "cut"),
         FaultKind::Silent => link(world, LinkState::Silent, "goes silent"),
@@ -219,7 +228,7 @@ fn restart(world: &mut World) -> Result<(), TrialError> {
 
 fn stall(world: &mut World) {
     let node = any_router(world);
-    let part = [RouterThread::Worker, RouterThread::Control][world.rng.below(2) as usize];
+    let part = RouterThread::ALL[world.rng.below(RouterThread::ALL.len() as u64) as usize];
     let ms = 20 + world.rng.below(280);
     world.note(format!("{part:?} of {} stalls for {ms} ms", router_name(node)));
     if part == RouterThread::Control && !world.net.node(node).stalls(part) {

@@ -61,6 +61,7 @@ impl Judge {
     /// Checks what holds at any time.
     pub(super) fn always(&mut self, world: &World, since: Nanos) {
         self.causes(world);
+        self.alarms(world);
         let (steps, delivered) = (world.net.steps(), world.net.delivered());
         let ms = world.net.now().since(since).as_millis() as u64;
         let idle = STEPS_PER_MS * ms * world.layout.routers() as u64;
@@ -78,6 +79,26 @@ impl Judge {
                     "r{router}: {begun} packets came in or were made, {ended} verdicts were counted"
                 );
                 (begun != ended).then_some(what)
+            });
+        }
+    }
+
+    /// Checks that no leg was called down before anything failed that can lose packets. Until then every
+    /// leg whose first verdict came is watched.
+    fn alarms(&mut self, world: &World) {
+        let (since, until) = match self.spoilt {
+            Some(Invariant::Alarm) => (Nanos::ZERO, world.net.now()),
+            _ => (world.warm_since, world.lossy_since.unwrap_or_else(|| world.net.now())),
+        };
+        let legs = (0..world.layout.routers()).map(|node| world.net.node(node).control().legs());
+        let legs: usize = legs.map(Iterator::count).sum();
+        self.check(Invariant::Alarm, legs as u64, || None);
+        for one in world.net.events().iter().filter(|one| (since..until).contains(&one.t)) {
+            let EventKind::Site { site, family, up, reason, .. } = &one.kind else { continue };
+            self.check(Invariant::Alarm, 0, || {
+                let (node, t, family) = (one.node, one.t, family.label());
+                let what = || format!("r{node} calls {site}/{family} down at {t}: {reason}");
+                (!up).then(what)
             });
         }
     }

@@ -62,6 +62,8 @@ pub(super) struct Layout {
     pub(super) clients: Vec<usize>,
     /// Interval of each router's echo checks of sites, milliseconds.
     pub(super) every_ms: Vec<u64>,
+    /// Whether each site is checked over TCP beside its echo, else by DNS.
+    pub(super) over_tcp: Vec<bool>,
 }
 
 /// A way for a router to send the service's packets.
@@ -96,7 +98,8 @@ impl Layout {
         let every_ms = vec![20; routers];
         let trunks = draw_trunks(rng, shape, routers);
         let legs = vec![Vec::new(); routers];
-        let mut layout = Self { shape, legs, trunks, sites, clients, every_ms };
+        let over_tcp = sites.iter().map(|_| rng.below(2) == 0).collect();
+        let mut layout = Self { shape, legs, trunks, sites, clients, every_ms, over_tcp };
         (0..routers).for_each(|router| layout.deal(router, rng));
         layout
     }
@@ -221,10 +224,13 @@ impl Layout {
         let every = self.every_ms[router];
         let checks = match to {
             LegTarget::Trunk(_) => vec![("icmp = {}", 2 * every, 4, 3)],
-            LegTarget::Site(_) => vec![
-                ("icmp = {}", every, 3, 5),
-                ("dns = { name = \"www.example.\" }", 2 * every, 3, 2),
-            ],
+            LegTarget::Site(site) => {
+                let server = match self.over_tcp[site] {
+                    true => "tcp = { port = 80 }",
+                    false => "dns = { name = \"www.example.\" }",
+                };
+                vec![("icmp = {}", every, 3, 5), (server, 2 * every, 3, 2)]
+            }
         };
         for (check, every, fall, rise) in checks {
             // Writing to a String cannot fail.

@@ -43,6 +43,8 @@ use world::World;
 pub enum Invariant {
     /// Every packet that a router handles ends in exactly one verdict.
     Account,
+    /// As long as nothing has failed that can lose packets, no leg is called down.
+    Alarm,
     /// After the budget no packet is lost while there is a path.
     BlackHole,
     /// No flow moves unless the router at which its path changes reported why.
@@ -147,13 +149,21 @@ pub fn budget(routers: usize) -> Duration {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Account, Self::BlackHole, Self::Cause, Self::Loop, Self::Site, Self::Work];
+    pub const ALL: [Self; 7] = [
+        Self::Account,
+        Self::Alarm,
+        Self::BlackHole,
+        Self::Cause,
+        Self::Loop,
+        Self::Site,
+        Self::Work,
+    ];
 
     /// The invariant's name on command lines and in JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Account => "account",
+            Self::Alarm => "alarm",
             Self::BlackHole => "black-hole",
             Self::Cause => "cause",
             Self::Loop => "loop",
@@ -166,6 +176,7 @@ impl Invariant {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Account => "every packet ends in one verdict",
+            Self::Alarm => "no false alarm",
             Self::BlackHole => "no black hole while a path exists",
             Self::Cause => "no flow moves without a cause",
             Self::Loop => "no forwarding loop after the budget",
@@ -178,6 +189,7 @@ impl Invariant {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Account | Self::BlackHole | Self::Loop => "packets",
+            Self::Alarm => "legs",
             Self::Cause => "moves",
             Self::Site => "flows",
             Self::Work => "steps",
@@ -255,6 +267,7 @@ fn play(
     faults: &mut BTreeMap<FaultKind, u64>,
 ) -> Result<(), TrialError> {
     world.run_for(WARM_UP)?;
+    world.warm_since = world.net.now();
     world.start_flows();
     let end = world.net.now() + FAULTS_LAST;
     while world.net.now() < end {

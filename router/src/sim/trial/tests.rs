@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::put_back::{PutBack, for_tests};
 use crate::sim::{FlowId, Revisit};
 
 #[test]
@@ -42,6 +43,26 @@ fn each_invariant_that_is_broken_is_noticed_as_itself() {
         // A dead site, or one at the end of a loop, serves nobody.
         let follows = [invariant, Invariant::BlackHole, Invariant::Site];
         assert!(first.iter().all(|one| follows.contains(one)), "{}: {first:?}", invariant.label());
+    }
+}
+
+/// Each is caught by an invariant that holds without it, by the first of these seeds that catches it.
+#[test]
+fn mended_faults_that_are_put_back_are_caught() {
+    let sound = |seed| run(seed, Options::default()).breaches.is_empty();
+    for (fault, by) in [
+        (PutBack::SilentWhileUnread, vec![Invariant::Alarm, Invariant::Cause]),
+        (PutBack::FullLaneLoses, vec![Invariant::BlackHole, Invariant::Site]),
+        (PutBack::OldVerdicts, vec![Invariant::BlackHole, Invariant::Site, Invariant::Alarm]),
+    ] {
+        let broken = |seed: &u64| {
+            let outcome = for_tests::with(fault, || run(*seed, Options::default()));
+            outcome.breaches.iter().any(|breach| by.contains(&breach.invariant))
+        };
+        let seed = (1..=1000).find(broken);
+        let seed = seed.unwrap_or_else(|| panic!("{fault:?} is not caught"));
+        eprintln!("{fault:?}: seed {seed}");
+        assert!(sound(seed), "{fault:?}: seed {seed} breaks without it too");
     }
 }
 
@@ -106,6 +127,7 @@ fn the_oracle_follows_costs_links_drains_and_the_way_back() {
         sites: vec![1, 2],
         clients: vec![0, 2],
         every_ms: vec![20; 3],
+        over_tcp: vec![false; 3],
     };
     let mut world = World::new(1, layout, Rng::new(1)).unwrap();
     let mut says = |change: &mut dyn FnMut(&mut World)| {

@@ -22,6 +22,10 @@ pub(super) struct World {
     pub(super) drained: BTreeSet<(usize, String)>,
     /// When each router's control thread stalled last.
     pub(super) mute_since: BTreeMap<usize, Nanos>,
+    /// When every first verdict was there.
+    pub(super) warm_since: Nanos,
+    /// When the first fault came that can lose packets.
+    pub(super) lossy_since: Option<Nanos>,
     /// When routers did not run, or were stalled and then killed.
     pub(super) absences: Vec<Absence>,
     pub(super) story: Vec<StoryLine>,
@@ -62,7 +66,19 @@ impl World {
         }
         let (drained, mute_since) = (BTreeSet::new(), BTreeMap::new());
         let (absences, story) = (Vec::new(), Vec::new());
-        Ok(Self { net, layout, rng, trunk_links, site_links, drained, mute_since, absences, story })
+        Ok(Self {
+            net,
+            layout,
+            rng,
+            trunk_links,
+            site_links,
+            drained,
+            mute_since,
+            warm_since: Nanos(u64::MAX),
+            lossy_since: None,
+            absences,
+            story,
+        })
     }
 
     /// Starts flows of every client to the service in both families.
@@ -113,7 +129,7 @@ impl World {
     /// delaying and duplicating packets.
     pub(super) fn settle(&mut self) {
         for node in 0..self.layout.routers() {
-            for part in [RouterThread::Worker, RouterThread::Control] {
+            for part in RouterThread::ALL {
                 self.act(Action::Stall { node, part, stalled: false });
             }
             self.act(Action::ClearDamping { node });

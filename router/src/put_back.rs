@@ -1,0 +1,47 @@
+//! Faults that were mended, to be put back by tests that show that somebody notices them. Outside of this
+//! crate's own tests none ever is.
+#![forbid(unsafe_code)]
+
+/// A fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PutBack {
+    /// News of a port's carrier counts for whichever port has the number by now.
+    CarrierOlderThanPort,
+    /// A full lane of state loses what does not fit.
+    FullLaneLoses,
+    /// Groups are replaced in place while prefixes leave them or come to them.
+    GroupInPlace,
+    /// Verdicts about checks that are no more count for those that there are.
+    OldVerdicts,
+    /// Checks are called silent while their answers lie unread.
+    SilentWhileUnread,
+}
+
+#[cfg(not(test))]
+pub(crate) const fn is(_: PutBack) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) fn is(fault: PutBack) -> bool {
+    for_tests::WHICH.get() == Some(fault)
+}
+
+#[cfg(test)]
+pub(crate) mod for_tests {
+    use std::cell::Cell;
+
+    use super::PutBack;
+
+    thread_local! {
+        pub(super) static WHICH: Cell<Option<PutBack>> = const { Cell::new(None) };
+    }
+
+    /// Does something on this thread with a fault put back.
+    pub(crate) fn with<T>(fault: PutBack, work: impl FnOnce() -> T) -> T {
+        WHICH.set(Some(fault));
+        let done = work();
+        WHICH.set(None);
+        done
+    }
+}
