@@ -228,7 +228,7 @@ fn one_wrong_line_of_many_refuses_a_file_of_routes_and_is_named() {
     let mut text = String::new();
     for n in 0..100_000_u32 {
         let prefix = std::net::Ipv4Addr::from_bits(0x6440_0000 + n);
-        text += &format!("{prefix}/32 fra\n");
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{prefix}/32 fra\n"));
     }
     for (wrong, says, help) in [
         ("100.64.0.1/24 fra", "host bits are set", None),

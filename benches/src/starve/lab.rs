@@ -18,6 +18,7 @@ use nearhop::kernel::link::{KernelRoute, LinkSetup, LinkStatus};
 use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
+use nearlab::traffic::probe::sleep_until;
 use serde_json::Value;
 
 use super::Harm;
@@ -108,7 +109,7 @@ impl Lab {
 
     /// Ends the flows; what happened to them and to the checks meanwhile.
     pub fn harm(mut self, during: Range<Nanos>) -> Result<Harm, BenchError> {
-        thread::sleep(LATE);
+        sleep_until(Nanos::now() + LATE);
         // Before the servers end.
         let false_alarms = self.alarms.down.load(Ordering::Relaxed);
         self.end();
@@ -352,4 +353,4 @@ const SPACING: Duration = Duration::from_millis(2);
 
 /// How late the last answers may be.
 const LATE: Duration = Duration::from_millis(300);
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);

@@ -17,6 +17,7 @@ use nearhop::event::EventKind;
 use nearhop::port::Port;
 use nearhop::port::memory::MemoryPort;
 use nearhop::time::Nanos;
+use nearlab::traffic::probe::sleep_until;
 
 use super::lab::{Lab, resident_kib};
 use crate::daemon::Daemon;
@@ -91,7 +92,7 @@ fn deaf(lab: &Lab) -> Result<(), BenchError> {
     };
     let clients: Result<Vec<UnixStream>, _> = (0..40).map(|_| ask()).collect();
     let clients = clients.map_err(BenchError::environment)?;
-    std::thread::sleep(Duration::from_secs(2));
+    sleep_until(Nanos::now() + Duration::from_secs(2));
     lab.show("ports")?;
     let after = lab.resident_kib()?;
     eprintln!("resident: {before} KiB before, {after} KiB with {} clients", clients.len());

@@ -51,7 +51,7 @@ impl Reader<'_> {
         let (mut count, mut number) = (0, 0);
         while wrong.len() < WRONG_SHOWN {
             number += 1;
-            let line = match lines.next() {
+            let line = match lines.read() {
                 Ok(None) => break,
                 Ok(Some(line)) => line,
                 Err(error) => {
@@ -71,7 +71,9 @@ impl Reader<'_> {
         if wrong.is_empty() {
             return Some(builder.finish());
         }
-        wrong.into_values().for_each(|finding| self.report.add_elsewhere(finding));
+        for finding in wrong.into_values() {
+            self.report.add_elsewhere(finding);
+        }
         None
     }
 
@@ -85,13 +87,12 @@ impl Reader<'_> {
         let Some((prefix, word)) = parse(line).map_err(Finding::mistake)? else {
             return Ok(false);
         };
-        let target = match targets.get(word) {
-            Some(&target) => target,
-            None => {
-                let target = builder.target(self.target(&String::from_utf8_lossy(word))?);
-                targets.insert(word.into(), target);
-                target
-            }
+        let target = if let Some(&target) = targets.get(word) {
+            target
+        } else {
+            let target = builder.target(self.target(&String::from_utf8_lossy(word))?);
+            targets.insert(word.into(), target);
+            target
         };
         if let Some(kind) = never_forwarded(prefix, self.martians) {
             return Err(Finding::mistake(format!("{prefix} cannot be forwarded"))

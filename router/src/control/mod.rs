@@ -263,7 +263,7 @@ impl Control {
             self.publisher.begin(&mut self.rib);
         }
         let services = Services {
-            services: &self.config.services,
+            configured: &self.config.services,
             index: &self.service_index,
             legs: &self.legs,
             ports: &self.ports,
@@ -527,7 +527,7 @@ impl Control {
     /// Services with what is known of their legs.
     pub fn services(&self) -> Services<'_> {
         Services {
-            services: &self.config.services,
+            configured: &self.config.services,
             index: &self.service_index,
             legs: &self.legs,
             ports: &self.ports,

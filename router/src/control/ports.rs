@@ -9,6 +9,7 @@ use nearhop_fib::{ACCEPT_ALL, AdjacencyId, PathId, Reason, WriteError, link_key}
 
 use super::device::{Changed, DeviceFault};
 use super::legs::Amid;
+use super::sources::sets_max;
 use super::{Control, Orders};
 use crate::batch::Exit;
 use crate::config::{Config, model};
@@ -153,7 +154,7 @@ impl Control {
         enough("paths", new_legs + open.len(), room.paths)?;
         enough("adjacencies", open.len(), room.adjacencies)?;
         // At most: many of them are those there are already.
-        enough("groups", self.sets_amid(config), room.groups)?;
+        enough("groups", sets_max(config), room.groups)?;
         Ok(open)
     }
 

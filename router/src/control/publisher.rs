@@ -127,7 +127,7 @@ impl Publisher {
                     left = if done { left } else { 0 };
                     done.then(|| self.plan(parts))
                 }
-                Phase::Motion(cursor) => self.note_motion(parts, cursor),
+                Phase::Motion(cursor) => Some(self.note_motion(parts, cursor)),
                 Phase::Contents => {
                     left = left.saturating_sub(GROUP_COSTS);
                     self.compare_contents(parts)?
@@ -201,7 +201,7 @@ impl Publisher {
         if any_motion { Phase::Motion(Cursor::default()) } else { Phase::Contents }
     }
 
-    fn note_motion(&mut self, parts: &mut Parts<'_>, mut cursor: Cursor) -> Option<Phase> {
+    fn note_motion(&mut self, parts: &mut Parts<'_>, mut cursor: Cursor) -> Phase {
         if let Some(prefix) = parts.rib.dirty().next(&mut cursor) {
             let used = parts.rib.used(prefix).map(|used| used.set);
             let now = parts.fib.get(prefix);
@@ -210,7 +210,7 @@ impl Publisher {
                 self.moved.extend(used.and_then(|set| self.group_come_to(parts.rib, set)));
                 self.moved.extend(now);
             }
-            return Some(Phase::Motion(cursor));
+            return Phase::Motion(cursor);
         }
         for &(_, prefix, set) in &self.covering {
             let Some(covering) = self.groups.get(&set).and_then(covering_of) else { continue };
@@ -229,13 +229,13 @@ impl Publisher {
             .collect();
         let mut work: Vec<GroupId> = self.moved.iter().copied().collect();
         while let Some(id) = work.pop() {
-            if let Some(&on) = by_id.get(&id) {
-                if self.moved.insert(on) {
-                    work.push(on);
-                }
+            if let Some(&on) = by_id.get(&id)
+                && self.moved.insert(on)
+            {
+                work.push(on);
             }
         }
-        Some(Phase::Contents)
+        Phase::Contents
     }
 
     /// The group there is already that whoever comes to a set comes to: its own, or the one that a group

@@ -13,7 +13,7 @@ use crate::rib::ServiceSet;
 /// Services with what is known of their legs.
 #[derive(Clone, Copy)]
 pub struct Services<'a> {
-    pub(super) services: &'a [Service],
+    pub(super) configured: &'a [Service],
     pub(super) index: &'a HashMap<String, usize>,
     pub(super) legs: &'a BTreeMap<LegKey, LegState>,
     pub(super) ports: &'a BTreeMap<String, PortState>,
@@ -22,7 +22,7 @@ pub struct Services<'a> {
 impl<'a> Services<'a> {
     /// The service of this name.
     pub fn get(self, name: &str) -> Option<&'a Service> {
-        self.services.get(*self.index.get(name)?)
+        self.configured.get(*self.index.get(name)?)
     }
 
     /// The legs of one site of a service in one family, by port.

@@ -38,17 +38,17 @@ impl Control {
         }
     }
 
-    /// How many sets of next hops a configuration has at most.
-    pub(super) fn sets_amid(&self, config: &Config) -> usize {
-        let prefixes = config.services.iter().map(|service| service.prefixes.len());
-        let in_files = config.route_files.iter().map(|file| file.routes.targets.len());
-        prefixes.chain(in_files).sum::<usize>() + config.routes.len() + config.ports.len() + 1
-    }
-
     fn way_by(&self, port: &str) -> Option<Way> {
         let port = self.ports.get(port)?;
         Some(Way { path: port.path, adjacency: port.adjacency })
     }
+}
+
+/// How many sets of next hops a configuration has at most.
+pub(super) fn sets_max(config: &Config) -> usize {
+    let prefixes = config.services.iter().map(|service| service.prefixes.len());
+    let in_files = config.route_files.iter().map(|file| file.routes.targets.len());
+    prefixes.chain(in_files).sum::<usize>() + config.routes.len() + config.ports.len() + 1
 }
 
 /// The table of every source, where it has any route. `way_by`: the way out by a port of this name.

@@ -266,14 +266,18 @@ impl Rib {
                 _ => None,
             };
             let (found, next) = self.v4.leading_to(&self.sweeping, after, budget);
-            found.into_iter().for_each(|prefix| self.dirty.mark(IpPrefix::V4(prefix)));
+            for prefix in found {
+                self.dirty.mark(IpPrefix::V4(prefix));
+            }
             if next.is_some() {
                 self.swept = next.map(IpPrefix::V4);
                 return false;
             }
         }
         let (found, next) = self.v6.leading_to(&self.sweeping, from_v6, budget);
-        found.into_iter().for_each(|prefix| self.dirty.mark(IpPrefix::V6(prefix)));
+        for prefix in found {
+            self.dirty.mark(IpPrefix::V6(prefix));
+        }
         self.swept = next.map(IpPrefix::V6);
         if next.is_none() {
             self.sweeping.clear();

@@ -137,7 +137,9 @@ impl Rib {
                 sets.extend(&tracked.sets);
             }
         }
-        sets.into_iter().for_each(|set| self.flatten(set));
+        for set in sets {
+            self.flatten(set);
+        }
         self.fresh.clear();
     }
 

@@ -40,7 +40,7 @@ impl Lines {
     ///
     /// # Errors
     /// Of the source; or a line that is too long.
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn read(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
         self.number += 1;
         let mut limited = (&mut self.source).take(LINE_MAX + 1);
@@ -53,7 +53,7 @@ impl Lines {
         Ok((read > 0).then(|| self.line.trim_ascii()))
     }
 
-    /// Number, from 1, of the line that [`Self::next`] returned or failed at.
+    /// Number, from 1, of the line that [`Self::read`] returned or failed at.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -215,12 +215,12 @@ mod tests {
     fn lines_are_trimmed_numbered_and_bounded() {
         let mut lines = Lines::new(Box::new(Cursor::new(b"a b\r\n\n \tc\t \nlast")));
         let mut seen = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.read().unwrap() {
             seen.push(String::from_utf8(line.to_vec()).unwrap());
         }
         assert_eq!(seen, ["a b", "", "c", "last"]);
         let mut endless = Lines::new(Box::new(io::repeat(b'x')));
-        assert!(endless.next().unwrap_err().to_string().contains("at most 65536 bytes"));
+        assert!(endless.read().unwrap_err().to_string().contains("at most 65536 bytes"));
         assert_eq!(endless.number(), 1);
     }
 }

@@ -145,7 +145,7 @@ impl HostThread {
         }
         let (orders, wake) = &self.liveness;
         let verdict = |key, event| Order::Engine(LivenessOrder::TcpVerdict(key, event));
-        if self.verdicts.flush(|key, event| sent(orders.try_send(verdict(key, event)))) {
+        if self.verdicts.flush(|key, event| sent(&orders.try_send(verdict(key, event)))) {
             wake.wake();
         }
     }

@@ -226,7 +226,7 @@ impl LivenessThread {
             self.to_host.set(port, up);
         }
         let order = |port, up| HostCall::Order(HostOrder::Carrier(port, up));
-        if self.to_host.flush(|port, up| sent(host.try_send(order(port, up)))) {
+        if self.to_host.flush(|port, up| sent(&host.try_send(order(port, up)))) {
             wake.wake();
         }
         while !lane.is_full()

@@ -244,7 +244,7 @@ fn workers(config: &Config) -> usize {
 }
 
 /// What became of an order that was to be sent.
-pub(super) fn sent<T>(outcome: Result<(), TrySendError<T>>) -> Sent {
+pub(super) fn sent<T>(outcome: &Result<(), TrySendError<T>>) -> Sent {
     match outcome {
         Ok(()) => Sent::Yes,
         Err(TrySendError::Full(_)) => Sent::Full,

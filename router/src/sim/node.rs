@@ -241,7 +241,11 @@ impl Node {
                 (_, None) => due,
             }
         };
-        let (liveness, host) = (self.liveness.poll_timeout(), self.host.poll_timeout(now));
+        let again = |behind: bool| behind.then(|| now + RETRY_AFTER);
+        let liveness = [self.liveness.poll_timeout(), again(self.lanes.carriers.is_behind())];
+        let host = [self.host.poll_timeout(now), again(self.lanes.verdicts.is_behind())];
+        let first = |due: [Option<Nanos>; 2]| due.into_iter().flatten().min();
+        let (liveness, host) = (first(liveness), first(host));
         let due = [
             of(RouterThread::Liveness, liveness),
             of(RouterThread::Host, host),
@@ -331,7 +335,9 @@ impl Node {
         while let Some((port, up)) = self.liveness.poll_carrier() {
             lanes.carriers.set(port, up);
         }
-        let (room, to_host) = (lanes.room, &mut lanes.to_host);
+        // Now and then others have filled it.
+        let room = if self.rng.next_u64().is_multiple_of(FULL_ONE_IN) { 0 } else { lanes.room };
+        let to_host = &mut lanes.to_host;
         any |= lanes.carriers.flush(|port, up| put(to_host, room, HostOrder::Carrier(port, up)))
             && !lanes.carriers.is_behind();
         while lanes.news.len() < NEWS_MAX
@@ -363,7 +369,8 @@ impl Node {
         while let Some((key, event)) = self.host.poll_verdict() {
             lanes.verdicts.set(key, event);
         }
-        let (room, to_liveness) = (lanes.room, &mut lanes.to_liveness);
+        let room = if self.rng.next_u64().is_multiple_of(FULL_ONE_IN) { 0 } else { lanes.room };
+        let to_liveness = &mut lanes.to_liveness;
         any |= lanes.verdicts.flush(|key, event| {
             let verdict = LivenessOrder::TcpVerdict(key, event);
             put(to_liveness, room, ToLiveness::Order(verdict))
@@ -378,7 +385,9 @@ impl Node {
         }
         let news = std::mem::take(&mut self.lanes.news);
         let any = !news.is_empty();
-        news.into_iter().for_each(|news| self.control.handle_news(now, news));
+        for news in news {
+            self.control.handle_news(now, news);
+        }
         any
     }
 
@@ -438,6 +447,12 @@ const HELD: [RouterThread; 3] = [RouterThread::Control, RouterThread::Host, Rout
 /// One step in so many begins such a time, of up to so many nanoseconds.
 const HELD_ONE_IN: u64 = 256;
 const HELD_MAX_NS: u64 = 1_000_000;
+
+/// One turn in so many finds a lane of state full.
+const FULL_ONE_IN: u64 = 4;
+
+/// When what did not fit is sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// So that the order of engines is another number than those of probes.
 const ORDER_SEED: u64 = 0x6f72_6465_7221;

@@ -55,7 +55,7 @@ impl<'r> Answers<'r> {
             if lines.would_wait() {
                 self.flush()?;
             }
-            match lines.next() {
+            match lines.read() {
                 Ok(None) => return Ok(()),
                 Ok(Some([])) => {}
                 Ok(Some(line)) => self.answer(line)?,

@@ -31,7 +31,7 @@ impl Routes {
         let mut routes = Self { fib: fib(1).0, entries: Vec::new(), names: HashSet::new() };
         let mut wrong = Vec::new();
         while wrong.len() < WRONG_SHOWN {
-            let line = match lines.next() {
+            let line = match lines.read() {
                 Ok(None) => break,
                 Ok(Some(line)) => line,
                 Err(error) => {

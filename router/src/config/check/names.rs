@@ -68,7 +68,7 @@ pub(super) fn resolved(raw: &RawConfig, report: &Report) {
         for via in vias {
             let is_address = || matches!(via_of(via.get_ref()), Via::Address(_));
             let is_known = known.contains(&via.get_ref().as_str());
-            if !is_known && !(may_be_addresses && is_address()) {
+            if !(is_known || may_be_addresses && is_address()) {
                 unknown_port(raw, via, &known, report);
             }
         }

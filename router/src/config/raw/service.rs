@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::health::RawHealth;
-use super::via::{RawVia, into_via, read_links};
+use super::via::{RawVia, read_links, via_of};
 use super::{inner_or, inner_or_default};
 use crate::config::model::{Affinity, Service, Site, WhenAllDead};
 use crate::config::value::{self, ValueError, one_of, text};
@@ -107,7 +107,7 @@ impl RawSite {
     fn into_model(self) -> Site {
         Site {
             name: inner_or_default(self.name),
-            via: self.via.into_iter().map(into_via).collect(),
+            via: self.via.iter().map(|via| via_of(via.get_ref())).collect(),
             preference: self.preference,
             cost: self.cost,
             weight: self.weight,

@@ -50,7 +50,9 @@ impl RawRoute {
 
     pub(super) fn into_model(self) -> Route {
         let target = match self.target {
-            RawTarget::Via(vias) => RouteTarget::Via(vias.into_iter().map(into_via).collect()),
+            RawTarget::Via(vias) => {
+                RouteTarget::Via(vias.iter().map(|via| via_of(via.get_ref())).collect())
+            }
             RawTarget::Word(target) => target,
         };
         let everything = IpPrefix::host(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
@@ -69,11 +71,6 @@ pub(super) fn read_links(table: &mut Table<'_>) -> Vec<RawVia> {
 }
 
 /// What looks like an address is one: no port can be named so.
-pub(super) fn into_via(via: RawVia) -> Via {
-    via_of(via.get_ref())
-}
-
-/// As [`into_via`].
 pub(in crate::config) fn via_of(word: &str) -> Via {
     word.parse().map_or_else(|_| Via::Port(word.to_owned()), Via::Address)
 }

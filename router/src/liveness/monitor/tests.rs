@@ -10,6 +10,7 @@ use super::*;
 use crate::batch::Exit;
 use crate::liveness::event::MonitorEventKind;
 use crate::policy::Combine;
+use crate::put_back::{PutBack, for_tests};
 use crate::sim::{Power, Site};
 
 const PORT: PortId = PortId(1);
@@ -157,6 +158,32 @@ fn verdict(rig: &Rig, up: bool) -> CheckEvent {
 
 fn leg_event(up: bool, reason: &str) -> (bool, String) {
     (up, reason.to_owned())
+}
+
+/// Of the checks that a leg had before a reload, when it has others.
+#[test]
+fn verdicts_about_checks_that_are_no_more_do_not_count() {
+    let after_an_old_verdict = || {
+        let mut rig = Rig::new();
+        rig.carrier(true);
+        let path = rig.leg(vec![tcp()], Combine::All);
+        rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &verdict(&rig, true));
+        assert!(rig.alive(path));
+        let checks = vec![tcp()];
+        let spec = LegSpec {
+            path,
+            version: 8,
+            exit: EXIT,
+            checks,
+            combine: Combine::All,
+            impossible: None,
+        };
+        rig.monitor.add_leg(rig.now, spec).unwrap();
+        rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &verdict(&rig, false));
+        rig.alive(path)
+    };
+    assert!(after_an_old_verdict());
+    assert!(!for_tests::with(PutBack::OldVerdicts, after_an_old_verdict), "it would be noticed");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! whoever asked is answered after the last.
 #![allow(clippy::disallowed_methods, reason = "part of a thread's shell")]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, mpsc as sync};
 use std::thread;
 
@@ -111,7 +111,7 @@ impl ControlThread {
         let (answer, wait) = oneshot::channel();
         let (file, in_force) = (self.options.file.clone(), self.daemon.control.config_in_force());
         let reader = thread::Builder::new().name("nh-reload".into());
-        let begun = reader.spawn(move || read(file, &in_force, answer));
+        let begun = reader.spawn(move || read(&file, &in_force, answer));
         let loaded = self.reloads.loaded.clone();
         tokio::spawn(async move {
             let failed = |why: String| Loaded {
@@ -146,8 +146,8 @@ impl ControlThread {
     }
 }
 
-fn read(file: PathBuf, in_force: &Arc<Config>, answer: oneshot::Sender<Loaded>) {
-    let outcome = config::load(&file).map_err(|errors| ApiError::conflict(errors.to_string()));
+fn read(file: &Path, in_force: &Arc<Config>, answer: oneshot::Sender<Loaded>) {
+    let outcome = config::load(file).map_err(|errors| ApiError::conflict(errors.to_string()));
     let outcome = outcome.map(|(config, _)| {
         let lines = config::diff(in_force, &config);
         Change { config: Arc::new(config), lines }

@@ -225,9 +225,10 @@ impl Layout {
         let checks = match to {
             LegTarget::Trunk(_) => vec![("icmp = {}", 2 * every, 4, 3)],
             LegTarget::Site(site) => {
-                let server = match self.over_tcp[site] {
-                    true => "tcp = { port = 80 }",
-                    false => "dns = { name = \"www.example.\" }",
+                let server = if self.over_tcp[site] {
+                    "tcp = { port = 80 }"
+                } else {
+                    "dns = { name = \"www.example.\" }"
                 };
                 vec![("icmp = {}", every, 3, 5), (server, 2 * every, 3, 2)]
             }

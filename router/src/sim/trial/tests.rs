@@ -53,7 +53,6 @@ fn mended_faults_that_are_put_back_are_caught() {
     for (fault, by) in [
         (PutBack::SilentWhileUnread, vec![Invariant::Alarm, Invariant::Cause]),
         (PutBack::FullLaneLoses, vec![Invariant::BlackHole, Invariant::Site]),
-        (PutBack::OldVerdicts, vec![Invariant::BlackHole, Invariant::Site, Invariant::Alarm]),
     ] {
         let broken = |seed: &u64| {
             let outcome = for_tests::with(fault, || run(*seed, Options::default()));
