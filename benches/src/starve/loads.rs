@@ -28,6 +28,8 @@ use crate::stats::Summary;
 pub struct Load {
     pub name: &'static str,
     pub put_on: fn(&Lab) -> Result<(), BenchError>,
+    /// Whether it is put on only where its name is asked for.
+    pub long: bool,
 }
 
 /// Something whose time or memory is the figure.
@@ -40,19 +42,30 @@ pub const ALL: &[Load] = &[
     Load {
         name: "reload of 100,000 routes, ten times",
         put_on: |lab| reloads(lab, &routes(100_000), 10),
+        long: false,
     },
     Load {
         name: "reload of 30,000 routes, ten times",
         put_on: |lab| reloads(lab, &routes(30_000), 10),
+        long: false,
     },
     Load {
         name: "reload of 1,000 services of 8 sites, ten times",
         put_on: |lab| reloads(lab, &services(1000, 8), 10),
+        long: false,
     },
-    Load { name: "eight reads of show fib, 100,000 routes", put_on: |lab| reads(lab, 8) },
-    Load { name: "40 clients that ask for it and never read", put_on: deaf },
-    Load { name: "churn of reloads, drains and questions for 20 s", put_on: |lab| churn(lab, 20) },
-    Load { name: "ten minutes of churn", put_on: |lab| churn(lab, 600) },
+    Load {
+        name: "eight reads of show fib, 100,000 routes",
+        put_on: |lab| reads(lab, 8),
+        long: false,
+    },
+    Load { name: "40 clients that ask for it and never read", put_on: deaf, long: false },
+    Load {
+        name: "churn of reloads, drains and questions for 20 s",
+        put_on: |lab| churn(lab, 20),
+        long: false,
+    },
+    Load { name: "ten minutes of churn", put_on: |lab| churn(lab, 600), long: true },
 ];
 
 pub const SIZES: &[Size] = &[

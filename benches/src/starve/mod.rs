@@ -17,10 +17,13 @@ use crate::noise::Noise;
 use crate::report::{BenchError, Row};
 use crate::stats::Summary;
 
-/// Runs every load `repeat` times, and then what has a size.
+/// Runs every load `repeat` times, the long ones only by name, and then what has a size.
 pub fn run(wish: Wish<'_>, _: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
-    for load in loads::ALL.iter().filter(|load| load.name.contains(wish.measure)) {
+    let is_asked = |load: &&loads::Load| {
+        load.name.contains(wish.measure) && !(load.long && wish.measure.is_empty())
+    };
+    for load in loads::ALL.iter().filter(is_asked) {
         rows.extend(starve(load, wish.repeat)?);
     }
     for size in loads::SIZES.iter().filter(|size| size.name.contains(wish.measure)) {

@@ -1,14 +1,17 @@
 //! Legs: one way to one site of one service in one family.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
 
 use super::cost::Distance;
-use super::wanted::{probes, wanted_legs};
+use super::wanted::{changed, count_legs, probes, wanted_legs};
 use super::{Control, MoveCause, Orders, PortState};
 use crate::batch::Exit;
 use crate::config::Config;
+use crate::config::model::Service;
 use crate::event::EventKind;
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
@@ -74,11 +77,23 @@ impl LegState {
 
 impl Control {
     /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
-    /// ones whose checks changed keep their state until the new checks speak.
-    pub(super) fn plan_legs(&mut self, now: Nanos, orders: &mut Orders) -> Result<(), WriteError> {
-        let wanted = wanted_legs(&self.config, |name| Some(self.ports.get(name)?.exit()));
-        let gone: Vec<LegKey> =
-            self.legs.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
+    /// ones whose checks changed keep their state until the new checks speak. `changed`: the services
+    /// whose legs may be others than before, by their place.
+    pub(super) fn plan_legs(
+        &mut self,
+        now: Nanos,
+        changed: &[usize],
+        orders: &mut Orders,
+    ) -> Result<(), WriteError> {
+        let config = Arc::clone(&self.config);
+        let services = || changed.iter().map(|&index| &config.services[index]);
+        let wanted = wanted_legs(&config, services(), |name| Some(self.ports.get(name)?.exit()));
+        let others: HashSet<&str> = services().map(|service| &*service.name).collect();
+        let stays = |key: &LegKey| {
+            let is_same = !others.contains(&*key.service);
+            is_same && self.service_index.contains_key(&key.service) || wanted.contains_key(key)
+        };
+        let gone: Vec<LegKey> = self.legs.keys().filter(|key| !stays(key)).cloned().collect();
         for key in gone {
             if let Some(leg) = self.legs.remove(&key) {
                 self.by_path.remove(&leg.path);
@@ -223,10 +238,21 @@ impl Control {
         let is_new = |(key, spec): &(&LegKey, &LegSpec)| {
             self.legs.get(key).is_none_or(|leg| leg.checks != spec.checks)
         };
-        let wanted = wanted_legs(config, exit);
-        let new = wanted.iter().filter(is_new).map(|(_, spec)| probes(&spec.checks));
-        let probes = self.probes.values().sum::<usize>() + new.sum::<usize>();
-        let new_legs = wanted.keys().filter(|key| !self.legs.contains_key(key)).count();
-        Amid { probes, new_legs }
+        let of_old = |name: &str| self.services().get(name);
+        let mut amid = Amid { probes: self.probes.values().sum::<usize>(), new_legs: 0 };
+        let changed = changed(&self.config, of_old, config);
+        let (known, new): (Vec<&Service>, Vec<&Service>) = changed
+            .into_iter()
+            .map(|index| &config.services[index])
+            .partition(|service| of_old(&service.name).is_some());
+        for (legs, probes) in new.into_iter().map(count_legs) {
+            amid.new_legs += legs;
+            amid.probes += probes;
+        }
+        let wanted = wanted_legs(config, known, exit);
+        let probes = wanted.iter().filter(is_new).map(|(_, spec)| probes(&spec.checks));
+        amid.probes += probes.sum::<usize>();
+        amid.new_legs += wanted.keys().filter(|key| !self.legs.contains_key(key)).count();
+        amid
     }
 }

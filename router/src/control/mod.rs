@@ -212,6 +212,8 @@ impl Control {
         now: Nanos,
     ) -> Orders {
         let first = self.config.ports.is_empty() && self.config.services.is_empty();
+        let of_old = |name: &str| self.services().get(name);
+        let changed = wanted::changed(&self.config, of_old, &config);
         self.config = config;
         let names = self.config.services.iter().map(|service| service.name.clone());
         self.service_index = names.enumerate().map(|(index, name)| (name, index)).collect();
@@ -219,7 +221,7 @@ impl Control {
         self.rankings.clear();
         let planned = self
             .add_ports(now, devices, &mut orders)
-            .and_then(|()| self.plan_legs(now, &mut orders));
+            .and_then(|()| self.plan_legs(now, &changed, &mut orders));
         if let Err(error) = planned {
             log::error!("part of the configuration has no place: {error}");
         }

@@ -13,17 +13,19 @@ use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
+use crate::policy::CheckKind;
 use crate::probe::CheckSpec;
 
-/// Every leg that `config` has and whose port has a way out.
-pub(super) fn wanted_legs(
-    config: &Config,
+/// Every leg of these services of `config` whose port has a way out.
+pub(super) fn wanted_legs<'a>(
+    config: &'a Config,
+    services: impl IntoIterator<Item = &'a Service>,
     exit_by: impl Fn(&str) -> Option<Exit>,
 ) -> BTreeMap<LegKey, LegSpec> {
     let ports: HashMap<&str, &Port> =
         config.ports.iter().map(|port| (port.name.as_str(), port)).collect();
     let mut wanted = BTreeMap::new();
-    for service in &config.services {
+    for service in services {
         for family in families(service) {
             for site in &service.sites {
                 for via in &site.via {
@@ -38,6 +40,33 @@ pub(super) fn wanted_legs(
         }
     }
     wanted
+}
+
+/// How many legs a service has at most, and how many checks of them the prober does.
+pub(super) fn count_legs(service: &Service) -> (usize, usize) {
+    let (mut legs, mut checks) = (0, 0);
+    for family in families(service) {
+        for site in &service.sites {
+            let fits = |check: &&Check| check.target.is_none_or(|ip| Family::of(ip) == family);
+            let probes = |check: &&Check| !matches!(check.kind, CheckKind::Tcp { .. });
+            legs += site.via.len();
+            checks += site.via.len() * site.health.iter().filter(fits).filter(probes).count();
+        }
+    }
+    (legs, checks)
+}
+
+/// The services of `new` whose legs may be others than those of `old`.
+pub(super) fn changed<'a>(
+    old: &Config,
+    of_old: impl Fn(&str) -> Option<&'a Service>,
+    new: &Config,
+) -> Vec<usize> {
+    // What a port or the router is called by decides from where checks ask.
+    let same_ground = old.ports == new.ports && old.router.addresses == new.router.addresses;
+    let is_changed = |service: &Service| !same_ground || of_old(&service.name) != Some(service);
+    let services = new.services.iter().enumerate();
+    services.filter(|(_, service)| is_changed(service)).map(|(index, _)| index).collect()
 }
 
 /// How many of these the prober does: each needs a source port of its own.
