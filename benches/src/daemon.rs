@@ -39,6 +39,8 @@ impl Daemon {
         let path = |end: &str| PathBuf::from(format!("/run/{id}.{end}"));
         let (file, socket, ready) = (path("toml"), path("sock"), path("ready"));
         fs::write(&file, configuration).map_err(BenchError::environment)?;
+        // One of this name that was killed may have left it.
+        let _ = fs::remove_file(&ready);
         let log = File::create(path("log")).map_err(BenchError::environment)?;
         let child = Command::new(own_executable())
             .args([ROUTER.as_ref(), "run".as_ref(), file.as_os_str()])

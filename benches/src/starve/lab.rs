@@ -114,7 +114,10 @@ impl Lab {
         let false_alarms = self.alarms.down.load(Ordering::Relaxed);
         self.end();
         let steps = self.show("steps")?;
-        let longest = steps.iter().filter_map(|row| row["longest_us"].as_u64()).max().unwrap_or(0);
+        let of = |row: &Value| row["longest_us"].as_u64().unwrap_or(0);
+        let slowest = steps.iter().max_by_key(|row| of(row));
+        let longest = slowest.map_or(0, of);
+        let step = slowest.map(|row| format!("{} of {}", row["step"], row["thread"]));
         let (mut sent, mut lost, mut gap) = (0, 0, Duration::ZERO);
         for flow in &self.flows {
             let flow = flow.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +139,7 @@ impl Lab {
             lost,
             gap_ms: gap.as_secs_f64() * 1e3,
             step_ms: longest as f64 / 1e3,
+            step: step.unwrap_or_default(),
             took_s: during.end.since(during.start).as_secs_f64(),
         })
     }

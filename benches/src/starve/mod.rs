@@ -45,6 +45,8 @@ struct Harm {
     gap_ms: f64,
     /// The longest step of any thread of the router, milliseconds; 0 below 10.
     step_ms: f64,
+    /// Which that was.
+    step: String,
     took_s: f64,
 }
 
@@ -61,7 +63,7 @@ fn starve(load: &loads::Load, repeat: u32) -> Result<Vec<Row>, BenchError> {
         let harm = lab.harm(begun..ended)?;
         let latest = calibration.latest_wake(begun..ended);
         eprintln!(
-            "{}: {:.2} s, {} false alarms, {} of {} lost, gap {:.1} ms, longest step {:.0} ms; \
+            "{}: {:.2} s, {} false alarms, {} of {} lost, gap {:.1} ms, longest step {:.0} ms {}; \
              the machine's own longest stall {:.1} ms",
             load.name,
             harm.took_s,
@@ -70,6 +72,7 @@ fn starve(load: &loads::Load, repeat: u32) -> Result<Vec<Row>, BenchError> {
             harm.sent,
             harm.gap_ms,
             harm.step_ms,
+            harm.step,
             latest.as_secs_f64() * 1e3,
         );
         if latest > STALL_MAX {

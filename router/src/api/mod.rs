@@ -315,6 +315,8 @@ async fn health(State(commands): Commands) -> Result<&'static str, ApiError> {
 
 /// Every document that has metrics, as OpenMetrics.
 async fn scrape(State(commands): Commands) -> Result<Response, ApiError> {
+    // One at a time: a scrape holds all rows until it is written.
+    let _one = SCRAPE.lock().await;
     let mut documents = Vec::new();
     for noun in nouns::NOUNS.iter().filter(|noun| noun.metrics.is_some()) {
         let rows = if PAGED.contains(&noun.name) {
@@ -426,6 +428,9 @@ async fn change<T>(
     commands.send(command(reply)).await.map_err(|_| ApiError::ending())?;
     answer.await.map_err(|_| ApiError::ending())?
 }
+
+/// Held by the scrape that is being made.
+static SCRAPE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How long the control thread may take for what changes nothing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -89,6 +89,9 @@ pub(super) async fn stream(
     query: &ShowQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.limit.unwrap_or(usize::MAX);
+    if wanted == 0 {
+        return Err(ApiError::bad_request("limit: expected a number from 1 on, found 0"));
+    }
     let mut rest = Rest::new(commands, noun, wanted);
     rest.request.after.clone_from(&query.after);
     match &query.only {

@@ -342,6 +342,10 @@ fn page_of_prefixes(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, Ap
         }
         page.count += 1;
         page.next = Some(prefix.to_string());
+        // A prefix may have many rows.
+        if page.rows.len() >= PER_PAGE {
+            return Ok(page);
+        }
     }
     if page.count < request.count {
         page.next = None;

@@ -190,7 +190,7 @@ impl Control {
             // A site is as far as its nearest link that is up or measured.
             self.owe((key.service.clone(), key.family), cause, &key.site);
         }
-        if !self.unpublished.is_empty() {
+        if !self.unpublished.is_empty() && self.publication.is_none() && self.feeds.is_empty() {
             // What a stalled reader holds back is published later.
             let _ = self.publish_step(t);
         }
@@ -214,13 +214,17 @@ impl Control {
 
     /// What it moves is to be published.
     pub(super) fn note_round_trip(&mut self, path: PathId, rtt: Duration) {
-        let Some(key) = self.by_path.get(&path) else { return };
+        let Some(key) = self.by_path.get(&path).cloned() else { return };
         let unit = self.services().get(&key.service).and_then(|service| service.latency_unit);
-        let Some(leg) = self.legs.get_mut(key) else { return };
+        // One that is measured for the first time counts from now on, also if it is in no whole unit.
+        let before = self.distance_of(&key);
+        let Some(leg) = self.legs.get_mut(&key) else { return };
         leg.rtt = Some(rtt);
-        if unit.is_some_and(|unit| leg.distance.measured(rtt, unit)) {
-            let (service, site) = ((key.service.clone(), key.family), key.site.clone());
-            self.owe(service, MoveCause::CheaperUp, &site);
+        if let Some(unit) = unit {
+            leg.distance.measured(rtt, unit);
+        }
+        if self.distance_of(&key) != before {
+            self.owe((key.service, key.family), MoveCause::CheaperUp, &key.site);
         }
     }
 

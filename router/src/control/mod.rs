@@ -306,9 +306,9 @@ impl Control {
             self.reselect_all(cause, &member);
             self.reselect_some(now, SELECTIONS_AT_ONCE);
         } else {
-            for (service, (cause, member)) in why.services {
-                self.reselect_one(now, service, cause, &member);
-            }
+            let each = why.services.into_iter();
+            self.reselecting.extend(each.map(|(key, (cause, member))| (key, cause, member)));
+            self.reselect_some(now, SELECTIONS_AT_ONCE);
         }
     }
 
@@ -404,9 +404,10 @@ impl Control {
             self.store_accepts();
             let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
             self.events.push_back((now, kind));
-            for key in self.services_with(site) {
-                self.reselect_one(now, key, MoveCause::Operator, site);
-            }
+            let with = self.services_with(site).into_iter();
+            let cause = MoveCause::Operator;
+            self.reselecting.extend(with.map(|key| (key, cause, site.to_owned())));
+            self.reselect_some(now, SELECTIONS_AT_ONCE);
         }
         true
     }
@@ -582,7 +583,7 @@ const ROUTES_PER_CHANGE: usize = 8;
 /// Changes of the FIB in the time of one look at the sites of a service.
 const CHANGES_PER_SELECTION: usize = 32;
 
-/// Services whose sites are looked at in the step that ends a publication.
+/// Services whose sites are looked at in the step that ends a publication, or that drains a site.
 const SELECTIONS_AT_ONCE: usize = 16;
 
 /// Units of a publication's step: lookups and changes of the FIB.

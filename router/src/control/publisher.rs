@@ -37,7 +37,9 @@ pub(super) struct Publisher {
     /// Sets that are gone.
     gone: Vec<SetId>,
     /// Prefixes that the FIB has no room for.
-    refused: Vec<IpPrefix>,
+    refused: BTreeSet<IpPrefix>,
+    /// Groups that were to go, and that refused prefixes still lead to.
+    kept: Vec<GroupId>,
     done: Done,
     /// Called whenever readers may see something new.
     #[cfg(test)]
@@ -99,7 +101,9 @@ impl Publisher {
     /// Begins, or begins again with what the RIB is by now.
     pub(super) fn begin(&mut self, rib: &mut Rib) {
         let prefixes = self.changes.drain(..).chain(self.removals.drain(..));
-        prefixes.chain(self.refused.drain(..)).for_each(|prefix| rib.dirty().mark(prefix));
+        let refused = std::mem::take(&mut self.refused);
+        prefixes.chain(refused).for_each(|prefix| rib.dirty().mark(prefix));
+        self.superseded.append(&mut self.kept);
         let sets = self.in_place.drain(..).chain(self.unsure.drain(..)).chain(self.gone.drain(..));
         sets.for_each(|set| rib.dirty().mark_set(set));
         self.moved.clear();
@@ -259,9 +263,13 @@ impl Publisher {
                 Some(state) if state.content == content => {}
                 Some(state) if self.moved.contains(&state.id) => {
                     let old = state.id;
-                    self.add_group(parts, set, content)?;
-                    self.superseded.push(old);
-                    parts.rib.mark_prefixes(set);
+                    match self.add_group(parts, set, content) {
+                        Ok(_) => {
+                            self.superseded.push(old);
+                            parts.rib.mark_prefixes(set);
+                        }
+                        Err(error) => as_it_was(error)?,
+                    }
                 }
                 Some(_) => self.in_place.push(set),
                 None => {}
@@ -300,10 +308,14 @@ impl Publisher {
             && let Some(state) = self.groups.get_mut(&set)
             && state.content != content
         {
-            parts.fib.replace_group(state.id, &content)?;
-            state.content = content;
-            self.done.groups += 1;
-            self.stepped();
+            match parts.fib.replace_group(state.id, &content) {
+                Ok(()) => {
+                    state.content = content;
+                    self.done.groups += 1;
+                    self.stepped();
+                }
+                Err(error) => as_it_was(error)?,
+            }
         }
         self.in_place.pop();
         Ok(None)
@@ -334,20 +346,30 @@ impl Publisher {
 
     fn drop_group(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
         if let Some(&id) = self.superseded.last() {
-            parts.fib.remove_group(id)?;
+            self.remove_group(parts, id)?;
             self.superseded.pop();
             return Ok(None);
         }
         let Some(&set) = self.gone.last() else { return Ok(Some(Phase::Idle)) };
         if let Some(state) = self.groups.get(&set) {
-            parts.fib.remove_group(state.id)?;
-            if let Some(prefix) = state.covered {
+            let (id, covered) = (state.id, state.covered);
+            self.remove_group(parts, id)?;
+            if let Some(prefix) = covered {
                 self.covering.remove(&(prefix.len(), prefix, set));
             }
             self.groups.remove(&set);
         }
         self.gone.pop();
         Ok(None)
+    }
+
+    /// One that a refused prefix still leads to is kept for the next publication.
+    fn remove_group(&mut self, parts: &mut Parts<'_>, id: GroupId) -> Result<(), WriteError> {
+        match parts.fib.remove_group(id) {
+            Err(WriteError::GroupInUse { .. }) => self.kept.push(id),
+            outcome => outcome?,
+        }
+        Ok(())
     }
 
     /// Passes a stalled reader on, and says what is to be done again; notes any other refusal.
@@ -367,8 +389,7 @@ impl Publisher {
                 if self.refused.is_empty() {
                     log::error!("{prefix} is not installed: {error}");
                 }
-                self.refused.push(prefix);
-                self.done.refused += 1;
+                self.done.refused += u64::from(self.refused.insert(prefix));
                 Ok(())
             }
         }
@@ -383,8 +404,8 @@ impl Publisher {
         #[cfg(test)]
         {
             let (v4, v6) = parts.fib.len();
-            let is_full = self.room.is_some_and(|room| v4 + v6 >= room);
-            if is_full && parts.fib.get(prefix).is_none() {
+            // Changes too may need room.
+            if self.room.is_some_and(|room| v4 + v6 >= room) {
                 return Err(WriteError::TableFull);
             }
         }
@@ -458,6 +479,15 @@ impl Publisher {
             self.after_step = Some(look);
         }
     }
+}
+
+/// Passes a stalled reader on; a group that finds no room stays as it was.
+fn as_it_was(error: WriteError) -> Result<(), WriteError> {
+    if matches!(error, WriteError::Stalled { .. }) {
+        return Err(error);
+    }
+    log::error!("a group stays as it was: {error}");
+    Ok(())
 }
 
 /// The prefix whose cover the group of a set leads on to.

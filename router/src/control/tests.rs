@@ -453,6 +453,20 @@ fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
     assert_eq!(rig.serving(), set(&["ams"]));
 }
 
+/// A second link, measured before it is up, at less than a unit.
+#[test]
+fn a_link_that_is_known_to_be_near_brings_its_site_nearer() {
+    let sites = [("ams", "[\"ams\", \"client\"]", "cost = 10"), ("fra", "\"fra\"", "cost = 12")];
+    let (mut rig, _) = Rig::new(&with_service("latency-unit = \"1ms\"", &sites));
+    rig.set("ams", "ams", true);
+    rig.set("fra", "fra", true);
+    rig.measure("ams", "ams", 5_500);
+    assert_eq!(rig.serving(), set(&["fra"]));
+    rig.measure("ams", "client", 300);
+    rig.set("ams", "client", true);
+    assert_eq!(rig.serving(), set(&["ams"]));
+}
+
 #[test]
 fn a_drained_site_gets_no_flow_while_another_can_take_it() {
     let mut rig = Rig::up(&two_sites(10, 20));

@@ -83,6 +83,11 @@ impl ControlEngine {
         self.stop_what_is_gone();
     }
 
+    /// Whether [`Self::poll_order`] has any.
+    pub fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// Takes the oldest order to another engine.
     pub fn poll_order(&mut self) -> Option<EngineOrder> {
         self.orders.pop_front()

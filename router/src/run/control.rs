@@ -69,7 +69,7 @@ pub(super) async fn run(
                 control.step(command.name(), |control| control.handle_command(command));
             }
             // The clock of `sleep_until` has steps of a millisecond.
-            () = std::future::ready(()), if control.has_to_publish() => {}
+            () = std::future::ready(()), if control.has_work() => {}
             () = sleep_until(due) => {}
             _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
             signal = signals.recv() => match signal {
@@ -197,12 +197,15 @@ impl ControlThread {
         }
     }
 
-    fn has_to_publish(&self) -> bool {
-        self.daemon.control.is_unpublished() && !self.held_back
+    /// Whether there is work that waits for nobody.
+    fn has_work(&self) -> bool {
+        let control = &self.daemon.control;
+        control.has_orders() || control.is_unpublished() && !self.held_back
     }
 
     /// Publishes a part of what waits for it.
     fn publish(&mut self) {
+        self.pass_orders_on();
         if self.held_back {
             return;
         }
@@ -368,19 +371,23 @@ impl ControlThread {
 
     fn numbers_in_use(&self) -> (BTreeSet<PathId>, BTreeSet<PortId>) {
         let control = &self.daemon.control;
-        let legs = control.legs().map(|(_, leg)| leg.path).collect();
-        (legs, control.ports().map(|port| port.id).collect())
+        let legs = control.legs().map(|(_, leg)| leg.path);
+        let paths = legs.chain(control.ports().map(|port| port.path)).collect();
+        (paths, control.ports().map(|port| port.id).collect())
     }
 
-    /// To the other engines' threads, in their order.
+    /// To the other engines' threads, in their order, so many at a time.
     fn pass_orders_on(&mut self) {
-        while let Some(order) = self.daemon.control.poll_order() {
+        let mut any = false;
+        for _ in 0..ORDERS_PER_STEP {
+            let Some(order) = self.daemon.control.poll_order() else { break };
+            any = true;
             match order {
-                EngineOrder::Host(order) => self.daemon.host.order(HostCall::Order(order)),
+                EngineOrder::Host(order) => self.daemon.host.queue(HostCall::Order(order)),
                 EngineOrder::Liveness(LivenessOrder::Port(exit)) => {
                     let name = self.daemon.control.name_of(exit.port);
                     if let Some(place) = name.and_then(|name| self.opened.get(name)).cloned() {
-                        self.daemon.liveness.order(Order::Port { exit, place });
+                        self.daemon.liveness.queue(Order::Port { exit, place });
                     }
                 }
                 EngineOrder::Liveness(order) => {
@@ -391,9 +398,13 @@ impl ControlThread {
                         // Whoever sleeps on a port that is gone keeps its device open until then.
                         self.wake_workers();
                     }
-                    self.daemon.liveness.order(Order::Engine(order));
+                    self.daemon.liveness.queue(Order::Engine(order));
                 }
             }
+        }
+        if any {
+            self.daemon.liveness.wake();
+            self.daemon.host.wake();
         }
     }
 
@@ -525,6 +536,9 @@ const PAST_BYTES_MAX: usize = 8 << 20;
 /// Events of each other thread taken in one turn: a fraction of what [`LINES_MAX`] holds, so that
 /// watchers follow while a port with very many legs goes down.
 const EVENTS_PER_STEP: usize = 64;
+
+/// Orders to other threads that are passed on in one turn: a fraction of what their lanes hold.
+const ORDERS_PER_STEP: usize = 2048;
 
 /// How often latency is taken over, and what waits is tried again.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);

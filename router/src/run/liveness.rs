@@ -136,6 +136,9 @@ impl LivenessThread {
 
     /// Until a device, a worker, the control thread or the clock has something.
     fn sleep(&mut self) -> io::Result<()> {
+        if !self.parts.orders.is_empty() {
+            return Ok(());
+        }
         let delayed = self.delayed.front().map(|&(at, _)| at);
         let retry = self.to_host.is_behind().then(|| Nanos::now() + RETRY_AFTER);
         let due = [self.parts.engine.poll_timeout(), delayed, retry].into_iter().flatten().min();
@@ -244,7 +247,9 @@ impl LivenessThread {
 
     /// `false` when it is to end.
     fn handle_orders(&mut self) -> bool {
-        while let Ok(order) = self.parts.orders.try_recv() {
+        // Timers and packets have their turn between many.
+        for _ in 0..ORDERS_PER_TURN {
+            let Ok(order) = self.parts.orders.try_recv() else { break };
             let now = Nanos::now();
             match order {
                 Order::Engine(order) => {
@@ -321,6 +326,9 @@ impl LivenessThread {
 
 /// When carrier that did not fit into the lane is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// Orders taken before timers and packets get their turn.
+const ORDERS_PER_TURN: usize = 256;
 
 /// Packets taken from the workers' lane before timers get their turn.
 const PACKETS_MAX: usize = 65_536;

@@ -68,10 +68,26 @@ impl<T> ThreadHandle<T> {
 
     /// Waits while the channel is full, which it is for a moment at most.
     pub(super) fn order(&self, order: T) {
+        self.queue(order);
         self.wake.wake();
-        if self.orders.send(order).is_err() {
+    }
+
+    /// As [`Self::order`]; the thread looks for it after [`Self::wake`] at the latest.
+    pub(super) fn queue(&self, order: T) {
+        let has_ended = match self.orders.try_send(order) {
+            Err(TrySendError::Full(order)) => {
+                self.wake.wake();
+                self.orders.send(order).is_err()
+            }
+            outcome => outcome.is_err(),
+        };
+        if has_ended {
             log::error!("the {} thread has ended", self.name);
         }
+    }
+
+    /// It has something to look for.
+    pub(super) fn wake(&self) {
         self.wake.wake();
     }
 }
