@@ -181,7 +181,6 @@ fn lines_that_small_groups_had_serve_large_ones() {
     for _ in 0..2 {
         let small = fill(&mut writer, &Group::Local);
         assert_eq!(small.len(), 63);
-        assert_eq!(writer.room().groups, 0);
         assert_eq!(writer.add_group(&Group::Local), Err(WriteError::IdsExhausted));
         let (even, odd): (Vec<_>, Vec<_>) = small.into_iter().partition(|id| id.0 % 2 == 0);
         even.into_iter().rev().chain(odd).for_each(|id| writer.remove_group(id).unwrap());
@@ -248,4 +247,19 @@ fn a_table_that_is_nearly_full_agrees_with_its_routes() {
         }
     }
     assert!(refused > 100 && done > 1000, "{refused} refused, {done} done");
+}
+
+#[test]
+fn room_is_what_can_be_added() {
+    let (mut writer, _) = fib(1);
+    let before = writer.room();
+    let group = writer.add_group(&Group::Local).unwrap();
+    writer.add_path(1, crate::ACCEPT_ALL).unwrap();
+    writer.add_adjacency(0, 1).unwrap();
+    let after = writer.room();
+    let one_less = |room: Room| (room.groups - 1, room.adjacencies - 1, room.paths - 1);
+    assert_eq!(one_less(before), (after.groups, after.adjacencies, after.paths));
+    writer.remove_group(group).unwrap();
+    writer.reclaim();
+    assert_eq!(writer.room().groups, before.groups);
 }

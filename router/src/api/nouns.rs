@@ -169,10 +169,12 @@ pub const NOUNS: &[Noun] = &[
         fields: &[],
         columns: &[
             column("prefix", "PREFIX", Text),
+            column("best", "", Mark),
             column("source", "SOURCE", Text),
             column("kind", "KIND", Text),
             column("via", "VIA", List),
             column("state", "STATE", Text),
+            column("why", "WHY", Text),
         ],
     },
     Noun {

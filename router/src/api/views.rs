@@ -23,7 +23,7 @@ use crate::liveness::leg::TcpCheckKey;
 use crate::packet::offload::offload_names;
 use crate::policy::CheckKind;
 use crate::probe::{CheckSpec, CheckStats};
-use crate::rib::{NextHops, SetId, Source};
+use crate::rib::{NextHop, NextHops, SetId, Source};
 use crate::time::Nanos;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::{Polling, WorkerReport};
@@ -317,28 +317,42 @@ fn adjacencies(facts: &Facts<'_>) -> Vec<Value> {
     control.ports().map(row).collect()
 }
 
-/// Rows of `show fib` and `show routes`.
+/// Rows of `show fib`, which are those of what is installed, and of `show routes`, which are those of every
+/// source.
 fn page_of_prefixes(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
     let after = request.after.as_deref().map(|text| prefix_of("after", text)).transpose()?;
-    let writer = facts.control.writer();
-    let mut page = Page::default();
-    let exact = |prefix| writer.get(prefix).map(|group| (prefix, group)).into_iter();
-    let found: Box<dyn Iterator<Item = (IpPrefix, GroupId)> + '_> = match (request.only, after) {
+    let (writer, rib) = (facts.control.writer(), facts.control.rib());
+    let of_fib = request.noun == "fib";
+    let is_there = |prefix: &IpPrefix| {
+        if of_fib { writer.get(*prefix).is_some() } else { !rib.candidates(*prefix).is_empty() }
+    };
+    let following = |after: Option<IpPrefix>| -> Box<dyn Iterator<Item = IpPrefix> + '_> {
+        match after {
+            _ if !of_fib => Box::new(rib.prefixes_after(after)),
+            Some(after) => Box::new(writer.iter_after(after).map(|(prefix, _)| prefix)),
+            None => Box::new(writer.iter().map(|(prefix, _)| prefix)),
+        }
+    };
+    let found: Box<dyn Iterator<Item = IpPrefix> + '_> = match (request.only, after) {
         (Some(Only::Covering(_)), Some(_)) => Box::new(std::iter::empty()),
-        (Some(Only::Covering(addr)), None) => Box::new(writer.longest_match(addr).into_iter()),
-        (_, Some(after)) => Box::new(writer.iter_after(after)),
-        (Some(Only::In(prefix)), None) => Box::new(exact(prefix).chain(writer.iter_after(prefix))),
-        (None, None) => Box::new(writer.iter()),
+        (Some(Only::Covering(addr)), None) => {
+            Box::new(writer.longest_match(addr).map(|(prefix, _)| prefix).into_iter())
+        }
+        (Some(Only::In(prefix)), None) => {
+            Box::new(Some(prefix).filter(is_there).into_iter().chain(following(Some(prefix))))
+        }
+        (_, after) => following(after),
     };
     // What a prefix covers stands right behind it.
     let is_in = |prefix: IpPrefix| match request.only {
         Some(Only::In(outer)) => outer.len() <= prefix.len() && outer.contains(prefix.addr()),
         _ => true,
     };
-    for (prefix, group) in found.take_while(|&(prefix, _)| is_in(prefix)).take(request.count) {
-        match request.noun {
-            "fib" => fib_rows(facts, prefix, group, &mut page.rows),
-            _ => page.rows.push(route_row(facts, prefix, group)),
+    let mut page = Page::default();
+    for prefix in found.take_while(|&prefix| is_in(prefix)).take(request.count) {
+        match writer.get(prefix) {
+            Some(group) if of_fib => fib_rows(facts, prefix, group, &mut page.rows),
+            _ => route_rows(facts, prefix, &mut page.rows),
         }
         page.count += 1;
         page.next = Some(prefix.to_string());
@@ -353,24 +367,88 @@ fn page_of_prefixes(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, Ap
     Ok(page)
 }
 
-fn route_row(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId) -> Value {
+/// Every route to a prefix, the best source's first.
+fn route_rows(facts: &Facts<'_>, prefix: IpPrefix, items: &mut Vec<Value>) {
     let control = facts.control;
-    let members = group_members(control, group);
-    let alive = |member: &Member| is_alive(control, member);
-    let mut via: Vec<String> = members.iter().map(|member| port_name(control, member)).collect();
-    via.dedup();
-    json!({
-        "prefix": prefix.to_string(),
-        "source": source_text(control, prefix),
-        "via": via,
-        "kind": kind(control.writer().group(group).as_ref()),
-        "state": if members.is_empty() || members.iter().any(alive) { "up" } else { "down" },
+    let (rib, writer) = (control.rib(), control.writer());
+    let used = rib.used(prefix);
+    for candidate in rib.candidates(prefix) {
+        let group = control.group_of(candidate.set);
+        let is_used = used == Some(candidate);
+        let is_installed = is_used && group.is_some() && writer.get(prefix) == group;
+        let members = group.map(|group| group_members(control, group)).unwrap_or_default();
+        let lives = members.is_empty() || members.iter().any(|one| is_alive(control, one));
+        let state = match (is_installed, lives) {
+            (false, _) => "unused",
+            (true, true) => "up",
+            (true, false) => "down",
+        };
+        let why = match (is_used, is_installed) {
+            (true, true) => None,
+            (true, false) if control.is_unpublished() => Some("not installed yet".to_owned()),
+            (true, false) => Some("not installed: no room in the FIB".to_owned()),
+            (false, _) => why_not_used(control, candidate.set),
+        };
+        items.push(json!({
+            "prefix": prefix.to_string(),
+            "best": is_used,
+            "source": source_text(control, candidate.source),
+            "via": next_hop_names(control, candidate.set, &members),
+            "kind": kind_of_set(rib.next_hops(candidate.set)),
+            "state": state,
+            "why": why,
+        }));
+    }
+}
+
+/// A route is not used because its next hops lead nowhere, or because another source's is better.
+fn why_not_used(control: &Control, set: SetId) -> Option<String> {
+    let rib = control.rib();
+    let Some(NextHops::Via(hops)) = rib.next_hops(set) else {
+        return Some("another source's is better".into());
+    };
+    if !rib.ways(set).is_empty() {
+        return Some("another source's is better".into());
+    }
+    hops.iter().find_map(|hop| match hop {
+        NextHop::Address(address) => {
+            rib.why_nowhere(*address).map(|why| format!("next hop {address}: {why}"))
+        }
+        NextHop::Way(_) => None,
     })
+}
+
+/// Next hops as they were configured; of a service, the ports of its sites.
+fn next_hop_names(control: &Control, set: SetId, members: &[Member]) -> Vec<String> {
+    let name = |hop: &NextHop| match hop {
+        NextHop::Address(address) => address.to_string(),
+        NextHop::Way(way) => {
+            control.port_of(way.path).map_or_else(|| "-".into(), |port| port.name().to_owned())
+        }
+    };
+    let mut names: Vec<String> = match control.rib().next_hops(set) {
+        Some(NextHops::Via(hops)) => hops.iter().map(name).collect(),
+        _ => members.iter().map(|member| port_name(control, member)).collect(),
+    };
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn kind_of_set(hops: Option<&NextHops>) -> &'static str {
+    match hops {
+        Some(NextHops::Via(_) | NextHops::Service(_)) => "forward",
+        Some(NextHops::Local) => "local",
+        Some(NextHops::Blackhole) => "blackhole",
+        Some(NextHops::Unreachable) => "unreachable",
+        Some(NextHops::Prohibit) => "prohibit",
+        None => "none",
+    }
 }
 
 fn fib_rows(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId, items: &mut Vec<Value>) {
     let control = facts.control;
-    let source = source_text(control, prefix);
+    let source = used_source(control, prefix);
     let rows = members(facts, group);
     if rows.is_empty() {
         items.push(json!({
@@ -668,14 +746,18 @@ fn group_members(control: &Control, group: GroupId) -> Vec<Member> {
 }
 
 /// Where the used route to a prefix comes from.
-fn source_text(control: &Control, prefix: IpPrefix) -> Option<String> {
-    let source = control.source(prefix)?;
-    let name = match source {
+fn used_source(control: &Control, prefix: IpPrefix) -> Option<String> {
+    Some(source_text(control, control.source(prefix)?))
+}
+
+/// A file is told by its name.
+fn source_text(control: &Control, source: Source) -> String {
+    let file = match source {
         Source::File(index) => control.config().route_files.get(usize::from(index)),
         _ => None,
     };
     let label = source.label();
-    Some(name.map_or_else(|| label.to_owned(), |file| format!("{label} {}", file.name)))
+    file.map_or_else(|| label.to_owned(), |file| format!("{label} {}", file.name))
 }
 
 fn kind(group: Option<&Group>) -> &'static str {

@@ -38,6 +38,8 @@ pub(super) struct Publisher {
     gone: Vec<SetId>,
     /// Prefixes that the FIB has no room for.
     refused: BTreeSet<IpPrefix>,
+    /// Whether anything was removed since prefixes were refused: there may be room now.
+    freed: bool,
     /// Groups that were to go, and that refused prefixes still lead to.
     kept: Vec<GroupId>,
     done: Done,
@@ -107,6 +109,7 @@ impl Publisher {
         let sets = self.in_place.drain(..).chain(self.unsure.drain(..)).chain(self.gone.drain(..));
         sets.for_each(|set| rib.dirty().mark_set(set));
         self.moved.clear();
+        self.freed = false;
         self.done.refused = 0;
         self.phase = Phase::Sweep;
     }
@@ -335,8 +338,18 @@ impl Publisher {
     }
 
     fn remove(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
-        let Some(&prefix) = self.removals.last() else { return Ok(Some(Phase::Drop)) };
+        let Some(&prefix) = self.removals.last() else {
+            if !std::mem::take(&mut self.freed) || self.refused.is_empty() {
+                return Ok(Some(Phase::Drop));
+            }
+            for prefix in std::mem::take(&mut self.refused) {
+                parts.rib.dirty().mark(prefix);
+            }
+            self.done.refused = 0;
+            return Ok(Some(Phase::Add));
+        };
         if parts.fib.remove(prefix)?.is_some() {
+            self.freed = true;
             self.done.prefixes += 1;
             self.stepped();
         }

@@ -228,6 +228,26 @@ impl Rib {
         covers.find_map(|prefix| Some((prefix, self.used(prefix)?)))
     }
 
+    /// The prefixes that have a route after one, or all: IPv4 before IPv6, then by address, the shorter
+    /// first.
+    pub fn prefixes_after(&self, after: Option<IpPrefix>) -> impl Iterator<Item = IpPrefix> + '_ {
+        let (v4, v6) = match after {
+            None => (Some(Bound::Unbounded), Bound::Unbounded),
+            Some(IpPrefix::V4(prefix)) => (Some(Bound::Excluded(prefix)), Bound::Unbounded),
+            Some(IpPrefix::V6(prefix)) => (None, Bound::Excluded(prefix)),
+        };
+        let v4 = v4.into_iter().flat_map(|from| self.v4.best.range((from, Bound::Unbounded)));
+        let v6 = self.v6.best.range((v6, Bound::Unbounded));
+        v4.map(|(&prefix, _)| IpPrefix::V4(prefix))
+            .chain(v6.map(|(&prefix, _)| IpPrefix::V6(prefix)))
+    }
+
+    /// Why an address leads nowhere; `None` if it leads somewhere, or is no next hop.
+    pub fn why_nowhere(&self, address: IpAddr) -> Option<Unresolved> {
+        let nowhere = self.tracked.get(&address)?.ways.is_empty();
+        nowhere.then(|| self.why_unresolved(address))
+    }
+
     /// How many prefixes have a route, IPv4 and IPv6.
     pub fn len(&self) -> (usize, usize) {
         (self.v4.best.len(), self.v6.best.len())

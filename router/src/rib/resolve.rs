@@ -15,7 +15,7 @@ pub(super) struct Tracked {
     /// The longest prefix that covers it and has a route; not the one of all addresses.
     cover: Option<(IpPrefix, SetId)>,
     /// What it leads to, in order; nothing if it is unresolved.
-    ways: Vec<Way>,
+    pub(super) ways: Vec<Way>,
     /// The sets it is in.
     sets: BTreeSet<SetId>,
 }
@@ -227,7 +227,7 @@ impl Rib {
         }
     }
 
-    fn why_unresolved(&self, address: IpAddr) -> Unresolved {
+    pub(super) fn why_unresolved(&self, address: IpAddr) -> Unresolved {
         let mut seen = BTreeSet::from([address]);
         let mut work = vec![address];
         while let Some(address) = work.pop() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nearhop_fib::{FlowHash, FlowKey, GroupId, Member, Selected, Spread};
 use serde_json::{Value, json};
 
-use super::{Facts, group_members, is_alive, kind, members, source_text};
+use super::{Facts, group_members, is_alive, kind, members, used_source};
 use crate::api::{ApiError, ExplainQuery};
 use crate::control::Control;
 use crate::forward::refusal;
@@ -62,7 +62,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
         "prefix": prefix.to_string(),
         "group": group.0,
         "kind": kind(control.writer().group(group).as_ref()),
-        "source": source_text(control, prefix),
+        "source": used_source(control, prefix),
         "selected": selected,
         "items": items,
     }))

@@ -295,3 +295,23 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
         assert!(error.text().contains(says), "{noun}: {}", error.text());
     }
 }
+
+#[test]
+fn routes_that_are_not_used_say_why() {
+    let routes = "[[route]]\nprefix = \"203.0.113.0/24\"\nvia = \"10.77.0.1\"\n\
+                  [[route]]\nprefix = \"203.0.114.0/24\"\nvia = \"blackhole\"\n";
+    let control = core_of(&(text("hash") + routes));
+    let facts = bare(&control);
+    let request = PageRequest { noun: "routes", after: None, only: None, count: 256 };
+    let rows = page(&facts, &request).unwrap().rows;
+    let of = |prefix: &str| rows.iter().find(|row| row["prefix"] == prefix).unwrap();
+    let unresolved = of("203.0.113.0/24");
+    assert_eq!((&unresolved["best"], &unresolved["state"]), (&json!(false), &json!("unused")));
+    let why = "next hop 10.77.0.1: no route but a default route leads to it";
+    assert_eq!((&unresolved["via"], &unresolved["why"]), (&json!(["10.77.0.1"]), &json!(why)));
+    let used = of("203.0.114.0/24");
+    assert_eq!(
+        (&used["best"], &used["state"], &used["why"]),
+        (&json!(true), &json!("up"), &json!(null))
+    );
+}
