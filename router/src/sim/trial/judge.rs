@@ -168,14 +168,21 @@ impl FlowMove<'_> {
         let restarted = self.world.absences.iter().any(|absence| {
             absence.node == node && absence.from <= *window.end() && absence.to >= *window.start()
         });
-        restarted
-            || reported.iter().any(|one| {
-                one.node == node
-                    && window.contains(&one.t)
-                    && matches!(&one.kind, EventKind::Select { family: of, member, .. }
-                        if *of == family
-                            && (member == "reload" || members.contains(&Some(member))))
-            })
+        let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
+        let (mut left, mut came) = (false, false);
+        let named = selects.any(|one| {
+            let EventKind::Select { family: of, member, from, to, .. } = &one.kind else {
+                return false;
+            };
+            if *of != family {
+                return false;
+            }
+            // By way of one that served no packet meanwhile.
+            left |= before.get(fork).is_some_and(|member| from.contains(member));
+            came |= after.get(fork).is_some_and(|member| to.contains(member));
+            member == "reload" || members.contains(&Some(member)) || (left && came)
+        });
+        restarted || named
     }
 }
 
