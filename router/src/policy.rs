@@ -62,5 +62,12 @@ pub enum CheckKind {
     },
 }
 
+impl CheckKind {
+    /// Whether the host stack does it, not the prober.
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+}
+
 /// The most checks: one per UDP source port of the prober.
 pub const CHECKS_MAX: usize = 16_384;

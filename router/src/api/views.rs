@@ -103,29 +103,27 @@ pub fn undamped() -> Value {
 fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<Value>) {
     let control = facts.control;
     let counters = &facts.totals.counters;
-    {
-        for family in [Family::Ipv4, Family::Ipv6] {
-            let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
-            let prefixes: Vec<String> =
-                service.prefixes.iter().filter(of_family).map(IpPrefix::to_string).collect();
-            if prefixes.is_empty() {
-                continue;
-            }
-            let best = control.best_sites(service, family);
-            for place in control.services().ranking(service, family) {
-                let site = &service.sites[place.index];
-                for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
-                    let is_best = best.contains(&site.name) && leg.up;
-                    let rule = control.against_best(service, family, site);
-                    let why = Why { place: &place, rule, best: is_best };
-                    let mut item = leg_item(facts, service, site, (key, leg), why);
-                    let count = counters.paths.get(leg.path.0 as usize).copied();
-                    let count = count.unwrap_or_default();
-                    item["prefix"] = json!(prefixes);
-                    item["packets"] = json!(count.packets);
-                    item["bytes"] = json!(count.bytes);
-                    items.push(item);
-                }
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
+        let prefixes: Vec<String> =
+            service.prefixes.iter().filter(of_family).map(IpPrefix::to_string).collect();
+        if prefixes.is_empty() {
+            continue;
+        }
+        let best = control.best_sites(service, family);
+        for place in control.services().ranking(service, family) {
+            let site = &service.sites[place.index];
+            for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
+                let is_best = best.contains(&site.name) && leg.up;
+                let rule = control.against(&best, service, family, site);
+                let why = Why { place: &place, rule, best: is_best };
+                let mut item = leg_item(facts, service, site, (key, leg), why);
+                let count = counters.paths.get(leg.path.0 as usize).copied();
+                let count = count.unwrap_or_default();
+                item["prefix"] = json!(prefixes);
+                item["packets"] = json!(count.packets);
+                item["bytes"] = json!(count.bytes);
+                items.push(item);
             }
         }
     }
@@ -499,16 +497,15 @@ fn members(facts: &Facts<'_>, group: GroupId) -> Vec<Value> {
 
 fn leg_of_member(facts: &Facts<'_>, key: &LegKey, leg: &LegState, best: bool) -> Value {
     let control = facts.control;
-    let config = control.config();
-    let service = config.services.iter().find(|service| service.name == key.service);
-    let found = service.and_then(|service| {
+    let found = control.services().get(&key.service).and_then(|service| {
         let ranking = control.services().ranking(service, key.family);
         let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
         Some((service, &service.sites[place.index], place))
     });
     match found {
         Some((service, site, place)) => {
-            let rule = control.against_best(service, key.family, site);
+            let sites = control.best_sites(service, key.family);
+            let rule = control.against(&sites, service, key.family, site);
             leg_item(facts, service, site, (key, leg), Why { place: &place, rule, best })
         }
         None => json!({ "site": key.site, "best": best }),

@@ -38,10 +38,8 @@ pub use self::ports::{PortState, ReloadError};
 use self::publisher::{Done, Parts, Publisher};
 pub use self::services::Services;
 use self::sources::set_of;
-use self::wanted::families;
 use crate::batch::Exit;
 use crate::config::Config;
-use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::forward::{Adjacencies, Broadcasts, FirstPacket, Locals, Snapshot};
 use crate::ids::Family;
@@ -404,24 +402,12 @@ impl Control {
             self.store_accepts();
             let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
             self.events.push_back((now, kind));
-            let with = self.services_with(site).into_iter();
+            let with = self.families_of(|service| service.sites.iter().any(|one| one.name == site));
             let cause = MoveCause::Operator;
-            self.reselecting.extend(with.map(|key| (key, cause, site.to_owned())));
+            self.reselecting.extend(with.into_iter().map(|key| (key, cause, site.to_owned())));
             self.reselect_some(now, SELECTIONS_AT_ONCE);
         }
         true
-    }
-
-    fn services_with(&self, site: &str) -> Vec<(String, Family)> {
-        let all = self.config.services.iter();
-        let with = all.filter(|service| service.sites.iter().any(|one| one.name == site));
-        let each = |service: &Service| {
-            families(service)
-                .into_iter()
-                .map(|family| (service.name.clone(), family))
-                .collect::<Vec<_>>()
-        };
-        with.flat_map(each).collect()
     }
 
     /// Sites that were drained before a restart; to be called before the first configuration.
@@ -517,7 +503,8 @@ impl Control {
     }
 
     /// Whether the FIB had no room for a prefix.
-    pub fn is_refused(&self, prefix: IpPrefix) -> bool {
+    #[cfg(test)]
+    fn is_refused(&self, prefix: IpPrefix) -> bool {
         self.publisher.has_refused(prefix)
     }
 

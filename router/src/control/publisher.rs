@@ -13,7 +13,7 @@ use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, WhenDead, WriteError
 
 use super::services::Services;
 use crate::put_back::{self, PutBack};
-use crate::rib::{Cursor, NextHops, Rib, SetId};
+use crate::rib::{Cursor, NextHops, Rib, SetId, Way};
 
 /// Publishes what is dirty in a RIB.
 #[derive(Default)]
@@ -182,6 +182,7 @@ impl Publisher {
     }
 
     /// Whether the FIB could not take this prefix.
+    #[cfg(test)]
     pub(super) fn has_refused(&self, prefix: IpPrefix) -> bool {
         self.refused.contains(&prefix)
     }
@@ -301,8 +302,11 @@ impl Publisher {
             }
             (Err(error), _) => Err(error),
         };
-        self.unless_stalled(placed, prefix, |prefix| parts.rib.dirty().mark(prefix))?;
-        Ok(None)
+        let outcome = self.note_refusal(placed, prefix);
+        if outcome.is_err() {
+            parts.rib.dirty().mark(prefix);
+        }
+        outcome.map(|()| None)
     }
 
     fn replace(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
@@ -325,16 +329,17 @@ impl Publisher {
     }
 
     fn change(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
-        let Some(prefix) = self.changes.pop() else { return Ok(Some(Phase::Remove)) };
-        let Some(used) = parts.rib.used(prefix) else { return Ok(None) };
-        let placed = self.group_for(parts, used.set).and_then(|next| match parts.fib.get(prefix) {
-            Some(now) if now == next => Ok(()),
-            _ => self.insert(parts, prefix, next),
-        });
-        let mut back = Vec::new();
-        let outcome = self.unless_stalled(placed, prefix, |prefix| back.push(prefix));
-        self.changes.extend(back);
-        outcome.map(|()| None)
+        let Some(&prefix) = self.changes.last() else { return Ok(Some(Phase::Remove)) };
+        if let Some(used) = parts.rib.used(prefix) {
+            let next = self.group_for(parts, used.set);
+            let placed = next.and_then(|next| match parts.fib.get(prefix) {
+                Some(now) if now == next => Ok(()),
+                _ => self.insert(parts, prefix, next),
+            });
+            self.note_refusal(placed, prefix)?;
+        }
+        self.changes.pop();
+        Ok(None)
     }
 
     fn remove(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
@@ -385,19 +390,15 @@ impl Publisher {
         Ok(())
     }
 
-    /// Passes a stalled reader on, and says what is to be done again; notes any other refusal.
-    fn unless_stalled(
+    /// Passes a stalled reader on; notes any other refusal.
+    fn note_refusal(
         &mut self,
         placed: Result<(), WriteError>,
         prefix: IpPrefix,
-        again: impl FnOnce(IpPrefix),
     ) -> Result<(), WriteError> {
         match placed {
             Ok(()) => Ok(()),
-            Err(error @ WriteError::Stalled { .. }) => {
-                again(prefix);
-                Err(error)
-            }
+            Err(error @ WriteError::Stalled { .. }) => Err(error),
             Err(error) => {
                 if self.refused.is_empty() {
                     log::error!("{prefix} is not installed: {error}");
@@ -468,7 +469,7 @@ impl Publisher {
             Some(NextHops::Service(service)) => Some(parts.services.group(service, covering)),
             Some(NextHops::Via(_)) => {
                 let ways = parts.rib.ways(set).iter();
-                let member = |way: &crate::rib::Way| Member {
+                let member = |way: &Way| Member {
                     path: way.path,
                     adjacency: way.adjacency,
                     tier: 0,

@@ -14,14 +14,20 @@ use crate::time::Nanos;
 impl Control {
     /// Every service is to be looked at, by [`Self::reselect_some`].
     pub(super) fn reselect_all(&mut self, cause: MoveCause, member: &str) {
-        let all: BTreeSet<(String, Family)> = self
-            .config
-            .services
-            .iter()
-            .flat_map(|service| families(service).into_iter().map(|f| (service.name.clone(), f)))
-            .collect();
+        let all = self.families_of(|_| true);
         self.selected.retain(|key, _| all.contains(key));
         self.reselecting = all.into_iter().map(|key| (key, cause, member.to_owned())).collect();
+    }
+
+    /// Each family of each of these services.
+    pub(super) fn families_of(
+        &self,
+        is_meant: impl Fn(&Service) -> bool,
+    ) -> BTreeSet<(String, Family)> {
+        let meant = self.config.services.iter().filter(|service| is_meant(service));
+        let each = meant
+            .flat_map(|service| families(service).into_iter().map(|f| (service.name.clone(), f)));
+        each.collect()
     }
 
     /// Looks at up to `budget` of the services that are to be looked at. Returns whether that was all.
@@ -61,9 +67,8 @@ impl Control {
         self.events.push_back((now, kind));
     }
 
-    /// By which rule the sites that packets go to are better than this one.
-    pub fn against_best(&self, service: &Service, family: Family, site: &Site) -> Rule {
-        let best = self.best_sites(service, family);
+    /// By which rule the sites that packets go to, as [`Self::best_sites`] says, are better than this one.
+    pub fn against(&self, best: &[String], service: &Service, family: Family, site: &Site) -> Rule {
         let winner = service.sites.iter().find(|site| best.first() == Some(&site.name));
         let of = |site| self.services().candidate(service, family, site);
         winner.map_or(Rule::Equal, |winner| compare(&of(winner), &of(site)).1)

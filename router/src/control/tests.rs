@@ -439,8 +439,8 @@ fn latency_moves_sites_between_tiers_but_noise_does_not() {
     assert!(rig.control.legs().any(|(_, leg)| leg.rtt == Some(Duration::from_millis(50))));
 }
 
-#[test]
-fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
+/// A site whose first link is far, and whose second is not up; another serves.
+fn with_a_far_link() -> Rig {
     let sites = [("ams", "[\"ams\", \"client\"]", "cost = 10"), ("fra", "\"fra\"", "cost = 12")];
     let (mut rig, _) = Rig::new(&with_service("latency-unit = \"1ms\"", &sites));
     rig.set("ams", "ams", true);
@@ -448,6 +448,12 @@ fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
     rig.measure("ams", "ams", 5_500);
     assert_eq!(rig.serving(), set(&["fra"]));
     rig.events();
+    rig
+}
+
+#[test]
+fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
+    let mut rig = with_a_far_link();
     rig.set("ams", "client", true);
     assert_eq!(rig.selects(), [moved("fra", "ams", MoveCause::CheaperUp, "ams")]);
     assert_eq!(rig.serving(), set(&["ams"]));
@@ -456,12 +462,7 @@ fn a_nearer_link_that_comes_up_unmeasured_moves_packets_as_events_say() {
 /// A second link, measured before it is up, at less than a unit.
 #[test]
 fn a_link_that_is_known_to_be_near_brings_its_site_nearer() {
-    let sites = [("ams", "[\"ams\", \"client\"]", "cost = 10"), ("fra", "\"fra\"", "cost = 12")];
-    let (mut rig, _) = Rig::new(&with_service("latency-unit = \"1ms\"", &sites));
-    rig.set("ams", "ams", true);
-    rig.set("fra", "fra", true);
-    rig.measure("ams", "ams", 5_500);
-    assert_eq!(rig.serving(), set(&["fra"]));
+    let mut rig = with_a_far_link();
     rig.measure("ams", "client", 300);
     rig.set("ams", "client", true);
     assert_eq!(rig.serving(), set(&["ams"]));
@@ -590,7 +591,7 @@ proptest::proptest! {
             if best.contains(&site.name) || !up || (*drained && !best.is_empty()) {
                 continue;
             }
-            let rule = rig.control.against_best(service, Family::Ipv4, site);
+            let rule = rig.control.against(&best, service, Family::Ipv4, site);
             for winner in service.sites.iter().filter(|site| best.contains(&site.name)) {
                 let is_so = match rule {
                     cost::Rule::Preference => winner.preference > *preference,

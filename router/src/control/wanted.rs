@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
-use crate::policy::CheckKind;
 use crate::probe::CheckSpec;
 
 /// Every leg of these services of `config` whose port has a way out.
@@ -48,7 +47,7 @@ pub(super) fn count_legs(service: &Service) -> (usize, usize) {
     for family in families(service) {
         for site in &service.sites {
             let fits = |check: &&Check| check.target.is_none_or(|ip| Family::of(ip) == family);
-            let probes = |check: &&Check| !matches!(check.kind, CheckKind::Tcp { .. });
+            let probes = |check: &&Check| !check.kind.is_tcp();
             legs += site.via.len();
             checks += site.via.len() * site.health.iter().filter(fits).filter(probes).count();
         }

@@ -68,7 +68,7 @@ pub struct CheckSpec {
 impl CheckSpec {
     /// Whether the host stack does it ([`crate::host::check`]), not the prober.
     pub const fn is_tcp(&self) -> bool {
-        matches!(self.kind, CheckKind::Tcp { .. })
+        self.kind.is_tcp()
     }
 }
 

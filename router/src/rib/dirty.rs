@@ -42,11 +42,6 @@ impl Dirty {
         self.sets.insert(set);
     }
 
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.sets.is_empty() && !self.has_prefixes()
-    }
-
     /// Whether any prefix is dirty.
     pub fn has_prefixes(&self) -> bool {
         self.v4.iter().any(|bucket| !bucket.is_empty())

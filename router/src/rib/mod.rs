@@ -161,28 +161,6 @@ impl<A: Addr> Table<A> {
             Some((prefix, *self.best.get(&prefix)?))
         })
     }
-
-    /// The prefixes of at most `budget` routes after `from` that lead to one of these sets, and the last
-    /// one looked at, if there may be more.
-    fn leading_to(
-        &self,
-        sets: &BTreeSet<SetId>,
-        from: Option<Prefix<A>>,
-        budget: usize,
-    ) -> (Vec<Prefix<A>>, Option<Prefix<A>>) {
-        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut found = Vec::new();
-        let mut last = None;
-        let mut looked_at = 0;
-        for (&prefix, _) in self.best.range((from, Bound::Unbounded)).take(budget) {
-            if self.candidates(prefix).any(|candidate| sets.contains(&candidate.set)) {
-                found.push(prefix);
-            }
-            last = Some(prefix);
-            looked_at += 1;
-        }
-        (found, last.filter(|_| looked_at == budget))
-    }
 }
 
 impl Rib {
@@ -277,32 +255,24 @@ impl Rib {
         if self.sweeping.is_empty() {
             return true;
         }
-        let mut from_v6 = None;
-        if let Some(IpPrefix::V6(after)) = self.swept {
-            from_v6 = Some(after);
-        } else {
-            let after = match self.swept {
-                Some(IpPrefix::V4(after)) => Some(after),
-                _ => None,
+        let looked_at: Vec<IpPrefix> = self.prefixes_after(self.swept).take(budget).collect();
+        let leads = |candidate: Candidate| self.sweeping.contains(&candidate.set);
+        for &prefix in &looked_at {
+            let is_dirty = match prefix {
+                IpPrefix::V4(prefix) => self.v4.candidates(prefix).any(leads),
+                IpPrefix::V6(prefix) => self.v6.candidates(prefix).any(leads),
             };
-            let (found, next) = self.v4.leading_to(&self.sweeping, after, budget);
-            for prefix in found {
-                self.dirty.mark(IpPrefix::V4(prefix));
-            }
-            if next.is_some() {
-                self.swept = next.map(IpPrefix::V4);
-                return false;
+            if is_dirty {
+                self.dirty.mark(prefix);
             }
         }
-        let (found, next) = self.v6.leading_to(&self.sweeping, from_v6, budget);
-        for prefix in found {
-            self.dirty.mark(IpPrefix::V6(prefix));
-        }
-        self.swept = next.map(IpPrefix::V6);
-        if next.is_none() {
+        if looked_at.len() < budget {
+            self.swept = None;
             self.sweeping.clear();
+            return true;
         }
-        next.is_none()
+        self.swept = looked_at.last().copied();
+        false
     }
 
     fn note_change(&mut self, prefix: IpPrefix, best_changed: bool) {

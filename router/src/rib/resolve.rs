@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use nearhop_fib::IpPrefix;
 
+use super::Rib;
 use super::next_hops::{NextHop, NextHops, SetId, Way};
-use super::{Candidate, Rib};
 
 /// A next hop that is an address.
 #[derive(Default)]
@@ -178,15 +178,16 @@ impl Rib {
     }
 
     fn cover_of(&self, address: IpAddr) -> Option<(IpPrefix, SetId)> {
-        let of_set = |prefix: IpPrefix, candidate: Candidate| (prefix, candidate.set);
-        match address {
+        Some(match address {
             IpAddr::V4(address) => {
-                self.v4.covering(address).map(|(prefix, best)| of_set(IpPrefix::V4(prefix), best))
+                let (prefix, best) = self.v4.covering(address)?;
+                (IpPrefix::V4(prefix), best.set)
             }
             IpAddr::V6(address) => {
-                self.v6.covering(address).map(|(prefix, best)| of_set(IpPrefix::V6(prefix), best))
+                let (prefix, best) = self.v6.covering(address)?;
+                (IpPrefix::V6(prefix), best.set)
             }
-        }
+        })
     }
 
     fn unlink(&mut self, address: IpAddr, cover: Option<(IpPrefix, SetId)>) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use nearhop_fib::{Addr, IpPrefix, Prefix};
@@ -87,13 +87,6 @@ impl<T> RouteTable<T> {
             }
         };
         Some(&self.targets[target as usize])
-    }
-
-    /// The longest prefix that covers an address, is not that of all addresses, and has a route.
-    pub fn covering(&self, address: IpAddr) -> Option<(IpPrefix, &T)> {
-        let lengths = (1..=if address.is_ipv4() { 32 } else { 128 }).rev();
-        let mut covers = lengths.filter_map(|len| IpPrefix::around(address, len));
-        covers.find_map(|prefix| Some((prefix, self.get(prefix)?)))
     }
 }
 

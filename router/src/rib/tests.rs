@@ -29,6 +29,11 @@ fn via(addresses: &[&str]) -> NextHops {
     NextHops::Via(addresses.iter().map(|text| NextHop::Address(ip(text))).collect())
 }
 
+fn forget_dirty(rib: &mut Rib) {
+    rib.dirty().take_sets();
+    while rib.dirty().take_longest().is_some() {}
+}
+
 /// A RIB to which single routes are offered, each holding its set.
 #[derive(Default)]
 struct Rig {
@@ -76,8 +81,7 @@ fn a_next_hop_leads_to_what_the_longest_route_to_it_leads_to() {
     rig.offer(prefix("203.0.113.0/24"), Source::Static, via(&["192.0.2.7"]));
     rig.settle();
     assert_eq!(rig.leads_to("203.0.113.0/24"), Some(vec![1, 2]), "by way of both");
-    rig.rib.dirty().take_sets();
-    while rig.rib.dirty().take_longest().is_some() {}
+    forget_dirty(&mut rig.rib);
     // A longer route to one of them: the sets are dirty, no prefix but its own is.
     rig.offer(prefix("10.2.0.8/29"), Source::Static, via_way(3));
     rig.settle();
@@ -168,8 +172,7 @@ fn a_table_takes_the_place_of_another_in_steps() {
     let mut feed = Feed::new(Source::Static, Offered::default(), old.clone());
     while !feed.step(&mut rib, 2) {}
     assert_eq!(rib.len(), (2, 1));
-    rib.dirty().take_sets();
-    while rib.dirty().take_longest().is_some() {}
+    forget_dirty(&mut rib);
     let mut feed = Feed::new(Source::Static, old, new);
     let mut steps = 1;
     while !feed.step(&mut rib, 2) {

@@ -202,7 +202,7 @@ impl Node {
         self.stalled.contains(&part)
     }
 
-    /// Does everything that is due: the engines have their turns in an order that is drawn anew each
+    /// Does everything that is due: the engines have their turns in an order that is drawn for each
     /// round, until none has anything to do. Now and then one gets no turn for a moment.
     pub fn step(&mut self, now: Nanos) {
         self.held.retain(|_, until| *until > now);

@@ -9,7 +9,6 @@ use crate::config::finding::Finding;
 use crate::config::raw::{RawConfig, RawService};
 use crate::config::report::Report;
 use crate::policy::CHECKS_MAX;
-use crate::policy::CheckKind;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     for service in &raw.services {
@@ -26,10 +25,8 @@ fn few_enough_links_in_all(raw: &RawConfig, report: &Report) {
     let mut total = 0;
     let mut first_beyond = None;
     for service in &raw.services {
-        let of_family = |v6: bool| service.prefixes.iter().any(|p| is_v6(*p.get_ref()) == v6);
-        let families = [false, true].into_iter().filter(|&v6| of_family(v6)).count();
         let links = service.sites.iter().map(|site| site.via.len());
-        total += families * links.sum::<usize>();
+        total += families(service).count() * links.sum::<usize>();
         if total > LINKS_IN_ALL_MAX {
             first_beyond.get_or_insert(service.span.clone());
         }
@@ -49,17 +46,14 @@ fn few_enough_checks(raw: &RawConfig, report: &Report) {
     let mut total = 0;
     let mut first_beyond = None;
     for service in &raw.services {
-        let families =
-            [false, true].map(|v6| service.prefixes.iter().any(|p| is_v6(*p.get_ref()) == v6));
         for site in &service.sites {
             for check in &site.health.checks {
-                if matches!(check.kind, CheckKind::Tcp { .. }) {
+                if check.kind.is_tcp() {
                     continue;
                 }
                 let fits =
                     |v6: bool| check.target.as_ref().is_none_or(|t| t.get_ref().is_ipv6() == v6);
-                let served = [false, true].into_iter().filter(|&v6| families[usize::from(v6)]);
-                total += site.via.len() * served.filter(|&v6| fits(v6)).count();
+                total += site.via.len() * families(service).filter(|&v6| fits(v6)).count();
                 if total > CHECKS_MAX {
                     first_beyond.get_or_insert(check.span.clone());
                 }
@@ -73,6 +67,12 @@ fn few_enough_checks(raw: &RawConfig, report: &Report) {
             .help("remove checks, or use several routers; TCP checks do not count");
         report.add(finding);
     }
+}
+
+/// The families that a service has prefixes of: whether each is IPv6.
+fn families(service: &RawService) -> impl Iterator<Item = bool> + '_ {
+    let has = |v6: &bool| service.prefixes.iter().any(|p| is_v6(*p.get_ref()) == *v6);
+    [false, true].into_iter().filter(has)
 }
 
 fn few_enough_links(service: &RawService, report: &Report) {
