@@ -1,11 +1,11 @@
-//! The engines of a router beside its workers, and what they say to each other: written once, for the
-//! daemon, where each runs on a thread of its own, and for the simulator, which steps them in any order.
+//! The engines of a router, and what they say to each other: written once, for the daemon, where each runs
+//! on a thread of its own, and for the simulator, which steps them in any order.
 //!
 //! ```text
-//!           ┌─answers to probes─▶ LivenessEngine ──LivenessNews──▶ ControlEngine
-//!  workers ─┤                       │ ▲      ▲ ◀──LivenessOrder──    │
-//!           │              carrier  ▼ │ verdicts                     │
-//!           └─other packets────▶ HostEngine ◀─────HostOrder──────────┘
+//!                ┌─answers to probes─▶ LivenessEngine ──LivenessNews──▶ ControlEngine
+//!  PlaneEngines ─┤                       │ ▲      ▲ ◀──LivenessOrder──    │
+//!                │              carrier  ▼ │ verdicts                     │
+//!                └─other packets────▶ HostEngine ◀─────HostOrder──────────┘
 //! ```
 //!
 //! Each owns its state, and hears from the others only what stands above the arrows. None waits for
@@ -17,8 +17,10 @@ mod control;
 mod host;
 mod lane;
 mod liveness;
+mod plane;
 
 pub use self::control::{ControlEngine, EngineOrder};
 pub use self::host::{HostEngine, HostEngineParts, HostOrder};
 pub use self::lane::{Sent, StateLane};
 pub use self::liveness::{LivenessEngine, LivenessNews, LivenessOrder, ROUND_TRIPS_EVERY};
+pub use self::plane::{PlaneEngine, PlaneParts, PlaneShell, ROUNDS_MAX};

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::worker::{Punts, SimWorker};
+use super::worker::SimWorker;
 use crate::batch::LocalLane;
 use crate::config::Config;
 use crate::control::{Control, ReloadError};
 use crate::engine::{
     ControlEngine, EngineOrder, HostEngine, HostEngineParts, HostOrder, LivenessEngine,
-    LivenessNews, LivenessOrder, Sent, StateLane,
+    LivenessNews, LivenessOrder, PlaneEngine, PlaneParts, Sent, StateLane,
 };
 use crate::event::EventKind;
 use crate::forward::{Counters, Snapshot, Snapshots};
@@ -109,6 +109,13 @@ impl Node {
         let snapshots = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
         let reader = || handle.reader().expect("the FIB was made for two readers");
+        let plane = PlaneParts {
+            index: 0,
+            workers: 1,
+            reader: reader(),
+            snapshots: Arc::clone(&snapshots),
+            changes: Arc::clone(&changes),
+        };
         let host = HostEngineParts {
             reader: reader(),
             snapshots: Arc::clone(&snapshots),
@@ -120,7 +127,7 @@ impl Node {
         let room = 1 + rng.next_u64() as usize % ROOM_MAX;
         let mut node = Self {
             name: config.router.name.clone(),
-            worker: SimWorker::new(reader(), Arc::clone(&snapshots), Arc::clone(&changes)),
+            worker: SimWorker::new(PlaneEngine::new(plane)),
             liveness: LivenessEngine::new(now, monitor, Snapshots::new(Arc::clone(&snapshots))),
             host: HostEngine::new(now, host),
             // A simulated publication takes no time.
@@ -282,7 +289,7 @@ impl Node {
 
     /// The counters of the worker, and of the host stack's own packets.
     pub fn counters(&self) -> Counters {
-        let mut counters = self.worker.counters().clone();
+        let mut counters = self.worker.plane.counters().clone();
         counters.add(self.host.counters());
         counters
     }
@@ -303,18 +310,18 @@ impl Node {
     }
 
     fn turn_of_worker(&mut self, now: Nanos) -> bool {
-        let mut punts = Punts::new();
-        let any = self.worker.run(now, &mut punts);
-        for (lane, port, packet) in punts {
+        let Lanes { answers, packets, .. } = &mut self.lanes;
+        self.worker.run(now, &mut |lane, port, packet| {
             let lane = match lane {
-                LocalLane::Checks => &mut self.lanes.answers,
-                LocalLane::Host => &mut self.lanes.packets,
+                LocalLane::Checks => &mut *answers,
+                LocalLane::Host => &mut *packets,
             };
-            if lane.len() < PACKETS_MAX {
-                lane.push_back((port, packet));
+            let has_room = lane.len() < PACKETS_MAX;
+            if has_room {
+                lane.push_back((port, packet.to_vec()));
             }
-        }
-        any
+            has_room
+        })
     }
 
     fn turn_of_liveness(&mut self, now: Nanos) -> bool {
@@ -380,7 +387,7 @@ impl Node {
 
     /// What the control engine is told; before an order, what happened before that.
     fn hear(&mut self, now: Nanos) -> bool {
-        for first in self.worker.take_first_packets() {
+        for first in self.worker.plane.first_packets() {
             self.control.handle_first_packet(0, first);
         }
         let news = std::mem::take(&mut self.lanes.news);

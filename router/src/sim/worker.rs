@@ -1,96 +1,69 @@
 //! The forwarding worker of a simulated router, without a thread.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
-use arc_swap::ArcSwap;
-use nearhop_fib::Reader;
-
 use crate::batch::{Batch, LocalLane};
-use crate::forward::{
-    Counters, Egress, FirstPacket, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState,
-    forward,
-};
+use crate::engine::{PlaneEngine, PlaneShell};
+use crate::forward::{Outlets, PortEntry, Snapshot, SyscallOutlets};
 use crate::ids::PortId;
+use crate::port::Queue;
+use crate::port::counters::PortCounters;
+use crate::port::news::PortTrouble;
 use crate::time::Nanos;
 
 /// The one worker of a simulated router.
 pub(super) struct SimWorker {
-    reader: Reader,
-    snapshots: Snapshots,
-    state: WorkerState,
-    batch: Batch,
-    scratch: Scratch,
+    pub(super) plane: PlaneEngine,
     outlets: SyscallOutlets,
 }
 
-/// Packets for the router itself: their lane, the port they came in by, their bytes.
-pub(super) type Punts = Vec<(LocalLane, PortId, Vec<u8>)>;
+/// Where the packets for the router itself go; the answer is whether there was room.
+pub(super) type Deliver<'a> = &'a mut dyn FnMut(LocalLane, PortId, &[u8]) -> bool;
 
 impl SimWorker {
-    pub(super) fn new(
-        reader: Reader,
-        snapshots: Arc<ArcSwap<Snapshot>>,
-        changes: Arc<AtomicU64>,
-    ) -> Self {
-        let state = WorkerState::new(0, 1, changes);
-        Self {
-            reader,
-            snapshots: Snapshots::new(snapshots),
-            state,
-            batch: Batch::new(),
-            scratch: Scratch::default(),
-            outlets: SyscallOutlets::default(),
-        }
+    pub(super) fn new(plane: PlaneEngine) -> Self {
+        Self { plane, outlets: SyscallOutlets::default() }
     }
 
-    /// Reads one batch from every port and forwards it; `false` if no port had packets.
-    pub(super) fn run(&mut self, now: Nanos, punts: &mut Punts) -> bool {
-        let ports: Vec<PortId> = self.snapshots.load().ports().map(|(id, _)| id).collect();
-        let mut any = false;
-        for port in ports {
-            any |= self.run_port(now, port, punts);
-        }
-        any
+    /// Has its plane look at every port; returns whether any had packets.
+    pub(super) fn run(&mut self, now: Nanos, deliver: Deliver<'_>) -> bool {
+        let ports: Vec<PortId> = self.plane.snapshot().ports().map(|(id, _)| id).collect();
+        let mut shell = Shell { now, outlets: &mut self.outlets, deliver };
+        self.plane.turn(ports.into_iter(), &mut shell)
+    }
+}
+
+/// Ports in memory, and a clock that stands still.
+struct Shell<'a> {
+    now: Nanos,
+    outlets: &'a mut SyscallOutlets,
+    deliver: Deliver<'a>,
+}
+
+impl PlaneShell for Shell<'_> {
+    /// A cut wire delivers nothing. The router learns of the cut separately, as from a kernel.
+    fn receive(&mut self, id: PortId, snapshot: &Snapshot, batch: &mut Batch) -> bool {
+        let port = snapshot.port(id);
+        port.is_some_and(|port| port.device.rx(0, batch).is_ok_and(|count| count > 0))
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.state.counters
+    fn counters(&mut self, id: PortId) -> &mut PortCounters {
+        self.outlets.counters.entry(id).or_default()
     }
 
-    pub(super) fn take_first_packets(&mut self) -> Vec<FirstPacket> {
-        std::mem::take(&mut self.state.first_packets)
+    fn deliver(&mut self, lane: LocalLane, id: PortId, packet: &[u8], _received: Nanos) -> bool {
+        (self.deliver)(lane, id, packet)
     }
 
-    fn run_port(&mut self, now: Nanos, port: PortId, punts: &mut Punts) -> bool {
-        let Self { reader, snapshots, state, batch, .. } = self;
-        let Some(entry) = snapshots.load().port(port) else { return false };
-        batch.clear();
-        batch.from_port(port);
-        // A cut wire delivers nothing. The router learns of the cut separately, as from a kernel.
-        if !entry.device.rx(0, batch).is_ok_and(|count| count > 0) {
-            return false;
-        }
-        state.counters.batches += 1;
-        forward(batch, &reader.online(), snapshots, state, now);
-        for (punt, port, bytes) in batch.punts() {
-            state.counters.count(punt.lane.verdict());
-            punts.push((punt.lane, port, bytes.to_vec()));
-        }
-        self.send();
-        true
-    }
+    /// The network reports a port's state, as a kernel does.
+    fn report_trouble(&mut self, _trouble: PortTrouble) {}
 
-    fn send(&mut self) {
-        let mut counters = std::mem::take(&mut self.state.counters);
-        let snapshot = self.snapshots.load();
-        let scratch = &mut self.scratch;
-        Egress { snapshot, counters: &mut counters, scratch }
-            .send(&mut self.batch, &mut self.outlets);
-        self.state.counters = counters;
-        // The network reports a port's state, as a kernel does, so the worker's reports are
-        // dropped.
-        self.scratch.trouble.clear();
+    fn now(&mut self) -> Nanos {
+        self.now
+    }
+}
+
+impl Outlets for Shell<'_> {
+    fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters) {
+        self.outlets.outlet(id, port)
     }
 }

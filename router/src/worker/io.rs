@@ -7,35 +7,41 @@ use std::sync::Arc;
 
 use super::lanes::{LanePacket, Lanes};
 use super::poller::Poller;
-use crate::batch::Batch;
-use crate::forward::{Egress, Outlets, PortEntry, Scratch, Snapshots, WorkerState};
+use crate::batch::{Batch, LocalLane};
+use crate::engine::PlaneShell;
+use crate::forward::{Outlets, PortEntry, Snapshot};
 use crate::ids::PortId;
-use crate::packet::offload::segment::Segments;
 use crate::port::counters::PortCounters;
 use crate::port::news::{EngineNews, PortTrouble};
 use crate::port::queue::SyscallQueue;
 use crate::port::{PortError, Queue};
 use crate::time::Nanos;
-use crate::verdict::Verdict;
 
 /// The parts of a worker that do I/O.
 pub(super) struct Shell<'a> {
-    pub(super) worker: usize,
-    pub(super) lanes: &'a mut Lanes,
-    pub(super) ports: &'a mut BTreeMap<PortId, PortCounters>,
-    pub(super) poller: &'a mut Poller,
-    pub(super) scratch: &'a mut Scratch,
+    worker: usize,
+    lanes: &'a mut Lanes,
+    ports: &'a mut BTreeMap<PortId, PortCounters>,
+    poller: &'a mut Poller,
+    /// A queue of a port that this worker has not opened yet.
+    other: Option<SyscallQueue>,
 }
 
-impl Shell<'_> {
-    /// Fills the batch from one port; `false` if no packet came. Reports a device that fails.
-    pub(super) fn receive(
-        &mut self,
-        id: PortId,
-        batch: &mut Batch,
-        snapshots: &mut Snapshots,
-    ) -> bool {
-        let Some(port) = snapshots.load().port(id) else { return false };
+impl<'a> Shell<'a> {
+    pub(super) fn new(
+        worker: usize,
+        lanes: &'a mut Lanes,
+        ports: &'a mut BTreeMap<PortId, PortCounters>,
+        poller: &'a mut Poller,
+    ) -> Self {
+        Self { worker, lanes, ports, poller, other: None }
+    }
+}
+
+impl PlaneShell for Shell<'_> {
+    /// Reports a device that fails.
+    fn receive(&mut self, id: PortId, snapshot: &Snapshot, batch: &mut Batch) -> bool {
+        let Some(port) = snapshot.port(id) else { return false };
         let Some(queue) = self.poller.queue(id, &port.device) else { return false };
         match queue.rx(batch) {
             Ok(count) => count > 0,
@@ -60,77 +66,30 @@ impl Shell<'_> {
         }
     }
 
-    /// Counts the packets that [`Self::receive`] read, after the step has set their shapes; returns
-    /// how many.
-    pub(super) fn count_received(&mut self, id: PortId, batch: &Batch) -> u64 {
-        let counters = self.ports.entry(id).or_default();
-        let before = counters.rx_packets;
-        counters.rx_batches += 1;
-        counters.rx_frames += batch.len() as u64;
-        for index in 0..batch.len() {
-            let (slot, bytes) = batch.packet(index);
-            counters.rx_packets += u64::from(slot.shape.segments);
-            counters.rx_bytes += slot.shape.bytes(bytes.len()) as u64;
-        }
-        counters.rx_packets - before
+    fn counters(&mut self, id: PortId) -> &mut PortCounters {
+        self.ports.entry(id).or_default()
     }
 
-    /// Sends the batch's transmissions and counts each packet by its device's result.
-    pub(super) fn send(
-        &mut self,
-        batch: &mut Batch,
-        snapshots: &mut Snapshots,
-        state: &mut WorkerState,
-    ) {
-        let snapshot = snapshots.load();
-        let Self { worker, ports, poller, scratch, .. } = self;
-        let mut own = OwnQueues { worker: *worker, ports, poller, other: None };
-        Egress { snapshot, counters: &mut state.counters, scratch }.send(batch, &mut own);
-        for trouble in self.scratch.trouble.drain(..) {
-            self.lanes.report_trouble(trouble);
-        }
+    fn deliver(&mut self, lane: LocalLane, port: PortId, packet: &[u8], received: Nanos) -> bool {
+        self.lanes.local(lane).push(LanePacket { port, received, bytes: packet.into() })
     }
 
-    /// Delivers packets addressed to the router to their lanes. Superframes are segmented and
-    /// checksums completed first.
-    pub(super) fn hand_over(&mut self, batch: &Batch, state: &mut WorkerState, received: Nanos) {
-        for (punt, port, bytes) in batch.punts() {
-            let slot = batch.packet(punt.index).0;
-            let lane = self.lanes.local(punt.lane);
-            let verdict = punt.lane.verdict();
-            let mut hand = |bytes: &[u8]| {
-                let taken = lane.push(LanePacket { port, received, bytes: bytes.into() });
-                state.counters.count(if taken { verdict } else { Verdict::PuntFull });
-            };
-            if slot.offload.is_none() {
-                hand(bytes);
-                continue;
-            }
-            match Segments::plan(bytes, slot.offload) {
-                Ok(plan) => plan.each(self.scratch.segment(), hand),
-                Err(verdict) => {
-                    state.counters.count_all(verdict, u64::from(slot.shape.segments));
-                }
-            }
-        }
+    fn report_trouble(&mut self, trouble: PortTrouble) {
+        self.lanes.report_trouble(trouble);
+    }
+
+    fn now(&mut self) -> Nanos {
+        Nanos::now()
     }
 }
 
-/// A worker's own queue of each port.
-struct OwnQueues<'a> {
-    worker: usize,
-    ports: &'a mut BTreeMap<PortId, PortCounters>,
-    poller: &'a mut Poller,
-    other: Option<SyscallQueue>,
-}
-
-impl Outlets for OwnQueues<'_> {
+impl Outlets for Shell<'_> {
     fn outlet(&mut self, id: PortId, port: &PortEntry) -> (&mut dyn Queue, &mut PortCounters) {
         let counters = self.ports.entry(id).or_default();
         if let Some(queue) = self.poller.queue(id, &port.device) {
             return (queue, counters);
         }
-        // This worker has not opened the port yet: write to a queue of it, as any thread may.
+        // Write to a queue of it, as any thread may.
         let index = self.worker % port.device.queues().max(1);
         (self.other.insert(SyscallQueue::new(Arc::clone(&port.device), index)), counters)
     }
@@ -141,7 +100,6 @@ mod tests {
     use std::io;
     use std::os::fd::BorrowedFd;
 
-    use arc_swap::ArcSwap;
     use crossbeam_channel::Receiver;
     use nearhop_fib::AdjacencyId;
 
@@ -149,7 +107,6 @@ mod tests {
     use super::*;
     use crate::batch::Frame;
     use crate::control::Control;
-    use crate::forward::Snapshot;
     use crate::port::memory::MemoryPort;
     use crate::port::{EngineChoice, Port, Queue};
 
@@ -206,20 +163,12 @@ mod tests {
         let mut poller = Poller::new(0, Wake::new().unwrap().1).unwrap();
         poller.follow(&snapshot, &mut lanes).unwrap();
         poller.set_queue(id, Box::new(Broken));
-        let mut snapshots = Snapshots::new(Arc::new(ArcSwap::from_pointee(snapshot)));
-        let (mut ports, mut scratch, mut batch) =
-            (BTreeMap::new(), Scratch::default(), Batch::new());
-        let mut shell = Shell {
-            worker: 0,
-            lanes: &mut lanes,
-            ports: &mut ports,
-            poller: &mut poller,
-            scratch: &mut scratch,
-        };
+        let (mut ports, mut batch) = (BTreeMap::new(), Batch::new());
+        let mut shell = Shell::new(0, &mut lanes, &mut ports, &mut poller);
         far.tx(0, &[0x45; 20]).unwrap();
-        assert!(!shell.receive(id, &mut batch, &mut snapshots));
+        assert!(!shell.receive(id, &snapshot, &mut batch));
         assert!(
-            shell.receive(id, &mut batch, &mut snapshots),
+            shell.receive(id, &snapshot, &mut batch),
             "the waiting packet comes by the new engine"
         );
         assert_eq!(batch.len(), 1);

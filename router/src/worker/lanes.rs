@@ -150,8 +150,12 @@ impl Lanes {
         }
     }
 
-    pub(super) fn report_first_packets(&mut self, worker: usize, seen: &mut Vec<FirstPacket>) {
-        for first in seen.drain(..) {
+    pub(super) fn report_first_packets(
+        &mut self,
+        worker: usize,
+        seen: impl Iterator<Item = FirstPacket>,
+    ) {
+        for first in seen {
             self.first_packets.push((worker, first));
         }
     }

@@ -1,6 +1,4 @@
-//! The worker: a thread that forwards packets. It owns one queue of every port and takes each batch
-//! from rx to tx. Per packet it allocates nothing and takes no lock. Before it sleeps it goes
-//! offline in the FIB's grace-period scheme, so it holds back no update.
+//! The worker: the thread around a [`PlaneEngine`]. It owns one queue of every port, and waits for packets.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
@@ -25,9 +23,8 @@ pub use self::lanes::{Lane, LanePacket, Lanes, Wake};
 use self::poller::{Poller, Ready};
 pub use self::reading::Reading;
 use self::spin::Spin;
-use crate::batch::Batch;
-use crate::forward::Scratch;
-use crate::forward::{Snapshot, Snapshots, WorkerState, forward};
+use crate::engine::{PlaneEngine, PlaneParts};
+use crate::forward::Snapshot;
 use crate::ids::PortId;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
@@ -35,15 +32,11 @@ use crate::time::Nanos;
 /// A worker's state.
 pub struct Worker {
     index: usize,
-    reader: Reader,
-    snapshots: Snapshots,
-    state: WorkerState,
-    batch: Batch,
+    plane: PlaneEngine,
     lanes: Lanes,
     wake: OwnedFd,
     shared: Arc<WorkerShared>,
     ports: BTreeMap<PortId, PortCounters>,
-    scratch: Scratch,
     spin: Spin,
     published_at: Nanos,
 }
@@ -100,17 +93,14 @@ pub struct WorkerParts {
 impl Worker {
     /// Prepares a worker; it forwards from [`Self::run`] on.
     pub fn new(parts: WorkerParts) -> Self {
+        let WorkerParts { index, workers, reader, snapshots, changes, .. } = parts;
         Self {
-            index: parts.index,
-            reader: parts.reader,
-            snapshots: Snapshots::new(parts.snapshots),
-            state: WorkerState::new(parts.index, parts.workers, parts.changes),
-            batch: Batch::new(),
+            index,
+            plane: PlaneEngine::new(PlaneParts { index, workers, reader, snapshots, changes }),
             lanes: parts.lanes,
             wake: parts.wake,
             shared: parts.shared,
             ports: BTreeMap::new(),
-            scratch: Scratch::default(),
             spin: Spin::default(),
             published_at: Nanos::ZERO,
         }
@@ -121,7 +111,7 @@ impl Worker {
         let mut poller = Poller::new(self.index, self.wake.try_clone()?)?;
         let mut ready = Ready::default();
         while !self.shared.stop.load(Ordering::Acquire) {
-            poller.follow(self.snapshots.load(), &mut self.lanes)?;
+            poller.follow(self.plane.snapshot(), &mut self.lanes)?;
             self.lanes.flush();
             let behind = !self.publish();
             self.wait(behind, &mut poller, &mut ready)?;
@@ -144,7 +134,7 @@ impl Worker {
         poller: &mut Poller,
         ready: &mut Ready,
     ) -> std::io::Result<()> {
-        let budget = self.snapshots.load().busy_poll;
+        let budget = self.plane.snapshot().busy_poll;
         if self.spin.begin(Nanos::now(), budget) {
             loop {
                 poller.wait(Some(0), ready)?;
@@ -163,37 +153,11 @@ impl Worker {
         poller.wait(behind.then_some(PUBLISH_EVERY_MS), ready)
     }
 
-    /// Reads the ready ports in turn, one batch each, and repeats while a port returned several
-    /// packets. After a single packet it does not look again, because more are unlikely and looking
-    /// would delay other work. Returns whether any packet came.
+    /// Forwards what the ready ports have; returns whether any packet came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
-        let Self { reader, snapshots, state, batch, lanes, ports, scratch, index, .. } = self;
-        let mut online = reader.online();
-        let mut shell = io::Shell { worker: *index, lanes, ports, poller, scratch };
-        let mut any = false;
-        for _ in 0..ROUNDS_MAX {
-            let mut several = false;
-            for port in ready.ports() {
-                batch.clear();
-                batch.from_port(port);
-                if !shell.receive(port, batch, snapshots) {
-                    continue;
-                }
-                any = true;
-                let now = Nanos::now();
-                state.counters.batches += 1;
-                forward(batch, &online, snapshots, state, now);
-                several |= shell.count_received(port, batch) > 1;
-                shell.send(batch, snapshots, state);
-                shell.hand_over(batch, state, now);
-                online.quiescent();
-            }
-            if !several {
-                break;
-            }
-        }
-        drop(online);
-        self.lanes.report_first_packets(self.index, &mut self.state.first_packets);
+        let Self { index, plane, lanes, ports, .. } = self;
+        let any = plane.turn(ready.ports(), &mut io::Shell::new(*index, lanes, ports, poller));
+        self.lanes.report_first_packets(self.index, self.plane.first_packets());
         self.lanes.flush();
         any
     }
@@ -206,17 +170,14 @@ impl Worker {
             return false;
         }
         let Ok(mut report) = self.shared.counters.try_lock() else { return false };
-        report.counters.clone_from(&self.state.counters);
+        report.counters.clone_from(self.plane.counters());
         report.ports.clone_from(&self.ports);
         report.polling = self.spin.counters();
-        report.lookup_codes = self.reader.batch_codes();
+        report.lookup_codes = self.plane.lookup_codes();
         self.published_at = now;
         true
     }
 }
-
-/// The most rounds over the ready ports before polling again.
-const ROUNDS_MAX: usize = 16;
 
 /// How old published counters may be, in milliseconds.
 pub const PUBLISH_EVERY_MS: u32 = 10;

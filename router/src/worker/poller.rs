@@ -44,7 +44,7 @@ struct Open {
 pub(super) struct Ready(Vec<PortId>);
 
 impl Ready {
-    pub(super) fn ports(&self) -> impl Iterator<Item = PortId> + '_ {
+    pub(super) fn ports(&self) -> impl Iterator<Item = PortId> + Clone + '_ {
         self.0.iter().copied()
     }
 

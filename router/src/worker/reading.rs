@@ -13,8 +13,9 @@ use std::sync::atomic::{Ordering, fence};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{ROUNDS_MAX, WorkerShared};
+use super::WorkerShared;
 use crate::batch::BURST;
+use crate::engine::ROUNDS_MAX;
 use crate::forward::Snapshot;
 use crate::ids::PortId;
 use crate::port::Port;
