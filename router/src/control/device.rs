@@ -64,10 +64,9 @@ impl Control {
     /// A port's device is gone. Workers get one that takes nothing, so that they hold neither the
     /// old one nor its namespace, until [`Self::give_device`].
     pub fn lose_device(&mut self, now: Nanos, id: PortId) {
-        let Some(state) = self.ports.values_mut().find(|state| state.id == id) else { return };
+        let Some(state) = self.ports.by_id(id) else { return };
         let name = state.name().to_owned();
-        let old = std::mem::replace(&mut state.device, Arc::new(GonePort));
-        self.retired_devices.push(old);
+        self.ports.replace_device(&name, Arc::new(GonePort));
         self.publish_snapshot();
         self.set_fault(now, &name, DeviceFault::Gone(None));
     }
@@ -98,9 +97,8 @@ impl Control {
         let mut orders = Orders::default();
         let Some(state) = self.ports.get_mut(name) else { return orders };
         orders.ports.push(state.exit());
-        let old = std::mem::replace(&mut state.device, device);
         state.changed = Changed::default();
-        self.retired_devices.push(old);
+        self.ports.replace_device(name, device);
         self.publish_snapshot();
         self.clear_fault(now, name, "made again");
         orders
@@ -108,7 +106,7 @@ impl Control {
 
     /// What the kernel says of a port's device: when it is first heard of, and after each change.
     pub(super) fn handle_link(&mut self, now: Nanos, id: PortId, name: &str, mtu: u32) {
-        let Some(state) = self.ports.values_mut().find(|state| state.id == id) else { return };
+        let Some(state) = self.ports.by_id_mut(id) else { return };
         let Device::Tun { name: configured, .. } = &state.config.device;
         let changed = Changed {
             name: (name != configured).then(|| name.to_owned()),

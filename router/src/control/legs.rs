@@ -1,23 +1,31 @@
 //! Legs: one way to one site of one service in one family.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId, WriteError, name_key};
+use nearhop_fib::PathId;
 
 use super::cost::Distance;
-use super::wanted::{changed, count_legs, probes, wanted_legs};
-use super::{Control, MoveCause, Orders, PortState};
+use super::wanted::probes;
 use crate::batch::Exit;
-use crate::config::Config;
-use crate::config::model::Service;
-use crate::event::EventKind;
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
 use crate::policy::Combine;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;
+
+/// Every leg, and the checks that there are until their paths are released.
+#[derive(Default)]
+pub struct Legs {
+    by_key: BTreeMap<LegKey, LegState>,
+    by_path: HashMap<PathId, LegKey>,
+    /// Checks that the prober has for each path, from when it is ordered to [`Self::release`].
+    probes: HashMap<PathId, usize>,
+    /// The newest version of a leg's checks.
+    version: u64,
+    /// Legs without a first verdict.
+    unknown: usize,
+}
 
 /// What a leg is known by over reloads.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -30,15 +38,6 @@ pub struct LegKey {
     pub site: String,
     /// Name of the port it leaves by.
     pub port: String,
-}
-
-/// What has to have room while a configuration comes into force.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Amid {
-    /// Checks of the prober.
-    pub(super) probes: usize,
-    /// Legs that there are not yet.
-    pub(super) new_legs: usize,
 }
 
 /// A leg in use.
@@ -75,66 +74,58 @@ impl LegState {
     }
 }
 
-impl Control {
-    /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
-    /// ones whose checks changed keep their state until the new checks speak. `changed`: the services
-    /// whose legs may be others than before, by their place.
-    pub(super) fn plan_legs(
-        &mut self,
-        now: Nanos,
-        changed: &[usize],
-        orders: &mut Orders,
-    ) -> Result<(), WriteError> {
-        let config = Arc::clone(&self.config);
-        let services = || changed.iter().map(|&index| &config.services[index]);
-        let wanted = wanted_legs(&config, services(), |name| Some(self.ports.get(name)?.exit()));
-        let others: HashSet<&str> = services().map(|service| &*service.name).collect();
-        let stays = |key: &LegKey| {
-            let is_same = !others.contains(&*key.service);
-            is_same && self.service_index.contains_key(&key.service) || wanted.contains_key(key)
-        };
-        let gone: Vec<LegKey> = self.legs.keys().filter(|key| !stays(key)).cloned().collect();
-        for key in gone {
-            if let Some(leg) = self.legs.remove(&key) {
-                self.by_path.remove(&leg.path);
-                self.unknown -= usize::from(!leg.known);
-                self.stopping.legs.push(leg.path);
-            }
-        }
-        for (key, mut spec) in wanted {
-            if let Some(leg) = self.legs.get_mut(&key) {
-                let was = (&leg.checks, leg.combine, &leg.impossible);
-                if was != (&spec.checks, spec.combine, &spec.impossible) {
-                    leg.checks.clone_from(&spec.checks);
-                    leg.combine = spec.combine;
-                    leg.impossible.clone_from(&spec.impossible);
-                    spec.path = leg.path;
-                    self.version += 1;
-                    spec.version = self.version;
-                    leg.version = self.version;
-                    for check in &mut spec.checks {
-                        check.initial_up = leg.up;
-                    }
-                    self.probes.insert(spec.path, probes(&spec.checks));
-                    orders.legs.push(spec);
-                }
-                continue;
-            }
-            self.add_leg(now, key, spec, orders)?;
-        }
-        Ok(())
+impl Legs {
+    /// The leg of this key.
+    pub fn get(&self, key: &LegKey) -> Option<&LegState> {
+        self.by_key.get(key)
     }
 
-    fn add_leg(
-        &mut self,
-        now: Nanos,
-        key: LegKey,
-        mut spec: LegSpec,
-        orders: &mut Orders,
-    ) -> Result<(), WriteError> {
-        let accept = if self.drained.contains(&key.site) { ACCEPT_NONE } else { ACCEPT_ALL };
-        let reasons = spec.initial_reasons();
-        spec.path = self.writer.add_path_down(name_key(&key.site), accept, reasons)?;
+    pub(super) fn get_mut(&mut self, key: &LegKey) -> Option<&mut LegState> {
+        self.by_key.get_mut(key)
+    }
+
+    /// The leg that a path is, if it is one.
+    pub fn by_path(&self, path: PathId) -> Option<(&LegKey, &LegState)> {
+        self.by_key.get_key_value(self.by_path.get(&path)?)
+    }
+
+    /// Every leg, in the order of its key.
+    pub fn iter(&self) -> impl Iterator<Item = (&LegKey, &LegState)> {
+        self.by_key.iter()
+    }
+
+    /// Legs from this key on.
+    pub fn from(&self, key: LegKey) -> impl Iterator<Item = (&LegKey, &LegState)> + Clone {
+        self.by_key.range(key..)
+    }
+
+    /// How many have had no verdict yet.
+    pub fn unknown(&self) -> usize {
+        self.unknown
+    }
+
+    /// How many checks the prober may have.
+    pub(super) fn probes(&self) -> usize {
+        self.probes.values().sum()
+    }
+
+    /// Forgets all but these; returns their paths, which stay taken until [`Self::release`].
+    pub(super) fn retain(&mut self, stays: impl Fn(&LegKey) -> bool) -> Vec<PathId> {
+        let mut gone = Vec::new();
+        self.by_key.retain(|key, leg| {
+            let keeps = stays(key);
+            if !keeps {
+                self.by_path.remove(&leg.path);
+                self.unknown -= usize::from(!leg.known);
+                gone.push(leg.path);
+            }
+            keeps
+        });
+        gone
+    }
+
+    /// Takes a new leg in: down until its checks speak. Returns what is to be watched.
+    pub(super) fn add(&mut self, now: Nanos, key: LegKey, mut spec: LegSpec) -> LegSpec {
         self.version += 1;
         spec.version = self.version;
         let leg = LegState {
@@ -154,109 +145,42 @@ impl Control {
         self.probes.insert(spec.path, probes(&spec.checks));
         self.unknown += 1;
         self.by_path.insert(spec.path, key.clone());
-        self.legs.insert(key, leg);
-        orders.legs.push(spec);
-        Ok(())
+        self.by_key.insert(key, leg);
+        spec
     }
 
-    /// A leg went up or down.
-    pub(super) fn leg_changed(
-        &mut self,
-        t: Nanos,
-        path: PathId,
-        up: bool,
-        reason: &str,
-        stored: Nanos,
-    ) {
-        let Some(key) = self.by_path.get(&path).cloned() else { return };
-        let before = self.distance_of(&key);
-        let Some(leg) = self.legs.get_mut(&key) else { return };
+    /// Gives a leg other checks; it keeps its state until they speak. Returns what is to be watched;
+    /// `None` if they are the same.
+    pub(super) fn change(&mut self, key: &LegKey, mut spec: LegSpec) -> Option<LegSpec> {
+        let leg = self.by_key.get_mut(key)?;
+        let was = (&leg.checks, leg.combine, &leg.impossible);
+        if was == (&spec.checks, spec.combine, &spec.impossible) {
+            return None;
+        }
+        leg.checks.clone_from(&spec.checks);
+        leg.combine = spec.combine;
+        leg.impossible.clone_from(&spec.impossible);
+        self.version += 1;
+        leg.version = self.version;
+        (spec.path, spec.version) = (leg.path, leg.version);
+        for check in &mut spec.checks {
+            check.initial_up = leg.up;
+        }
+        self.probes.insert(spec.path, probes(&spec.checks));
+        Some(spec)
+    }
+
+    /// Notes a verdict about a leg.
+    pub(super) fn decide(&mut self, key: &LegKey, t: Nanos, up: bool, reason: &str) {
+        let Some(leg) = self.by_key.get_mut(key) else { return };
         leg.up = up;
         self.unknown -= usize::from(!std::mem::replace(&mut leg.known, true));
         leg.since = t;
         reason.clone_into(&mut leg.reason);
-        let kind = EventKind::Site {
-            service: key.service.clone(),
-            site: key.site.clone(),
-            family: key.family,
-            port: key.port.clone(),
-            up,
-            reason: reason.to_owned(),
-            stored_ns: stored.0,
-        };
-        self.events.push_back((t, kind));
-        let cause = if up { MoveCause::CheaperUp } else { MoveCause::MemberDied };
-        if self.distance_of(&key) != before {
-            // A site is as far as its nearest link that is up or measured.
-            self.owe((key.service.clone(), key.family), cause, &key.site);
-        }
-        if !self.unpublished.is_empty() && self.publication.is_none() && self.feeds.is_empty() {
-            // What a stalled reader holds back is published later.
-            let _ = self.publish_step(t);
-        }
-        self.reselect_one(t, (key.service, key.family), cause, &key.site);
     }
 
-    /// Takes smoothed round-trip times; groups whose order changes by them are published.
-    ///
-    /// # Errors
-    /// As [`Control::publish_step`].
-    pub fn handle_round_trips(
-        &mut self,
-        now: Nanos,
-        times: impl IntoIterator<Item = (PathId, Duration)>,
-    ) -> Result<(), WriteError> {
-        for (path, rtt) in times {
-            self.note_round_trip(path, rtt);
-        }
-        self.publish_step(now).map(drop)
-    }
-
-    /// What it moves is to be published.
-    pub(super) fn note_round_trip(&mut self, path: PathId, rtt: Duration) {
-        let Some(key) = self.by_path.get(&path).cloned() else { return };
-        let unit = self.services().get(&key.service).and_then(|service| service.latency_unit);
-        // One that is measured for the first time counts from now on, also if it is in no whole unit.
-        let before = self.distance_of(&key);
-        let Some(leg) = self.legs.get_mut(&key) else { return };
-        leg.rtt = Some(rtt);
-        if let Some(unit) = unit {
-            leg.distance.measured(rtt, unit);
-        }
-        if self.distance_of(&key) != before {
-            self.owe((key.service, key.family), MoveCause::CheaperUp, &key.site);
-        }
-    }
-
-    /// How far the site of a leg is.
-    fn distance_of(&self, key: &LegKey) -> Option<u64> {
-        let service = self.services().get(&key.service)?;
-        Some(self.services().distance(service, key.family, &key.site, 0))
-    }
-
-    /// What there would be at most while `config` comes into force: what there is, of legs that go too,
-    /// and what is new.
-    pub(super) fn amid(&self, config: &Config) -> Amid {
-        // Legs by a port that is not open yet are new, whatever number it gets.
-        let exit = |name: &str| Some(self.ports.get(name).map(PortState::exit).unwrap_or_default());
-        let is_new = |(key, spec): &(&LegKey, &LegSpec)| {
-            self.legs.get(key).is_none_or(|leg| leg.checks != spec.checks)
-        };
-        let of_old = |name: &str| self.services().get(name);
-        let mut amid = Amid { probes: self.probes.values().sum::<usize>(), new_legs: 0 };
-        let changed = changed(&self.config, of_old, config);
-        let (known, new): (Vec<&Service>, Vec<&Service>) = changed
-            .into_iter()
-            .map(|index| &config.services[index])
-            .partition(|service| of_old(&service.name).is_some());
-        for (legs, probes) in new.into_iter().map(count_legs) {
-            amid.new_legs += legs;
-            amid.probes += probes;
-        }
-        let wanted = wanted_legs(config, known, exit);
-        let probes = wanted.iter().filter(is_new).map(|(_, spec)| probes(&spec.checks));
-        amid.probes += probes.sum::<usize>();
-        amid.new_legs += wanted.keys().filter(|key| !self.legs.contains_key(key)).count();
-        amid
+    /// Nobody watches this path any more.
+    pub(super) fn release(&mut self, path: PathId) {
+        self.probes.remove(&path);
     }
 }

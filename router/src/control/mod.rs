@@ -10,109 +10,69 @@
 pub mod cost;
 mod device;
 mod legs;
+mod news;
 mod numbers;
 mod ports;
+mod publication;
 mod publisher;
+mod room;
 mod select;
 mod services;
+mod snapshot;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nearhop_fib::{
-    ACCEPT_ALL, ACCEPT_NONE, Grace, GroupId, Handle, IpPrefix, PathId, WriteError, Writer,
+    ACCEPT_ALL, ACCEPT_NONE, GroupId, Handle, IpPrefix, PathId, WriteError, Writer, name_key,
 };
 
-use self::cost::Ranked;
+use self::cost::Rule;
 pub use self::device::{Changed, DeviceFault};
-pub use self::legs::{LegKey, LegState};
-use self::numbers::PortNumbers;
-pub use self::ports::{PortState, ReloadError};
-use self::publisher::{Done, Parts, Publisher};
+pub use self::legs::{LegKey, LegState, Legs};
+pub use self::ports::{PortState, Ports};
+use self::publication::{Publication, Published};
+use self::publisher::{Done, Parts};
+pub use self::room::ReloadError;
+use self::select::{Selection, ServiceKey};
+use self::services::InForce;
 pub use self::services::Services;
-use self::sources::set_of;
+use self::snapshot::SnapshotPublisher;
+use self::sources::Routing;
+use self::wanted::wanted_legs;
 use crate::batch::Exit;
 use crate::config::Config;
+use crate::config::model::{Service, Site};
 use crate::event::{EventKind, MoveCause};
-use crate::forward::{Adjacencies, Broadcasts, FirstPacket, Locals, Snapshot};
-use crate::ids::Family;
-use crate::liveness::event::{MonitorEvent, MonitorEventKind};
+use crate::forward::Snapshot;
+use crate::ids::{Family, PortId};
 use crate::liveness::leg::LegSpec;
 use crate::port::Port;
-use crate::probe::SOURCE_PORTS;
-use crate::put_back::{self, PutBack};
-use crate::rib::{Feed, NextHops, Offered, Rib, ServiceSet, SetId, Source};
+use crate::rib::{Rib, SetId, Source};
 use crate::time::Nanos;
 
 /// The control plane's state. There is one; its thread owns it.
 pub struct Control {
     writer: Writer,
     handle: Handle,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Incremented whenever liveness or a group changes.
     changes: Arc<AtomicU64>,
-    config: Arc<Config>,
-    service_index: HashMap<String, usize>,
     clock: fn() -> Nanos,
-    ports: BTreeMap<String, PortState>,
-    numbers: PortNumbers,
-    legs: BTreeMap<LegKey, LegState>,
-    by_path: HashMap<PathId, LegKey>,
-    /// Checks that the prober has for each path, from [`Orders::legs`] to [`Self::release`].
-    probes: HashMap<PathId, usize>,
-    /// The newest version of a leg's checks.
-    version: u64,
-    /// Legs without a first verdict.
-    unknown: usize,
-    drained: BTreeSet<String>,
-    rib: Rib,
-    /// What each source offers to the RIB, once `feeds` are done.
-    offered: BTreeMap<Source, Offered>,
-    /// What is on its way to the RIB.
-    feeds: VecDeque<Feed>,
-    publisher: Publisher,
-    selected: BTreeMap<(String, Family), Vec<String>>,
-    /// Services whose best sites are to be looked at, and why these may be others.
-    reselecting: VecDeque<((String, Family), MoveCause, String)>,
-    /// The order of the sites of services, as far as it was asked for since it last changed.
-    rankings: HashMap<(String, Family), Vec<Ranked>>,
+    config: InForce,
+    ports: Ports,
+    legs: Legs,
+    routing: Routing,
+    publication: Publication,
+    selection: Selection,
+    snapshots: SnapshotPublisher,
     stopping: Stopping,
-    /// Ports are configured no more, and stay until every batch that may lead to them is done.
-    parting: Option<Grace>,
-    /// What has to be published yet, besides what is being published.
-    unpublished: Unpublished,
-    publication: Option<Publication>,
     events: VecDeque<(Nanos, EventKind)>,
-    retired_snapshots: Vec<Arc<Snapshot>>,
-    retired_devices: Vec<Arc<dyn Port>>,
-}
-
-/// What waits to be published, and why flows move when it is.
-#[derive(Debug, Default)]
-struct Unpublished {
-    /// A configuration.
-    all: Option<(MoveCause, String)>,
-    /// Services whose order changed.
-    services: BTreeMap<(String, Family), (MoveCause, String)>,
-}
-
-impl Unpublished {
-    fn is_empty(&self) -> bool {
-        self.all.is_none() && self.services.is_empty()
-    }
-}
-
-/// A publication that is under way.
-#[derive(Debug)]
-struct Publication {
-    why: Unpublished,
-    started: Nanos,
 }
 
 /// What the liveness thread has to do after a change of configuration.
@@ -145,59 +105,33 @@ impl Control {
         config: Config,
         clock: fn() -> Nanos,
     ) -> Self {
+        let empty = Config {
+            ports: vec![],
+            routes: vec![],
+            route_files: vec![],
+            services: vec![],
+            ..config
+        };
         Self {
             writer,
             handle,
-            snapshot,
             changes,
-            config: Arc::new(Config {
-                ports: vec![],
-                routes: vec![],
-                route_files: vec![],
-                services: vec![],
-                ..config
-            }),
-            service_index: HashMap::new(),
             clock,
-            ports: BTreeMap::new(),
-            numbers: PortNumbers::default(),
-            legs: BTreeMap::new(),
-            by_path: HashMap::new(),
-            probes: HashMap::new(),
-            version: 0,
-            unknown: 0,
-            drained: BTreeSet::new(),
-            rib: Rib::default(),
-            offered: BTreeMap::new(),
-            feeds: VecDeque::new(),
-            publisher: Publisher::default(),
-            selected: BTreeMap::new(),
-            reselecting: VecDeque::new(),
-            rankings: HashMap::new(),
+            config: InForce::new(Arc::new(empty)),
+            ports: Ports::default(),
+            legs: Legs::default(),
+            routing: Routing::default(),
+            publication: Publication::default(),
+            selection: Selection::default(),
+            snapshots: SnapshotPublisher::new(snapshot),
             stopping: Stopping::default(),
-            parting: None,
-            unpublished: Unpublished::default(),
-            publication: None,
             events: VecDeque::new(),
-            retired_snapshots: Vec::new(),
-            retired_devices: Vec::new(),
         }
     }
 
     /// A snapshot of a router without ports, to begin with.
     pub fn empty_snapshot() -> Snapshot {
-        Snapshot {
-            generation: 0,
-            ports: Vec::new(),
-            adjacencies: Adjacencies::default(),
-            martians: crate::policy::Martians::Default,
-            hash_seed: 0,
-            address_v4: None,
-            address_v6: None,
-            directed_broadcasts: Broadcasts::default(),
-            locals: Locals::of_checks(SOURCE_PORTS),
-            busy_poll: Duration::ZERO,
-        }
+        snapshot::empty()
     }
 
     /// Puts a configuration in force, to be published by [`Self::publish_step`]. `devices` has every port
@@ -210,28 +144,72 @@ impl Control {
         now: Nanos,
     ) -> Orders {
         let first = self.config.ports.is_empty() && self.config.services.is_empty();
-        let of_old = |name: &str| self.services().get(name);
-        let changed = wanted::changed(&self.config, of_old, &config);
-        self.config = config;
-        let names = self.config.services.iter().map(|service| service.name.clone());
-        self.service_index = names.enumerate().map(|(index, name)| (name, index)).collect();
+        let changed = wanted::changed(&self.config, |name| self.config.service(name), &config);
+        self.config = InForce::new(config);
         let mut orders = Orders::default();
-        self.rankings.clear();
+        self.selection.forget_rankings();
         let planned = self
-            .add_ports(now, devices, &mut orders)
+            .plan_ports(now, devices, &mut orders)
             .and_then(|()| self.plan_legs(now, &changed, &mut orders));
         if let Err(error) = planned {
             log::error!("part of the configuration has no place: {error}");
         }
         self.publish_snapshot();
-        self.offer_configuration();
-        self.mark_services();
+        self.routing.offer(&self.config, &self.ports);
+        self.routing.mark_services();
         let why = if first { "start" } else { "reload" };
-        if let Some(superseded) = self.publication.take() {
-            self.unpublished.services.extend(superseded.why.services);
-        }
-        self.unpublished.all = Some((MoveCause::Configuration, why.to_owned()));
+        self.publication.owe_all(MoveCause::Configuration, why);
         orders
+    }
+
+    /// Takes new ports in; those that stay get their new configuration.
+    fn plan_ports(
+        &mut self,
+        now: Nanos,
+        mut devices: BTreeMap<String, Arc<dyn Port>>,
+        orders: &mut Orders,
+    ) -> Result<(), WriteError> {
+        for port in &self.config.ports {
+            if self.ports.configure(port) {
+                continue;
+            }
+            let Some(device) = devices.remove(&port.name) else { continue };
+            let fib = (&mut self.writer, &self.handle);
+            let exit = self.ports.add(now, (&self.config.router.name, port), device, fib)?;
+            orders.ports.push(exit);
+        }
+        Ok(())
+    }
+
+    /// Makes the legs that the configuration has: new ones begin down for what is not known yet;
+    /// ones whose checks changed keep their state until the new checks speak. `changed`: the services
+    /// whose legs may be others than before, by their place.
+    fn plan_legs(
+        &mut self,
+        now: Nanos,
+        changed: &[usize],
+        orders: &mut Orders,
+    ) -> Result<(), WriteError> {
+        let config = Arc::clone(self.config.config());
+        let services = || changed.iter().map(|&index| &config.services[index]);
+        let wanted = wanted_legs(&config, services(), |name| self.ports.exit(name));
+        let others: HashSet<&str> = services().map(|service| &*service.name).collect();
+        let gone = self.legs.retain(|key| {
+            let is_same = !others.contains(&*key.service);
+            is_same && self.config.service(&key.service).is_some() || wanted.contains_key(key)
+        });
+        self.stopping.legs.extend(gone);
+        for (key, mut spec) in wanted {
+            if self.legs.get(&key).is_some() {
+                orders.legs.extend(self.legs.change(&key, spec));
+                continue;
+            }
+            let accept = self.accept(&key.site);
+            spec.path =
+                self.writer.add_path_down(name_key(&key.site), accept, spec.initial_reasons())?;
+            orders.legs.push(self.legs.add(now, key, spec));
+        }
+        Ok(())
     }
 
     /// Publishes a part of what is to be published, about a millisecond's worth. Returns whether all is
@@ -244,37 +222,22 @@ impl Control {
     }
 
     fn publish_some(&mut self, now: Nanos, changes: usize) -> Result<bool, WriteError> {
-        if !self.reselecting.is_empty() {
-            let all = self.reselect_some(now, changes.div_ceil(CHANGES_PER_SELECTION));
-            return Ok(all && !self.is_unpublished());
+        if !self.selection.is_settled() {
+            self.select_some(now, changes.div_ceil(CHANGES_PER_SELECTION));
+            return Ok(!self.is_unpublished());
         }
-        if let Some(feed) = self.feeds.front_mut() {
-            if feed.step(&mut self.rib, changes.saturating_mul(ROUTES_PER_CHANGE)) {
-                self.feeds.pop_front();
-            }
+        if self.routing.feed(changes.saturating_mul(ROUTES_PER_CHANGE)) {
             return Ok(false);
         }
-        if self.publication.is_none() {
-            if self.unpublished.is_empty() {
-                return Ok(true);
-            }
-            let (why, started) = (std::mem::take(&mut self.unpublished), (self.clock)());
-            self.publication = Some(Publication { why, started });
-            self.publisher.begin(&mut self.rib);
+        if self.publication.is_idle() {
+            return Ok(true);
         }
-        let services = Services {
-            configured: &self.config.services,
-            index: &self.service_index,
-            legs: &self.legs,
-            ports: &self.ports,
-        };
-        let mut parts = Parts { fib: &mut self.writer, rib: &mut self.rib, services };
-        let Some(done) = self.publisher.step(&mut parts, changes)? else {
+        let services = Services::new(&self.config, &self.legs, &self.ports);
+        let mut parts = Parts { fib: &mut self.writer, rib: &mut self.routing.rib, services };
+        let Some(published) = self.publication.step(&mut parts, changes, self.clock)? else {
             return Ok(false);
         };
-        if let Some(publication) = self.publication.take() {
-            self.finish(now, publication, done);
-        }
+        self.finish(now, published);
         Ok(!self.is_unpublished())
     }
 
@@ -287,12 +250,12 @@ impl Control {
         Ok(())
     }
 
-    fn finish(&mut self, now: Nanos, Publication { why, started }: Publication, done: Done) {
+    fn finish(&mut self, now: Nanos, Published { why, done, took }: Published) {
         if why.all.is_some() {
-            self.part_with_ports();
+            self.ports.begin_parting(&self.config, &self.writer);
+            self.finish_parting();
         }
         self.changed();
-        let took = (self.clock)().since(started);
         let Done { groups, prefixes, refused } = done;
         if groups + prefixes + refused > 0 {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -301,18 +264,24 @@ impl Control {
         }
         // Where a configuration was published too, it may have changed everything.
         if let Some((cause, member)) = why.all {
-            self.reselect_all(cause, &member);
-            self.reselect_some(now, SELECTIONS_AT_ONCE);
+            let services = Services::new(&self.config, &self.legs, &self.ports);
+            self.selection.look_at_all(services, (cause, &member));
         } else {
-            let each = why.services.into_iter();
-            self.reselecting.extend(each.map(|(key, (cause, member))| (key, cause, member)));
-            self.reselect_some(now, SELECTIONS_AT_ONCE);
+            for (key, (cause, member)) in why.services {
+                self.selection.look_at([key], (cause, &member));
+            }
         }
+        self.select_some(now, SELECTIONS_AT_ONCE);
+    }
+
+    fn select_some(&mut self, now: Nanos, budget: usize) {
+        let services = Services::new(&self.config, &self.legs, &self.ports);
+        self.events.extend(self.selection.step(services, now, budget));
     }
 
     /// Whether something waits for [`Self::publish_step`].
     pub fn is_unpublished(&self) -> bool {
-        !self.unpublished.is_empty() || self.publication.is_some() || !self.reselecting.is_empty()
+        !self.publication.is_idle() || !self.selection.is_settled()
     }
 
     /// Takes what the liveness thread has to forget, as [`Orders::stop`]; to be asked again and
@@ -330,65 +299,15 @@ impl Control {
     pub fn release(&mut self, stopped: &Stopping) {
         // A full retire list leaves a number unused, which costs nothing but the number.
         for &path in &stopped.legs {
-            self.probes.remove(&path);
+            self.legs.release(path);
             let _ = self.writer.remove_path(path);
         }
         for &(exit, path) in &stopped.ports {
-            self.numbers.retire(&self.writer, exit.port);
+            self.ports.release(&self.writer, exit.port);
             let _ = self.writer.remove_path(path);
             let _ = self.writer.remove_adjacency(exit.adjacency);
         }
         self.writer.reclaim();
-    }
-
-    /// Something happened to a port or a leg; its bytes are stored already.
-    pub fn handle_monitor(&mut self, event: &MonitorEvent) {
-        match &event.kind {
-            MonitorEventKind::Carrier { port, up } => {
-                // News from before is of another port, which had the number then.
-                let is_meant = |state: &&mut PortState| {
-                    let is_old = event.t < state.since;
-                    state.id == *port && (!is_old || put_back::is(PutBack::CarrierOlderThanPort))
-                };
-                if let Some(state) = self.ports.values_mut().find(is_meant) {
-                    state.carrier = *up;
-                    let kind = EventKind::Carrier { port: state.name().to_owned(), up: *up };
-                    self.events.push_back((event.t, kind));
-                }
-            }
-            MonitorEventKind::Damped { path, hold } => {
-                if let Some(key) = self.by_path.get(path) {
-                    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
-                    let (service, site) = (key.service.clone(), key.site.clone());
-                    let kind = EventKind::Damped { service, site, family: key.family, hold_ms };
-                    self.events.push_back((event.t, kind));
-                }
-            }
-            MonitorEventKind::Gone { port, .. } => self.lose_device(event.t, *port),
-            MonitorEventKind::Link { port, name, mtu, .. } => {
-                self.handle_link(event.t, *port, name, *mtu);
-            }
-            MonitorEventKind::Leg { path, up, reason, rtt } => {
-                if let Some(rtt) = rtt {
-                    // It is ranked by what it is, and not by what it was.
-                    self.note_round_trip(*path, *rtt);
-                }
-                self.leg_changed(event.t, *path, *up, reason, event.stored);
-            }
-        }
-    }
-
-    /// A worker sent the first packet by a path since something changed.
-    pub fn handle_first_packet(&mut self, worker: usize, first: FirstPacket) {
-        if let Some(key) = self.by_path.get(&first.path) {
-            let kind = EventKind::FirstPacket {
-                service: key.service.clone(),
-                site: key.site.clone(),
-                family: key.family,
-                worker: worker as u16,
-            };
-            self.events.push_back((first.t, kind));
-        }
     }
 
     /// Takes a site out of service for new flows, or back in; `false` if no service has it.
@@ -396,42 +315,41 @@ impl Control {
         if !self.config.services.iter().any(|s| s.sites.iter().any(|s| s.name == site)) {
             return false;
         }
-        let changed =
-            if drained { self.drained.insert(site.to_owned()) } else { self.drained.remove(site) };
-        if changed {
+        if self.selection.drain(site, drained) {
             self.store_accepts();
             let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
             self.events.push_back((now, kind));
-            let with = self.families_of(|service| service.sites.iter().any(|one| one.name == site));
-            let cause = MoveCause::Operator;
-            self.reselecting.extend(with.into_iter().map(|key| (key, cause, site.to_owned())));
-            self.reselect_some(now, SELECTIONS_AT_ONCE);
+            let services = Services::new(&self.config, &self.legs, &self.ports);
+            let with = services.keys(|service| service.sites.iter().any(|one| one.name == site));
+            self.selection.look_at(with, (MoveCause::Operator, site));
+            self.select_some(now, SELECTIONS_AT_ONCE);
         }
         true
     }
 
     /// Sites that were drained before a restart; to be called before the first configuration.
     pub fn restore_drains(&mut self, sites: impl IntoIterator<Item = String>) {
-        self.drained.extend(sites);
+        for site in sites {
+            self.selection.drain(&site, true);
+        }
     }
 
     /// Makes reusable what readers have let go of. Old snapshots and devices are kept until nobody
     /// else has them, so that they end here and not on a worker: closing a TUN takes milliseconds.
     pub fn reclaim(&mut self) {
-        self.retired_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        self.retired_devices.retain(|device| Arc::strong_count(device) > 1);
-        self.numbers.reclaim(&self.writer);
+        self.snapshots.reclaim();
+        self.ports.reclaim(&self.writer);
         self.writer.reclaim();
     }
 
     /// Where snapshots are published.
     pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
-        Arc::clone(&self.snapshot)
+        Arc::clone(self.snapshots.in_force())
     }
 
     /// The sites that are drained.
     pub fn drained(&self) -> &BTreeSet<String> {
-        &self.drained
+        self.selection.drained()
     }
 
     /// Takes the oldest event: when it happened, and what.
@@ -446,12 +364,12 @@ impl Control {
 
     /// As [`Self::config`], to be kept.
     pub fn config_in_force(&self) -> Arc<Config> {
-        Arc::clone(&self.config)
+        Arc::clone(self.config.config())
     }
 
     /// How many legs have had no verdict yet.
     pub fn legs_unknown(&self) -> usize {
-        self.unknown
+        self.legs.unknown()
     }
 
     /// Every leg, in the order of its key.
@@ -461,7 +379,7 @@ impl Control {
 
     /// Every port, by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortState> {
-        self.ports.values()
+        self.ports.iter()
     }
 
     /// The FIB, to read.
@@ -476,22 +394,22 @@ impl Control {
 
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.snapshots.in_force().load_full()
     }
 
     /// Where a prefix's route comes from.
     pub fn source(&self, prefix: IpPrefix) -> Option<Source> {
-        Some(self.rib.used(prefix)?.source)
+        Some(self.rib().used(prefix)?.source)
     }
 
     /// The routes of every source.
     pub fn rib(&self) -> &Rib {
-        &self.rib
+        &self.routing.rib
     }
 
     /// The group that stands for a set of next hops in the FIB.
     pub fn group_of(&self, set: SetId) -> Option<GroupId> {
-        self.publisher.group(set)
+        self.publication.publisher.group(set)
     }
 
     /// The groups of sets of next hops after one, by its number: number, set and group of each.
@@ -499,63 +417,75 @@ impl Control {
         &self,
         after: Option<u32>,
     ) -> impl Iterator<Item = (u32, SetId, GroupId)> + '_ {
-        self.publisher.groups_after(after)
+        self.publication.publisher.groups_after(after)
     }
 
     /// Whether the FIB had no room for a prefix.
     #[cfg(test)]
     fn is_refused(&self, prefix: IpPrefix) -> bool {
-        self.publisher.has_refused(prefix)
-    }
-
-    /// Sets of next hops that the sources' tables hold.
-    #[cfg(test)]
-    fn offered_sets(&self) -> usize {
-        self.offered.values().map(|offered| offered.sets.len()).sum()
+        self.publication.publisher.has_refused(prefix)
     }
 
     /// Services with what is known of their legs.
     pub fn services(&self) -> Services<'_> {
-        Services {
-            configured: &self.config.services,
-            index: &self.service_index,
-            legs: &self.legs,
-            ports: &self.ports,
-        }
+        Services::new(&self.config, &self.legs, &self.ports)
     }
 
     /// The leg that a path is, if it is one.
     pub fn leg_of(&self, path: PathId) -> Option<(&LegKey, &LegState)> {
-        let key = self.by_path.get(&path)?;
-        Some((key, self.legs.get(key)?))
+        self.legs.by_path(path)
     }
 
     /// The port a path that is no leg leaves by.
     pub fn port_of(&self, path: PathId) -> Option<&PortState> {
-        self.ports.values().find(|port| port.path == path)
+        self.ports.iter().find(|port| port.path == path)
+    }
+
+    /// The name of the port that has this number.
+    pub fn name_of(&self, id: PortId) -> Option<&str> {
+        self.ports.by_id(id).map(PortState::name)
+    }
+
+    /// The sites of the cheapest tier that lives and is not drained; of the cheapest that lives, if
+    /// all are drained; sorted by name.
+    pub fn best_sites(&self, service: &Service, family: Family) -> Vec<String> {
+        self.selection.best_sites(self.services(), service, family)
+    }
+
+    /// By which rule the sites that packets go to, as [`Self::best_sites`] says, are better than this one.
+    pub fn against(&self, best: &[String], service: &Service, family: Family, site: &Site) -> Rule {
+        select::against(self.services(), best, (service, family), site)
     }
 
     /// The groups of a service have to be published, and flows may move for this cause then.
-    fn owe(&mut self, service: (String, Family), cause: MoveCause, member: &str) {
-        let Some(of) = self.services().get(&service.0) else { return };
-        let of_family = of.prefixes.iter().filter(|prefix| Family::of(prefix.addr()) == service.1);
-        let mut sets: Vec<ServiceSet> = of_family.map(|&prefix| set_of(of, prefix)).collect();
-        sets.dedup();
-        self.rankings.remove(&service);
-        for set in sets {
-            if let Some(set) = self.rib.find(&NextHops::Service(set)) {
-                self.rib.dirty().mark_set(set);
-            }
-        }
-        self.unpublished.services.insert(service, (cause, member.to_owned()));
+    fn owe(&mut self, key: ServiceKey, cause: MoveCause, member: &str) {
+        let Some(service) = self.config.service(&key.0) else { return };
+        self.selection.forget_ranking(&key);
+        self.routing.mark_service(service, key.1);
+        self.publication.owe(key, cause, member);
     }
 
     fn store_accepts(&self) {
-        for (key, leg) in &self.legs {
-            let drained = self.drained.contains(&key.site);
-            self.handle.set_accept(leg.path, if drained { ACCEPT_NONE } else { ACCEPT_ALL });
+        for (key, leg) in self.legs.iter() {
+            self.handle.set_accept(leg.path, self.accept(&key.site));
         }
         self.changed();
+    }
+
+    fn accept(&self, site: &str) -> u16 {
+        if self.drained().contains(site) { ACCEPT_NONE } else { ACCEPT_ALL }
+    }
+
+    /// Takes ports that are configured no more out of the snapshot, once nobody can lead to them.
+    fn finish_parting(&mut self) {
+        if let Some(ways_out) = self.ports.finish_parting(&self.config, &self.writer) {
+            self.stopping.ports.extend(ways_out);
+            self.publish_snapshot();
+        }
+    }
+
+    fn publish_snapshot(&mut self) {
+        self.snapshots.publish(&self.config, &self.ports);
     }
 
     /// Lets workers note the first packet on each path again.

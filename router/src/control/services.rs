@@ -1,11 +1,14 @@
 //! What the sites of services are worth: their order, their distances, the group they make.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use nearhop_fib::{Group, GroupId, Member, Spread, TIER_MAX, WhenDead};
 
 use super::cost::{Candidate, Ranked, rank};
-use super::{LegKey, LegState, PortState};
+use super::{LegKey, LegState, Legs, Ports};
+use crate::config::Config;
 use crate::config::model::{Affinity, Service, Site, WhenAllDead};
 use crate::ids::Family;
 use crate::rib::ServiceSet;
@@ -14,12 +17,48 @@ use crate::rib::ServiceSet;
 #[derive(Clone, Copy)]
 pub struct Services<'a> {
     pub(super) configured: &'a [Service],
-    pub(super) index: &'a HashMap<String, usize>,
-    pub(super) legs: &'a BTreeMap<LegKey, LegState>,
-    pub(super) ports: &'a BTreeMap<String, PortState>,
+    index: &'a HashMap<String, usize>,
+    legs: &'a Legs,
+    ports: &'a Ports,
+}
+
+/// The configuration in force.
+pub(super) struct InForce {
+    config: Arc<Config>,
+    /// The place of each service, by its name.
+    index: HashMap<String, usize>,
+}
+
+impl InForce {
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        let names = config.services.iter().map(|service| service.name.clone());
+        let index = names.enumerate().map(|(index, name)| (name, index)).collect();
+        Self { config, index }
+    }
+
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The service of this name.
+    pub(super) fn service(&self, name: &str) -> Option<&Service> {
+        self.config.services.get(*self.index.get(name)?)
+    }
+}
+
+impl Deref for InForce {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.config
+    }
 }
 
 impl<'a> Services<'a> {
+    pub(super) fn new(config: &'a InForce, legs: &'a Legs, ports: &'a Ports) -> Self {
+        Self { configured: &config.services, index: &config.index, legs, ports }
+    }
+
     /// The service of this name.
     pub fn get(self, name: &str) -> Option<&'a Service> {
         self.configured.get(*self.index.get(name)?)
@@ -34,7 +73,7 @@ impl<'a> Services<'a> {
     ) -> impl Iterator<Item = (&'a LegKey, &'a LegState)> + Clone + use<'a> {
         let (service, site) = (service.to_owned(), site.to_owned());
         let first = LegKey { service, family, site, port: String::new() };
-        self.legs.range(first.clone()..).take_while(move |(key, _)| {
+        self.legs.from(first.clone()).take_while(move |(key, _)| {
             (key.family, &key.service, &key.site) == (first.family, &first.service, &first.site)
         })
     }
@@ -46,7 +85,7 @@ impl<'a> Services<'a> {
     ) -> impl Iterator<Item = (&'a LegKey, &'a LegState)> + Clone + use<'a> {
         let (service, site) = (service.to_owned(), String::new());
         let first = LegKey { service, family: Family::Ipv4, site, port: String::new() };
-        self.legs.range(first.clone()..).take_while(move |(key, _)| key.service == first.service)
+        self.legs.from(first.clone()).take_while(move |(key, _)| key.service == first.service)
     }
 
     /// What a site is compared by.

@@ -1,22 +1,36 @@
 //! What a configuration offers to the RIB, source by source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
-use super::Control;
+use super::ports::Ports;
 use crate::config::Config;
 use crate::config::model::{RouteTarget, Service, Via, WhenAllDead};
 use crate::ids::Family;
 use crate::rib::table::{Builder, RouteTable};
-use crate::rib::{Feed, NextHop, NextHops, Offered, ServiceSet, Source, Way};
+use crate::rib::{Feed, NextHop, NextHops, Offered, Rib, ServiceSet, Source, Way};
 
-impl Control {
+/// The RIB, and what its sources have for it.
+#[derive(Default)]
+pub(super) struct Routing {
+    pub(super) rib: Rib,
+    /// What each source offers, once `feeds` are done.
+    offered: BTreeMap<Source, Offered>,
+    /// What is on its way to the RIB.
+    feeds: VecDeque<Feed>,
+}
+
+impl Routing {
     /// Queues what leads from the tables in force to those of the configuration.
-    pub(super) fn offer_configuration(&mut self) {
+    pub(super) fn offer(&mut self, config: &Config, ports: &Ports) {
+        let way_by = |port: &str| {
+            let port = ports.get(port)?;
+            Some(Way { path: port.path, adjacency: port.adjacency })
+        };
         let mut offered = BTreeMap::new();
-        for (source, table) in tables(&self.config, |port| self.way_by(port)) {
+        for (source, table) in tables(config, way_by) {
             let sets = table.targets.into_iter().map(|hops| self.rib.hold(hops)).collect();
             offered.insert(source, Offered { prefixes: table.prefixes, sets });
         }
@@ -30,6 +44,20 @@ impl Control {
         }
     }
 
+    /// Feeds the RIB with up to so many routes; `false` if there is nothing to feed it with.
+    pub(super) fn feed(&mut self, routes: usize) -> bool {
+        let Some(feed) = self.feeds.front_mut() else { return false };
+        if feed.step(&mut self.rib, routes) {
+            self.feeds.pop_front();
+        }
+        true
+    }
+
+    /// Whether the RIB has what the sources offer.
+    pub(super) fn is_fed(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
     /// Marks what the sites of every service lead to, as it may be another.
     pub(super) fn mark_services(&mut self) {
         let sets = self.offered.get(&Source::Service).map(|offered| &offered.sets);
@@ -38,9 +66,23 @@ impl Control {
         }
     }
 
-    fn way_by(&self, port: &str) -> Option<Way> {
-        let port = self.ports.get(port)?;
-        Some(Way { path: port.path, adjacency: port.adjacency })
+    /// Marks what the sites of a service lead to in one family.
+    pub(super) fn mark_service(&mut self, service: &Service, family: Family) {
+        let prefixes = service.prefixes.iter();
+        let of_family = prefixes.filter(|prefix| Family::of(prefix.addr()) == family);
+        let mut sets: Vec<ServiceSet> = of_family.map(|&prefix| set_of(service, prefix)).collect();
+        sets.dedup();
+        for set in sets {
+            if let Some(set) = self.rib.find(&NextHops::Service(set)) {
+                self.rib.dirty().mark_set(set);
+            }
+        }
+    }
+
+    /// Sets of next hops that the sources' tables hold.
+    #[cfg(test)]
+    pub(super) fn offered_sets(&self) -> usize {
+        self.offered.values().map(|offered| offered.sets.len()).sum()
     }
 }
 

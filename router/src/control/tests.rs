@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use nearhop_fib::{Group, GroupId, IpPrefix, Reader, Reason, Selected, Spread, WhenDead, fib};
 
+use super::sources::set_of;
 use super::*;
 use crate::config;
+use crate::forward::FirstPacket;
 use crate::ids::PortId;
+use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::memory::MemoryPort;
+use crate::rib::NextHops;
 
 mod ports;
 mod publication;
@@ -240,7 +244,7 @@ fn a_configuration_becomes_routes_and_orders() {
     let legs: Vec<_> = orders.legs.iter().map(|leg| leg.checks[0].target.to_string()).collect();
     assert_eq!(legs, [SERVICE, SERVICE], "the service's own address, by each site's port");
     assert_eq!(
-        rig.control.port_of(rig.control.ports["ams"].path).map(PortState::name),
+        rig.control.port_of(rig.control.ports.get("ams").unwrap().path).map(PortState::name),
         Some("ams")
     );
     assert!(rig.serving().iter().all(|site| site.starts_with("AllDead")));
@@ -609,7 +613,7 @@ proptest::proptest! {
 #[test]
 fn carrier_and_first_packets_are_reported_by_name() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let port = rig.control.ports["fra"].id;
+    let port = rig.control.ports.get("fra").unwrap().id;
     let kind = MonitorEventKind::Carrier { port, up: true };
     rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
     let path = rig.path("fra", "fra");
@@ -717,11 +721,11 @@ fn no_step_of_a_publication_shows_a_third_answer() {
         let seen: Arc<std::sync::Mutex<Vec<Vec<Vec<String>>>>> = Arc::default();
         let mut reader = rig.control.handle().reader().unwrap();
         let (collected, watched) = (Arc::clone(&seen), addresses.clone());
-        rig.control.publisher.after_step = Some(Box::new(move || {
+        rig.control.publication.publisher.after_step = Some(Box::new(move || {
             collected.lock().unwrap().push(answers(&mut reader, &watched));
         }));
         rig.apply(&next).unwrap();
-        rig.control.publisher.after_step = None;
+        rig.control.publication.publisher.after_step = None;
         let after = answers(&mut rig.reader, &addresses);
         for step in seen.lock().unwrap().iter() {
             for (index, answer) in step.iter().enumerate() {
@@ -752,7 +756,7 @@ fn a_latency_step_touches_its_own_groups_however_many_routes_there_are() {
     rig.events();
     let steps = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counted = Arc::clone(&steps);
-    rig.control.publisher.after_step = Some(Box::new(move || {
+    rig.control.publication.publisher.after_step = Some(Box::new(move || {
         counted.fetch_add(1, Ordering::Relaxed);
     }));
     rig.measure("ams", "ams", 50_000);

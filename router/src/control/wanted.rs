@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
 use super::LegKey;
-use super::ports::is_link_local;
+use super::snapshot::is_link_local;
 use crate::batch::Exit;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
@@ -57,13 +57,27 @@ pub(super) fn count_legs(service: &Service) -> (usize, usize) {
 
 /// The services of `new` whose legs may be others than those of `old`.
 pub(super) fn changed<'a>(
-    old: &Config,
+    old: &'a Config,
     of_old: impl Fn(&str) -> Option<&'a Service>,
-    new: &Config,
+    new: &'a Config,
 ) -> Vec<usize> {
-    // What a port or the router is called by decides from where checks ask.
-    let same_ground = old.ports == new.ports && old.router.addresses == new.router.addresses;
-    let is_changed = |service: &Service| !same_ground || of_old(&service.name) != Some(service);
+    // By what a port or the router is called checks ask.
+    let same_router = old.router.addresses == new.router.addresses;
+    let by_name = |config: &'a Config| -> HashMap<&str, &Port> {
+        config.ports.iter().map(|port| (&*port.name, port)).collect()
+    };
+    let (old_ports, new_ports) = (by_name(old), by_name(new));
+    let same_port = |via: &Via| match via {
+        Via::Port(name) => old_ports.get(&**name) == new_ports.get(&**name),
+        Via::Address(_) => true,
+    };
+    let same_ports = |service: &Service| {
+        let mut vias = service.sites.iter().flat_map(|site| &site.via);
+        vias.all(same_port)
+    };
+    let is_changed = |service: &Service| {
+        !same_router || of_old(&service.name) != Some(service) || !same_ports(service)
+    };
     let services = new.services.iter().enumerate();
     services.filter(|(_, service)| is_changed(service)).map(|(index, _)| index).collect()
 }

@@ -11,8 +11,8 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     let without = without
         .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
     let mut rig = Rig::up(&with_fra);
-    let (leg, port) = (rig.path("fra", "fra"), rig.control.ports["fra"].id);
-    let adjacency = rig.control.ports["fra"].adjacency;
+    let (leg, port) = (rig.path("fra", "fra"), rig.control.ports.get("fra").unwrap().id);
+    let adjacency = rig.control.ports.get("fra").unwrap().adjacency;
     let stop = rig.apply(&without).unwrap().stop;
     assert_eq!(stop.legs, [leg]);
     let stopped: Vec<Exit> = stop.ports.iter().map(|&(exit, _)| exit).collect();
@@ -51,13 +51,13 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
 fn carrier_news_older_than_a_port_are_not_its_own() {
     let carrier_after_old_news = || {
         let mut rig = Rig::up(&two_sites(10, 20));
-        let port = rig.control.ports["fra"].id;
+        let port = rig.control.ports.get("fra").unwrap().id;
         let at =
             |t| MonitorEvent { t, stored: t, kind: MonitorEventKind::Carrier { port, up: true } };
         rig.control.handle_monitor(&at(Nanos(NOW.0 - 1)));
-        let old = rig.control.ports["fra"].carrier;
+        let old = rig.control.ports.get("fra").unwrap().carrier;
         rig.control.handle_monitor(&at(NOW));
-        (old, rig.control.ports["fra"].carrier)
+        (old, rig.control.ports.get("fra").unwrap().carrier)
     };
     assert_eq!(carrier_after_old_news(), (false, true));
     let with_the_fault = for_tests::with(PutBack::CarrierOlderThanPort, carrier_after_old_news);
@@ -118,11 +118,11 @@ fn a_hundred_thousand_ports_come_and_go_and_no_number_has_two() {
 #[test]
 fn old_news_of_a_number_is_not_taken_for_its_new_ports() {
     let (mut rig, _) = Rig::new(PORTS);
-    let port = rig.control.ports["fra"].id;
+    let port = rig.control.ports.get("fra").unwrap().id;
     let mut carrier = |t: Nanos| {
         let kind = MonitorEventKind::Carrier { port, up: true };
         rig.control.handle_monitor(&MonitorEvent { t, stored: t, kind });
-        rig.control.ports["fra"].carrier
+        rig.control.ports.get("fra").unwrap().carrier
     };
     assert!(!carrier(Nanos(NOW.0 - 1)), "of who had the number before");
     assert!(carrier(NOW));
@@ -146,7 +146,7 @@ fn a_port_that_goes_stays_until_every_batch_that_may_lead_to_it_is_done() {
     let without = PORTS
         .replace("[[port]]\nname = \"fra\"\ntun = \"nh-fra\"\naddresses = [\"10.2.0.1/24\"]\n", "");
     let mut rig = Rig::up(&two_sites(10, 20));
-    let (leg, port) = (rig.path("fra", "fra"), rig.control.ports["fra"].id);
+    let (leg, port) = (rig.path("fra", "fra"), rig.control.ports.get("fra").unwrap().id);
     let mut busy = rig.control.handle().reader().unwrap();
     let mut online = busy.online();
     let stop = rig.apply(&without).unwrap().stop;
@@ -183,7 +183,7 @@ fn checks_that_do_not_fit_beside_those_there_are_are_refused_before_anything_cha
 #[test]
 fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let (id, path) = (rig.control.ports["ams"].id, rig.path("ams", "ams"));
+    let (id, path) = (rig.control.ports.get("ams").unwrap().id, rig.path("ams", "ams"));
     let device = |rig: &Rig| Arc::clone(&rig.control.snapshot().port(id).unwrap().device);
     let old = Arc::downgrade(&device(&rig));
     for _ in 0..2 {
@@ -202,8 +202,10 @@ fn a_port_whose_device_is_gone_gets_a_new_one_under_its_number() {
     assert_eq!(rig.events(), [reported(false, "device gone; trying again: no namespace")]);
     let new = MemoryPort::pair(1).0 as Arc<dyn Port>;
     let orders = rig.control.give_device(NOW, "ams", Arc::clone(&new));
-    assert_eq!(orders.ports, [rig.control.ports["ams"].exit()], "watched again");
-    assert!(Arc::ptr_eq(&device(&rig), &new) && rig.control.ports["ams"].fault.is_none());
+    assert_eq!(orders.ports, [rig.control.ports.get("ams").unwrap().exit()], "watched again");
+    assert!(
+        Arc::ptr_eq(&device(&rig), &new) && rig.control.ports.get("ams").unwrap().fault.is_none()
+    );
     assert_eq!((rig.path("ams", "ams"), rig.events()), (path, vec![reported(true, "made again")]));
     rig.apply(&two_sites(10, 20)).unwrap();
     assert!(Arc::ptr_eq(&device(&rig), &new), "a reload keeps it");
@@ -218,7 +220,7 @@ fn mtu_of(rig: &Rig, port: PortId) -> u16 {
 #[test]
 fn a_device_that_somebody_changed_is_followed_and_reported_of() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let id = rig.control.ports["ams"].id;
+    let id = rig.control.ports.get("ams").unwrap().id;
     let link = |rig: &mut Rig, name: &str, mtu| {
         let kind = MonitorEventKind::Link { port: id, ifindex: 7, name: name.into(), mtu };
         rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
@@ -236,7 +238,7 @@ fn a_device_that_somebody_changed_is_followed_and_reported_of() {
     assert_eq!(link(&mut rig, "nh-ams", 1500), (vec![], 1500), "as configured");
     let smaller = "the device's MTU is 1000 now, not the configured one";
     assert_eq!(link(&mut rig, "nh-ams", 1000), (vec![smaller.into()], 1000));
-    assert_eq!(rig.control.ports["ams"].why().as_deref(), Some(smaller));
+    assert_eq!(rig.control.ports.get("ams").unwrap().why().as_deref(), Some(smaller));
     assert_eq!(link(&mut rig, "nh-ams", 1000).0.len(), 0, "once");
     let both = "the device is called x now, and its MTU is 9000 now, not the configured one";
     assert_eq!(link(&mut rig, "x", 9000), (vec![both.into()], 1500), "no more than configured");
@@ -247,7 +249,7 @@ fn a_device_that_somebody_changed_is_followed_and_reported_of() {
     rig.events();
     let back = "the device is as configured again";
     assert_eq!(link(&mut rig, "nh-ams", 1400), (vec![back.into()], 1400));
-    assert_eq!(rig.control.ports["ams"].why(), None);
+    assert_eq!(rig.control.ports.get("ams").unwrap().why(), None);
     link(&mut rig, "nh-ams", 1300);
     rig.control.give_device(NOW, "ams", MemoryPort::pair(1).0 as Arc<dyn Port>);
     assert_eq!(mtu_of(&rig, id), 1400, "another device");
@@ -269,7 +271,7 @@ fn a_port_keeps_its_device_and_workers_their_number() {
 #[test]
 fn an_engine_that_fails_is_an_event_and_the_port_says_what_it_has() {
     let mut rig = Rig::up(&two_sites(10, 20));
-    let id = rig.control.ports["ams"].id;
+    let id = rig.control.ports.get("ams").unwrap().id;
     let news = |worker, engine, failed: bool| EngineNews {
         worker,
         port: id,
@@ -284,6 +286,7 @@ fn an_engine_that_fails_is_an_event_and_the_port_says_what_it_has() {
     rig.control.handle_engine(NOW, &news(1, "epoll", true));
     let (port, engine, reason) = ("ams".to_owned(), "epoll".to_owned(), "it broke".to_owned());
     assert_eq!(rig.events(), [EventKind::Engine { port, worker: 1, engine, reason }]);
-    let engines: Vec<_> = rig.control.ports["ams"].engines.clone().into_iter().collect();
+    let engines: Vec<_> =
+        rig.control.ports.get("ams").unwrap().engines.clone().into_iter().collect();
     assert_eq!(engines, [(0, "io_uring"), (1, "epoll")]);
 }

@@ -185,7 +185,7 @@ fn publish_watched(rig: &mut Rig, addresses: &[IpAddr], steps: usize) -> Vec<Vec
     let seen: Arc<Mutex<Vec<Vec<Vec<String>>>>> = Arc::default();
     let mut reader = rig.control.handle().reader().unwrap();
     let (collected, watched) = (Arc::clone(&seen), addresses.to_vec());
-    rig.control.publisher.after_step = Some(Box::new(move || {
+    rig.control.publication.publisher.after_step = Some(Box::new(move || {
         collected.lock().unwrap().push(answers(&mut reader, &watched));
     }));
     for _ in 0..steps {
@@ -193,7 +193,7 @@ fn publish_watched(rig: &mut Rig, addresses: &[IpAddr], steps: usize) -> Vec<Vec
             break;
         }
     }
-    rig.control.publisher.after_step = None;
+    rig.control.publication.publisher.after_step = None;
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
@@ -251,7 +251,7 @@ proptest! {
         let used: BTreeSet<GroupId> = rig.control.writer().iter().map(|(_, group)| group).collect();
         let stop = rig.control.take_stopping();
         rig.control.release(&stop);
-        prop_assert!(rig.control.publisher.group_count() <= used.len() + rig.control.offered_sets());
+        prop_assert!(rig.control.publication.publisher.group_count() <= used.len() + rig.control.routing.offered_sets());
     }
 
     #[test]
@@ -259,7 +259,7 @@ proptest! {
         first in draft(), second in draft(), room in 0..12_usize
     ) {
         let mut rig = start();
-        rig.control.publisher.room = Some(room);
+        rig.control.publication.publisher.room = Some(room);
         rig.apply_config(config_of(&first)).unwrap();
         let refused = PREFIXES.iter().filter(|text| rig.control.is_refused(prefix(text))).count();
         let (v4, v6) = rig.control.writer().len();
@@ -277,7 +277,7 @@ proptest! {
         rig.apply_config(config_of(&second)).unwrap();
         prop_assert!(rig.control.writer().len().0 <= before.0.max(room));
         rig.apply_config(config_of(&first)).unwrap();
-        rig.control.publisher.room = None;
+        rig.control.publication.publisher.room = None;
         rig.apply_config(config_of(&second)).unwrap();
         set_liveness(&mut rig, &second);
         prop_assert_eq!(answers_by_name(&rig.control, &mut rig.reader), from_nothing(&second));

@@ -1,0 +1,143 @@
+//! What workers read besides the FIB: ports, adjacencies, and the router's own settings.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnetwork::IpNetwork;
+use nearhop_fib::AdjacencyId;
+
+use super::ports::{PortState, Ports};
+use crate::config::Config;
+use crate::forward::{Adjacencies, Adjacency, Broadcasts, Locals, PortEntry, Snapshot};
+use crate::probe::SOURCE_PORTS;
+
+/// The snapshot in force, and those that somebody may still read.
+pub(super) struct SnapshotPublisher {
+    in_force: Arc<ArcSwap<Snapshot>>,
+    /// Kept until nobody else has them, so that they end here and not on a worker.
+    retired: Vec<Arc<Snapshot>>,
+}
+
+impl SnapshotPublisher {
+    pub(super) fn new(in_force: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { in_force, retired: Vec::new() }
+    }
+
+    /// Where snapshots are published.
+    pub(super) fn in_force(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.in_force
+    }
+
+    /// Publishes these ports, whether they are configured or not, for batches and groups may still lead
+    /// to them.
+    pub(super) fn publish(&mut self, config: &Config, ports: &Ports) {
+        let mut entries = vec![None; ports.numbers_end()];
+        for state in ports.iter() {
+            entries[usize::from(state.id.0)] = Some(entry(state));
+        }
+        let adjacencies = self.adjacencies(ports);
+        let router = &config.router;
+        let own = |network: &&IpNetwork| !is_link_local(network.ip());
+        let own: Vec<IpAddr> = router.addresses.iter().filter(own).map(IpNetwork::ip).collect();
+        let old = self.in_force.swap(Arc::new(Snapshot {
+            generation: self.in_force.load().generation + 1,
+            ports: entries,
+            adjacencies,
+            martians: router.martians,
+            hash_seed: router.hash_seed,
+            address_v4: own.iter().find_map(|&ip| v4(ip)),
+            address_v6: own.iter().find_map(|&ip| v6(ip)),
+            directed_broadcasts: directed_broadcasts(config),
+            busy_poll: router.busy_poll,
+            ..empty()
+        }));
+        self.retired.push(old);
+    }
+
+    /// Ends old snapshots that nobody else has.
+    pub(super) fn reclaim(&mut self) {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// Those of the ports there are; chunks that stay the same are shared with the snapshot in force.
+    fn adjacencies(&self, ports: &Ports) -> Adjacencies {
+        let mut adjacencies = self.in_force.load().adjacencies.clone();
+        let of_port =
+            |state: &PortState| (state.adjacency, Adjacency::point_to_point(state.id, state.mtu()));
+        let wanted: BTreeMap<_, _> = ports.iter().map(of_port).collect();
+        let gone = |(id, _): (AdjacencyId, &Adjacency)| (!wanted.contains_key(&id)).then_some(id);
+        for id in adjacencies.iter().filter_map(gone).collect::<Vec<_>>() {
+            adjacencies.set(id, None);
+        }
+        for (id, adjacency) in wanted {
+            adjacencies.set(id, Some(adjacency));
+        }
+        adjacencies
+    }
+}
+
+/// The snapshot of a router without ports.
+pub(super) fn empty() -> Snapshot {
+    Snapshot {
+        generation: 0,
+        ports: Vec::new(),
+        adjacencies: Adjacencies::default(),
+        martians: crate::policy::Martians::Default,
+        hash_seed: 0,
+        address_v4: None,
+        address_v6: None,
+        directed_broadcasts: Broadcasts::default(),
+        locals: Locals::of_checks(SOURCE_PORTS),
+        busy_poll: Duration::ZERO,
+    }
+}
+
+fn entry(state: &PortState) -> PortEntry {
+    let addresses = &state.config.addresses;
+    let own = || addresses.iter().map(IpNetwork::ip).filter(|&ip| !is_link_local(ip));
+    PortEntry {
+        name: state.config.name.clone(),
+        device: Arc::clone(&state.device),
+        adjacency: state.adjacency,
+        address_v4: own().find_map(v4),
+        address_v6: own().find_map(v6),
+        reverse_path: state.config.reverse_path,
+        engine: state.config.engine,
+        join: state.config.join,
+        has_link_headers: false,
+    }
+}
+
+/// RFC 2644: not forwarded. Networks of two addresses or one have none (RFC 3021).
+fn directed_broadcasts(config: &Config) -> Broadcasts {
+    let networks = config.ports.iter().flat_map(|port| &port.addresses);
+    let broadcasts = networks.filter_map(|network| match network {
+        IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),
+        _ => None,
+    });
+    broadcasts.collect()
+}
+
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v6(ip: IpAddr) -> Option<Ipv6Addr> {
+    match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some(ip),
+    }
+}
