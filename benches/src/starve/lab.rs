@@ -322,7 +322,10 @@ fn route_everything(node: &str) -> Result<(), BenchError> {
 
 /// The router's, and `more`.
 pub fn configuration(more: &str) -> String {
-    let mut text = String::from("[router]\nname = \"starve\"\nhash-seed = 7\n");
+    let mut text = format!(
+        "[router]\nname = \"starve\"\nhash-seed = 7\n[api]\nhttp = \"{}\"\n",
+        SocketAddr::from(HTTP)
+    );
     for (index, (name, _)) in NODES.iter().enumerate() {
         let _ = write!(
             text,
@@ -349,6 +352,9 @@ const NODES: [(&str, &str); 4] = [
     ("dns", "dns = { name = \"example.com\" }"),
     ("ping", "icmp = {}"),
 ];
+
+/// Where the router serves HTTP.
+pub const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 7780);
 
 const SERVICE: [u8; 4] = [198, 51, 100, 53];
 const ECHO_PORT: u16 = 7;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use nearhop::port::memory::MemoryPort;
 use nearhop::time::Nanos;
 use nearlab::traffic::probe::sleep_until;
 
-use super::lab::{Lab, resident_kib};
+use super::lab::{HTTP, Lab, resident_kib};
 use crate::daemon::Daemon;
 use crate::report::{BenchError, Row};
 use crate::stats::Summary;
@@ -59,6 +59,7 @@ pub const ALL: &[Load] = &[
         put_on: |lab| reads(lab, 8),
         long: false,
     },
+    Load { name: "1,000 idle connections to HTTP, and 10,000 more", put_on: idle, long: false },
     Load { name: "40 clients that ask for it and never read", put_on: deaf, long: false },
     Load {
         name: "churn of reloads, drains and questions for 20 s",
@@ -111,6 +112,34 @@ fn deaf(lab: &Lab) -> Result<(), BenchError> {
     eprintln!("resident: {before} KiB before, {after} KiB with {} clients", clients.len());
     if after > before + (64 << 10) {
         return Err(BenchError::environment("40 clients that do not read cost more than 64 MiB"));
+    }
+    Ok(())
+}
+
+/// Connections that say nothing or half a request, and then ten times as many that go at once.
+fn idle(lab: &Lab) -> Result<(), BenchError> {
+    let connect = |head: &[u8]| -> std::io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(SocketAddr::from(HTTP))?;
+        // Those above the router's limit it ends.
+        let _ = stream.write_all(head);
+        Ok(stream)
+    };
+    let before = lab.resident_kib()?;
+    let half = |n: usize| if n % 2 == 0 { &b"GET /v1/show/fib HTTP/1.1\r\nhost:"[..] } else { b"" };
+    let held: Result<Vec<TcpStream>, _> = (0..1000).map(|n| connect(half(n))).collect();
+    let held = held.map_err(BenchError::environment)?;
+    lab.show("ports")?;
+    for n in 0..10_000 {
+        connect(half(n)).map_err(BenchError::environment)?;
+        if n % 1000 == 0 {
+            lab.show("ports")?;
+        }
+    }
+    lab.reload("")?;
+    let after = lab.resident_kib()?;
+    eprintln!("resident: {before} KiB before, {after} KiB with {} connections", held.len());
+    if after > before + (64 << 10) {
+        return Err(BenchError::environment("idle connections cost more than 64 MiB"));
     }
     Ok(())
 }

@@ -198,6 +198,36 @@ fn two_sites(ams: u32, fra: u32) -> String {
     with_service("", &[("ams", "\"ams\"", &ams), ("fra", "\"fra\"", &fra)])
 }
 
+#[test]
+fn a_port_that_changes_plans_the_legs_that_leave_by_it_and_no_others() {
+    let before = two_sites(10, 20) + &other_service();
+    let (mut rig, _) = Rig::new(&before);
+    let orders = rig.apply(&before.replace("10.2.0.1/24", "10.2.0.9/24")).unwrap();
+    let fra = rig.control.ports.get("fra").unwrap().exit();
+    assert_eq!(orders.legs.iter().map(|leg| leg.exit).collect::<Vec<_>>(), [fra]);
+    assert!(orders.legs[0].checks.iter().all(|check| check.source.to_string() == "10.2.0.9"));
+    let config = parse(&before);
+    let changed = |text: &str| wanted::changed(&config, |name| service(&config, name), &parse(text));
+    assert_eq!(changed(&before), [0_usize; 0]);
+    assert_eq!(changed(&before.replace("10.2.0.1/24", "10.2.0.9/24")), [0]);
+    assert_eq!(changed(&before.replace("10.1.0.1/24", "10.1.0.9/24")), [0, 1]);
+    assert_eq!(changed(&before.replace("192.0.2.1/32", "192.0.2.9/32")), [0, 1]);
+    assert_eq!(changed(&before.replace("198.51.100.54", "198.51.100.55")), [1]);
+}
+
+fn service<'a>(config: &'a Config, name: &str) -> Option<&'a Service> {
+    config.services.iter().find(|service| service.name == name)
+}
+
+/// One more service, with a site by port ams alone.
+fn other_service() -> String {
+    let health = r#"health = { icmp = {}, interval = "10ms" }"#;
+    format!(
+        "[[service]]\nname = \"dns\"\nprefixes = [\"198.51.100.54/32\"]\n\
+         [[service.site]]\nname = \"ams\"\nvia = \"ams\"\ncost = 10\n{health}\n"
+    )
+}
+
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }

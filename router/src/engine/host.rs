@@ -51,6 +51,7 @@ pub struct HostEngine {
     host: Host,
     checker: TcpChecker,
     checks: HashMap<CheckId, TcpCheckKey>,
+    by_path: HashMap<PathId, Vec<CheckId>>,
     verdicts: VecDeque<(TcpCheckKey, CheckEvent)>,
     reader: Reader,
     snapshots: Snapshots,
@@ -68,6 +69,7 @@ impl HostEngine {
             host: Host::new(now, config),
             checker: TcpChecker::new(),
             checks: HashMap::new(),
+            by_path: HashMap::new(),
             verdicts: VecDeque::new(),
             reader: parts.reader,
             snapshots: Snapshots::new(parts.snapshots),
@@ -147,6 +149,7 @@ impl HostEngine {
                 Ok(id) => {
                     let LegSpec { path, version, .. } = *leg;
                     self.checks.insert(id, TcpCheckKey { path, version, index });
+                    self.by_path.entry(path).or_default().push(id);
                 }
                 Err(error) => log::error!("a TCP check cannot be done: {error}"),
             }
@@ -154,8 +157,7 @@ impl HostEngine {
     }
 
     fn forget(&mut self, path: PathId) {
-        let of_leg = |(id, key): (&CheckId, &TcpCheckKey)| (key.path == path).then_some(*id);
-        for id in self.checks.iter().filter_map(of_leg).collect::<Vec<_>>() {
+        for id in self.by_path.remove(&path).into_iter().flatten() {
             self.checker.remove(&mut self.host, id);
             self.checks.remove(&id);
         }
