@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use nearhop_fib::{FlowHash, FlowKey, GroupId, Member, Selected, Spread};
 use serde_json::{Value, json};
 
-use super::{Facts, group_members, is_alive, kind, members, used_source};
+use super::Facts;
+use super::members::{group_members, is_alive, kind, members};
+use super::routes::used_source;
 use crate::api::{ApiError, ExplainQuery};
 use crate::control::Control;
 use crate::forward::refusal;

@@ -10,14 +10,16 @@ use nearhop_fib::fib;
 
 use super::*;
 use crate::api::ExplainQuery;
-use crate::api::pages::PAGED;
+use crate::api::pages::{Only, PAGED};
 use crate::batch::Exit;
 use crate::config;
+use crate::control::LegState;
 use crate::forward::PathCount;
 use crate::port::Port;
 use crate::port::counters::PortCounters;
 use crate::port::memory::MemoryPort;
-use crate::probe::CheckStats;
+use crate::verdict::Verdict;
+use crate::worker::Polling;
 
 /// A router with two sites of equal cost, both alive.
 fn control(affinity: &str) -> Control {
