@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Buf as _, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -63,6 +63,16 @@ impl Client {
     /// ten seconds.
     pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, path)
+    }
+
+    /// Sends a GET request and returns the body of the response as it arrives; each part of it must do so
+    /// within ten seconds.
+    pub fn read(&self, path: &str) -> Result<Answer<'_>, ClientError> {
+        let body = self.runtime.block_on(async {
+            let response = timeout(ANSWER_WITHIN, self.send(Method::GET, path)).await;
+            Ok(response.map_err(|_| self.silent(ANSWER_WITHIN))??.into_body())
+        })?;
+        Ok(Answer { client: self, body, part: Bytes::new(), failed: None })
     }
 
     /// Sends a POST request and returns the body of the response, which must begin to arrive within
@@ -170,6 +180,72 @@ impl Client {
     fn broken(&self, error: &hyper::Error) -> ClientError {
         let socket = self.socket.display();
         ClientError::environment(format!("the router at {socket} closed the connection: {error}"))
+    }
+}
+
+/// The body of a response, which waits for its next part where it is read.
+pub struct Answer<'c> {
+    client: &'c Client,
+    body: Incoming,
+    /// What arrived and was not read yet.
+    part: Bytes,
+    failed: Option<ClientError>,
+}
+
+impl Answer<'_> {
+    /// Why a read failed; its own error has only the text.
+    pub fn take_error(&mut self) -> Option<ClientError> {
+        self.failed.take()
+    }
+
+    fn next_part(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let client = self.client;
+        client.runtime.block_on(async {
+            loop {
+                let frame = timeout(ANSWER_WITHIN, self.body.frame()).await;
+                match frame.map_err(|_| client.silent(ANSWER_WITHIN))? {
+                    None => return Ok(None),
+                    Some(Err(error)) => return Err(client.broken(&error)),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data()
+                            && !data.is_empty()
+                        {
+                            return Ok(Some(data));
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl io::BufRead for Answer<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.part.is_empty() {
+            match self.next_part() {
+                Ok(part) => self.part = part.unwrap_or_default(),
+                Err(error) => {
+                    let text = error.message.clone();
+                    self.failed = Some(error);
+                    return Err(io::Error::other(text));
+                }
+            }
+        }
+        Ok(&self.part)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.part.advance(count);
+    }
+}
+
+impl io::Read for Answer<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let part = io::BufRead::fill_buf(self)?;
+        let count = part.len().min(into.len());
+        into[..count].copy_from_slice(&part[..count]);
+        io::BufRead::consume(self, count);
+        Ok(count)
     }
 }
 

@@ -1,8 +1,10 @@
 //! The pages of `docs/` against what they describe: tables, examples, commands.
 //!
-//! `NEARHOP_BLESS=1 cargo test -p nearlab --test docs` writes `docs/verdicts.md` again.
+//! `NEARHOP_BLESS=1 cargo test -p nearlab --test docs` writes `docs/verdicts.md` and `docs/documents.md` again.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
+
+mod docs_support;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,10 +22,19 @@ use serde_json::Value;
 
 #[test]
 fn verdicts_are_those_of_the_table() {
-    let path = repository().join("docs/verdicts.md");
-    let wanted = verdicts();
+    is_made_from_its_table("verdicts.md", &verdicts());
+}
+
+#[test]
+fn documents_are_those_of_the_table() {
+    is_made_from_its_table("documents.md", &docs_support::documents());
+}
+
+/// Compares a page with what it is made from, or writes it.
+fn is_made_from_its_table(name: &str, wanted: &str) {
+    let path = repository().join("docs").join(name);
     if std::env::var_os("NEARHOP_BLESS").is_some_and(|value| value == "1") {
-        fs::write(&path, &wanted).unwrap();
+        fs::write(&path, wanted).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(found, wanted, "write it again with NEARHOP_BLESS=1");
@@ -33,13 +44,11 @@ fn verdicts() -> String {
     let mut page = String::from(
         "# Verdicts\n\nEvery way a packet can end. A label is what `nearhop show drops` prints, never \
          renamed. This page is made\nfrom the table in `router/src/verdict.rs`; a test fails when they \
-         differ.\n",
+         differ. Its sections are the outcomes, in the\nwords of `nearhop show verdicts`, of `nearhop \
+         explain` and of metrics.\n",
     );
-    for (outcome, title, about) in [
-        (Outcome::Tx, "Sent", "It leaves by a port."),
-        (Outcome::Punt, "Punted", "It is handed to the router itself."),
-        (Outcome::Drop, "Dropped", "The counter is all that remains."),
-    ] {
+    for outcome in Outcome::ALL {
+        let (title, about) = (outcome.label(), outcome.text());
         write!(page, "\n## {title}\n\n{about}\n\n| label | a packet that is |\n|---|---|\n")
             .unwrap();
         for verdict in Verdict::ALL.iter().filter(|verdict| verdict.outcome() == outcome) {

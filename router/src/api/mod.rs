@@ -4,9 +4,13 @@
 //! [`views`] builds the answers.
 #![forbid(unsafe_code)]
 
+pub mod column;
+pub mod document;
 pub mod metrics;
 pub mod nouns;
 pub mod pages;
+pub mod row;
+pub mod rows;
 mod server;
 pub mod socket;
 pub mod views;
@@ -31,12 +35,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use self::pages::{PAGED, PageReply, PageRequest, ShowQuery};
+use self::document::{Drained, Explanation, Reloaded, Undamped};
+use self::nouns::{SHOWN, Show};
+use self::pages::{PageReply, PageRequest, ShowQuery};
 
 /// Who gives a command, as its event says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,19 +52,17 @@ pub struct Who(pub String);
 #[derive(Debug)]
 pub enum Command {
     /// `POST /v1/drain/SITE` and `/v1/undrain/SITE`.
-    Drain(String, bool, Who, Reply<Value>),
+    Drain(String, bool, Who, Reply<Drained>),
     /// `GET /v1/explain`.
-    Explain(ExplainQuery, Reply<Value>),
+    Explain(ExplainQuery, Reply<Explanation>),
     /// `POST /v1/reload`.
-    Reload(Who, Reply<Value>),
+    Reload(Who, Reply<Reloaded>),
     /// `GET /healthz`.
     Health(Reply<()>),
-    /// A part of `GET /v1/show/NOUN` for a noun in [`pages::PAGED`].
-    Page(PageRequest, PageReply),
-    /// `GET /v1/show/NOUN` for all others.
-    Show(String, Reply<Value>),
+    /// `GET /v1/show/NOUN`, or a page of it.
+    Show(PageRequest, PageReply),
     /// `POST /v1/undamp`.
-    Undamp(Reply<Value>),
+    Undamp(Reply<Undamped>),
     /// `GET /v1/watch`: the remembered lines from this `seq` on, and all later ones.
     Watch(Option<u64>, Reply<(Vec<Bytes>, broadcast::Receiver<Bytes>)>),
 }
@@ -70,7 +74,6 @@ impl Command {
             Self::Drain(..) => "drain",
             Self::Explain(..) => "explain",
             Self::Health(_) => "health",
-            Self::Page(..) => "page",
             Self::Reload(..) => "reload",
             Self::Show(..) => "show",
             Self::Undamp(_) => "undamp",
@@ -297,15 +300,11 @@ async fn show(
     query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let (UrlPath(noun), Query(query)) = (noun?, query?);
-    if let Some(paged) = PAGED.into_iter().find(|paged| *paged == noun) {
-        return pages::stream(commands, paged, &query).await;
-    }
-    let document = ask(&commands, |reply| Command::Show(noun, reply)).await?;
-    Ok(Json(match &query.only {
-        Some(word) => pages::matching(document, word),
-        None => document,
-    })
-    .into_response())
+    let show = Show::find(&noun).ok_or_else(|| {
+        let names: Vec<_> = SHOWN.iter().map(|noun| noun.name).collect();
+        ApiError::not_found(format!("no such noun: {noun:?}")).with_help(names.join(", "))
+    })?;
+    pages::stream(commands, show, &query).await
 }
 
 /// 200 and `ready`, or 503 and why not.
@@ -318,15 +317,8 @@ async fn scrape(State(commands): Commands) -> Result<Response, ApiError> {
     // One at a time: a scrape holds all rows until it is written.
     let _one = SCRAPE.lock().await;
     let mut documents = Vec::new();
-    for noun in nouns::NOUNS.iter().filter(|noun| noun.metrics.is_some()) {
-        let rows = if PAGED.contains(&noun.name) {
-            pages::collect(commands.clone(), noun.name).await?
-        } else {
-            let name = noun.name.to_owned();
-            let mut document = ask(&commands, |reply| Command::Show(name, reply)).await?;
-            document["items"].as_array_mut().map(std::mem::take).unwrap_or_default()
-        };
-        documents.push((noun, rows));
+    for &show in Show::ALL.iter().filter(|show| show.noun().metrics.is_some()) {
+        documents.push((show, pages::collect(commands.clone(), show).await?));
     }
     let text = metrics::text(metrics::Scrape(documents))
         .map_err(|error| ApiError::environment(format!("cannot write the metrics: {error}")))?;
@@ -336,7 +328,7 @@ async fn scrape(State(commands): Commands) -> Result<Response, ApiError> {
 async fn explain(
     State(commands): Commands,
     query: Result<Query<ExplainQuery>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Explanation>, ApiError> {
     let Query(query) = query?;
     ask(&commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
@@ -345,7 +337,7 @@ async fn drain(
     State(commands): Commands,
     Extension(who): Extension<Who>,
     site: UrlSegment,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Drained>, ApiError> {
     let UrlPath(site) = site?;
     change(&commands, |reply| Command::Drain(site, true, who, reply)).await.map(Json)
 }
@@ -354,19 +346,19 @@ async fn undrain(
     State(commands): Commands,
     Extension(who): Extension<Who>,
     site: UrlSegment,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Drained>, ApiError> {
     let UrlPath(site) = site?;
     change(&commands, |reply| Command::Drain(site, false, who, reply)).await.map(Json)
 }
 
-async fn undamp(State(commands): Commands) -> Result<Json<Value>, ApiError> {
+async fn undamp(State(commands): Commands) -> Result<Json<Undamped>, ApiError> {
     change(&commands, Command::Undamp).await.map(Json)
 }
 
 async fn reload(
     State(commands): Commands,
     Extension(who): Extension<Who>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Reloaded>, ApiError> {
     change(&commands, |reply| Command::Reload(who, reply)).await.map(Json)
 }
 
@@ -437,6 +429,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

@@ -1,97 +1,49 @@
-//! The keys of every document: the type of each value, and its header in tables.
+//! The table of nouns: every document with its request, rows, filter, pages and metrics.
 //!
-//! The client builds its tables from these declarations. A test compares them with the rows that
-//! [`views`](super::views) builds, so every key has a declared type.
+//! The server's paths, the client's commands and tables, `/metrics` and `docs/documents.md` are made from
+//! it; a row's keys from its fields ([`rows`](super::rows)).
 #![forbid(unsafe_code)]
 
-use self::Unit::{
-    Age, BitRate, Bytes, Cost, Count, Duration, Flag, List, Mark, Number, PacketRate, Percent,
-    Ratio, Text, TextOr,
+use serde::Serialize;
+use serde_json::Result as JsonResult;
+
+use super::column::{Column, Field};
+use super::row::{Row, keys};
+use super::rows::{
+    AdjacencyRow, CheckRow, DrainRow, DropRow, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
+    PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
 };
-
-/// The type of a value. It decides how tables format the value and align its column.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unit {
-    /// How long a state has lasted, on this scale. Shown as `4.1s`.
-    Age(Scale),
-    /// Bytes per second in JSON. Shown as bits per second: `6.5M`.
-    BitRate,
-    /// A number of bytes. Shown as `1.2M`.
-    Bytes,
-    /// A site's cost; lower is better. Shown unchanged.
-    Cost,
-    /// A count. Shown as `12.3k`.
-    Count,
-    /// A duration on this scale. Shown as `420us`.
-    Duration(Scale),
-    /// A boolean. Shown as `yes` or `no`.
-    Flag,
-    /// An array of texts. Shown separated by commas.
-    List,
-    /// A boolean that marks its row with `>`. Its column has no header.
-    Mark,
-    /// An id, a rank or a size, of which sums make no sense. Shown unchanged.
-    Number,
-    /// Packets per second. Shown as `12.3k`.
-    PacketRate,
-    /// A share from 0 to 1. Shown as `38%`.
-    Percent,
-    /// A ratio of two counts. Shown with one decimal.
-    Ratio,
-    /// Text.
-    Text,
-    /// Text; `null` means "all" and is shown as this.
-    TextOr(&'static str),
-}
-
-impl Unit {
-    /// Whether values are numbers, which tables align to the right.
-    pub const fn is_number(self) -> bool {
-        !matches!(self, Flag | List | Mark | Text | TextOr(_))
-    }
-}
-
-/// The unit of a time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Scale {
-    /// Milliseconds.
-    Ms,
-    /// Microseconds.
-    Us,
-}
-
-impl Scale {
-    /// Nanoseconds in one unit.
-    pub const fn nanos(self) -> u64 {
-        match self {
-            Self::Ms => 1_000_000,
-            Self::Us => 1_000,
-        }
-    }
-}
-
-/// A key of a document and the type of its values.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Column {
-    /// Key in JSON: snake_case, with its unit. Never renamed.
-    pub key: &'static str,
-    /// Header in tables.
-    pub header: &'static str,
-    /// The type of its values. Any value may be `null`: not known.
-    pub unit: Unit,
-}
 
 /// A kind of document, `nearhop.NAME.v1`.
 #[derive(Clone, Copy, Debug)]
 pub struct Noun {
     /// The argument of `show`, or the command that it answers.
     pub name: &'static str,
+    /// What it is about, in a sentence.
+    pub about: &'static str,
+    /// The request that it answers; `None` for one that the client makes itself.
+    pub request: Option<&'static str>,
+    /// What `only` selects by, if it is a noun of `show`, and how it is sent.
+    pub pages: Pages,
     /// How its rows appear in `/metrics`, if they do.
     pub metrics: Option<Metrics>,
     /// Keys of the document itself.
-    pub fields: &'static [Column],
+    pub head: &'static [Column],
     /// Keys of its items, in the order of a table's columns.
     pub columns: &'static [Column],
+}
+
+/// What the pages of a document are of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pages {
+    /// Groups: `after` is a group's number in the order of their first use.
+    Groups,
+    /// Prefixes: `after` is a prefix; `only` is a prefix or an address.
+    Prefixes,
+    /// Services: `after` is the name of one.
+    Services,
+    /// It is sent whole.
+    Whole,
 }
 
 /// What tells the rows of a document apart, as metrics.
@@ -104,295 +56,198 @@ pub struct Metrics {
 }
 
 impl Noun {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        SHOWN.iter().chain(OTHERS)
+    }
+
     /// The noun with this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        NOUNS.iter().find(|noun| noun.name == name)
+        Self::all().find(|noun| noun.name == name)
+    }
+
+    /// `nearhop.NAME.v1`.
+    pub fn schema(&self) -> String {
+        format!("nearhop.{}.v1", self.name)
     }
 }
 
-const fn column(key: &'static str, header: &'static str, unit: Unit) -> Column {
-    Column { key, header, unit }
+/// The name that metrics of these rows begin with, and the fields that are labels.
+macro_rules! metrics {
+    ($row:ty, $of:literal, $($label:ident),+) => {
+        Some(Metrics { of: $of, labels: keys!($row: $($label),+) })
+    };
 }
 
-/// Every noun.
-pub const NOUNS: &[Noun] = &[
-    Noun {
-        name: "services",
-        metrics: Some(Metrics { of: "leg", labels: &["service", "family", "site", "port"] }),
-        fields: &[],
-        columns: &[
-            column("service", "SERVICE", Text),
-            column("family", "FAMILY", Text),
-            column("prefix", "PREFIX", List),
-            column("best", "", Mark),
-            column("site", "SITE", Text),
-            column("port", "PORT", Text),
-            column("state", "STATE", Text),
-            column("tier", "TIER", Number),
-            column("cost", "COST", Cost),
-            column("latency_us", "LATENCY", Duration(Scale::Us)),
-            column("accept", "ACCEPT", Percent),
-            column("packets", "PACKETS", Count),
-            column("bytes", "BYTES", Bytes),
-            column("age_ms", "AGE", Age(Scale::Ms)),
-            column("why", "WHY", Text),
-        ],
-    },
-    Noun {
-        name: "fib",
-        metrics: None,
-        fields: &[],
-        columns: &[
-            column("prefix", "PREFIX", Text),
-            column("source", "SOURCE", Text),
-            column("kind", "KIND", Text),
-            column("group", "GROUP", Number),
-            column("best", "", Mark),
-            column("site", "SITE", Text),
-            column("port", "PORT", Text),
-            column("tier", "TIER", Number),
-            column("weight", "WEIGHT", Number),
-            column("cost", "COST", Cost),
-            column("state", "STATE", Text),
-            column("reasons", "REASONS", List),
-            column("service", "SERVICE", Text),
-            column("family", "FAMILY", Text),
-            column("latency_us", "LATENCY", Duration(Scale::Us)),
-            column("accept", "ACCEPT", Percent),
-            column("age_ms", "AGE", Age(Scale::Ms)),
-            column("why", "WHY", Text),
-        ],
-    },
-    Noun {
-        name: "routes",
-        metrics: None,
-        fields: &[],
-        columns: &[
-            column("prefix", "PREFIX", Text),
-            column("best", "", Mark),
-            column("source", "SOURCE", Text),
-            column("kind", "KIND", Text),
-            column("via", "VIA", List),
-            column("state", "STATE", Text),
-            column("why", "WHY", Text),
-        ],
-    },
-    Noun {
-        name: "groups",
-        metrics: None,
-        fields: &[],
-        columns: &[
-            column("group", "GROUP", Number),
-            column("kind", "KIND", Text),
-            column("service", "SERVICE", Text),
-            column("family", "FAMILY", Text),
-            column("via", "VIA", List),
-            column("prefixes", "PREFIXES", Count),
-            column("members", "MEMBERS", Number),
-            column("alive", "ALIVE", Number),
-            column("spread", "SPREAD", Text),
-            column("when_all_dead", "WHEN ALL DEAD", Text),
-        ],
-    },
-    Noun {
-        name: "adjacencies",
-        metrics: None,
-        fields: &[],
-        columns: &[
-            column("adjacency", "ADJACENCY", Number),
-            column("port", "PORT", Text),
-            column("state", "STATE", Text),
-            column("reasons", "REASONS", List),
-            column("mtu", "MTU", Number),
-            column("packets", "PACKETS", Count),
-            column("bytes", "BYTES", Bytes),
-        ],
-    },
-    Noun {
-        name: "ports",
-        metrics: Some(Metrics { of: "port", labels: &["port"] }),
-        fields: &[],
-        columns: &[
-            column("port", "PORT", Text),
-            column("device", "DEVICE", Text),
-            column("netns", "NETNS", Text),
-            column("engine", "ENGINE", Text),
-            column("kind", "KIND", Text),
-            column("queues", "QUEUES", Number),
-            column("offloads", "OFFLOADS", Text),
-            column("state", "STATE", Text),
-            column("mtu", "MTU", Number),
-            column("rx_packets", "RX PACKETS", Count),
-            column("rx_bytes", "RX BYTES", Bytes),
-            column("packets_per_batch", "PACKETS PER BATCH", Ratio),
-            column("packets_per_read", "PACKETS PER READ", Ratio),
-            column("tx_packets", "TX PACKETS", Count),
-            column("tx_bytes", "TX BYTES", Bytes),
-            column("packets_per_write", "PACKETS PER WRITE", Ratio),
-            column("tx_dropped", "TX DROPPED", Count),
-            column("device_dropped", "DEVICE DROPPED", Count),
-            column("device_refused", "DEVICE REFUSED", Count),
-            column("why", "WHY", Text),
-        ],
-    },
-    Noun {
-        name: "drops",
-        metrics: Some(Metrics { of: "drops", labels: &["reason"] }),
-        fields: &[],
-        columns: &[
-            column("reason", "REASON", Text),
-            column("packets", "PACKETS", Count),
-            column("text", "TEXT", Text),
-        ],
-    },
-    Noun {
-        name: "verdicts",
-        metrics: Some(Metrics { of: "verdict", labels: &["verdict", "outcome"] }),
-        fields: &[],
-        columns: &[
-            column("verdict", "VERDICT", Text),
-            column("outcome", "OUTCOME", Text),
-            column("packets", "PACKETS", Count),
-            column("text", "TEXT", Text),
-        ],
-    },
-    Noun {
-        name: "workers",
-        metrics: Some(Metrics { of: "worker", labels: &["worker"] }),
-        fields: &[],
-        columns: &[
-            column("worker", "WORKER", Number),
-            column("busy_poll_us", "BUSY POLL", Duration(Scale::Us)),
-            column("sleeps", "SLEEPS", Count),
-            column("found_awake", "FOUND AWAKE", Count),
-            column("busy_ms", "BUSY", Duration(Scale::Ms)),
-            column("lookups_v4_by", "LOOKUPS V4 BY", Text),
-            column("lookups_v6_by", "LOOKUPS V6 BY", Text),
-        ],
-    },
-    Noun {
-        name: "router",
-        metrics: Some(Metrics { of: "router", labels: &["router"] }),
-        fields: &[],
-        columns: &[
-            column("router", "ROUTER", Text),
-            column("id", "ID", Text),
-            column("workers", "WORKERS", Number),
-            column("ports", "PORTS", Number),
-            column("services", "SERVICES", Number),
-            column("liveness_late_us", "LIVENESS LATE", Duration(Scale::Us)),
-            column("probes_unsent", "PROBES UNSENT", Count),
-        ],
-    },
-    Noun {
-        name: "steps",
-        metrics: Some(Metrics { of: "slow_steps", labels: &["thread", "step"] }),
-        fields: &[],
-        columns: &[
-            column("thread", "THREAD", Text),
-            column("step", "STEP", Text),
-            column("count", "COUNT", Count),
-            column("longest_us", "LONGEST", Duration(Scale::Us)),
-        ],
-    },
-    Noun {
-        name: "host",
-        metrics: Some(Metrics { of: "host", labels: &["counter"] }),
-        fields: &[],
-        columns: &[
-            column("counter", "COUNTER", Text),
-            column("packets", "PACKETS", Count),
-            column("text", "TEXT", Text),
-        ],
-    },
-    Noun {
-        name: "checks",
-        metrics: Some(Metrics {
-            of: "check",
-            labels: &["service", "site", "port", "target", "kind", "check"],
-        }),
-        fields: &[],
-        columns: &[
-            column("target", "TARGET", Text),
-            column("site", "SITE", Text),
-            column("service", "SERVICE", Text),
-            column("port", "PORT", Text),
-            column("check", "CHECK", Number),
-            column("kind", "KIND", Text),
-            column("state", "STATE", Text),
-            column("latency_us", "LATENCY", Duration(Scale::Us)),
-            column("sent", "SENT", Count),
-            column("answered", "ANSWERED", Count),
-            column("lost", "LOST", Count),
-            column("age_ms", "AGE", Age(Scale::Ms)),
-        ],
-    },
-    Noun {
-        name: "explain",
-        metrics: None,
-        fields: &[
-            column("address", "address", Text),
-            column("outcome", "outcome", Text),
-            column("prefix", "prefix", Text),
-            column("source", "source", Text),
-            column("kind", "kind", Text),
-            column("group", "group", Number),
-            column("selected", "selected", Text),
-        ],
-        columns: &[
-            column("chosen", "", Mark),
-            column("best", "", Mark),
-            column("site", "SITE", Text),
-            column("port", "PORT", Text),
-            column("tier", "TIER", Number),
-            column("cost", "COST", Cost),
-            column("state", "STATE", Text),
-            column("reasons", "REASONS", List),
-            column("latency_us", "LATENCY", Duration(Scale::Us)),
-            column("accept", "ACCEPT", Percent),
-            column("weight", "WEIGHT", Number),
-            column("service", "SERVICE", Text),
-            column("family", "FAMILY", Text),
-            column("age_ms", "AGE", Age(Scale::Ms)),
-            column("why", "WHY", Text),
-        ],
-    },
-    Noun {
-        name: "top",
-        metrics: None,
-        fields: &[],
-        columns: &[
-            column("of", "OF", Text),
-            column("name", "NAME", Text),
-            column("port", "PORT", Text),
-            column("verdict", "VERDICT", Text),
-            column("service", "SERVICE", Text),
-            column("family", "FAMILY", Text),
-            column("site", "SITE", TextOr("(all)")),
-            column("packets_per_s", "PKT/S", PacketRate),
-            column("bytes_per_s", "BIT/S", BitRate),
-            column("rx_packets_per_s", "RX PKT/S", PacketRate),
-            column("rx_bytes_per_s", "RX BIT/S", BitRate),
-            column("tx_packets_per_s", "TX PKT/S", PacketRate),
-            column("tx_bytes_per_s", "TX BIT/S", BitRate),
-            column("dropped_per_s", "DROP/S", PacketRate),
-        ],
-    },
-    Noun {
-        name: "drain",
-        metrics: None,
-        fields: &[],
-        columns: &[
-            column("site", "SITE", Text),
-            column("service", "SERVICE", Text),
-            column("drained", "DRAINED", Flag),
-        ],
-    },
-    Noun {
-        name: "reload",
-        metrics: None,
-        fields: &[],
-        columns: &[column("change", "CHANGE", Text)],
-    },
-    Noun { name: "undamp", metrics: None, fields: &[], columns: &[] },
+macro_rules! shown {
+    ($($(#[doc = $about:literal])+ $noun:ident($row:ident) = $name:literal, $pages:expr, $metrics:expr;)+) => {
+        /// What `show` is asked for.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Show {
+            $($(#[doc = $about])+ $noun,)+
+        }
+
+        /// Rows of a noun of `show`.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Rows {
+            $($(#[doc = $about])+ $noun(Vec<$row>),)+
+        }
+
+        /// The nouns of `show`, in the order of [`Show`].
+        pub const SHOWN: &[Noun] = &[$(
+            Noun {
+                name: $name,
+                about: concat!($($about),+).trim_ascii(),
+                request: Some(concat!("GET /v1/show/", $name)),
+                pages: $pages,
+                metrics: $metrics,
+                head: &[],
+                columns: <$row as Row>::COLUMNS,
+            },
+        )+];
+
+        impl Show {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$noun),+];
+        }
+
+        impl Rows {
+            /// What they are rows of.
+            pub const fn of(&self) -> Show {
+                match self {
+                    $(Self::$noun(_) => Show::$noun,)+
+                }
+            }
+
+            /// How many there are.
+            pub fn len(&self) -> usize {
+                match self {
+                    $(Self::$noun(rows) => rows.len(),)+
+                }
+            }
+
+            /// Passes the value of each column of each row to `take`, row by row.
+            pub fn fields<'a>(&'a self, take: &mut dyn FnMut(Field<'a>)) {
+                match self {
+                    $(Self::$noun(rows) => rows.iter().for_each(|row| row.fields(take)),)+
+                }
+            }
+
+            /// Only those that have this word.
+            pub fn retain_with(&mut self, word: &str) {
+                match self {
+                    $(Self::$noun(rows) => rows.retain(|row| row.has(word)),)+
+                }
+            }
+
+            /// Appends them as JSON, with commas between them.
+            ///
+            /// # Errors
+            /// None but those of serialization.
+            pub fn write_json(&self, out: &mut Vec<u8>) -> JsonResult<()> {
+                match self {
+                    $(Self::$noun(rows) => write_json(rows, out),)+
+                }
+            }
+        }
+
+        $(
+            impl From<Vec<$row>> for Rows {
+                fn from(rows: Vec<$row>) -> Self {
+                    Self::$noun(rows)
+                }
+            }
+        )+
+    };
+}
+
+shown! {
+    /// Services and their sites: state, cost, and why.
+    Services(ServiceRow) = "services", Pages::Services,
+        metrics!(ServiceRow, "leg", service, family, site, port);
+    /// The forwarding table: prefixes and their groups.
+    Fib(FibRow) = "fib", Pages::Prefixes, None;
+    /// Routes from every source, selected or not.
+    Routes(RouteRow) = "routes", Pages::Prefixes, None;
+    /// Groups of the forwarding table: what prefixes share.
+    Groups(GroupRow) = "groups", Pages::Groups, None;
+    /// Ways out, one for each port.
+    Adjacencies(AdjacencyRow) = "adjacencies", Pages::Whole, None;
+    /// Ports, their devices and counters.
+    Ports(PortRow) = "ports", Pages::Whole, metrics!(PortRow, "port", port);
+    /// Dropped packets, by reason.
+    Drops(DropRow) = "drops", Pages::Whole, metrics!(DropRow, "drops", reason);
+    /// All packets, by verdict.
+    Verdicts(VerdictRow) = "verdicts", Pages::Whole,
+        metrics!(VerdictRow, "verdict", verdict, outcome);
+    /// Checks of every kind: whom they ask, and what they find.
+    Checks(CheckRow) = "checks", Pages::Services,
+        metrics!(CheckRow, "check", service, site, port, target, kind, check);
+    /// How workers wait for packets: sleeping or polling.
+    Workers(WorkerRow) = "workers", Pages::Whole, metrics!(WorkerRow, "worker", worker);
+    /// The router itself, and how promptly it notices faults.
+    Router(RouterRow) = "router", Pages::Whole, metrics!(RouterRow, "router", router);
+    /// Packets for the router's own addresses: what became of them.
+    Host(HostRow) = "host", Pages::Whole, metrics!(HostRow, "host", counter);
+    /// Steps of the router's threads that took 10 ms or longer.
+    Steps(StepRow) = "steps", Pages::Whole, metrics!(StepRow, "slow_steps", thread, step);
+}
+
+impl Show {
+    /// The one with this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|show| show.noun().name == name)
+    }
+
+    /// Its row in the table.
+    pub const fn noun(self) -> &'static Noun {
+        &SHOWN[self as usize]
+    }
+}
+
+impl Rows {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn write_json<T: Serialize>(rows: &[T], out: &mut Vec<u8>) -> JsonResult<()> {
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, row)?;
+    }
+    Ok(())
+}
+
+const fn other<H: Row, T: Row>(
+    name: &'static str,
+    request: Option<&'static str>,
+    about: &'static str,
+) -> Noun {
+    let (head, columns) = (H::COLUMNS, T::COLUMNS);
+    Noun { name, about, request, pages: Pages::Whole, metrics: None, head, columns }
+}
+
+/// Documents that answer something else than `show`.
+pub const OTHERS: &[Noun] = &[
+    other::<ExplainHead, ExplainRow>(
+        "explain",
+        Some("GET /v1/explain?address=A"),
+        "What becomes of packets to an address, and for each member of its group why packets go there or not.",
+    ),
+    other::<(), TopRow>("top", None, "Rates, which `nearhop top --json` prints at each interval."),
+    other::<(), DrainRow>(
+        "drain",
+        Some("POST /v1/drain/SITE"),
+        "The services that have the site; also of `POST /v1/undrain/SITE`.",
+    ),
+    other::<(), ReloadRow>("reload", Some("POST /v1/reload"), "What changed."),
+    other::<(), ()>(
+        "undamp",
+        Some("POST /v1/undamp"),
+        "No rows: sites that only damping holds down are used.",
+    ),
 ];

@@ -1,8 +1,7 @@
-//! Documents that grow with the configuration: asked of the control thread a page at a time, and made as
-//! their client reads them.
+//! The answers of `show`. Those that grow with the configuration are asked of the control thread a page at a
+//! time, and made as their client reads them.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 
@@ -11,13 +10,10 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use nearhop_fib::IpPrefix;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use super::nouns::{Pages, Rows, Show};
 use super::{ApiError, Command, ask};
-
-/// The nouns that are answered by pages: of prefixes, of groups, or of services.
-pub const PAGED: [&str; 5] = ["fib", "routes", "groups", "services", "checks"];
 
 /// Prefixes or groups of one page; as many rows of services are about one.
 pub const PER_PAGE: usize = 256;
@@ -38,7 +34,7 @@ pub struct ShowQuery {
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     /// The noun.
-    pub noun: &'static str,
+    pub show: Show,
     /// What comes after this.
     pub after: Option<String>,
     /// Only these prefixes.
@@ -57,14 +53,40 @@ pub enum Only {
 }
 
 /// Some rows.
-#[derive(Debug, Default)]
-pub struct Page {
+#[derive(Debug)]
+pub struct Page<R = Rows> {
     /// Those of whole prefixes, groups or services, in the order of these.
-    pub rows: Vec<Value>,
+    pub rows: R,
     /// How many of them they are of.
     pub count: usize,
     /// The last of them, if there may be more.
     pub next: Option<String>,
+}
+
+/// Without rows yet.
+impl<T> Default for Page<Vec<T>> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), count: 0, next: None }
+    }
+}
+
+/// A document that is sent whole.
+impl<T> From<Vec<T>> for Page
+where
+    Rows: From<Vec<T>>,
+{
+    fn from(rows: Vec<T>) -> Self {
+        Page { count: rows.len(), rows, next: None }.into()
+    }
+}
+
+impl<T> From<Page<Vec<T>>> for Page
+where
+    Rows: From<Vec<T>>,
+{
+    fn from(Page { rows, count, next }: Page<Vec<T>>) -> Self {
+        Self { rows: rows.into(), count, next }
+    }
 }
 
 /// A document that is still to be read.
@@ -82,20 +104,20 @@ struct Rest {
     first: bool,
 }
 
-/// The answer to a paged noun.
+/// The answer to `show`.
 pub(super) async fn stream(
     commands: mpsc::Sender<Command>,
-    noun: &'static str,
+    show: Show,
     query: &ShowQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.limit.unwrap_or(usize::MAX);
     if wanted == 0 {
         return Err(ApiError::bad_request("limit: expected a number from 1 on, found 0"));
     }
-    let mut rest = Rest::new(commands, noun, wanted);
+    let mut rest = Rest::new(commands, show, wanted);
     rest.request.after.clone_from(&query.after);
     match &query.only {
-        Some(only) if OF_PREFIXES.contains(&noun) => {
+        Some(only) if show.noun().pages == Pages::Prefixes => {
             rest.request.only = Some(match only.parse() {
                 Ok(address) => Only::Covering(address),
                 Err(_) => Only::In(prefix_of("only", only)?),
@@ -117,35 +139,35 @@ pub(super) async fn stream(
     Ok((kind, Body::from_stream(chunks)).into_response())
 }
 
-/// All rows of a paged noun.
+/// All rows of a noun, a page after the other.
 pub(super) async fn collect(
     commands: mpsc::Sender<Command>,
-    noun: &'static str,
-) -> Result<Vec<Value>, ApiError> {
-    let mut rest = Rest::new(commands, noun, usize::MAX);
-    let mut rows = Vec::new();
+    show: Show,
+) -> Result<Vec<Rows>, ApiError> {
+    let mut rest = Rest::new(commands, show, usize::MAX);
+    let mut pages = Vec::new();
     loop {
         rest.fetch().await?;
-        let page = rest.page.take().unwrap_or_default();
-        rows.extend(page.rows);
+        let Some(page) = rest.page.take() else { return Ok(pages) };
+        pages.push(page.rows);
         if page.next.is_none() {
-            return Ok(rows);
+            return Ok(pages);
         }
     }
 }
 
 impl Rest {
-    fn new(commands: mpsc::Sender<Command>, noun: &'static str, wanted: usize) -> Self {
-        let request = PageRequest { noun, after: None, only: None, count: 0 };
+    fn new(commands: mpsc::Sender<Command>, show: Show, wanted: usize) -> Self {
+        let request = PageRequest { show, after: None, only: None, count: 0 };
         Self { commands, request, wanted, word: None, page: None, begun: false, first: true }
     }
 
     async fn fetch(&mut self) -> Result<(), ApiError> {
         self.request.count = self.wanted.min(PER_PAGE);
         let request = self.request.clone();
-        let mut page = ask(&self.commands, |reply| Command::Page(request, reply)).await?;
+        let mut page = ask(&self.commands, |reply| Command::Show(request, reply)).await?;
         if let Some(word) = &self.word {
-            page.rows.retain(|row| has_word(row, word));
+            page.rows.retain_with(word);
         }
         self.wanted -= page.count.min(self.wanted);
         self.request.after.clone_from(&page.next);
@@ -158,31 +180,32 @@ impl Rest {
         if self.page.is_none() {
             self.fetch().await?;
         }
-        let page = self.page.take().unwrap_or_default();
-        let mut text = String::new();
+        let failed = |error| ApiError::environment(format!("cannot write JSON: {error}"));
+        let mut text = Vec::with_capacity(CHUNK);
         if !std::mem::replace(&mut self.begun, true) {
-            text = format!(r#"{{"schema":"nearhop.{}.v1","items":["#, self.request.noun);
+            let schema = self.request.show.noun().schema();
+            text.extend_from_slice(format!(r#"{{"schema":"{schema}","items":["#).as_bytes());
         }
-        for row in &page.rows {
+        let Some(page) = self.page.take() else { return Ok((text.into(), false)) };
+        if !page.rows.is_empty() {
             if !std::mem::take(&mut self.first) {
-                text.push(',');
+                text.push(b',');
             }
-            text.push_str(&row.to_string());
+            page.rows.write_json(&mut text).map_err(failed)?;
         }
         let Some(next) = page.next else {
-            text.push_str("]}");
+            text.extend_from_slice(b"]}");
             return Ok((text.into(), false));
         };
         if self.wanted == 0 {
-            let _ = write!(text, r#"],"next":{}}}"#, Value::from(next));
+            text.extend_from_slice(br#"],"next":"#);
+            serde_json::to_writer(&mut text, &next).map_err(failed)?;
+            text.push(b'}');
             return Ok((text.into(), false));
         }
         Ok((text.into(), true))
     }
 }
-
-/// The nouns that are answered by pages of prefixes.
-const OF_PREFIXES: [&str; 2] = ["fib", "routes"];
 
 /// Reads a prefix that a client gave as `what`.
 pub fn prefix_of(what: &str, text: &str) -> Result<IpPrefix, ApiError> {
@@ -194,19 +217,5 @@ pub fn prefix_of(what: &str, text: &str) -> Result<IpPrefix, ApiError> {
 /// Answered, or not, by the control thread.
 pub type PageReply = oneshot::Sender<Result<Page, ApiError>>;
 
-/// Only the rows of a document that contain this word.
-pub(super) fn matching(mut document: Value, word: &str) -> Value {
-    if let Some(rows) = document["items"].as_array_mut() {
-        rows.retain(|row| has_word(row, word));
-    }
-    document
-}
-
-fn has_word(row: &Value, word: &str) -> bool {
-    let is_it = |value: &Value| match value {
-        Value::String(text) => text == word,
-        Value::Array(texts) => texts.iter().any(|text| text == word),
-        _ => false,
-    };
-    row.as_object().is_some_and(|row| row.values().any(is_it))
-}
+/// Bytes of a page of routes, about.
+const CHUNK: usize = 48 << 10;

@@ -11,11 +11,12 @@ mod router;
 mod routes;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use nearhop_fib::PathId;
 
-use self::checks::{KnownChecks, check_rows};
+use self::checks::page_of_checks;
 pub use self::commands::{drained, reloaded, undamped};
 pub use self::explain::explain;
 use self::groups::page_of_groups;
@@ -23,9 +24,11 @@ use self::packets::{drops, verdicts};
 use self::ports::{adjacencies, ports};
 pub use self::router::WorkerFacts;
 use self::router::{host, router, steps, workers};
-use self::routes::page_of_prefixes;
-use self::services::{page_of_services, service_rows};
+use self::routes::{page_of_fib, page_of_routes};
+use self::services::page_of_services;
 use super::ApiError;
+use super::column::Text;
+use super::nouns::Show;
 use super::pages::{Page, PageRequest};
 use crate::control::Control;
 use crate::event::SlowStep;
@@ -49,14 +52,15 @@ pub struct Facts<'a> {
     pub workers: Vec<WorkerFacts>,
     /// Counters of the host stack.
     pub host: HostStats,
-    /// What the host thread's TCP checks have found.
-    pub tcp_checks: Vec<(TcpCheckKey, CheckStats)>,
+    /// What the host thread's TCP checks of these paths have found.
+    pub tcp_checks: &'a dyn Fn(&BTreeSet<PathId>) -> BTreeMap<TcpCheckKey, CheckStats>,
     /// Steps of the control and host threads that took too long.
     pub slow_steps: Vec<SlowStep>,
     /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
-    /// Requests a report from the liveness thread.
-    pub liveness: &'a dyn Fn() -> Option<LivenessReport>,
+    /// Requests a report from the liveness thread, with the checks of these paths. `None`: it did not answer
+    /// in time.
+    pub liveness: &'a dyn Fn(BTreeSet<PathId>) -> Option<LivenessReport>,
 }
 
 impl Facts<'_> {
@@ -65,46 +69,36 @@ impl Facts<'_> {
     }
 }
 
-/// The answer to `show NOUN`.
-pub fn show(facts: &Facts<'_>, noun: &str) -> Result<Value, ApiError> {
-    let items = match noun {
-        "adjacencies" => adjacencies(facts),
-        "drops" => drops(facts),
-        "host" => host(facts),
-        "ports" => ports(facts),
-        "router" => vec![router(facts)],
-        "steps" => steps(facts),
-        "verdicts" => verdicts(facts),
-        "workers" => workers(facts),
-        _ => {
-            return Err(ApiError::not_found(format!("no such noun: {noun:?}")).with_help(
-                "router, services, fib, routes, groups, adjacencies, ports, checks, drops, verdicts, \
-                 workers, host, steps",
-            ));
-        }
-    };
-    Ok(json!({ "schema": format!("nearhop.{noun}.v1"), "items": items }))
-}
-
-/// Rows of a paged noun, from where the request says.
+/// Rows of a noun; of one that is sent in pages, from where the request says.
 ///
 /// # Errors
 /// What the request goes on after is no prefix, group or service, or is gone.
-pub fn page(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
-    let after = request.after.as_deref();
-    Ok(match request.noun {
-        "services" => page_of_services(facts, after, request.count, service_rows)?,
-        "checks" => {
-            let probes = (facts.liveness)().map(|report| report.checks).unwrap_or_default();
-            let tcp = facts.tcp_checks.iter().copied().collect();
-            let known = KnownChecks { probes, tcp };
-            page_of_services(facts, after, request.count, |facts, service, items| {
-                check_rows(facts, &known, service, items);
-            })?
-        }
-        "groups" => page_of_groups(facts, after, request.count)?,
-        _ => page_of_prefixes(facts, request)?,
+pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
+    Ok(match request.show {
+        Show::Adjacencies => adjacencies(facts).into(),
+        Show::Checks => page_of_checks(facts, request)?.into(),
+        Show::Drops => drops(facts).into(),
+        Show::Fib => page_of_fib(facts, request)?.into(),
+        Show::Groups => page_of_groups(facts, request)?.into(),
+        Show::Host => host(facts).into(),
+        Show::Ports => ports(facts).into(),
+        Show::Router => vec![router(facts)].into(),
+        Show::Routes => page_of_routes(facts, request)?.into(),
+        Show::Services => page_of_services(facts, request)?.into(),
+        Show::Steps => steps(facts).into(),
+        Show::Verdicts => verdicts(facts).into(),
+        Show::Workers => workers(facts).into(),
     })
+}
+
+/// Text of a row that is not one of a few words.
+fn owned(text: &str) -> Text {
+    Text::Owned(text.to_owned())
+}
+
+/// Microseconds.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+
+use crate::api::nouns::{Noun, Pages, SHOWN};
 
 /// A userspace router for anycast: one address, many sites, every packet to the nearest site that
 /// is up.
@@ -77,47 +80,18 @@ pub(super) struct CheckArgs {
 #[command(infer_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct ShowArgs {
     #[command(subcommand)]
-    pub(super) noun: Noun,
+    pub(super) noun: ShowNoun,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }
 
-#[derive(Args, Clone, Debug)]
-pub(super) struct FilterArgs {
-    /// Only rows with this word: a service, a site, a port. Of fib and routes: only prefixes in this
-    /// one, or the one that an address is forwarded by.
-    #[arg(value_name = "ONLY")]
+/// A noun of `show`, and what of it is asked for: a subcommand for each row of their table.
+#[derive(Clone, Debug)]
+pub(super) struct ShowNoun {
+    /// The noun in `/v1/show/NOUN`.
+    pub(super) noun: &'static Noun,
+    /// All, if `None`.
     pub(super) only: Option<String>,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(super) enum Noun {
-    /// Services and their sites: state, cost, and why.
-    Services(FilterArgs),
-    /// The forwarding table: prefixes and their groups.
-    Fib(FilterArgs),
-    /// Routes from every source, selected or not.
-    Routes(FilterArgs),
-    /// Groups of the forwarding table: what prefixes share.
-    Groups(FilterArgs),
-    /// Ways out, one for each port.
-    Adjacencies(FilterArgs),
-    /// Ports, their devices and counters.
-    Ports(FilterArgs),
-    /// Dropped packets, by reason.
-    Drops(FilterArgs),
-    /// All packets, sent or not, by verdict.
-    Verdicts(FilterArgs),
-    /// Checks of every kind: whom they ask, and what they find.
-    Checks(FilterArgs),
-    /// How workers wait for packets: sleeping or polling.
-    Workers(FilterArgs),
-    /// The router itself, and how promptly it notices faults.
-    Router(FilterArgs),
-    /// Packets for the router's own addresses: what became of them.
-    Host(FilterArgs),
-    /// Steps of the router's threads that took 10 ms or longer.
-    Steps(FilterArgs),
 }
 
 #[derive(Args, Debug)]
@@ -212,43 +186,42 @@ pub(super) struct SocketArgs {
     pub(super) socket: Option<PathBuf>,
 }
 
-impl Noun {
-    /// The noun in `/v1/show/NOUN`.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Services(_) => "services",
-            Self::Fib(_) => "fib",
-            Self::Routes(_) => "routes",
-            Self::Groups(_) => "groups",
-            Self::Adjacencies(_) => "adjacencies",
-            Self::Ports(_) => "ports",
-            Self::Drops(_) => "drops",
-            Self::Verdicts(_) => "verdicts",
-            Self::Checks(_) => "checks",
-            Self::Workers(_) => "workers",
-            Self::Router(_) => "router",
-            Self::Host(_) => "host",
-            Self::Steps(_) => "steps",
-        }
+impl Subcommand for ShowNoun {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        let command = command.subcommand_required(true).arg_required_else_help(true);
+        SHOWN.iter().fold(command, |command, noun| {
+            let only = Arg::new("only").value_name("ONLY").help(match noun.pages {
+                Pages::Prefixes => {
+                    "Only prefixes in this one, or the one that an address is forwarded by"
+                }
+                _ => "Only rows with this word: a service, a site, a port",
+            });
+            let about = noun.about.trim_end_matches('.');
+            command.subcommand(clap::Command::new(noun.name).about(about).arg(only))
+        })
     }
 
-    /// What of it is asked for: all, if `None`.
-    pub(super) fn only(&self) -> Option<&str> {
-        match self {
-            Self::Services(filter)
-            | Self::Fib(filter)
-            | Self::Routes(filter)
-            | Self::Groups(filter)
-            | Self::Adjacencies(filter)
-            | Self::Ports(filter)
-            | Self::Drops(filter)
-            | Self::Verdicts(filter)
-            | Self::Checks(filter)
-            | Self::Workers(filter)
-            | Self::Router(filter)
-            | Self::Host(filter)
-            | Self::Steps(filter) => filter.only.as_deref(),
-        }
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        SHOWN.iter().any(|noun| noun.name == name)
+    }
+}
+
+impl FromArgMatches for ShowNoun {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let found = matches.subcommand().and_then(|(name, matches)| {
+            let noun = SHOWN.iter().find(|noun| noun.name == name)?;
+            Some(Self { noun, only: matches.get_one("only").cloned() })
+        });
+        found.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 

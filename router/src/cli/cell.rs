@@ -1,38 +1,159 @@
 //! Formats a value for people, by its declared type.
 #![forbid(unsafe_code)]
 
-use serde_json::Value;
+use std::fmt::{self, Write as _};
 
-use crate::api::nouns::Unit;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 
-/// Formats a value of a declared unit. A value of another JSON type, from a router of another
-/// version, is printed unchanged.
-pub(super) fn cell(unit: Unit, value: &Value) -> String {
-    match (unit, value) {
-        (Unit::TextOr(all), Value::Null) => all.into(),
-        (Unit::Mark, Value::Bool(set)) => if *set { ">" } else { "" }.into(),
-        (_, Value::Number(number)) => number_cell(unit, number),
-        _ => plain(value),
+use crate::api::column::{Field, Unit};
+
+/// Reads a value of a declared unit, or of none, and appends it as text: a table has no other form of it. A
+/// value of another JSON type, from a router of another version, is written unchanged.
+pub(super) struct CellSeed<'t> {
+    pub(super) unit: Option<Unit>,
+    pub(super) text: &'t mut String,
+}
+
+/// What a value was, apart from its text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum CellKind {
+    Null,
+    Number,
+    True,
+    Other,
+}
+
+/// Appends a value of a declared unit.
+pub(super) fn push_field(unit: Unit, field: Field<'_>, text: &mut String) {
+    match field {
+        Field::Flag(set) => push_flag(Some(unit), set, text),
+        Field::List([]) => text.push('-'),
+        Field::List(parts) => text.push_str(&parts.join(", ")),
+        Field::Number(number) => push_whole(Some(unit), number, text),
+        Field::Share(number) => push_float(Some(unit), number, text),
+        Field::Text(words) => push_text(words, text),
+        Field::Unknown => push_null(Some(unit), text),
     }
 }
 
-/// Formats a value without a declared unit.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::Bool(set) => if *set { "yes" } else { "no" }.into(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) if values.is_empty() => "-".into(),
-        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
-        Value::Object(_) => value.to_string(),
+/// Appends what stands for `null`, or for a key that is absent.
+pub(super) fn push_null(unit: Option<Unit>, text: &mut String) {
+    text.push_str(if let Some(Unit::TextOr(all)) = unit { all } else { "-" });
+}
+
+fn push_text(words: &str, text: &mut String) {
+    text.push_str(if words.is_empty() { "-" } else { words });
+}
+
+fn push_flag(unit: Option<Unit>, set: bool, text: &mut String) {
+    text.push_str(match (unit, set) {
+        (Some(Unit::Mark), true) => ">",
+        (Some(Unit::Mark), false) => "",
+        (_, true) => "yes",
+        (_, false) => "no",
+    });
+}
+
+fn push_whole(unit: Option<Unit>, number: u64, text: &mut String) {
+    match unit.map(|unit| number_cell(unit, number as f64)) {
+        Some(Some(cell)) => text.push_str(&cell),
+        _ => drop(write!(text, "{number}")),
     }
 }
 
-fn number_cell(unit: Unit, number: &serde_json::Number) -> String {
-    let value = number.as_f64().unwrap_or(0.0);
-    match unit {
+fn push_float(unit: Option<Unit>, number: f64, text: &mut String) {
+    match unit.map(|unit| number_cell(unit, number)) {
+        Some(Some(cell)) => text.push_str(&cell),
+        // As in JSON.
+        _ => match Number::from_f64(number) {
+            Some(number) => drop(write!(text, "{number}")),
+            None => drop(write!(text, "{number}")),
+        },
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for CellSeed<'_> {
+    type Value = CellKind;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<CellKind, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for CellSeed<'_> {
+    type Value = CellKind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E: Error>(self, set: bool) -> Result<CellKind, E> {
+        push_flag(self.unit, set, self.text);
+        Ok(if set { CellKind::True } else { CellKind::Other })
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<CellKind, E> {
+        push_whole(self.unit, number, self.text);
+        Ok(CellKind::Number)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<CellKind, E> {
+        match self.unit.map(|unit| number_cell(unit, number as f64)) {
+            Some(Some(cell)) => self.text.push_str(&cell),
+            _ => drop(write!(self.text, "{number}")),
+        }
+        Ok(CellKind::Number)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<CellKind, E> {
+        push_float(self.unit, number, self.text);
+        Ok(CellKind::Number)
+    }
+
+    fn visit_str<E: Error>(self, words: &str) -> Result<CellKind, E> {
+        push_text(words, self.text);
+        Ok(CellKind::Other)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<CellKind, E> {
+        push_null(self.unit, self.text);
+        Ok(CellKind::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<CellKind, A::Error> {
+        let start = self.text.len();
+        loop {
+            let end = self.text.len();
+            if end > start {
+                self.text.push_str(", ");
+            }
+            let seed = CellSeed { unit: None, text: &mut *self.text };
+            if values.next_element_seed(seed)?.is_none() {
+                self.text.truncate(end);
+                break;
+            }
+        }
+        if self.text.len() == start {
+            self.text.push('-');
+        }
+        Ok(CellKind::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<CellKind, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, value)) = entries.next_entry()? {
+            map.insert(key, value);
+        }
+        let _ = write!(self.text, "{}", Value::Object(map));
+        Ok(CellKind::Other)
+    }
+}
+
+/// `None` for a unit whose numbers are shown unchanged.
+fn number_cell(unit: Unit, value: f64) -> Option<String> {
+    Some(match unit {
         Unit::Age(scale) | Unit::Duration(scale) => span(value * scale.nanos() as f64),
         Unit::BitRate => amount(value * 8.0),
         Unit::Bytes | Unit::Count | Unit::PacketRate => amount(value),
@@ -43,9 +164,10 @@ fn number_cell(unit: Unit, number: &serde_json::Number) -> String {
         | Unit::List
         | Unit::Mark
         | Unit::Number
+        | Unit::State
         | Unit::Text
-        | Unit::TextOr(_) => number.to_string(),
-    }
+        | Unit::TextOr(_) => return None,
+    })
 }
 
 /// Formats a number: exact below 10,000; above with three digits and a suffix (`12.3k`, `123k`), or
@@ -96,7 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::nouns::Scale;
+    use crate::api::column::Scale;
 
     #[test]
     fn the_unit_decides_how_a_value_is_written() {
@@ -121,7 +243,9 @@ mod tests {
             (Unit::Count, json!("many"), "many"),
             (Unit::Text, json!(12_345), "12345"),
         ] {
-            assert_eq!(cell(unit, &value), want, "{unit:?} {value}");
+            let mut text = String::new();
+            CellSeed { unit: Some(unit), text: &mut text }.deserialize(&value).unwrap();
+            assert_eq!(text, want, "{unit:?} {value}");
         }
     }
 

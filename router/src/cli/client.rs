@@ -8,31 +8,46 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 
 use super::args::{
-    ClientArgs, DrainArgs, ExplainArgs, ReloadArgs, ShowArgs, SocketArgs, WatchArgs,
+    ClientArgs, DrainArgs, ExplainArgs, ReloadArgs, ShowArgs, ShowNoun, SocketArgs, WatchArgs,
 };
 use super::output::{Failure, answer, complain};
-use super::{show, socket};
+use super::show::Shown;
+use super::socket;
+use crate::api::rows::ReloadRow;
 use crate::api::socket::directories;
 use crate::client::{Client, ClientError};
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
-    let noun = args.noun.name();
+    let ShowNoun { noun, only } = &args.noun;
+    let noun = noun.name;
     let mut path = format!("/v1/show/{noun}");
-    if let Some(only) = args.noun.only() {
+    if let Some(only) = only {
         path.push_str("?only=");
         path.push_str(&percent_encoded(only));
     }
-    let body = connect(&args.client.socket)?.get(&path)?;
-    print(&args.client, noun, &body)
+    let client = connect(&args.client.socket)?;
+    let mut body = client.read(&path)?;
+    let printed = if args.client.json {
+        print_json(&mut body)
+    } else {
+        let mut json =
+            serde_json::Deserializer::from_reader(BufReader::with_capacity(BUFFER, &mut body));
+        let shown = Shown::read(noun, &mut json).and_then(|shown| json.end().map(|()| shown));
+        shown.map_err(|error| not_json(&error)).and_then(|shown| print_shown(&shown))
+    };
+    match body.take_error() {
+        Some(error) => Err(error.into()),
+        None => printed,
+    }
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<ExitCode, Failure> {
@@ -94,10 +109,8 @@ pub(super) fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
     if args.client.json {
         return print(&args.client, "reload", &body);
     }
-    let document = parsed(&body)?;
-    let items = document.get("items").and_then(Value::as_array);
-    let changes = items.into_iter().flatten().filter_map(|item| item.get("change")?.as_str());
-    let lines: Vec<_> = changes.collect();
+    let changes = items::<ReloadRow>(&body)?;
+    let lines: Vec<_> = changes.into_iter().map(|row| row.change).collect();
     if lines.is_empty() {
         complain("nothing changed\n");
     } else {
@@ -118,15 +131,38 @@ pub(super) fn connect(args: &SocketArgs) -> Result<Client, Failure> {
 
 fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure> {
     if args.json {
-        answer(String::from_utf8_lossy(body).trim_end())?;
+        return print_json(&mut &*body);
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    print_shown(&Shown::read(noun, &mut json).map_err(|error| not_json(&error))?)
+}
+
+/// Passes a document on as it comes.
+fn print_json(body: &mut impl BufRead) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    loop {
+        // Why it cannot be read is known to the caller.
+        let part = body.fill_buf().map_err(|error| Failure::environment(error.to_string()))?;
+        if part.is_empty() {
+            break;
+        }
+        out.write_all(part)?;
+        let count = part.len();
+        body.consume(count);
+    }
+    out.write_all(b"\n")?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_shown(shown: &Shown) -> Result<ExitCode, Failure> {
+    if shown.is_empty() {
+        complain("nothing to show\n");
         return Ok(ExitCode::SUCCESS);
     }
-    let text = show::document(noun, &parsed(body)?);
-    if text.is_empty() {
-        complain("nothing to show\n");
-    } else {
-        answer(text)?;
-    }
+    let mut out = BufWriter::with_capacity(BUFFER, std::io::stdout().lock());
+    shown.write(&mut out)?;
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -143,9 +179,21 @@ async fn closed_stdout() {
     }
 }
 
-pub(super) fn parsed(body: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|error| Failure::environment(format!("the router's answer is not JSON: {error}")))
+/// The rows of a document.
+pub(super) fn items<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Failure> {
+    #[derive(serde::Deserialize)]
+    #[serde(bound = "T: DeserializeOwned")]
+    struct Items<T> {
+        #[serde(default = "Vec::new")]
+        items: Vec<T>,
+    }
+    let document = serde_json::from_slice::<Items<T>>(body);
+    Ok(document.map_err(|error| not_json(&error))?.items)
+}
+
+fn not_json(error: &serde_json::Error) -> Failure {
+    let what = if error.is_data() { "no document of nearhop's" } else { "not JSON" };
+    Failure::environment(format!("the router's answer is {what}: {error}"))
 }
 
 /// Escapes text for a path segment (RFC 3986 2.3): all but unreserved characters.
@@ -160,3 +208,6 @@ fn percent_encoded(text: &str) -> String {
     }
     out
 }
+
+/// Bytes of a document that are read, or of a table that are written, at once.
+const BUFFER: usize = 64 << 10;

@@ -2,67 +2,106 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, presets};
-use serde_json::{Map, Value};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
-use super::cell::{cell, plain};
-use crate::api::nouns::Column;
+use super::cell::{CellKind, CellSeed, push_field, push_null};
+use crate::api::column::{Column, Field, Unit};
 
-/// A table of text cells, before layout.
+/// A table of text cells, before layout. Its cells are a string for each column, however many rows it has.
 pub(super) struct TextTable {
-    columns: Vec<Laid>,
-    /// Rows; each has as many cells as there are columns.
-    rows: Vec<Vec<String>>,
+    columns: Vec<TextColumn>,
+    /// Places of columns that are not declared, by key.
+    unknown: HashMap<String, usize>,
+    rows: usize,
+    has_mark: bool,
 }
 
-/// How a column is laid out.
-struct Laid {
+/// The cells of a column.
+struct TextColumn {
     header: String,
+    /// `None` for a key from a router of another version.
+    declared: Option<&'static Column>,
     /// Numbers are aligned to the right and never shortened.
     is_number: bool,
+    /// Whether a row has its key.
+    is_present: bool,
+    /// The text of its cells, one behind the other.
+    text: String,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// Characters of the longest, or of the header.
+    width: usize,
 }
 
 impl TextTable {
-    /// The declared columns that any item has, then the other keys of the items.
-    pub(super) fn new(declared: &'static [Column], items: &[&Map<String, Value>]) -> Self {
-        let present = |key: &str| items.iter().any(|item| item.contains_key(key));
-        let declared = declared.iter().filter(|column| present(column.key));
-        let mut table = Self::of(declared.clone(), items);
-        let mut shown: Vec<&str> = declared.map(|column| column.key).collect();
-        for key in items.iter().flat_map(|item| item.keys()) {
-            if !shown.contains(&key.as_str()) {
-                shown.push(key);
-                table.add_unknown(key, items);
-            }
-        }
-        table
-    }
-
-    /// Only these columns.
-    pub(super) fn of(
-        columns: impl Iterator<Item = &'static Column> + Clone,
-        items: &[&Map<String, Value>],
-    ) -> Self {
-        let value = |item: &Map<_, _>, key: &str| item.get(key).cloned().unwrap_or(Value::Null);
-        let row = |item: &&Map<_, _>| {
-            columns.clone().map(|column| cell(column.unit, &value(item, column.key))).collect()
-        };
-        let laid = |column: &Column| Laid {
-            header: column.header.to_owned(),
+    /// An empty table with these columns.
+    pub(super) fn new(declared: impl IntoIterator<Item = &'static Column>) -> Self {
+        let columns = declared.into_iter().map(|column| TextColumn {
+            declared: Some(column),
             is_number: column.unit.is_number(),
-        };
-        Self { rows: items.iter().map(row).collect(), columns: columns.map(laid).collect() }
+            ..TextColumn::new(column.header.to_owned())
+        });
+        Self { columns: columns.collect(), unknown: HashMap::new(), rows: 0, has_mark: false }
     }
 
-    /// Adds a column for an undeclared key, from a router of another version.
-    fn add_unknown(&mut self, key: &str, items: &[&Map<String, Value>]) {
-        let values = items.iter().map(|item| item.get(key).unwrap_or(&Value::Null));
-        let is_number = values.clone().filter(|value| !value.is_null()).all(Value::is_number);
-        self.columns.push(Laid { header: key.replace('_', " ").to_uppercase(), is_number });
-        for (row, value) in self.rows.iter_mut().zip(values) {
-            row.push(plain(value));
+    /// Adds a row of values, one for each column.
+    pub(super) fn push(&mut self, fields: &[Field<'_>]) {
+        for (column, field) in self.columns.iter_mut().zip(fields) {
+            let unit = column.declared.map_or(Unit::Text, |column| column.unit);
+            push_field(unit, *field, &mut column.text);
+            column.end_cell();
+            column.is_present = true;
         }
+        self.end_row();
+    }
+
+    /// Adds a row that is an object. Keys that are not declared become columns behind the others.
+    pub(super) fn push_object<'de, A: MapAccess<'de>>(
+        &mut self,
+        mut entries: A,
+    ) -> Result<(), A::Error> {
+        let mut place = 0;
+        // Keys come in the order of the columns, mostly.
+        while let Some(found) = entries.next_key_seed(KeySeed { table: self, hint: place })? {
+            place = found;
+            let column = &mut self.columns[place];
+            if column.ends.len() > self.rows {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let unit = column.declared.map(|column| column.unit);
+            let kind = entries.next_value_seed(CellSeed { unit, text: &mut column.text })?;
+            if unit.is_none() && kind != CellKind::Null {
+                column.is_number &= kind == CellKind::Number;
+            }
+            column.end_cell();
+            column.is_present = true;
+            self.has_mark |= unit == Some(Unit::Mark) && kind == CellKind::True;
+            place += 1;
+        }
+        self.end_row();
+        Ok(())
+    }
+
+    /// Leaves out columns whose key no row has.
+    pub(super) fn retain_present(&mut self) {
+        self.columns.retain(|column| column.is_present);
+        self.unknown.clear();
+    }
+
+    /// Whether there is nothing to show.
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns.is_empty() || self.rows == 0
+    }
+
+    /// Whether a row is marked.
+    pub(super) fn has_mark(&self) -> bool {
+        self.has_mark
     }
 
     /// The header and one line per item. If they are wider than `width` (in terminal columns),
@@ -71,60 +110,163 @@ impl TextTable {
         if let Some(width) = width {
             self.fit(width);
         }
-        let mut table = comfy_table::Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(self.columns.iter().map(|column| &column.header));
-        table.add_rows(&self.rows);
-        for (shown, column) in table.column_iter_mut().zip(&self.columns) {
-            shown.set_padding((0, GAP as u16));
+        let line = |number| {
+            let mut line = String::new();
+            self.push_line(number, &mut line);
+            line
+        };
+        (0..=self.rows).map(line).collect()
+    }
+
+    /// Writes the header and one line per item.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut line = String::new();
+        for number in 0..=self.rows {
+            line.clear();
+            self.push_line(number, &mut line);
+            line.push('\n');
+            out.write_all(line.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The column of a key, which is probably at `hint`.
+    fn place_of(&mut self, key: &str, hint: usize) -> usize {
+        let is_it = |column: &TextColumn| column.declared.is_some_and(|column| column.key == key);
+        if self.columns.get(hint).is_some_and(is_it) {
+            return hint;
+        }
+        let known = self.columns.iter().position(is_it);
+        if let Some(place) = known.or_else(|| self.unknown.get(key).copied()) {
+            return place;
+        }
+        let mut column = TextColumn::new(key.replace('_', " ").to_uppercase());
+        column.fill(self.rows);
+        self.columns.push(column);
+        self.unknown.insert(key.to_owned(), self.columns.len() - 1);
+        self.columns.len() - 1
+    }
+
+    fn end_row(&mut self) {
+        self.rows += 1;
+        for column in &mut self.columns {
+            column.fill(self.rows);
+        }
+    }
+
+    /// Appends a line; 0 is the header.
+    fn push_line(&self, number: usize, line: &mut String) {
+        for (place, column) in self.columns.iter().enumerate() {
+            if place > 0 {
+                push_spaces(GAP, line);
+            }
+            let cell = column.cell(number);
+            let space = column.width.saturating_sub(cell.chars().count());
             if column.is_number {
-                shown.set_cell_alignment(CellAlignment::Right);
+                push_spaces(space, line);
+            }
+            line.push_str(cell);
+            if !column.is_number {
+                push_spaces(space, line);
             }
         }
-        table.lines().map(|line| line.trim_end().to_owned()).collect()
+        line.truncate(line.trim_end().len());
     }
 
     fn fit(&mut self, width: usize) {
         while self.width() > width {
             let texts = (0..self.columns.len()).filter(|place| !self.columns[*place].is_number);
-            let widest = texts.max_by_key(|place| self.column_width(*place));
-            match widest.map(|place| (place, self.column_width(place))) {
+            let widest = texts.max_by_key(|place| self.columns[*place].width);
+            match widest.map(|place| (place, self.columns[place].width)) {
                 Some((place, wide)) if wide > TEXT_MIN => {
                     let excess = self.width() - width;
-                    self.shorten(place, wide.saturating_sub(excess).max(TEXT_MIN));
+                    self.columns[place].shorten(wide.saturating_sub(excess).max(TEXT_MIN));
                 }
-                _ if self.columns.len() > 1 => self.drop_last(),
-                _ => return self.shorten(0, width),
+                _ if self.columns.len() > 1 => drop(self.columns.pop()),
+                _ => return self.columns[0].shorten(width),
             }
         }
     }
 
     fn width(&self) -> usize {
-        let cells: usize = (0..self.columns.len()).map(|place| self.column_width(place)).sum();
+        let cells: usize = self.columns.iter().map(|column| column.width).sum();
         cells + GAP * self.columns.len().saturating_sub(1)
     }
+}
 
-    fn column_width(&self, place: usize) -> usize {
-        let cells = self.rows.iter().map(|row| &row[place]);
-        let widths = cells.chain([&self.columns[place].header]).map(|text| text.chars().count());
-        widths.max().unwrap_or(0)
+/// Reads a key as the place of its column.
+struct KeySeed<'t> {
+    table: &'t mut TextTable,
+    hint: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<usize, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
     }
 
-    fn shorten(&mut self, place: usize, width: usize) {
-        let cells = self.rows.iter_mut().map(|row| &mut row[place]);
-        for text in cells.chain([&mut self.columns[place].header]) {
-            if let Cow::Owned(short) = shortened(text, width) {
-                *text = short;
-            }
+    fn visit_str<E>(self, key: &str) -> Result<usize, E> {
+        Ok(self.table.place_of(key, self.hint))
+    }
+}
+
+impl TextColumn {
+    /// A column that is not declared: of numbers, as long as it has no other value.
+    fn new(header: String) -> Self {
+        // A column of marks has no header.
+        let (width, text, ends) = (header.chars().count().max(1), String::new(), Vec::new());
+        Self { header, declared: None, is_number: true, is_present: false, text, ends, width }
+    }
+
+    /// The cell of a line; 0 is the header.
+    fn cell(&self, line: usize) -> &str {
+        let Some(row) = line.checked_sub(1) else { return &self.header };
+        &self.text[self.start_of(row)..self.ends[row]]
+    }
+
+    fn start_of(&self, row: usize) -> usize {
+        row.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    /// What was appended to the text since the last cell is one.
+    fn end_cell(&mut self) {
+        let start = self.start_of(self.ends.len());
+        self.width = self.width.max(self.text[start..].chars().count());
+        self.ends.push(self.text.len());
+    }
+
+    /// Adds empty cells, until there are so many.
+    fn fill(&mut self, rows: usize) {
+        while self.ends.len() < rows {
+            push_null(self.declared.map(|column| column.unit), &mut self.text);
+            self.end_cell();
         }
     }
 
-    fn drop_last(&mut self) {
-        self.columns.pop();
-        for row in &mut self.rows {
-            row.pop();
+    fn shorten(&mut self, width: usize) {
+        let header = shortened(&self.header, width).into_owned();
+        let mut short = Self { text: String::new(), ends: Vec::new(), width: 0, header, ..*self };
+        short.width = short.header.chars().count().max(1);
+        for row in 1..=self.ends.len() {
+            short.text.push_str(&shortened(self.cell(row), width));
+            short.end_cell();
         }
+        *self = short;
     }
+}
+
+fn push_spaces(count: usize, line: &mut String) {
+    line.extend(std::iter::repeat_n(' ', count));
 }
 
 /// The first `width` characters, the last of them an ellipsis if the text is longer.
@@ -144,14 +286,21 @@ const TEXT_MIN: usize = 6;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde::de::value::MapDeserializer;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::api::nouns::Noun;
 
     fn lines(noun: &str, items: &Value, width: Option<usize>) -> Vec<String> {
-        let items: Vec<_> = items.as_array().unwrap().iter().filter_map(Value::as_object).collect();
-        TextTable::new(Noun::find(noun).map_or(&[], |noun| noun.columns), &items).lines(width)
+        let mut table = TextTable::new(Noun::find(noun).map_or(&[][..], |noun| noun.columns));
+        for item in items.as_array().unwrap() {
+            let entries = item.as_object().unwrap().iter();
+            let entries = entries.map(|(key, value)| (key.as_str(), value));
+            table.push_object(MapDeserializer::<_, serde_json::Error>::new(entries)).unwrap();
+        }
+        table.retain_present();
+        table.lines(width)
     }
 
     #[test]

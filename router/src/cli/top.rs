@@ -10,21 +10,22 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-
 use self::frame::{Size, frame};
 use super::args::TopArgs;
 use super::client;
 use super::output::{Failure, answer};
+use crate::api::column::Text;
+use crate::api::document::{Document, NoHead};
+use crate::api::rows::{PortRow, ServiceRow, TopOfService, TopRow, VerdictRow};
 use crate::time::Nanos;
 
 pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
     let client = client::connect(&args.client.socket)?;
     let look = || -> Result<CounterSample, Failure> {
         let mut look = CounterSample { at: Nanos::now(), counters: BTreeMap::new() };
-        for noun in NOUNS {
-            look.add(noun, &client::parsed(&client.get(&format!("/v1/show/{noun}"))?)?);
-        }
+        look.add_ports(&client::items(&client.get("/v1/show/ports")?)?);
+        look.add_verdicts(&client::items(&client.get("/v1/show/verdicts")?)?);
+        look.add_services(&client::items(&client.get("/v1/show/services")?)?);
         Ok(look)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -36,7 +37,7 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
         let now = look()?;
         let items = now.rates_since(&before);
         if args.client.json {
-            answer(document(&items))?;
+            answer(document(items)?)?;
         } else {
             // Each frame replaces the previous one, as in top(1).
             let size = terminal();
@@ -49,8 +50,9 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn document(items: &[Value]) -> Value {
-    json!({ "schema": "nearhop.top.v1", "items": items })
+fn document(items: Vec<TopRow>) -> Result<String, Failure> {
+    let text = serde_json::to_string(&Document::new("top", NoHead {}, items));
+    text.map_err(|error| Failure::environment(format!("cannot write JSON: {error}")))
 }
 
 /// The size of a frame if standard output is a terminal. One line is left for the cursor, so
@@ -77,20 +79,6 @@ enum Of {
 }
 
 impl Of {
-    /// Everything to which the counters of an item of `show NOUN` are added.
-    fn all(noun: &str, item: &Map<String, Value>) -> Vec<Self> {
-        let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-        match noun {
-            "ports" => vec![Self::Port(text("port"))],
-            "verdicts" => vec![Self::Verdict(text("verdict"))],
-            _ => {
-                let (service, family, site) = (text("service"), text("family"), text("site"));
-                let whole = Self::Service { service: service.clone(), family: family.clone() };
-                vec![whole, Self::Site { service, family, site }]
-            }
-        }
-    }
-
     /// The position of its kind in the document.
     fn rank(&self) -> u8 {
         match self {
@@ -101,21 +89,38 @@ impl Of {
         }
     }
 
-    /// The keys that identify it, without its rates.
-    fn item(&self) -> Value {
+    /// What identifies it, without its rates.
+    fn row(&self) -> TopRow {
+        let owned = |text: &String| Text::Owned(text.clone());
+        let of_service = |service, family, site: Option<&String>| {
+            let (service, family, site) = (owned(service), owned(family), site.map(owned));
+            Some(TopOfService { service, family, site })
+        };
         match self {
-            Self::Port(port) => json!({ "of": "port", "name": port, "port": port }),
-            Self::Verdict(verdict) => {
-                json!({ "of": "verdict", "name": verdict, "verdict": verdict })
-            }
-            Self::Service { service, family } => json!({
-                "of": "service", "name": service, "service": service, "family": family,
-                "site": null,
-            }),
-            Self::Site { service, family, site } => json!({
-                "of": "site", "name": format!("{site} of {service}"), "service": service,
-                "family": family, "site": site,
-            }),
+            Self::Port(port) => TopRow {
+                of: "port".into(),
+                name: owned(port),
+                port: Some(owned(port)),
+                ..TopRow::default()
+            },
+            Self::Verdict(verdict) => TopRow {
+                of: "verdict".into(),
+                name: owned(verdict),
+                verdict: Some(owned(verdict)),
+                ..TopRow::default()
+            },
+            Self::Service { service, family } => TopRow {
+                of: "service".into(),
+                name: owned(service),
+                of_service: of_service(service, family, None),
+                ..TopRow::default()
+            },
+            Self::Site { service, family, site } => TopRow {
+                of: "site".into(),
+                name: format!("{site} of {service}").into(),
+                of_service: of_service(service, family, Some(site)),
+                ..TopRow::default()
+            },
         }
     }
 }
@@ -123,79 +128,96 @@ impl Of {
 /// The counters at one moment.
 struct CounterSample {
     at: Nanos,
-    /// In the order of [`COUNTERS`]; `None` for counters it does not have.
-    counters: BTreeMap<Of, [Option<u64>; COUNTERS.len()]>,
+    counters: BTreeMap<Of, Counters>,
 }
 
+/// Counters in the order of [`RATES`]; `None` for those that something does not have.
+type Counters = [Option<u64>; RATES.len()];
+
 impl CounterSample {
-    fn add(&mut self, noun: &str, document: &Value) {
-        let items = document.get("items").and_then(Value::as_array);
-        for item in items.into_iter().flatten().filter_map(Value::as_object) {
-            for of in Of::all(noun, item) {
-                let counters = self.counters.entry(of).or_default();
-                for (sum, counter) in counters.iter_mut().zip(COUNTERS) {
-                    if let Some(count) = item.get(counter.count).and_then(Value::as_u64) {
-                        *sum = Some(sum.unwrap_or(0) + count);
-                    }
-                }
+    fn add_ports(&mut self, rows: &[PortRow]) {
+        for row in rows {
+            let PortRow { rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped, .. } = *row;
+            let [rx, tx] = [[rx_packets, rx_bytes], [tx_packets, tx_bytes]].map(|of| of.map(Some));
+            let counters = [None, None, rx[0], rx[1], tx[0], tx[1], Some(tx_dropped)];
+            self.add(Of::Port(row.port.to_string()), counters);
+        }
+    }
+
+    fn add_verdicts(&mut self, rows: &[VerdictRow]) {
+        for row in rows {
+            let counters = [Some(row.packets), None, None, None, None, None, None];
+            self.add(Of::Verdict(row.verdict.to_string()), counters);
+        }
+    }
+
+    /// A leg counts for its service and for its site.
+    fn add_services(&mut self, rows: &[ServiceRow]) {
+        for row in rows {
+            let counters = [Some(row.packets), Some(row.bytes), None, None, None, None, None];
+            let [service, family, site] =
+                [&row.service, &row.family, &row.site].map(ToString::to_string);
+            self.add(Of::Service { service: service.clone(), family: family.clone() }, counters);
+            self.add(Of::Site { service, family, site }, counters);
+        }
+    }
+
+    fn add(&mut self, of: Of, counters: Counters) {
+        for (sum, counter) in self.counters.entry(of).or_default().iter_mut().zip(counters) {
+            if let Some(count) = counter {
+                *sum = Some(sum.unwrap_or(0) + count);
             }
         }
     }
 
     /// Rates, most packets first within each kind. Items without packets are left out, except
     /// ports.
-    fn rates_since(&self, before: &Self) -> Vec<Value> {
+    fn rates_since(&self, before: &Self) -> Vec<TopRow> {
         let seconds = self.at.since(before.at).as_secs_f64().max(0.001);
         let mut items = Vec::new();
         for (of, counters) in &self.counters {
-            let mut item = of.item();
+            let mut row = of.row();
             let mut packets = 0;
             let old = before.counters.get(of).copied().unwrap_or_default();
-            for ((counter, now), old) in COUNTERS.iter().zip(counters).zip(old) {
+            for ((rate, now), old) in RATES.iter().zip(counters).zip(old) {
                 let Some(now) = now else { continue };
                 // A restarted router counts from 0: the rate is then 0, not negative.
                 let more = now.saturating_sub(old.unwrap_or(0));
-                item[counter.rate] = json!((more as f64 / seconds).round() as u64);
-                packets += if counter.is_packets { more } else { 0 };
+                *(rate.of)(&mut row) = Some((more as f64 / seconds).round() as u64);
+                packets += if rate.is_packets { more } else { 0 };
             }
             if packets > 0 || matches!(of, Of::Port(_)) {
-                items.push((of, packets, item));
+                items.push((of, packets, row));
             }
         }
         items.sort_by_key(|(of, packets, _)| (of.rank(), Reverse(*packets)));
-        items.into_iter().map(|(.., item)| item).collect()
+        items.into_iter().map(|(.., row)| row).collect()
     }
 }
 
-/// The documents with counters.
-const NOUNS: [&str; 3] = ["ports", "verdicts", "services"];
-
-/// A counter of `show` and its rate.
-struct Counter {
-    /// Key in the items of `show`.
-    count: &'static str,
-    /// Key in the items of `top`.
-    rate: &'static str,
-    /// Whether it counts packets, not bytes.
+/// A rate of a row.
+struct Rate {
+    of: fn(&mut TopRow) -> &mut Option<u64>,
+    /// Whether it is of packets, not of bytes.
     is_packets: bool,
 }
 
-const fn packets(count: &'static str, rate: &'static str) -> Counter {
-    Counter { count, rate, is_packets: true }
+const fn packets(of: fn(&mut TopRow) -> &mut Option<u64>) -> Rate {
+    Rate { of, is_packets: true }
 }
 
-const fn bytes(count: &'static str, rate: &'static str) -> Counter {
-    Counter { count, rate, is_packets: false }
+const fn bytes(of: fn(&mut TopRow) -> &mut Option<u64>) -> Rate {
+    Rate { of, is_packets: false }
 }
 
-const COUNTERS: [Counter; 7] = [
-    packets("packets", "packets_per_s"),
-    bytes("bytes", "bytes_per_s"),
-    packets("rx_packets", "rx_packets_per_s"),
-    bytes("rx_bytes", "rx_bytes_per_s"),
-    packets("tx_packets", "tx_packets_per_s"),
-    bytes("tx_bytes", "tx_bytes_per_s"),
-    packets("tx_dropped", "dropped_per_s"),
+const RATES: [Rate; 7] = [
+    packets(|row| &mut row.packets_per_s),
+    bytes(|row| &mut row.bytes_per_s),
+    packets(|row| &mut row.rx_packets_per_s),
+    bytes(|row| &mut row.rx_bytes_per_s),
+    packets(|row| &mut row.tx_packets_per_s),
+    bytes(|row| &mut row.tx_bytes_per_s),
+    packets(|row| &mut row.dropped_per_s),
 ];
 
 #[cfg(test)]

@@ -207,7 +207,8 @@ fn a_port_that_changes_plans_the_legs_that_leave_by_it_and_no_others() {
     assert_eq!(orders.legs.iter().map(|leg| leg.exit).collect::<Vec<_>>(), [fra]);
     assert!(orders.legs[0].checks.iter().all(|check| check.source.to_string() == "10.2.0.9"));
     let config = parse(&before);
-    let changed = |text: &str| wanted::changed(&config, |name| service(&config, name), &parse(text));
+    let changed =
+        |text: &str| wanted::changed(&config, |name| service(&config, name), &parse(text));
     assert_eq!(changed(&before), [0_usize; 0]);
     assert_eq!(changed(&before.replace("10.2.0.1/24", "10.2.0.9/24")), [0]);
     assert_eq!(changed(&before.replace("10.1.0.1/24", "10.1.0.9/24")), [0, 1]);

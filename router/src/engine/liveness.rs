@@ -196,9 +196,10 @@ impl LivenessEngine {
         &self.monitor
     }
 
-    /// Every check of every leg.
-    pub fn check_stats(&self) -> BTreeMap<PathId, Vec<CheckStats>> {
-        self.legs.iter().map(|&path| (path, self.monitor.stats(path))).collect()
+    /// The checks of these legs, as far as they are watched.
+    pub fn check_stats(&self, paths: &BTreeSet<PathId>) -> BTreeMap<PathId, Vec<CheckStats>> {
+        let watched = paths.iter().filter(|path| self.legs.contains(path));
+        watched.map(|&path| (path, self.monitor.stats(path))).collect()
     }
 
     /// Probes that their device did not take.

@@ -517,7 +517,7 @@ proptest! {
         };
         prop_assert_eq!(
             counters.received + counters.originated + counters.split,
-            by(Outcome::Tx) + by(Outcome::Punt) + by(Outcome::Drop)
+            by(Outcome::Sent) + by(Outcome::Punted) + by(Outcome::Dropped)
         );
     }
 }

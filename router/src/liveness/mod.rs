@@ -1,6 +1,6 @@
 //! Whether packets may leave by an adjacency and a path: down-reasons.
 //!
-//! * [`monitor`]: carrier and the outcomes of checks to the bytes that workers read.
+//! * [`monitor`]: carrier and the results of checks to the bytes that workers read.
 //! * [`leg`]: a leg, its checks, and what these say together.
 //! * [`damping`]: how long a flapping leg waits.
 //! * [`event`]: what is reported.
@@ -22,7 +22,7 @@ use crate::probe::CheckStats;
 /// What the liveness thread knows.
 #[derive(Clone, Debug, Default)]
 pub struct LivenessReport {
-    /// Probes of each leg, in the order of its checks.
+    /// Probes of each leg that was asked for, in the order of its checks.
     pub checks: BTreeMap<PathId, Vec<CheckStats>>,
     /// How late the latest timer was handled, at worst, since the start.
     pub lateness_max: Duration,

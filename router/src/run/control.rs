@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use nearhop_fib::PathId;
-use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +23,8 @@ use super::signals::Signal;
 use super::steps::Steps;
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
+use crate::api::document::Drained;
+use crate::api::nouns::Show;
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command, Who};
 use crate::config::Config;
@@ -35,7 +36,9 @@ use crate::ids::PortId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
 use crate::liveness::event::{MonitorEvent, MonitorEventKind};
+use crate::liveness::leg::TcpCheckKey;
 use crate::port::counters::PortCounters;
+use crate::probe::CheckStats;
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
 
@@ -288,23 +291,21 @@ impl ControlThread {
                 drop(reply.send(self.drain(&site, drained, &who)));
             }
             Command::Explain(query, reply) => {
-                drop(reply.send(views::explain(&self.facts(&|| self.report()), &query)));
+                drop(reply.send(views::explain(&self.facts_of_routes(), &query)));
             }
             Command::Health(reply) => {
                 let why_not = self.why_not_ready();
                 drop(reply.send(why_not.map_or(Ok(()), |why| Err(ApiError::not_ready(why)))));
             }
-            Command::Page(request, reply) => {
-                let liveness = || self.report();
-                let facts = match request.noun {
-                    "services" | "checks" => self.facts(&liveness),
-                    _ => self.facts_of_routes(),
-                };
-                drop(reply.send(views::page(&facts, &request)));
-            }
             Command::Reload(who, reply) => self.ask_reload((who, Some(reply))),
-            Command::Show(noun, reply) => {
-                drop(reply.send(views::show(&self.facts(&|| self.report()), &noun)));
+            Command::Show(request, reply) => {
+                let liveness = |paths| self.report(paths);
+                let tcp_checks = |paths: &BTreeSet<PathId>| self.tcp_checks(paths);
+                let facts = match request.show {
+                    Show::Fib | Show::Routes | Show::Groups => self.facts_of_routes(),
+                    _ => Facts { liveness: &liveness, tcp_checks: &tcp_checks, ..self.facts() },
+                };
+                drop(reply.send(views::show(&facts, &request)));
             }
             Command::Undamp(reply) => {
                 self.daemon.liveness.order(Order::Engine(LivenessOrder::ClearDamping));
@@ -318,7 +319,7 @@ impl ControlThread {
         }
     }
 
-    fn drain(&mut self, site: &str, drained: bool, who: &Who) -> Result<Value, ApiError> {
+    fn drain(&mut self, site: &str, drained: bool, who: &Who) -> Result<Drained, ApiError> {
         if !self.daemon.control.drain(Nanos::now(), site, drained, &who.0) {
             let sites = self.daemon.control.config().services.iter().flat_map(|s| &s.sites);
             let mut names: Vec<&str> = sites.map(|site| &*site.name).collect();
@@ -422,7 +423,8 @@ impl ControlThread {
         totals
     }
 
-    fn facts<'a>(&'a self, liveness: &'a dyn Fn() -> Option<LivenessReport>) -> Facts<'a> {
+    /// What is known here. The liveness and host threads are not asked.
+    fn facts(&self) -> Facts<'_> {
         let mut totals = self.totals();
         for (path, before) in &self.counted_before {
             if let Some(count) = totals.counters.paths.get_mut(path.0 as usize) {
@@ -445,9 +447,7 @@ impl ControlThread {
             totals,
             workers,
             host: host.stats,
-            tcp_checks: host.checks.clone(),
             slow_steps: self.steps.slow().chain(host.slow_steps.iter().copied()).collect(),
-            liveness,
             ..self.facts_of_routes()
         }
     }
@@ -460,17 +460,26 @@ impl ControlThread {
             totals: WorkerReport::default(),
             workers: Vec::new(),
             host: HostStats::default(),
-            tcp_checks: Vec::new(),
+            tcp_checks: &|_| BTreeMap::new(),
             slow_steps: Vec::new(),
             opened: &self.opened,
-            liveness: &|| None,
+            liveness: &|_| None,
         }
     }
 
-    /// What the liveness thread knows.
-    fn report(&self) -> Option<LivenessReport> {
+    /// What the host thread knows of the TCP checks of these paths.
+    fn tcp_checks(&self, paths: &BTreeSet<PathId>) -> BTreeMap<TcpCheckKey, CheckStats> {
+        if paths.is_empty() {
+            return BTreeMap::new();
+        }
+        let host = self.host_report();
+        host.checks.iter().copied().filter(|(key, _)| paths.contains(&key.path)).collect()
+    }
+
+    /// What the liveness thread knows, and of the checks of these paths.
+    fn report(&self, paths: BTreeSet<PathId>) -> Option<LivenessReport> {
         let (answer, wait) = crossbeam_channel::bounded(1);
-        self.daemon.liveness.order(Order::Report(answer));
+        self.daemon.liveness.order(Order::Report(paths, answer));
         wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).ok()
     }
 

@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use nearhop_fib::PathId;
 
 use super::host::HostCall;
 use super::sleep::Sleeper;
@@ -39,8 +40,8 @@ pub enum Order {
         /// Where the device lives.
         place: Place,
     },
-    /// Answer with what is known of every check.
-    Report(Sender<LivenessReport>),
+    /// Answer with what is known, and of the checks of these paths.
+    Report(BTreeSet<PathId>, Sender<LivenessReport>),
 }
 
 /// What the thread is made of.
@@ -270,9 +271,9 @@ impl LivenessThread {
                     }
                     self.let_go();
                 }
-                Order::Report(answer) => {
+                Order::Report(paths, answer) => {
                     // Nobody waits for it any more: nothing to do.
-                    let _ = answer.send(self.report());
+                    let _ = answer.send(self.report(&paths));
                 }
             }
             self.pass_news_on();
@@ -314,9 +315,9 @@ impl LivenessThread {
         }
     }
 
-    fn report(&self) -> LivenessReport {
+    fn report(&self, paths: &BTreeSet<PathId>) -> LivenessReport {
         LivenessReport {
-            checks: self.parts.engine.check_stats(),
+            checks: self.parts.engine.check_stats(paths),
             lateness_max: self.lateness_max,
             slow_steps: self.steps.slow().collect(),
             unsent: self.parts.engine.unsent(),

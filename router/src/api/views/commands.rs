@@ -1,27 +1,28 @@
 //! The answers of commands that change something.
 
-use serde_json::{Value, json};
-
+use super::owned;
+use crate::api::document::{Document, Drained, NoHead, Reloaded, Undamped};
+use crate::api::rows::{DrainRow, ReloadRow};
 use crate::control::Control;
 
 /// The answer to `drain SITE`, or to `undrain SITE` if not `drained`: the services that have the
 /// site.
-pub fn drained(control: &Control, site: &str, drained: bool) -> Value {
+pub fn drained(control: &Control, site: &str, drained: bool) -> Drained {
     let services = control.config().services.iter();
-    let items: Vec<Value> = services
+    let items = services
         .filter(|service| service.sites.iter().any(|one| one.name == site))
-        .map(|service| json!({ "site": site, "service": service.name, "drained": drained }))
+        .map(|service| DrainRow { site: owned(site), service: owned(&service.name), drained })
         .collect();
-    json!({ "schema": "nearhop.drain.v1", "items": items })
+    Document::new("drain", NoHead {}, items)
 }
 
 /// The answer to `reload`: the changes, as text.
-pub fn reloaded(changes: &[String]) -> Value {
-    let items: Vec<Value> = changes.iter().map(|change| json!({ "change": change })).collect();
-    json!({ "schema": "nearhop.reload.v1", "items": items })
+pub fn reloaded(changes: &[String]) -> Reloaded {
+    let items = changes.iter().map(|change| ReloadRow { change: owned(change) }).collect();
+    Document::new("reload", NoHead {}, items)
 }
 
 /// The answer to `undamp`.
-pub fn undamped() -> Value {
-    json!({ "schema": "nearhop.undamp.v1", "items": [] })
+pub fn undamped() -> Undamped {
+    Document::new("undamp", NoHead {}, Vec::new())
 }

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use nearhop_fib::{FlowHash, FlowKey, GroupId, Member, Selected, Spread};
-use serde_json::{Value, json};
 
 use super::Facts;
 use super::members::{group_members, is_alive, kind, members};
 use super::routes::used_source;
+use crate::api::column::Text;
+use crate::api::document::{Document, Explanation};
+use crate::api::rows::{ExplainHead, ExplainRow, ExplainedGroup};
 use crate::api::{ApiError, ExplainQuery};
 use crate::control::Control;
 use crate::forward::refusal;
@@ -17,7 +19,7 @@ use crate::packet::protocol;
 use crate::verdict::Verdict;
 
 /// The answer to `explain ADDRESS`.
-pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiError> {
+pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, ApiError> {
     if let Some(from) = query.from.filter(|from| from.is_ipv4() != query.address.is_ipv4()) {
         let error = format!(
             "expected addresses of one family, found a flow from {from} to {}",
@@ -34,40 +36,41 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Value, ApiErro
     }
     let control = facts.control;
     let found = control.writer().longest_match(query.address);
-    let schema = "nearhop.explain.v1";
-    let address = query.address.to_string();
-    let outcome = outcome(control, query.address, found.map(|(_, group)| group));
+    let fate = fate(control, query.address, found.map(|(_, group)| group));
+    let mut head = ExplainHead {
+        address: query.address.to_string().into(),
+        outcome: fate.text,
+        verdict: fate.verdict.label().into(),
+        prefix: None,
+        group: None,
+    };
     let Some((prefix, group)) = found else {
-        return Ok(json!({
-            "schema": schema, "address": address, "outcome": outcome, "prefix": null, "items": [],
-        }));
+        return Ok(Document::new("explain", head, Vec::new()));
     };
     let by_packet = control.writer().spread(group) == Spread::Packet;
     let selected =
         query.from.map(|from| control.writer().select(group, flow(control, from, query)));
     // With per-packet spreading, a flow has no single member.
     let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
-    let mut items = members(facts, group);
+    let rows = members(facts, group).into_iter().map(|member| ExplainRow { chosen: None, member });
+    let mut rows: Vec<_> = rows.collect();
     if let Some(chosen) = chosen {
-        for (member, item) in group_members(control, group).iter().zip(&mut items) {
-            mark_chosen(item, *member, chosen, control);
+        for (member, row) in group_members(control, group).iter().zip(&mut rows) {
+            mark_chosen(row, *member, chosen, control);
         }
     }
     let selected = match (selected, chosen) {
-        (Some(_), None) => Some("any of the best, packet by packet".to_owned()),
+        (Some(_), None) => Some("any of the best, packet by packet".into()),
         _ => chosen.map(|chosen| selected_text(chosen, control)),
     };
-    Ok(json!({
-        "schema": schema,
-        "address": address,
-        "outcome": outcome,
-        "prefix": prefix.to_string(),
-        "group": group.0,
-        "kind": kind(control.writer().group(group).as_ref()),
-        "source": used_source(control, prefix),
-        "selected": selected,
-        "items": items,
-    }))
+    head.prefix = Some(prefix.to_string().into());
+    head.group = Some(ExplainedGroup {
+        source: used_source(control, prefix),
+        kind: kind(control.writer().group(group).as_ref()).into(),
+        group: group.0.into(),
+        selected,
+    });
+    Ok(Document::new("explain", head, rows))
 }
 
 /// Refuses ports, or an echo's identifier, for protocols in which the forwarding step reads none.
@@ -96,33 +99,51 @@ fn ports_fit(query: &ExplainQuery) -> Result<(), ApiError> {
     refused(first, format!("for protocol {proto}"), "it has no ports: leave them out")
 }
 
+/// What becomes of a packet.
+struct Fate {
+    verdict: Verdict,
+    /// The verdict's outcome, and what its sender hears.
+    text: Text,
+}
+
 /// What becomes of a packet to this address, wherever it comes from.
-fn outcome(control: &Control, address: IpAddr, group: Option<GroupId>) -> String {
+fn fate(control: &Control, address: IpAddr, group: Option<GroupId>) -> Fate {
     let snapshot = control.snapshot();
     let is_broadcast = snapshot.directed_broadcasts.has(address);
     let special = is_broadcast.then_some(Verdict::Broadcast);
     let special = special.or_else(|| destination_verdict(address, snapshot.martians));
     if let Some(verdict) = special {
-        return format!("dropped: {}; its sender hears nothing", verdict.text());
+        return dropped(verdict, None);
     }
     let any_flow = FlowHash::of_packet(0, 0);
-    let selected =
-        group.map_or(Selected::NoRoute, |group| control.writer().select(group, any_flow));
+    fate_of(group.map_or(Selected::NoRoute, |group| control.writer().select(group, any_flow)))
+}
+
+fn fate_of(selected: Selected) -> Fate {
+    let fate = |verdict: Verdict, whereto| {
+        let text = format!("{} {whereto}", verdict.outcome().label()).into();
+        Fate { verdict, text }
+    };
     match selected {
-        Selected::Member { .. } => "forwarded".into(),
-        Selected::Local => "delivered to the router itself".into(),
+        Selected::Member { .. } => fate(Verdict::Forward, "to a member of the group"),
+        Selected::Local => fate(Verdict::Local, "to the router itself"),
         refused => {
             let (verdict, error) = refusal(refused);
-            let answer = match error {
-                Some(ErrorKind::NetUnreachable) => "gets an ICMP error: no route to the network",
-                Some(ErrorKind::HostUnreachable) => "gets an ICMP error: host unreachable",
-                Some(ErrorKind::AdminProhibited) => "gets an ICMP error: prohibited",
-                Some(_) => "gets an ICMP error",
-                None => "hears nothing",
-            };
-            format!("dropped: {}; its sender {answer}", verdict.text())
+            dropped(verdict, error)
         }
     }
+}
+
+fn dropped(verdict: Verdict, error: Option<ErrorKind>) -> Fate {
+    let answer = match error {
+        Some(ErrorKind::NetUnreachable) => "gets an ICMP error: no route to the network",
+        Some(ErrorKind::HostUnreachable) => "gets an ICMP error: host unreachable",
+        Some(ErrorKind::AdminProhibited) => "gets an ICMP error: prohibited",
+        Some(_) => "gets an ICMP error",
+        None => "hears nothing",
+    };
+    let outcome = verdict.outcome().label();
+    Fate { verdict, text: format!("{outcome}: {}; its sender {answer}", verdict.text()).into() }
 }
 
 fn flow(control: &Control, from: IpAddr, query: &ExplainQuery) -> FlowHash {
@@ -142,10 +163,10 @@ fn is_member(selected: Selected) -> bool {
 }
 
 /// Sets whether a flow goes to this member, and why not.
-fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, control: &Control) {
+fn mark_chosen(row: &mut ExplainRow, member: Member, chosen: Selected, control: &Control) {
     let Selected::Member { path, adjacency } = chosen else { return };
     let is_chosen = (member.path, member.adjacency) == (path, adjacency);
-    item["chosen"] = json!(is_chosen);
+    row.chosen = Some(is_chosen);
     if is_chosen || !is_alive(control, &member) {
         return;
     }
@@ -154,29 +175,21 @@ fn mark_chosen(item: &mut Value, member: Member, chosen: Selected, control: &Con
         _ => false,
     };
     if same_site {
-        item["why"] = json!("another link of the site, by the link hash");
-    } else if item["best"] == json!(true) {
-        item["why"] = json!("equal cost; the flow's hash ranks another site first");
+        row.member.why = Some("another link of the site, by the link hash".into());
+    } else if row.member.best {
+        row.member.why = Some("equal cost; the flow's hash ranks another site first".into());
     }
 }
 
-fn selected_text(selected: Selected, control: &Control) -> String {
+fn selected_text(selected: Selected, control: &Control) -> Text {
     match selected {
         Selected::Member { path, .. } => match control.leg_of(path) {
-            Some((key, _)) => format!("{} by port {}", key.site, key.port),
-            None => control.port_of(path).map_or("a port".into(), |p| format!("port {}", p.name())),
+            Some((key, _)) => format!("{} by port {}", key.site, key.port).into(),
+            None => control
+                .port_of(path)
+                .map_or("a port".into(), |p| format!("port {}", p.name()).into()),
         },
-        Selected::Local => "the router itself".into(),
-        Selected::NoRoute => "no route".into(),
-        Selected::Blackhole => "dropped silently: blackhole".into(),
-        Selected::Unreachable => "refused: unreachable".into(),
-        Selected::Prohibit => "refused: prohibited".into(),
-        Selected::AllDead { answer: true } => "refused: every member is down".into(),
-        Selected::AllDead { answer: false } => "dropped: every member is down".into(),
-        Selected::UTurn { .. } => {
-            "dropped: the remaining members lead back to the ingress port".into()
-        }
-        Selected::CoveringLoop => "dropped: covering routes refer to each other".into(),
+        other => fate_of(other).text,
     }
 }
 

@@ -1,57 +1,69 @@
 //! Members of groups, in rows of prefixes and in explanations.
 
 use nearhop_fib::{Group, GroupId, Member};
-use serde_json::{Value, json};
 
-use super::Facts;
-use super::services::{Why, leg_item};
+use super::services::{Why, distance, state, why};
+use super::{Facts, owned};
+use crate::api::column::Text;
+use crate::api::rows::{LegPart, MemberPart};
 use crate::control::{Control, LegKey, LegState};
 
 /// The members of a group, each with its state and why packets go there or why not.
-pub(super) fn members(facts: &Facts<'_>, group: GroupId) -> Vec<Value> {
+pub(super) fn members(facts: &Facts<'_>, group: GroupId) -> Vec<MemberPart> {
     let control = facts.control;
     let members = group_members(control, group);
     let living = members.iter().filter(|member| is_alive(control, member));
     let takes = |member: &&Member| control.writer().accept(member.path) != Some(0);
     let best = living.clone().filter(takes).map(|member| member.tier).min();
     let best = best.or_else(|| living.map(|member| member.tier).min());
-    members
-        .iter()
-        .map(|member| {
-            let alive = is_alive(control, member);
-            let mut item = match control.leg_of(member.path) {
-                Some((key, leg)) => {
-                    leg_of_member(facts, key, leg, alive && best == Some(member.tier))
-                }
-                None => json!({ "best": alive && best == Some(member.tier) }),
-            };
-            item["port"] = json!(port_name(control, member));
-            item["tier"] = json!(member.tier);
-            item["weight"] = json!(member.weight);
-            item["reasons"] = json!(reasons(control, member));
-            if item.get("state").is_none() {
-                item["state"] = json!(if alive { "up" } else { "down" });
+    let part = |member: &Member| {
+        let alive = is_alive(control, member);
+        let best = alive && best == Some(member.tier);
+        let mut part = MemberPart {
+            best,
+            site: None,
+            port: port_name(control, member),
+            tier: member.tier.into(),
+            weight: member.weight.into(),
+            state: if alive { "up" } else { "down" }.into(),
+            reasons: reasons(control, member),
+            leg: None,
+            why: None,
+        };
+        if let Some((key, leg)) = control.leg_of(member.path) {
+            part.site = Some(owned(&key.site));
+            if let Some((state, leg, why)) = leg_of_member(facts, key, leg, best) {
+                (part.state, part.leg, part.why) = (state, Some(leg), Some(why));
             }
-            item
-        })
-        .collect()
+        }
+        part
+    };
+    members.iter().map(part).collect()
 }
 
-pub(super) fn leg_of_member(facts: &Facts<'_>, key: &LegKey, leg: &LegState, best: bool) -> Value {
+/// A leg with its state, and why packets go there or not; `None` if its service is gone.
+fn leg_of_member(
+    facts: &Facts<'_>,
+    key: &LegKey,
+    leg: &LegState,
+    best: bool,
+) -> Option<(Text, LegPart, Text)> {
     let control = facts.control;
-    let found = control.services().get(&key.service).and_then(|service| {
-        let ranking = control.services().ranking(service, key.family);
-        let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
-        Some((service, &service.sites[place.index], place))
-    });
-    match found {
-        Some((service, site, place)) => {
-            let sites = control.best_sites(service, key.family);
-            let rule = control.against(&sites, service, key.family, site);
-            leg_item(facts, service, site, (key, leg), Why { place: &place, rule, best })
-        }
-        None => json!({ "site": key.site, "best": best }),
-    }
+    let service = control.services().get(&key.service)?;
+    let ranking = control.services().ranking(service, key.family);
+    let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
+    let site = &service.sites[place.index];
+    let sites = control.best_sites(service, key.family);
+    let rule = control.against(&sites, service, key.family, site);
+    let drained = control.drained().contains(&site.name);
+    let part = LegPart {
+        distance: distance(facts, service, site, (key, leg)),
+        service: owned(&service.name),
+        family: key.family.label().into(),
+        age_ms: facts.age_ms(leg.since),
+    };
+    let why = why(leg, drained, Why { place: &place, rule, best });
+    Some((state(leg, drained).into(), part, why))
 }
 
 pub(super) fn group_members(control: &Control, group: GroupId) -> Vec<Member> {
@@ -77,14 +89,14 @@ pub(super) fn is_alive(control: &Control, member: &Member) -> bool {
         && control.writer().adjacency_reasons(member.adjacency).is_alive()
 }
 
-pub(super) fn reasons(control: &Control, member: &Member) -> Vec<&'static str> {
+fn reasons(control: &Control, member: &Member) -> Vec<Text> {
     let adjacency = control.writer().adjacency_reasons(member.adjacency);
     let path = control.writer().path_reasons(member.path);
-    adjacency.iter().chain(path.iter()).map(nearhop_fib::Reason::label).collect()
+    adjacency.iter().chain(path.iter()).map(|reason| reason.label().into()).collect()
 }
 
-pub(super) fn port_name(control: &Control, member: &Member) -> String {
+pub(super) fn port_name(control: &Control, member: &Member) -> Text {
     let id = control.writer().port(member.adjacency);
     let port = control.ports().find(|port| Some(port.id.0) == id);
-    port.map_or_else(|| "-".into(), |port| port.name().to_owned())
+    port.map_or("-".into(), |port| owned(port.name()))
 }

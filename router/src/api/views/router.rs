@@ -1,44 +1,12 @@
 //! Rows about the router and its threads.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-use super::Facts;
+use super::{Facts, micros, owned};
+use crate::api::column::Text;
+use crate::api::rows::{HostRow, RouterRow, StepRow, WorkerRow};
 use crate::event::SlowStep;
 use crate::worker::Polling;
-
-/// The router itself, and the thread that decides what is alive.
-pub(super) fn router(facts: &Facts<'_>) -> Value {
-    let config = &facts.control.config();
-    let liveness = (facts.liveness)();
-    let late = liveness.as_ref().map(|report| report.lateness_max.as_micros());
-    json!({
-        "router": config.router.name,
-        "id": config.router.id,
-        "workers": facts.workers.len(),
-        "ports": config.ports.len(),
-        "services": config.services.len(),
-        "liveness_late_us": late.map(|late| u64::try_from(late).unwrap_or(u64::MAX)),
-        "probes_unsent": liveness.map(|report| report.unsent),
-    })
-}
-
-/// What became of the packets for the router's own addresses.
-pub(super) fn host(facts: &Facts<'_>) -> Vec<Value> {
-    let row =
-        |(counter, packets, text)| json!({ "counter": counter, "packets": packets, "text": text });
-    facts.host.rows().into_iter().map(row).collect()
-}
-
-/// Steps of threads that took 10 ms or longer: somebody waited for them.
-pub(super) fn steps(facts: &Facts<'_>) -> Vec<Value> {
-    let liveness = (facts.liveness)().map(|report| report.slow_steps).unwrap_or_default();
-    let row = |slow: &SlowStep| {
-        let longest = u64::try_from(slow.longest.as_micros()).unwrap_or(u64::MAX);
-        let (thread, step, count) = (slow.thread, slow.step, slow.count);
-        json!({ "thread": thread, "step": step, "count": count, "longest_us": longest })
-    };
-    liveness.iter().chain(&facts.slow_steps).map(row).collect()
-}
 
 /// How one worker waits and looks up.
 pub struct WorkerFacts {
@@ -48,20 +16,56 @@ pub struct WorkerFacts {
     pub lookup_codes: [&'static str; 2],
 }
 
+/// The router itself, and the thread that decides what is alive.
+pub(super) fn router(facts: &Facts<'_>) -> RouterRow {
+    let config = &facts.control.config();
+    let liveness = (facts.liveness)(BTreeSet::new());
+    RouterRow {
+        router: owned(&config.router.name),
+        id: config.router.id.map(|id| id.to_string().into()),
+        workers: facts.workers.len() as u64,
+        ports: config.ports.len() as u64,
+        services: config.services.len() as u64,
+        liveness_late_us: liveness.as_ref().map(|report| micros(report.lateness_max)),
+        probes_unsent: liveness.map(|report| report.unsent),
+    }
+}
+
+/// What became of the packets for the router's own addresses.
+pub(super) fn host(facts: &Facts<'_>) -> Vec<HostRow> {
+    let row = |(counter, packets, text): (&'static str, u64, &'static str)| HostRow {
+        counter: counter.into(),
+        packets,
+        text: text.into(),
+    };
+    facts.host.rows().into_iter().map(row).collect()
+}
+
+/// Steps of threads that took 10 ms or longer: somebody waited for them.
+pub(super) fn steps(facts: &Facts<'_>) -> Vec<StepRow> {
+    let liveness = (facts.liveness)(BTreeSet::new());
+    let liveness = liveness.map(|report| report.slow_steps).unwrap_or_default();
+    let row = |slow: &SlowStep| StepRow {
+        thread: slow.thread.into(),
+        step: slow.step.into(),
+        count: slow.count,
+        longest_us: micros(slow.longest),
+    };
+    liveness.iter().chain(&facts.slow_steps).map(row).collect()
+}
+
 /// How each worker waits for packets and looks up.
-pub(super) fn workers(facts: &Facts<'_>) -> Vec<Value> {
-    let busy_poll = facts.control.config().router.busy_poll;
+pub(super) fn workers(facts: &Facts<'_>) -> Vec<WorkerRow> {
+    let busy_poll_us = micros(facts.control.config().router.busy_poll);
     let each = facts.workers.iter().enumerate();
-    each.map(|(worker, WorkerFacts { polling, lookup_codes: [v4, v6] })| {
-        json!({
-            "worker": worker,
-            "busy_poll_us": busy_poll.as_micros() as u64,
-            "sleeps": polling.sleeps,
-            "found_awake": polling.found,
-            "busy_ms": polling.busy_ns / 1_000_000,
-            "lookups_v4_by": v4,
-            "lookups_v6_by": v6,
-        })
+    each.map(|(worker, WorkerFacts { polling, lookup_codes: [v4, v6] })| WorkerRow {
+        worker: worker as u64,
+        busy_poll_us,
+        sleeps: polling.sleeps,
+        found_awake: polling.found,
+        busy_ms: polling.busy_ns / 1_000_000,
+        lookups_v4_by: Text::Borrowed(v4),
+        lookups_v6_by: Text::Borrowed(v6),
     })
     .collect()
 }

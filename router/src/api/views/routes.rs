@@ -1,38 +1,71 @@
 //! Rows of prefixes: what is installed, and the routes of every source.
 
 use nearhop_fib::{GroupId, IpPrefix, Member};
-use serde_json::{Value, json};
 
-use super::Facts;
 use super::members::{group_members, is_alive, kind, members, port_name};
+use super::{Facts, owned};
 use crate::api::ApiError;
+use crate::api::column::Text;
 use crate::api::pages::{Only, PER_PAGE, Page, PageRequest, prefix_of};
+use crate::api::rows::{FibRow, RouteRow};
 use crate::control::Control;
 use crate::rib::{NextHop, NextHops, SetId, Source};
 
-/// Rows of `show fib`, which are those of what is installed, and of `show routes`, which are those of every
-/// source.
-pub(super) fn page_of_prefixes(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
-    let after = request.after.as_deref().map(|text| prefix_of("after", text)).transpose()?;
-    let (writer, rib) = (facts.control.writer(), facts.control.rib());
-    let of_fib = request.noun == "fib";
-    let is_there = |prefix: &IpPrefix| {
-        if of_fib { writer.get(*prefix).is_some() } else { !rib.candidates(*prefix).is_empty() }
-    };
-    let following = |after: Option<IpPrefix>| -> Box<dyn Iterator<Item = IpPrefix> + '_> {
+/// A page of what is installed.
+pub(super) fn page_of_fib(
+    facts: &Facts<'_>,
+    request: &PageRequest,
+) -> Result<Page<Vec<FibRow>>, ApiError> {
+    let writer = facts.control.writer();
+    let following = |after: Option<IpPrefix>| -> Prefixes<'_> {
         match after {
-            _ if !of_fib => Box::new(rib.prefixes_after(after)),
             Some(after) => Box::new(writer.iter_after(after).map(|(prefix, _)| prefix)),
             None => Box::new(writer.iter().map(|(prefix, _)| prefix)),
         }
     };
-    let found: Box<dyn Iterator<Item = IpPrefix> + '_> = match (request.only, after) {
+    let is_there = |prefix: &IpPrefix| writer.get(*prefix).is_some();
+    page_of_prefixes(facts, request, is_there, following, |prefix, rows| {
+        if let Some(group) = writer.get(prefix) {
+            fib_rows(facts, prefix, group, rows);
+        }
+    })
+}
+
+/// A page of the routes of every source.
+pub(super) fn page_of_routes(
+    facts: &Facts<'_>,
+    request: &PageRequest,
+) -> Result<Page<Vec<RouteRow>>, ApiError> {
+    let rib = facts.control.rib();
+    let following =
+        |after: Option<IpPrefix>| -> Prefixes<'_> { Box::new(rib.prefixes_after(after)) };
+    let is_there = |prefix: &IpPrefix| !rib.candidates(*prefix).is_empty();
+    page_of_prefixes(facts, request, is_there, following, |prefix, rows| {
+        route_rows(facts, prefix, rows);
+    })
+}
+
+/// Prefixes in their order.
+type Prefixes<'a> = Box<dyn Iterator<Item = IpPrefix> + 'a>;
+
+/// The rows of the prefixes that a page has: those of `following`, and `only` if `is_there`.
+fn page_of_prefixes<'a, T>(
+    facts: &Facts<'a>,
+    request: &PageRequest,
+    is_there: impl Fn(&IpPrefix) -> bool,
+    following: impl Fn(Option<IpPrefix>) -> Prefixes<'a>,
+    mut rows: impl FnMut(IpPrefix, &mut Vec<T>),
+) -> Result<Page<Vec<T>>, ApiError> {
+    let after = request.after.as_deref().map(|text| prefix_of("after", text)).transpose()?;
+    let found: Prefixes<'a> = match (request.only, after) {
         (Some(Only::Covering(_)), Some(_)) => Box::new(std::iter::empty()),
         (Some(Only::Covering(addr)), None) => {
-            Box::new(writer.longest_match(addr).map(|(prefix, _)| prefix).into_iter())
+            let longest = facts.control.writer().longest_match(addr);
+            Box::new(longest.map(|(prefix, _)| prefix).into_iter())
         }
         (Some(Only::In(prefix)), None) => {
-            Box::new(Some(prefix).filter(is_there).into_iter().chain(following(Some(prefix))))
+            let itself = Some(prefix).filter(is_there);
+            Box::new(itself.into_iter().chain(following(Some(prefix))))
         }
         (_, after) => following(after),
     };
@@ -41,27 +74,24 @@ pub(super) fn page_of_prefixes(facts: &Facts<'_>, request: &PageRequest) -> Resu
         Some(Only::In(outer)) => outer.len() <= prefix.len() && outer.contains(prefix.addr()),
         _ => true,
     };
-    let mut page = Page::default();
+    let (mut page, mut last) = (Page::default(), None);
     for prefix in found.take_while(|&prefix| is_in(prefix)).take(request.count) {
-        match writer.get(prefix) {
-            Some(group) if of_fib => fib_rows(facts, prefix, group, &mut page.rows),
-            _ => route_rows(facts, prefix, &mut page.rows),
-        }
+        rows(prefix, &mut page.rows);
         page.count += 1;
-        page.next = Some(prefix.to_string());
+        last = Some(prefix);
         // A prefix may have many rows.
         if page.rows.len() >= PER_PAGE {
-            return Ok(page);
+            break;
         }
     }
-    if page.count < request.count {
-        page.next = None;
+    if page.count == request.count || page.rows.len() >= PER_PAGE {
+        page.next = last.map(|last| last.to_string());
     }
     Ok(page)
 }
 
 /// Every route to a prefix, the best source's first.
-pub(super) fn route_rows(facts: &Facts<'_>, prefix: IpPrefix, items: &mut Vec<Value>) {
+fn route_rows(facts: &Facts<'_>, prefix: IpPrefix, items: &mut Vec<RouteRow>) {
     let control = facts.control;
     let (rib, writer) = (control.rib(), control.writer());
     let used = rib.used(prefix);
@@ -78,24 +108,24 @@ pub(super) fn route_rows(facts: &Facts<'_>, prefix: IpPrefix, items: &mut Vec<Va
         };
         let why = match (is_used, is_installed) {
             (true, true) => None,
-            (true, false) if control.is_unpublished() => Some("not installed yet".to_owned()),
-            (true, false) => Some("not installed: no room in the FIB".to_owned()),
+            (true, false) if control.is_unpublished() => Some("not installed yet".into()),
+            (true, false) => Some("not installed: no room in the FIB".into()),
             (false, _) => why_not_used(control, candidate.set),
         };
-        items.push(json!({
-            "prefix": prefix.to_string(),
-            "best": is_used,
-            "source": source_text(control, candidate.source),
-            "via": next_hop_names(control, candidate.set, &members),
-            "kind": kind_of_set(rib.next_hops(candidate.set)),
-            "state": state,
-            "why": why,
-        }));
+        items.push(RouteRow {
+            prefix: prefix.to_string().into(),
+            best: is_used,
+            source: source_text(control, candidate.source),
+            via: next_hop_names(control, candidate.set, &members),
+            kind: kind_of_set(rib.next_hops(candidate.set)).into(),
+            state: state.into(),
+            why,
+        });
     }
 }
 
 /// A route is not used because its next hops lead nowhere, or because another source's is better.
-pub(super) fn why_not_used(control: &Control, set: SetId) -> Option<String> {
+fn why_not_used(control: &Control, set: SetId) -> Option<Text> {
     let rib = control.rib();
     let Some(NextHops::Via(hops)) = rib.next_hops(set) else {
         return Some("another source's is better".into());
@@ -105,21 +135,23 @@ pub(super) fn why_not_used(control: &Control, set: SetId) -> Option<String> {
     }
     hops.iter().find_map(|hop| match hop {
         NextHop::Address(address) => {
-            rib.why_nowhere(*address).map(|why| format!("next hop {address}: {why}"))
+            rib.why_nowhere(*address).map(|why| format!("next hop {address}: {why}").into())
         }
         NextHop::Way(_) => None,
     })
 }
 
 /// Next hops as they were configured; of a service, the ports of its sites.
-pub(super) fn next_hop_names(control: &Control, set: SetId, members: &[Member]) -> Vec<String> {
-    let name = |hop: &NextHop| match hop {
-        NextHop::Address(address) => address.to_string(),
-        NextHop::Way(way) => {
-            control.port_of(way.path).map_or_else(|| "-".into(), |port| port.name().to_owned())
+fn next_hop_names(control: &Control, set: SetId, members: &[Member]) -> Vec<Text> {
+    let name = |hop: &NextHop| -> Text {
+        match hop {
+            NextHop::Address(address) => address.to_string().into(),
+            NextHop::Way(way) => {
+                control.port_of(way.path).map_or("-".into(), |port| owned(port.name()))
+            }
         }
     };
-    let mut names: Vec<String> = match control.rib().next_hops(set) {
+    let mut names: Vec<Text> = match control.rib().next_hops(set) {
         Some(NextHops::Via(hops)) => hops.iter().map(name).collect(),
         _ => members.iter().map(|member| port_name(control, member)).collect(),
     };
@@ -128,7 +160,7 @@ pub(super) fn next_hop_names(control: &Control, set: SetId, members: &[Member]) 
     names
 }
 
-pub(super) fn kind_of_set(hops: Option<&NextHops>) -> &'static str {
+fn kind_of_set(hops: Option<&NextHops>) -> &'static str {
     match hops {
         Some(NextHops::Via(_) | NextHops::Service(_)) => "forward",
         Some(NextHops::Local) => "local",
@@ -139,43 +171,33 @@ pub(super) fn kind_of_set(hops: Option<&NextHops>) -> &'static str {
     }
 }
 
-pub(super) fn fib_rows(
-    facts: &Facts<'_>,
-    prefix: IpPrefix,
-    group: GroupId,
-    items: &mut Vec<Value>,
-) {
+fn fib_rows(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId, items: &mut Vec<FibRow>) {
     let control = facts.control;
-    let source = used_source(control, prefix);
-    let rows = members(facts, group);
-    if rows.is_empty() {
-        items.push(json!({
-            "prefix": prefix.to_string(),
-            "group": group.0,
-            "kind": kind(control.writer().group(group).as_ref()),
-            "source": source,
-        }));
+    let members = members(facts, group);
+    let row = |kind: &'static str, member| FibRow {
+        prefix: prefix.to_string().into(),
+        source: used_source(control, prefix),
+        kind: kind.into(),
+        group: group.0.into(),
+        member,
+    };
+    if members.is_empty() {
+        items.push(row(kind(control.writer().group(group).as_ref()), None));
     }
-    for mut row in rows {
-        row["prefix"] = json!(prefix.to_string());
-        row["group"] = json!(group.0);
-        row["kind"] = json!("forward");
-        row["source"] = json!(source);
-        items.push(row);
-    }
+    items.extend(members.into_iter().map(|member| row("forward", Some(member))));
 }
 
 /// Where the used route to a prefix comes from.
-pub(super) fn used_source(control: &Control, prefix: IpPrefix) -> Option<String> {
+pub(super) fn used_source(control: &Control, prefix: IpPrefix) -> Option<Text> {
     Some(source_text(control, control.source(prefix)?))
 }
 
 /// A file is told by its name.
-pub(super) fn source_text(control: &Control, source: Source) -> String {
+fn source_text(control: &Control, source: Source) -> Text {
     let file = match source {
         Source::File(index) => control.config().route_files.get(usize::from(index)),
         _ => None,
     };
     let label = source.label();
-    file.map_or_else(|| label.to_owned(), |file| format!("{label} {}", file.name))
+    file.map_or(label.into(), |file| format!("{label} {}", file.name).into())
 }

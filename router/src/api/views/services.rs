@@ -1,52 +1,66 @@
 //! Rows of services: legs, what they cost, and why packets go there or not.
 
 use nearhop_fib::IpPrefix;
-use serde_json::{Value, json};
 
-use super::Facts;
+use super::{Facts, micros, owned};
 use crate::api::ApiError;
-use crate::api::pages::{PER_PAGE, Page};
+use crate::api::column::Text;
+use crate::api::pages::{PER_PAGE, Page, PageRequest};
+use crate::api::rows::{Distance, ServiceRow};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
 use crate::control::{LegKey, LegState};
 use crate::ids::Family;
 
-/// Rows of services, about as many as are asked for.
+/// A page of legs.
 pub(super) fn page_of_services(
     facts: &Facts<'_>,
-    after: Option<&str>,
-    count: usize,
-    rows: impl Fn(&Facts<'_>, &Service, &mut Vec<Value>),
-) -> Result<Page, ApiError> {
+    request: &PageRequest,
+) -> Result<Page<Vec<ServiceRow>>, ApiError> {
+    let mut rows = Vec::new();
+    let page = services_of_page(facts, request, |service| {
+        service_rows(facts, service, &mut rows);
+        rows.len()
+    })?;
+    Ok(Page { rows, count: page.count, next: page.next })
+}
+
+/// The services of a page: as many as are asked for, or fewer, when there are [`PER_PAGE`] rows. `rows` is
+/// called with each, and returns how many rows there are by then.
+pub(super) fn services_of_page<'a>(
+    facts: &Facts<'a>,
+    request: &PageRequest,
+    mut rows: impl FnMut(&'a Service) -> usize,
+) -> Result<Page<&'a [Service]>, ApiError> {
     let services = &facts.control.config().services;
-    let first = match after {
+    let first = match &request.after {
         None => 0,
         Some(name) => {
-            let found = services.iter().position(|service| service.name == name);
+            let found = services.iter().position(|service| service.name == *name);
             let gone = || ApiError::not_found(format!("after: no service is called {name:?} now"));
             1 + found.ok_or_else(|| gone().with_help("begin again without after"))?
         }
     };
-    let mut page = Page::default();
-    for service in services.iter().skip(first) {
-        if page.count >= count || page.rows.len() >= PER_PAGE {
-            page.next = services.get(first + page.count - 1).map(|last| last.name.clone());
-            break;
+    let (mut count, mut made) = (0, 0);
+    for service in &services[first..] {
+        if count >= request.count || made >= PER_PAGE {
+            let next = services.get(first + count - 1).map(|last| last.name.clone());
+            return Ok(Page { rows: &services[first..first + count], count, next });
         }
-        rows(facts, service, &mut page.rows);
-        page.count += 1;
+        made = rows(service);
+        count += 1;
     }
-    Ok(page)
+    Ok(Page { rows: &services[first..], count, next: None })
 }
 
 /// Every leg of a service, best first.
-pub(super) fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<Value>) {
+fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<ServiceRow>) {
     let control = facts.control;
     let counters = &facts.totals.counters;
     for family in [Family::Ipv4, Family::Ipv6] {
         let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
-        let prefixes: Vec<String> =
-            service.prefixes.iter().filter(of_family).map(IpPrefix::to_string).collect();
+        let prefixes = service.prefixes.iter().filter(of_family);
+        let prefixes: Vec<Text> = prefixes.map(|prefix| prefix.to_string().into()).collect();
         if prefixes.is_empty() {
             continue;
         }
@@ -56,16 +70,43 @@ pub(super) fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec
             for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
                 let is_best = best.contains(&site.name) && leg.up;
                 let rule = control.against(&best, service, family, site);
-                let why = Why { place: &place, rule, best: is_best };
-                let mut item = leg_item(facts, service, site, (key, leg), why);
+                let why_so = Why { place: &place, rule, best: is_best };
+                let drained = control.drained().contains(&site.name);
                 let count = counters.paths.get(leg.path.0 as usize).copied();
                 let count = count.unwrap_or_default();
-                item["prefix"] = json!(prefixes);
-                item["packets"] = json!(count.packets);
-                item["bytes"] = json!(count.bytes);
-                items.push(item);
+                items.push(ServiceRow {
+                    service: owned(&service.name),
+                    family: family.label().into(),
+                    prefix: prefixes.clone(),
+                    best: is_best,
+                    site: owned(&site.name),
+                    port: owned(&key.port),
+                    state: state(leg, drained).into(),
+                    tier: place.tier.into(),
+                    distance: distance(facts, service, site, (key, leg)),
+                    packets: count.packets,
+                    bytes: count.bytes,
+                    age_ms: facts.age_ms(leg.since),
+                    why: why(leg, drained, why_so),
+                });
             }
         }
+    }
+}
+
+/// How far away a leg's site is.
+pub(super) fn distance(
+    facts: &Facts<'_>,
+    service: &Service,
+    site: &Site,
+    (key, leg): (&LegKey, &LegState),
+) -> Distance {
+    let control = facts.control;
+    let accept = control.writer().accept(leg.path);
+    Distance {
+        cost: Some(control.services().distance(service, key.family, &site.name, site.cost)),
+        latency_us: leg.rtt.map(micros),
+        accept: accept.map(|accept| f64::from(accept) / 65_535.0),
     }
 }
 
@@ -79,32 +120,6 @@ pub(super) struct Why<'a> {
     pub(super) best: bool,
 }
 
-pub(super) fn leg_item(
-    facts: &Facts<'_>,
-    service: &Service,
-    site: &Site,
-    (key, leg): (&LegKey, &LegState),
-    why_so: Why<'_>,
-) -> Value {
-    let Why { place, best, .. } = why_so;
-    let control = facts.control;
-    let drained = control.drained().contains(&site.name);
-    json!({
-        "service": service.name,
-        "family": key.family,
-        "best": best,
-        "site": site.name,
-        "port": key.port,
-        "state": state(leg, drained),
-        "cost": control.services().distance(service, key.family, &site.name, site.cost),
-        "tier": place.tier,
-        "latency_us": leg.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-        "accept": control.writer().accept(leg.path).map(|accept| f64::from(accept) / 65_535.0),
-        "age_ms": facts.age_ms(leg.since),
-        "why": why(leg, drained, why_so),
-    })
-}
-
 pub(super) fn state(leg: &LegState, drained: bool) -> &'static str {
     match (leg.known, leg.up, drained) {
         (false, ..) => "waiting",
@@ -115,9 +130,9 @@ pub(super) fn state(leg: &LegState, drained: bool) -> &'static str {
 }
 
 /// Why packets go to this leg, or why not.
-pub(super) fn why(leg: &LegState, drained: bool, Why { place, rule, best }: Why<'_>) -> String {
+pub(super) fn why(leg: &LegState, drained: bool, Why { place, rule, best }: Why<'_>) -> Text {
     if !leg.up {
-        return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason));
+        return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason)).into();
     }
     match (drained, best, place.tier) {
         (true, false, _) => "drained by an operator".into(),

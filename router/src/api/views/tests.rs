@@ -8,9 +8,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nearhop_fib::fib;
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::api::ExplainQuery;
-use crate::api::pages::{Only, PAGED};
+use crate::api::document::Explanation;
+use crate::api::nouns::{Pages, Rows, SHOWN};
+use crate::api::pages::Only;
+use crate::api::rows::{PortRow, RouteRow, ServiceRow, VerdictRow};
 use crate::batch::Exit;
 use crate::config;
 use crate::control::LegState;
@@ -70,7 +75,7 @@ fn core_of(text: &str) -> Control {
     control
 }
 
-fn explained(control: &Control, from: &str) -> Result<Value, ApiError> {
+fn explained(control: &Control, from: &str) -> Result<Explanation, ApiError> {
     let (address, from) = ("198.51.100.53".parse().unwrap(), from.parse().ok());
     let query = ExplainQuery { address, from, proto: Some(17), sport: Some(1), dport: Some(53) };
     answer(control, &query)
@@ -85,19 +90,24 @@ fn bare(control: &Control) -> Facts<'_> {
         totals: WorkerReport::default(),
         workers: Vec::new(),
         host: HostStats::default(),
-        tcp_checks: Vec::new(),
+        tcp_checks: &|_| BTreeMap::new(),
         slow_steps: Vec::new(),
         opened: &OPENED,
-        liveness: &|| None,
+        liveness: &|_| None,
     }
 }
 
-fn answer(control: &Control, query: &ExplainQuery) -> Result<Value, ApiError> {
+fn answer(control: &Control, query: &ExplainQuery) -> Result<Explanation, ApiError> {
     explain(&bare(control), query)
 }
 
-/// A document of every noun that the router answers, each with rows of every kind.
-pub(crate) fn documents() -> Vec<(&'static str, Value)> {
+/// A request for all rows.
+fn all_of(show: Show) -> PageRequest {
+    PageRequest { show, after: None, only: None, count: 256 }
+}
+
+/// Calls `use_it` with a router that has rows of every kind.
+fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
     let control = core_of(&(text("hash") + CHECKED));
     let mut totals = WorkerReport::default();
     totals.counters.verdicts = [17; Verdict::COUNT];
@@ -114,45 +124,105 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
         };
         totals.ports.insert(port.id, count);
     }
-    let stats = CheckStats { rtt_ewma: Some(Duration::from_micros(420)), ..CheckStats::default() };
-    let checks = |leg: &LegState| vec![stats; leg.checks().len()];
-    let checks = control.legs().map(|(_, leg)| (leg.path, checks(leg))).collect();
-    let liveness = LivenessReport { checks, ..LivenessReport::default() };
-    let facts = Facts {
+    let liveness = |paths: BTreeSet<PathId>| {
+        let stats =
+            CheckStats { rtt_ewma: Some(Duration::from_micros(420)), ..CheckStats::default() };
+        let checks = |leg: &LegState| vec![stats; leg.checks().len()];
+        let asked = control.legs().filter(|(_, leg)| paths.contains(&leg.path));
+        let checks = asked.map(|(_, leg)| (leg.path, checks(leg))).collect();
+        Some(LivenessReport { checks, ..LivenessReport::default() })
+    };
+    use_it(&Facts {
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
         host: HostStats { received: 17, ..HostStats::default() },
         slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
-        liveness: &|| Some(liveness.clone()),
+        liveness: &liveness,
         ..bare(&control)
-    };
-    let nouns = ["adjacencies", "drops", "host", "ports", "router", "steps", "verdicts", "workers"];
-    let mut documents: Vec<_> =
-        nouns.into_iter().map(|noun| (noun, show(&facts, noun).unwrap())).collect();
-    for noun in PAGED {
-        let request = PageRequest { noun, after: None, only: None, count: 256 };
-        let schema = format!("nearhop.{noun}.v1");
-        let rows = page(&facts, &request).unwrap().rows;
-        documents.push((noun, json!({ "schema": schema, "items": rows })));
-    }
-    documents.push(("explain", explained(&control, "10.0.0.2").unwrap()));
-    documents.push(("drain", drained(&control, "ams", true)));
-    documents.push(("reload", reloaded(&["router: workers 1 -> 2".into()])));
-    documents.push(("undamp", undamped()));
+    })
+}
+
+/// A document of every noun that the router answers, each with rows of every kind.
+pub(crate) fn documents() -> Vec<(&'static str, Value)> {
+    let mut documents: Vec<_> = with_facts(|facts| {
+        let document = |&show: &Show| {
+            let page = super::show(facts, &all_of(show)).unwrap();
+            let mut json =
+                format!(r#"{{"schema":"{}","items":["#, show.noun().schema()).into_bytes();
+            page.rows.write_json(&mut json).unwrap();
+            json.extend_from_slice(b"]}");
+            (show.noun().name, serde_json::from_slice(&json).unwrap())
+        };
+        Show::ALL.iter().map(document).collect()
+    });
+    let control = core_of(&(text("hash") + CHECKED));
+    let explained = json!(explained(&control, "10.0.0.2").unwrap());
+    documents.push(("explain", explained));
+    documents.push(("drain", json!(drained(&control, "ams", true))));
+    documents.push(("reload", json!(reloaded(&["router: workers 1 -> 2".into()]))));
+    documents.push(("undamp", json!(undamped())));
     documents
+}
+
+/// The rows that `top` reads.
+pub(crate) fn counted() -> (Vec<PortRow>, Vec<VerdictRow>, Vec<ServiceRow>) {
+    with_facts(|facts| {
+        let rows = |show| super::show(facts, &all_of(show)).unwrap().rows;
+        match (rows(Show::Ports), rows(Show::Verdicts), rows(Show::Services)) {
+            (Rows::Ports(ports), Rows::Verdicts(verdicts), Rows::Services(services)) => {
+                (ports, verdicts, services)
+            }
+            other => panic!("rows of other nouns: {other:?}"),
+        }
+    })
+}
+
+/// Each page asks about its own checks, and about none where it has none.
+#[test]
+fn pages_of_checks_ask_for_their_own() {
+    let more = CHECKED.replace("www", "two").replace(".80/", ".81/");
+    let control = core_of(&(text("hash") + CHECKED + &more));
+    let asked = std::cell::RefCell::new(Vec::new());
+    let liveness = |paths: BTreeSet<PathId>| {
+        asked.borrow_mut().push(paths.clone());
+        let checks = paths.into_iter().map(|path| (path, vec![CheckStats::default()])).collect();
+        Some(LivenessReport { checks, ..LivenessReport::default() })
+    };
+    let facts = Facts { liveness: &liveness, ..bare(&control) };
+    let page = |after: Option<&str>, facts: &Facts<'_>| {
+        let after = after.map(str::to_owned);
+        let request = PageRequest { after, count: 1, ..all_of(Show::Checks) };
+        let page = super::show(facts, &request).unwrap();
+        let Rows::Checks(rows) = page.rows else { panic!("other rows") };
+        (rows, page.next)
+    };
+    let path_of = |service: &str| {
+        control.legs().find(|(key, _)| key.service == service).map(|(_, leg)| leg.path).unwrap()
+    };
+    assert_eq!(page(None, &facts), (vec![], Some("dns".into())));
+    assert!(asked.borrow().is_empty(), "sites without checks");
+    for (after, service) in [("dns", "www"), ("www", "two")] {
+        let (rows, _) = page(Some(after), &facts);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((&*rows[0].service, rows[0].state.as_deref()), (service, Some("waiting")));
+        assert_eq!(asked.borrow_mut().pop(), Some(BTreeSet::from([path_of(service)])));
+    }
+    // An answer that does not come in time is not said to be a check without a result.
+    let (rows, _) = page(Some("dns"), &bare(&control));
+    assert_eq!((rows[0].state.as_deref(), rows[0].sent), (None, None));
 }
 
 #[test]
 fn a_flow_has_one_member_unless_each_packet_has_its_own() {
-    let chosen = |document: &Value| {
-        let items = document["items"].as_array().unwrap();
-        items.iter().filter(|item| item["chosen"] == json!(true)).count()
+    let chosen = |document: &Explanation| {
+        document.items.iter().filter(|row| row.chosen == Some(true)).count()
     };
     let by_flow = explained(&control("hash"), "10.0.0.2").unwrap();
     assert_eq!(chosen(&by_flow), 1);
     let by_packet = explained(&control("none"), "10.0.0.2").unwrap();
     assert_eq!(chosen(&by_packet), 0);
-    assert_eq!(by_packet["selected"], "any of the best, packet by packet");
+    let selected = by_packet.head.group.unwrap().selected;
+    assert_eq!(selected.as_deref(), Some("any of the best, packet by packet"));
 }
 
 #[test]
@@ -206,12 +276,15 @@ fn every_address_is_said_what_becomes_of_packets_to_it() {
     let outcome = |address: &str| {
         let address = address.parse().unwrap();
         let query = ExplainQuery { address, from: None, proto: None, sport: None, dport: None };
-        answer(&control, &query).unwrap()["outcome"].as_str().unwrap().to_owned()
+        let head = answer(&control, &query).unwrap().head;
+        let verdict = Verdict::ALL.iter().find(|one| one.label() == head.verdict).unwrap();
+        assert!(head.outcome.starts_with(verdict.outcome().label()), "{head:?}");
+        head.outcome.into_owned()
     };
     let own = control.config().ports[0].addresses[0].ip().to_string();
     for (address, want) in [
-        ("198.51.100.53", "forwarded"),
-        (&own, "delivered to the router itself"),
+        ("198.51.100.53", "sent to a member of the group"),
+        (&own, "punted to the router itself"),
         ("192.0.2.77", "its sender gets an ICMP error: no route to the network"),
         ("203.0.113.7", "hears nothing"),
         ("203.0.114.7", "its sender gets an ICMP error: prohibited"),
@@ -246,33 +319,35 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
                   [[route]]\nprefix = \"2001:db8:77::/48\"\nvia = \"blackhole\"\n";
     let control = core_of(&(text("hash") + routes));
     let facts = bare(&control);
-    let ask =
-        |noun, after, only, count| page(&facts, &PageRequest { noun, after, only, count }).unwrap();
-    for noun in PAGED {
+    let ask = |show, after, only, count| {
+        super::show(&facts, &PageRequest { show, after, only, count }).unwrap()
+    };
+    let paged = SHOWN.iter().zip(Show::ALL).filter(|(noun, _)| noun.pages != Pages::Whole);
+    for noun in paged.map(|(_, show)| *show) {
         let all = ask(noun, None, None, 256);
         let prefixes = control.writer().iter().count();
         let count = match noun {
-            "fib" | "routes" => prefixes,
-            "groups" => 6,
+            Show::Fib | Show::Routes => prefixes,
+            Show::Groups => 6,
             _ => control.config().services.len(),
         };
-        assert_eq!((all.count, all.next), (count, None), "{noun}");
+        assert_eq!((all.count, all.next), (count, None), "{noun:?}");
         for count in [1, 2, 3] {
             let (mut rows, mut after) = (Vec::new(), None);
             loop {
                 let part = ask(noun, after, None, count);
-                rows.extend(part.rows);
+                rows.extend(json_of(&part.rows));
                 after = part.next;
                 if after.is_none() {
                     break;
                 }
             }
-            assert_eq!(rows, all.rows, "{noun}, {count} at a time");
+            assert_eq!(rows, json_of(&all.rows), "{noun:?}, {count} at a time");
         }
     }
     let shown = |only| -> Vec<String> {
-        let rows = ask("routes", None, Some(only), 256).rows;
-        rows.iter().map(|row| row["prefix"].as_str().unwrap().to_owned()).collect()
+        let rows = routes_of(ask(Show::Routes, None, Some(only), 256).rows);
+        rows.into_iter().map(|row| row.prefix.into_owned()).collect()
     };
     let within = |text: &str| shown(Only::In(text.parse().unwrap()));
     let covering = |text: &str| shown(Only::Covering(text.parse().unwrap()));
@@ -283,18 +358,18 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
     assert_eq!(covering("192.0.2.77"), [""; 0]);
     // The page after a prefix that is gone begins behind where it was.
     let gone = Some("203.0.113.64/26".parse().unwrap());
-    let next = ask("routes", gone, Some(Only::In("203.0.113.0/24".parse().unwrap())), 1);
-    assert_eq!(next.rows[0]["prefix"], "203.0.113.128/25");
+    let next = ask(Show::Routes, gone, Some(Only::In("203.0.113.0/24".parse().unwrap())), 1);
+    assert_eq!(routes_of(next.rows)[0].prefix, "203.0.113.128/25");
     // A cursor that is none, or whose service is gone, is an error that says so.
-    for (noun, after, says) in [
-        ("routes", "nonsense", "prefix"),
-        ("groups", "nonsense", "no group"),
-        ("services", "gone", "no service is called \"gone\" now"),
-        ("checks", "gone", "no service is called \"gone\" now"),
+    for (show, after, says) in [
+        (Show::Routes, "nonsense", "prefix"),
+        (Show::Groups, "nonsense", "no group"),
+        (Show::Services, "gone", "no service is called \"gone\" now"),
+        (Show::Checks, "gone", "no service is called \"gone\" now"),
     ] {
-        let request = PageRequest { noun, after: Some(after.into()), only: None, count: 1 };
-        let error = page(&facts, &request).unwrap_err();
-        assert!(error.text().contains(says), "{noun}: {}", error.text());
+        let request = PageRequest { show, after: Some(after.into()), only: None, count: 1 };
+        let error = super::show(&facts, &request).unwrap_err();
+        assert!(error.text().contains(says), "{show:?}: {}", error.text());
     }
 }
 
@@ -304,16 +379,27 @@ fn routes_that_are_not_used_say_why() {
                   [[route]]\nprefix = \"203.0.114.0/24\"\nvia = \"blackhole\"\n";
     let control = core_of(&(text("hash") + routes));
     let facts = bare(&control);
-    let request = PageRequest { noun: "routes", after: None, only: None, count: 256 };
-    let rows = page(&facts, &request).unwrap().rows;
-    let of = |prefix: &str| rows.iter().find(|row| row["prefix"] == prefix).unwrap();
+    let rows = routes_of(super::show(&facts, &all_of(Show::Routes)).unwrap().rows);
+    let of = |prefix: &str| rows.iter().find(|row| row.prefix == prefix).unwrap();
     let unresolved = of("203.0.113.0/24");
-    assert_eq!((&unresolved["best"], &unresolved["state"]), (&json!(false), &json!("unused")));
+    assert_eq!((unresolved.best, &*unresolved.state), (false, "unused"));
     let why = "next hop 10.77.0.1: no route but a default route leads to it";
-    assert_eq!((&unresolved["via"], &unresolved["why"]), (&json!(["10.77.0.1"]), &json!(why)));
+    assert_eq!(unresolved.via, ["10.77.0.1"]);
+    assert_eq!(unresolved.why.as_deref(), Some(why));
     let used = of("203.0.114.0/24");
-    assert_eq!(
-        (&used["best"], &used["state"], &used["why"]),
-        (&json!(true), &json!("up"), &json!(null))
-    );
+    assert_eq!((used.best, &*used.state, &used.why), (true, "up", &None));
+}
+
+fn routes_of(rows: Rows) -> Vec<RouteRow> {
+    match rows {
+        Rows::Routes(rows) => rows,
+        other => panic!("rows of another noun: {other:?}"),
+    }
+}
+
+fn json_of(rows: &Rows) -> Vec<Value> {
+    let mut json = b"[".to_vec();
+    rows.write_json(&mut json).unwrap();
+    json.push(b']');
+    serde_json::from_slice(&json).unwrap()
 }

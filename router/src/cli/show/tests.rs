@@ -3,12 +3,19 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
-use crate::api::nouns::{NOUNS, Scale};
+use crate::api::column::{Scale, Type, Unit};
+use crate::api::nouns::SHOWN;
 use crate::api::views;
 use crate::cli::top;
+
+fn document(noun: &str, document: &Value) -> String {
+    let mut text = Vec::new();
+    Shown::read(noun, document).unwrap().write(&mut text).unwrap();
+    String::from_utf8(text).unwrap().trim_end().to_owned()
+}
 
 #[test]
 fn tables_put_what_is_known_first_and_numbers_to_the_right() {
@@ -37,15 +44,18 @@ fn anything_a_server_might_say_is_shown_somehow() {
     assert_eq!(document("x", &json!({ "items": [{}] })), "");
 }
 
-/// Compares the rows that the router builds with the declarations in `api/nouns.rs`.
+/// Compares the JSON of a document of every noun with the keys of its rows.
 #[test]
-fn every_key_of_every_document_is_declared_with_what_it_is() {
+fn every_key_of_every_document_is_a_column_and_holds_what_its_unit_says() {
     let mut documents = views::tests::documents();
-    documents.push(("top", top::tests::document(&documents)));
+    documents.push(("top", {
+        let (ports, verdicts, services) = views::tests::counted();
+        top::tests::document(&ports, &verdicts, &services)
+    }));
     let named = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<BTreeSet<_>>();
     assert_eq!(
         named(&mut documents.iter().map(|(noun, _)| *noun)),
-        named(&mut NOUNS.iter().map(|noun| noun.name)),
+        named(&mut Noun::all().map(|noun| noun.name)),
         "a document for each noun"
     );
     for (name, document) in &documents {
@@ -53,22 +63,19 @@ fn every_key_of_every_document_is_declared_with_what_it_is() {
         let noun = Noun::find(name).unwrap();
         let mut own = document.as_object().unwrap().clone();
         own.retain(|key, _| key != "schema" && key != "items");
-        check(name, noun.fields, &[own]);
+        check(name, noun.head, &[own]);
         let items = document["items"].as_array().unwrap();
         let items: Vec<_> = items.iter().map(|item| item.as_object().unwrap().clone()).collect();
         check(name, noun.columns, &items);
     }
 }
 
-/// Every key is declared once, every declared key is present, and its values match its unit.
+/// No two keys are the same, every key is present, and its values match its unit.
 fn check(noun: &str, declared: &[Column], items: &[Map<String, Value>]) {
     let have: BTreeSet<&str> = items.iter().flat_map(Map::keys).map(String::as_str).collect();
     let keys: BTreeSet<&str> = declared.iter().map(|column| column.key).collect();
     assert_eq!(keys.len(), declared.len(), "{noun}: a key is declared twice");
-    assert_eq!(
-        have, keys,
-        "{noun}: keys of its rows (left), keys declared in api/nouns.rs (right)"
-    );
+    assert_eq!(have, keys, "{noun}: keys of its JSON (left), its columns (right)");
     for Column { key, unit, .. } in declared {
         let mut values = items.iter().filter_map(|item| item.get(*key)).filter(|v| !v.is_null());
         if let Some(value) = values.find(|value| !holds(*unit, value)) {
@@ -78,22 +85,42 @@ fn check(noun: &str, declared: &[Column], items: &[Map<String, Value>]) {
 }
 
 fn holds(unit: Unit, value: &Value) -> bool {
-    match unit {
-        Unit::Flag | Unit::Mark => value.is_boolean(),
-        Unit::List => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
-        Unit::Percent => value.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)),
-        Unit::Ratio => value.is_number(),
-        Unit::Text | Unit::TextOr(_) => value.is_string(),
-        _ => value.is_u64(),
+    match (unit, unit.type_of()) {
+        (Unit::Percent, _) => value.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)),
+        (_, Type::Flag) => value.is_boolean(),
+        (_, Type::List) => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+        (_, Type::Number) => value.is_u64(),
+        (_, Type::Share) => value.is_number(),
+        (_, Type::Text) => value.is_string(),
     }
+}
+
+#[test]
+fn every_column_is_described_by_a_sentence_with_its_unit() {
+    for noun in Noun::all() {
+        for Column { key, about, unit, .. } in noun.head.iter().chain(noun.columns) {
+            let place = format!("{}: {key}: {about:?}", noun.name);
+            assert!(about.ends_with('.') && about.len() < 120, "{place}");
+            assert!(!about.starts_with(char::is_whitespace), "{place}");
+            let has_unit = match unit {
+                Unit::Age(Scale::Ms) | Unit::Duration(Scale::Ms) => about.contains("milliseconds"),
+                Unit::Age(Scale::Us) | Unit::Duration(Scale::Us) => about.contains("microseconds"),
+                Unit::Bytes => about.contains("ytes"),
+                Unit::PacketRate | Unit::BitRate => about.contains("per second"),
+                _ => true,
+            };
+            assert!(has_unit, "{place}");
+        }
+    }
+    assert!(SHOWN.iter().all(|noun| noun.about.ends_with('.')));
 }
 
 /// The unit in a key's name agrees with its declared unit.
 #[test]
 fn keys_are_named_by_their_units() {
     let ends = |key: &str, ends: &[&str]| ends.iter().any(|end| key.ends_with(end));
-    for noun in NOUNS {
-        for Column { key, unit, .. } in noun.fields.iter().chain(noun.columns) {
+    for noun in Noun::all() {
+        for Column { key, unit, .. } in noun.head.iter().chain(noun.columns) {
             let agrees = match unit {
                 Unit::Age(Scale::Ms) | Unit::Duration(Scale::Ms) => key.ends_with("_ms"),
                 Unit::Age(Scale::Us) | Unit::Duration(Scale::Us) => key.ends_with("_us"),
@@ -110,14 +137,20 @@ fn keys_are_named_by_their_units() {
 #[test]
 fn the_table_of_all_columns() {
     let mut lines = String::new();
-    for noun in NOUNS {
-        for Column { key, header, unit } in noun.fields.iter().chain(noun.columns) {
+    for noun in Noun::all() {
+        for Column { key, header, unit, .. } in noun.head.iter().chain(noun.columns) {
             let (unit, example) = (format!("{unit:?}"), cell(*unit, &example(*unit)));
             let name = noun.name;
             writeln!(lines, "{name:9} {key:17} {header:17} {unit:17} {example}").unwrap();
         }
     }
     insta::assert_snapshot!(lines);
+}
+
+fn cell(unit: Unit, value: &Value) -> String {
+    let mut text = String::new();
+    CellSeed { unit: Some(unit), text: &mut text }.deserialize(value).unwrap();
+    text
 }
 
 fn example(unit: Unit) -> Value {
@@ -129,7 +162,7 @@ fn example(unit: Unit) -> Value {
         Unit::List => json!(["one", "two"]),
         Unit::Percent => json!(0.38),
         Unit::Ratio => json!(12.34),
-        Unit::Text => json!("text"),
+        Unit::State | Unit::Text => json!("text"),
         Unit::TextOr(_) => json!(null),
     }
 }

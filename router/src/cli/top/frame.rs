@@ -1,9 +1,9 @@
 //! The frames of `nearhop top`: sections of a header and rows, cut to the terminal's size.
 #![forbid(unsafe_code)]
 
-use serde_json::{Map, Value};
-
-use crate::api::nouns::{Column, Noun};
+use crate::api::column::Field;
+use crate::api::row::{Row as _, keys};
+use crate::api::rows::{TopOfService, TopRow};
 use crate::cli::table::{TextTable, shortened};
 
 /// The size of a frame.
@@ -20,9 +20,8 @@ pub(super) struct Size {
 ///
 /// Each section shown begins with its header. Rows that do not fit are counted; below 4 lines there
 /// is no room for every count.
-pub(super) fn frame(items: &[Value], size: Option<Size>) -> Vec<String> {
-    let items: Vec<_> = items.iter().filter_map(Value::as_object).collect();
-    let sections = SECTIONS.iter().map(|section| section.drawn(&items, size));
+pub(super) fn frame(items: &[TopRow], size: Option<Size>) -> Vec<String> {
+    let sections = SECTIONS.iter().map(|section| section.drawn(items, size));
     let sections: Vec<Drawn> = sections.filter(|drawn| drawn.lines.len() > 1).collect();
     let Some(Size { width, lines: room }) = size else { return joined(&sections, true) };
     let used: usize = sections.iter().map(|drawn| drawn.lines.len()).sum();
@@ -38,8 +37,8 @@ pub(super) fn frame(items: &[Value], size: Option<Size>) -> Vec<String> {
 struct Section {
     /// The name of its rows when they are only counted.
     plural: &'static str,
-    /// Keys of the noun `top`, in the order of the columns.
-    keys: &'static [&'static str],
+    /// Keys of [`TopRow`], in the order of the columns.
+    keys: &'static [&'static [&'static str]],
     rows: Rows,
 }
 
@@ -58,36 +57,37 @@ struct Drawn {
 }
 
 impl Section {
-    fn drawn(&self, items: &[&Map<String, Value>], size: Option<Size>) -> Drawn {
+    fn drawn(&self, items: &[TopRow], size: Option<Size>) -> Drawn {
         let rows: Vec<_> = match self.rows {
             Rows::Of(kind) => of(items, kind).collect(),
             Rows::Services => of(items, "service").flat_map(|one| with_sites(one, items)).collect(),
         };
-        let lines = TextTable::of(self.columns(), &rows).lines(size.map(|size| size.width));
-        Drawn { plural: self.plural, lines }
-    }
-
-    fn columns(&self) -> impl Iterator<Item = &'static Column> + Clone {
-        let columns = Noun::find("top").map_or(&[][..], |noun| noun.columns);
-        self.keys.iter().filter_map(move |key| columns.iter().find(|column| column.key == *key))
+        let places = self
+            .keys
+            .iter()
+            .copied()
+            .flatten()
+            .filter_map(|key| TopRow::COLUMNS.iter().position(|column| column.key == *key));
+        let places: Vec<usize> = places.collect();
+        let mut table = TextTable::new(places.iter().map(|&place| &TopRow::COLUMNS[place]));
+        for row in rows {
+            let mut fields = Vec::new();
+            row.fields(&mut |field| fields.push(field));
+            let shown: Vec<Field<'_>> = places.iter().map(|&place| fields[place]).collect();
+            table.push(&shown);
+        }
+        Drawn { plural: self.plural, lines: table.lines(size.map(|size| size.width)) }
     }
 }
 
-fn of<'a, 'i>(
-    items: &'a [&'i Map<String, Value>],
-    kind: &'static str,
-) -> impl Iterator<Item = &'i Map<String, Value>> + 'a {
-    items.iter().copied().filter(move |item| item.get("of").is_some_and(|of| of == kind))
+fn of<'i>(items: &'i [TopRow], kind: &'static str) -> impl Iterator<Item = &'i TopRow> {
+    items.iter().filter(move |item| item.of == kind)
 }
 
-fn with_sites<'i>(
-    service: &'i Map<String, Value>,
-    items: &[&'i Map<String, Value>],
-) -> Vec<&'i Map<String, Value>> {
-    let same = |item: &&Map<_, _>| {
-        ["service", "family"].iter().all(|key| item.get(*key) == service.get(*key))
-    };
-    [service].into_iter().chain(of(items, "site").filter(same)).collect()
+fn with_sites<'i>(service: &'i TopRow, items: &'i [TopRow]) -> Vec<&'i TopRow> {
+    let name = |row: &'i TopRow| row.of_service.as_ref().map(|of| (&of.service, &of.family));
+    let sites = of(items, "site").filter(|site| name(site) == name(service));
+    [service].into_iter().chain(sites).collect()
 }
 
 fn joined(sections: &[Drawn], gaps: bool) -> Vec<String> {
@@ -147,22 +147,29 @@ fn first_lines(drawn: &Drawn, share: usize) -> Vec<String> {
 const SECTIONS: [Section; 3] = [
     Section {
         plural: "ports",
-        keys: &[
-            "port",
-            "rx_packets_per_s",
-            "rx_bytes_per_s",
-            "tx_packets_per_s",
-            "tx_bytes_per_s",
-            "dropped_per_s",
-        ],
+        keys: &[keys!(
+            TopRow: port,
+            rx_packets_per_s,
+            rx_bytes_per_s,
+            tx_packets_per_s,
+            tx_bytes_per_s,
+            dropped_per_s
+        )],
         rows: Rows::Of("port"),
     },
     Section {
         plural: "services and sites",
-        keys: &["service", "family", "site", "packets_per_s", "bytes_per_s"],
+        keys: &[
+            keys!(TopOfService: service, family, site),
+            keys!(TopRow: packets_per_s, bytes_per_s),
+        ],
         rows: Rows::Services,
     },
-    Section { plural: "verdicts", keys: &["verdict", "packets_per_s"], rows: Rows::Of("verdict") },
+    Section {
+        plural: "verdicts",
+        keys: &[keys!(TopRow: verdict, packets_per_s)],
+        rows: Rows::Of("verdict"),
+    },
 ];
 
 /// A header, a row, and the count of the rest.
@@ -170,32 +177,52 @@ const LEAST: usize = 3;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::api::column::Text;
 
-    fn port(name: &str, packets: u64) -> Value {
-        json!({
-            "of": "port", "name": name, "port": name,
-            "rx_packets_per_s": packets, "rx_bytes_per_s": packets * 66,
-            "tx_packets_per_s": packets / 2, "tx_bytes_per_s": packets * 33, "dropped_per_s": 0,
-        })
+    fn owned(text: &str) -> Text {
+        Text::Owned(text.to_owned())
     }
 
-    fn verdict(name: &str, packets: u64) -> Value {
-        json!({ "of": "verdict", "name": name, "verdict": name, "packets_per_s": packets })
+    fn port(name: &str, packets: u64) -> TopRow {
+        TopRow {
+            of: "port".into(),
+            name: owned(name),
+            port: Some(owned(name)),
+            rx_packets_per_s: Some(packets),
+            rx_bytes_per_s: Some(packets * 66),
+            tx_packets_per_s: Some(packets / 2),
+            tx_bytes_per_s: Some(packets * 33),
+            dropped_per_s: Some(0),
+            ..TopRow::default()
+        }
     }
 
-    fn leg(family: &str, site: Option<&str>, packets: u64) -> Value {
+    fn verdict(name: &str, packets: u64) -> TopRow {
+        TopRow {
+            of: "verdict".into(),
+            name: owned(name),
+            verdict: Some(owned(name)),
+            packets_per_s: Some(packets),
+            ..TopRow::default()
+        }
+    }
+
+    fn leg(family: &str, site: Option<&str>, packets: u64) -> TopRow {
         let of = if site.is_some() { "site" } else { "service" };
-        json!({
-            "of": of, "name": "www", "service": "www", "family": family, "site": site,
-            "packets_per_s": packets, "bytes_per_s": packets * 1_400,
-        })
+        let (service, family, site) = ("www".into(), owned(family), site.map(owned));
+        TopRow {
+            of: of.into(),
+            name: "www".into(),
+            of_service: Some(TopOfService { service, family, site }),
+            packets_per_s: Some(packets),
+            bytes_per_s: Some(packets * 1_400),
+            ..TopRow::default()
+        }
     }
 
     /// Four ports, a service of two families, three verdicts: 19 lines with the gaps.
-    fn busy() -> Vec<Value> {
+    fn busy() -> Vec<TopRow> {
         vec![
             port("client", 1_234_567),
             port("ams", 800_000),
@@ -212,7 +239,7 @@ mod tests {
         ]
     }
 
-    fn drawn(items: &[Value], width: usize, lines: usize) -> String {
+    fn drawn(items: &[TopRow], width: usize, lines: usize) -> String {
         frame(items, Some(Size { width, lines })).join("\n")
     }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, mpsc as sync};
 use std::thread;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::RunError;
 use super::super::ports::{adjust_all, open_all};
 use super::ControlThread;
+use crate::api::document::Reloaded;
 use crate::api::{ApiError, Reply, Who, views};
 use crate::config::{self, Config};
 use crate::control::{DeviceFault, PortState};
@@ -19,7 +19,7 @@ use crate::event::EventKind;
 use crate::time::Nanos;
 
 /// Who wants a reload, and where the answer goes, if anywhere.
-pub(super) type Asker = (Who, Option<Reply<Value>>);
+pub(super) type Asker = (Who, Option<Reply<Reloaded>>);
 
 /// Reloads that are under way.
 pub(super) struct Reloads {

@@ -1,0 +1,17 @@
+//! The rows of every document: each field is a key of its JSON, a column of its table, and what its comment
+//! says on the page of documents. Any value that is `None` is `null`, or absent where that is declared.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod counters;
+mod routing;
+
+pub use self::answers::{
+    DrainRow, ExplainHead, ExplainRow, ExplainedGroup, ReloadRow, TopOfService, TopRow,
+};
+pub use self::counters::{
+    AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,
+};
+pub use self::routing::{
+    CheckRow, Distance, FibRow, GroupRow, LegPart, MemberPart, RouteRow, ServiceRow,
+};

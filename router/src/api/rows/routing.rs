@@ -1,0 +1,178 @@
+//! Rows of services, prefixes, groups and checks.
+
+use crate::api::column::Scale::{Ms, Us};
+use crate::api::column::Text;
+use crate::api::column::Unit::{
+    self, Age, Cost, Count, Duration, List, Mark, Number, Percent, State,
+};
+use crate::api::row::rows;
+
+rows! {
+    /// A leg of a service.
+    #[derive(Deserialize)]
+    #[serde(default)]
+    pub struct ServiceRow {
+        /// The service's name.
+        service: Text = "SERVICE" Unit::Text,
+        /// `ipv4` or `ipv6`.
+        family: Text = "FAMILY" Unit::Text,
+        /// The service's prefixes of this family.
+        prefix: Vec<Text> = "PREFIX" List,
+        /// Whether packets go there now.
+        best: bool = "" Mark,
+        /// The site's name.
+        site: Text = "SITE" Unit::Text,
+        /// The port that leads to the site.
+        port: Text = "PORT" Unit::Text,
+        /// `waiting` (no check has a result yet), `up`, `down` or `drained`.
+        state: Text = "STATE" State,
+        /// 0 is best; a later tier is used when no earlier one takes the flow.
+        tier: u64 = "TIER" Number,
+        /// How far away the site is.
+        #[serde(flatten)]
+        distance: Distance,
+        /// Packets sent there since the router started, or since the leg is configured.
+        packets: u64 = "PACKETS" Count,
+        /// Bytes of these, as IP packets.
+        bytes: u64 = "BYTES" Unit::Bytes,
+        /// How long the leg has been up or down, in milliseconds.
+        age_ms: u64 = "AGE" Age(Ms),
+        /// Why packets go there, or why not.
+        why: Text = "WHY" Unit::Text,
+    }
+
+    /// How far away a site is.
+    #[derive(Deserialize)]
+    #[serde(default)]
+    pub struct Distance {
+        /// What the site costs: as configured, plus measured latency where the service counts it.
+        cost: Option<u64> = "COST" Cost,
+        /// Smoothed round-trip time of its checks, in microseconds.
+        latency_us: Option<u64> = "LATENCY" Duration(Us),
+        /// The share of new flows that it takes.
+        accept: Option<f64> = "ACCEPT" Percent,
+    }
+
+    /// A member of the group that a prefix leads to; one that leads to no member has one row.
+    pub struct FibRow {
+        /// The prefix.
+        prefix: Text = "PREFIX" Unit::Text,
+        /// The source of the route in use: `local`, `connected`, `static`, `service`, or `file` and its name.
+        source: Option<Text> = "SOURCE" Unit::Text,
+        /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
+        kind: Text = "KIND" Unit::Text,
+        /// The group's number.
+        group: u64 = "GROUP" Number,
+        /// The member; absent where packets are not forwarded.
+        #[serde(flatten)]
+        member: Option<MemberPart>,
+    }
+
+    /// A member of a group.
+    pub struct MemberPart {
+        /// Whether packets go there now.
+        best: bool = "" Mark,
+        /// The site's name; absent for members that are no leg of a service.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        site: Option<Text> = "SITE" Unit::Text,
+        /// The port that leads there.
+        port: Text = "PORT" Unit::Text,
+        /// 0 is best; a later tier is used when no earlier one takes the flow.
+        tier: u64 = "TIER" Number,
+        /// Its share of flows is its weight, divided by the sum of its tier's.
+        weight: u64 = "WEIGHT" Number,
+        /// `up` or `down`; of a leg also `waiting` or `drained`.
+        state: Text = "STATE" State,
+        /// Why it is down: `carrier`, `probe`, `tcp`, and so on.
+        reasons: Vec<Text> = "REASONS" List,
+        /// The leg; absent for members that are none.
+        #[serde(flatten)]
+        leg: Option<LegPart>,
+        /// Why packets go there, or why not; absent where there is nothing to say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<Text> = "WHY" Unit::Text,
+    }
+
+    /// What a member that is a leg of a service has.
+    pub struct LegPart {
+        /// How far away the site is.
+        #[serde(flatten)]
+        distance: Distance,
+        /// The service's name.
+        service: Text = "SERVICE" Unit::Text,
+        /// `ipv4` or `ipv6`.
+        family: Text = "FAMILY" Unit::Text,
+        /// How long the leg has been up or down, in milliseconds.
+        age_ms: u64 = "AGE" Age(Ms),
+    }
+
+    /// A route of one source.
+    pub struct RouteRow {
+        /// The prefix.
+        prefix: Text = "PREFIX" Unit::Text,
+        /// Whether it is the route in use: the best source's that leads somewhere.
+        best: bool = "" Mark,
+        /// Where it comes from: `local`, `connected`, `static`, `service`, or `file` and its name.
+        source: Text = "SOURCE" Unit::Text,
+        /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
+        kind: Text = "KIND" Unit::Text,
+        /// Its next hops as configured: ports or addresses; of a service, the ports of its sites.
+        via: Vec<Text> = "VIA" List,
+        /// `up`, `down` (no member is up) or `unused`.
+        state: Text = "STATE" State,
+        /// Why it is not used; `null` if it is.
+        why: Option<Text> = "WHY" Unit::Text,
+    }
+
+    /// A group of the FIB.
+    pub struct GroupRow {
+        /// The group's number.
+        group: u64 = "GROUP" Number,
+        /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
+        kind: Text = "KIND" Unit::Text,
+        /// The service that it belongs to, if any.
+        service: Option<Text> = "SERVICE" Unit::Text,
+        /// The service's family, `ipv4` or `ipv6`.
+        family: Option<Text> = "FAMILY" Unit::Text,
+        /// The ports of its members.
+        via: Vec<Text> = "VIA" List,
+        /// How many prefixes lead to it.
+        prefixes: u64 = "PREFIXES" Count,
+        /// How many members it has.
+        members: u64 = "MEMBERS" Number,
+        /// How many of them are up.
+        alive: u64 = "ALIVE" Number,
+        /// What chooses among equal members: `flow` or `packet`.
+        spread: Option<Text> = "SPREAD" Unit::Text,
+        /// What becomes of packets when no member is up.
+        when_all_dead: Option<Text> = "WHEN ALL DEAD" Unit::Text,
+    }
+
+    /// A check of a leg.
+    pub struct CheckRow {
+        /// The address, or address and port, that it asks.
+        target: Text = "TARGET" Unit::Text,
+        /// The site's name.
+        site: Text = "SITE" Unit::Text,
+        /// The service's name.
+        service: Text = "SERVICE" Unit::Text,
+        /// The port by which it asks.
+        port: Text = "PORT" Unit::Text,
+        /// Its place among the checks of its leg, from 0.
+        check: u64 = "CHECK" Number,
+        /// `icmp`, `udp`, `dns` or `tcp`.
+        kind: Text = "KIND" Unit::Text,
+        /// `waiting` (no result yet), `up` or `down`; `null` if the liveness thread did not answer in time.
+        state: Option<Text> = "STATE" State,
+        /// Smoothed round-trip time, in microseconds.
+        latency_us: Option<u64> = "LATENCY" Duration(Us),
+        /// Requests sent.
+        sent: Option<u64> = "SENT" Count,
+        /// Requests that were answered well.
+        answered: Option<u64> = "ANSWERED" Count,
+        /// Requests without an answer in time.
+        lost: Option<u64> = "LOST" Count,
+        /// How long it has been up or down, in milliseconds.
+        age_ms: Option<u64> = "AGE" Age(Ms),
+    }
+}
