@@ -135,8 +135,27 @@ fn check_by_promtool(text: &str) {
         eprintln!("promtool is not installed: the text was only parsed");
         return;
     };
-    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    tool.stdin.take().unwrap().write_all(older_format(text).as_bytes()).unwrap();
     assert!(tool.wait().unwrap().success());
+}
+
+/// OpenMetrics as the format that promtool reads: there a counter is declared by the name of its samples,
+/// and nothing marks the end.
+fn older_format(text: &str) -> String {
+    let declared =
+        |line: &str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
+    let counters: BTreeSet<String> = text.lines().filter_map(declared).collect();
+    let mut older = String::new();
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        let name = if words.next() == Some("#") { words.nth(1) } else { None };
+        match name.filter(|name| counters.contains(*name)) {
+            Some(name) => older += &line.replacen(name, &format!("{name}_total"), 1),
+            None => older += line,
+        }
+        older.push('\n');
+    }
+    older
 }
 
 /// What the API says to one who reads it.
