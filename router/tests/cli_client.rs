@@ -77,6 +77,11 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
         }
         "/v1/show/drops" => "not JSON".into_response(),
         "/v1/show/ports" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "/v1/show/steps" => Body::from_stream(futures_util::stream::iter([
+            Ok("{\"schema\":\"nearhop.steps.v1\",\"items\":[{\"step\":\"reload\"},"),
+            Err(std::io::Error::other("the router ends")),
+        ]))
+        .into_response(),
         "/v1/explain" => axum::Json(json!({
             "schema": "nearhop.explain.v1", "prefix": "198.51.100.53/32",
             "items": [{ "site": "fra", "chosen": true, "why": "lowest cost" }],
@@ -202,6 +207,9 @@ fn what_the_router_refuses_is_said_in_its_words() {
     );
     let (_, err, status) = server.run(&["show", "drops"]);
     assert_eq!((err.contains("is not JSON"), status), (true, 3), "{err}");
+    // Half a document is no table, and the connection is what failed.
+    let (out, err, status) = server.run(&["show", "steps"]);
+    assert_eq!((&*out, err.contains("closed the connection"), status), ("", true, 3), "{err}");
 }
 
 #[test]
