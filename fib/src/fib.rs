@@ -9,11 +9,11 @@ use core::ops::Deref;
 use crossbeam_utils::CachePadded;
 
 use crate::flow::FlowHash;
-use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread};
+use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread, WhenDead};
 use crate::kernel::{Trials, kernels_v4, kernels_v6};
 use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
-use crate::select::{Selected, select, select_to};
+use crate::select::{COVERING_MAX, Selected, select, select_to};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::writer::Writer;
@@ -152,13 +152,20 @@ impl Fib {
         self.groups.get(id).map(crate::group::GroupRef::to_group)
     }
 
-    /// The ports of every member of a group, dead ones included (for reverse-path checks).
-    pub fn ports(&self, id: GroupId) -> impl Iterator<Item = u16> + '_ {
-        let group = self.groups.get(id);
-        let members = group.map_or(0, |group| group.header().count);
-        (0..members)
-            .filter_map(move |index| group?.member(index))
-            .filter_map(|member| self.port(member.adjacency()))
+    /// Whether any member of a group leaves by `port`, dead ones and those of covering groups
+    /// included (for reverse-path checks). Bounded work: at most [`COVERING_MAX`] groups.
+    pub fn leads_by(&self, mut id: GroupId, port: u16) -> bool {
+        for _ in 0..COVERING_MAX {
+            let Some(group) = self.groups.get(id) else { return false };
+            let header = group.header();
+            let mut members = (0..header.count).filter_map(|index| group.member(index));
+            if members.any(|member| self.port(member.adjacency()) == Some(port)) {
+                return true;
+            }
+            let WhenDead::Covering(covering) = header.when_dead else { return false };
+            id = covering;
+        }
+        false
     }
 
     /// Whether packets to this group go anywhere: out of a port, were its members alive, or to the

@@ -26,6 +26,16 @@ pub enum ReversePath {
     Strict,
 }
 
+/// Who is behind a port.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Facing {
+    /// Anybody.
+    #[default]
+    Any,
+    /// Clients of the services. They do not send from the services' addresses.
+    Clients,
+}
+
 /// How the checks of one leg are combined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Combine {

@@ -96,7 +96,8 @@ verdicts! {
     BadOffload Dropped "bad-offload" "checksum or segment fields of its vnet_hdr contradict the packet";
     Jumbogram Dropped "jumbogram" "an IPv6 jumbogram (RFC 2675), which no port can carry";
 
-    MartianSource Dropped "martian-source" "a source address that is never valid";
+    MartianSource Dropped "martian-source" "a source address that is never valid, or the router's own";
+    ServiceSource Dropped "service-source" "from a service's address, by a port that faces clients and leads to none of its sites";
     MartianDestination Dropped "martian-destination" "a destination address that is never forwarded";
     Multicast Dropped "multicast" "to a multicast group that this router has not joined";
     Broadcast Dropped "broadcast" "to the limited or a directed broadcast address";

@@ -12,11 +12,12 @@ use arc_swap::ArcSwap;
 use flate2::read::MultiGzDecoder;
 use nearhop::batch::{BURST, Batch};
 use nearhop::forward::{
-    Adjacency, Locals, PortEntry, Snapshot, Snapshots, Stage, WorkerState, forward_watched,
+    AddressSet, Adjacency, Locals, PortEntry, Snapshot, Snapshots, Stage, WorkerState,
+    forward_watched,
 };
 use nearhop::ids::PortId;
 use nearhop::packet::build::Datagram;
-use nearhop::policy::{Martians, ReversePath};
+use nearhop::policy::{Facing, Martians, ReversePath};
 use nearhop::port::EngineChoice;
 use nearhop::port::memory::MemoryPort;
 use nearhop::time::Nanos;
@@ -197,6 +198,7 @@ fn snapshot() -> Snapshot {
             address_v4: Some(Ipv4Addr::new(10, port as u8, 0, 1)),
             address_v6: None,
             reverse_path: ReversePath::Off,
+            facing: Facing::Any,
             engine: EngineChoice::Auto,
             join: true,
             has_link_headers: false,
@@ -218,6 +220,10 @@ fn snapshot() -> Snapshot {
         directed_broadcasts: (0..=SITES)
             .map(|port| Ipv4Addr::new(10, port as u8, 0, 255))
             .collect(),
+        martian_sources: (0..=SITES)
+            .flat_map(|port| [1, 255].map(|host| Ipv4Addr::new(10, port as u8, 0, host).into()))
+            .collect::<AddressSet>(),
+        services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
         busy_poll: std::time::Duration::ZERO,
     }

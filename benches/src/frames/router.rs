@@ -1,18 +1,20 @@
 //! A worker between two ends: what the router's own does in a turn, step by step.
 #![forbid(unsafe_code)]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nearhop::batch::{Batch, PACKET_MAX};
-use nearhop::forward::{Adjacency, Locals, PortEntry, Snapshot, Snapshots, WorkerState, forward};
+use nearhop::forward::{
+    AddressSet, Adjacency, Locals, PortEntry, Snapshot, Snapshots, WorkerState, forward,
+};
 use nearhop::ids::PortId;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads};
-use nearhop::policy::{Martians, ReversePath};
+use nearhop::policy::{Facing, Martians, ReversePath};
 use nearhop::port::queue::send_all;
 use nearhop::port::{EngineChoice, PortError};
 use nearhop::time::Nanos;
@@ -185,6 +187,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         address_v4: Some(Ipv4Addr::new(10, index as u8, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
         reverse_path: if index == 0 { ReversePath::Loose } else { ReversePath::Off },
+        facing: Facing::Any,
         engine: EngineChoice::Auto,
         join: true,
         has_link_headers: false,
@@ -202,6 +205,11 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         address_v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
         directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
+        martian_sources: ["10.0.0.1", "10.1.0.1", "fd00::1", "10.0.0.255"]
+            .iter()
+            .filter_map(|address| address.parse::<IpAddr>().ok())
+            .collect(),
+        services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
         busy_poll: Duration::ZERO,
     }

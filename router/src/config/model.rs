@@ -12,6 +12,7 @@ use nearhop_fib::IpPrefix;
 use crate::kernel::netns::NetNs;
 use crate::policy::CheckKind;
 use crate::policy::Combine;
+use crate::policy::Facing;
 use crate::policy::Martians;
 use crate::policy::ReversePath;
 use crate::port::EngineChoice;
@@ -72,6 +73,8 @@ pub struct Port {
     pub mtu: u16,
     /// Reverse-path check of packets that come in by this port.
     pub reverse_path: ReversePath,
+    /// Who is behind it: from clients, packets whose source is a service's address are refused.
+    pub facing: Facing,
     /// The I/O engine that moves packets.
     pub engine: EngineChoice,
     /// Whether small packets of a flow are joined into superframes before they leave.

@@ -12,6 +12,7 @@ mod device;
 mod legs;
 mod news;
 mod numbers;
+mod own;
 mod ports;
 mod publication;
 mod publisher;

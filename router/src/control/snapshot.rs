@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 use nearhop_fib::AdjacencyId;
 
+use super::own;
 use super::ports::{PortState, Ports};
 use crate::config::Config;
-use crate::forward::{Adjacencies, Adjacency, Broadcasts, Locals, PortEntry, Snapshot};
+use crate::forward::{Adjacencies, Adjacency, AddressSet, Broadcasts, Locals, PortEntry, Snapshot};
 use crate::probe::SOURCE_PORTS;
 
 /// The snapshot in force, and those that somebody may still read.
@@ -42,6 +43,7 @@ impl SnapshotPublisher {
         let router = &config.router;
         let own = |network: &&IpNetwork| !is_link_local(network.ip());
         let own: Vec<IpAddr> = router.addresses.iter().filter(own).map(IpNetwork::ip).collect();
+        let services = config.services.iter().flat_map(|service| &service.prefixes);
         let old = self.in_force.swap(Arc::new(Snapshot {
             generation: self.in_force.load().generation + 1,
             ports: entries,
@@ -50,7 +52,9 @@ impl SnapshotPublisher {
             hash_seed: router.hash_seed,
             address_v4: own.iter().find_map(|&ip| v4(ip)),
             address_v6: own.iter().find_map(|&ip| v6(ip)),
-            directed_broadcasts: directed_broadcasts(config),
+            directed_broadcasts: own::broadcasts(config).into_iter().collect(),
+            martian_sources: own::martian_sources(config),
+            services: services.copied().collect(),
             busy_poll: router.busy_poll,
             ..empty()
         }));
@@ -90,6 +94,8 @@ pub(super) fn empty() -> Snapshot {
         address_v4: None,
         address_v6: None,
         directed_broadcasts: Broadcasts::default(),
+        martian_sources: AddressSet::default(),
+        services: AddressSet::default(),
         locals: Locals::of_checks(SOURCE_PORTS),
         busy_poll: Duration::ZERO,
     }
@@ -105,20 +111,11 @@ fn entry(state: &PortState) -> PortEntry {
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
         reverse_path: state.config.reverse_path,
+        facing: state.config.facing,
         engine: state.config.engine,
         join: state.config.join,
         has_link_headers: false,
     }
-}
-
-/// RFC 2644: not forwarded. Networks of two addresses or one have none (RFC 3021).
-fn directed_broadcasts(config: &Config) -> Broadcasts {
-    let networks = config.ports.iter().flat_map(|port| &port.addresses);
-    let broadcasts = networks.filter_map(|network| match network {
-        IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),
-        _ => None,
-    });
-    broadcasts.collect()
 }
 
 pub(super) fn is_link_local(ip: IpAddr) -> bool {

@@ -9,13 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
 
-use super::{Counters, Snapshot, segments};
+use super::{Counters, PortEntry, Snapshot, segments};
 use crate::batch::{BURST, Batch};
 use crate::ids::PortId;
 use crate::packet::martian::{destination_verdict, is_ordinary, source_verdict};
 use crate::packet::offload::Shape;
 use crate::packet::{Meta, Plain};
-use crate::policy::{Martians, ReversePath};
+use crate::policy::{Facing, Martians, ReversePath};
 use crate::verdict::Verdict;
 
 /// The packets of one batch that may be forwarded, in order. It is part of the worker's state
@@ -230,14 +230,35 @@ impl<'a> Gate<'a> {
         if self.is_strict || !(is_ordinary(src) & is_ordinary(dst)) {
             self.pass_odd(src, dst)?;
         }
-        let broadcasts = &self.snapshot.directed_broadcasts;
-        if broadcasts.has(src) {
+        // An exception for a port, such as one to the host's own kernel, belongs here: it costs
+        // nothing for sources that are not in the set.
+        if self.snapshot.martian_sources.has(src) {
             return Err(Verdict::MartianSource);
         }
-        if broadcasts.has(dst) {
+        if self.snapshot.directed_broadcasts.has(dst) {
             return Err(Verdict::Broadcast);
         }
-        match self.snapshot.port(port).map_or(ReversePath::Off, |port| port.reverse_path) {
+        match self.snapshot.port(port) {
+            Some(entry)
+                if entry.reverse_path != ReversePath::Off || entry.facing != Facing::Any =>
+            {
+                self.pass_port(entry, src, port)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks a source against the port it came in by.
+    #[inline(never)]
+    fn pass_port(&self, entry: &PortEntry, src: IpAddr, port: PortId) -> Result<(), Verdict> {
+        if entry.facing == Facing::Clients && self.snapshot.services.has(src) {
+            // Sites elsewhere may answer across this router, by a port that leads to them.
+            let group = self.fib.lookup(src);
+            if !self.fib.leads_by(group, port.0) {
+                return Err(Verdict::ServiceSource);
+            }
+        }
+        match entry.reverse_path {
             ReversePath::Off => Ok(()),
             check => self.pass_back(check, src, port),
         }
@@ -252,13 +273,12 @@ impl<'a> Gate<'a> {
 
     /// The reverse-path check. Strict is the feasible-path variant of RFC 3704: sites answer from
     /// the shared anycast address, and a member that is down here may be up for its own side.
-    #[inline(never)]
     fn pass_back(&self, check: ReversePath, src: IpAddr, port: PortId) -> Result<(), Verdict> {
         let group = self.fib.lookup(src);
         let is_ok = match check {
             ReversePath::Off => true,
             ReversePath::Loose => self.fib.leads_somewhere(group),
-            ReversePath::Strict => self.fib.ports(group).any(|member| member == port.0),
+            ReversePath::Strict => self.fib.leads_by(group, port.0),
         };
         if is_ok { Ok(()) } else { Err(Verdict::ReversePath) }
     }

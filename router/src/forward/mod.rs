@@ -12,6 +12,7 @@
 //! their own and load the snapshot again.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod adjacency;
 mod admit;
 mod answer;
@@ -26,6 +27,7 @@ mod tests;
 
 use nearhop_fib::{AdjacencyId, Online, PathId, Selected};
 
+pub use self::addresses::AddressSet;
 pub use self::adjacency::{Adjacencies, Adjacency};
 use self::admit::Gate;
 use self::answer::Answering;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use nearhop_fib::AdjacencyId;
 
+use super::addresses::AddressSet;
 use super::adjacency::{Adjacencies, Adjacency};
 use super::local::Locals;
 
 use crate::ids::PortId;
-use crate::policy::{Martians, ReversePath};
+use crate::policy::{Facing, Martians, ReversePath};
 use crate::port::{EngineChoice, Port};
 
 /// Everything workers read besides the FIB.
@@ -34,6 +35,10 @@ pub struct Snapshot {
     pub address_v6: Option<Ipv6Addr>,
     /// The broadcast addresses of connected networks.
     pub directed_broadcasts: Broadcasts,
+    /// Sources that no packet from a port may have: the router's own addresses, and broadcasts.
+    pub martian_sources: AddressSet,
+    /// The prefixes of services.
+    pub services: AddressSet,
     /// The rules for packets addressed to the router.
     pub locals: Locals,
     /// How long an idle worker polls before it sleeps.
@@ -55,6 +60,8 @@ pub struct PortEntry {
     pub address_v6: Option<Ipv6Addr>,
     /// How source addresses are checked.
     pub reverse_path: ReversePath,
+    /// Who is behind it.
+    pub facing: Facing,
     /// The configured I/O engine.
     pub engine: EngineChoice,
     /// Whether small packets of a flow are joined into superframes.

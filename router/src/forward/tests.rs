@@ -154,6 +154,7 @@ fn snapshot() -> Snapshot {
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
             reverse_path: ReversePath::Off,
+            facing: crate::policy::Facing::Any,
             engine: EngineChoice::Auto,
             join: true,
             has_link_headers: false,
@@ -173,6 +174,11 @@ fn snapshot() -> Snapshot {
         address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         address_v6: None,
         directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
+        martian_sources: OWN_SOURCES.iter().map(|own| own.parse::<IpAddr>().unwrap()).collect(),
+        services: [SERVICE, SERVICE6]
+            .iter()
+            .map(|ends| ends.parse::<std::net::SocketAddr>().unwrap().ip())
+            .collect(),
         locals: Locals::of_checks(49_152..=65_535),
         busy_poll: std::time::Duration::ZERO,
     }
@@ -203,6 +209,18 @@ fn may_fragment(mut packet: Vec<u8>) -> Vec<u8> {
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet
 }
+
+/// The router's own addresses, and a directed broadcast.
+const OWN_SOURCES: [&str; 8] = [
+    "10.0.0.1",
+    "10.1.0.1",
+    "10.2.0.1",
+    "192.0.2.1",
+    "10.0.0.255",
+    "fd00::1",
+    "fd00:1::1",
+    "fd00:2::1",
+];
 
 const CLIENT: &str = "10.0.0.2:4000";
 const CLIENT6: &str = "[fd00::2]:4000";
@@ -412,6 +430,64 @@ fn reverse_path_strict_takes_any_member_dead_or_alive_and_loose_any_route_that_l
     }
     rig.route("9.9.9.0/24", &[2]);
     assert_eq!(rig.run(0, &[udp("9.9.9.9:1", SERVICE, 5)]).len(), 1, "its member is dead");
+}
+
+#[test]
+fn the_routers_own_addresses_are_no_source_on_any_port() {
+    let mut rig = Rig::new();
+    for (own, dst) in OWN_SOURCES.iter().map(|own| match own.parse().unwrap() {
+        IpAddr::V4(_) => (format!("{own}:4000"), SERVICE),
+        IpAddr::V6(_) => (format!("[{own}]:4000"), SERVICE6),
+    }) {
+        for port in 0..3 {
+            for martians in [Martians::Off, Martians::Default, Martians::Strict] {
+                rig.with_snapshot(|snapshot| snapshot.martians = martians);
+                let before = rig.of(Verdict::MartianSource);
+                assert!(rig.run(port, &[udp(&own, dst, 5)]).is_empty(), "{own} by {port}");
+                assert_eq!(rig.of(Verdict::MartianSource), before + 1, "{own} {martians:?}");
+            }
+        }
+    }
+    // A neighbour of each is a source like any other.
+    rig.with_snapshot(|snapshot| snapshot.martians = Martians::Default);
+    for (next, dst) in [("10.1.0.2:9", SERVICE), ("[fd00:1::2]:9", SERVICE6)] {
+        assert_eq!(rig.run(0, &[udp(next, dst, 5)]).len(), 1, "{next}");
+    }
+}
+
+#[test]
+fn clients_do_not_send_from_a_service_unless_a_way_to_it_leads_there() {
+    let mut rig = Rig::new();
+    let refused = |rig: &mut Rig, src: &str, dst: &str| {
+        let before = rig.of(Verdict::ServiceSource);
+        rig.run(0, &[udp(src, dst, 5)]);
+        rig.of(Verdict::ServiceSource) > before
+    };
+    for (service, client) in [(SERVICE, "10.0.0.9:9"), (SERVICE6, "[fd00::9]:9")] {
+        assert!(!refused(&mut rig, service, client), "anybody may be behind the port");
+    }
+    let facing = crate::policy::Facing::Clients;
+    rig.with_snapshot(|snapshot| snapshot.ports[0].as_mut().unwrap().facing = facing);
+    for (service, client) in [(SERVICE, "10.0.0.9:9"), (SERVICE6, "[fd00::9]:9")] {
+        assert!(refused(&mut rig, service, client));
+        assert!(!refused(&mut rig, client, service), "a client asks");
+    }
+    // A dead site elsewhere is behind the port.
+    rig.route("198.51.100.53/32", &[1, 0]).route("2001:db8:53::53/128", &[1, 0]);
+    rig.handle.set_path_down(rig.legs[0].0, Reason::Probe);
+    for (service, client) in [(SERVICE, "10.0.0.9:9"), (SERVICE6, "[fd00::9]:9")] {
+        assert!(!refused(&mut rig, service, client));
+    }
+    // What covers it leads there.
+    let covering = Group::Forward {
+        members: vec![],
+        when_dead: WhenDead::Covering(rig.writer.get("10.0.0.0/24".parse().unwrap()).unwrap()),
+        spread: Spread::Flow,
+    };
+    rig.group("198.51.100.53/32", &covering);
+    assert!(!refused(&mut rig, SERVICE, "10.0.0.9:9"));
+    rig.group("198.51.100.53/32", &Group::Unreachable);
+    assert!(refused(&mut rig, SERVICE, "10.0.0.9:9"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod names;
 mod next_hops;
 mod routes;
 mod services;
+mod sources;
 mod warn;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     services::check(raw, report);
     next_hops::check(raw, report);
     warn::check(raw, report);
+    sources::check(raw, report);
 }
 
 /// Reports every item whose key occurred before; `message` is made from the key.

@@ -183,13 +183,14 @@ const ROUTER: [Field<Router>; 8] = [
     ("state-dir", |r| show::path(r.state_dir.as_ref())),
 ];
 
-const PORT: [Field<Port>; 8] = [
+const PORT: [Field<Port>; 9] = [
     ("device", |p| show::device(&p.device)),
     ("netns", |p| p.netns.to_string()),
     ("addresses", |p| listed(&p.addresses)),
     ("peer-addresses", |p| listed(&p.peer_addresses)),
     ("mtu", |p| p.mtu.to_string()),
     ("reverse-path", |p| show::reverse_path(p.reverse_path)),
+    ("facing", |p| show::facing(p.facing)),
     ("engine", |p| show::engine(p.engine)),
     ("join", |p| p.join.to_string()),
 ];

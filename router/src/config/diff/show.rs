@@ -9,7 +9,7 @@ use crate::config::model::{
     Affinity, Capacity, Check, Device, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
-use crate::policy::{CheckKind, Combine, Martians, ReversePath};
+use crate::policy::{CheckKind, Combine, Facing, Martians, ReversePath};
 use crate::port::EngineChoice;
 
 pub(super) fn port_text(port: &Port) -> String {
@@ -72,6 +72,14 @@ pub(super) fn reverse_path(check: ReversePath) -> String {
         ReversePath::Off => "off",
         ReversePath::Loose => "loose",
         ReversePath::Strict => "strict",
+    };
+    word.into()
+}
+
+pub(super) fn facing(facing: Facing) -> String {
+    let word = match facing {
+        Facing::Any => "any",
+        Facing::Clients => "clients",
     };
     word.into()
 }

@@ -89,6 +89,7 @@ addresses = ["10.0.0.1/24", "fd00::1/64"]
 peer-addresses = ["10.0.0.2/24"]
 mtu = 1400
 reverse-path = "strict"
+facing = "clients"
 engine = "epoll"
 join = false
 [[port]]

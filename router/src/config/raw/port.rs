@@ -9,7 +9,7 @@ use crate::config::model::{Device, Port};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 use crate::kernel::netns::NetNs;
-use crate::policy::ReversePath;
+use crate::policy::{Facing, ReversePath};
 use crate::port::EngineChoice;
 
 /// A port as written.
@@ -25,10 +25,11 @@ pub(in crate::config) struct RawPort {
     pub(in crate::config) peer_addresses: Vec<Spanned<IpNetwork>>,
     pub(in crate::config) mtu: Option<Spanned<u16>>,
     pub(in crate::config) queues: Option<Spanned<usize>>,
+    pub(in crate::config) facing: Facing,
+    pub(in crate::config) reverse_path: ReversePath,
     /// Position of `[[port]]`.
     pub(in crate::config) span: std::ops::Range<usize>,
     persist: bool,
-    reverse_path: ReversePath,
     engine: EngineChoice,
     offloads: bool,
     join: bool,
@@ -51,6 +52,7 @@ impl RawPort {
             peer_addresses: table.list("peer-addresses", address()),
             mtu: table.get("mtu", value::integer(MTU_MIN..=u16::MAX)),
             queues: table.get("queues", value::integer(1..=WORKERS_MAX)),
+            facing: inner_or_default(table.get("facing", text("a word", facing))),
             span: table.span(),
             persist: inner_or_default(table.get("persist", value::boolean)),
             reverse_path: inner_or_default(table.get("reverse-path", text("a word", reverse_path))),
@@ -77,6 +79,7 @@ impl RawPort {
             peer_addresses: self.peer_addresses.into_iter().map(Spanned::into_inner).collect(),
             mtu: inner_or(self.mtu, MTU_DEFAULT),
             reverse_path: self.reverse_path,
+            facing: self.facing,
             engine: self.engine,
             join: self.join,
         }
@@ -122,6 +125,10 @@ fn reverse_path(word: &str) -> Result<ReversePath, ValueError> {
         ("strict", Some(ReversePath::Strict)),
     ];
     one_of(word, &words)
+}
+
+fn facing(word: &str) -> Result<Facing, ValueError> {
+    one_of(word, &[("any", Some(Facing::Any)), ("clients", Some(Facing::Clients))])
 }
 
 fn engine(word: &str) -> Result<EngineChoice, ValueError> {

@@ -46,6 +46,57 @@ fn ports_come_and_go_and_their_numbers_wait_for_readers_and_release() {
     assert_eq!(orders.ports[0].port, port, "the one that has been free longest");
 }
 
+/// RFC 1812 section 4.2.3.1: host bits of zero are a broadcast of old, but RFC 3021 networks have none.
+#[test]
+fn strict_martians_have_network_addresses_that_no_longer_prefix_has() {
+    let networks = ["10.1.0.1/24", "10.2.0.1/24", "10.3.0.0/31", "10.4.0.1/24", "10.5.0.1/30"];
+    let text = |martians: &str| {
+        let port = |(index, address)| {
+            format!(
+                "[[port]]\nname = \"p{index}\"\ntun = \"nh-p{index}\"\naddresses = [\"{address}\"]\n"
+            )
+        };
+        let ports: String = networks.iter().enumerate().map(port).collect();
+        format!(
+            "[router]\nname = \"r1\"\nmartians = \"{martians}\"\naddresses = [\"10.4.0.0/32\"]\n{ports}\
+             [[route]]\nprefix = \"10.2.0.0/28\"\nvia = \"p0\"\n"
+        )
+    };
+    for (martians, old) in [("default", &[][..]), ("strict", &["10.1.0.0", "10.5.0.0"])] {
+        let snapshot = Rig::new(&text(martians)).0.control.snapshot();
+        for broadcast in ["10.1.0.255", "10.2.0.255", "10.4.0.255", "10.5.0.3"] {
+            let address = broadcast.parse().unwrap();
+            assert!(snapshot.directed_broadcasts.has(address), "{broadcast}");
+            assert!(snapshot.martian_sources.has(address), "{broadcast}");
+        }
+        for network in ["10.1.0.0", "10.2.0.0", "10.4.0.0", "10.5.0.0"] {
+            let address = network.parse().unwrap();
+            let is_old = old.contains(&network);
+            assert_eq!(snapshot.directed_broadcasts.has(address), is_old, "{martians} {network}");
+            let is_own = network == "10.4.0.0";
+            assert_eq!(snapshot.martian_sources.has(address), is_old || is_own, "{network}");
+        }
+        assert!(snapshot.martian_sources.has("10.3.0.0".parse().unwrap()), "the router's own");
+        assert!(!snapshot.directed_broadcasts.has("10.3.0.0".parse().unwrap()));
+    }
+}
+
+#[test]
+fn own_addresses_and_services_are_told_apart_from_their_neighbours_by_every_reload() {
+    let text = two_sites(10, 20);
+    let mut rig = Rig::up(&text);
+    let has = |rig: &Rig, address: &str| {
+        let (snapshot, address) = (rig.control.snapshot(), address.parse().unwrap());
+        (snapshot.martian_sources.has(address), snapshot.services.has(address))
+    };
+    assert_eq!(has(&rig, "10.2.0.1"), (true, false));
+    assert_eq!(has(&rig, "10.2.0.2"), (false, false));
+    assert_eq!(has(&rig, SERVICE), (false, true));
+    rig.apply(&text.replace("10.2.0.1/24", "10.2.0.2/24")).unwrap();
+    assert_eq!(has(&rig, "10.2.0.1"), (false, false));
+    assert_eq!(has(&rig, "10.2.0.2"), (true, false));
+}
+
 /// The news of a port that is gone come after another has its number.
 #[test]
 fn carrier_news_older_than_a_port_are_not_its_own() {

@@ -1,0 +1,54 @@
+//! The router's own addresses, and the broadcasts of its networks, as configured.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::IpNetwork;
+use nearhop_fib::IpPrefix;
+
+use crate::config::Config;
+use crate::forward::AddressSet;
+use crate::policy::Martians;
+
+/// The addresses of the router, then those of its ports.
+fn addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
+    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+    config.router.addresses.iter().chain(ports).map(IpNetwork::ip)
+}
+
+/// Sources that no packet from a port may have.
+pub(super) fn martian_sources(config: &Config) -> AddressSet {
+    addresses(config).chain(broadcasts(config).into_iter().map(IpAddr::from)).collect()
+}
+
+/// Broadcast addresses of connected networks, which are not forwarded (RFC 2644). Networks of two
+/// addresses or one have none (RFC 3021). Where martians are strict, the obsolete form with host
+/// bits of zero (RFC 1812 section 4.2.3.1) counts too, unless a longer prefix has that address.
+pub(super) fn broadcasts(config: &Config) -> Vec<Ipv4Addr> {
+    let networks = config.ports.iter().flat_map(|port| &port.addresses);
+    let networks = networks.filter_map(|network| match network {
+        IpNetwork::V4(network) if network.prefix() < 31 => Some(network),
+        _ => None,
+    });
+    let is_strict = config.router.martians == Martians::Strict;
+    let each = networks.flat_map(|network| {
+        let old = is_strict && !has_longer(config, network.network(), network.prefix());
+        [Some(network.broadcast()), old.then(|| network.network())].into_iter().flatten()
+    });
+    each.collect()
+}
+
+/// Whether any prefix longer than `len` contains `address`, of whatever source.
+fn has_longer(config: &Config, address: Ipv4Addr, len: u8) -> bool {
+    let longer = |prefix: IpPrefix| prefix.len() > len && prefix.contains(address.into());
+    let connected = config.ports.iter().flat_map(|port| &port.addresses);
+    let own = connected.clone().chain(&config.router.addresses).map(IpNetwork::ip);
+    let services = config.services.iter().flat_map(|service| service.prefixes.iter().copied());
+    let in_files = (len + 1..=32).filter_map(|len| IpPrefix::around(address.into(), len));
+    own.map(IpPrefix::host).any(longer)
+        || connected.filter_map(|net| IpPrefix::around(net.ip(), net.prefix())).any(longer)
+        || services.chain(config.routes.iter().map(|route| route.prefix)).any(longer)
+        || in_files
+            .into_iter()
+            .any(|prefix| config.route_files.iter().any(|file| file.routes.get(prefix).is_some()))
+}
