@@ -1,7 +1,7 @@
 //! The router's own addresses, and the broadcasts of its networks, as configured.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
@@ -19,6 +19,18 @@ fn addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
 /// Sources that no packet from a port may have.
 pub(super) fn martian_sources(config: &Config) -> AddressSet {
     addresses(config).chain(broadcasts(config).into_iter().map(IpAddr::from)).collect()
+}
+
+/// The sources of ICMP errors that leave by a port without an address of their family: an address
+/// of the router, else of another port, of these the router ID first. Without any, IPv4 has an
+/// address reserved for this (RFC 7600); in IPv6 no error is sent.
+pub(super) fn error_sources(config: &Config) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let own = || addresses(config).filter(|&ip| !is_link_local(ip));
+    let of_router = config.router.addresses.iter().map(IpNetwork::ip).filter_map(v4);
+    let mut of_router = of_router.filter(|ip| !ip.is_link_local());
+    let id = config.router.id.filter(|&id| own().any(|ip| ip == id));
+    let v4 = of_router.next().or(id).or_else(|| own().find_map(v4));
+    (Some(v4.unwrap_or(DUMMY_V4)), own().find_map(v6))
 }
 
 /// Broadcast addresses of connected networks, which are not forwarded (RFC 2644). Networks of two
@@ -52,3 +64,27 @@ fn has_longer(config: &Config, address: Ipv4Addr, len: u8) -> bool {
             .into_iter()
             .any(|prefix| config.route_files.iter().any(|file| file.routes.get(prefix).is_some()))
 }
+
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+pub(super) fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+pub(super) fn v6(ip: IpAddr) -> Option<Ipv6Addr> {
+    match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some(ip),
+    }
+}
+
+/// The IPv4 dummy address (RFC 7600 section 4.8).
+const DUMMY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);

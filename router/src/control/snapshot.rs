@@ -1,7 +1,6 @@
 //! What workers read besides the FIB: ports, adjacencies, and the router's own settings.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 use nearhop_fib::AdjacencyId;
 
-use super::own;
+use super::own::{self, is_link_local, v4, v6};
 use super::ports::{PortState, Ports};
 use crate::config::Config;
 use crate::forward::{Adjacencies, Adjacency, AddressSet, Broadcasts, Locals, PortEntry, Snapshot};
@@ -41,8 +40,7 @@ impl SnapshotPublisher {
         }
         let adjacencies = self.adjacencies(ports);
         let router = &config.router;
-        let own = |network: &&IpNetwork| !is_link_local(network.ip());
-        let own: Vec<IpAddr> = router.addresses.iter().filter(own).map(IpNetwork::ip).collect();
+        let (address_v4, address_v6) = own::error_sources(config);
         let services = config.services.iter().flat_map(|service| &service.prefixes);
         let old = self.in_force.swap(Arc::new(Snapshot {
             generation: self.in_force.load().generation + 1,
@@ -50,8 +48,8 @@ impl SnapshotPublisher {
             adjacencies,
             martians: router.martians,
             hash_seed: router.hash_seed,
-            address_v4: own.iter().find_map(|&ip| v4(ip)),
-            address_v6: own.iter().find_map(|&ip| v6(ip)),
+            address_v4,
+            address_v6,
             directed_broadcasts: own::broadcasts(config).into_iter().collect(),
             martian_sources: own::martian_sources(config),
             services: services.copied().collect(),
@@ -115,26 +113,5 @@ fn entry(state: &PortState) -> PortEntry {
         engine: state.config.engine,
         join: state.config.join,
         has_link_headers: false,
-    }
-}
-
-pub(super) fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
-}
-
-fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
-    match ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn v6(ip: IpAddr) -> Option<Ipv6Addr> {
-    match ip {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => Some(ip),
     }
 }

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
 use super::LegKey;
-use super::snapshot::is_link_local;
+use super::own::is_link_local;
 use crate::batch::Exit;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};

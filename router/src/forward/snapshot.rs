@@ -29,7 +29,7 @@ pub struct Snapshot {
     pub martians: Martians,
     /// Seed of the flow hash.
     pub hash_seed: u64,
-    /// Source of IPv4 ICMP errors that leave by a port without an IPv4 address.
+    /// Source of ICMP errors that leave by a port without an IPv4 address.
     pub address_v4: Option<Ipv4Addr>,
     /// Source of ICMPv6 errors that leave by a port without an IPv6 address.
     pub address_v6: Option<Ipv6Addr>,

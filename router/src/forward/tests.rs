@@ -309,6 +309,25 @@ fn each_refusal_is_counted_and_answered_as_the_rules_say() {
 }
 
 #[test]
+fn an_error_by_a_port_without_an_address_has_another_of_the_routers() {
+    let mut rig = Rig::new();
+    rig.with_snapshot(|snapshot| {
+        let client = snapshot.ports[0].as_mut().unwrap();
+        (client.address_v4, client.address_v6) = (None, None);
+        snapshot.address_v6 = "fd00:1::1".parse().ok();
+    });
+    for (client, service, source) in
+        [(CLIENT, SERVICE, "192.0.2.1"), (CLIENT6, SERVICE6, "fd00:1::1")]
+    {
+        let sent = rig.run(0, &[udp_ttl(client, service, 5, 1)]);
+        assert_eq!(Meta::parse(&sent[0].2).unwrap().src, source.parse::<IpAddr>().unwrap());
+    }
+    rig.with_snapshot(|snapshot| snapshot.address_v6 = None);
+    assert!(rig.run(0, &[udp_ttl(CLIENT6, SERVICE6, 5, 1)]).is_empty());
+    assert_eq!(rig.state.counters.errors_unroutable, 1);
+}
+
+#[test]
 fn packets_above_the_mtu_are_answered_with_it_or_fragmented() {
     let mut rig = Rig::new();
     let sent = rig.run(0, &[udp(CLIENT, SERVICE, 1400)]);

@@ -148,7 +148,7 @@ fn checked_links(service: &RawService, v6: bool) -> impl Iterator<Item = &RawVia
     service.sites.iter().filter(checked).flat_map(|site| &site.via)
 }
 
-fn is_any_link_local(ip: IpAddr) -> bool {
+pub(super) fn is_any_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

@@ -82,6 +82,40 @@ fn strict_martians_have_network_addresses_that_no_longer_prefix_has() {
 }
 
 #[test]
+fn errors_have_a_source_whatever_addresses_there_are() {
+    let cases = [
+        ("[]", "192.0.2.9", &[][..], "192.0.0.8", None),
+        (
+            "[\"192.0.2.1\", \"2001:db8::1\"]",
+            "192.0.2.9",
+            &["10.1.0.1/24"],
+            "192.0.2.1",
+            Some("2001:db8::1"),
+        ),
+        ("[]", "10.2.0.1", &["169.254.1.1/30", "10.1.0.1/24", "10.2.0.1/24"], "10.2.0.1", None),
+        (
+            "[]",
+            "10.1.0.9",
+            &["fe80::1/64", "10.1.0.1/24", "fd00:2::1/64"],
+            "10.1.0.1",
+            Some("fd00:2::1"),
+        ),
+    ];
+    for (own, id, ports, v4, v6) in cases {
+        let port = |(index, address): (usize, &&str)| {
+            format!(
+                "[[port]]\nname = \"p{index}\"\ntun = \"nh-p{index}\"\naddresses = [\"{address}\"]\n"
+            )
+        };
+        let ports: String = ports.iter().enumerate().map(port).collect();
+        let router = format!("[router]\nname = \"r1\"\nid = \"{id}\"\naddresses = {own}\n");
+        let snapshot = Rig::new(&(router + &ports)).0.control.snapshot();
+        assert_eq!(snapshot.address_v4.map(|ip| ip.to_string()).as_deref(), Some(v4), "{ports}");
+        assert_eq!(snapshot.address_v6.map(|ip| ip.to_string()).as_deref(), v6, "{ports}");
+    }
+}
+
+#[test]
 fn own_addresses_and_services_are_told_apart_from_their_neighbours_by_every_reload() {
     let text = two_sites(10, 20);
     let mut rig = Rig::up(&text);
