@@ -186,6 +186,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         adjacency: AdjacencyId(index as u32),
         address_v4: Some(Ipv4Addr::new(10, index as u8, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
+        link_locals: Box::default(),
         reverse_path: if index == 0 { ReversePath::Loose } else { ReversePath::Off },
         facing: Facing::Any,
         engine: EngineChoice::Auto,

@@ -1,6 +1,7 @@
 //! The router's own addresses, and the broadcasts of its networks, as configured.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -8,12 +9,33 @@ use nearhop_fib::IpPrefix;
 
 use crate::config::Config;
 use crate::forward::AddressSet;
+use crate::packet::martian::is_link_local;
 use crate::policy::Martians;
 
+/// An address of the router.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Own<'a> {
+    pub(super) address: IpAddr,
+    /// The port a link-local address belongs to; the same address may belong to others too.
+    pub(super) port: Option<&'a str>,
+}
+
 /// The addresses of the router, then those of its ports.
+pub(super) fn all(config: &Config) -> impl Iterator<Item = Own<'_>> {
+    let router = config.router.addresses.iter().map(|network| (None, network.ip()));
+    let ports = config.ports.iter().flat_map(|port| {
+        port.addresses.iter().map(|network| (Some(port.name.as_str()), network.ip()))
+    });
+    let own = |(port, address): (Option<_>, _)| Own {
+        address,
+        port: port.filter(|_| is_link_local(address)),
+    };
+    router.chain(ports).map(own)
+}
+
+/// The addresses that the router has on every port.
 fn addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
-    let ports = config.ports.iter().flat_map(|port| &port.addresses);
-    config.router.addresses.iter().chain(ports).map(IpNetwork::ip)
+    all(config).map(|own| own.address).filter(|&address| !is_link_local(address))
 }
 
 /// Sources that no packet from a port may have.
@@ -21,11 +43,22 @@ pub(super) fn martian_sources(config: &Config) -> AddressSet {
     addresses(config).chain(broadcasts(config).into_iter().map(IpAddr::from)).collect()
 }
 
+/// The link-local addresses of each port that has any.
+pub(super) fn link_locals(config: &Config) -> HashMap<&str, Vec<IpAddr>> {
+    let mut of_ports: HashMap<&str, Vec<IpAddr>> = HashMap::new();
+    for own in all(config) {
+        if let Some(port) = own.port {
+            of_ports.entry(port).or_default().push(own.address);
+        }
+    }
+    of_ports
+}
+
 /// The sources of ICMP errors that leave by a port without an address of their family: an address
 /// of the router, else of another port, of these the router ID first. Without any, IPv4 has an
 /// address reserved for this (RFC 7600); in IPv6 no error is sent.
 pub(super) fn error_sources(config: &Config) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    let own = || addresses(config).filter(|&ip| !is_link_local(ip));
+    let own = || addresses(config);
     let of_router = config.router.addresses.iter().map(IpNetwork::ip).filter_map(v4);
     let mut of_router = of_router.filter(|ip| !ip.is_link_local());
     let id = config.router.id.filter(|&id| own().any(|ip| ip == id));
@@ -63,13 +96,6 @@ fn has_longer(config: &Config, address: Ipv4Addr, len: u8) -> bool {
         || in_files
             .into_iter()
             .any(|prefix| config.route_files.iter().any(|file| file.routes.get(prefix).is_some()))
-}
-
-pub(super) fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
 }
 
 pub(super) fn v4(ip: IpAddr) -> Option<Ipv4Addr> {

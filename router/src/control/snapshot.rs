@@ -1,6 +1,7 @@
 //! What workers read besides the FIB: ports, adjacencies, and the router's own settings.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 use nearhop_fib::AdjacencyId;
 
-use super::own::{self, is_link_local, v4, v6};
+use super::own::{self, v4, v6};
 use super::ports::{PortState, Ports};
 use crate::config::Config;
 use crate::forward::{Adjacencies, Adjacency, AddressSet, Broadcasts, Locals, PortEntry, Snapshot};
+use crate::packet::martian::is_link_local;
 use crate::probe::SOURCE_PORTS;
 
 /// The snapshot in force, and those that somebody may still read.
@@ -35,8 +37,10 @@ impl SnapshotPublisher {
     /// to them.
     pub(super) fn publish(&mut self, config: &Config, ports: &Ports) {
         let mut entries = vec![None; ports.numbers_end()];
+        let mut link_locals = own::link_locals(config);
         for state in ports.iter() {
-            entries[usize::from(state.id.0)] = Some(entry(state));
+            let own = link_locals.remove(state.name()).unwrap_or_default();
+            entries[usize::from(state.id.0)] = Some(entry(state, own));
         }
         let adjacencies = self.adjacencies(ports);
         let router = &config.router;
@@ -99,7 +103,7 @@ pub(super) fn empty() -> Snapshot {
     }
 }
 
-fn entry(state: &PortState) -> PortEntry {
+fn entry(state: &PortState, link_locals: Vec<IpAddr>) -> PortEntry {
     let addresses = &state.config.addresses;
     let own = || addresses.iter().map(IpNetwork::ip).filter(|&ip| !is_link_local(ip));
     PortEntry {
@@ -108,6 +112,7 @@ fn entry(state: &PortState) -> PortEntry {
         adjacency: state.adjacency,
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
+        link_locals: link_locals.into(),
         reverse_path: state.config.reverse_path,
         facing: state.config.facing,
         engine: state.config.engine,

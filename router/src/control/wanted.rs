@@ -7,12 +7,12 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::PathId;
 
 use super::LegKey;
-use super::own::is_link_local;
 use crate::batch::Exit;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
 use crate::liveness::leg::LegSpec;
+use crate::packet::martian::is_link_local;
 use crate::probe::CheckSpec;
 
 /// Every leg of these services of `config` whose port has a way out.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use nearhop_fib::{PathId, Reader};
+use nearhop_fib::{AdjacencyId, PathId, Reader};
 
 use crate::batch::Batch;
 use crate::forward::{
@@ -177,7 +177,9 @@ impl HostEngine {
         self.outlets.release();
         while let Some(mut outgoing) = self.host.poll_transmit() {
             self.batch.clear();
-            let pin = outgoing.pin.map(|exit| exit.adjacency);
+            let snapshot = self.snapshots.load();
+            let by = |id| snapshot.port(id).map_or(NO_ADJACENCY, |port| port.adjacency);
+            let pin = outgoing.pin.map(|exit| exit.adjacency).or(outgoing.by.map(by));
             // Not longer, for what is sent takes system calls.
             let online = self.reader.online();
             let (snapshots, state) = (&mut self.snapshots, &mut self.state);
@@ -192,6 +194,9 @@ impl HostEngine {
         self.outlets.release();
     }
 }
+
+/// That of a port that is gone: what would leave by it is counted as such.
+const NO_ADJACENCY: AdjacencyId = AdjacencyId(u32::MAX);
 
 /// The stack may make packets as large as there are: each is fitted to the way out it takes.
 const MTU_MAX: u16 = u16::MAX;

@@ -12,7 +12,7 @@ use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
 use super::{Counters, PortEntry, Snapshot, segments};
 use crate::batch::{BURST, Batch};
 use crate::ids::PortId;
-use crate::packet::martian::{destination_verdict, is_ordinary, source_verdict};
+use crate::packet::martian::{destination_verdict, is_link_local, is_ordinary, source_verdict};
 use crate::packet::offload::Shape;
 use crate::packet::{Meta, Plain};
 use crate::policy::{Facing, Martians, ReversePath};
@@ -61,12 +61,18 @@ impl Admitted {
         (self.passed[place].index, self.chosen[place])
     }
 
-    /// Checks every packet of `batch`; counts those that are dropped.
+    /// Checks every packet of `batch`; counts those that are dropped, and punts those to the router's
+    /// link-local addresses, which are not looked up.
     pub(super) fn fill(&mut self, batch: &mut Batch, gate: &Gate<'_>, counters: &mut Counters) {
         (self.count, self.v4.count, self.v6.count) = (0, 0, 0);
         for index in 0..batch.len() {
-            if let Err(verdict) = self.admit(batch, index, gate, counters) {
-                counters.count_all(verdict, segments(batch, index));
+            match self.admit(batch, index, gate, counters) {
+                Ok(()) => {}
+                Err(Verdict::Local) => {
+                    let lane = gate.snapshot.locals.lane(batch.packet(index).1);
+                    batch.punt(index, lane);
+                }
+                Err(verdict) => counters.count_all(verdict, segments(batch, index)),
             }
         }
         counters.received += batch.len() as u64;
@@ -225,10 +231,13 @@ impl<'a> Gate<'a> {
     }
 
     /// Checks a packet's addresses, and its source against the port it came in by.
+    ///
+    /// # Errors
+    /// The verdict of a packet that is not forwarded: why it is dropped, or that it is delivered.
     #[inline(always)]
     fn pass(&self, src: IpAddr, dst: IpAddr, port: PortId) -> Result<(), Verdict> {
         if self.is_strict || !(is_ordinary(src) & is_ordinary(dst)) {
-            self.pass_odd(src, dst)?;
+            self.pass_odd(src, dst, port)?;
         }
         // An exception for a port, such as one to the host's own kernel, belongs here: it costs
         // nothing for sources that are not in the set.
@@ -265,10 +274,32 @@ impl<'a> Gate<'a> {
     }
 
     #[inline(never)]
-    fn pass_odd(&self, src: IpAddr, dst: IpAddr) -> Result<(), Verdict> {
+    fn pass_odd(&self, src: IpAddr, dst: IpAddr, port: PortId) -> Result<(), Verdict> {
         let martians = self.snapshot.martians;
-        let verdict = source_verdict(src, martians).or_else(|| destination_verdict(dst, martians));
-        verdict.map_or(Ok(()), Err)
+        let ends = [source_verdict(src, martians), destination_verdict(dst, martians)];
+        let Some(first) = ends.into_iter().flatten().next() else { return Ok(()) };
+        let is_link_local = ends.into_iter().flatten().all(|end| end == Verdict::LinkLocal);
+        let delivered = is_link_local.then(|| self.deliver(src, dst, port)).flatten();
+        Err(delivered.unwrap_or(first))
+    }
+
+    /// What becomes of a packet between link-local addresses, or between one and an address of the
+    /// router: it is delivered by the port that the link-local address belongs to (RFC 4291 section
+    /// 2.5.6 and RFC 3927 section 7 forbid only to forward it). `None` if it is not for the router.
+    fn deliver(&self, src: IpAddr, dst: IpAddr, port: PortId) -> Option<Verdict> {
+        let own = &self.snapshot.port(port)?.link_locals;
+        let is_own = if is_link_local(dst) {
+            own.contains(&dst)
+        } else {
+            let group = self.fib.lookup(dst);
+            let flow = FlowHash::of_packet(0, 0);
+            self.fib.select(group, flow) == Selected::Local
+        };
+        if !is_own {
+            return None;
+        }
+        let is_from_here = own.contains(&src) || self.snapshot.martian_sources.has(src);
+        Some(if is_from_here { Verdict::MartianSource } else { Verdict::Local })
     }
 
     /// The reverse-path check. Strict is the feasible-path variant of RFC 3704: sites answer from

@@ -58,6 +58,9 @@ pub struct PortEntry {
     pub address_v4: Option<Ipv4Addr>,
     /// Its first IPv6 address that is not link-local.
     pub address_v6: Option<Ipv6Addr>,
+    /// Its link-local addresses: packets to them, and from its neighbours', are never forwarded, but
+    /// those that came in by this port are delivered.
+    pub link_locals: Box<[IpAddr]>,
     /// How source addresses are checked.
     pub reverse_path: ReversePath,
     /// Who is behind it.

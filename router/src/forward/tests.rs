@@ -153,6 +153,7 @@ fn snapshot() -> Snapshot {
             adjacency: AdjacencyId(port),
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
+            link_locals: Box::default(),
             reverse_path: ReversePath::Off,
             facing: crate::policy::Facing::Any,
             engine: EngineChoice::Auto,
@@ -507,6 +508,48 @@ fn clients_do_not_send_from_a_service_unless_a_way_to_it_leads_there() {
     assert!(!refused(&mut rig, SERVICE, "10.0.0.9:9"));
     rig.group("198.51.100.53/32", &Group::Unreachable);
     assert!(refused(&mut rig, SERVICE, "10.0.0.9:9"));
+}
+
+#[test]
+fn link_local_packets_are_delivered_by_their_own_port_and_never_forwarded() {
+    let mut rig = Rig::new();
+    rig.group("10.1.0.1/32", &Group::Local).group("fd00:1::1/128", &Group::Local);
+    rig.group("169.254.10.1/32", &Group::Local).group("fe80::1/128", &Group::Local);
+    rig.with_snapshot(|snapshot| {
+        let own = ["169.254.10.1", "fe80::1"].map(|own| own.parse().unwrap());
+        snapshot.ports[1].as_mut().unwrap().link_locals = own.into();
+    });
+    let [delivered, refused, own] = [Verdict::Local, Verdict::LinkLocal, Verdict::MartianSource];
+    for (port, src, dst, verdict) in [
+        (1, "169.254.10.2:9", "169.254.10.1:179", delivered),
+        (1, "[fe80::2]:9", "[fe80::1]:179", delivered),
+        (1, "[fd00:1::2]:9", "[fe80::1]:179", delivered),
+        (1, "[fe80::2]:9", "[fd00:1::1]:179", delivered),
+        (1, "169.254.10.2:9", "10.1.0.1:179", delivered),
+        (1, "[fe80::2]:9", "[fe80::1]:50000", Verdict::ProbeAnswer),
+        (2, "169.254.10.2:9", "169.254.10.1:179", refused),
+        (2, "[fe80::2]:9", "[fe80::1]:179", refused),
+        (1, "169.254.10.2:9", "169.254.10.3:179", refused),
+        (1, "[fe80::2]:9", "[fe80::3]:179", refused),
+        (1, "169.254.10.2:9", SERVICE, refused),
+        (1, "[fe80::2]:9", SERVICE6, refused),
+        (1, "169.254.10.2:9", "224.0.0.1:9", refused),
+        (1, "[fe80::2]:9", "[ff02::1]:9", refused),
+        (1, "169.254.10.1:9", "169.254.10.1:179", own),
+        (1, "[fe80::1]:9", "[fe80::1]:179", own),
+        (1, "[fd00:2::1]:9", "[fe80::1]:179", own),
+        (1, "[::1]:9", "[fe80::1]:179", own),
+    ] {
+        for martians in [Martians::Default, Martians::Off] {
+            if martians == Martians::Off && src.starts_with("[::1") {
+                continue;
+            }
+            rig.with_snapshot(|snapshot| snapshot.martians = martians);
+            let before = rig.of(verdict);
+            assert!(rig.run(port, &[udp(src, dst, 5)]).is_empty(), "{src} to {dst}");
+            assert_eq!(rig.of(verdict), before + 1, "{src} to {dst} by {port}, {martians:?}");
+        }
+    }
 }
 
 #[test]

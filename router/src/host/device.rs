@@ -9,13 +9,15 @@ use smoltcp::time::Instant;
 use super::Outgoing;
 use super::flows::Flows;
 use super::header::{Header, ICMP, ICMPV6, TCP};
+use crate::ids::PortId;
 use crate::limit::TokenBucket;
+use crate::packet::martian::is_link_local;
 use crate::time::Nanos;
 
 /// Queues of received and outgoing packets. Buffers are reused.
 #[derive(Debug)]
 pub(super) struct Queues {
-    rx: VecDeque<Vec<u8>>,
+    rx: VecDeque<(PortId, Vec<u8>)>,
     tx: VecDeque<Outgoing>,
     spare: Vec<Vec<u8>>,
     mtu: usize,
@@ -41,15 +43,15 @@ impl Queues {
         }
     }
 
-    /// Queues a received packet; `false` if the queue is full.
-    pub(super) fn receive(&mut self, packet: &[u8]) -> bool {
+    /// Queues a packet received by `port`; `false` if the queue is full.
+    pub(super) fn receive(&mut self, port: PortId, packet: &[u8]) -> bool {
         if self.rx.len() == RX_MAX {
             return false;
         }
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(packet);
-        self.rx.push_back(buffer);
+        self.rx.push_back((port, buffer));
         true
     }
 
@@ -102,6 +104,8 @@ pub(super) struct Rx(Vec<u8>);
 pub(super) struct Tx<'a> {
     queues: &'a mut Queues,
     flows: &'a mut Flows,
+    /// The port of the packet that is being answered.
+    by: Option<PortId>,
 }
 
 impl Device for Wire<'_> {
@@ -118,13 +122,13 @@ impl Device for Wire<'_> {
         if self.queues.rx_budget == 0 || !self.queues.has_room() {
             return None;
         }
-        let packet = self.queues.rx.pop_front()?;
+        let (port, packet) = self.queues.rx.pop_front()?;
         self.queues.rx_budget -= 1;
-        Some((Rx(packet), Tx { queues: self.queues, flows: self.flows }))
+        Some((Rx(packet), Tx { queues: self.queues, flows: self.flows, by: Some(port) }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        self.queues.has_room().then_some(Tx { queues: self.queues, flows: self.flows })
+        self.queues.has_room().then_some(Tx { queues: self.queues, flows: self.flows, by: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -150,7 +154,9 @@ impl TxToken for Tx<'_> {
         let Some(header) = Header::parse(&packet) else { return result };
         let flow = self.flows.outgoing(&packet, &header);
         if flow.is_some() || self.queues.admit(&packet, &header) {
-            self.queues.send(Outgoing { packet, pin: flow.flatten() });
+            // What belongs to no connection is an error or a reset about the packet received.
+            let by = self.by.filter(|_| flow.is_none() || is_link_local(header.dst));
+            self.queues.send(Outgoing { packet, pin: flow.flatten(), by });
         } else {
             self.queues.recycle(packet);
         }

@@ -36,6 +36,7 @@ pub use sockets::{HOST_PORTS, Progress, SocketError, SocketId, TcpOptions};
 
 use crate::batch::Exit;
 use crate::ids::PortId;
+use crate::packet::martian::is_link_local;
 use crate::probe::Rng;
 use crate::time::Nanos;
 use device::{Queues, Wire};
@@ -83,6 +84,9 @@ pub struct Outgoing {
     pub packet: Vec<u8>,
     /// The way out that it takes without a route lookup.
     pub pin: Option<Exit>,
+    /// Without a `pin`: the port that it leaves by, without a route lookup. Errors, resets, and
+    /// answers to link-local addresses leave by the port of the packet that they are about.
+    pub by: Option<PortId>,
 }
 
 /// Counters.
@@ -235,7 +239,10 @@ impl Host {
     fn can_be_source(&self, address: IpAddr) -> bool {
         let nobody = address.is_unspecified() || address.is_multicast() || address.is_loopback();
         let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-        !nobody && !broadcast && !self.has_address(address)
+        // A neighbour on one port may have a link-local address that is the router's on another;
+        // the forwarding step refuses a port's own.
+        let own = self.has_address(address) && !is_link_local(address);
+        !nobody && !broadcast && !own
     }
 
     fn handle_whole(&mut self, received: Nanos, port: PortId, packet: &[u8], header: &Header) {
@@ -246,15 +253,15 @@ impl Host {
             (TCP, _) => match self.flows.incoming(received, port, packet, header) {
                 Err(Barred::WrongPort) => self.stats.wrong_port += 1,
                 Err(Barred::LowTtl) => self.stats.low_ttl += 1,
-                Ok(()) => self.enqueue(packet),
+                Ok(()) => self.enqueue(port, packet),
             },
             (IPV6_HOP_BY_HOP, false) => self.stats.extension += 1,
-            _ => self.enqueue(packet),
+            _ => self.enqueue(port, packet),
         }
     }
 
-    fn enqueue(&mut self, packet: &[u8]) {
-        if !self.queues.receive(packet) {
+    fn enqueue(&mut self, port: PortId, packet: &[u8]) {
+        if !self.queues.receive(port, packet) {
             self.stats.rx_full += 1;
         }
     }
@@ -275,7 +282,8 @@ impl Host {
             return;
         }
         self.stats.echo_replies += 1;
-        self.queues.send(Outgoing { packet: reply, pin: None });
+        let is_on_link = is_link_local(header.src) || is_link_local(header.dst);
+        self.queues.send(Outgoing { packet: reply, pin: None, by: is_on_link.then_some(port) });
     }
 }
 

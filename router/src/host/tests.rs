@@ -119,6 +119,25 @@ fn exchange(host: &mut Host, packet: &[u8]) -> Vec<Outgoing> {
 }
 
 #[test]
+fn link_local_pings_and_errors_are_answered_by_the_port_they_came_in_by() {
+    for (us, them) in [("169.254.10.1", "169.254.10.2"), ("fe80::1", "fe80::2")] {
+        let out = exchange(&mut host(&[us]), &echo_request(them, us, 8));
+        assert_eq!((out.len(), out[0].by), (1, Some(PORT)), "{us}");
+        // The peer has the address that is the router's on another port.
+        let out = exchange(&mut host(&[us, them]), &echo_request(them, us, 8));
+        assert_eq!(out.len(), 1, "{us}");
+    }
+    // Neither finds its way to the same site by a lookup: the sender may be one of many.
+    for (us, them) in PAIRS {
+        for packet in [udp(them, us, (5_000, 33_434), b"x"), echo_request(them, us, 8)] {
+            let out = exchange(&mut host(&[us]), &packet);
+            let is_error = parts(&packet).2 == 17;
+            assert_eq!((out.len(), out[0].by), (1, is_error.then_some(PORT)), "{us}");
+        }
+    }
+}
+
+#[test]
 fn ping_is_answered_in_both_families() {
     for (us, them) in PAIRS {
         for len in [0, 1, 56, 1_400] {

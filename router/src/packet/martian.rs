@@ -51,6 +51,15 @@ pub fn is_ordinary(address: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is link-local: 169.254/16 or fe80::/10.
+#[inline]
+pub const fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
 /// The special range an address belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum AddressClass {

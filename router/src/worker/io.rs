@@ -153,6 +153,7 @@ mod tests {
             adjacency: AdjacencyId(0),
             address_v4: None,
             address_v6: None,
+            link_locals: Box::default(),
             reverse_path: crate::policy::ReversePath::Off,
             facing: crate::policy::Facing::Any,
             engine: EngineChoice::Auto,

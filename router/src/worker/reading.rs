@@ -167,6 +167,7 @@ mod tests {
             adjacency: AdjacencyId(0),
             address_v4: Some(Ipv4Addr::LOCALHOST),
             address_v6: None,
+            link_locals: Box::default(),
             reverse_path: ReversePath::Off,
             facing: crate::policy::Facing::Any,
             engine: EngineChoice::Auto,

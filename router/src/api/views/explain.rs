@@ -109,6 +109,10 @@ struct Fate {
 /// What becomes of a packet to this address, wherever it comes from.
 fn fate(control: &Control, address: IpAddr, group: Option<GroupId>) -> Fate {
     let snapshot = control.snapshot();
+    let mut owners = snapshot.ports().filter(|(_, port)| port.link_locals.contains(&address));
+    if let Some((_, port)) = owners.next() {
+        return format!("delivered to the router itself, if it came in by port {}", port.name);
+    }
     let is_broadcast = snapshot.directed_broadcasts.has(address);
     let special = is_broadcast.then_some(Verdict::Broadcast);
     let special = special.or_else(|| destination_verdict(address, snapshot.martians));

@@ -116,6 +116,27 @@ fn errors_have_a_source_whatever_addresses_there_are() {
 }
 
 #[test]
+fn a_link_local_address_belongs_to_its_port_alone() {
+    let port = |name, addresses| {
+        format!("[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\naddresses = {addresses}\n")
+    };
+    let text = "[router]\nname = \"r1\"\n".to_owned()
+        + &port("a", r#"["fe80::1/64", "169.254.10.1/30", "10.1.0.1/24"]"#)
+        + &port("b", r#"["fe80::1/64"]"#)
+        + &port("c", r#"["10.3.0.1/24"]"#);
+    let rig = Rig::new(&text).0;
+    let snapshot = rig.control.snapshot();
+    let of = |name: &str| {
+        let (_, port) = snapshot.ports().find(|(_, port)| port.name == name).unwrap();
+        port.link_locals.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of("a"), ["fe80::1", "169.254.10.1"]);
+    assert_eq!(of("b"), ["fe80::1"]);
+    assert_eq!(of("c"), [""; 0]);
+    assert!(!snapshot.martian_sources.has("fe80::1".parse().unwrap()), "a neighbour's elsewhere");
+}
+
+#[test]
 fn own_addresses_and_services_are_told_apart_from_their_neighbours_by_every_reload() {
     let text = two_sites(10, 20);
     let mut rig = Rig::up(&text);
