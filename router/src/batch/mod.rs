@@ -43,6 +43,8 @@ pub struct Punt {
 pub enum LocalLane {
     /// ICMP, UDP and DNS checks.
     Checks,
+    /// Both: fragments of datagrams that may be for either, which each reassembles.
+    Fragments,
     /// The host stack.
     Host,
 }
@@ -52,7 +54,7 @@ impl LocalLane {
     pub const fn verdict(self) -> Verdict {
         match self {
             Self::Checks => Verdict::ProbeAnswer,
-            Self::Host => Verdict::Local,
+            Self::Fragments | Self::Host => Verdict::Local,
         }
     }
 }

@@ -52,6 +52,7 @@ use crate::config::Config;
 use crate::config::model::{Service, Site};
 use crate::event::{EventKind, MoveCause};
 use crate::forward::Snapshot;
+use crate::host::OwnAddress;
 use crate::ids::{Family, PortId};
 use crate::liveness::leg::LegSpec;
 use crate::port::Port;
@@ -430,6 +431,18 @@ impl Control {
     /// Services with what is known of their legs.
     pub fn services(&self) -> Services<'_> {
         Services::new(&self.config, &self.legs, &self.ports)
+    }
+
+    /// The router's own addresses, as far as their ports are open.
+    pub fn own_addresses(&self) -> Vec<OwnAddress> {
+        let own = own::all(&self.config).filter_map(|own::Own { address, port, unicast }| {
+            let port = match port {
+                Some(name) => Some(self.ports.get(name)?.id),
+                None => None,
+            };
+            Some(OwnAddress { address, port, unicast })
+        });
+        own.collect()
     }
 
     /// The leg that a path is, if it is one.

@@ -18,29 +18,60 @@ pub(super) struct Own<'a> {
     pub(super) address: IpAddr,
     /// The port a link-local address belongs to; the same address may belong to others too.
     pub(super) port: Option<&'a str>,
+    /// The unicast address that it answers from.
+    pub(super) unicast: IpAddr,
 }
 
-/// The addresses of the router, then those of its ports.
+/// The addresses of the router, then those of its ports, then subnet-router anycast addresses.
 pub(super) fn all(config: &Config) -> impl Iterator<Item = Own<'_>> {
-    let router = config.router.addresses.iter().map(|network| (None, network.ip()));
-    let ports = config.ports.iter().flat_map(|port| {
-        port.addresses.iter().map(|network| (Some(port.name.as_str()), network.ip()))
-    });
-    let own = |(port, address): (Option<_>, _)| Own {
-        address,
-        port: port.filter(|_| is_link_local(address)),
+    let own = |port: Option<_>, address, unicast| {
+        let port = port.filter(|_| is_link_local(address));
+        Own { address, port, unicast }
     };
-    router.chain(ports).map(own)
+    let router = config.router.addresses.iter().map(|network| (None, network));
+    let of_ports = || {
+        config.ports.iter().flat_map(|port| {
+            port.addresses.iter().map(|network| (Some(port.name.as_str()), network))
+        })
+    };
+    let unicast =
+        router.chain(of_ports()).map(move |(port, network)| own(port, network.ip(), network.ip()));
+    let taken = taken(config);
+    let anycast = of_ports().filter_map(move |(port, network)| {
+        let address = subnet_router(*network).filter(|&address| !taken.has(address))?;
+        Some(own(port, address, network.ip()))
+    });
+    unicast.chain(anycast)
+}
+
+/// The anycast address of all routers of a network (RFC 4291 section 2.6.1). Networks of two
+/// addresses (RFC 6164) or one have none.
+fn subnet_router(network: IpNetwork) -> Option<IpAddr> {
+    match network {
+        IpNetwork::V6(v6) if v6.prefix() < 127 => Some(v6.network().into()),
+        _ => None,
+    }
+}
+
+/// Addresses that are configured to be something else than a network's anycast address.
+fn taken(config: &Config) -> AddressSet {
+    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+    let own = ports.chain(&config.router.addresses).map(|network| IpPrefix::host(network.ip()));
+    let services = config.services.iter().flat_map(|service| service.prefixes.iter().copied());
+    let routes =
+        config.routes.iter().map(|route| route.prefix).filter(|prefix| prefix.len() == 128);
+    own.chain(services).chain(routes).collect()
 }
 
 /// The addresses that the router has on every port.
-fn addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
-    all(config).map(|own| own.address).filter(|&address| !is_link_local(address))
+fn addresses(config: &Config) -> impl Iterator<Item = Own<'_>> {
+    all(config).filter(|own| !is_link_local(own.address))
 }
 
 /// Sources that no packet from a port may have.
 pub(super) fn martian_sources(config: &Config) -> AddressSet {
-    addresses(config).chain(broadcasts(config).into_iter().map(IpAddr::from)).collect()
+    let own = addresses(config).map(|own| own.address);
+    own.chain(broadcasts(config).into_iter().map(IpAddr::from)).collect()
 }
 
 /// The link-local addresses of each port that has any.
@@ -58,7 +89,7 @@ pub(super) fn link_locals(config: &Config) -> HashMap<&str, Vec<IpAddr>> {
 /// of the router, else of another port, of these the router ID first. Without any, IPv4 has an
 /// address reserved for this (RFC 7600); in IPv6 no error is sent.
 pub(super) fn error_sources(config: &Config) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    let own = || addresses(config);
+    let own = || addresses(config).filter(|own| own.address == own.unicast).map(|own| own.address);
     let of_router = config.router.addresses.iter().map(IpNetwork::ip).filter_map(v4);
     let mut of_router = of_router.filter(|ip| !ip.is_link_local());
     let id = config.router.id.filter(|&id| own().any(|ip| ip == id));

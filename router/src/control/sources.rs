@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
+use super::own;
 use super::ports::Ports;
 use crate::config::Config;
 use crate::config::model::{RouteTarget, Service, Via, WhenAllDead};
@@ -98,10 +99,8 @@ fn tables(
     config: &Config,
     way_by: impl Fn(&str) -> Option<Way>,
 ) -> Vec<(Source, RouteTable<NextHops>)> {
-    let own = config.ports.iter().flat_map(|port| &port.addresses);
-    let own = own.chain(&config.router.addresses);
     let local: RouteTable<_> =
-        own.map(|network| (IpPrefix::host(network.ip()), NextHops::Local)).collect();
+        own::all(config).map(|own| (IpPrefix::host(own.address), NextHops::Local)).collect();
     let mut connected = Builder::new();
     // Of several ports with one network (which only link-local ones are), the first.
     for port in config.ports.iter().rev() {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use ipnetwork::IpNetwork;
 use nearhop_fib::WriteError;
 
 use super::{HostOrder, LivenessNews, LivenessOrder};
@@ -42,10 +41,10 @@ impl ControlEngine {
         config: Arc<Config>,
         devices: BTreeMap<String, Arc<dyn Port>>,
     ) {
-        let own = config.ports.iter().flat_map(|port| &port.addresses);
-        let own = own.chain(&config.router.addresses).map(IpNetwork::ip);
-        self.orders.push_back(EngineOrder::Host(HostOrder::Addresses(own.collect())));
         let orders = self.control.apply(config, devices, now);
+        // Before the checks that are made from them.
+        let own = self.control.own_addresses();
+        self.orders.push_back(EngineOrder::Host(HostOrder::Addresses(own)));
         self.order(orders);
     }
 

@@ -1,7 +1,6 @@
 //! The host stack on the router's own addresses, and the TCP checks that run on it.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -13,7 +12,7 @@ use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
-use crate::host::{Host, HostConfig, HostStats};
+use crate::host::{Host, HostConfig, HostStats, OwnAddress};
 use crate::ids::PortId;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::packet::origin::clamp_mss;
@@ -25,7 +24,7 @@ use crate::time::Nanos;
 #[derive(Clone, Debug)]
 pub enum HostOrder {
     /// The router's own addresses are these from now on.
-    Addresses(Vec<IpAddr>),
+    Addresses(Vec<OwnAddress>),
     /// A port's carrier changed, and is there now or not; there for a port that is gone.
     Carrier(PortId, bool),
     /// Forget a leg.

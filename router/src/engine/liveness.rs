@@ -8,12 +8,13 @@ use nearhop_fib::PathId;
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
 use crate::forward::{Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets};
+use crate::host::{AnswerEnds, FragmentedAnswers};
 use crate::ids::PortId;
 use crate::kernel::carrier::LinkEvent;
 use crate::liveness::event::MonitorEvent;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
-use crate::probe::{CheckEvent, CheckStats};
+use crate::probe::{CheckEvent, CheckSpec, CheckStats};
 use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
@@ -48,7 +49,9 @@ pub enum LivenessNews {
 /// The monitor, and its way out.
 pub struct LivenessEngine {
     monitor: Monitor,
-    legs: BTreeSet<PathId>,
+    /// The legs, and where answers to their checks come from.
+    legs: BTreeMap<PathId, Vec<AnswerEnds>>,
+    fragmented: FragmentedAnswers,
     news: VecDeque<LivenessNews>,
     next_round_trips: Nanos,
     round_trips_due: bool,
@@ -64,7 +67,8 @@ impl LivenessEngine {
     pub fn new(now: Nanos, monitor: Monitor, snapshots: Snapshots) -> Self {
         Self {
             monitor,
-            legs: BTreeSet::new(),
+            legs: BTreeMap::new(),
+            fragmented: FragmentedAnswers::default(),
             news: VecDeque::new(),
             next_round_trips: now + ROUND_TRIPS_EVERY,
             round_trips_due: false,
@@ -81,9 +85,9 @@ impl LivenessEngine {
         match order {
             LivenessOrder::ClearDamping => self.monitor.clear_damping(now),
             LivenessOrder::Leg(spec) => {
-                let path = spec.path;
+                let (path, ends) = (spec.path, answer_ends(&spec));
                 match self.monitor.add_leg(now, spec) {
-                    Ok(()) => drop(self.legs.insert(path)),
+                    Ok(()) => self.expect(path, ends),
                     Err(error) => log::error!("a site's checks cannot be done: {error}"),
                 }
             }
@@ -99,7 +103,11 @@ impl LivenessEngine {
 
     /// An answer to a probe, or an error about one.
     pub fn handle_packet(&mut self, now: Nanos, port: PortId, packet: &[u8]) {
-        self.monitor.handle_packet(now, port, packet);
+        if !FragmentedAnswers::is_fragment(packet) {
+            self.monitor.handle_packet(now, port, packet);
+        } else if let Some(whole) = self.fragmented.add(now, port, packet) {
+            self.monitor.handle_packet(now, port, &whole);
+        }
     }
 
     /// A port's carrier came or went.
@@ -198,7 +206,7 @@ impl LivenessEngine {
 
     /// The checks of these legs, as far as they are watched.
     pub fn check_stats(&self, paths: &BTreeSet<PathId>) -> BTreeMap<PathId, Vec<CheckStats>> {
-        let watched = paths.iter().filter(|path| self.legs.contains(path));
+        let watched = paths.iter().filter(|path| self.legs.contains_key(*path));
         watched.map(|&path| (path, self.monitor.stats(path))).collect()
     }
 
@@ -207,10 +215,21 @@ impl LivenessEngine {
         self.counters.originated - self.counters.of(Verdict::Originate)
     }
 
+    fn expect(&mut self, path: PathId, ends: Vec<AnswerEnds>) {
+        self.forget(path);
+        ends.iter().for_each(|&ends| self.fragmented.expect(ends));
+        self.legs.insert(path, ends);
+    }
+
+    fn forget(&mut self, path: PathId) {
+        let ends = self.legs.remove(&path).unwrap_or_default();
+        ends.into_iter().for_each(|ends| self.fragmented.forget(ends));
+    }
+
     fn stop(&mut self, stopping: Stopping) {
         for &path in &stopping.legs {
             self.monitor.remove_leg(path);
-            self.legs.remove(&path);
+            self.forget(path);
         }
         for &(exit, _) in &stopping.ports {
             self.monitor.remove_port(exit.port);
@@ -220,6 +239,16 @@ impl LivenessEngine {
         self.news.extend(events.map(LivenessNews::Event));
         self.news.push_back(LivenessNews::Stopped(stopping));
     }
+}
+
+/// Where answers to the checks of a leg come from.
+fn answer_ends(leg: &LegSpec) -> Vec<AnswerEnds> {
+    let ends = |check: &CheckSpec| AnswerEnds {
+        from: check.target,
+        to: check.source,
+        port: check.exit.port,
+    };
+    leg.checks.iter().filter(|check| !check.is_tcp()).map(ends).collect()
 }
 
 /// How often round-trip times are passed on.

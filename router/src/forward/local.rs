@@ -7,8 +7,8 @@ use crate::batch::LocalLane;
 use crate::packet::{Fragment, Meta, protocol};
 
 /// Rules for packets addressed to the router; the first that matches decides. Packets that match
-/// none, and all fragments, go to the host stack, which reassembles them; no other lane gets
-/// fragments.
+/// none, and all fragments, go to the host stack, which reassembles them. Fragments of a protocol
+/// that a rule sends elsewhere by its ports go there too.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Locals(Vec<Local>);
 
@@ -41,8 +41,15 @@ impl Locals {
 
     /// The lane for a packet to one of the router's addresses.
     pub fn lane(&self, packet: &[u8]) -> LocalLane {
-        let whole = |meta: &Meta| meta.fragment == Fragment::Whole;
-        let Some(meta) = Meta::parse(packet).ok().filter(whole) else { return LocalLane::Host };
+        let Ok(meta) = Meta::parse(packet) else { return LocalLane::Host };
+        if meta.fragment != Fragment::Whole {
+            // A later fragment has no ports.
+            let elsewhere = |local: &Local| local.lane != LocalLane::Host;
+            let fits = |local: &Local| local.protocol == protocol::UDP && elsewhere(local);
+            let is_udp = meta.flow.protocol == protocol::UDP;
+            let both = is_udp && self.0.iter().any(fits);
+            return if both { LocalLane::Fragments } else { LocalLane::Host };
+        }
         // An error is for whoever sent what it quotes: its flow is that packet's, reversed.
         let of = meta.flow.protocol;
         let port = if protocol::is_icmp(of, meta.src.is_ipv6()) {

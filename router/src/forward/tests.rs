@@ -15,7 +15,7 @@ use super::*;
 
 mod origin;
 mod superframes;
-use crate::batch::BURST;
+use crate::batch::{BURST, LocalLane};
 use crate::ids::PortId;
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::offload::Offload;
@@ -421,6 +421,17 @@ fn fragments_for_the_router_go_to_the_host_stack_whatever_their_bytes_are() {
     .unwrap();
     rig.run(0, &pieces);
     assert_eq!((rig.of(Verdict::Local), rig.of(Verdict::ProbeAnswer)), (3, 0));
+    assert!(rig.batch.punts().all(|(punt, _, _)| punt.lane == LocalLane::Host));
+    // An answer to a check may be among fragments of UDP.
+    for (src, dst) in [(CLIENT, "10.0.0.1:50000"), (CLIENT6, "[fd00::1]:50000")] {
+        let mut pieces = Vec::new();
+        let answer = udp(src, dst, 3000);
+        let emit = |piece: &[u8]| pieces.push(piece.to_vec());
+        crate::packet::origin::split(&answer, 1280, 7, &mut [0; 1280], emit).unwrap();
+        rig.run(0, &pieces);
+        let punts: Vec<_> = rig.batch.punts().map(|(punt, _, _)| punt.lane).collect();
+        assert_eq!(punts, vec![LocalLane::Fragments; pieces.len()], "{dst}");
+    }
 }
 
 #[test]

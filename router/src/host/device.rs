@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use smoltcp::wire::{Icmpv6Packet, Ipv6Packet};
 
 use super::Outgoing;
 use super::flows::Flows;
@@ -17,7 +19,7 @@ use crate::time::Nanos;
 /// Queues of received and outgoing packets. Buffers are reused.
 #[derive(Debug)]
 pub(super) struct Queues {
-    rx: VecDeque<(PortId, Vec<u8>)>,
+    rx: VecDeque<(Cause, Vec<u8>)>,
     tx: VecDeque<Outgoing>,
     spare: Vec<Vec<u8>>,
     mtu: usize,
@@ -43,15 +45,15 @@ impl Queues {
         }
     }
 
-    /// Queues a packet received by `port`; `false` if the queue is full.
-    pub(super) fn receive(&mut self, port: PortId, packet: &[u8]) -> bool {
+    /// Queues a received packet; `false` if the queue is full.
+    pub(super) fn receive(&mut self, cause: Cause, packet: &[u8]) -> bool {
         if self.rx.len() == RX_MAX {
             return false;
         }
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(packet);
-        self.rx.push_back((port, buffer));
+        self.rx.push_back((cause, buffer));
         true
     }
 
@@ -93,6 +95,15 @@ impl Queues {
     }
 }
 
+/// The packet that another answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause {
+    /// The port it came in by.
+    pub(super) port: PortId,
+    /// The unicast address that ICMPv6 errors about it are sent from.
+    pub(super) unicast: IpAddr,
+}
+
 /// The device that smoltcp sees during a poll.
 pub(super) struct Wire<'a> {
     pub(super) queues: &'a mut Queues,
@@ -104,8 +115,8 @@ pub(super) struct Rx(Vec<u8>);
 pub(super) struct Tx<'a> {
     queues: &'a mut Queues,
     flows: &'a mut Flows,
-    /// The port of the packet that is being answered.
-    by: Option<PortId>,
+    /// The packet that is being answered.
+    cause: Option<Cause>,
 }
 
 impl Device for Wire<'_> {
@@ -122,13 +133,13 @@ impl Device for Wire<'_> {
         if self.queues.rx_budget == 0 || !self.queues.has_room() {
             return None;
         }
-        let (port, packet) = self.queues.rx.pop_front()?;
+        let (cause, packet) = self.queues.rx.pop_front()?;
         self.queues.rx_budget -= 1;
-        Some((Rx(packet), Tx { queues: self.queues, flows: self.flows, by: Some(port) }))
+        Some((Rx(packet), Tx { queues: self.queues, flows: self.flows, cause: Some(cause) }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        self.queues.has_room().then_some(Tx { queues: self.queues, flows: self.flows, by: None })
+        self.queues.has_room().then_some(Tx { queues: self.queues, flows: self.flows, cause: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -155,12 +166,28 @@ impl TxToken for Tx<'_> {
         let flow = self.flows.outgoing(&packet, &header);
         if flow.is_some() || self.queues.admit(&packet, &header) {
             // What belongs to no connection is an error or a reset about the packet received.
-            let by = self.by.filter(|_| flow.is_none() || is_link_local(header.dst));
+            let cause = self.cause.filter(|_| flow.is_none() || is_link_local(header.dst));
+            let by = cause.map(|cause| cause.port);
+            if let Some(cause) = cause.filter(|_| header.protocol == ICMPV6) {
+                set_source(&mut packet, &header, cause.unicast);
+            }
             self.queues.send(Outgoing { packet, pin: flow.flatten(), by });
         } else {
             self.queues.recycle(packet);
         }
         result
+    }
+}
+
+/// Gives an ICMPv6 message this source, which its checksum covers.
+fn set_source(packet: &mut [u8], header: &Header, source: IpAddr) {
+    let (IpAddr::V6(source), IpAddr::V6(dst)) = (source, header.dst) else { return };
+    if header.src == IpAddr::V6(source) {
+        return;
+    }
+    Ipv6Packet::new_unchecked(&mut *packet).set_src_addr(source);
+    if let Some(body) = packet.get_mut(header.start..header.end) {
+        Icmpv6Packet::new_unchecked(body).fill_checksum(&source, &dst);
     }
 }
 

@@ -15,6 +15,7 @@
 //! problem.
 #![forbid(unsafe_code)]
 
+mod answers;
 pub mod check;
 mod device;
 mod flows;
@@ -24,22 +25,24 @@ mod icmp;
 mod sockets;
 mod tcp;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::time::Instant;
 use smoltcp::wire::HardwareAddress;
 
+pub use answers::{AnswerEnds, FragmentedAnswers};
 pub use device::RX_MAX;
 pub use sockets::{HOST_PORTS, Progress, SocketError, SocketId, TcpOptions};
 
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::packet::martian::is_link_local;
-use crate::probe::Rng;
+use crate::packet::protocol;
+use crate::probe::{Rng, SOURCE_PORTS};
 use crate::time::Nanos;
-use device::{Queues, Wire};
+use device::{Cause, Queues, Wire};
 use flows::{Barred, Flows};
 use fragment::Reassembler;
 use header::{Header, ICMP, ICMPV6, IPV6_HOP_BY_HOP, TCP};
@@ -50,7 +53,7 @@ use sockets::Sockets;
 /// After every call that takes `&mut self`, except the polls, call [`Self::poll`], then
 /// [`Self::poll_transmit`] until `None`, then wait for a packet or until [`Self::poll_timeout`].
 pub struct Host {
-    addresses: HashSet<IpAddr>,
+    addresses: HashMap<IpAddr, Vec<OwnAddress>>,
     interface: Interface,
     set: SocketSet<'static>,
     queues: Queues,
@@ -61,6 +64,24 @@ pub struct Host {
     mtu: usize,
     next_id: u32,
     stats: HostStats,
+}
+
+/// An address of the router.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OwnAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The port that a link-local address belongs to; others belong to all.
+    pub port: Option<PortId>,
+    /// The address that answers are sent from: the same, or for an anycast address a unicast one
+    /// (RFC 4443 sections 2.2 and 4.2).
+    pub unicast: IpAddr,
+}
+
+impl From<IpAddr> for OwnAddress {
+    fn from(address: IpAddr) -> Self {
+        Self { address, port: None, unicast: address }
+    }
 }
 
 /// Configuration of a host stack.
@@ -151,7 +172,7 @@ impl Host {
         let mut interface = Interface::new(smoltcp, &mut wire, instant(now));
         interface.set_any_ip(true);
         Self {
-            addresses: config.addresses.into_iter().collect(),
+            addresses: by_address(config.addresses),
             interface,
             set: SocketSet::new(Vec::new()),
             queues,
@@ -167,14 +188,21 @@ impl Host {
 
     /// Replaces the addresses. Connections of removed addresses are dropped silently. Listeners
     /// stay, and work again if their address returns.
-    pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
-        self.addresses = addresses.into_iter().collect();
+    pub fn set_addresses<A: Into<OwnAddress>>(&mut self, addresses: impl IntoIterator<Item = A>) {
+        self.addresses = by_address(addresses);
         self.end_homeless_sockets();
     }
 
     /// Whether this is one of the router's addresses.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address)
+        self.addresses.contains_key(&address)
+    }
+
+    /// The address from which a packet to `address`, by `port`, is answered.
+    fn answer_from(&self, address: IpAddr, port: PortId) -> IpAddr {
+        let mut own = self.addresses.get(&address).into_iter().flatten();
+        let fits = |own: &&OwnAddress| own.port.is_none_or(|own| own == port);
+        own.find(fits).map_or(address, |own| own.unicast)
     }
 
     /// Handles a packet to the router, received at this time by this port. Bounded: at most one
@@ -194,7 +222,9 @@ impl Host {
             self.stats.extension += 1;
         } else if let Some(fragment) = header.fragment {
             let whole = self.reassembler.add(received, port, packet, &header, fragment);
-            if let Some((whole, header)) = whole.and_then(|p| Header::parse(&p).map(|h| (p, h))) {
+            if let Some((whole, header)) = whole.and_then(|p| Header::parse(&p).map(|h| (p, h)))
+                && !is_for_checks(&whole, &header)
+            {
                 self.handle_whole(received, port, &whole, &header);
             }
         } else {
@@ -253,15 +283,16 @@ impl Host {
             (TCP, _) => match self.flows.incoming(received, port, packet, header) {
                 Err(Barred::WrongPort) => self.stats.wrong_port += 1,
                 Err(Barred::LowTtl) => self.stats.low_ttl += 1,
-                Ok(()) => self.enqueue(port, packet),
+                Ok(()) => self.enqueue(port, packet, header),
             },
             (IPV6_HOP_BY_HOP, false) => self.stats.extension += 1,
-            _ => self.enqueue(port, packet),
+            _ => self.enqueue(port, packet, header),
         }
     }
 
-    fn enqueue(&mut self, port: PortId, packet: &[u8]) {
-        if !self.queues.receive(port, packet) {
+    fn enqueue(&mut self, port: PortId, packet: &[u8], header: &Header) {
+        let cause = Cause { port, unicast: self.answer_from(header.dst, port) };
+        if !self.queues.receive(cause, packet) {
             self.stats.rx_full += 1;
         }
     }
@@ -276,7 +307,8 @@ impl Host {
         }
         self.flows.icmp_error(received, port, packet, header);
         self.next_id = self.next_id.wrapping_add(1);
-        let Some(reply) = icmp::echo_reply(packet, header, self.next_id as u16) else { return };
+        let answer = Header { dst: self.answer_from(header.dst, port), ..*header };
+        let Some(reply) = icmp::echo_reply(packet, &answer, self.next_id as u16) else { return };
         if !self.queues.has_room() {
             self.stats.tx_full += 1;
             return;
@@ -285,6 +317,22 @@ impl Host {
         let is_on_link = is_link_local(header.src) || is_link_local(header.dst);
         self.queues.send(Outgoing { packet: reply, pin: None, by: is_on_link.then_some(port) });
     }
+}
+
+/// Whether a datagram that came in fragments answers a check, which has reassembled it too.
+fn is_for_checks(packet: &[u8], header: &Header) -> bool {
+    let to = header.ports(packet).map(|(_, to)| to);
+    header.protocol == protocol::UDP && to.is_some_and(|to| SOURCE_PORTS.contains(&to))
+}
+
+fn by_address<A: Into<OwnAddress>>(
+    addresses: impl IntoIterator<Item = A>,
+) -> HashMap<IpAddr, Vec<OwnAddress>> {
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
+    for own in addresses.into_iter().map(Into::into) {
+        all.entry(own.address).or_default().push(own);
+    }
+    all
 }
 
 /// Converts to smoltcp's clock of microseconds. Rounding down makes its timers late by less than

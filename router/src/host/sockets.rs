@@ -202,7 +202,7 @@ impl Host {
     pub(super) fn end_homeless_sockets(&mut self) {
         let Self { addresses, sockets, set, flows, .. } = self;
         let keep = |connection: &Connection, set: &mut SocketSet<'_>, flows: &mut super::Flows| {
-            let keep = addresses.contains(&connection.ends.local.ip());
+            let keep = addresses.contains_key(&connection.ends.local.ip());
             if !keep {
                 set.remove(connection.handle);
                 flows.remove(connection.ends);
@@ -212,7 +212,7 @@ impl Host {
         sockets.tcp.retain(|_, connection| keep(connection, set, flows));
         sockets.lingering.retain(|connection| keep(connection, set, flows));
         sockets.udp.retain(|_, (handle, local)| {
-            let keep = addresses.contains(&local.ip());
+            let keep = addresses.contains_key(&local.ip());
             if !keep {
                 set.remove(*handle);
             }

@@ -138,6 +138,41 @@ fn link_local_pings_and_errors_are_answered_by_the_port_they_came_in_by() {
 }
 
 #[test]
+fn an_anycast_address_answers_from_a_unicast_one() {
+    let own = [
+        ("fd00:9:1::", None, "fd00:9:1::1"),
+        ("fe80::", Some(PORT), "fe80::1"),
+        ("fe80::", Some(PortId(PORT.0 + 1)), "fe80::2"),
+        ("fd00:9:1::1", None, "fd00:9:1::1"),
+    ];
+    let own = own.map(|(address, port, unicast)| OwnAddress {
+        address: addr(address),
+        port,
+        unicast: addr(unicast),
+    });
+    for (us, them, unicast) in [
+        ("fd00:9:1::", "fd00:9:1::2", "fd00:9:1::1"),
+        ("fe80::", "fe80::9", "fe80::1"),
+        ("fd00:9:1::1", "fd00:9:1::2", "fd00:9:1::1"),
+    ] {
+        for packet in [echo_request(them, us, 8), udp(them, us, (5_000, 33_434), b"x")] {
+            let mut host = host(&[]);
+            host.set_addresses(own);
+            let out = exchange(&mut host, &packet);
+            assert_eq!(out.len(), 1, "{us}");
+            let (src, dst, protocol, body) = parts(&out[0].packet);
+            assert_eq!((src, dst, protocol), (addr(unicast), addr(them), 58));
+            let len = (body.len() as u32).to_be_bytes();
+            let whole = [&octets(src)[..], &octets(dst), &len, &[0, 0, 0, 58], &body].concat();
+            assert_eq!(sum(&[&whole]), 0, "the checksum covers the source");
+            if body[0] == 1 {
+                assert_eq!(body[8..], packet[..], "an error quotes what was received");
+            }
+        }
+    }
+}
+
+#[test]
 fn ping_is_answered_in_both_families() {
     for (us, them) in PAIRS {
         for len in [0, 1, 56, 1_400] {
@@ -256,7 +291,7 @@ fn there_may_be_many_addresses_and_they_may_change() {
     assert!(exchange(&mut host, &request).is_empty());
     let remote = "192.0.2.9:80".parse().unwrap();
     let id = host.tcp_connect(addr("10.0.0.1"), remote, TcpOptions::default()).unwrap();
-    host.set_addresses([]);
+    host.set_addresses::<IpAddr>([]);
     assert_eq!(host.tcp_progress(id), None, "its address is gone");
     host.poll(Nanos::ZERO);
     assert_eq!(host.poll_transmit(), None);

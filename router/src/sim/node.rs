@@ -312,15 +312,21 @@ impl Node {
     fn turn_of_worker(&mut self, now: Nanos) -> bool {
         let Lanes { answers, packets, .. } = &mut self.lanes;
         self.worker.run(now, &mut |lane, port, packet| {
-            let lane = match lane {
-                LocalLane::Checks => &mut *answers,
-                LocalLane::Host => &mut *packets,
+            let push = |lane: &mut VecDeque<(PortId, Vec<u8>)>| {
+                let has_room = lane.len() < PACKETS_MAX;
+                if has_room {
+                    lane.push_back((port, packet.to_vec()));
+                }
+                has_room
             };
-            let has_room = lane.len() < PACKETS_MAX;
-            if has_room {
-                lane.push_back((port, packet.to_vec()));
+            match lane {
+                LocalLane::Checks => push(answers),
+                LocalLane::Host => push(packets),
+                LocalLane::Fragments => {
+                    push(answers);
+                    push(packets)
+                }
             }
-            has_room
         })
     }
 

@@ -71,7 +71,7 @@ impl PlaneShell for Shell<'_> {
     }
 
     fn deliver(&mut self, lane: LocalLane, port: PortId, packet: &[u8], received: Nanos) -> bool {
-        self.lanes.local(lane).push(LanePacket { port, received, bytes: packet.into() })
+        self.lanes.push_local(lane, LanePacket { port, received, bytes: packet.into() })
     }
 
     fn report_trouble(&mut self, trouble: PortTrouble) {

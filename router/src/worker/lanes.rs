@@ -135,11 +135,16 @@ impl Lanes {
         Self { prober, trouble, host, first_packets, engines, reported: BTreeSet::new() }
     }
 
-    /// The lane for these packets to the router.
-    pub(super) fn local(&mut self, lane: LocalLane) -> &mut Lane<LanePacket> {
+    /// Sends a packet to the router by its lane; `false` if that is full. Of fragments the host
+    /// stack's lane decides, for it reassembles all of them.
+    pub(super) fn push_local(&mut self, lane: LocalLane, packet: LanePacket) -> bool {
         match lane {
-            LocalLane::Checks => &mut self.prober,
-            LocalLane::Host => &mut self.host,
+            LocalLane::Checks => self.prober.push(packet),
+            LocalLane::Host => self.host.push(packet),
+            LocalLane::Fragments => {
+                self.prober.push(packet.clone());
+                self.host.push(packet)
+            }
         }
     }
 

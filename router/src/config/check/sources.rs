@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use toml::Spanned;
@@ -15,6 +16,7 @@ use crate::policy::{Facing, ReversePath};
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     open_to_services(raw, report);
+    anycast_of_routers(raw, report);
     for v6 in [false, true] {
         errors_without_address(raw, v6, report);
     }
@@ -40,6 +42,29 @@ fn open_to_services(raw: &RawConfig, report: &Report) {
         .at(first.span(), "and accepts packets that claim to come from a service")
         .help("if clients are behind it, add facing = \"clients\"");
     report.add(finding);
+}
+
+/// The kernel's side of a port has the anycast address of the network's routers, which is nearhop's.
+fn anycast_of_routers(raw: &RawConfig, report: &Report) {
+    for port in &raw.ports {
+        let networks = port.addresses.iter().filter_map(|address| match address.get_ref() {
+            IpNetwork::V6(own) if own.prefix() < 127 && own.ip() != own.network() => {
+                Some(own.network())
+            }
+            _ => None,
+        });
+        let anycast: HashSet<IpAddr> = networks.map(IpAddr::from).collect();
+        for peer in &port.peer_addresses {
+            let ip = peer.get_ref().ip();
+            if anycast.contains(&ip) {
+                let finding =
+                    Finding::warning(format!("the peer does not receive packets to {ip}"))
+                        .at(peer.span(), "the network's routers have this address (RFC 4291 2.6.1)")
+                        .help("give the peer another address");
+                report.add(finding);
+            }
+        }
+    }
 }
 
 /// Ports without an address of a family that is routed, where `[router]` has none either: errors

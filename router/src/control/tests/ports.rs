@@ -130,10 +130,56 @@ fn a_link_local_address_belongs_to_its_port_alone() {
         let (_, port) = snapshot.ports().find(|(_, port)| port.name == name).unwrap();
         port.link_locals.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(of("a"), ["fe80::1", "169.254.10.1"]);
-    assert_eq!(of("b"), ["fe80::1"]);
+    assert_eq!(of("a"), ["fe80::1", "169.254.10.1", "fe80::"]);
+    assert_eq!(of("b"), ["fe80::1", "fe80::"]);
     assert_eq!(of("c"), [""; 0]);
     assert!(!snapshot.martian_sources.has("fe80::1".parse().unwrap()), "a neighbour's elsewhere");
+}
+
+/// RFC 4291 section 2.6.1.
+#[test]
+fn a_network_has_the_anycast_address_of_its_routers_unless_something_else_has_it() {
+    let networks = [
+        "fd00:1::1/64",
+        "fd00:2::/127",
+        "fd00:3::1/128",
+        "fd00:4::/64",
+        "fd00:5::1/64",
+        "fd00:6::1/126",
+        "fe80::1/64",
+        "10.1.0.1/24",
+    ];
+    let port = |(index, address)| {
+        format!(
+            "[[port]]\nname = \"p{index}\"\ntun = \"nh-p{index}\"\naddresses = [\"{address}\"]\n"
+        )
+    };
+    let text = "[router]\nname = \"r1\"\n".to_owned()
+        + &networks.iter().enumerate().map(port).collect::<String>()
+        + "[[service]]\nname = \"dns\"\nprefixes = [\"fd00:5::/128\"]\n";
+    let mut rig = Rig::new(&text).0;
+    for (address, unicast) in [
+        ("fd00:1::", Some("fd00:1::1")),
+        ("fd00:2::", Some("fd00:2::")),
+        ("fd00:3::", None),
+        ("fd00:4::", Some("fd00:4::")),
+        ("fd00:5::", None),
+        ("fd00:6::", Some("fd00:6::1")),
+        ("fe80::", Some("fe80::1")),
+        ("10.1.0.0", None),
+    ] {
+        let ip: IpAddr = address.parse().unwrap();
+        let own = rig.control.own_addresses().into_iter().find(|own| own.address == ip);
+        let found = own.map(|own| own.unicast.to_string());
+        assert_eq!(found.as_deref(), unicast, "{address}");
+        assert_eq!(rig.group(address) == Some(Group::Local), unicast.is_some(), "{address}");
+        let snapshot = rig.control.snapshot();
+        let is_source = snapshot.martian_sources.has(ip);
+        assert_eq!(is_source, unicast.is_some() && address != "fe80::", "{address}");
+        let mut ports = snapshot.ports();
+        let on_link = ports.any(|(_, port)| port.link_locals.contains(&ip));
+        assert_eq!(on_link, address == "fe80::", "{address}");
+    }
 }
 
 #[test]
