@@ -13,7 +13,7 @@ use crate::group::{ADJACENCY_MAX, Group, GroupId, Groups, Kind, PATH_MAX, Spread
 use crate::kernel::{Trials, kernels_v4, kernels_v6};
 use crate::prefix::IpPrefix;
 use crate::qsbr::Qsbr;
-use crate::select::{COVERING_MAX, Selected, select, select_to};
+use crate::select::{COVERING_MAX, Selected, each_living_site, select, select_to};
 use crate::state::{AdjacencyId, Liveness, PathId, Reason, Reasons};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::writer::Writer;
@@ -139,6 +139,17 @@ impl Fib {
     #[inline]
     pub fn select_onward(&self, group: GroupId, flow: FlowHash, port: u16) -> Selected {
         select(&self.groups, &self.liveness, group, |_| flow, Some(port))
+    }
+
+    /// Calls `each` with a living member of each site of `group`, whatever share of flows the site
+    /// accepts: the link that the flow would take there.
+    pub fn each_living_site(
+        &self,
+        group: GroupId,
+        flow: FlowHash,
+        each: impl FnMut(PathId, AdjacencyId),
+    ) {
+        each_living_site(&self.groups, &self.liveness, group, flow, each);
     }
 
     /// What the members of `group` are chosen by.

@@ -114,6 +114,28 @@ fn plain(group: GroupRef<'_>, liveness: &Liveness, flow: FlowHash) -> Option<Wor
     (is_plain && leading != 0).then_some(best)
 }
 
+/// Calls `each` with a living member of each site of a group, in order: the link that the flow
+/// would take, were its site chosen. Bounded work: the 64 members of the group.
+pub(crate) fn each_living_site(
+    groups: &Groups,
+    liveness: &Liveness,
+    id: GroupId,
+    flow: FlowHash,
+    mut each: impl FnMut(PathId, AdjacencyId),
+) {
+    let Some(group) = groups.get(id) else { return };
+    let choice = Choice { group, liveness, flow, barred: None };
+    let (mut nth, mut next) = (0, 0);
+    while let Some(site) = choice.site(nth, next) {
+        (nth, next) = (nth + 1, site.end);
+        if site.alive != 0
+            && let Some(member) = choice.link(&site, site.alive)
+        {
+            each(member.path(), member.adjacency());
+        }
+    }
+}
+
 #[inline(never)]
 fn select_any(
     groups: &Groups,

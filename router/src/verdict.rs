@@ -77,7 +77,7 @@ macro_rules! verdicts {
 
 verdicts! {
     Forward Sent "forwarded" "sent to the member that the group selected";
-    Originate Sent "originated" "made by this router: an ICMP error, a probe, or a packet of the host stack";
+    Originate Sent "originated" "made by this router: an ICMP error, a copy of one, a probe, or a packet of the host stack";
     FragmentSent Sent "fragment-sent" "one of the fragments of a packet larger than the MTU (DF clear)";
     Joined Sent "joined" "sent in a superframe of its flow, behind a packet that counts as forwarded";
     Local Punted "local" "addressed to this router; delivered to the host stack";

@@ -14,6 +14,7 @@ use crate::batch::{BURST, Batch};
 use crate::ids::PortId;
 use crate::packet::martian::{destination_verdict, is_link_local, is_ordinary, source_verdict};
 use crate::packet::offload::Shape;
+use crate::packet::quote::quotes_later_fragment;
 use crate::packet::{Meta, Plain};
 use crate::policy::{Facing, Martians, ReversePath};
 use crate::verdict::Verdict;
@@ -25,6 +26,8 @@ pub(super) struct Admitted {
     passed: [Passed; BURST],
     groups: [GroupId; BURST],
     chosen: [Selected; BURST],
+    /// Places of ICMP errors to services that quote a later fragment: their flow is not known.
+    pub(super) without_flow: Vec<u8>,
     v4: Destinations<Ipv4Addr>,
     v6: Destinations<Ipv6Addr>,
 }
@@ -46,6 +49,7 @@ impl Admitted {
             passed: [nobody; BURST],
             groups: [GroupId::NONE; BURST],
             chosen: [Selected::NoRoute; BURST],
+            without_flow: Vec::with_capacity(BURST),
             v4: Destinations::new(Ipv4Addr::UNSPECIFIED),
             v6: Destinations::new(Ipv6Addr::UNSPECIFIED),
         }
@@ -61,10 +65,16 @@ impl Admitted {
         (self.passed[place].index, self.chosen[place])
     }
 
+    /// The group and the flow of an admitted packet.
+    pub(super) fn group_and_flow(&self, place: usize) -> (GroupId, FlowHash) {
+        (self.groups[place], self.passed[place].flow)
+    }
+
     /// Checks every packet of `batch`; counts those that are dropped, and punts those to the router's
     /// link-local addresses, which are not looked up.
     pub(super) fn fill(&mut self, batch: &mut Batch, gate: &Gate<'_>, counters: &mut Counters) {
         (self.count, self.v4.count, self.v6.count) = (0, 0, 0);
+        self.without_flow.clear();
         for index in 0..batch.len() {
             match self.admit(batch, index, gate, counters) {
                 Ok(()) => {}
@@ -135,6 +145,10 @@ impl Admitted {
         // `fill` counts one of its segments.
         counters.received += u64::from(shape.segments) - 1;
         gate.pass(meta.src, meta.dst, port)?;
+        let packet = batch.packet(index).1;
+        if gate.snapshot.services.has(meta.dst) && quotes_later_fragment(packet, &meta) {
+            self.without_flow.push(self.count as u8);
+        }
         self.add(index, meta.dst, meta.flow.hash(gate.seed));
         Ok(())
     }

@@ -3,20 +3,17 @@
 
 use std::net::IpAddr;
 
-use nearhop_fib::{Fib, Selected};
-
 use super::{Snapshots, WorkerState};
 use crate::batch::{Batch, Exit};
+use crate::ids::PortId;
 use crate::packet::error::{self, ErrorKind};
 use crate::packet::offload::segment::Segments;
 use crate::packet::{Meta, error::ERROR_MAX};
 use crate::time::Nanos;
 use crate::verdict::Verdict;
 
-/// The inputs of the answer stage. It runs after all packets of a batch were decided, so it does a
-/// lookup for each error and loads the snapshot again, which then contains the port found.
+/// The inputs of the answer stage, which runs after all packets of a batch were decided.
 pub(super) struct Answering<'a> {
-    pub(super) fib: &'a Fib,
     pub(super) snapshots: &'a mut Snapshots,
     pub(super) state: &'a mut WorkerState,
     pub(super) now: Nanos,
@@ -36,7 +33,8 @@ impl Answering<'_> {
     /// errors have a token bucket of their own: a flood of packets with expiring TTLs must not
     /// break path MTU discovery.
     fn answer(&mut self, batch: &mut Batch, index: usize, kind: ErrorKind) {
-        let packet = batch.packet(index).1;
+        let (slot, packet) = batch.packet(index);
+        let port = slot.port;
         let Ok(meta) = Meta::parse(packet) else { return };
         if !error::may_answer(kind, packet, &meta) {
             return;
@@ -49,7 +47,7 @@ impl Answering<'_> {
             self.state.counters.errors_limited += 1;
             return;
         }
-        let Some((exit, source)) = self.way_back(&meta) else {
+        let Some((exit, source)) = self.way_back(port, meta.src) else {
             self.state.counters.errors_unroutable += 1;
             return;
         };
@@ -79,23 +77,17 @@ impl Answering<'_> {
         error::build(kind, plan.write(0, &mut self.state.segment_buffer)?, source, out)
     }
 
-    /// The adjacency by which an error to the packet's sender leaves, and the error's source
-    /// address: that of the port, else one of the router's own.
-    fn way_back(&mut self, meta: &Meta) -> Option<(Exit, IpAddr)> {
-        let group = self.fib.lookup(meta.src);
-        let mut back = meta.flow;
-        std::mem::swap(&mut back.src, &mut back.dst);
-        std::mem::swap(&mut back.src_port, &mut back.dst_port);
-        let flow = back.hash(self.snapshots.load().hash_seed);
-        let selected = self.fib.select_by(group, |spread| self.state.hash(flow, spread));
-        let Selected::Member { adjacency, .. } = selected else { return None };
+    /// The way back to the sender of a packet that came in by `port`, and the source of an error in
+    /// the sender's family: the address of that port, else one of the router's own.
+    ///
+    /// Not the route to the sender: if that is a service's address, it leads to any of its sites.
+    fn way_back(&mut self, port: PortId, sender: IpAddr) -> Option<(Exit, IpAddr)> {
         let snapshot = self.snapshots.load();
-        let port = snapshot.adjacency(adjacency)?.port;
         let entry = snapshot.port(port)?;
-        let source = match meta.src {
+        let source = match sender {
             IpAddr::V4(_) => entry.address_v4.or(snapshot.address_v4).map(IpAddr::V4),
             IpAddr::V6(_) => entry.address_v6.or(snapshot.address_v6).map(IpAddr::V6),
         };
-        Some((Exit { adjacency, port }, source?))
+        Some((Exit { adjacency: entry.adjacency, port }, source?))
     }
 }

@@ -8,14 +8,14 @@
 //! Each stage runs over the whole batch before the next one begins, so that memory accesses of many
 //! packets overlap. The order is also what makes the step safe: all lookups come before the first
 //! group is read, and all groups are read before the snapshot with the ports. Everything published
-//! before an id is therefore visible when that id is used. Errors come last; they do a lookup of
-//! their own and load the snapshot again.
+//! before an id is therefore visible when that id is used. Errors come last.
 #![forbid(unsafe_code)]
 
 mod addresses;
 mod adjacency;
 mod admit;
 mod answer;
+mod copy;
 mod cut;
 mod egress;
 mod local;
@@ -31,6 +31,7 @@ pub use self::addresses::AddressSet;
 pub use self::adjacency::{Adjacencies, Adjacency};
 use self::admit::Gate;
 use self::answer::Answering;
+use self::copy::Copying;
 pub use self::egress::{Egress, Outlets, Scratch, SyscallOutlets};
 pub use self::local::{Local, Locals};
 pub use self::origin::originate;
@@ -45,8 +46,8 @@ use crate::verdict::Verdict;
 /// Decides about every packet of `batch`. Afterwards the batch holds its transmissions and punts,
 /// and every packet that ends here is counted in `state`.
 ///
-/// Bounded work: at most [`BURST`](crate::batch::BURST) packets with at most three lookups each
-/// (source, destination, and an error's destination).
+/// Bounded work: at most [`BURST`](crate::batch::BURST) packets with at most two lookups each
+/// (source and destination), and as many copies of errors as their rate limit allows.
 pub fn forward(
     batch: &mut Batch,
     fib: &Online<'_>,
@@ -74,9 +75,12 @@ pub fn forward_watched(
     done(Stage::LookUp);
     state.select_all(batch, fib);
     done(Stage::Select);
+    if !state.admitted.without_flow.is_empty() {
+        Copying { fib, snapshot: snapshots.load(), state, now }.copy_all(batch);
+    }
     Step { snapshot: snapshots.load(), state, now }.carry_out(batch);
     done(Stage::Send);
-    Answering { fib, snapshots, state, now }.answer_all(batch);
+    Answering { snapshots, state, now }.answer_all(batch);
     done(Stage::Answer);
 }
 

@@ -23,6 +23,7 @@ pub struct WorkerState {
     pub first_packets: Vec<FirstPacket>,
     pub(super) too_big_errors: TokenBucket,
     pub(super) other_errors: TokenBucket,
+    pub(super) copied_errors: TokenBucket,
     /// The packets of the current batch that were admitted.
     pub(super) admitted: Admitted,
     /// ICMP errors to send about packets of that batch, by index.
@@ -79,6 +80,7 @@ impl WorkerState {
             first_packets: Vec::with_capacity(FIRST_PACKETS_MAX),
             too_big_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
             other_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
+            copied_errors: TokenBucket::new(share(ERRORS_PER_SECOND), share(ERRORS_BURST)),
             admitted: Admitted::new(),
             owed: Vec::with_capacity(BURST),
             spreader: Spreader { count: 0, salt: index as u64 },
@@ -160,9 +162,9 @@ pub struct Counters {
     pub originated: u64,
     /// Fragments made from larger packets.
     pub split: u64,
-    /// ICMP errors not sent because of rate limits.
+    /// ICMP errors not sent, or not copied to a site, because of rate limits.
     pub errors_limited: u64,
-    /// ICMP errors not sent for lack of a route or a source address.
+    /// ICMP errors not sent for lack of a port or a source address.
     pub errors_unroutable: u64,
     /// Packets by [`Verdict`].
     pub verdicts: [u64; Verdict::COUNT],
@@ -238,8 +240,8 @@ impl Default for Counters {
 /// The most first packets kept until the worker's shell takes them.
 pub const FIRST_PACKETS_MAX: usize = 256;
 
-/// ICMP errors per second that the whole router sends, for each of the two buckets.
+/// ICMP errors per second that the whole router sends, or copies, for each of the three buckets.
 const ERRORS_PER_SECOND: u32 = 1000;
 
-/// ICMP errors in a burst, for each of the two buckets.
+/// ICMP errors in a burst, for each of the three buckets.
 const ERRORS_BURST: u32 = 100;

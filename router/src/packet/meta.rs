@@ -37,7 +37,8 @@ pub struct Meta {
     /// It has the ports of TCP, UDP, UDP-Lite, SCTP and DCCP. An echo request or reply has its
     /// identifier as source port. An ICMP error has the reversed flow of the packet it quotes, with
     /// a label of 0, or its own flow if the quoted packet cannot be read. A fragment has no ports,
-    /// and the protocol that all fragments of its datagram name.
+    /// and the protocol that all fragments of its datagram name; but one that an error quotes has
+    /// ports, if it is the first.
     pub flow: FlowKey,
 }
 

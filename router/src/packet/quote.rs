@@ -78,6 +78,26 @@ pub fn quoted(packet: &[u8], meta: &Meta) -> Option<Quoted> {
     })
 }
 
+/// Whether `packet`, whose [`Meta`] is `meta`, is an ICMP or ICMPv6 error that quotes a fragment
+/// after the first, which does not say which flow it belongs to.
+pub fn quotes_later_fragment(packet: &[u8], meta: &Meta) -> bool {
+    let is_ipv6 = meta.src.is_ipv6();
+    if meta.fragment != Fragment::Whole || !protocol::is_icmp(meta.protocol, is_ipv6) {
+        return false;
+    }
+    let message = packet.get(meta.header_len..meta.len);
+    let quote = message.and_then(|message| quote_in(message, is_ipv6));
+    let quoted = quote.and_then(|quote| Upper::of_quote(quote, is_ipv6));
+    quoted.is_some_and(|quoted| quoted.fragment == Fragment::Later)
+}
+
+/// What an ICMP message quotes, if it is of a type that does.
+fn quote_in(message: &[u8], is_ipv6: bool) -> Option<&[u8]> {
+    let has_quote = if is_ipv6 { icmpv6::has_quote } else { icmp::has_quote };
+    let (header, quote) = message.split_first_chunk::<{ icmp::HEADER_LEN }>()?;
+    has_quote(header[0]).then_some(quote)
+}
+
 /// The parsed header of an error.
 struct IcmpError<'a> {
     kind: u8,
@@ -182,15 +202,8 @@ impl<'a> Upper<'a> {
     /// an echo request has it, whichever direction the quoted packet had.
     #[cold]
     fn quoted_flow(&self) -> Option<FlowKey> {
-        let has_quote = match self.src {
-            IpAddr::V4(_) => icmp::has_quote,
-            IpAddr::V6(_) => icmpv6::has_quote,
-        };
-        let (header, quote) = self.bytes.split_first_chunk::<{ icmp::HEADER_LEN }>()?;
-        if !has_quote(header[0]) {
-            return None;
-        }
-        let quoted = Upper::of_quote(quote, self.src.is_ipv6())?;
+        let quote = quote_in(self.bytes, self.src.is_ipv6())?;
+        let quoted = Upper::of_quote(quote, self.src.is_ipv6())?.unfragmented();
         let [src_port, dst_port] = quoted.selectors()?;
         let [src_port, dst_port] =
             if quoted.is_icmp() { [src_port, dst_port] } else { [dst_port, src_port] };
@@ -205,6 +218,15 @@ impl<'a> Upper<'a> {
         } else {
             Some(Self::of_ipv4(&Ipv4::parse_quoted(bytes).ok()?))
         }
+    }
+
+    /// A first fragment as the whole datagram: an error about it belongs to the flow that the
+    /// datagram answers, which usually is not fragmented (RFC 7690).
+    fn unfragmented(self) -> Self {
+        if self.fragment != Fragment::First {
+            return self;
+        }
+        Self { fragment: Fragment::Whole, flow_protocol: self.protocol, ..self }
     }
 
     #[inline]

@@ -23,8 +23,8 @@ pub(super) fn drops(facts: &Facts<'_>) -> Vec<DropRow> {
     let dropped = Verdict::ALL.iter().filter(|verdict| verdict.outcome() == Outcome::Dropped);
     let dropped = dropped.map(|verdict| (verdict.label(), counters.of(*verdict), verdict.text()));
     let errors = [
-        ("errors-limited", counters.errors_limited, "ICMP errors not sent because of rate limits"),
-        ("errors-unroutable", counters.errors_unroutable, "ICMP errors without a route back"),
+        ("errors-limited", counters.errors_limited, "ICMP errors not sent or copied: rate limits"),
+        ("errors-unroutable", counters.errors_unroutable, "ICMP errors without a port or a source"),
     ];
     let seen = dropped.chain(errors).filter(|(_, packets, _)| *packets > 0);
     let row = |(reason, packets, text): (&'static str, u64, &'static str)| DropRow {

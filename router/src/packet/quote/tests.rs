@@ -95,14 +95,38 @@ fn eight_bytes_of_the_upper_layer_are_enough_and_fewer_ports_are_none() {
 }
 
 #[test]
-fn a_quoted_fragment_has_no_ports() {
-    for (client, service, _) in families() {
-        let answer = ip(service, client, UDP, &ports(53, 4000));
-        let asks = ip(client, service, UDP, &ports(4000, 53));
-        for (offset, more) in [(0, true), (5, false)] {
-            let about = fragment(&answer, offset, more);
-            let about = error(service, unreachable(service), 0, 0, &about);
-            assert_eq!(flow(&about), flow(&fragment(&asks, 0, true)));
+fn a_quoted_first_fragment_has_the_flow_of_the_whole_and_a_later_one_has_no_ports() {
+    for (client, service, icmp_protocol) in families() {
+        let [request, reply] = if client.is_ipv4() { [8, 0] } else { [128, 129] };
+        let echo = |kind| icmp(kind, 0, 0x1234_0001, &[]);
+        for (asks, answer) in [
+            (
+                ip(client, service, UDP, &ports(4000, 53)),
+                ip(service, client, UDP, &ports(53, 4000)),
+            ),
+            (
+                ip(client, service, icmp_protocol, &echo(request)),
+                ip(service, client, icmp_protocol, &echo(reply)),
+            ),
+        ] {
+            let about = |offset, more| {
+                error(service, unreachable(service), 0, 0, &fragment(&answer, offset, more))
+            };
+            assert_eq!(flow(&about(0, true)), flow(&asks));
+            assert_eq!(flow(&about(5, false)), flow(&fragment(&asks, 0, true)));
+            let is_later =
+                |packet: &[u8]| quotes_later_fragment(packet, &Meta::parse(packet).unwrap());
+            assert_eq!([is_later(&about(0, true)), is_later(&about(0, false))], [false; 2]);
+            assert!(is_later(&about(5, false)) && is_later(&about(5, true)));
+            assert!(!is_later(&fragment(&about(5, true), 0, true)), "in a fragment itself");
+            assert!(!is_later(&answer));
+        }
+        // An extension header follows the fragment header.
+        if client.is_ipv6() {
+            let options = [&[UDP, 0, 1, 4, 0, 0, 0, 0][..], &ports(53, 4000)].concat();
+            let first = fragment(&ip(service, client, 60, &options), 0, true);
+            let about = error(service, 2, 0, 1280, &first);
+            assert_eq!(flow(&about), flow(&ip(client, service, UDP, &ports(4000, 53))));
         }
     }
 }
