@@ -153,7 +153,9 @@ fn quoted_destination(to: IpAddr, bytes: &[u8]) -> Option<IpAddr> {
 #[test]
 fn wrong_packets_are_counted_by_reason_and_stop_nothing() {
     in_namespaces("wrong_packets_are_counted_by_reason_and_stop_nothing", || {
-        let rig = Rig::start(AMS_FIRST);
+        let text = config(AMS_FIRST)
+            .replace("netns = \"client\"\n", "netns = \"client\"\nfacing = \"clients\"\n");
+        let rig = Rig::start_with(AMS_FIRST, &text);
         let ifindex = LinkSetup::open(&rig.client).unwrap().status("nh-client").unwrap().ifindex;
         let wire = rig.client.within(|| Wire::open(ifindex)).unwrap().unwrap();
         let probes = Probes::start(&rig.client, SERVICE_V4, 2);
@@ -209,6 +211,11 @@ fn wrong_packets() -> Vec<(&'static str, Vec<u8>)> {
         ("source-route", route),
         ("martian-source", v4("127.0.0.1", SERVICE_V4)),
         ("martian-source", v4("::1", SERVICE_V6)),
+        // What these drew from a next hop would be an answer to the router itself.
+        ("martian-source", v4("10.1.0.1", SERVICE_V4)),
+        ("martian-source", v4("fd00:1::1", SERVICE_V6)),
+        ("service-source", v4(SERVICE_V4, "10.1.0.2")),
+        ("service-source", v4(SERVICE_V6, "fd00:1::2")),
         ("martian-destination", v4("10.0.0.2", "240.0.0.1")),
         ("broadcast", v4("10.0.0.2", "10.1.0.255")),
         ("no-route", v4("10.0.0.2", "203.0.113.9")),

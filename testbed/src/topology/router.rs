@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::{Health, LinkPlan, Service, Topology};
+use super::{Health, LinkPlan, NodeKind, Service, Topology};
 
 /// The configuration as TOML.
 pub(super) fn config(topology: &Topology, router: &str) -> String {
@@ -15,7 +15,8 @@ pub(super) fn config(topology: &Topology, router: &str) -> String {
     let mut text =
         format!("[router]\nname = {name}\nworkers = {WORKERS}\nhash-seed = {HASH_SEED}\n");
     for plan in topology.plans().iter().filter(|plan| plan.router == router) {
-        port(&mut text, plan);
+        let is_client = topology.nodes_of(NodeKind::Client).any(|node| node.name == plan.host);
+        port(&mut text, plan, is_client);
     }
     for service in topology.services.iter().filter(|service| service.router == router) {
         anycast(&mut text, service);
@@ -23,7 +24,7 @@ pub(super) fn config(topology: &Topology, router: &str) -> String {
     text
 }
 
-fn port(text: &mut String, plan: &LinkPlan) {
+fn port(text: &mut String, plan: &LinkPlan, is_client: bool) {
     push(text, "\n[[port]]");
     push(text, &format!("name = {}", quoted(&plan.host)));
     push(text, &format!("tun = {}", quoted(&plan.device)));
@@ -32,6 +33,9 @@ fn port(text: &mut String, plan: &LinkPlan) {
     // On an impaired link the host's NIC is another device, which the lab configures.
     if plan.is_direct() {
         push(text, &format!("peer-addresses = {}", list(&plan.host_addresses)));
+    }
+    if is_client {
+        push(text, "facing = \"clients\"");
     }
 }
 
