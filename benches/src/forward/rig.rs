@@ -222,8 +222,11 @@ fn snapshot() -> Snapshot {
             .map(|port| Ipv4Addr::new(10, port as u8, 0, 255))
             .collect(),
         martian_sources: (0..=SITES)
-            .flat_map(|port| [1, 255].map(|host| Ipv4Addr::new(10, port as u8, 0, host).into()))
-            .collect::<AddressSet>(),
+            .flat_map(|port| {
+                [1, 255].map(|host| IpAddr::from(Ipv4Addr::new(10, port as u8, 0, host)))
+            })
+            .collect(),
+        client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
         busy_poll: std::time::Duration::ZERO,

@@ -210,6 +210,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
             .iter()
             .filter_map(|address| address.parse::<IpAddr>().ok())
             .collect(),
+        client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
         busy_poll: Duration::ZERO,

@@ -69,9 +69,10 @@ fn addresses(config: &Config) -> impl Iterator<Item = Own<'_>> {
 }
 
 /// Sources that no packet from a port may have.
-pub(super) fn martian_sources(config: &Config) -> AddressSet {
+pub(super) fn martian_sources(config: &Config) -> Vec<IpPrefix> {
     let own = addresses(config).map(|own| own.address);
-    own.chain(broadcasts(config).into_iter().map(IpAddr::from)).collect()
+    let all = own.chain(broadcasts(config).into_iter().map(IpAddr::from));
+    all.map(IpPrefix::host).collect()
 }
 
 /// The link-local addresses of each port that has any.

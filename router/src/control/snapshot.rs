@@ -12,7 +12,7 @@ use nearhop_fib::AdjacencyId;
 use super::own::{self, v4, v6};
 use super::ports::{PortState, Ports};
 use crate::config::Config;
-use crate::forward::{Adjacencies, Adjacency, AddressSet, Broadcasts, Locals, PortEntry, Snapshot};
+use crate::forward::{AddressSet, Adjacencies, Adjacency, Broadcasts, Locals, PortEntry, Snapshot};
 use crate::packet::martian::is_link_local;
 use crate::probe::SOURCE_PORTS;
 
@@ -45,7 +45,8 @@ impl SnapshotPublisher {
         let adjacencies = self.adjacencies(ports);
         let router = &config.router;
         let (address_v4, address_v6) = own::error_sources(config);
-        let services = config.services.iter().flat_map(|service| &service.prefixes);
+        let services = config.services.iter().flat_map(|service| service.prefixes.iter().copied());
+        let sources = own::martian_sources(config);
         let old = self.in_force.swap(Arc::new(Snapshot {
             generation: self.in_force.load().generation + 1,
             ports: entries,
@@ -55,8 +56,9 @@ impl SnapshotPublisher {
             address_v4,
             address_v6,
             directed_broadcasts: own::broadcasts(config).into_iter().collect(),
-            martian_sources: own::martian_sources(config),
-            services: services.copied().collect(),
+            martian_sources: sources.iter().copied().collect(),
+            client_sources: sources.into_iter().chain(services.clone()).collect(),
+            services: services.collect(),
             busy_poll: router.busy_poll,
             ..empty()
         }));
@@ -97,6 +99,7 @@ pub(super) fn empty() -> Snapshot {
         address_v6: None,
         directed_broadcasts: Broadcasts::default(),
         martian_sources: AddressSet::default(),
+        client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(SOURCE_PORTS),
         busy_poll: Duration::ZERO,

@@ -217,13 +217,16 @@ impl LivenessEngine {
 
     fn expect(&mut self, path: PathId, ends: Vec<AnswerEnds>) {
         self.forget(path);
-        ends.iter().for_each(|&ends| self.fragmented.expect(ends));
+        for &ends in &ends {
+            self.fragmented.expect(ends);
+        }
         self.legs.insert(path, ends);
     }
 
     fn forget(&mut self, path: PathId) {
-        let ends = self.legs.remove(&path).unwrap_or_default();
-        ends.into_iter().for_each(|ends| self.fragmented.forget(ends));
+        for ends in self.legs.remove(&path).unwrap_or_default() {
+            self.fragmented.forget(ends);
+        }
     }
 
     fn stop(&mut self, stopping: Stopping) {

@@ -18,15 +18,8 @@ impl AddressSet {
     #[inline]
     pub fn has(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(address) => {
-                let bits = address.to_bits();
-                self.v4.may_have(u64::from(bits) >> (self.v4.shift & 63))
-                    && self.v4.search(bits.into())
-            }
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                self.v6.may_have(fold(bits >> (self.v6.shift & 127))) && self.v6.search(bits)
-            }
+            IpAddr::V4(address) => self.v4.has(address.to_bits().into()),
+            IpAddr::V6(address) => self.v6.has(address.to_bits()),
         }
     }
 }
@@ -59,8 +52,8 @@ impl FromIterator<IpAddr> for AddressSet {
 /// The prefixes of one family, as ranges of addresses.
 #[derive(Clone, Debug)]
 struct Ranges {
-    /// Bits of an address that the shortest prefix leaves open; the hash covers the others.
-    shift: u32,
+    /// The bits of an address that the shortest prefix has; the hash covers these.
+    mask: u128,
     /// Low bits of a hash that the filter does not use.
     unused: u32,
     /// A bit for each hash, a power of two of words: whether a range has addresses of this hash.
@@ -76,24 +69,27 @@ impl Ranges {
         // Two prefixes are disjoint, or one contains the other and comes first.
         all.dedup_by(|later, earlier| later.1 <= earlier.1);
         let widest = all.iter().map(|(first, last)| last - first).max().unwrap_or(0);
-        // Half of all addresses at most, so that the shift stays below the width of an address.
-        let shift = (u128::BITS - widest.leading_zeros()).min(u128::BITS - 1);
+        // A prefix's addresses differ in the low bits, as many as its size says.
+        let mask = !widest;
         let words = (all.len() * WORDS_PER_RANGE).next_power_of_two().min(WORDS_MAX);
         let mut filter = vec![0; words].into_boxed_slice();
         let unused = u64::BITS - 6 - words.trailing_zeros();
-        for &(first, last) in &all {
-            for key in first >> shift..=last >> shift {
-                let (word, bit) = place(fold(key), unused);
-                filter[word] |= bit;
-            }
+        for &(first, _) in &all {
+            let (word, bit) = place(first & mask, unused);
+            filter[word] |= bit;
         }
-        Self { shift, unused, filter, sorted: all.into() }
+        Self { mask, unused, filter, sorted: all.into() }
     }
 
-    /// Whether the filter has addresses of this key.
     #[inline]
-    fn may_have(&self, key: u64) -> bool {
-        let (word, bit) = place(key, self.unused);
+    fn has(&self, address: u128) -> bool {
+        self.may_have(address) && self.search(address)
+    }
+
+    /// Whether the filter has addresses with the hash of this one.
+    #[inline]
+    fn may_have(&self, address: u128) -> bool {
+        let (word, bit) = place(address & self.mask, self.unused);
         // The filter has as many words as a hash has places.
         self.filter[word & (self.filter.len() - 1)] & bit != 0
     }
@@ -106,16 +102,10 @@ impl Ranges {
     }
 }
 
-/// The key of an address without the bits that the shortest prefix leaves open. One of IPv4 is that
-/// itself.
+/// The word and the bit of an address, by the high bits of its hash: all but so many.
 #[inline]
-fn fold(bits: u128) -> u64 {
-    bits as u64 ^ ((bits >> 64) as u64).rotate_left(32)
-}
-
-/// The word and the bit of a key, by the high bits of its hash: all but so many.
-#[inline]
-fn place(key: u64, unused: u32) -> (usize, u64) {
+fn place(address: u128, unused: u32) -> (usize, u64) {
+    let key = address as u64 ^ ((address >> 64) as u64).rotate_left(32);
     let place = key.wrapping_mul(MIX) >> unused;
     ((place >> 6) as usize, 1 << (place & 63))
 }
@@ -200,7 +190,7 @@ mod tests {
         let own =
             (0..1000_u32).map(|port| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0001 | port << 8)));
         let set: AddressSet = own.collect();
-        let passes = (0..100_000_u64).filter(|client| set.v4.may_have(0x0a00_0002 + client * 7));
+        let passes = (0..100_000_u128).filter(|client| set.v4.may_have(0x0a00_0002 + client * 7));
         assert!(passes.count() < 2_000);
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
 
-use super::{Counters, PortEntry, Snapshot, segments};
+use super::{Counters, Snapshot, segments};
 use crate::batch::{BURST, Batch};
 use crate::ids::PortId;
 use crate::packet::martian::{destination_verdict, is_link_local, is_ordinary, source_verdict};
@@ -253,38 +253,34 @@ impl<'a> Gate<'a> {
         if self.is_strict || !(is_ordinary(src) & is_ordinary(dst)) {
             self.pass_odd(src, dst, port)?;
         }
-        // An exception for a port, such as one to the host's own kernel, belongs here: it costs
-        // nothing for sources that are not in the set.
-        if self.snapshot.martian_sources.has(src) {
-            return Err(Verdict::MartianSource);
+        let entry = self.snapshot.port(port);
+        let watched = match entry {
+            Some(entry) if entry.facing == Facing::Clients => &self.snapshot.client_sources,
+            _ => &self.snapshot.martian_sources,
+        };
+        if watched.has(src) {
+            self.pass_watched(src, port)?;
         }
         if self.snapshot.directed_broadcasts.has(dst) {
             return Err(Verdict::Broadcast);
         }
-        match self.snapshot.port(port) {
-            Some(entry)
-                if entry.reverse_path != ReversePath::Off || entry.facing != Facing::Any =>
-            {
-                self.pass_port(entry, src, port)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks a source against the port it came in by.
-    #[inline(never)]
-    fn pass_port(&self, entry: &PortEntry, src: IpAddr, port: PortId) -> Result<(), Verdict> {
-        if entry.facing == Facing::Clients && self.snapshot.services.has(src) {
-            // Sites elsewhere may answer across this router, by a port that leads to them.
-            let group = self.fib.lookup(src);
-            if !self.fib.leads_by(group, port.0) {
-                return Err(Verdict::ServiceSource);
-            }
-        }
-        match entry.reverse_path {
+        match entry.map_or(ReversePath::Off, |entry| entry.reverse_path) {
             ReversePath::Off => Ok(()),
             check => self.pass_back(check, src, port),
         }
+    }
+
+    /// Checks a source that may not come in by every port. An exception for a port, such as one to
+    /// the host's own kernel, belongs here: it costs other packets nothing.
+    #[inline(never)]
+    fn pass_watched(&self, src: IpAddr, port: PortId) -> Result<(), Verdict> {
+        if self.snapshot.martian_sources.has(src) {
+            return Err(Verdict::MartianSource);
+        }
+        // A service's address. Sites elsewhere may answer across this router, by a port that leads
+        // to them.
+        let leads_there = self.fib.leads_by(self.fib.lookup(src), port.0);
+        if leads_there { Ok(()) } else { Err(Verdict::ServiceSource) }
     }
 
     #[inline(never)]
@@ -318,6 +314,7 @@ impl<'a> Gate<'a> {
 
     /// The reverse-path check. Strict is the feasible-path variant of RFC 3704: sites answer from
     /// the shared anycast address, and a member that is down here may be up for its own side.
+    #[inline(never)]
     fn pass_back(&self, check: ReversePath, src: IpAddr, port: PortId) -> Result<(), Verdict> {
         let group = self.fib.lookup(src);
         let is_ok = match check {

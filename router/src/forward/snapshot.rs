@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub directed_broadcasts: Broadcasts,
     /// Sources that no packet from a port may have: the router's own addresses, and broadcasts.
     pub martian_sources: AddressSet,
+    /// Those that none from a port that faces clients may have: the services' too, unless one of
+    /// their sites is behind it.
+    pub client_sources: AddressSet,
     /// The prefixes of services.
     pub services: AddressSet,
     /// The rules for packets addressed to the router.

@@ -162,6 +162,8 @@ fn snapshot() -> Snapshot {
             has_link_headers: false,
         })
     };
+    let services = [SERVICE, SERVICE6];
+    let services = services.map(|ends| ends.parse::<std::net::SocketAddr>().unwrap().ip());
     let plain = |(id, mtu)| (AdjacencyId(id), Adjacency::point_to_point(PortId(id as u16), mtu));
     Snapshot {
         generation: 1,
@@ -177,10 +179,12 @@ fn snapshot() -> Snapshot {
         address_v6: None,
         directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
         martian_sources: OWN_SOURCES.iter().map(|own| own.parse::<IpAddr>().unwrap()).collect(),
-        services: [SERVICE, SERVICE6]
+        client_sources: OWN_SOURCES
             .iter()
-            .map(|ends| ends.parse::<std::net::SocketAddr>().unwrap().ip())
+            .map(|own| own.parse::<IpAddr>().unwrap())
+            .chain(services)
             .collect(),
+        services: services.into_iter().collect(),
         locals: Locals::of_checks(49_152..=65_535),
         busy_poll: std::time::Duration::ZERO,
     }

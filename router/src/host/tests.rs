@@ -163,7 +163,7 @@ fn an_anycast_address_answers_from_a_unicast_one() {
             let (src, dst, protocol, body) = parts(&out[0].packet);
             assert_eq!((src, dst, protocol), (addr(unicast), addr(them), 58));
             let len = (body.len() as u32).to_be_bytes();
-            let whole = [&octets(src)[..], &octets(dst), &len, &[0, 0, 0, 58], &body].concat();
+            let whole = [&octets(src)[..], &octets(dst), &len, &[0, 0, 0, 58], body].concat();
             assert_eq!(sum(&[&whole]), 0, "the checksum covers the source");
             if body[0] == 1 {
                 assert_eq!(body[8..], packet[..], "an error quotes what was received");
