@@ -111,7 +111,10 @@ fn fate(control: &Control, address: IpAddr, group: Option<GroupId>) -> Fate {
     let snapshot = control.snapshot();
     let mut owners = snapshot.ports().filter(|(_, port)| port.link_locals.contains(&address));
     if let Some((_, port)) = owners.next() {
-        return format!("delivered to the router itself, if it came in by port {}", port.name);
+        let verdict = Verdict::Local;
+        let outcome = verdict.outcome().label();
+        let text = format!("{outcome} to the router itself, if it came in by port {}", port.name);
+        return Fate { verdict, text: text.into() };
     }
     let is_broadcast = snapshot.directed_broadcasts.has(address);
     let special = is_broadcast.then_some(Verdict::Broadcast);
