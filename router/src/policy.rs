@@ -79,5 +79,5 @@ impl CheckKind {
     }
 }
 
-/// The most checks: one per UDP source port of the prober.
+/// The most checks of one prober.
 pub const CHECKS_MAX: usize = 16_384;

@@ -49,16 +49,28 @@ impl Question {
         Ok(Self(bytes.into()))
     }
 
-    /// Writes a query: recursion desired, one question. Returns the part of the buffer it takes.
-    pub(super) fn write_query<'a>(&self, id: u16, buffer: &'a mut [u8; QUERY_MAX]) -> &'a [u8] {
+    /// Writes a query: recursion desired, one question, whose letters are small or capital as the
+    /// bits of `case` say, over and over. Returns the part of the buffer it takes.
+    pub(super) fn write_query<'a>(
+        &self,
+        id: u16,
+        case: u64,
+        buffer: &'a mut [u8; QUERY_MAX],
+    ) -> &'a [u8] {
         let query = &mut buffer[..HEADER + self.0.len()];
         query[..2].copy_from_slice(&id.to_be_bytes());
         query[2..HEADER].copy_from_slice(&[RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         query[HEADER..].copy_from_slice(&self.0);
+        // Lengths of labels, type and class are below the codes of letters.
+        let letters = query[HEADER..].iter_mut().filter(|byte| byte.is_ascii_alphabetic());
+        for (index, letter) in letters.enumerate() {
+            *letter = letter.to_ascii_lowercase() ^ ((case >> (index % 64)) as u8 & 1) << 5;
+        }
         query
     }
 
-    /// The id of a response to this question and what it says; `None` for anything else.
+    /// The id of a response to this question, in whatever case (some servers change it), and what
+    /// it says; `None` for anything else.
     pub(super) fn read_reply(&self, message: &[u8]) -> Option<(u16, Reply)> {
         let (header, body) = message.split_at_checked(HEADER)?;
         let is_response = header[2] & (RESPONSE | OPCODE) == RESPONSE;
@@ -97,7 +109,7 @@ mod tests {
 
     fn query(name: &str, id: u16) -> Vec<u8> {
         let question = Question::new(name).unwrap();
-        question.write_query(id, &mut [0; QUERY_MAX]).to_vec()
+        question.write_query(id, 0, &mut [0; QUERY_MAX]).to_vec()
     }
 
     #[test]
@@ -110,6 +122,20 @@ mod tests {
             assert_eq!(asked.name().to_ascii(), want, "{name}");
             assert_eq!(asked.query_type(), RecordType::A);
         }
+    }
+
+    #[test]
+    fn the_case_of_letters_is_drawn_and_nothing_else_changes() {
+        let question = Question::new("Ab-9.example.org").unwrap();
+        let plain = question.write_query(5, 0, &mut [0; QUERY_MAX]).to_vec();
+        let mut buffer = [0; QUERY_MAX];
+        let mixed = question.write_query(5, 0b1001_0000_0110, &mut buffer).to_vec();
+        assert_eq!(&mixed[12..30], b"\x04aB-9\x07ExamplE\x03orG\0");
+        assert!(mixed.eq_ignore_ascii_case(&plain) && mixed != plain);
+        // The longest label there is: its length is the last code before the capital letters.
+        let long = Question::new(&"x".repeat(63)).unwrap();
+        let capital = long.write_query(5, u64::MAX, &mut buffer);
+        assert_eq!((capital[12], capital[13], capital[75], capital[76]), (63, b'X', b'X', 0));
     }
 
     #[test]

@@ -19,9 +19,11 @@
 
 pub mod check;
 mod dns;
+mod draw;
 mod prober;
 mod rng;
 mod rtt;
+mod secret;
 mod target;
 mod timers;
 mod wire;
@@ -35,6 +37,7 @@ pub use dns::NameError;
 pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
 pub(crate) use rng::Rng;
+pub(crate) use secret::SecretRng;
 
 use crate::batch::Exit;
 use crate::policy::CheckKind;
@@ -153,8 +156,8 @@ pub struct CheckStats {
     pub since: Nanos,
 }
 
-/// UDP source ports of probes, one for each check: the dynamic ports of RFC 6335, section 6. The
-/// host stack's own sockets keep below them.
+/// UDP source ports of probes: the dynamic ports of RFC 6335, section 6. The host stack's own
+/// sockets keep below them.
 pub const SOURCE_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 
 #[cfg(test)]

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::dns::NameError;
+use super::draw::{Draws, Ends, Numbers, REDRAW_TRIES};
 use super::target::{Request, Target};
 use super::timers::Timers;
 use super::wire::{self, Body, Incoming, PAYLOAD_MAX, PROBE_MAX};
-use super::{CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Rng, Rule, SOURCE_PORTS};
+use super::{
+    CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Rule, SOURCE_PORTS, SecretRng,
+};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
@@ -27,11 +30,8 @@ pub struct Prober {
     timers: Timers,
     ready: VecDeque<u32>,
     events: VecDeque<CheckEvent>,
-    rng: Rng,
-    /// Slot 0's ICMP identifier; the others' follow.
-    ident: u16,
-    /// Slot 0's place in the range of source ports; the others' follow.
-    first_port: u16,
+    rng: SecretRng,
+    numbers: Numbers,
     added: u32,
     stats: ProberStats,
     buffer: Box<[u8; PROBE_MAX]>,
@@ -58,11 +58,14 @@ pub enum AddError {
         target: IpAddr,
     },
     /// There are [`CHECKS_MAX`] already.
-    #[error("there are {CHECKS_MAX} checks already, and each needs a source port of its own")]
+    #[error("there are {CHECKS_MAX} checks already")]
     Full,
     /// The DNS name cannot be asked for.
     #[error("the DNS name {0}")]
     Name(NameError),
+    /// Other checks of this target use every source port or echo identifier.
+    #[error("no source port or echo identifier is left for checks of {0}")]
+    NoNumber(IpAddr),
     /// The source is not one of the host's addresses (TCP checks).
     #[error("the source {0} is not an address of this router")]
     NotOurs(IpAddr),
@@ -95,7 +98,6 @@ struct Slot {
 impl Prober {
     /// Identifiers, source ports and cookies follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
         Self {
             slots: Vec::new(),
             free: VecDeque::new(),
@@ -103,9 +105,8 @@ impl Prober {
             timers: Timers::default(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
-            ident: rng.next_u16(),
-            first_port: rng.next_u16() % CHECKS_MAX as u16,
-            rng,
+            rng: SecretRng::new(seed),
+            numbers: Numbers::default(),
             added: 0,
             stats: ProberStats::default(),
             buffer: Box::new([0; PROBE_MAX]),
@@ -119,8 +120,15 @@ impl Prober {
         if source.is_ipv4() != target.is_ipv4() {
             return Err(AddError::Family { source_addr: source, target });
         }
-        let request = Request::new(spec.kind, &mut self.rng)?;
+        let request = Request::new(spec.kind)?;
+        let ends = Ends { source, target, udp: !matches!(request, Request::Echo) };
         let slot = self.take_slot()?;
+        let tries = if ends.udp { SOURCE_PORTS_COUNT } else { u16::MAX };
+        let Some(draw) = self.numbers.draw(ends, slot, tries, &mut self.rng) else {
+            self.free.push_front(slot);
+            return Err(AddError::NoNumber(target));
+        };
+        self.numbers.add_way(ends, exit.port, slot);
         let order = self.added;
         self.added = self.added.wrapping_add(1);
         let phase = phase_of(order, interval);
@@ -128,9 +136,9 @@ impl Prober {
         let dead = self.dead_ports.contains(&exit.port);
         let rule = Rule { interval, fall, rise, initial_up: initial_up && !dead };
         let live = CheckState::new(now, start, phase, rule);
-        let tag = self.rng.next_u16();
-        let check =
-            Target { exit, source, address: target, request, live, queued: false, tag, phase };
+        let (draws, tag) = (Draws::new(now, draw), self.rng.next_u16());
+        let sent = VecDeque::new();
+        let check = Target { exit, ends, request, draws, live, sent, queued: false, tag, phase };
         self.slots[slot as usize].check = Some(Box::new(check));
         if dead {
             self.with(slot, |check| check.live.suspend(now));
@@ -144,8 +152,12 @@ impl Prober {
     pub fn remove(&mut self, id: CheckId) {
         if let Some(slot) = self.slot_of(id) {
             let entry = &mut self.slots[slot as usize];
-            entry.check = None;
             entry.generation = entry.generation.wrapping_add(1);
+            if let Some(Target { ends, exit, draws, .. }) = entry.check.take().as_deref() {
+                self.numbers.free(*ends, draws.now.number);
+                draws.before.iter().for_each(|draw| self.numbers.free(*ends, draw.number));
+                self.numbers.remove_way(*ends, exit.port, slot);
+            }
             self.timers.disarm(slot);
             self.ready.retain(|&waiting| waiting != slot);
             self.free.push_back(slot);
@@ -241,17 +253,14 @@ impl Prober {
     pub fn poll_transmit(&mut self, now: Nanos) -> Option<Transmit<'_>> {
         loop {
             let slot = self.ready.pop_front()?;
-            let source_port = self.source_port(slot);
-            let ident = self.ident.wrapping_add(slot as u16);
-            let fresh = self.rng.next_u16();
             let Some(check) = self.slots[slot as usize].check.as_mut() else { continue };
             check.queued = false;
             if !check.live.send_due(now) {
                 self.settle(slot);
                 continue;
             }
-            let tag = check.take_tag(fresh);
-            let len = check.write(&mut self.buffer[..], ident, source_port, tag);
+            redraw(now, slot, check, &mut self.numbers, &mut self.rng);
+            let (tag, len) = check.write(&mut self.buffer[..], &mut self.rng);
             let exit = check.exit;
             check.live.sent(now, tag);
             self.settle(slot);
@@ -269,6 +278,11 @@ impl Prober {
     pub fn stats(&self, id: CheckId) -> Option<CheckStats> {
         let slot = self.slot_of(id)?;
         self.slots[slot as usize].check.as_ref().map(|check| check.live.stats())
+    }
+
+    #[cfg(test)]
+    pub(super) fn numbers_in_use(&self) -> usize {
+        self.numbers.in_use()
     }
 
     /// Counters of the whole prober.
@@ -314,37 +328,18 @@ impl Prober {
         self.slots.get_mut(slot as usize)?.check.as_deref_mut()
     }
 
-    /// The check whose identifier or source port the packet bears, if its addresses are right too.
+    /// The check whose ends and number the packet has, the packet it quotes if it is an error.
     fn slot_for(&self, incoming: &Incoming<'_>) -> Option<u32> {
-        let (slot, source) = match incoming.body {
-            Body::Echo { ident, .. } => (self.slot_of_ident(ident), incoming.dst),
-            Body::Udp { to, .. } => (self.slot_of_port(to)?, incoming.dst),
-            Body::Error(error) if error.is_about_udp() => {
-                (self.slot_of_port(error.quoted.src_port)?, error.quoted.src)
+        let (ends, number) = match incoming.body {
+            Body::Echo { ident, .. } => (incoming.ends(false), ident),
+            Body::Udp { to, .. } => (incoming.ends(true), to),
+            Body::Error(error) => {
+                let (quoted, udp) = (&error.quoted, error.is_about_udp());
+                let ends = Ends { source: quoted.src, target: quoted.dst, udp };
+                (ends, if udp { quoted.src_port } else { quoted.icmp_ident })
             }
-            Body::Error(error) => (self.slot_of_ident(error.quoted.icmp_ident), error.quoted.src),
         };
-        let about_udp = match incoming.body {
-            Body::Error(error) => error.is_about_udp(),
-            body => matches!(body, Body::Udp { .. }),
-        };
-        let check = self.slots.get(slot as usize)?.check.as_ref()?;
-        let kind_fits = about_udp != matches!(check.request, Request::Echo { .. });
-        (kind_fits && check.source == source && incoming.dst == source).then_some(slot)
-    }
-
-    fn slot_of_ident(&self, ident: u16) -> u32 {
-        u32::from(ident.wrapping_sub(self.ident))
-    }
-
-    fn slot_of_port(&self, port: u16) -> Option<u32> {
-        let place = port.checked_sub(*SOURCE_PORTS.start())?;
-        let range = CHECKS_MAX as u16;
-        Some(u32::from((place + range - self.first_port) % range))
-    }
-
-    fn source_port(&self, slot: u32) -> u16 {
-        SOURCE_PORTS.start() + (self.first_port + slot as u16) % CHECKS_MAX as u16
+        self.numbers.slot(ends, number).filter(|_| ends.source == incoming.dst)
     }
 
     fn id_of(&self, slot: u32) -> CheckId {
@@ -355,6 +350,18 @@ impl Prober {
         let slot = id.0 & (CHECKS_MAX as u32 - 1);
         let entry = self.slots.get(slot as usize)?;
         (entry.check.is_some() && self.id_of(slot) == id).then_some(slot)
+    }
+}
+
+/// Draws again for a check that is about to send, if it is time, and frees the number that no answer
+/// comes to any more.
+fn redraw(now: Nanos, slot: u32, check: &mut Target, numbers: &mut Numbers, rng: &mut SecretRng) {
+    if let Some(old) = check.draws.take_old(now, check.live.rule().budget()) {
+        numbers.free(check.ends, old.number);
+    }
+    if check.draws.is_due(now) {
+        let draw = numbers.draw(check.ends, slot, REDRAW_TRIES, rng);
+        check.draws.replace(now, draw);
     }
 }
 
@@ -373,5 +380,7 @@ pub(crate) fn start_delay(order: u32, interval: Duration) -> Duration {
 }
 
 const TIMERS_PER_CALL: usize = 4_096;
+
+const SOURCE_PORTS_COUNT: u16 = *SOURCE_PORTS.end() - *SOURCE_PORTS.start() + 1;
 
 const SLOT_BITS: u32 = CHECKS_MAX.trailing_zeros();

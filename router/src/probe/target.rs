@@ -1,13 +1,16 @@
 //! One check of the prober: what it asks, and whether a packet answers it.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::check::WINDOW_MAX;
 use super::dns::{QUERY_MAX, Question, Reply};
+use super::draw::{Draws, Ends};
 use super::prober::AddError;
 use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX};
-use super::{Answer, Cause, CheckState, Rng};
+use super::{Answer, Cause, CheckState, SecretRng};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CheckKind;
@@ -17,10 +20,12 @@ use crate::time::Nanos;
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) exit: Exit,
-    pub(super) source: IpAddr,
-    pub(super) address: IpAddr,
+    pub(super) ends: Ends,
     pub(super) request: Request,
+    pub(super) draws: Draws,
     pub(super) live: CheckState,
+    /// Its latest requests, the newest last: as many as `live` remembers.
+    pub(super) sent: VecDeque<Sent>,
     /// Whether it waits to be asked for a request.
     pub(super) queued: bool,
     /// Number of its latest request.
@@ -31,17 +36,31 @@ pub(super) struct Target {
 /// What it asks.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// ICMP or ICMPv6 echo with data that nobody guesses.
-    Echo { cookie: [u8; 8] },
+    /// ICMP or ICMPv6 echo.
+    Echo,
     /// A datagram.
     Udp { port: u16, payload: Box<[u8]> },
     /// A DNS query.
     Dns { port: u16, question: Question },
 }
 
+/// What one request bore that nobody else knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    tag: u16,
+    /// UDP source port or echo identifier.
+    number: u16,
+    /// IPv4 identification.
+    ident: u16,
+    /// Checksum of the upper layer.
+    sum: u16,
+    /// Which letters of a DNS name were capitals.
+    case: u64,
+}
+
 impl Target {
-    /// Whether the packet matches an outstanding or remembered request, its identifier or source
-    /// port and its own address having been found right.
+    /// Whether the packet matches an outstanding or remembered request, its number and its own
+    /// address having been found right.
     pub(super) fn handle(
         &mut self,
         received: Nanos,
@@ -53,16 +72,44 @@ impl Target {
         }
         match incoming.body {
             Body::Error(error) => is_unicast(incoming.src) && self.handle_error(received, &error),
-            _ if incoming.src != self.address => false,
-            Body::Echo { seq, data, .. } => self.handle_echo(received, seq, data),
+            _ if incoming.src != self.ends.target => false,
+            Body::Echo { ident, seq, data } => self.handle_echo(received, (ident, seq), data),
             Body::Udp { from, payload, .. } => self.handle_udp(received, from, payload),
         }
     }
 
-    /// The tag of the next request: counting up, except for DNS, whose ids should not be guessed.
-    pub(super) fn take_tag(&mut self, fresh: u16) -> u16 {
+    /// Writes a new request, of which `live` does not know yet; returns its tag and its length.
+    pub(super) fn write(&mut self, buffer: &mut [u8], rng: &mut SecretRng) -> (u16, usize) {
+        let tag = self.take_tag(rng);
+        let (number, label) = (self.draws.now.number, self.draws.now.label);
+        let case = if matches!(self.request, Request::Dns { .. }) { rng.next_u64() } else { 0 };
+        let pair = (self.ends.source, self.ends.target);
+        let len = match &self.request {
+            Request::Echo => wire::write_echo(buffer, pair, (number, tag), &self.draws.now.cookie),
+            Request::Udp { port, payload } => {
+                wire::write_udp(buffer, pair, (number, *port), payload)
+            }
+            Request::Dns { port, question } => {
+                let mut query = [0; QUERY_MAX];
+                let query = question.write_query(tag, case, &mut query);
+                wire::write_udp(buffer, pair, (number, *port), query)
+            }
+        };
+        let ident = rng.next_u16();
+        let packet = &mut buffer[..len];
+        wire::stamp(packet, ident, label);
+        let sum = wire::upper_checksum(packet, self.ends.udp);
+        while self.sent.len() >= WINDOW_MAX.min(self.live.rule().fall as usize + 2) {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { tag, number, ident, sum, case });
+        (tag, len)
+    }
+
+    /// Counting up, except for DNS, whose ids should not be guessed.
+    fn take_tag(&mut self, rng: &mut SecretRng) -> u16 {
         self.tag = match self.request {
-            Request::Dns { .. } => fresh,
+            Request::Dns { .. } => rng.next_u16(),
             _ => self.tag.wrapping_add(1),
         };
         while self.live.sent_at(self.tag).is_some() {
@@ -71,27 +118,9 @@ impl Target {
         self.tag
     }
 
-    /// Writes the request with this tag; returns its length.
-    pub(super) fn write(&self, buffer: &mut [u8], ident: u16, source_port: u16, tag: u16) -> usize {
-        let pair = (self.source, self.address);
-        match &self.request {
-            Request::Echo { cookie } => wire::write_echo(buffer, pair, (ident, tag), cookie),
-            Request::Udp { port, payload } => {
-                wire::write_udp(buffer, pair, (source_port, *port), payload)
-            }
-            Request::Dns { port, question } => {
-                let mut query = [0; QUERY_MAX];
-                let query = question.write_query(tag, &mut query);
-                wire::write_udp(buffer, pair, (source_port, *port), query)
-            }
-        }
-    }
-
-    fn handle_echo(&mut self, received: Nanos, seq: u16, data: &[u8]) -> bool {
-        match self.request {
-            Request::Echo { cookie } if cookie == data => self.handle_answer(received, seq),
-            _ => false,
-        }
+    fn handle_echo(&mut self, received: Nanos, (ident, seq): (u16, u16), data: &[u8]) -> bool {
+        let known = self.draws.of_number(ident).is_some_and(|draw| draw.cookie == data);
+        known && self.handle_answer(received, seq)
     }
 
     fn handle_udp(&mut self, received: Nanos, from: u16, payload: &[u8]) -> bool {
@@ -129,11 +158,8 @@ impl Target {
 
     fn handle_error(&mut self, now: Nanos, error: &IcmpError<'_>) -> bool {
         let quoted = &error.quoted;
-        if quoted.dst != self.address {
-            return false;
-        }
         let tag = match &self.request {
-            Request::Echo { .. } => Some(quoted.icmp_seq),
+            Request::Echo => Some(quoted.icmp_seq),
             Request::Udp { port, .. } | Request::Dns { port, .. } if *port != quoted.dst_port => {
                 None
             }
@@ -153,10 +179,9 @@ impl Target {
 }
 
 impl Request {
-    /// `rng` gives the data of echo requests.
-    pub(super) fn new(kind: CheckKind, rng: &mut Rng) -> Result<Self, AddError> {
+    pub(super) fn new(kind: CheckKind) -> Result<Self, AddError> {
         match kind {
-            CheckKind::Icmp => Ok(Self::Echo { cookie: rng.next_u64().to_be_bytes() }),
+            CheckKind::Icmp => Ok(Self::Echo),
             CheckKind::Udp { payload, .. } if payload.len() > PAYLOAD_MAX => {
                 Err(AddError::Payload(payload.len()))
             }

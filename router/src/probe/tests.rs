@@ -9,6 +9,7 @@ use super::*;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
 
+mod numbers;
 mod packets;
 
 const MS: u64 = 1_000_000;

@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::draw::Ends;
 use crate::packet::build::{Datagram, Echo};
+use crate::packet::checksum;
 use crate::packet::icmp::{self, Message};
 use crate::packet::icmpv6;
-use crate::packet::ipv4::Ipv4;
-use crate::packet::ipv6::Ipv6;
+use crate::packet::ipv4::{self, Ipv4};
+use crate::packet::ipv6::{self, Ipv6};
 use crate::packet::udp::{self, Udp};
 use crate::packet::{Fragment, Meta, Quoted, protocol, quoted};
 
@@ -23,6 +25,13 @@ pub(super) struct Incoming<'a> {
     pub(super) src: IpAddr,
     pub(super) dst: IpAddr,
     pub(super) body: Body<'a>,
+}
+
+impl Incoming<'_> {
+    /// The ends of the check that an answer is for.
+    pub(super) fn ends(&self, udp: bool) -> Ends {
+        Ends { source: self.dst, target: self.src, udp }
+    }
 }
 
 /// What such a packet says; checksums were right.
@@ -79,6 +88,32 @@ pub(super) fn write_udp(
 ) -> usize {
     let (src, dst) = (SocketAddr::new(source, from), SocketAddr::new(target, to));
     Datagram { src, dst, ttl: TTL, payload }.write(buffer).unwrap_or(0)
+}
+
+/// The checksum in the upper layer of a probe: of UDP, or else of an echo.
+pub(super) fn upper_checksum(packet: &[u8], udp: bool) -> u16 {
+    let header = if packet.first() == Some(&0x45) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let at = header + if udp { 6 } else { 2 };
+    packet.get(at..at + 2).map_or(0, |sum| u16::from_be_bytes([sum[0], sum[1]]))
+}
+
+/// Gives a packet with a plain IP header the identification `ident`, which was 0, in IPv4, or the
+/// flow label `label` in IPv6. An ICMP error quotes it.
+pub(crate) fn stamp(packet: &mut [u8], ident: u16, label: u32) {
+    let [ident_high, ident_low] = ident.to_be_bytes();
+    let [_, label_high, label_middle, label_low] = label.to_be_bytes();
+    match packet {
+        [0x45, _, _, _, id1, id2, _, _, _, _, sum1, sum2, ..] => {
+            (*id1, *id2) = (ident_high, ident_low);
+            let sum = checksum::update(u16::from_be_bytes([*sum1, *sum2]), 0, ident);
+            [*sum1, *sum2] = sum.to_be_bytes();
+        }
+        [0x60..=0x6f, first, second, third, ..] => {
+            *first = *first & 0xf0 | label_high & 0xf;
+            (*second, *third) = (label_middle, label_low);
+        }
+        _ => {}
+    }
 }
 
 /// Takes a packet apart; `None` if it is nothing a probe causes, or is damaged. Fragments are not
