@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::rtt::Rtt;
-use super::{Cause, CheckStats};
+use super::{Cause, CheckStats, ErrorSeen, Ignore, Ignored};
 use crate::time::Nanos;
 
 /// When a target counts as up and down.
@@ -233,6 +233,21 @@ impl CheckState {
         self.stats.bad += 1;
         self.bad_since_good = true;
         true
+    }
+
+    /// A packet about this check changed nothing.
+    pub fn ignore(&mut self, reason: Ignore) {
+        self.stats.ignored.count(reason);
+    }
+
+    /// As [`Self::ignore`], for packets that were counted elsewhere.
+    pub(crate) fn ignore_all(&mut self, ignored: &Ignored) {
+        self.stats.ignored.add(ignored);
+    }
+
+    /// An ICMP error quoted one of its requests.
+    pub fn saw_error(&mut self, error: ErrorSeen) {
+        self.stats.last_error = Some(error);
     }
 
     /// The carrier is gone: down at once, nothing is due any more.

@@ -49,6 +49,11 @@ impl Question {
         Ok(Self(bytes.into()))
     }
 
+    /// Bytes of a query.
+    pub(super) fn query_len(&self) -> usize {
+        HEADER + self.0.len()
+    }
+
     /// Writes a query: recursion desired, one question, whose letters are small or capital as the
     /// bits of `case` say, over and over. Returns the part of the buffer it takes.
     pub(super) fn write_query<'a>(
@@ -57,7 +62,7 @@ impl Question {
         case: u64,
         buffer: &'a mut [u8; QUERY_MAX],
     ) -> &'a [u8] {
-        let query = &mut buffer[..HEADER + self.0.len()];
+        let query = &mut buffer[..self.query_len()];
         query[..2].copy_from_slice(&id.to_be_bytes());
         query[2..HEADER].copy_from_slice(&[RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         query[HEADER..].copy_from_slice(&self.0);

@@ -13,7 +13,16 @@
 //!   that never answered gets its first verdict `interval × fall` after its first request was due,
 //!   and one that answers without ever passing `rise`, after `interval × (fall + rise)`.
 //! * It comes up when `rise` requests in a row were answered, each within `interval × fall`.
-//! * An ICMP error (or TCP reset) that quotes an outstanding request takes it down at once.
+//! * A refusal takes it down at once: an ICMP error from the target's own address which says that the
+//!   port or protocol is unreachable, comes in by the check's own port, and quotes an outstanding
+//!   request with what nobody else knows; or a TCP reset that acknowledges it. Every other error is
+//!   counted by its reason ([`Ignore`]) and changes nothing: the target may still be silent.
+//!   - IPv4: the packet's identification (random, DF set), and the UDP checksum, the TCP sequence
+//!     number or the whole data of an echo.
+//!   - IPv6: the flow label (random), and the UDP payload (as far as an error has room for it), the
+//!     TCP sequence number or the whole data of an echo.
+//! * Its source port or echo identifier is drawn again each minute, and, at most once in ten
+//!   seconds, after a packet that had it right and the rest wrong.
 //! * A port without carrier takes its checks down at once; nothing is sent until it is back.
 #![forbid(unsafe_code)]
 
@@ -21,6 +30,7 @@ pub mod check;
 mod dns;
 mod draw;
 mod prober;
+mod refusal;
 mod rng;
 mod rtt;
 mod secret;
@@ -36,6 +46,7 @@ pub use check::{Answer, CheckState, Rule, Verdict};
 pub use dns::NameError;
 pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
+pub use refusal::{ErrorSeen, Ignore, Ignored};
 pub(crate) use rng::Rng;
 pub(crate) use secret::SecretRng;
 
@@ -101,7 +112,7 @@ pub enum Cause {
     Carrier,
     /// Configured so until there is a verdict.
     Initial,
-    /// An ICMP or ICMPv6 error about an outstanding request.
+    /// The target's own ICMP or ICMPv6 error about an outstanding request.
     Refused {
         /// ICMP type.
         kind: u8,
@@ -146,8 +157,12 @@ pub struct CheckStats {
     pub late: u64,
     /// Answers to requests answered before.
     pub duplicate: u64,
-    /// Answers that say the target does not work, and errors about requests.
+    /// Answers that say the target does not work, and refusals.
     pub bad: u64,
+    /// Packets about this check that changed nothing.
+    pub ignored: Ignored,
+    /// The latest ICMP error that quoted one of its requests, whatever it meant.
+    pub last_error: Option<ErrorSeen>,
     /// Whether the target counts as there.
     pub up: bool,
     /// Whether there was a verdict yet (`initial_up` is one).

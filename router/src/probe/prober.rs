@@ -9,9 +9,9 @@ use super::dns::NameError;
 use super::draw::{Draws, Ends, Numbers, REDRAW_TRIES};
 use super::target::{Request, Target};
 use super::timers::Timers;
-use super::wire::{self, Body, Incoming, PAYLOAD_MAX, PROBE_MAX};
+use super::wire::{self, Body, PAYLOAD_MAX, PROBE_MAX};
 use super::{
-    CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Rule, SOURCE_PORTS, SecretRng,
+    CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Ignore, Rule, SOURCE_PORTS, SecretRng,
 };
 use crate::batch::Exit;
 use crate::ids::PortId;
@@ -83,8 +83,7 @@ pub enum AddError {
 /// Counters of the whole prober.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ProberStats {
-    /// Packets to a probe's address and identifier or port that did not match it: another port,
-    /// source, payload or question; or nothing outstanding.
+    /// Answers and errors about none of the checks.
     pub stray: u64,
     /// The longest a due verdict waited until it was noticed.
     pub lateness_max: Duration,
@@ -189,14 +188,28 @@ impl Prober {
     }
 
     /// A packet to one of the router's addresses, when it was received (by the worker, not when it
-    /// was taken from the lane) and by which port. `true` if it was meant for the prober: the
-    /// answer to a probe, or an error about one, whether it counted or not.
+    /// was taken from the lane) and by which port. `true` if it is about one of the checks: an
+    /// answer, or an error, whether it counted or not.
     pub fn handle_packet(&mut self, received: Nanos, port: PortId, packet: &[u8]) -> bool {
         let Some(incoming) = wire::read(packet) else { return false };
-        let Some(slot) = self.slot_for(&incoming) else { return false };
-        let Some(check) = self.check_mut(slot) else { return false };
-        if !check.handle(received, port, &incoming) {
+        let (ends, number) = incoming.ends();
+        let of_number = self.numbers.slot(ends, number).filter(|_| ends.source == incoming.dst);
+        let slot = of_number.or_else(|| self.numbers.slot_by_way(ends.target, ends.udp, port));
+        let Some((slot, check)) = slot.and_then(|slot| Some((slot, self.check_mut(slot)?))) else {
             self.stats.stray += 1;
+            return false;
+        };
+        let outcome = match of_number {
+            Some(_) => check.handle(received, port, &incoming),
+            None if matches!(incoming.body, Body::Error(_)) => Err(Ignore::Mismatch),
+            None => Err(Ignore::Answer),
+        };
+        if let Err(reason) = outcome {
+            check.live.ignore(reason);
+            let knows_number = of_number.is_some();
+            if knows_number && matches!(reason, Ignore::Answer | Ignore::Mismatch) {
+                check.draws.mismatch();
+            }
         }
         self.settle(slot);
         true
@@ -326,20 +339,6 @@ impl Prober {
 
     fn check_mut(&mut self, slot: u32) -> Option<&mut Target> {
         self.slots.get_mut(slot as usize)?.check.as_deref_mut()
-    }
-
-    /// The check whose ends and number the packet has, the packet it quotes if it is an error.
-    fn slot_for(&self, incoming: &Incoming<'_>) -> Option<u32> {
-        let (ends, number) = match incoming.body {
-            Body::Echo { ident, .. } => (incoming.ends(false), ident),
-            Body::Udp { to, .. } => (incoming.ends(true), to),
-            Body::Error(error) => {
-                let (quoted, udp) = (&error.quoted, error.is_about_udp());
-                let ends = Ends { source: quoted.src, target: quoted.dst, udp };
-                (ends, if udp { quoted.src_port } else { quoted.icmp_ident })
-            }
-        };
-        self.numbers.slot(ends, number).filter(|_| ends.source == incoming.dst)
     }
 
     fn id_of(&self, slot: u32) -> CheckId {

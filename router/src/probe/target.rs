@@ -9,10 +9,11 @@ use super::check::WINDOW_MAX;
 use super::dns::{QUERY_MAX, Question, Reply};
 use super::draw::{Draws, Ends};
 use super::prober::AddError;
-use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX};
-use super::{Answer, Cause, CheckState, SecretRng};
+use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX, PROBE_MAX};
+use super::{Answer, Cause, CheckState, ErrorSeen, Ignore, SecretRng};
 use crate::batch::Exit;
 use crate::ids::PortId;
+use crate::packet::udp;
 use crate::policy::CheckKind;
 use crate::time::Nanos;
 
@@ -59,23 +60,22 @@ pub(super) struct Sent {
 }
 
 impl Target {
-    /// Whether the packet matches an outstanding or remembered request, its number and its own
-    /// address having been found right.
+    /// Evaluates a packet whose ends and number are this check's, or those of what it quotes.
     pub(super) fn handle(
         &mut self,
         received: Nanos,
         port: PortId,
         incoming: &Incoming<'_>,
-    ) -> bool {
+    ) -> Result<(), Ignore> {
         if port != self.exit.port {
-            return false;
+            return Err(Ignore::OtherPort);
         }
-        match incoming.body {
-            Body::Error(error) => is_unicast(incoming.src) && self.handle_error(received, &error),
-            _ if incoming.src != self.ends.target => false,
+        let counts = match incoming.body {
+            Body::Error(error) => return self.handle_error(received, incoming.src, &error),
             Body::Echo { ident, seq, data } => self.handle_echo(received, (ident, seq), data),
             Body::Udp { from, payload, .. } => self.handle_udp(received, from, payload),
-        }
+        };
+        if counts { Ok(()) } else { Err(Ignore::Answer) }
     }
 
     /// Writes a new request, of which `live` does not know yet; returns its tag and its length.
@@ -156,25 +156,60 @@ impl Target {
         self.live.answered_any(received) != Answer::Unknown
     }
 
-    fn handle_error(&mut self, now: Nanos, error: &IcmpError<'_>) -> bool {
-        let quoted = &error.quoted;
-        let tag = match &self.request {
-            Request::Echo => Some(quoted.icmp_seq),
-            Request::Udp { port, .. } | Request::Dns { port, .. } if *port != quoted.dst_port => {
-                None
-            }
-            // Eight bytes need not hold the id of a query; the ports are the check's own then.
-            Request::Dns { .. } if error.payload.len() >= 2 => {
-                Some(u16::from_be_bytes([error.payload[0], error.payload[1]]))
-            }
-            Request::Udp { .. } | Request::Dns { .. } => self.live.oldest_pending(),
-        };
-        let cause = Cause::Refused { kind: quoted.kind, code: quoted.code };
-        match tag.filter(|&tag| self.live.sent_at(tag).is_some()) {
-            Some(tag) if error.is_fatal() => self.live.refused(now, tag, cause),
-            Some(_) => true,
-            None => false,
+    fn handle_error(
+        &mut self,
+        now: Nanos,
+        from: IpAddr,
+        error: &IcmpError<'_>,
+    ) -> Result<(), Ignore> {
+        let (tag, is_outstanding) = self.quoted_request(error)?;
+        let (kind, code) = (error.quoted.kind, error.quoted.code);
+        let seen = ErrorSeen { from, kind, code };
+        self.live.saw_error(seen);
+        seen.judge(self.ends.target)?;
+        if !is_outstanding {
+            return Err(Ignore::Stale);
         }
+        self.live.refused(now, tag, Cause::Refused { kind, code });
+        Ok(())
+    }
+
+    /// The tag of the request that an error proves to have seen, and whether it is outstanding.
+    fn quoted_request(&self, error: &IcmpError<'_>) -> Result<(u16, bool), Ignore> {
+        let quoted = &error.quoted;
+        let number = if self.ends.udp { quoted.src_port } else { quoted.icmp_ident };
+        let draw = self.draws.of_number(number).ok_or(Ignore::Mismatch)?;
+        let ipv4 = self.ends.source.is_ipv4();
+        if !ipv4 && error.label != draw.label {
+            return Err(Ignore::Mismatch);
+        }
+        let has_ident =
+            |sent: &&Sent| sent.number == number && (!ipv4 || sent.ident == error.ident);
+        let Some((port, len)) = self.request.datagram() else {
+            let data = error.upper.get(ECHO_HEADER..).unwrap_or_default();
+            if data.len() < draw.cookie.len() {
+                return Err(Ignore::ShortQuote);
+            }
+            let of_tag = self.sent.iter().rev().find(|sent| sent.tag == quoted.icmp_seq);
+            if data != draw.cookie || !of_tag.iter().all(has_ident) {
+                return Err(Ignore::Mismatch);
+            }
+            return Ok((quoted.icmp_seq, self.live.sent_at(quoted.icmp_seq).is_some()));
+        };
+        let Some((header, payload)) = error.upper.split_first_chunk::<{ udp::HEADER_LEN }>() else {
+            return Err(Ignore::ShortQuote);
+        };
+        if !ipv4 && payload.len() < len.min(QUOTED_MAX) {
+            return Err(Ignore::ShortQuote);
+        }
+        let sum = u16::from_be_bytes([header[6], header[7]]);
+        let seen = |sent: &&Sent| {
+            has_ident(sent) && sent.sum == sum && self.request.begins_with(sent, payload)
+        };
+        let is_outstanding = |sent: &&Sent| self.live.sent_at(sent.tag).is_some();
+        let all = || self.sent.iter().filter(|_| quoted.dst_port == port).filter(seen);
+        let outstanding = all().find(is_outstanding).map(|sent| (sent.tag, true));
+        outstanding.or(all().next().map(|sent| (sent.tag, false))).ok_or(Ignore::Mismatch)
     }
 }
 
@@ -193,10 +228,31 @@ impl Request {
             CheckKind::Tcp { .. } => Err(AddError::WrongPlace),
         }
     }
+
+    /// Destination port and bytes of the payload of its datagrams.
+    fn datagram(&self) -> Option<(u16, usize)> {
+        match self {
+            Self::Echo => None,
+            Self::Udp { port, payload } => Some((*port, payload.len())),
+            Self::Dns { port, question } => Some((*port, question.query_len())),
+        }
+    }
+
+    /// Whether the payload of a datagram that was sent begins with these bytes.
+    fn begins_with(&self, sent: &Sent, start: &[u8]) -> bool {
+        match self {
+            Self::Echo => false,
+            Self::Udp { payload, .. } => payload.starts_with(start),
+            Self::Dns { question, .. } => {
+                let mut query = [0; QUERY_MAX];
+                question.write_query(sent.tag, sent.case, &mut query).starts_with(start)
+            }
+        }
+    }
 }
 
-/// Whether a router on the way can have this address.
-fn is_unicast(address: IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !(broadcast || address.is_unspecified() || address.is_multicast())
-}
+/// Bytes before the data of an echo.
+const ECHO_HEADER: usize = 8;
+
+/// Bytes of a datagram's payload that an ICMPv6 error has room for (RFC 4443, section 2.4 c).
+const QUOTED_MAX: usize = PROBE_MAX - 40 - ECHO_HEADER - 40 - udp::HEADER_LEN;

@@ -28,9 +28,18 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    /// The ends of the check that an answer is for.
-    pub(super) fn ends(&self, udp: bool) -> Ends {
-        Ends { source: self.dst, target: self.src, udp }
+    /// Ends and number of the check that it is about, whether there is one or not.
+    pub(super) fn ends(&self) -> (Ends, u16) {
+        let answer = |udp| Ends { source: self.dst, target: self.src, udp };
+        match self.body {
+            Body::Echo { ident, .. } => (answer(false), ident),
+            Body::Udp { to, .. } => (answer(true), to),
+            Body::Error(error) => {
+                let (quoted, udp) = (&error.quoted, error.is_about_udp());
+                let number = if udp { quoted.src_port } else { quoted.icmp_ident };
+                (Ends { source: quoted.src, target: quoted.dst, udp }, number)
+            }
+        }
     }
 }
 
@@ -49,21 +58,15 @@ pub(super) enum Body<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct IcmpError<'a> {
     pub(super) quoted: Quoted,
-    /// The quoted datagram's payload, as far as it was quoted.
-    pub(super) payload: &'a [u8],
+    /// Identification of the quoted packet; 0 in IPv6.
+    pub(super) ident: u16,
+    /// Flow label of the quoted packet; 0 in IPv4.
+    pub(super) label: u32,
+    /// What follows the IP headers of the quoted packet, as far as it was quoted.
+    pub(super) upper: &'a [u8],
 }
 
 impl IcmpError<'_> {
-    /// Whether it says that packets do not arrive: unreachable or time exceeded, and not only that
-    /// one was too large or not liked.
-    pub(super) fn is_fatal(&self) -> bool {
-        let expired = match self.quoted.src {
-            IpAddr::V4(_) => icmp::TIME_EXCEEDED,
-            IpAddr::V6(_) => icmpv6::TIME_EXCEEDED,
-        };
-        self.quoted.unreachable || self.quoted.kind == expired
-    }
-
     pub(super) fn is_about_udp(&self) -> bool {
         self.quoted.protocol == protocol::UDP
     }
@@ -148,21 +151,18 @@ pub(super) fn read(packet: &[u8]) -> Option<Incoming<'_>> {
 
 fn read_error<'a>(packet: &[u8], meta: &Meta, body: &'a [u8]) -> Option<IcmpError<'a>> {
     let quoted = quoted(packet, meta)?;
-    let ours = quoted.echo_request || quoted.protocol == protocol::UDP;
-    let payload = quoted_payload(body, meta.src.is_ipv4()).unwrap_or_default();
-    ours.then_some(IcmpError { quoted, payload })
-}
-
-/// What follows the UDP header in the packet that an error's `body` quotes.
-fn quoted_payload(body: &[u8], ipv4: bool) -> Option<&[u8]> {
+    if !quoted.echo_request && quoted.protocol != protocol::UDP {
+        return None;
+    }
     let quote = body.get(icmp::HEADER_LEN..)?;
-    let upper = if ipv4 {
-        Ipv4::parse_quoted(quote).ok()?.payload()
+    if meta.src.is_ipv4() {
+        let packet = Ipv4::parse_quoted(quote).ok()?;
+        Some(IcmpError { quoted, ident: packet.ident(), label: 0, upper: packet.payload() })
     } else {
         let packet = Ipv6::parse_quoted(quote).ok()?;
-        packet.payload().get(packet.extensions().ok()?.len..)?
-    };
-    upper.get(udp::HEADER_LEN..)
+        let upper = packet.payload().get(packet.extensions().ok()?.len..)?;
+        Some(IcmpError { quoted, ident: 0, label: packet.flow_label(), upper })
+    }
 }
 
 const TTL: u8 = 64;

@@ -4,11 +4,9 @@ use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Icmpv6DstUnreachable, Icmpv6Packet, Icmpv6Repr,
-    IpProtocol, IpRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket, UdpRepr,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet,
+    UdpPacket, UdpRepr,
 };
-
-use super::HOP4;
 
 /// An IP packet made by smoltcp.
 pub(super) fn ip(
@@ -102,40 +100,26 @@ pub(super) fn answer(request: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Host unreachable (ICMPv6: address unreachable) about `request`, from a router on the way.
-pub(super) fn unreachable(request: &[u8], keep: usize) -> Vec<u8> {
-    let checksums = ChecksumCapabilities::default();
-    let (src, dst, protocol, body) = ends(request);
-    let data = &body[..keep.min(body.len())];
-    match (src, dst) {
-        (IpAddr::V4(src4), IpAddr::V4(dst4)) => {
-            let header = Ipv4Repr {
-                src_addr: src4,
-                dst_addr: dst4,
-                next_header: protocol,
-                payload_len: body.len(),
-                hop_limit: 60,
-            };
-            let reason = Icmpv4DstUnreachable::HostUnreachable;
-            let repr = Icmpv4Repr::DstUnreachable { reason, header, data };
-            ip(HOP4.into(), src, IpProtocol::Icmp, repr.buffer_len(), |bytes| {
-                repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums);
-            })
+/// An ICMP or ICMPv6 error `kind` from `from` about `request`, which quotes `keep` bytes after its
+/// IP header, byte by byte as they were sent.
+pub(super) fn error(request: &[u8], from: IpAddr, (kind, code): (u8, u8), keep: usize) -> Vec<u8> {
+    let (src, _, _, body) = ends(request);
+    let quote = &request[..request.len() - body.len() + keep.min(body.len())];
+    let protocol = if src.is_ipv4() { IpProtocol::Icmp } else { IpProtocol::Icmpv6 };
+    ip(from, src, protocol, 8 + quote.len(), |bytes| {
+        bytes[..2].copy_from_slice(&[kind, code]);
+        bytes[8..].copy_from_slice(quote);
+        match (from, src) {
+            (IpAddr::V6(from), IpAddr::V6(src)) => {
+                Icmpv6Packet::new_unchecked(bytes).fill_checksum(&from, &src);
+            }
+            _ => Icmpv4Packet::new_unchecked(bytes).fill_checksum(),
         }
-        (IpAddr::V6(src6), IpAddr::V6(dst6)) => {
-            let header = Ipv6Repr {
-                src_addr: src6,
-                dst_addr: dst6,
-                next_header: protocol,
-                payload_len: body.len(),
-                hop_limit: 60,
-            };
-            let reason = Icmpv6DstUnreachable::AddrUnreachable;
-            let repr = Icmpv6Repr::DstUnreachable { reason, header, data };
-            ip(dst, src, IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
-                repr.emit(&dst6, &src6, &mut Icmpv6Packet::new_unchecked(bytes), &checksums);
-            })
-        }
-        _ => unreachable!(),
-    }
+    })
+}
+
+/// What a kernel without a server answers: port unreachable, from the target itself.
+pub(super) fn refusal(request: &[u8], keep: usize) -> Vec<u8> {
+    let (_, target, ..) = ends(request);
+    error(request, target, if target.is_ipv4() { (3, 3) } else { (1, 4) }, keep)
 }
