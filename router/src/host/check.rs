@@ -1,21 +1,25 @@
-//! TCP checks. An opened connection is a success; a reset or an ICMP error is a failure at once.
+//! TCP checks. An opened connection is a success; a refusal, by a reset or an ICMP error, is a
+//! failure at once ([`crate::probe`]), a reset if a second connection is reset too.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
-use super::{Host, Progress, SocketId, TcpOptions};
+use super::flows::Way;
+use super::{Handshake, Host, SocketId, TcpOptions};
 use crate::ids::PortId;
 use crate::policy::CheckKind;
 use crate::probe::{
-    AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Rule, phase_of,
-    start_delay,
+    AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Ignore, Ignored,
+    REDRAW_EVERY, REDRAW_LIMIT, Rule, phase_of, start_delay,
 };
 use crate::time::Nanos;
 
 /// Runs TCP checks through a [`Host`]. Each is pinned to an adjacency: its packets skip the
-/// route lookup, and only packets that come in by its port count. Every attempt has its own source port
-/// and ends with a reset, so no TIME-WAIT remains on either side.
+/// route lookup, and only packets that come in by its port count. Every attempt ends with a reset, so
+/// no TIME-WAIT remains on either side, and its source port can be used again: a check takes
+/// [`PORTS`] in turn, which it draws again each minute and, at most once in ten seconds, after a
+/// packet that would have harmed it.
 ///
 /// After [`Self::poll`], drain [`Host::poll_transmit`] and [`Self::poll_event`]. The work of a poll
 /// is bounded by the number of checks times [`ATTEMPTS_MAX`]. smoltcp's lookup of a connection is
@@ -33,14 +37,39 @@ struct TcpCheck {
     spec: CheckSpec,
     remote: SocketAddr,
     live: CheckState,
-    attempts: VecDeque<(u16, SocketId)>,
+    attempts: VecDeque<Attempt>,
     next_tag: u16,
     order: u32,
+    /// Source ports of attempts, once there was one; from then on the host counts what is ignored on
+    /// its way.
+    ports: Option<Ports>,
+}
+
+/// One request of a check: a connection that is being opened.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    tag: u16,
+    socket: SocketId,
+    /// Whether it is the second connection for this request.
+    again: bool,
+}
+
+/// Source ports of a check's attempts.
+#[derive(Debug)]
+struct Ports {
+    drawn: Nanos,
+    numbers: [u16; PORTS],
+    /// Somebody tried to harm the check since then.
+    mismatched: bool,
 }
 
 /// The most open connections of one check. With a larger `fall`, the oldest attempts are abandoned
 /// early.
 pub const ATTEMPTS_MAX: usize = 8;
+
+/// Source ports of one check, in turn: more than it can have attempts, so that what is left of one on
+/// the way does not meet the next from the same port.
+pub const PORTS: usize = 2 * ATTEMPTS_MAX;
 
 impl TcpChecker {
     /// A checker without checks.
@@ -69,7 +98,8 @@ impl TcpChecker {
             live.suspend(now);
         }
         let remote = SocketAddr::new(target, port);
-        let check = TcpCheck { spec, remote, live, attempts: VecDeque::new(), next_tag: 0, order };
+        let attempts = VecDeque::new();
+        let check = TcpCheck { spec, remote, live, attempts, next_tag: 0, order, ports: None };
         self.checks.insert(order, check);
         self.take_verdicts(order);
         Ok(CheckId(order))
@@ -78,7 +108,10 @@ impl TcpChecker {
     /// Removes a check and resets its connections.
     pub fn remove(&mut self, host: &mut Host, id: CheckId) {
         if let Some(check) = self.checks.remove(&id.0) {
-            check.attempts.iter().for_each(|(_, socket)| host.tcp_abort(*socket));
+            check.attempts.iter().for_each(|attempt| host.tcp_abort(attempt.socket));
+            if check.ports.is_some() {
+                host.unwatch_way(check.way());
+            }
         }
     }
 
@@ -92,7 +125,10 @@ impl TcpChecker {
         for id in on_port.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(check) = self.checks.get_mut(&id) else { continue };
             if had {
-                check.attempts.drain(..).for_each(|(_, socket)| host.tcp_forget(socket));
+                while let Some(Attempt { socket, .. }) = check.attempts.pop_front() {
+                    check.take_ignored(host, socket);
+                    host.tcp_forget(socket);
+                }
                 check.live.suspend(now);
             }
             if up {
@@ -118,8 +154,15 @@ impl TcpChecker {
         mut unread: impl FnMut(PortId, Nanos) -> bool,
     ) {
         host.poll(now);
+        for (way, ignored) in host.take_strays() {
+            // Several checks of one way share a count.
+            if let Some(check) = self.checks.values_mut().find(|check| check.way() == way) {
+                check.ignore(&ignored);
+            }
+        }
         for check in self.checks.values_mut() {
             check.harvest(host);
+            check.disentangle(host);
         }
         for id in self.checks.keys().copied().collect::<Vec<_>>() {
             if let Some(check) = self.checks.get_mut(&id) {
@@ -168,68 +211,139 @@ impl TcpChecker {
 }
 
 impl TcpCheck {
+    fn way(&self) -> Way {
+        (self.spec.source, self.remote, self.spec.exit.port)
+    }
+
     /// Evaluates the attempts that ended, in the order of their last packets.
     fn harvest(&mut self, host: &mut Host) {
         let mut ended: Vec<_> = self
             .attempts
             .iter()
-            .filter_map(|&(tag, socket)| Some((time_of(host.tcp_progress(socket))?, tag, socket)))
+            .filter_map(|attempt| Some((*attempt, host.tcp_handshake(attempt.socket)?)))
             .collect();
-        ended.sort_unstable_by_key(|(at, tag, _)| (*at, *tag));
-        for (at, tag, socket) in ended {
-            match host.tcp_progress(socket) {
-                Some(Progress::Open(_)) => {
-                    let sent = self.live.sent_at(tag);
-                    if let (Some(sent), crate::probe::Answer::Counted) =
-                        (sent, self.live.answered(at, tag))
-                    {
+        ended.sort_unstable_by_key(|(attempt, outcome)| (time_of(*outcome), attempt.tag));
+        for (attempt, outcome) in ended {
+            let Attempt { tag, socket, again } = attempt;
+            match outcome {
+                // A stranger's half-open connection with the same ends can make the target reset
+                // this one: a closed port resets any.
+                Handshake::Reset(_) if self.try_again(host, attempt) => continue,
+                Handshake::Opened(at) => {
+                    let sent = self.live.sent_at(tag).filter(|_| !again);
+                    let answer = self.live.answered(at, tag);
+                    if let (Some(sent), crate::probe::Answer::Counted) = (sent, answer) {
                         self.live.measured(at.since(sent));
                     }
                 }
-                Some(Progress::Refused { kind, code, .. }) => {
+                Handshake::Refused { kind, code, at } => {
                     self.live.refused(at, tag, Cause::Refused { kind, code });
                 }
-                _ => drop(self.live.refused(at, tag, Cause::Reset)),
+                Handshake::Reset(at) => drop(self.live.refused(at, tag, Cause::Reset)),
             }
-            host.tcp_abort(socket);
-            self.attempts.retain(|(_, other)| *other != socket);
+            self.attempts.retain(|other| other.socket != socket);
+            self.abort(host, socket);
         }
+    }
+
+    /// Connects again, from another port and once for each request, where the answer was about
+    /// something else: a connection with the same ends is half open at the target, by a stranger or
+    /// as its reset was lost. The host resets it, but a SYN would be sent again only after a second.
+    fn disentangle(&mut self, host: &mut Host) {
+        for index in 0..self.attempts.len() {
+            let attempt = self.attempts[index];
+            if host.tcp_is_entangled(attempt.socket) {
+                self.try_again(host, attempt);
+            }
+        }
+    }
+
+    /// Replaces an attempt by one from a random port; `false` if it was one, or none is free.
+    fn try_again(&mut self, host: &mut Host, attempt: Attempt) -> bool {
+        let Some(place) = self.attempts.iter().position(|other| other.socket == attempt.socket)
+        else {
+            return false;
+        };
+        let another = if attempt.again { None } else { self.connect(host, None) };
+        let Some(socket) = another else { return false };
+        self.attempts[place] = Attempt { tag: attempt.tag, socket, again: true };
+        self.abort(host, attempt.socket);
+        true
     }
 
     /// Resets attempts that timed out or that the check discarded after a failure.
     fn give_up_old(&mut self, host: &mut Host) {
-        let live = &self.live;
-        self.attempts.retain(|(tag, socket)| {
-            let outstanding = live.sent_at(*tag).is_some();
-            if !outstanding {
-                host.tcp_abort(*socket);
+        for index in (0..self.attempts.len()).rev() {
+            let Attempt { tag, socket, .. } = self.attempts[index];
+            if self.live.sent_at(tag).is_none() {
+                self.attempts.remove(index);
+                self.abort(host, socket);
             }
-            outstanding
-        });
+        }
+    }
+
+    /// Resets an attempt, and takes over what was ignored about it.
+    fn abort(&mut self, host: &mut Host, socket: SocketId) {
+        self.take_ignored(host, socket);
+        host.tcp_abort(socket);
+    }
+
+    fn take_ignored(&mut self, host: &Host, socket: SocketId) {
+        let (ignored, last_error) = host.tcp_ignored(socket);
+        self.ignore(&ignored);
+        if let Some(error) = last_error {
+            self.live.saw_error(error);
+        }
+    }
+
+    fn ignore(&mut self, ignored: &Ignored) {
+        let harmful = ignored.of(Ignore::Answer) + ignored.of(Ignore::Mismatch);
+        if let Some(ports) = self.ports.as_mut().filter(|_| harmful > 0) {
+            ports.mismatched = true;
+        }
+        self.live.ignore_all(ignored);
+    }
+
+    /// The source port of the next attempt.
+    fn take_port(&mut self, now: Nanos, host: &mut Host) -> Option<u16> {
+        if self.ports.is_none() {
+            host.watch_way(self.way());
+        }
+        let age = |ports: &Ports| if ports.mismatched { REDRAW_LIMIT } else { REDRAW_EVERY };
+        if self.ports.as_ref().is_none_or(|ports| ports.drawn + age(ports) <= now) {
+            let mut numbers = [0; PORTS];
+            numbers.fill_with(|| host.draw_port());
+            self.ports = Some(Ports { drawn: now, numbers, mismatched: false });
+        }
+        let ports = self.ports.as_ref()?;
+        ports.numbers.get(usize::from(self.next_tag) % PORTS).copied()
     }
 
     fn attempt(&mut self, now: Nanos, host: &mut Host) {
         if self.attempts.len() >= ATTEMPTS_MAX
-            && let Some((_, oldest)) = self.attempts.pop_front()
+            && let Some(oldest) = self.attempts.pop_front()
         {
-            host.tcp_abort(oldest);
+            self.abort(host, oldest.socket);
         }
         self.next_tag = self.next_tag.wrapping_add(1);
         self.live.sent(now, self.next_tag);
-        let options =
-            TcpOptions { pin: Some(self.spec.exit), buffer: BUFFER, ..TcpOptions::default() };
-        // Without a local address or a free port nothing is sent, and the attempt times out.
-        if let Ok(socket) = host.tcp_connect(self.spec.source, self.remote, options) {
-            self.attempts.push_back((self.next_tag, socket));
+        let port = self.take_port(now, host);
+        if let Some(socket) = self.connect(host, port) {
+            self.attempts.push_back(Attempt { tag: self.next_tag, socket, again: false });
         }
+    }
+
+    /// Without a local address or a free port nothing is sent, and the attempt times out.
+    fn connect(&self, host: &mut Host, port: Option<u16>) -> Option<SocketId> {
+        let pin = Some(self.spec.exit);
+        let options = TcpOptions { pin, port, buffer: BUFFER, ..TcpOptions::default() };
+        host.tcp_connect(self.spec.source, self.remote, options).ok()
     }
 }
 
-/// When an attempt ended; `None` while it is open.
-fn time_of(progress: Option<Progress>) -> Option<Nanos> {
-    match progress? {
-        Progress::Opening => None,
-        Progress::Open(at) | Progress::Closed(at) | Progress::Refused { at, .. } => Some(at),
+fn time_of(outcome: Handshake) -> Nanos {
+    match outcome {
+        Handshake::Opened(at) | Handshake::Reset(at) | Handshake::Refused { at, .. } => at,
     }
 }
 

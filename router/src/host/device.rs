@@ -163,7 +163,7 @@ impl TxToken for Tx<'_> {
         packet.resize(len, 0);
         let result = f(&mut packet);
         let Some(header) = Header::parse(&packet) else { return result };
-        let flow = self.flows.outgoing(&packet, &header);
+        let flow = self.flows.outgoing(&mut packet, &header);
         if flow.is_some() || self.queues.admit(&packet, &header) {
             // What belongs to no connection is an error or a reset about the packet received.
             let cause = self.cause.filter(|_| flow.is_none() || is_link_local(header.dst));

@@ -1,13 +1,18 @@
 //! The TCP connections of the router itself: the adjacency each is pinned to, the least TTL it accepts,
-//! and ICMP errors about it.
+//! how its handshake ended, and ICMP errors about it.
+//!
+//! smoltcp evaluates handshakes too, but takes a SYN without acknowledgement for a simultaneous
+//! open, after which any reset ends the connection. What decides a check is decided here.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use super::header::{Header, ICMP, ICMPV6, TCP, word};
+use super::header::{Header, ICMP, ICMPV6, TCP, long, word};
 use crate::batch::Exit;
 use crate::ids::PortId;
+use crate::packet::tcp::{ACK, RST, SYN, Tcp};
+use crate::probe::{ErrorSeen, Ignore, Ignored, SecretRng, stamp};
 use crate::time::Nanos;
 
 /// The two ends of a TCP connection.
@@ -15,6 +20,27 @@ use crate::time::Nanos;
 pub(super) struct Ends {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+}
+
+/// Where connections lead: local address, remote end, and the port that they are pinned to.
+pub(super) type Way = (IpAddr, SocketAddr, PortId);
+
+/// How the handshake of a connection that the router opened ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handshake {
+    /// The remote end accepted it then.
+    Opened(Nanos),
+    /// The remote end refused it by an ICMP error that quotes the SYN.
+    Refused {
+        /// ICMP type.
+        kind: u8,
+        /// ICMP code.
+        code: u8,
+        /// When it was received.
+        at: Nanos,
+    },
+    /// The remote end reset it then, and acknowledged the SYN.
+    Reset(Nanos),
 }
 
 /// A connection that the router opened or accepted.
@@ -26,17 +52,39 @@ pub(super) struct Flow {
     pub(super) min_ttl: u8,
     /// When its latest accepted packet was received.
     pub(super) last_rx: Nanos,
-    /// Sequence number of the SYN that the router sent.
-    syn: Option<u32>,
-    /// Type, code and time of arrival of an ICMP error that quoted its SYN.
-    pub(super) refused: Option<(u8, u8, Nanos)>,
+    /// IPv6 flow label of its packets, 20 random bits.
+    label: u32,
+    /// The latest SYN that the router sent.
+    syn: Option<Syn>,
+    /// How that ended.
+    pub(super) handshake: Option<Handshake>,
+    /// The remote end takes its SYN for part of another connection.
+    pub(super) entangled: bool,
+    /// Packets that changed nothing.
+    pub(super) ignored: Ignored,
+    /// The latest ICMP error that quoted its SYN.
+    pub(super) last_error: Option<ErrorSeen>,
+}
+
+/// What an answer or an error has to repeat.
+#[derive(Clone, Copy, Debug)]
+struct Syn {
+    seq: u32,
+    /// IPv4 identification.
+    ident: u16,
 }
 
 /// All connections, and the rules for connections to each listening TCP port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flows {
-    flows: HashMap<Ends, Flow>,
+    connections: HashMap<Ends, Flow>,
     listeners: HashMap<(Option<IpAddr>, u16), Flow>,
+    /// Ways that checks take, how many of them each, and what was ignored there that belongs to no
+    /// connection.
+    ways: BTreeMap<Way, (u32, Ignored)>,
+    /// Whether any of these is not 0.
+    has_strays: bool,
+    rng: SecretRng,
 }
 
 /// Why a segment is refused.
@@ -46,25 +94,124 @@ pub(super) enum Barred {
     WrongPort,
     /// Its TTL is below the minimum of its connection or listener.
     LowTtl,
+    /// It would end a handshake, but does not acknowledge the SYN.
+    Unacknowledged,
 }
 
 impl Flow {
     pub(super) fn new(pin: Option<Exit>, min_ttl: u8) -> Self {
         Self { pin, min_ttl, ..Self::default() }
     }
+
+    /// Evaluates a segment that came in by the right port while the handshake is under way.
+    /// Segments that cannot change it are for smoltcp, which resets what is half open there.
+    fn advance(&mut self, received: Nanos, header: &Header, segment: &[u8]) -> Result<(), Barred> {
+        let (Some(syn), None) = (self.syn, self.handshake) else { return Ok(()) };
+        let Ok(tcp) = Tcp::parse(segment) else { return Ok(()) };
+        let acknowledges = tcp.flags() & ACK != 0 && tcp.ack() == syn.seq.wrapping_add(1);
+        let flags = tcp.flags() & (SYN | ACK | RST);
+        if flags == 0 || !tcp.is_valid(header.src, header.dst) {
+            return Ok(());
+        }
+        if acknowledges {
+            self.handshake = match flags {
+                flags if flags & RST != 0 => Some(Handshake::Reset(received)),
+                flags if flags & SYN != 0 => Some(Handshake::Opened(received)),
+                _ => None,
+            };
+            return Ok(());
+        }
+        self.ignored.count(Ignore::Answer);
+        if flags & RST != 0 || flags == SYN {
+            return Err(Barred::Unacknowledged);
+        }
+        self.entangled = true;
+        Ok(())
+    }
+
+    /// Evaluates an ICMP error whose quote has the ends of this connection.
+    fn refuse(
+        &mut self,
+        now: Nanos,
+        port: PortId,
+        seen: ErrorSeen,
+        quoted: &QuotedSegment,
+    ) -> Result<(), Ignore> {
+        if self.pin.is_some_and(|pin| pin.port != port) {
+            return Err(Ignore::OtherPort);
+        }
+        let seq = quoted.seq.ok_or(Ignore::ShortQuote)?;
+        let unguessed = |syn: &Syn| match seen.from {
+            IpAddr::V4(_) => syn.ident == quoted.ident,
+            IpAddr::V6(_) => self.label == quoted.label,
+        };
+        if !self.syn.as_ref().is_some_and(|syn| syn.seq == seq && unguessed(syn)) {
+            return Err(Ignore::Mismatch);
+        }
+        self.last_error = Some(seen);
+        seen.judge(quoted.ends.remote.ip())?;
+        if self.handshake.is_some() {
+            return Err(Ignore::Stale);
+        }
+        self.handshake = Some(Handshake::Refused { kind: seen.kind, code: seen.code, at: now });
+        Ok(())
+    }
 }
 
 impl Flows {
+    /// None yet. What its connections bear that nobody can guess follows from `seed`.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            connections: HashMap::new(),
+            listeners: HashMap::new(),
+            ways: BTreeMap::new(),
+            has_strays: false,
+            rng: SecretRng::new(seed),
+        }
+    }
+
     pub(super) fn insert(&mut self, ends: Ends, flow: Flow) {
-        self.flows.insert(ends, flow);
+        let label = self.rng.next_u32() & FLOW_LABEL;
+        self.connections.insert(ends, Flow { label, ..flow });
+    }
+
+    /// Counts what is ignored on this way, for one check more.
+    pub(super) fn watch(&mut self, way: Way) {
+        self.ways.entry(way).or_default().0 += 1;
+    }
+
+    /// Undoes [`Self::watch`].
+    pub(super) fn unwatch(&mut self, way: Way) {
+        if let Some((checks, _)) = self.ways.get_mut(&way) {
+            *checks = checks.saturating_sub(1);
+            if *checks == 0 {
+                self.ways.remove(&way);
+            }
+        }
+    }
+
+    /// Takes what was ignored on watched ways and belongs to no connection.
+    pub(super) fn take_strays(&mut self) -> Vec<(Way, Ignored)> {
+        if !std::mem::take(&mut self.has_strays) {
+            return Vec::new();
+        }
+        let counted = self.ways.iter_mut().filter(|(_, (_, count))| *count != Ignored::default());
+        counted.map(|(way, (_, count))| (*way, std::mem::take(count))).collect()
+    }
+
+    fn stray(&mut self, ends: Ends, port: PortId, reason: Ignore) {
+        if let Some((_, ignored)) = self.ways.get_mut(&(ends.local.ip(), ends.remote, port)) {
+            ignored.count(reason);
+            self.has_strays = true;
+        }
     }
 
     pub(super) fn remove(&mut self, ends: Ends) {
-        self.flows.remove(&ends);
+        self.connections.remove(&ends);
     }
 
     pub(super) fn get(&self, ends: Ends) -> Option<&Flow> {
-        self.flows.get(&ends)
+        self.connections.get(&ends)
     }
 
     pub(super) fn listen(&mut self, local: Option<IpAddr>, port: u16, rule: Flow) {
@@ -89,42 +236,58 @@ impl Flows {
     ) -> Result<(), Barred> {
         let Some((from, to)) = header.ports(packet) else { return Ok(()) };
         let remote = SocketAddr::new(header.src, from);
-        let local = SocketAddr::new(header.dst, to);
-        let Some(flow) = self.rule_mut(Ends { local, remote }) else { return Ok(()) };
+        let ends = Ends { local: SocketAddr::new(header.dst, to), remote };
+        let segment = &packet[header.start..header.end];
+        let Some(flow) = self.rule_mut(ends) else {
+            if segment.get(13).is_some_and(|flags| flags & RST != 0) {
+                self.stray(ends, port, Ignore::Answer);
+            }
+            return Ok(());
+        };
         if flow.pin.is_some_and(|pin| pin.port != port) {
+            flow.ignored.count(Ignore::OtherPort);
             return Err(Barred::WrongPort);
         }
         if header.ttl < flow.min_ttl {
             return Err(Barred::LowTtl);
         }
+        flow.advance(received, header, segment)?;
         flow.last_rx = received;
         Ok(())
     }
 
-    /// Records an ICMP unreachable or time-exceeded that quotes the SYN of a connection being
-    /// opened and came in by its port. Other errors do not fail a connection.
+    /// Handles an ICMP error, which may refuse a connection that the router is opening: see
+    /// [`crate::probe`]. Other errors are counted.
     pub(super) fn icmp_error(&mut self, now: Nanos, port: PortId, packet: &[u8], header: &Header) {
-        let Some((kind, code, ends, seq)) = quoted_segment(packet, header) else { return };
-        let Some(flow) = self.flows.get_mut(&ends) else { return };
-        let by_its_port = flow.pin.is_none_or(|pin| pin.port == port);
-        if header.dst == ends.local.ip() && by_its_port && flow.syn == Some(seq) {
-            flow.refused.get_or_insert((kind, code, now));
+        let Some((seen, quoted)) = QuotedSegment::read(packet, header) else { return };
+        if header.dst != quoted.ends.local.ip() {
+            return;
+        }
+        match self.connections.get_mut(&quoted.ends) {
+            Some(flow) => {
+                if let Err(reason) = flow.refuse(now, port, seen, &quoted) {
+                    flow.ignored.count(reason);
+                }
+            }
+            None => self.stray(quoted.ends, port, Ignore::Mismatch),
         }
     }
 
-    /// The pin of the connection that an outgoing packet belongs to; the outer `None` if it belongs
-    /// to none.
+    /// The pin of the connection that an outgoing packet belongs to, which gets an identification or
+    /// a flow label; the outer `None` if it belongs to none.
     #[allow(clippy::option_option, reason = "an unpinned connection differs from no connection")]
-    pub(super) fn outgoing(&mut self, packet: &[u8], header: &Header) -> Option<Option<Exit>> {
+    pub(super) fn outgoing(&mut self, packet: &mut [u8], header: &Header) -> Option<Option<Exit>> {
         if header.protocol != TCP {
             return None;
         }
         let (from, to) = header.ports(packet)?;
         let remote = SocketAddr::new(header.dst, to);
+        let ident = self.rng.next_u16();
         let flow = self.rule_mut(Ends { local: SocketAddr::new(header.src, from), remote })?;
+        stamp(packet, ident, flow.label);
         let body = &packet[header.start..header.end];
-        if body.get(13).is_some_and(|flags| flags & (TCP_SYN | TCP_ACK) == TCP_SYN) {
-            flow.syn = Some(u32::from(word(body, 4)?) << 16 | u32::from(word(body, 6)?));
+        if body.get(13).is_some_and(|flags| flags & (SYN | ACK) == SYN) {
+            flow.syn = Some(Syn { seq: long(body, 4)?, ident });
         }
         Some(flow.pin)
     }
@@ -132,7 +295,7 @@ impl Flows {
     /// The rule of the connection, or else of the listener.
     fn rule_mut(&mut self, ends: Ends) -> Option<&mut Flow> {
         let Ends { local, .. } = ends;
-        if let Some(flow) = self.flows.get_mut(&ends) {
+        if let Some(flow) = self.connections.get_mut(&ends) {
             return Some(flow);
         }
         let exact = (Some(local.ip()), local.port());
@@ -141,39 +304,54 @@ impl Flows {
     }
 }
 
-/// Type, code, the quoted connection as seen from here, and the quoted sequence number.
-fn quoted_segment(packet: &[u8], header: &Header) -> Option<(u8, u8, Ends, u32)> {
-    let body = packet.get(header.start..header.end)?;
-    let (kind, code) = (*body.first()?, *body.get(1)?);
-    let quoted = body.get(8..)?;
-    let (src, dst, protocol, rest) = match (header.protocol, kind, code) {
-        (ICMP, 3, 4) => return None,
-        (ICMP, 3 | 11, _) => {
-            let len = usize::from(quoted.first()? & 0xf) * 4;
-            let address =
-                |at: usize| quoted.get(at..at + 4)?.try_into().ok().map(|a: [u8; 4]| a.into());
-            let first = word(quoted, 6)? & FRAGMENT_OFFSET == 0;
-            (
-                address(12)?,
-                address(16)?,
-                *quoted.get(9)?,
-                quoted.get(len..).filter(|_| first && len >= 20)?,
-            )
+/// A TCP segment of the router's own that an ICMP error quotes.
+struct QuotedSegment {
+    ends: Ends,
+    /// Sequence number, if it was quoted.
+    seq: Option<u32>,
+    /// IPv4 identification; 0 in IPv6.
+    ident: u16,
+    /// IPv6 flow label; 0 in IPv4.
+    label: u32,
+}
+
+impl QuotedSegment {
+    fn read(packet: &[u8], header: &Header) -> Option<(ErrorSeen, Self)> {
+        let body = packet.get(header.start..header.end)?;
+        let (kind, code) = (*body.first()?, *body.get(1)?);
+        let quoted = body.get(8..)?;
+        let (src, dst, protocol, rest) = match (header.protocol, kind) {
+            (ICMP, 3 | 4 | 5 | 11 | 12) => {
+                let len = usize::from(quoted.first()? & 0xf) * 4;
+                let address =
+                    |at: usize| quoted.get(at..at + 4)?.try_into().ok().map(|a: [u8; 4]| a.into());
+                let first = word(quoted, 6)? & FRAGMENT_OFFSET == 0;
+                let rest = quoted.get(len..).filter(|_| first && len >= 20)?;
+                (address(12)?, address(16)?, *quoted.get(9)?, rest)
+            }
+            (ICMPV6, 0..=127) => {
+                let address = |at: usize| {
+                    quoted.get(at..at + 16)?.try_into().ok().map(|a: [u8; 16]| a.into())
+                };
+                (address(8)?, address(24)?, *quoted.get(6)?, quoted.get(40..)?)
+            }
+            _ => return None,
+        };
+        if protocol != TCP {
+            return None;
         }
-        (ICMPV6, 1 | 3, _) => {
-            let address =
-                |at: usize| quoted.get(at..at + 16)?.try_into().ok().map(|a: [u8; 16]| a.into());
-            (address(8)?, address(24)?, *quoted.get(6)?, quoted.get(40..)?)
-        }
-        _ => return None,
-    };
-    let (src, dst): (IpAddr, IpAddr) = (src, dst);
-    let local = SocketAddr::new(src, word(rest, 0)?);
-    let remote = SocketAddr::new(dst, word(rest, 2)?);
-    let seq = u32::from(word(rest, 4)?) << 16 | u32::from(word(rest, 6)?);
-    (protocol == TCP).then_some((kind, code, Ends { local, remote }, seq))
+        let (src, dst): (IpAddr, IpAddr) = (src, dst);
+        let local = SocketAddr::new(src, word(rest, 0)?);
+        let remote = SocketAddr::new(dst, word(rest, 2)?);
+        let (ident, label) = match header.src {
+            IpAddr::V4(_) => (word(quoted, 4)?, 0),
+            IpAddr::V6(_) => (0, long(quoted, 0)? & FLOW_LABEL),
+        };
+        let ends = Ends { local, remote };
+        let seen = ErrorSeen { from: header.src, kind, code };
+        Some((seen, Self { ends, seq: long(rest, 4), ident, label }))
+    }
 }
 
 const FRAGMENT_OFFSET: u16 = 0x1fff;
-const TCP_SYN: u8 = 2;
-const TCP_ACK: u8 = 16;
+const FLOW_LABEL: u32 = 0xf_ffff;

@@ -101,6 +101,11 @@ pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
+/// The big-endian 32-bit word at byte `at`.
+pub(super) fn long(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(word(bytes, at)?) << 16 | u32::from(word(bytes, at + 2)?))
+}
+
 pub(super) const IPV6_HEADER: usize = 40;
 pub(super) const FRAGMENT_HEADER: usize = 8;
 pub(super) const IPV6_HOP_BY_HOP: u8 = 0;

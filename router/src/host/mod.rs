@@ -34,13 +34,14 @@ use smoltcp::wire::HardwareAddress;
 
 pub use answers::{AnswerEnds, FragmentedAnswers};
 pub use device::RX_MAX;
+pub use flows::Handshake;
 pub use sockets::{HOST_PORTS, Progress, SocketError, SocketId, TcpOptions};
 
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::packet::martian::is_link_local;
 use crate::packet::protocol;
-use crate::probe::{Rng, SOURCE_PORTS};
+use crate::probe::{SOURCE_PORTS, SecretRng};
 use crate::time::Nanos;
 use device::{Cause, Queues, Wire};
 use flows::{Barred, Flows};
@@ -60,7 +61,7 @@ pub struct Host {
     flows: Flows,
     sockets: Sockets,
     reassembler: Reassembler,
-    rng: Rng,
+    rng: SecretRng,
     mtu: usize,
     next_id: u32,
     stats: HostStats,
@@ -133,6 +134,8 @@ pub struct HostStats {
     pub wrong_port: u64,
     /// Segments with a TTL below the minimum of their connection or listener.
     pub low_ttl: u64,
+    /// Resets and SYNs that do not acknowledge the SYN which they would answer.
+    pub unacknowledged: u64,
     /// Datagrams that were not reassembled.
     pub fragments_given_up: u64,
     /// ICMP errors and resets not sent because of the rate limit.
@@ -141,7 +144,7 @@ pub struct HostStats {
 
 impl HostStats {
     /// Label, count and explanation of each, in the order of a packet's way.
-    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 12] {
+    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 13] {
         [
             ("received", self.received, "packets for the host stack"),
             ("malformed", self.malformed, "a wrong length, header checksum or ICMP checksum"),
@@ -151,6 +154,11 @@ impl HostStats {
             ("fragments-given-up", self.fragments_given_up, "datagrams that were not reassembled"),
             ("wrong-port", self.wrong_port, "by another port than their connection is pinned to"),
             ("low-ttl", self.low_ttl, "a TTL below their connection's minimum"),
+            (
+                "unacknowledged",
+                self.unacknowledged,
+                "resets and SYNs that do not acknowledge the SYN they would answer",
+            ),
             ("rx-full", self.rx_full, "the stack's queue was full"),
             ("echo-replies", self.echo_replies, "echo requests answered"),
             ("tx-full", self.tx_full, "echo replies for which the outgoing queue had no room"),
@@ -163,9 +171,9 @@ impl Host {
     /// A host without sockets.
     pub fn new(now: Nanos, config: HostConfig) -> Self {
         let mtu = usize::from(config.mtu).max(MTU_MIN);
-        let mut rng = Rng::new(config.seed);
+        let mut rng = SecretRng::new(config.seed);
         let mut queues = Queues::new(now, mtu);
-        let mut flows = Flows::default();
+        let mut flows = Flows::new(rng.next_u64());
         let mut smoltcp = Config::new(HardwareAddress::Ip);
         smoltcp.random_seed = rng.next_u64();
         let mut wire = Wire { queues: &mut queues, flows: &mut flows };
@@ -283,6 +291,7 @@ impl Host {
             (TCP, _) => match self.flows.incoming(received, port, packet, header) {
                 Err(Barred::WrongPort) => self.stats.wrong_port += 1,
                 Err(Barred::LowTtl) => self.stats.low_ttl += 1,
+                Err(Barred::Unacknowledged) => self.stats.unacknowledged += 1,
                 Ok(()) => self.enqueue(port, packet, header),
             },
             (IPV6_HOP_BY_HOP, false) => self.stats.extension += 1,

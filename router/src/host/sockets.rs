@@ -23,6 +23,8 @@ pub struct TcpOptions {
     /// The way out that its packets take without a route lookup, and by whose port they have to come
     /// in.
     pub pin: Option<Exit>,
+    /// Local port of a connection that the router opens, if that is free, else a random one.
+    pub port: Option<u16>,
     /// TTL of its outgoing packets.
     pub ttl: u8,
     /// The least TTL of its incoming packets (GTSM, RFC 5082: 255 for both).
@@ -68,7 +70,7 @@ pub enum Progress {
     Opening,
     /// Open; its latest packet was received at this time.
     Open(Nanos),
-    /// An ICMP error of this type and code quoted its SYN.
+    /// The remote end refused its SYN by an ICMP error of this type and code.
     Refused {
         /// ICMP type.
         kind: u8,
@@ -108,7 +110,7 @@ pub(super) struct Listener {
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { pin: None, ttl: 64, min_ttl: 0, buffer: 65_536, backlog: 8 }
+        Self { pin: None, port: None, ttl: 64, min_ttl: 0, buffer: 65_536, backlog: 8 }
     }
 }
 

@@ -9,11 +9,12 @@ use smoltcp::time::Duration;
 use smoltcp::wire::IpListenEndpoint;
 
 use super::Host;
-use super::flows::{Ends, Flow};
+use super::flows::{Ends, Flow, Handshake, Way};
 use super::sockets::{
     Connection, HOST_PORTS, Listener, Progress, SocketError, SocketId, TcpOptions, address_of,
     endpoint_of,
 };
+use crate::probe::{ErrorSeen, Ignored};
 
 impl Host {
     /// Listens on `port` of one of the router's addresses, or of all of them.
@@ -61,7 +62,8 @@ impl Host {
         Some((id, remote))
     }
 
-    /// Opens a connection from a free local port in [`HOST_PORTS`].
+    /// Opens a connection from the local port that the options name, or from a random free one in
+    /// [`HOST_PORTS`].
     pub fn tcp_connect(
         &mut self,
         local: IpAddr,
@@ -76,7 +78,7 @@ impl Host {
         {
             return Err(unreachable);
         }
-        let local = self.free_port(local, remote).ok_or(SocketError::InUse)?;
+        let local = self.free_port(local, remote, options.port).ok_or(SocketError::InUse)?;
         let ends = Ends { local, remote };
         let mut socket = new_socket(&options);
         let connected =
@@ -94,14 +96,52 @@ impl Host {
         let connection = self.sockets.tcp.get(&id)?;
         let flow = self.flows.get(connection.ends).copied().unwrap_or_default();
         let state = self.set.get::<tcp::Socket>(connection.handle).state();
-        Some(match (state, flow.refused) {
-            (tcp::State::SynSent, Some((kind, code, at))) => Progress::Refused { kind, code, at },
+        Some(match (state, flow.handshake) {
+            (tcp::State::SynSent, Some(Handshake::Refused { kind, code, at })) => {
+                Progress::Refused { kind, code, at }
+            }
             (tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen, _) => {
                 Progress::Opening
             }
             (tcp::State::Closed | tcp::State::TimeWait, _) => Progress::Closed(flow.last_rx),
             _ => Progress::Open(flow.last_rx),
         })
+    }
+
+    /// How the handshake of a connection that the router opened ended, whatever came later; `None`
+    /// while it is under way.
+    pub fn tcp_handshake(&self, id: SocketId) -> Option<Handshake> {
+        self.flows.get(self.sockets.tcp.get(&id)?.ends)?.handshake
+    }
+
+    /// Whether the remote end takes the SYN of a connection for part of another.
+    pub(super) fn tcp_is_entangled(&self, id: SocketId) -> bool {
+        let connection = self.sockets.tcp.get(&id);
+        let flow = connection.and_then(|connection| self.flows.get(connection.ends));
+        flow.is_some_and(|flow| flow.entangled && flow.handshake.is_none())
+    }
+
+    /// What was ignored about a connection that the router opened, and the latest ICMP error about
+    /// it.
+    pub(super) fn tcp_ignored(&self, id: SocketId) -> (Ignored, Option<ErrorSeen>) {
+        let connection = self.sockets.tcp.get(&id);
+        let flow = connection.and_then(|connection| self.flows.get(connection.ends));
+        flow.map(|flow| (flow.ignored, flow.last_error)).unwrap_or_default()
+    }
+
+    /// Counts what is ignored on this way and belongs to no connection; see [`Self::take_strays`].
+    pub(super) fn watch_way(&mut self, way: Way) {
+        self.flows.watch(way);
+    }
+
+    /// Undoes [`Self::watch_way`].
+    pub(super) fn unwatch_way(&mut self, way: Way) {
+        self.flows.unwatch(way);
+    }
+
+    /// Takes what was ignored on the watched ways since the last call.
+    pub(super) fn take_strays(&mut self) -> Vec<(Way, Ignored)> {
+        self.flows.take_strays()
     }
 
     /// Queues as many of the bytes as fit; returns how many. 0 during the handshake.
@@ -183,20 +223,29 @@ impl Host {
         self.sockets.lingering.push(connection);
     }
 
-    /// A local port without a connection to `remote`, searched from a random one on (RFC 6056,
-    /// algorithm 1).
-    fn free_port(&mut self, local: IpAddr, remote: SocketAddr) -> Option<SocketAddr> {
+    /// A random local port in [`HOST_PORTS`], which may be in use.
+    pub(super) fn draw_port(&mut self) -> u16 {
+        HOST_PORTS.start() + self.rng.next_u16() % HOST_PORTS_COUNT
+    }
+
+    /// A local port without a connection to `remote`: the wanted one, or one searched from a random
+    /// one on (RFC 6056, algorithm 1).
+    fn free_port(
+        &mut self,
+        local: IpAddr,
+        remote: SocketAddr,
+        wanted: Option<u16>,
+    ) -> Option<SocketAddr> {
         let first = self.rng.next_u16() % HOST_PORTS_COUNT;
-        (0..HOST_PORTS_COUNT)
-            .map(|step| HOST_PORTS.start() + (first + step) % HOST_PORTS_COUNT)
-            .map(|port| SocketAddr::new(local, port))
-            .find(|&local| {
-                let taken = self.flows.get(Ends { local, remote }).is_some();
-                let listening = [None, Some(local.ip())]
-                    .iter()
-                    .any(|address| self.flows.is_listening(*address, local.port()));
-                !taken && !listening
-            })
+        let random = (0..HOST_PORTS_COUNT)
+            .map(|step| HOST_PORTS.start() + (first + step) % HOST_PORTS_COUNT);
+        wanted.into_iter().chain(random).map(|port| SocketAddr::new(local, port)).find(|&local| {
+            let taken = self.flows.get(Ends { local, remote }).is_some();
+            let listening = [None, Some(local.ip())]
+                .iter()
+                .any(|address| self.flows.is_listening(*address, local.port()));
+            !taken && !listening
+        })
     }
 }
 

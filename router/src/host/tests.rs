@@ -8,6 +8,8 @@ use super::*;
 use crate::policy::CheckKind;
 use crate::probe::{Cause, CheckEvent, CheckSpec};
 
+mod refusals;
+
 const PORT: PortId = PortId(1);
 const OTHER: PortId = PortId(2);
 const MS: u64 = 1_000_000;
@@ -514,7 +516,8 @@ fn a_tcp_check_follows_a_server_up_and_down() {
         let events = run_checks(&mut pair, &mut checker, killed + Duration::from_millis(100));
         assert_eq!(events.len(), 1);
         assert_eq!((events[0].up, events[0].cause), (false, Cause::Reset));
-        assert!(events[0].t <= killed + Duration::from_millis(13), "at the next attempt");
+        // And the second connection of that.
+        assert!(events[0].t <= killed + Duration::from_millis(16), "at the next attempt");
 
         pair.hosts[1].tcp_listen(None, 80, TcpOptions::default()).unwrap();
         let end = pair.now + Duration::from_millis(100);
@@ -551,37 +554,6 @@ fn answers_by_another_port_do_not_count() {
     assert!(pair.hosts[0].stats().wrong_port >= 8);
     pair.back = PORT;
     assert!(run_checks(&mut pair, &mut checker, ms(200))[0].up);
-}
-
-#[test]
-fn an_icmp_error_fails_an_attempt_only_if_it_quotes_it() {
-    for family in [0, 1] {
-        let mut pair = Pair::new(family);
-        let mut checker = TcpChecker::new();
-        checker.add(pair.now, &pair.hosts[0], spec(family, 100)).unwrap();
-        pair.cut = true;
-        assert!(run_checks(&mut pair, &mut checker, ms(5)).is_empty());
-        let syn = pair.sent[0].1.packet.clone();
-        let header = if family == 0 { 20 } else { 40 };
-        let error = |packet: &[u8]| {
-            let (us, them) = PAIRS[family];
-            let mut body = vec![if family == 0 { 3 } else { 1 }, 1, 0, 0, 0, 0, 0, 0];
-            body.extend(&packet[..header + 8]);
-            ip(them, us, if family == 0 { 1 } else { 58 }, body, 2)
-        };
-        let mut forged = syn.clone();
-        forged[header + 7] ^= 1;
-        pair.hosts[0].handle_packet(pair.now, PORT, &error(&forged));
-        pair.hosts[0].handle_packet(pair.now, OTHER, &error(&syn));
-        let end = pair.now + Duration::from_millis(2);
-        assert!(run_checks(&mut pair, &mut checker, end).is_empty());
-        let at = pair.now;
-        pair.hosts[0].handle_packet(at, PORT, &error(&syn));
-        let end = at + Duration::from_millis(2);
-        let events = run_checks(&mut pair, &mut checker, end);
-        let cause = Cause::Refused { kind: if family == 0 { 3 } else { 1 }, code: 1 };
-        assert_eq!((events.len(), events[0].t, events[0].cause), (1, at, cause));
-    }
 }
 
 #[test]

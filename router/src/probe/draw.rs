@@ -141,10 +141,10 @@ impl Numbers {
 }
 
 /// How often a check draws. Not for each request: frequent ones would fill the tables of firewalls.
-pub(super) const REDRAW_EVERY: Duration = Duration::from_mins(1);
+pub(crate) const REDRAW_EVERY: Duration = Duration::from_mins(1);
 
 /// How often a check draws at most, when others seem to know its number.
-pub(super) const REDRAW_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const REDRAW_LIMIT: Duration = Duration::from_secs(10);
 
 /// Numbers tried by a check that has one already.
 pub(super) const REDRAW_TRIES: u16 = 64;

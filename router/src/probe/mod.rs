@@ -44,11 +44,13 @@ use std::time::Duration;
 
 pub use check::{Answer, CheckState, Rule, Verdict};
 pub use dns::NameError;
+pub(crate) use draw::{REDRAW_EVERY, REDRAW_LIMIT};
 pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
 pub use refusal::{ErrorSeen, Ignore, Ignored};
 pub(crate) use rng::Rng;
 pub(crate) use secret::SecretRng;
+pub(crate) use wire::stamp;
 
 use crate::batch::Exit;
 use crate::policy::CheckKind;

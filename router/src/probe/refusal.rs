@@ -7,6 +7,7 @@
 //! `fall` is for.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::packet::{icmp, icmpv6};
@@ -107,6 +108,12 @@ impl ErrorSeen {
             (true, false) => Err(Ignore::Unreachable),
             (true, true) => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for ErrorSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} from {}", self.kind, self.code, self.from)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Random numbers for identifiers, from a seed so that a run can be repeated.
+//! Random numbers from a seed, so that a run can be repeated. Anybody can compute the next one.
 #![forbid(unsafe_code)]
 
 /// SplitMix64: one addition and three mixing steps a number. Its period is 2^64.
@@ -22,10 +22,6 @@ impl Rng {
     /// A number below `limit`, which is not 0. Small limits are as good as even.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next_u64() % limit
-    }
-
-    pub(crate) fn next_u16(&mut self) -> u16 {
-        (self.next_u64() >> 48) as u16
     }
 }
 

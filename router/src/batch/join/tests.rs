@@ -305,3 +305,21 @@ proptest! {
         }
     }
 }
+
+/// An error quotes checks of the router by identification and checksum.
+#[test]
+fn what_the_router_sends_itself_is_not_joined_and_has_whole_checksums() {
+    let mut batch = Batch::new();
+    let exit = Exit { port: OUT, ..Exit::default() };
+    let packets: Vec<_> = (0..10).map(|i| numbered(udp(&[7; 22]), 0x1111 * i)).collect();
+    for packet in &packets {
+        assert!(batch.transmit_copy(packet, exit, None, Verdict::Originate));
+    }
+    batch.join(OUT, Offloads::ALL);
+    let frames: Vec<_> = batch.frames(OUT).map(|(_, frame)| frame).collect();
+    assert_eq!(frames.len(), packets.len());
+    for (frame, packet) in frames.iter().zip(&packets) {
+        assert_eq!((frame.packet(), frame.segments()), (&packet[..], 1));
+        assert!(!frame.offload().needs_checksum());
+    }
+}
