@@ -174,5 +174,21 @@ rows! {
         lost: Option<u64> = "LOST" Count,
         /// How long it has been up or down, in milliseconds.
         age_ms: Option<u64> = "AGE" Age(Ms),
+        /// ICMP errors ignored: the destination is unreachable, but that is no refusal by it.
+        ignored_unreachable: Option<u64> = "UNREACHABLE" Count,
+        /// ICMP errors ignored: time exceeded, packet too big, parameter problem and the like.
+        ignored_transit: Option<u64> = "TRANSIT" Count,
+        /// ICMP errors ignored: they quote something else than was sent, or a request sent long ago.
+        ignored_mismatch: Option<u64> = "MISMATCH" Count,
+        /// ICMP errors ignored: they quote too little to prove anything.
+        ignored_short_quote: Option<u64> = "SHORT QUOTE" Count,
+        /// Packets ignored: by another port than the check's.
+        ignored_other_port: Option<u64> = "OTHER PORT" Count,
+        /// Refusals ignored: of requests that were answered already.
+        ignored_stale: Option<u64> = "STALE" Count,
+        /// Answers and resets ignored: they fit no request.
+        ignored_answer: Option<u64> = "ANSWER IGNORED" Count,
+        /// Type, code and sender of the latest ICMP error that did quote a request.
+        last_error: Option<Text> = "LAST ERROR" Unit::Text,
     }
 }

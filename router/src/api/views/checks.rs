@@ -13,7 +13,7 @@ use crate::config::model::Service;
 use crate::control::LegKey;
 use crate::liveness::leg::TcpCheckKey;
 use crate::policy::CheckKind;
-use crate::probe::{CheckSpec, CheckStats};
+use crate::probe::{CheckSpec, CheckStats, Ignore};
 
 /// A page of checks. Only about these are the threads asked that do them.
 pub(super) fn page_of_checks(
@@ -100,6 +100,7 @@ fn check_row(
         Known::Stats(stats) => Some(stats),
         _ => None,
     };
+    let ignored = |reason| stats.map(|stats| stats.ignored.of(reason));
     CheckRow {
         target: check.target.to_string().into(),
         site: owned(&key.site),
@@ -113,6 +114,14 @@ fn check_row(
         answered: stats.map(|stats| stats.answered),
         lost: stats.map(|stats| stats.lost),
         age_ms: stats.map(|stats| facts.age_ms(stats.since)),
+        ignored_unreachable: ignored(Ignore::Unreachable),
+        ignored_transit: ignored(Ignore::Transit),
+        ignored_mismatch: ignored(Ignore::Mismatch),
+        ignored_short_quote: ignored(Ignore::ShortQuote),
+        ignored_other_port: ignored(Ignore::OtherPort),
+        ignored_stale: ignored(Ignore::Stale),
+        ignored_answer: ignored(Ignore::Answer),
+        last_error: stats.and_then(|stats| stats.last_error).map(|error| error.to_string().into()),
     }
 }
 
