@@ -1,6 +1,11 @@
 //! Which member of a group a flow goes to: the cheapest tier that lives, in it the site by
 //! weighted rendezvous hash, in the site the link by a second hash.
 //!
+//! Where no site that lives takes the flow, the last resorts are, in this order: sites that live and are
+//! not drained, whatever share they take; sites that are only damped and not drained; what covers the
+//! prefix, where that is the policy; drained sites; the rest of the policy ([`WhenDead`]). A site that an
+//! operator has disabled serves nobody.
+//!
 //! Rendezvous hashing (Thaler and Ravishankar, 1998) ranks every site for every flow on its own,
 //! so that a site's death moves only its own flows. Weights follow the logarithm method
 //! (Schindelhauer and Schomaker, 2005): with u uniform, the least −log(u) / weight wins with
@@ -10,7 +15,7 @@ use core::hint::select_unpredictable;
 
 use crate::flow::{FlowHash, negative_log2};
 use crate::group::{GroupId, GroupRef, Groups, Kind, Spread, WhenDead, Word};
-use crate::state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, Liveness, PathId};
+use crate::state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, Liveness, PathId, Reason};
 use crate::sync::Ordering;
 
 /// What is to be done with a packet.
@@ -58,7 +63,7 @@ impl From<Word> for Selected {
 /// How often a dead group may pass a packet on to the covering one.
 pub const COVERING_MAX: usize = 8;
 
-/// Chooses for one flow. Bounded work: at most [`COVERING_MAX`] groups of 64 members, three times
+/// Chooses for one flow. Bounded work: at most [`COVERING_MAX`] groups of 64 members, six times
 /// each where sites refuse flows. Where an `ingress` is given, a member that leads back out of
 /// that port is taken only if it would be chosen with all alive.
 pub(crate) fn select(
@@ -145,6 +150,7 @@ fn select_any(
     ingress: Option<u16>,
 ) -> Selected {
     let Some(mut group) = groups.get(id) else { return Selected::NoRoute };
+    let mut drained = None;
     for _ in 0..COVERING_MAX {
         match group.header().kind {
             Kind::Forward => {}
@@ -155,22 +161,27 @@ fn select_any(
         }
         let mut choice = Choice { group, liveness, flow, barred: None };
         choice.barred = ingress.map(|port| Barred { port, best: choice.any() });
-        if let Some(member) = choice.living() {
+        if let Some(member) = choice.living().or_else(|| choice.damped()) {
             return member.into();
         }
-        match group.header().when_dead {
-            WhenDead::Unreachable => return choice.refusal(true),
-            WhenDead::Drop => return choice.refusal(false),
-            WhenDead::FailOpen => {
-                return choice.any().map_or(Selected::AllDead { answer: true }, Selected::from);
-            }
+        drained = drained.or_else(|| choice.drained());
+        let refusal = match group.header().when_dead {
             WhenDead::Covering(covering) => match groups.get(covering) {
-                Some(covering) => group = covering,
-                None => return Selected::NoRoute,
+                Some(covering) => {
+                    group = covering;
+                    continue;
+                }
+                None => Selected::NoRoute,
             },
-        }
+            WhenDead::Unreachable => choice.refusal(true),
+            WhenDead::Drop => choice.refusal(false),
+            WhenDead::FailOpen => {
+                choice.any().map_or(Selected::AllDead { answer: true }, Selected::from)
+            }
+        };
+        return drained.map_or(refusal, Selected::from);
     }
-    Selected::CoveringLoop
+    drained.map_or(Selected::CoveringLoop, Selected::from)
 }
 
 /// The members of one site in one tier: neighbours in the group, for the writer sorts them so.
@@ -206,27 +217,55 @@ impl Choice<'_> {
     /// Why no member was chosen.
     fn refusal(&self, answer: bool) -> Selected {
         let unbarred = Choice { barred: None, ..*self };
-        if self.barred.is_some() && unbarred.living().is_some() {
+        if self.barred.is_some() && unbarred.drained().is_some() {
             return Selected::UTurn { answer };
         }
         Selected::AllDead { answer }
     }
 
-    /// A living member: of a site that accepts the flow, else of one that is not drained, else of
-    /// any.
+    /// A living member: of a site that accepts the flow, else of one that is not drained.
     #[inline]
     fn living(&self) -> Option<Word> {
         let site = self
             .best(|site| site.alive != 0 && self.accepts(site))
-            .or_else(|| self.best(|site| site.alive != 0 && site.accept != ACCEPT_NONE))
-            .or_else(|| self.best(|site| site.alive != 0))?;
+            .or_else(|| self.best(|site| site.alive != 0 && site.accept != ACCEPT_NONE))?;
         self.link(&site, site.alive)
     }
 
-    /// The member that would be chosen if all were alive.
+    /// A member that is only damped, of a site that is not drained.
+    #[cold]
+    fn damped(&self) -> Option<Word> {
+        let is_well = |member: Word| self.is_well(member);
+        self.resort(|site| site.accept != ACCEPT_NONE, is_well)
+    }
+
+    /// A member that is damped at most, of whatever site.
+    #[cold]
+    fn drained(&self) -> Option<Word> {
+        self.resort(|_| true, |member| self.is_well(member))
+    }
+
+    /// The member that would be chosen if all were alive that no operator has disabled.
     fn any(&self) -> Option<Word> {
-        let site = self.best(|_| true)?;
-        self.link(&site, u64::MAX)
+        self.resort(
+            |_| true,
+            |member| !self.liveness.path(member.path()).reasons.load().has(Reason::Operator),
+        )
+    }
+
+    /// Of the best eligible site, a link that is eligible.
+    fn resort(
+        &self,
+        eligible: impl Fn(&Site) -> bool,
+        is_eligible: impl Fn(Word) -> bool,
+    ) -> Option<Word> {
+        let links = |site: &Site| {
+            let members = (site.first..site.end).filter_map(|index| self.group.member(index));
+            let bits = members.enumerate().map(|(nth, link)| u64::from(is_eligible(link)) << nth);
+            bits.fold(0, |all, bit| all | bit)
+        };
+        let site = self.best(|site| eligible(site) && links(site) != 0)?;
+        self.link(&site, links(&site))
     }
 
     /// The best-ranked site that is eligible, in the first tier that has one.
@@ -311,6 +350,11 @@ impl Choice<'_> {
     #[inline]
     fn is_alive(&self, member: Word) -> bool {
         self.liveness.is_alive(member.path(), member.adjacency())
+            && self.barred.is_none_or(|barred| self.is_allowed(member, barred))
+    }
+
+    fn is_well(&self, member: Word) -> bool {
+        self.liveness.is_well(member.path(), member.adjacency())
             && self.barred.is_none_or(|barred| self.is_allowed(member, barred))
     }
 

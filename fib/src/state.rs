@@ -103,7 +103,7 @@ impl From<Reason> for Reasons {
 /// All flows go there that its weight gives it.
 pub const ACCEPT_ALL: u16 = u16::MAX;
 
-/// Drained: no new flow goes there while another site can take it.
+/// Drained: no flow goes there while another site, or what covers the prefix, can take it.
 pub const ACCEPT_NONE: u16 = 0;
 
 /// A set of reasons that its owners change in place. Zero, as of an id that was never handed out, is
@@ -122,6 +122,11 @@ impl ReasonByte {
     #[inline]
     pub(crate) fn is_alive(&self) -> bool {
         self.0.load(Ordering::Relaxed) == INVERTED
+    }
+
+    /// Whether there is no reason but damping, or none at all.
+    pub(crate) fn is_well(&self) -> bool {
+        (self.0.load(Ordering::Relaxed) ^ INVERTED) & !(Reason::Damped as u8) == 0
     }
 
     pub(crate) fn store(&self, reasons: Reasons) {
@@ -200,6 +205,11 @@ impl Liveness {
     pub(crate) fn is_alive(&self, path: PathId, adjacency: AdjacencyId) -> bool {
         // Both are read in any case: to guess would cost more.
         self.path(path).reasons.is_alive() & self.adjacency(adjacency).reasons.is_alive()
+    }
+
+    /// Whether packets could go by this path and this way out: they are kept from it by damping at most.
+    pub(crate) fn is_well(&self, path: PathId, adjacency: AdjacencyId) -> bool {
+        self.path(path).reasons.is_well() && self.adjacency(adjacency).reasons.is_alive()
     }
 
     /// As [`Self::adjacency`].

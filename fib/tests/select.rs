@@ -285,6 +285,51 @@ fn accept_spills_its_share_to_the_next_tier_and_drained_sites_are_the_last_resor
 }
 
 #[test]
+fn damped_sites_serve_before_what_covers_them_and_drained_ones_after() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 1, 1);
+    let local = world.writer.add_group(&Group::Local).unwrap();
+    let covered = world.group(WhenDead::Covering(local));
+    let nowhere = world.group(WhenDead::Covering(GroupId::NONE));
+    let alone = world.group(WhenDead::Unreachable);
+    let (ams, fra) = (world.path("ams"), world.path("fra"));
+    for path in [ams, fra] {
+        world.handle.set_path_down(path, Reason::Damped);
+    }
+    for group in [covered, nowhere, alone] {
+        assert_eq!(world.site(group, flow(1)), "ams", "only damped");
+    }
+    world.handle.set_accept(ams, ACCEPT_NONE);
+    assert_eq!(world.site(covered, flow(1)), "fra", "only damped, before drained");
+    world.handle.set_path_down(fra, Reason::Probe);
+    assert_eq!(world.select(covered, flow(1)), Selected::Local, "the cover, before drained");
+    for group in [nowhere, alone] {
+        assert_eq!(world.site(group, flow(1)), "ams", "drained, and damped");
+    }
+    world.handle.set_path_down(ams, Reason::Operator);
+    assert_eq!(world.select(nowhere, flow(1)), Selected::NoRoute);
+    assert_eq!(world.select(alone, flow(1)), Selected::AllDead { answer: true });
+    world.handle.clear_path_down(fra, Reason::Probe);
+    assert_eq!(world.site(alone, flow(1)), "fra");
+    let fra_link = world.legs[1].2;
+    world.handle.set_adjacency_down(fra_link, Reason::Carrier);
+    assert_eq!(world.site(alone, flow(1)), "nobody", "damped, by a link without carrier");
+}
+
+#[test]
+fn a_disabled_site_serves_nobody_even_where_a_service_fails_open() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("fra", 2, 1, 1);
+    let group = world.group(WhenDead::FailOpen);
+    let (ams, fra) = (world.path("ams"), world.path("fra"));
+    world.handle.set_path_down(ams, Reason::Operator);
+    world.handle.set_path_down(fra, Reason::Probe);
+    assert_eq!(world.site(group, flow(1)), "fra");
+    world.handle.set_path_down(fra, Reason::Operator);
+    assert_eq!(world.select(group, flow(1)), Selected::AllDead { answer: true });
+}
+
+#[test]
 fn one_byte_moves_every_group_and_replacing_a_group_moves_every_prefix() {
     let mut world = World::new();
     world.link("ams", 1, 0, 1).link("fra", 2, 1, 1);
@@ -344,12 +389,15 @@ fn slow_choice(
     dead: &BTreeSet<PathId>,
     chosen: &str,
 ) -> Result<(), String> {
-    let alive = |m: &&Member| !dead.contains(&m.path);
+    let is_damped = |m: &Member| world.writer.path_reasons(m.path) == Reason::Damped.into();
+    let alive = |m: &&Member| !dead.contains(&m.path) && !is_damped(m);
+    let well = |m: &&Member| !dead.contains(&m.path);
     let takes_all = |m: &&Member| accept[&m.path] == ACCEPT_ALL;
     let not_drained = |m: &&Member| accept[&m.path] != ACCEPT_NONE;
     let living: Vec<&Member> = world.members.iter().filter(alive).collect();
     if chosen == "nobody" {
-        return if living.is_empty() { Ok(()) } else { Err("nobody although some live".into()) };
+        let any = world.members.iter().any(|m| well(&m));
+        return if any { Err("nobody although some are well".into()) } else { Ok(()) };
     }
     let path = world.path(chosen);
     let got = world.members.iter().find(|m| m.path == path).unwrap();
@@ -362,6 +410,13 @@ fn slow_choice(
     }
     if accept[&got.path] == ACCEPT_NONE && living.iter().any(not_drained) {
         return Err("a drained site although another is not".into());
+    }
+    if is_damped(got) && living.iter().any(not_drained) {
+        return Err("a damped site although another is not, nor drained".into());
+    }
+    let undrained = |m: &&Member| well(m) && not_drained(m);
+    if accept[&got.path] == ACCEPT_NONE && world.members.iter().any(|m| undrained(&m)) {
+        return Err("a drained site although another is only damped".into());
     }
     Ok(())
 }
@@ -381,13 +436,15 @@ fn no_u_turn(
     let state_of = |path| (path, world.writer.path_reasons(path), world.writer.accept(path));
     let before: Vec<_> = world.legs.iter().map(|leg| state_of(leg.1)).collect();
     for &(path, ..) in &before {
-        world.handle.clear_path_down(path, Reason::Probe);
+        for reason in [Reason::Probe, Reason::Damped] {
+            world.handle.clear_path_down(path, reason);
+        }
         world.handle.set_accept(path, ACCEPT_ALL);
     }
     let best = world.site(group, flow);
     for &(path, reasons, accept) in &before {
-        if !reasons.is_alive() {
-            world.handle.set_path_down(path, Reason::Probe);
+        for reason in reasons.iter() {
+            world.handle.set_path_down(path, reason);
         }
         world.handle.set_accept(path, accept.unwrap());
     }
@@ -432,7 +489,7 @@ fn equal_sites_are_chosen_in_a_batch_as_they_are_alone() {
 proptest! {
     #[test]
     fn no_choice_breaks_a_rule(
-        sites in prop::collection::vec((0..4_u8, 1..100_u16, 0..4_u8, any::<bool>()), 1..12),
+        sites in prop::collection::vec((0..4_u8, 1..100_u16, 0..4_u8, 0..4_u8), 1..12),
         flows in prop::collection::vec(any::<u64>(), 50),
     ) {
         const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
@@ -444,7 +501,9 @@ proptest! {
             let share = [ACCEPT_NONE, 1000, 60_000, ACCEPT_ALL][usize::from(share)];
             world.handle.set_accept(path, share);
             accept.insert(path, share);
-            if down {
+            if down == 1 {
+                world.handle.set_path_down(path, Reason::Damped);
+            } else if down > 1 {
                 world.handle.set_path_down(path, Reason::Probe);
                 dead.insert(path);
             }
