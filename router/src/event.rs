@@ -62,6 +62,15 @@ pub enum EventKind {
         /// How long its checks have to pass without a failure before it is used again.
         hold_ms: u64,
     },
+    /// An operator disabled a site, or enabled it.
+    Disable {
+        /// Who gave the command.
+        by: String,
+        /// Site name.
+        site: String,
+        /// Whether it never serves now.
+        disabled: bool,
+    },
     /// A port lost its device, cannot open it, or has it again; or something outside changed it.
     Device {
         /// Port name.
@@ -139,6 +148,9 @@ pub enum EventKind {
         from: Vec<String>,
         /// That tier's sites now.
         to: Vec<String>,
+        /// Why these serve although none of them is up and undrained, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resort: Option<Resort>,
         /// Why flows may have moved.
         cause: MoveCause,
         /// The member that caused it: the one that died, or the one that is cheaper now.
@@ -162,6 +174,29 @@ pub enum EventKind {
         /// change.
         stored_ns: u64,
     },
+}
+
+/// What a service's packets are left to when none of its sites is up and not drained.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resort {
+    /// Sites whose checks pass, and that wait only because they flapped.
+    Damped,
+    /// What covers the service's prefixes.
+    Covering,
+    /// Drained sites.
+    Drained,
+}
+
+impl Resort {
+    /// For people: what is left.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Damped => "only damped sites are left",
+            Self::Covering => "no site is left: what covers the prefix is used",
+            Self::Drained => "only drained sites are left",
+        }
+    }
 }
 
 /// Why a flow may move to another site.
@@ -192,6 +227,10 @@ impl fmt::Display for EventKind {
             Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
             Self::Drain { by, site, drained: true } => write!(f, "site {site}: drained by {by}"),
             Self::Drain { by, site, .. } => write!(f, "site {site}: undrained by {by}"),
+            Self::Disable { by, site, disabled } => {
+                let done = if *disabled { "disabled" } else { "enabled" };
+                write!(f, "site {site}: {done} by {by}")
+            }
             Self::Engine { port, worker, engine, reason } => {
                 write!(f, "port {port}: worker {worker} falls back to {engine} ({reason})")
             }
@@ -214,16 +253,20 @@ impl fmt::Display for EventKind {
                 write!(f, "reloaded by {by}: no change")
             }
             Self::Reload { by, changes } => write!(f, "reloaded by {by}: {}", changes.join("; ")),
-            Self::Select { service, family, from, to, cause, member } => {
+            Self::Select { service, family, from, to, resort, cause, member } => {
                 let (family, came_up) = (family.label(), from.is_empty());
                 let (from, to) = (names(from), names(to));
                 write!(f, "{service}/{family}: moved {from} -> {to} (")?;
                 match cause {
-                    MoveCause::CheaperUp if came_up => write!(f, "{member} is up)"),
-                    MoveCause::CheaperUp => write!(f, "{member} is cheaper)"),
-                    MoveCause::Configuration => write!(f, "configuration: {member})"),
-                    MoveCause::MemberDied => write!(f, "{member} went down)"),
-                    MoveCause::Operator => write!(f, "operator: {member})"),
+                    MoveCause::CheaperUp if came_up => write!(f, "{member} is up"),
+                    MoveCause::CheaperUp => write!(f, "{member} is cheaper"),
+                    MoveCause::Configuration => write!(f, "configuration: {member}"),
+                    MoveCause::MemberDied => write!(f, "{member} went down"),
+                    MoveCause::Operator => write!(f, "operator: {member}"),
+                }?;
+                match resort {
+                    Some(resort) => write!(f, "; {})", resort.text()),
+                    None => f.write_str(")"),
                 }
             }
             Self::Site { service, site, family, port, up, reason, .. } => {
@@ -272,6 +315,7 @@ mod tests {
             family,
             from: from.iter().map(ToString::to_string).collect(),
             to: to.iter().map(ToString::to_string).collect(),
+            resort: None,
             cause,
             member: member.into(),
         };

@@ -13,6 +13,16 @@ pub enum Martians {
     Off,
 }
 
+/// What becomes of a command that would leave a service without a site.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LastSiteGuard {
+    /// It is refused, unless it is forced.
+    #[default]
+    Refuse,
+    /// It is carried out, with a warning.
+    Warn,
+}
+
 /// Reverse-path check (RFC 3704).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ReversePath {

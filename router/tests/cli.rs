@@ -263,8 +263,10 @@ fn check_has_the_same_findings_as_json() {
 
 #[test]
 fn manual_pages_and_completions_cover_every_command() {
-    let commands =
-        ["run", "check", "show", "explain", "watch", "drain", "undrain", "reload", "lookup"];
+    let commands = [
+        "run", "check", "show", "explain", "watch", "drain", "undrain", "disable", "enable",
+        "reload", "lookup",
+    ];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (out, err, status) = run(&["completions", shell]);
         assert_eq!((err.as_str(), status), ("", 0), "{shell}");

@@ -88,7 +88,7 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
         }))
         .into_response(),
         "/v1/drain/fra" => {
-            axum::Json(json!({ "schema": "nearhop.drain.v1", "items": [{ "site": "fra", "drained": true }] }))
+            axum::Json(json!({ "schema": "nearhop.override.v1", "items": [{ "site": "fra", "drained": true }] }))
                 .into_response()
         }
         "/v1/reload" => axum::Json(json!({

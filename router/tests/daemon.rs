@@ -47,6 +47,60 @@ fn drains_and_reloads_move_every_flow_and_lose_nothing() {
     });
 }
 
+/// Drains, disables and reloads that would leave a service without a site are refused, and what is forced is
+/// shown; what is disabled stays so over a restart.
+#[test]
+fn the_last_site_is_guarded_and_a_disabled_one_stays_out() {
+    in_namespaces("the_last_site_is_guarded_and_a_disabled_one_stays_out", || {
+        let mut rig = Rig::start(AMS_FIRST);
+        let watch = Watch::start(&rig);
+        let refused = |words: &[&str], what: &str| {
+            let out = rig.nearhop(words);
+            let error = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(!out.status.success() && error.contains(what), "{words:?}: {error}");
+            assert!(error.contains("--force"), "{error}");
+        };
+        let done = |words: &[&str]| -> String {
+            let out = rig.nearhop(words);
+            assert!(out.status.success(), "{words:?}: {out:?}");
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        done(&["drain", "fra"]);
+        refused(&["drain", "ams"], "drain ams leaves no site for echo");
+        refused(&["disable", "ams"], "disable ams leaves no site for echo");
+        rig.write_config(&AMS_FIRST[1..]);
+        refused(&["reload"], "reload leaves no site for echo");
+        rig.write_config(AMS_FIRST);
+        let forced = done(&["drain", "ams", "--force"]);
+        assert!(forced.contains("only drained sites are left"), "{forced}");
+        let last = |event: &serde_json::Value| event["resort"] == "drained";
+        watch.wait_for("the last resort", last);
+        let probes = Probes::start(&rig.client, SERVICE_V4, 2);
+        probes.wait_for_site("ams");
+        done(&["undrain", "fra"]);
+        probes.wait_for_site("fra");
+        done(&["undrain", "ams"]);
+        probes.wait_for_site("ams");
+        done(&["disable", "ams"]);
+        probes.wait_for_site("fra");
+        assert_eq!(probes.finish().1, 0);
+        let state = |rig: &Rig| {
+            let of_ams = |row: &serde_json::Value| row["site"] == "ams";
+            let rows = rig.show("services");
+            rows.into_iter().find(of_ams).map(|row| row["state"].clone()).unwrap()
+        };
+        assert_eq!(state(&rig), "disabled");
+        assert_eq!(rig.terminate(), Some(0));
+        rig.restart(AMS_FIRST);
+        rig.connect();
+        assert_eq!(state(&rig), "disabled");
+        let probes = Probes::start(&rig.client, SERVICE_V4, 2);
+        probes.wait_for_site("fra");
+        assert!(rig.nearhop(&["enable", "ams"]).status.success());
+        probes.wait_for_site("ams");
+    });
+}
+
 #[test]
 fn workers_say_which_code_looks_up_and_their_number_stays() {
     in_namespaces("workers_say_which_code_looks_up_and_their_number_stays", || {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nearhop::config::{self, Style};
-use nearhop::event::{Event, EventKind, MoveCause};
+use nearhop::event::{Event, EventKind, MoveCause, Resort};
 use nearhop::ids::Family;
 use nearhop::verdict::{Outcome, Verdict};
 use nearlab::report::{LAB_SCHEMA, LabEventKind};
@@ -99,6 +99,7 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::Carrier { port: port.clone(), up: true },
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
         EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
+        EventKind::Disable { by: String::new(), site: site.clone(), disabled: true },
         EventKind::Drain { by: String::new(), site: site.clone(), drained: true },
         EventKind::Engine {
             port: port.clone(),
@@ -116,6 +117,7 @@ fn one_of_each() -> Vec<EventKind> {
             family,
             from: vec![],
             to: vec![],
+            resort: Some(Resort::Damped),
             cause: MoveCause::Operator,
             member,
         },
@@ -126,6 +128,7 @@ fn one_of_each() -> Vec<EventKind> {
             EventKind::Carrier { .. }
             | EventKind::Damped { .. }
             | EventKind::Device { .. }
+            | EventKind::Disable { .. }
             | EventKind::Drain { .. }
             | EventKind::Engine { .. }
             | EventKind::FirstPacket { .. }

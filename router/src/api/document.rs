@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::rows::{DrainRow, ExplainHead, ExplainRow, ReloadRow};
+use super::rows::{ExplainHead, ExplainRow, OverrideRow, ReloadRow};
 
 /// `{"schema": ..., "items": [...]}`, with keys of its own between them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,7 +25,7 @@ pub struct NoHead {}
 pub type Explanation = Document<ExplainRow, ExplainHead>;
 
 /// The answer of `drain` and `undrain`.
-pub type Drained = Document<DrainRow>;
+pub type Overridden = Document<OverrideRow>;
 
 /// The answer of `reload`.
 pub type Reloaded = Document<ReloadRow>;

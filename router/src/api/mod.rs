@@ -40,7 +40,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use self::document::{Drained, Explanation, Reloaded, Undamped};
+use self::document::{Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
 use self::pages::{PageReply, PageRequest, ShowQuery};
 
@@ -51,12 +51,12 @@ pub struct Who(pub String);
 /// A client's request; the answer goes to the [`Reply`] in it.
 #[derive(Debug)]
 pub enum Command {
-    /// `POST /v1/drain/SITE` and `/v1/undrain/SITE`.
-    Drain(String, bool, Who, Reply<Drained>),
+    /// `POST /v1/drain/SITE`, `/v1/undrain/SITE`, `/v1/disable/SITE` and `/v1/enable/SITE`.
+    Override(OverrideRequest, Who, Reply<Overridden>),
     /// `GET /v1/explain`.
     Explain(ExplainQuery, Reply<Explanation>),
-    /// `POST /v1/reload`.
-    Reload(Who, Reply<Reloaded>),
+    /// `POST /v1/reload`; whether also where it leaves a service without a site.
+    Reload(Who, bool, Reply<Reloaded>),
     /// `GET /healthz`.
     Health(Reply<()>),
     /// `GET /v1/show/NOUN`, or a page of it.
@@ -71,14 +71,58 @@ impl Command {
     /// What it is called where steps are named.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Drain(..) => "drain",
             Self::Explain(..) => "explain",
             Self::Health(_) => "health",
+            Self::Override(request, ..) => request.what.verb(),
             Self::Reload(..) => "reload",
             Self::Show(..) => "show",
             Self::Undamp(_) => "undamp",
             Self::Watch(..) => "watch",
         }
+    }
+}
+
+/// A site that an operator takes out of service, or back in.
+#[derive(Clone, Debug)]
+pub struct OverrideRequest {
+    /// Its name.
+    pub site: String,
+    /// What is to be done.
+    pub what: OverrideKind,
+    /// Whether also where that leaves a service without a site.
+    pub force: bool,
+}
+
+/// What an operator does to a site.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OverrideKind {
+    /// It serves only where nobody else is left.
+    Drain,
+    /// It is drained no more.
+    Undrain,
+    /// It never serves.
+    Disable,
+    /// It is disabled no more.
+    Enable,
+}
+
+impl OverrideKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Drain, Self::Undrain, Self::Disable, Self::Enable];
+
+    /// The word for it in paths and commands.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+        }
+    }
+
+    /// Whether it takes the site out.
+    pub const fn takes_out(self) -> bool {
+        matches!(self, Self::Drain | Self::Disable)
     }
 }
 
@@ -272,9 +316,13 @@ type Commands = State<mpsc::Sender<Command>>;
 
 /// All requests, for clients that may make changes.
 fn all() -> Router<mpsc::Sender<Command>> {
-    reads()
-        .route("/v1/drain/{site}", post(drain))
-        .route("/v1/undrain/{site}", post(undrain))
+    let overrides = OverrideKind::ALL.into_iter().fold(reads(), |router, what| {
+        let handler = move |commands: Commands, who, site, query| {
+            put_override(commands, (who, what), site, query)
+        };
+        router.route(&format!("/v1/{}/{{site}}", what.verb()), post(handler))
+    });
+    overrides
         .route("/v1/undamp", post(undamp))
         .route("/v1/reload", post(reload))
         .method_not_allowed_fallback(wrong_method)
@@ -333,22 +381,22 @@ async fn explain(
     ask(&commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
-async fn drain(
-    State(commands): Commands,
-    Extension(who): Extension<Who>,
-    site: UrlSegment,
-) -> Result<Json<Drained>, ApiError> {
-    let UrlPath(site) = site?;
-    change(&commands, |reply| Command::Drain(site, true, who, reply)).await.map(Json)
+/// Whether a command is carried out although it leaves a service without a site.
+#[derive(Deserialize)]
+struct Force {
+    #[serde(default)]
+    force: bool,
 }
 
-async fn undrain(
+async fn put_override(
     State(commands): Commands,
-    Extension(who): Extension<Who>,
+    (Extension(who), what): (Extension<Who>, OverrideKind),
     site: UrlSegment,
-) -> Result<Json<Drained>, ApiError> {
-    let UrlPath(site) = site?;
-    change(&commands, |reply| Command::Drain(site, false, who, reply)).await.map(Json)
+    query: Result<Query<Force>, QueryRejection>,
+) -> Result<Json<Overridden>, ApiError> {
+    let (UrlPath(site), Query(Force { force })) = (site?, query?);
+    let request = OverrideRequest { site, what, force };
+    change(&commands, |reply| Command::Override(request, who, reply)).await.map(Json)
 }
 
 async fn undamp(State(commands): Commands) -> Result<Json<Undamped>, ApiError> {
@@ -358,8 +406,10 @@ async fn undamp(State(commands): Commands) -> Result<Json<Undamped>, ApiError> {
 async fn reload(
     State(commands): Commands,
     Extension(who): Extension<Who>,
+    query: Result<Query<Force>, QueryRejection>,
 ) -> Result<Json<Reloaded>, ApiError> {
-    change(&commands, |reply| Command::Reload(who, reply)).await.map(Json)
+    let Query(Force { force }) = query?;
+    change(&commands, |reply| Command::Reload(who, force, reply)).await.map(Json)
 }
 
 #[derive(Deserialize)]

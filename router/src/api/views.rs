@@ -17,7 +17,7 @@ use std::time::Duration;
 use nearhop_fib::PathId;
 
 use self::checks::page_of_checks;
-pub use self::commands::{drained, reloaded, undamped};
+pub use self::commands::{overridden, reloaded, undamped};
 pub use self::explain::explain;
 use self::groups::page_of_groups;
 use self::packets::{drops, verdicts};

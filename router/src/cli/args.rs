@@ -35,14 +35,18 @@ pub(super) enum Command {
     Watch(WatchArgs),
     /// Live rates by port, verdict, service and site.
     Top(TopArgs),
-    /// Drain a site: no service sends it new flows.
-    Drain(DrainArgs),
+    /// Drain a site: its flows move to other sites at once, and it serves only where nobody else is left.
+    Drain(TakeOutArgs),
     /// Use a drained site again.
-    Undrain(DrainArgs),
+    Undrain(SiteArgs),
+    /// Disable a site: its flows move at once, and it never serves until it is enabled.
+    Disable(TakeOutArgs),
+    /// Use a disabled site again.
+    Enable(SiteArgs),
     /// Reset flap damping: sites held down only by damping are used at once.
-    Undamp(ReloadArgs),
+    Undamp(UndampArgs),
     /// Reload a running router's configuration file, completely or not at all.
-    Reload(ReloadArgs),
+    Reload(ForceArgs),
     /// Look up addresses in a file of routes, without a router.
     #[command(long_about = LOOKUP)]
     Lookup(LookupArgs),
@@ -133,7 +137,7 @@ pub(super) struct TopArgs {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct DrainArgs {
+pub(super) struct SiteArgs {
     /// Name of the site.
     pub(super) site: String,
     #[command(flatten)]
@@ -141,7 +145,25 @@ pub(super) struct DrainArgs {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct ReloadArgs {
+pub(super) struct TakeOutArgs {
+    #[command(flatten)]
+    pub(super) site: SiteArgs,
+    /// Also if that leaves a service without a site (last-site-guard in [router]).
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ForceArgs {
+    /// Also if that leaves a service without a site (last-site-guard in [router]).
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndampArgs {
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }

@@ -17,7 +17,8 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 
 use super::args::{
-    ClientArgs, DrainArgs, ExplainArgs, ReloadArgs, ShowArgs, ShowNoun, SocketArgs, WatchArgs,
+    ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SiteArgs, SocketArgs, UndampArgs,
+    WatchArgs,
 };
 use super::output::{Failure, answer, complain};
 use super::show::Shown;
@@ -98,14 +99,15 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// `verb` is `drain` or `undrain`.
-pub(super) fn drain(args: &DrainArgs, verb: &str) -> Result<ExitCode, Failure> {
-    let path = format!("/v1/{verb}/{}", percent_encoded(&args.site));
-    print(&args.client, "drain", &connect(&args.client.socket)?.post(&path)?)
+/// `verb` is `drain`, `undrain`, `disable` or `enable`.
+pub(super) fn put_override(args: &SiteArgs, verb: &str, force: bool) -> Result<ExitCode, Failure> {
+    let path = format!("/v1/{verb}/{}{}", percent_encoded(&args.site), forced(force));
+    print(&args.client, "override", &connect(&args.client.socket)?.post(&path)?)
 }
 
-pub(super) fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
-    let body = connect(&args.client.socket)?.post("/v1/reload")?;
+pub(super) fn reload(args: &ForceArgs) -> Result<ExitCode, Failure> {
+    let path = format!("/v1/reload{}", forced(args.force));
+    let body = connect(&args.client.socket)?.post(&path)?;
     if args.client.json {
         return print(&args.client, "reload", &body);
     }
@@ -119,7 +121,11 @@ pub(super) fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn undamp(args: &ReloadArgs) -> Result<ExitCode, Failure> {
+const fn forced(force: bool) -> &'static str {
+    if force { "?force=true" } else { "" }
+}
+
+pub(super) fn undamp(args: &UndampArgs) -> Result<ExitCode, Failure> {
     let body = connect(&args.client.socket)?.post("/v1/undamp")?;
     if args.client.json { print(&args.client, "undamp", &body) } else { Ok(ExitCode::SUCCESS) }
 }

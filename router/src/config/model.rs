@@ -10,11 +10,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
 use crate::kernel::netns::NetNs;
-use crate::policy::CheckKind;
-use crate::policy::Combine;
-use crate::policy::Facing;
-use crate::policy::Martians;
-use crate::policy::ReversePath;
+use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
 use crate::rib::table::RouteTable;
 
@@ -52,7 +48,9 @@ pub struct Router {
     pub hash_seed: u64,
     /// How long an idle worker polls before it sleeps; zero means not at all.
     pub busy_poll: Duration,
-    /// Where drains and overrides are kept over restarts.
+    /// What becomes of a command that would leave a service without a site.
+    pub last_site_guard: LastSiteGuard,
+    /// Where drained and disabled sites are kept over restarts.
     pub state_dir: Option<PathBuf>,
 }
 

@@ -51,6 +51,8 @@ pub struct LegState {
     pub exit: Exit,
     /// Whether packets go there now.
     pub up: bool,
+    /// Whether its checks pass, and it waits only because it flapped.
+    pub damped: bool,
     /// Whether there was a first verdict.
     pub known: bool,
     /// Since when.
@@ -133,6 +135,7 @@ impl Legs {
             version: spec.version,
             exit: spec.exit,
             up: false,
+            damped: false,
             known: false,
             since: now,
             reason: "no verdict yet".into(),
@@ -173,7 +176,7 @@ impl Legs {
     /// Notes a verdict about a leg.
     pub(super) fn decide(&mut self, key: &LegKey, t: Nanos, up: bool, reason: &str) {
         let Some(leg) = self.by_key.get_mut(key) else { return };
-        leg.up = up;
+        (leg.up, leg.damped) = (up, false);
         self.unknown -= usize::from(!std::mem::replace(&mut leg.known, true));
         leg.since = t;
         reason.clone_into(&mut leg.reason);

@@ -41,7 +41,8 @@ pub use self::ports::{PortState, Ports};
 use self::publication::{Publication, Published};
 use self::publisher::{Done, Parts};
 pub use self::room::ReloadError;
-use self::select::{Selection, ServiceKey};
+use self::select::{Known, Selection, ServiceKey};
+pub use self::select::{Overrides, Serving};
 use self::services::InForce;
 pub use self::services::Services;
 use self::snapshot::SnapshotPublisher;
@@ -207,6 +208,7 @@ impl Control {
                 continue;
             }
             let accept = self.accept(&key.site);
+            spec.disabled = self.overrides().disabled.contains(&key.site);
             spec.path =
                 self.writer.add_path_down(name_key(&key.site), accept, spec.initial_reasons())?;
             orders.legs.push(self.legs.add(now, key, spec));
@@ -278,7 +280,8 @@ impl Control {
 
     fn select_some(&mut self, now: Nanos, budget: usize) {
         let services = Services::new(&self.config, &self.legs, &self.ports);
-        self.events.extend(self.selection.step(services, now, budget));
+        let known = Known { services, rib: &self.routing.rib };
+        self.events.extend(self.selection.step(known, now, budget));
     }
 
     /// Whether something waits for [`Self::publish_step`].
@@ -312,9 +315,9 @@ impl Control {
         self.writer.reclaim();
     }
 
-    /// Takes a site out of service for new flows, or back in; `false` if no service has it.
+    /// Takes a site out of service where any other is left, or back in; `false` if no service has it.
     pub fn drain(&mut self, now: Nanos, site: &str, drained: bool, by: &str) -> bool {
-        if !self.config.services.iter().any(|s| s.sites.iter().any(|s| s.name == site)) {
+        if !self.has_site(site) {
             return false;
         }
         if self.selection.drain(site, drained) {
@@ -329,11 +332,40 @@ impl Control {
         true
     }
 
-    /// Sites that were drained before a restart; to be called before the first configuration.
-    pub fn restore_drains(&mut self, sites: impl IntoIterator<Item = String>) {
-        for site in sites {
-            self.selection.drain(&site, true);
+    /// Takes a site out of service whatever is left, or back in. Returns the paths that the liveness thread
+    /// is to set down or clear; `None` if no service has the site.
+    pub fn disable(
+        &mut self,
+        now: Nanos,
+        site: &str,
+        disabled: bool,
+        by: &str,
+    ) -> Option<Vec<PathId>> {
+        if !self.has_site(site) {
+            return None;
         }
+        if !self.selection.disable(site, disabled) {
+            return Some(Vec::new());
+        }
+        let kind = EventKind::Disable { by: by.to_owned(), site: site.to_owned(), disabled };
+        self.events.push_back((now, kind));
+        let of_site = self.legs.iter().filter(|(key, _)| key.site == site);
+        Some(of_site.map(|(_, leg)| leg.path).collect())
+    }
+
+    /// Services that would have nobody left but drained sites, if this site were taken out too.
+    pub fn served_by_last(&self, site: &str) -> BTreeSet<String> {
+        self.selection.served_by_last(self.known(), site)
+    }
+
+    /// Services that this configuration would leave without a site that may serve, and that have one now.
+    pub fn left_without(&self, config: &Config) -> Vec<String> {
+        self.selection.left_without(&self.config.services, &config.services)
+    }
+
+    /// What operators took out of service before a restart; to be called before the first configuration.
+    pub fn restore(&mut self, overrides: Overrides) {
+        self.selection.restore(overrides);
     }
 
     /// Makes reusable what readers have let go of. Old snapshots and devices are kept until nobody
@@ -351,7 +383,12 @@ impl Control {
 
     /// The sites that are drained.
     pub fn drained(&self) -> &BTreeSet<String> {
-        self.selection.drained()
+        &self.overrides().drained
+    }
+
+    /// What operators have taken out of service.
+    pub fn overrides(&self) -> &Overrides {
+        self.selection.overrides()
     }
 
     /// Takes the oldest event: when it happened, and what.
@@ -460,10 +497,14 @@ impl Control {
         self.ports.by_id(id).map(PortState::name)
     }
 
-    /// The sites of the cheapest tier that lives and is not drained; of the cheapest that lives, if
-    /// all are drained; sorted by name.
+    /// Where a service's packets go.
+    pub fn serving(&self, service: &Service, family: Family) -> Serving {
+        self.selection.serving(self.known(), service, family)
+    }
+
+    /// The sites of [`Self::serving`].
     pub fn best_sites(&self, service: &Service, family: Family) -> Vec<String> {
-        self.selection.best_sites(self.services(), service, family)
+        self.serving(service, family).sites
     }
 
     /// By which rule the sites that packets go to, as [`Self::best_sites`] says, are better than this one.
@@ -477,6 +518,14 @@ impl Control {
         self.selection.forget_ranking(&key);
         self.routing.mark_service(service, key.1);
         self.publication.owe(key, cause, member);
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known { services: self.services(), rib: &self.routing.rib }
+    }
+
+    fn has_site(&self, site: &str) -> bool {
+        self.config.services.iter().any(|service| service.sites.iter().any(|s| s.name == site))
     }
 
     fn store_accepts(&self) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nearhop_fib::{PathId, WriteError};
 
+use super::select::Known;
 use super::services::Services;
 use super::{Control, LegKey, PortState};
 use crate::event::{EventKind, MoveCause};
@@ -30,11 +31,15 @@ impl Control {
                 }
             }
             MonitorEventKind::Damped { path, hold } => {
-                if let Some((key, _)) = self.legs.by_path(*path) {
+                if let Some(key) = self.key_of(*path) {
+                    if let Some(leg) = self.legs.get_mut(&key) {
+                        leg.damped = true;
+                    }
                     let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
                     let (service, site) = (key.service.clone(), key.site.clone());
                     let kind = EventKind::Damped { service, site, family: key.family, hold_ms };
                     self.events.push_back((event.t, kind));
+                    self.look(event.t, key, MoveCause::CheaperUp);
                 }
             }
             MonitorEventKind::Gone { port, .. } => self.lose_device(event.t, *port),
@@ -115,9 +120,15 @@ impl Control {
             // What a stalled reader holds back is published later.
             let _ = self.publish_step(t);
         }
+        self.look(t, key, cause);
+    }
+
+    /// Looks whether the sites that packets go to are others, as something became of a leg.
+    fn look(&mut self, t: Nanos, key: LegKey, cause: MoveCause) {
         let services = Services::new(&self.config, &self.legs, &self.ports);
+        let known = Known { services, rib: &self.routing.rib };
         let why = (cause, &*key.site);
-        let changed = self.selection.look(services, (key.service.clone(), key.family), why);
+        let changed = self.selection.look(known, (key.service.clone(), key.family), why);
         self.events.extend(changed.map(|kind| (t, kind)));
     }
 

@@ -3,20 +3,25 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use nearhop_fib::IpPrefix;
+use serde::{Deserialize, Serialize};
+
+use super::LegState;
 use super::cost::{Ranked, Rule, compare};
 use super::services::Services;
 use super::wanted::families;
-use crate::config::model::{Service, Site};
-use crate::event::{EventKind, MoveCause};
+use crate::config::model::{Service, Site, WhenAllDead};
+use crate::event::{EventKind, MoveCause, Resort};
 use crate::ids::Family;
+use crate::rib::Rib;
 use crate::time::Nanos;
 
 /// The sites that packets go to, and those that an operator keeps them from.
 #[derive(Default)]
 pub(super) struct Selection {
-    drained: BTreeSet<String>,
+    overrides: Overrides,
     /// As last reported.
-    selected: BTreeMap<ServiceKey, Vec<String>>,
+    selected: BTreeMap<ServiceKey, Serving>,
     /// Services that are to be looked at, and why their best sites may be others.
     unsure: VecDeque<(ServiceKey, MoveCause, String)>,
     /// The order of the sites of services, as far as it was asked for since it last changed.
@@ -26,15 +31,51 @@ pub(super) struct Selection {
 /// A service in one family.
 pub(super) type ServiceKey = (String, Family);
 
+/// What operators have taken out of service, over restarts.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overrides {
+    /// Sites that serve only where nobody else is left.
+    pub drained: BTreeSet<String>,
+    /// Sites that never serve.
+    pub disabled: BTreeSet<String>,
+}
+
+/// Where a service's packets go.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Serving {
+    /// The sites of the cheapest tier that serves, sorted by name.
+    pub sites: Vec<String>,
+    /// Why it is not the cheapest that is up and not drained, if so.
+    pub resort: Option<Resort>,
+}
+
+/// What is known of services and routes.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) services: Services<'a>,
+    pub(super) rib: &'a Rib,
+}
+
 impl Selection {
-    /// The sites that are drained.
-    pub(super) fn drained(&self) -> &BTreeSet<String> {
-        &self.drained
+    /// What operators have taken out of service.
+    pub(super) fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    /// As they were before a restart.
+    pub(super) fn restore(&mut self, overrides: Overrides) {
+        self.overrides = overrides;
     }
 
     /// Drains a site or undrains it; `false` if it was so before.
     pub(super) fn drain(&mut self, site: &str, drained: bool) -> bool {
-        if drained { self.drained.insert(site.to_owned()) } else { self.drained.remove(site) }
+        put(&mut self.overrides.drained, site, drained)
+    }
+
+    /// Disables a site or enables it; `false` if it was so before.
+    pub(super) fn disable(&mut self, site: &str, disabled: bool) -> bool {
+        put(&mut self.overrides.disabled, site, disabled)
     }
 
     /// Every service is to be looked at, and no other.
@@ -76,7 +117,7 @@ impl Selection {
     /// Looks at up to `budget` of the services that are to be looked at; returns what changed.
     pub(super) fn step(
         &mut self,
-        services: Services<'_>,
+        known: Known<'_>,
         now: Nanos,
         budget: usize,
     ) -> Vec<(Nanos, EventKind)> {
@@ -84,71 +125,125 @@ impl Selection {
         let looked_at: Vec<_> = self.unsure.drain(..some).collect();
         let each = looked_at.into_iter();
         let changed =
-            each.filter_map(|(key, cause, member)| self.look(services, key, (cause, &member)));
+            each.filter_map(|(key, cause, member)| self.look(known, key, (cause, &member)));
         changed.map(|kind| (now, kind)).collect()
     }
 
     /// Looks at one service now; returns what changed.
     pub(super) fn look(
         &mut self,
-        services: Services<'_>,
+        known: Known<'_>,
         key: ServiceKey,
         (cause, member): (MoveCause, &str),
     ) -> Option<EventKind> {
-        let service = services.get(&key.0)?;
-        let ranking = || services.ranking(service, key.1);
+        let service = known.services.get(&key.0)?;
+        let ranking = || known.services.ranking(service, key.1);
         self.rankings.entry(key.clone()).or_insert_with(ranking);
-        let to = self.best_sites(services, service, key.1);
+        let to = self.serving(known, service, key.1);
         let from = self.selected.get(&key).cloned().unwrap_or_default();
         if from == to {
             return None;
         }
         let (service, family) = key.clone();
+        let resort = to.resort;
         self.selected.insert(key, to.clone());
+        let (from, to) = (from.sites, to.sites);
         let member = match cause {
             MoveCause::CheaperUp => cheaper(&from, &to, member).to_owned(),
             _ => member.to_owned(),
         };
-        Some(EventKind::Select { service, family, from, to, cause, member })
+        Some(EventKind::Select { service, family, from, to, resort, cause, member })
     }
 
-    /// The sites of the cheapest tier that lives and is not drained; of the cheapest that lives, if
-    /// all are drained; sorted by name.
-    pub(super) fn best_sites(
-        &self,
-        services: Services<'_>,
-        service: &Service,
-        family: Family,
-    ) -> Vec<String> {
+    /// Where a service's packets go, in the order of the FIB's own choice (`nearhop_fib::select`).
+    pub(super) fn serving(&self, known: Known<'_>, service: &Service, family: Family) -> Serving {
+        let services = known.services;
         let key = (service.name.clone(), family);
         let ranking = match self.rankings.get(&key) {
             Some(ranking) => Cow::Borrowed(ranking),
             None => Cow::Owned(services.ranking(service, family)),
         };
-        let best = |drained_too: bool| {
+        let best = |eligible: &dyn Fn(&str, &LegState) -> bool| {
             let mut tier = None;
             let mut sites = Vec::new();
             for place in ranking.iter() {
                 if tier.is_some_and(|tier| tier != place.tier) {
                     break;
                 }
-                let site = &service.sites[place.index];
-                let mut legs = services.site_legs(&service.name, family, &site.name);
-                let takes = drained_too || !self.drained.contains(&site.name);
-                if takes && legs.any(|(_, leg)| leg.up) {
+                let site = &service.sites[place.index].name;
+                let mut legs = services.site_legs(&service.name, family, site);
+                if legs.any(|(_, leg)| eligible(site, leg)) {
                     tier = Some(place.tier);
-                    sites.push(site.name.clone());
+                    sites.push(site.clone());
                 }
             }
             sites.sort_unstable();
             sites
         };
-        let open = best(false);
-        if open.is_empty() { best(true) } else { open }
+        let is_drained = |site: &str| self.overrides.drained.contains(site);
+        let sites = best(&|site, leg| leg.up && !is_drained(site));
+        if !sites.is_empty() {
+            return Serving { sites, resort: None };
+        }
+        let sites = best(&|site, leg| leg.damped && !is_drained(site));
+        if !sites.is_empty() {
+            return Serving { sites, resort: Some(Resort::Damped) };
+        }
+        if is_covered(known, service, family) {
+            return Serving { sites, resort: Some(Resort::Covering) };
+        }
+        let sites = best(&|_, leg| leg.up || leg.damped);
+        let resort = (!sites.is_empty()).then_some(Resort::Drained);
+        Serving { sites, resort }
+    }
+
+    /// The services, each in the families, that are served now, and would have nobody left but drained sites
+    /// if this one were taken out too.
+    pub(super) fn served_by_last(&self, known: Known<'_>, site: &str) -> BTreeSet<String> {
+        let with = known.services.keys(|service| service.sites.iter().any(|s| s.name == site));
+        let is_last = |(name, family): &ServiceKey| {
+            let Some(service) = known.services.get(name) else { return false };
+            let takes = |one: &&Site| {
+                let mut legs = known.services.site_legs(name, *family, &one.name);
+                !self.overrides.drained.contains(&one.name)
+                    && legs.any(|(_, leg)| leg.up || leg.damped)
+            };
+            let mut takers = service.sites.iter().filter(takes);
+            let is_alone = takers.next().is_some_and(|one| one.name == site);
+            is_alone && takers.next().is_none() && !is_covered(known, service, *family)
+        };
+        with.into_iter().filter(is_last).map(|(name, _)| name).collect()
+    }
+
+    /// Services that have a site that is neither drained nor disabled, and would have none by another
+    /// configuration that still has them.
+    pub(super) fn left_without(&self, old: &[Service], new: &[Service]) -> Vec<String> {
+        let is_open = |site: &Site| {
+            let Overrides { drained, disabled } = &self.overrides;
+            !drained.contains(&site.name) && !disabled.contains(&site.name)
+        };
+        let has_open = |service: &Service| service.sites.iter().any(is_open);
+        let before: HashMap<&str, &Service> =
+            old.iter().map(|service| (&*service.name, service)).collect();
+        let had_open = |name: &str| before.get(name).is_some_and(|service| has_open(service));
+        let left = new.iter().filter(|new| !has_open(new) && had_open(&new.name));
+        left.map(|service| service.name.clone()).collect()
     }
 }
 
-/// By which rule the sites that packets go to, as [`Selection::best_sites`] says, are better than this one.
+/// Whether every prefix of the service is led on to what covers it when no site takes its packets.
+fn is_covered(known: Known<'_>, service: &Service, family: Family) -> bool {
+    let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
+    let mut prefixes = service.prefixes.iter().filter(of_family);
+    service.when_all_dead == WhenAllDead::Covering
+        && prefixes.all(|&prefix| known.rib.used_covering(prefix).is_some())
+}
+
+fn put(set: &mut BTreeSet<String>, site: &str, is_in: bool) -> bool {
+    if is_in { set.insert(site.to_owned()) } else { set.remove(site) }
+}
+
+/// By which rule the sites that packets go to, as [`Selection::serving`] says, are better than this one.
 pub(super) fn against(
     services: Services<'_>,
     best: &[String],

@@ -125,6 +125,7 @@ impl Link<'_> {
             checks: Vec::new(),
             combine: site.combine,
             impossible: None,
+            disabled: false,
         };
         match self.source() {
             Some(source) => {

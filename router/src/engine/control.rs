@@ -54,6 +54,14 @@ impl ControlEngine {
         self.order(orders);
     }
 
+    /// As [`Control::disable`].
+    pub fn disable(&mut self, now: Nanos, site: &str, disabled: bool, by: &str) -> bool {
+        let Some(paths) = self.control.disable(now, site, disabled, by) else { return false };
+        let orders = paths.into_iter().map(|path| LivenessOrder::Disable(path, disabled));
+        self.orders.extend(orders.map(EngineOrder::Liveness));
+        true
+    }
+
     /// News of the liveness engine.
     pub fn handle_news(&mut self, now: Nanos, news: LivenessNews) {
         match news {

@@ -29,6 +29,8 @@ pub enum LivenessOrder {
     /// Watch a port, which is down until there is news of its carrier; one that is watched already has a
     /// new device.
     Port(Exit),
+    /// An operator has disabled the site of a leg, or enabled it.
+    Disable(PathId, bool),
     /// Forget these, then say so.
     Stop(Stopping),
     /// What the host engine found out by TCP.
@@ -95,6 +97,9 @@ impl LivenessEngine {
                 self.monitor.handle_carrier(now, exit.port, false);
                 self.monitor.add_port(exit.port);
                 self.monitor.add_adjacency(exit);
+            }
+            LivenessOrder::Disable(path, disabled) => {
+                self.monitor.set_disabled(now, path, disabled);
             }
             LivenessOrder::Stop(stopping) => self.stop(stopping),
             LivenessOrder::TcpVerdict(key, event) => self.monitor.handle_tcp_verdict(key, &event),

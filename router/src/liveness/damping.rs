@@ -31,6 +31,11 @@ impl Damping {
         }
     }
 
+    /// An operator takes the leg out of service: that is no flap.
+    pub fn taken_out(&mut self) {
+        self.up_since = None;
+    }
+
     /// How long it has to be well before it is used: zero until it has flapped twice.
     pub fn hold(&self) -> Duration {
         match self.flaps {

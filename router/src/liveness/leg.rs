@@ -24,13 +24,16 @@ pub struct LegSpec {
     pub combine: Combine,
     /// Why none of its checks can be done, if so: it stays down then.
     pub impossible: Option<String>,
+    /// Whether an operator has disabled its site.
+    pub disabled: bool,
 }
 
 impl LegSpec {
     /// What its path is down for before its checks have said anything.
     pub fn initial_reasons(&self) -> Reasons {
+        let begin = if self.disabled { Reason::Operator.into() } else { Reasons::NONE };
         if self.impossible.is_some() {
-            return Reasons::NONE.with(Reason::Health);
+            return begin.with(Reason::Health);
         }
         let failing = self.checks.iter().filter(|check| !check.initial_up);
         let well = match self.combine {
@@ -38,9 +41,9 @@ impl LegSpec {
             Combine::Any => self.checks.is_empty() || self.checks.iter().any(|c| c.initial_up),
         };
         if well {
-            return Reasons::NONE;
+            return begin;
         }
-        failing.fold(Reasons::NONE, |reasons, check| reasons.with(reason_of(&check.kind)))
+        failing.fold(begin, |reasons, check| reasons.with(reason_of(&check.kind)))
     }
 }
 

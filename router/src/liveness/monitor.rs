@@ -25,7 +25,7 @@ use crate::probe::{AddError, Cause, CheckEvent, CheckId, CheckSpec, CheckStats, 
 use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 
-/// Watches ports and legs, and owns their reasons carrier, probe, health and damped.
+/// Watches ports and legs, and stores their reasons carrier, probe, health, operator and damped.
 pub struct Monitor {
     fib: Handle,
     changes: Arc<AtomicU64>,
@@ -178,6 +178,19 @@ impl Monitor {
             self.holds.insert((now, path));
         }
         self.end_holds(now);
+    }
+
+    /// An operator disables the site of a leg, or enables it again.
+    pub fn set_disabled(&mut self, now: Nanos, path: PathId, disabled: bool) {
+        let Some(leg) = self.legs.get_mut(&path) else { return };
+        if disabled {
+            leg.damping.taken_out();
+            self.fib.set_path_down(path, Reason::Operator);
+        } else {
+            self.fib.clear_path_down(path, Reason::Operator);
+        }
+        self.changed();
+        self.report(now, None, path, "enabled by an operator");
     }
 
     /// How many legs have a check without a first verdict.

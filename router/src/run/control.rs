@@ -1,6 +1,7 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
+mod overrides;
 mod reload;
 mod reopen;
 
@@ -14,7 +15,7 @@ use nearhop_fib::PathId;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use self::reload::Reloads;
+use self::reload::{Asker, Reloads};
 use self::reopen::Reopening;
 use super::host::{HostCall, HostReport};
 use super::liveness::Order;
@@ -23,7 +24,6 @@ use super::signals::Signal;
 use super::steps::Steps;
 use super::threads::Daemon;
 use super::{RunError, RunOptions, announce_ready};
-use crate::api::document::Drained;
 use crate::api::nouns::Show;
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command, Who};
@@ -76,7 +76,10 @@ pub(super) async fn run(
             () = sleep_until(due) => {}
             _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => control.ask_reload((Who("SIGHUP".into()), None)),
+                Some(Signal::Reload) => {
+                    let who = Who("SIGHUP".into());
+                    control.ask_reload(Asker { who, force: false, reply: None });
+                },
                 Some(Signal::End) | None => break Ok(()),
             },
             Some(loaded) = loaded.recv() => {
@@ -159,7 +162,7 @@ impl ControlThread {
 
     fn start(&mut self, config: Config) -> Result<(), RunError> {
         let devices = open_all(&config.ports, self.daemon.workers.len())?;
-        self.load_drains(&config);
+        self.load_overrides(&config);
         self.put_in_force(Arc::new(config), devices);
         self.after_step();
         Ok(())
@@ -287,9 +290,6 @@ impl ControlThread {
     fn handle_command(&mut self, command: Command) {
         // One who asked and went away is not waited for.
         match command {
-            Command::Drain(site, drained, who, reply) => {
-                drop(reply.send(self.drain(&site, drained, &who)));
-            }
             Command::Explain(query, reply) => {
                 drop(reply.send(views::explain(&self.facts_of_routes(), &query)));
             }
@@ -297,7 +297,12 @@ impl ControlThread {
                 let why_not = self.why_not_ready();
                 drop(reply.send(why_not.map_or(Ok(()), |why| Err(ApiError::not_ready(why)))));
             }
-            Command::Reload(who, reply) => self.ask_reload((who, Some(reply))),
+            Command::Override(request, who, reply) => {
+                drop(reply.send(self.put_override(&request, &who)));
+            }
+            Command::Reload(who, force, reply) => {
+                self.ask_reload(Asker { who, force, reply: Some(reply) });
+            }
             Command::Show(request, reply) => {
                 let liveness = |paths| self.report(paths);
                 let tcp_checks = |paths: &BTreeSet<PathId>| self.tcp_checks(paths);
@@ -317,19 +322,6 @@ impl ControlThread {
                 drop(reply.send(Ok((past, self.lines.subscribe()))));
             }
         }
-    }
-
-    fn drain(&mut self, site: &str, drained: bool, who: &Who) -> Result<Drained, ApiError> {
-        if !self.daemon.control.drain(Nanos::now(), site, drained, &who.0) {
-            let sites = self.daemon.control.config().services.iter().flat_map(|s| &s.sites);
-            let mut names: Vec<&str> = sites.map(|site| &*site.name).collect();
-            names.sort_unstable();
-            names.dedup();
-            return Err(ApiError::not_found(format!("no service has a site {site:?}"))
-                .with_help(format!("known sites: {}", names.join(", "))));
-        }
-        self.save_drains();
-        Ok(views::drained(&self.daemon.control, site, drained))
     }
 
     fn put_in_force(&mut self, config: Arc<Config>, devices: BTreeMap<String, Opened>) {
@@ -501,33 +493,6 @@ impl ControlThread {
         // Nobody watching is no error.
         let _ = self.lines.send(line);
     }
-
-    fn load_drains(&mut self, config: &Config) {
-        let Some(dir) = &config.router.state_dir else { return };
-        let path = dir.join(DRAINS_FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => match serde_json::from_slice::<Vec<String>>(&bytes) {
-                Ok(sites) => self.daemon.control.restore_drains(sites),
-                Err(error) => log::error!("{} is not a list of sites: {error}", path.display()),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => log::error!("cannot read {}: {error}", path.display()),
-        }
-    }
-
-    /// Written beside and moved into place, so that a crash leaves the old list or the new one.
-    fn save_drains(&self) {
-        let Some(dir) = &self.daemon.control.config().router.state_dir else { return };
-        let path = dir.join(DRAINS_FILE);
-        let new = dir.join(format!("{DRAINS_FILE}.new"));
-        let sites: Vec<&String> = self.daemon.control.drained().iter().collect();
-        let saved = std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&new, serde_json::to_vec(&sites)?))
-            .and_then(|()| std::fs::rename(&new, &path));
-        if let Err(error) = saved {
-            log::error!("cannot write {}: {error}", path.display());
-        }
-    }
 }
 
 /// Requests that may wait for the control thread.
@@ -557,6 +522,3 @@ const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the liveness thread may take to answer.
 const LIVENESS_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-
-/// The file of drained sites in the state directory.
-const DRAINS_FILE: &str = "drained.json";

@@ -2,7 +2,7 @@
 
 use super::routing::MemberPart;
 use crate::api::column::Text;
-use crate::api::column::Unit::{self, BitRate, Flag, Mark, Number, PacketRate, TextOr};
+use crate::api::column::Unit::{self, BitRate, Flag, List, Mark, Number, PacketRate, TextOr};
 use crate::api::row::rows;
 
 rows! {
@@ -91,14 +91,22 @@ rows! {
         site: Option<Text> = "SITE" TextOr("(all)"),
     }
 
-    /// A service of a site that was drained or is used again.
-    pub struct DrainRow {
+    /// A service, in one family, of a site that was taken out or back in, and who serves it from now on.
+    pub struct OverrideRow {
         /// The site's name.
         site: Text = "SITE" Unit::Text,
-        /// A service that has it.
-        service: Text = "SERVICE" Unit::Text,
         /// Whether it is drained now.
         drained: bool = "DRAINED" Flag,
+        /// Whether it is disabled now.
+        disabled: bool = "DISABLED" Flag,
+        /// A service that has it.
+        service: Text = "SERVICE" Unit::Text,
+        /// `ipv4` or `ipv6`.
+        family: Text = "FAMILY" Unit::Text,
+        /// The sites that packets go to.
+        serving: Vec<Text> = "SERVED BY" List,
+        /// Why these serve although none of them is up and not drained; `null` if one is.
+        resort: Option<Text> = "WHY" Unit::Text,
     }
 
     /// What a reload changed.

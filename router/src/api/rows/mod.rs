@@ -7,7 +7,7 @@ mod counters;
 mod routing;
 
 pub use self::answers::{
-    DrainRow, ExplainHead, ExplainRow, ExplainedGroup, ReloadRow, TopOfService, TopRow,
+    ExplainHead, ExplainRow, ExplainedGroup, OverrideRow, ReloadRow, TopOfService, TopRow,
 };
 pub use self::counters::{
     AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,

@@ -24,7 +24,8 @@ rows! {
         site: Text = "SITE" Unit::Text,
         /// The port that leads to the site.
         port: Text = "PORT" Unit::Text,
-        /// `waiting` (no check has a result yet), `up`, `down` or `drained`.
+        /// `waiting` (no check has a result yet), `up`, `down`, `damped` (its checks pass, but it flapped), `drained` or
+        /// `disabled`.
         state: Text = "STATE" State,
         /// 0 is best; a later tier is used when no earlier one takes the flow.
         tier: u64 = "TIER" Number,
@@ -81,7 +82,7 @@ rows! {
         tier: u64 = "TIER" Number,
         /// Its share of flows is its weight, divided by the sum of its tier's.
         weight: u64 = "WEIGHT" Number,
-        /// `up` or `down`; of a leg also `waiting` or `drained`.
+        /// `up` or `down`; of a leg also `waiting`, `damped`, `drained` or `disabled`.
         state: Text = "STATE" State,
         /// Why it is down: `carrier`, `probe`, `tcp`, and so on.
         reasons: Vec<Text> = "REASONS" List,

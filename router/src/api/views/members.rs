@@ -2,11 +2,11 @@
 
 use nearhop_fib::{Group, GroupId, Member};
 
-use super::services::{Why, distance, state, why};
+use super::services::{TakenOut, Why, distance, state, why};
 use super::{Facts, owned};
 use crate::api::column::Text;
 use crate::api::rows::{LegPart, MemberPart};
-use crate::control::{Control, LegKey, LegState};
+use crate::control::{Control, LegKey, LegState, Serving};
 
 /// The members of a group, each with its state and why packets go there or why not.
 pub(super) fn members(facts: &Facts<'_>, group: GroupId) -> Vec<MemberPart> {
@@ -53,17 +53,17 @@ fn leg_of_member(
     let ranking = control.services().ranking(service, key.family);
     let place = ranking.into_iter().find(|p| service.sites[p.index].name == key.site)?;
     let site = &service.sites[place.index];
-    let sites = control.best_sites(service, key.family);
+    let Serving { sites, resort } = control.serving(service, key.family);
     let rule = control.against(&sites, service, key.family, site);
-    let drained = control.drained().contains(&site.name);
+    let taken_out = TakenOut::of(control, &site.name);
     let part = LegPart {
         distance: distance(facts, service, site, (key, leg)),
         service: owned(&service.name),
         family: key.family.label().into(),
         age_ms: facts.age_ms(leg.since),
     };
-    let why = why(leg, drained, Why { place: &place, rule, best });
-    Some((state(leg, drained).into(), part, why))
+    let why = why(leg, taken_out, Why { place: &place, rule, best, resort });
+    Some((state(leg, taken_out).into(), part, why))
 }
 
 pub(super) fn group_members(control: &Control, group: GroupId) -> Vec<Member> {

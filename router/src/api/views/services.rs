@@ -9,7 +9,8 @@ use crate::api::pages::{PER_PAGE, Page, PageRequest};
 use crate::api::rows::{Distance, ServiceRow};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
-use crate::control::{LegKey, LegState};
+use crate::control::{Control, LegKey, LegState, Serving};
+use crate::event::Resort;
 use crate::ids::Family;
 
 /// A page of legs.
@@ -64,14 +65,14 @@ fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<ServiceRow
         if prefixes.is_empty() {
             continue;
         }
-        let best = control.best_sites(service, family);
+        let Serving { sites: best, resort } = control.serving(service, family);
         for place in control.services().ranking(service, family) {
             let site = &service.sites[place.index];
             for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
-                let is_best = best.contains(&site.name) && leg.up;
+                let is_best = best.contains(&site.name) && (leg.up || leg.damped);
                 let rule = control.against(&best, service, family, site);
-                let why_so = Why { place: &place, rule, best: is_best };
-                let drained = control.drained().contains(&site.name);
+                let why_so = Why { place: &place, rule, best: is_best, resort };
+                let taken_out = TakenOut::of(control, &site.name);
                 let count = counters.paths.get(leg.path.0 as usize).copied();
                 let count = count.unwrap_or_default();
                 items.push(ServiceRow {
@@ -81,13 +82,13 @@ fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<ServiceRow
                     best: is_best,
                     site: owned(&site.name),
                     port: owned(&key.port),
-                    state: state(leg, drained).into(),
+                    state: state(leg, taken_out).into(),
                     tier: place.tier.into(),
                     distance: distance(facts, service, site, (key, leg)),
                     packets: count.packets,
                     bytes: count.bytes,
                     age_ms: facts.age_ms(leg.since),
-                    why: why(leg, drained, why_so),
+                    why: why(leg, taken_out, why_so),
                 });
             }
         }
@@ -118,10 +119,30 @@ pub(super) struct Why<'a> {
     pub(super) rule: Rule,
     /// Whether packets go there.
     pub(super) best: bool,
+    /// Why they go where they go although nobody there is up and not drained.
+    pub(super) resort: Option<Resort>,
 }
 
-pub(super) fn state(leg: &LegState, drained: bool) -> &'static str {
+/// What an operator has done to a site.
+#[derive(Clone, Copy)]
+pub(super) struct TakenOut {
+    drained: bool,
+    disabled: bool,
+}
+
+impl TakenOut {
+    pub(super) fn of(control: &Control, site: &str) -> Self {
+        let overrides = control.overrides();
+        let (drained, disabled) = (&overrides.drained, &overrides.disabled);
+        Self { drained: drained.contains(site), disabled: disabled.contains(site) }
+    }
+}
+
+pub(super) fn state(leg: &LegState, TakenOut { drained, disabled }: TakenOut) -> &'static str {
     match (leg.known, leg.up, drained) {
+        _ if disabled => "disabled",
+        _ if leg.damped && drained => "drained",
+        _ if leg.damped => "damped",
         (false, ..) => "waiting",
         (_, false, _) => "down",
         (_, true, true) => "drained",
@@ -130,13 +151,20 @@ pub(super) fn state(leg: &LegState, drained: bool) -> &'static str {
 }
 
 /// Why packets go to this leg, or why not.
-pub(super) fn why(leg: &LegState, drained: bool, Why { place, rule, best }: Why<'_>) -> Text {
-    if !leg.up {
+pub(super) fn why(
+    leg: &LegState,
+    TakenOut { drained, .. }: TakenOut,
+    Why { place, rule, best, resort }: Why<'_>,
+) -> Text {
+    if let Some(resort) = resort.filter(|_| best) {
+        return resort.text().into();
+    }
+    if !leg.up && !leg.damped {
         return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason)).into();
     }
     match (drained, best, place.tier) {
-        (true, false, _) => "drained by an operator".into(),
-        (true, true, _) => "every site that is up is drained".into(),
+        (true, ..) => "drained by an operator".into(),
+        _ if leg.damped => "it flapped, and has to be well for longer".into(),
         (false, true, 0) if place.rule == Rule::Equal => "lowest cost".into(),
         (false, true, _) => "lowest cost of the sites that are up".into(),
         (false, false, _) => rule.loser_text().into(),

@@ -172,7 +172,7 @@ const LISTED_MAX: usize = 20;
 /// A field's key, and the function that formats its value.
 type Field<T> = (&'static str, fn(&T) -> String);
 
-const ROUTER: [Field<Router>; 8] = [
+const ROUTER: [Field<Router>; 9] = [
     ("name", |r| r.name.clone()),
     ("id", |r| or_default(r.id.as_ref())),
     ("workers", |r| or_default(r.workers.as_ref())),
@@ -180,6 +180,7 @@ const ROUTER: [Field<Router>; 8] = [
     ("martians", |r| show::martians(r.martians)),
     ("hash-seed", |r| r.hash_seed.to_string()),
     ("busy-poll", |r| show::span(r.busy_poll)),
+    ("last-site-guard", |r| show::guard(r.last_site_guard)),
     ("state-dir", |r| show::path(r.state_dir.as_ref())),
 ];
 

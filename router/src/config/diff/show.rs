@@ -9,7 +9,7 @@ use crate::config::model::{
     Affinity, Capacity, Check, Device, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
-use crate::policy::{CheckKind, Combine, Facing, Martians, ReversePath};
+use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
 
 pub(super) fn port_text(port: &Port) -> String {
@@ -56,6 +56,14 @@ pub(super) fn device(device: &Device) -> String {
 pub(super) fn health(checks: &[Check]) -> String {
     let texts: Vec<_> = checks.iter().map(check).collect();
     listed(&texts)
+}
+
+pub(super) fn guard(guard: LastSiteGuard) -> String {
+    match guard {
+        LastSiteGuard::Refuse => "refuse",
+        LastSiteGuard::Warn => "warn",
+    }
+    .to_owned()
 }
 
 pub(super) fn martians(martians: Martians) -> String {

@@ -30,7 +30,7 @@ fn no_difference_of_two_models_goes_unsaid() {
     let (old, new) = (config(OLD), config(NEW));
     let mut mixed = old.clone();
     mixed.router = new.router.clone();
-    assert_eq!(diff(&old, &mixed).len(), 8);
+    assert_eq!(diff(&old, &mixed).len(), 9);
     mixed = old.clone();
     mixed.api = new.api.clone();
     assert_eq!(diff(&old, &mixed).len(), 2);
@@ -80,6 +80,7 @@ addresses = ["192.0.2.1"]
 martians = "off"
 hash-seed = 5
 busy-poll = "50us"
+last-site-guard = "warn"
 state-dir = "/var/lib/nearhop"
 [[port]]
 name = "client"

@@ -26,7 +26,7 @@ use super::model::{Api, Config, Router};
 use super::report::Report;
 use super::value::{self, one_of, text};
 use super::walk::Table;
-use crate::policy::Martians;
+use crate::policy::{LastSiteGuard, Martians};
 
 /// The whole file.
 pub(super) struct RawConfig {
@@ -47,6 +47,7 @@ pub(super) struct RawRouter {
     pub(super) martians: Martians,
     pub(super) hash_seed: u64,
     pub(super) busy_poll: Duration,
+    pub(super) last_site_guard: LastSiteGuard,
     pub(super) state_dir: Option<PathBuf>,
 }
 
@@ -111,6 +112,11 @@ impl RawRouter {
             ];
             one_of(word, &words)
         };
+        let guard = |word: &str| {
+            let words =
+                [("refuse", Some(LastSiteGuard::Refuse)), ("warn", Some(LastSiteGuard::Warn))];
+            one_of(word, &words)
+        };
         let raw = Self {
             name: inner_or_default(table.need(
                 "name",
@@ -123,6 +129,7 @@ impl RawRouter {
             martians: inner_or_default(table.get("martians", text("a word", martians))),
             hash_seed: inner_or_default(table.get("hash-seed", value::integer(0..=u64::MAX))),
             busy_poll: inner_or_default(table.get("busy-poll", text("a span of time", busy_poll))),
+            last_site_guard: inner_or_default(table.get("last-site-guard", text("a word", guard))),
             state_dir: table
                 .get("state-dir", text("a path", value::absolute_path))
                 .map(Spanned::into_inner),
@@ -140,6 +147,7 @@ impl RawRouter {
             martians: self.martians,
             hash_seed: self.hash_seed,
             busy_poll: self.busy_poll,
+            last_site_guard: self.last_site_guard,
             state_dir: self.state_dir,
         }
     }
@@ -155,6 +163,7 @@ impl Default for RawRouter {
             martians: Martians::Default,
             hash_seed: 0,
             busy_poll: Duration::ZERO,
+            last_site_guard: LastSiteGuard::Refuse,
             state_dir: None,
         }
     }

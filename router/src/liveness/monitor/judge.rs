@@ -34,6 +34,8 @@ impl Monitor {
         {
             self.holds.remove(&(until, path));
             self.fib.clear_path_down(path, Reason::Damped);
+            // It was reported as damped, and is not even that now.
+            leg.reported = false;
         }
         if self.fib.path_reasons(path) != before {
             self.changed();
@@ -70,9 +72,11 @@ impl Monitor {
     }
 
     /// Reports whether packets go there, if that changed.
-    fn report(&mut self, now: Nanos, stored: Option<Nanos>, path: PathId, why: &str) {
+    pub(super) fn report(&mut self, now: Nanos, stored: Option<Nanos>, path: PathId, why: &str) {
         let Some(port) = self.legs.get(&path).map(|leg| leg.exit.port) else { return };
-        let up = self.has_carrier(port) && self.fib.path_reasons(path).is_alive();
+        let reasons = self.fib.path_reasons(path);
+        let up = self.has_carrier(port) && reasons.is_alive();
+        let why = if reasons.has(Reason::Operator) { "disabled by an operator" } else { why };
         let Some(leg) = self.legs.get_mut(&path) else { return };
         if leg.up == up && leg.reported {
             return;

@@ -58,8 +58,15 @@ impl Rig {
     }
 
     fn leg(&mut self, checks: Vec<CheckSpec>, combine: Combine) -> PathId {
-        let spec =
-            LegSpec { path: PathId(0), version: 7, exit: EXIT, checks, combine, impossible: None };
+        let spec = LegSpec {
+            path: PathId(0),
+            version: 7,
+            exit: EXIT,
+            checks,
+            combine,
+            impossible: None,
+            disabled: false,
+        };
         let reasons = spec.initial_reasons();
         let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
         self.monitor.add_leg(self.now, LegSpec { path, ..spec }).unwrap();
@@ -177,6 +184,7 @@ fn verdicts_about_checks_that_are_no_more_do_not_count() {
             checks,
             combine: Combine::All,
             impossible: None,
+            disabled: false,
         };
         rig.monitor.add_leg(rig.now, spec).unwrap();
         rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &verdict(&rig, false));
@@ -219,6 +227,7 @@ fn a_leg_whose_checks_cannot_be_done_stays_down_and_says_why() {
         checks: vec![],
         combine: Combine::Any,
         impossible: None,
+        disabled: false,
     };
     let why = "no check is possible: there is no address";
     let spec = LegSpec { impossible: Some(why.into()), ..possible.clone() };
@@ -396,6 +405,7 @@ fn nothing_waits_without_carrier() {
         checks: vec![],
         combine: Combine::All,
         impossible: None,
+        disabled: false,
     };
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
@@ -468,8 +478,15 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
     let wrong = CheckSpec { target: "2001:db8::53".parse().unwrap(), ..icmp() };
     let checks = vec![icmp(), dns(), wrong.clone()];
     let path = rig.writer.add_path_down(1, ACCEPT_ALL, Reason::Probe.into()).unwrap();
-    let spec =
-        LegSpec { path, version: 7, exit: EXIT, checks, combine: Combine::All, impossible: None };
+    let spec = LegSpec {
+        path,
+        version: 7,
+        exit: EXIT,
+        checks,
+        combine: Combine::All,
+        impossible: None,
+        disabled: false,
+    };
     let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
     assert!(matches!(error, AddError::Family { .. }), "{error}");
     assert_eq!((rig.monitor.stats(path), rig.monitor.undecided()), (vec![], 0));
@@ -503,6 +520,7 @@ fn other_checks_begin_as_the_old_ones_ended() {
         checks: vec![dns()],
         combine: Combine::All,
         impossible: None,
+        disabled: false,
     };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert!(rig.alive(path));
@@ -536,6 +554,7 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
         checks: vec![icmp()],
         combine: Combine::All,
         impossible: None,
+        disabled: false,
     };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Damped]);
@@ -663,4 +682,53 @@ fn carrier_reaches_every_adjacency_of_a_port_before_it_is_reported_and_no_other_
     rig.monitor.remove_adjacency(exits[0]);
     rig.carrier(true);
     assert_eq!(down(&rig), 1, "the one that was removed follows no more");
+}
+
+#[test]
+fn a_disabled_leg_is_down_whatever_its_checks_say_and_has_not_flapped_by_it() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp()], Combine::All);
+    rig.run_ms(500);
+    assert!(rig.alive(path));
+    rig.events();
+    for _ in 0..5 {
+        rig.monitor.set_disabled(rig.now, path, true);
+        assert_eq!(rig.reasons(path), [Reason::Operator]);
+        rig.run_ms(100);
+        assert_eq!(rig.reasons(path), [Reason::Operator], "its checks pass");
+        rig.monitor.set_disabled(rig.now, path, false);
+        assert!(rig.alive(path), "at once: that is no flapping");
+    }
+    let events: Vec<(bool, String)> = rig
+        .events()
+        .into_iter()
+        .filter_map(|kind| match kind {
+            MonitorEventKind::Leg { up, reason, .. } => Some((up, reason)),
+            _ => None,
+        })
+        .collect();
+    let want = [(false, "disabled by an operator"), (true, "enabled by an operator")];
+    assert_eq!(events.len(), 10);
+    for (nth, (up, reason)) in events.iter().enumerate() {
+        assert_eq!((*up, reason.as_str()), want[nth % 2]);
+    }
+}
+
+#[test]
+fn a_damped_leg_that_fails_is_reported_down() {
+    let mut rig = Rig::with_carrier();
+    let path = rig.leg(vec![icmp()], Combine::All);
+    rig.run_ms(500);
+    for _ in 0..4 {
+        rig.carrier(false);
+        rig.carrier(true);
+        rig.run_ms(200);
+    }
+    assert_eq!(rig.reasons(path), [Reason::Damped]);
+    let damped = |kind: &MonitorEventKind| matches!(kind, MonitorEventKind::Damped { .. });
+    assert!(rig.events().last().is_some_and(damped), "the last word so far");
+    rig.carrier(false);
+    let down = |kind: &MonitorEventKind| matches!(kind, MonitorEventKind::Leg { up: false, .. });
+    assert!(rig.events().iter().any(down));
+    assert!(!rig.reasons(path).contains(&Reason::Damped));
 }

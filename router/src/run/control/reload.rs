@@ -18,8 +18,14 @@ use crate::control::{DeviceFault, PortState};
 use crate::event::EventKind;
 use crate::time::Nanos;
 
-/// Who wants a reload, and where the answer goes, if anywhere.
-pub(super) type Asker = (Who, Option<Reply<Reloaded>>);
+/// Who wants a reload.
+pub(super) struct Asker {
+    pub(super) who: Who,
+    /// Whether also where it leaves a service without a site.
+    pub(super) force: bool,
+    /// Where the answer goes, if anywhere.
+    pub(super) reply: Option<Reply<Reloaded>>,
+}
 
 /// Reloads that are under way.
 pub(super) struct Reloads {
@@ -69,14 +75,18 @@ impl ControlThread {
     /// All or nothing: what cannot be put in force whole changes nothing.
     pub(super) fn handle_loaded(&mut self, loaded: Loaded) {
         let askers = self.reloads.reading.take().unwrap_or_default();
+        let force = askers.iter().any(|asker| asker.force);
         let changed = loaded.outcome.and_then(|Change { config, lines }| {
+            if !force {
+                self.guard("reload", &self.daemon.control.left_without(&config))?;
+            }
             self.put_loaded_in_force(config)?;
             Ok(lines)
         });
         match changed {
             Ok(lines) => self.reloads.publishing.push((askers, lines)),
             Err(error) => {
-                for (_, reply) in askers {
+                for Asker { reply, .. } in askers {
                     match reply {
                         // One who asked and went away is not waited for.
                         Some(reply) => drop(reply.send(Err(error.clone()))),
@@ -92,7 +102,7 @@ impl ControlThread {
     pub(super) fn finish_reloads(&mut self) {
         for (askers, lines) in std::mem::take(&mut self.reloads.publishing) {
             let mut by: Vec<String> = Vec::new();
-            for (Who(who), reply) in askers {
+            for Asker { who: Who(who), reply, .. } in askers {
                 by.push(who);
                 if let Some(reply) = reply {
                     drop(reply.send(Ok(views::reloaded(&lines))));
