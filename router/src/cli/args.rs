@@ -292,7 +292,7 @@ mod tests {
             &["nearhop", "sh", "ser", "--json"][..],
             &["nearhop", "show", "--json", "fib"],
             &["nearhop", "dr", "fra"],
-            &["nearhop", "e", "198.51.100.53", "--proto", "UDP", "--dport", "53"],
+            &["nearhop", "ex", "198.51.100.53", "--proto", "UDP", "--dport", "53"],
         ] {
             assert!(Cli::try_parse_from(words).is_ok(), "{words:?}");
         }

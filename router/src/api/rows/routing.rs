@@ -24,8 +24,7 @@ rows! {
         site: Text = "SITE" Unit::Text,
         /// The port that leads to the site.
         port: Text = "PORT" Unit::Text,
-        /// `waiting` (no check has a result yet), `up`, `down`, `damped` (its checks pass, but it flapped), `drained` or
-        /// `disabled`.
+        /// `waiting` (no check has a result yet), `up`, `down`, `damped` (well, but it flapped), `drained` or `disabled`.
         state: Text = "STATE" State,
         /// 0 is best; a later tier is used when no earlier one takes the flow.
         tier: u64 = "TIER" Number,
