@@ -6,7 +6,7 @@ mod sim_support;
 
 use std::time::Duration;
 
-use nearhop::event::{EventKind, MoveCause};
+use nearhop::event::{EventKind, MoveCause, Resort};
 use nearhop::port::memory::LinkState;
 use nearhop::sim::{Action, Impairment, Power, RouterThread};
 use nearhop::time::Nanos;
@@ -297,6 +297,37 @@ fn a_reload_moves_what_it_changes_and_keeps_what_checks_know() {
     for at in down_at(&lab, "ams", cut, "probe silent") {
         assert!(at <= cut + ms(45) && at > cut + ms(25), "{at}");
     }
+    lab.assert_sound();
+}
+
+/// The link of the cheapest site flaps, so that it waits; then every other site behind the router dies.
+#[test]
+fn damping_leaves_no_service_without_a_site() {
+    let mut lab = lab();
+    for _ in 0..10 {
+        lab.link(lab.ams.link, LinkState::Down);
+        lab.run_ms(20);
+        lab.link(lab.ams.link, LinkState::Up);
+        lab.run_ms(80);
+    }
+    let flapped = lab.now();
+    let waits = |kind: &EventKind| matches!(kind, EventKind::Damped { site, .. } if site == "ams");
+    assert!(lab.events_since(Nanos::ZERO).any(|event| waits(&event.kind)));
+    lab.run_ms(50);
+    assert!(lab.sites_now().iter().all(|site| ["fra", "par"].contains(site)));
+    for link in [lab.fra.link, lab.par.link] {
+        lab.link(link, LinkState::Down);
+    }
+    lab.run_ms(200);
+    assert_eq!(lab.sites_now(), ["ams"], "it is well, and nobody else is");
+    for flow in lab.each_flow() {
+        assert!(flow.lost(flapped - ms(5), lab.now() - ms(5)) <= 1, "what was on its way");
+    }
+    let resort = |kind: &EventKind| matches!(kind, EventKind::Select { resort: Some(Resort::Damped), to, .. } if to == &["ams"]);
+    assert!(lab.events_since(flapped).any(|event| resort(&event.kind)));
+    let heal = lab.link(lab.fra.link, LinkState::Up);
+    lab.run_ms(200);
+    assert_eq!(lab.lost_since(heal), 0);
     lab.assert_sound();
 }
 
