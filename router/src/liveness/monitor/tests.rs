@@ -387,7 +387,7 @@ fn the_wait_begins_anew_whenever_it_is_not_well() {
         assert!(!rig.alive(path), "checked: {checked}");
         rig.run_ms(40);
         assert!(rig.alive(path));
-        assert_eq!(rig.reported(), [leg_event(true, "damping over")]);
+        assert_eq!(rig.reported(), [leg_event(false, "carrier"), leg_event(true, "damping over")]);
     }
 }
 
