@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::TrialError;
-use super::layout::{NetShape, router_name, site_name};
+use super::config::{router_name, site_name};
+use super::layout::NetShape;
 use super::world::{Absence, World};
 use crate::port::memory::LinkState;
 use crate::sim::{Action, Impairment, LinkId, Power, RouterThread};

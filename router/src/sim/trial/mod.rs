@@ -12,15 +12,19 @@
 //! links, sites, costs and routes which site must serve each client.
 #![forbid(unsafe_code)]
 
+mod config;
 mod faults;
+mod invariant;
 mod judge;
 mod layout;
+mod moves;
 mod oracle;
 #[cfg(test)]
 mod tests;
 mod world;
 
 pub use faults::FaultKind;
+pub use invariant::Invariant;
 pub use layout::NetShape;
 
 use std::any::Any;
@@ -34,28 +38,10 @@ use crate::config::ConfigErrors;
 use crate::port::memory::LinkState;
 use crate::probe::Rng;
 use crate::time::Nanos;
+use config::UNCHECKED;
 use judge::Judge;
-use layout::{Layout, Leg, LegTarget, UNCHECKED};
+use layout::{Layout, Leg, LegTarget};
 use world::World;
-
-/// What must hold in a trial.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Invariant {
-    /// Every packet that a router handles ends in exactly one verdict.
-    Account,
-    /// As long as nothing has failed that can lose packets, no leg is called down.
-    Alarm,
-    /// After the budget no packet is lost while there is a path.
-    BlackHole,
-    /// No flow moves unless the router at which its path changes reported why.
-    Cause,
-    /// After the budget no packet reaches a router twice.
-    Loop,
-    /// After the budget each flow is served by a site that the oracle expects, always the same one.
-    Site,
-    /// Routers are stepped only for packets, timers and actions, and never panic.
-    Work,
-}
 
 /// Options of a trial.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,56 +131,6 @@ pub fn run(seed: u64, options: Options) -> TrialResult {
 /// another.
 pub fn budget(routers: usize) -> Duration {
     Duration::from_secs(1) + Duration::from_millis(300) * routers as u32
-}
-
-impl Invariant {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Account,
-        Self::Alarm,
-        Self::BlackHole,
-        Self::Cause,
-        Self::Loop,
-        Self::Site,
-        Self::Work,
-    ];
-
-    /// The invariant's name on command lines and in JSON.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Account => "account",
-            Self::Alarm => "alarm",
-            Self::BlackHole => "black-hole",
-            Self::Cause => "cause",
-            Self::Loop => "loop",
-            Self::Site => "site",
-            Self::Work => "work",
-        }
-    }
-
-    /// The invariant as a phrase.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Account => "every packet ends in one verdict",
-            Self::Alarm => "no false alarm",
-            Self::BlackHole => "no black hole while a path exists",
-            Self::Cause => "no flow moves without a cause",
-            Self::Loop => "no forwarding loop after the budget",
-            Self::Site => "the site is the oracle's",
-            Self::Work => "bounded work",
-        }
-    }
-
-    /// The unit of [`TrialResult::checked`].
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::Account | Self::BlackHole | Self::Loop => "packets",
-            Self::Alarm => "legs",
-            Self::Cause => "moves",
-            Self::Site => "flows",
-            Self::Work => "steps",
-        }
-    }
 }
 
 impl TransientLoop {
@@ -316,7 +252,7 @@ fn spoil(world: &mut World, what: Option<Invariant>) -> Result<(), TrialError> {
 fn story(world: World) -> Vec<StoryLine> {
     let mut story = world.story;
     let reported = |one: &super::NodeEvent| {
-        let (t, who) = (one.t, layout::router_name(one.node));
+        let (t, who) = (one.t, config::router_name(one.node));
         StoryLine { t, who, what: one.kind.to_string() }
     };
     story.extend(world.net.events().iter().map(reported));

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::layout::{Layout, Leg, LegTarget, site_name};
+use super::config::site_name;
+use super::layout::{Layout, Leg, LegTarget};
 use super::world::World;
 use crate::port::memory::LinkState;
 use crate::sim::{LinkId, Power};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::layout::{Layout, client_addresses, client_name, router_name, site_name};
+use super::config::{client_addresses, client_name, router_name, site_name};
+use super::layout::Layout;
 use super::{StoryLine, TrialError};
 use crate::port::memory::LinkState;
 use crate::probe::Rng;

@@ -1,0 +1,118 @@
+//! The configuration of a trial's routers.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use super::layout::{Layout, LegTarget};
+use crate::config::{Config, ConfigErrors};
+use crate::sim::Draft;
+
+impl Layout {
+    /// The configuration of a router.
+    pub(super) fn config(&self, router: usize) -> Result<Config, ConfigErrors> {
+        let mut draft = Draft::new(&router_name(router));
+        draft.without_latency();
+        for (trunk, ends) in self.trunks.iter().enumerate().filter(|(_, e)| e.contains(&router)) {
+            let host = if ends[0] == router { 1 } else { 2 };
+            let name = router_name(self.across(trunk, router));
+            port(&mut draft, &name, TRUNK, trunk, host);
+        }
+        for (site, _) in self.sites.iter().enumerate().filter(|(_, at)| **at == router) {
+            port(&mut draft, &site_name(site), SITE, site, 1);
+        }
+        for (client, _) in self.clients.iter().enumerate().filter(|(_, at)| **at == router) {
+            port(&mut draft, &client_name(client), CLIENT, client, 1);
+        }
+        self.routes(router, &mut draft);
+        for leg in &self.legs[router] {
+            let name = self.leg_name(router, leg.to);
+            let health = match leg.cost {
+                UNCHECKED => String::new(),
+                _ => self.health(router, leg.to),
+            };
+            draft.site(&name, &name, leg.cost, &health);
+        }
+        draft.config()
+    }
+
+    /// Adds routes to every client, and to every router that probes its neighbour over a trunk: the
+    /// answers must return by that trunk, so the route leads through the neighbour.
+    fn routes(&self, router: usize, draft: &mut Draft) {
+        let mut route = |net: u8, number: usize, trunk: usize| {
+            let via = router_name(self.across(trunk, router));
+            draft.route(&format!("10.{net}.{number}.0/24"), &via);
+            draft.route(&format!("fd00:{net}:{number:x}::/64"), &via);
+        };
+        for (client, &at) in self.clients.iter().enumerate().filter(|(_, at)| **at != router) {
+            if let Some(trunk) = self.towards(router, at, None) {
+                route(CLIENT, client, trunk);
+            }
+        }
+        for (number, &[asks, asked]) in self.trunks.iter().enumerate() {
+            if ![asks, asked].contains(&router)
+                && let Some(trunk) = self.towards(router, asked, Some(asks))
+            {
+                route(TRUNK, number, trunk);
+            }
+        }
+    }
+
+    fn health(&self, router: usize, to: LegTarget) -> String {
+        let mut text = "health = [\n".to_owned();
+        let every = self.every_ms[router];
+        let checks = match to {
+            LegTarget::Trunk(_) => vec![("icmp = {}", 2 * every, 4, 3)],
+            LegTarget::Site(site) => {
+                let server = if self.over_tcp[site] {
+                    "tcp = { port = 80 }"
+                } else {
+                    "dns = { name = \"www.example.\" }"
+                };
+                vec![("icmp = {}", every, 3, 5), (server, 2 * every, 3, 2)]
+            }
+        };
+        for (check, every, fall, rise) in checks {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "    {{ {check}, interval = \"{every}ms\", fall = {fall}, rise = {rise} }},"
+            );
+        }
+        text + "]"
+    }
+}
+
+pub(super) fn router_name(router: usize) -> String {
+    format!("r{router}")
+}
+
+pub(super) fn site_name(site: usize) -> String {
+    format!("s{site}")
+}
+
+pub(super) fn client_name(client: usize) -> String {
+    format!("c{client}")
+}
+
+/// The addresses of a client, one per family; its router has host number 1.
+pub(super) fn client_addresses(client: usize) -> [String; 2] {
+    [format!("10.{CLIENT}.{client}.2"), format!("fd00:{CLIENT}:{client:x}::2")]
+}
+
+fn port(draft: &mut Draft, name: &str, net: u8, number: usize, host: u8) {
+    let v4 = format!("10.{net}.{number}.{host}/24");
+    let v6 = format!("fd00:{net}:{number:x}::{host}/64");
+    draft.port(name, &v4, &v6);
+}
+
+/// The cost of the one leg that has no checks: cheaper than all others.
+pub(super) const UNCHECKED: u32 = 1;
+
+/// Second byte of the IPv4 networks between routers.
+const TRUNK: u8 = 100;
+
+/// Second byte of the IPv4 networks to sites.
+const SITE: u8 = 101;
+
+/// Second byte of the IPv4 networks to clients.
+const CLIENT: u8 = 102;
