@@ -75,6 +75,8 @@ pub struct Control {
     selection: Selection,
     snapshots: SnapshotPublisher,
     stopping: Stopping,
+    /// Units of a publication's step: lookups and changes of the FIB.
+    changes_per_step: usize,
     events: VecDeque<(Nanos, EventKind)>,
 }
 
@@ -128,8 +130,15 @@ impl Control {
             selection: Selection::default(),
             snapshots: SnapshotPublisher::new(snapshot),
             stopping: Stopping::default(),
+            changes_per_step: CHANGES_PER_STEP,
             events: VecDeque::new(),
         }
+    }
+
+    /// Makes each step of a publication as small as this, in lookups and changes of the FIB: for simulations
+    /// and tests, in which a millisecond's worth would publish everything at once.
+    pub fn set_changes_per_step(&mut self, changes: usize) {
+        self.changes_per_step = changes.max(1);
     }
 
     /// A snapshot of a router without ports, to begin with.
@@ -222,7 +231,7 @@ impl Control {
     /// # Errors
     /// A reader stalls, so nothing more can be unlinked; to be called again later.
     pub fn publish_step(&mut self, now: Nanos) -> Result<bool, WriteError> {
-        self.publish_some(now, CHANGES_PER_STEP)
+        self.publish_some(now, self.changes_per_step)
     }
 
     fn publish_some(&mut self, now: Nanos, changes: usize) -> Result<bool, WriteError> {
@@ -566,5 +575,5 @@ const CHANGES_PER_SELECTION: usize = 32;
 /// Services whose sites are looked at in the step that ends a publication, or that drains a site.
 const SELECTIONS_AT_ONCE: usize = 16;
 
-/// Units of a publication's step: lookups and changes of the FIB.
+/// About a millisecond's worth.
 const CHANGES_PER_STEP: usize = 512;

@@ -21,15 +21,41 @@ pub struct Draft {
     name: String,
     ports: String,
     routes: String,
-    service: String,
+    services: Vec<ServiceDraft>,
+}
+
+/// A service under construction: its own keys, and the tables of its sites.
+#[derive(Clone, Debug)]
+struct ServiceDraft {
+    keys: String,
     sites: String,
 }
 
 impl Draft {
     /// A router without ports, whose one service has no sites.
     pub fn new(name: &str) -> Self {
-        let [ports, routes, service, sites] = [const { String::new() }; 4];
-        Self { name: name.to_owned(), ports, routes, service, sites }
+        let mut draft = Self::without_services(name);
+        draft.service("www", ["198.51.100.53/32", "2001:db8:53::53/128"]);
+        draft
+    }
+
+    /// A router without ports and services.
+    pub fn without_services(name: &str) -> Self {
+        let [ports, routes] = [const { String::new() }; 2];
+        Self { name: name.to_owned(), ports, routes, services: Vec::new() }
+    }
+
+    /// Begins a service with these prefixes. What is said of services and sites from now on is said of it.
+    pub fn service<'p>(
+        &mut self,
+        name: &str,
+        prefixes: impl IntoIterator<Item = &'p str>,
+    ) -> &mut Self {
+        let prefixes: Vec<String> =
+            prefixes.into_iter().map(|prefix| format!("\"{prefix}\"")).collect();
+        let keys = format!("name = \"{name}\"\nprefixes = [{}]\n", prefixes.join(", "));
+        self.services.push(ServiceDraft { keys, sites: String::new() });
+        self
     }
 
     /// Adds a port with an address of each family, `ADDRESS/LENGTH`.
@@ -48,16 +74,20 @@ impl Draft {
 
     /// Turns `latency-unit` off, so latency does not add to costs.
     pub fn without_latency(&mut self) -> &mut Self {
-        "latency-unit = \"off\"\n".clone_into(&mut self.service);
+        if let Some(service) = self.services.last_mut() {
+            service.keys.push_str("latency-unit = \"off\"\n");
+        }
         self
     }
 
     /// Adds a site of the service; `more` is appended to the site's table, such as `health`.
     pub fn site(&mut self, name: &str, via: &str, cost: u32, more: &str) -> &mut Self {
-        let _ = writeln!(
-            self.sites,
-            "[[service.site]]\nname = \"{name}\"\nvia = \"{via}\"\ncost = {cost}\n{more}"
-        );
+        if let Some(service) = self.services.last_mut() {
+            let _ = writeln!(
+                service.sites,
+                "[[service.site]]\nname = \"{name}\"\nvia = \"{via}\"\ncost = {cost}\n{more}"
+            );
+        }
         self
     }
 
@@ -66,11 +96,11 @@ impl Draft {
     /// # Errors
     /// Every mistake in the configuration.
     pub fn config(&self) -> Result<Config, ConfigErrors> {
-        let Self { name, ports, routes, service, sites } = self;
-        let text = format!(
-            "[router]\nname = \"{name}\"\n{ports}{routes}[[service]]\nname = \"www\"\n\
-             prefixes = [\"198.51.100.53/32\", \"2001:db8:53::53/128\"]\n{service}{sites}",
-        );
+        let Self { name, ports, routes, services } = self;
+        let mut text = format!("[router]\nname = \"{name}\"\n{ports}{routes}");
+        for ServiceDraft { keys, sites } in services {
+            let _ = write!(text, "[[service]]\n{keys}{sites}");
+        }
         config::parse(name, &text).map(|(config, _)| config)
     }
 }

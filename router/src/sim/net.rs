@@ -13,8 +13,9 @@ pub use action::Action;
 use super::client::{Arrival, Client, Flow, FlowId, read_answer};
 use super::link::{Copies, Impairment, InFlight, Link, LinkEnd, LinkId};
 use super::node::{Node, NodeError};
+use super::records::{CarrierNews, Records};
 use super::site::Site;
-use super::trail::{Revisit, Trails};
+use super::trail::{Departure, Revisit, Trails};
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::port::memory::LinkState;
@@ -23,21 +24,22 @@ use crate::time::Nanos;
 
 /// Routers, sites, clients, and the links between them.
 pub struct Net {
-    now: Nanos,
+    pub(super) now: Nanos,
     rng: Rng,
-    routers: Vec<Router>,
+    pub(super) routers: Vec<Router>,
     sites: Vec<Site>,
     clients: Vec<Client>,
     flows: Vec<Flow>,
     links: Vec<Link>,
     /// The link at each router's port, and which of its two ends that is.
     joined: BTreeMap<(usize, String), (LinkId, usize)>,
-    awake: BTreeSet<usize>,
+    pub(super) awake: BTreeSet<usize>,
     agenda: BTreeMap<(Nanos, u64), Action>,
     flying: BTreeMap<(Nanos, u64), InFlight>,
     order: u64,
     events: Vec<NodeEvent>,
     trails: Trails,
+    pub(super) records: Records,
     steps: u64,
     delivered: u64,
     carrier_delay: Duration,
@@ -78,13 +80,13 @@ pub enum RunError {
 }
 
 /// A router and the state of its process.
-struct Router {
-    node: Node,
+pub(super) struct Router {
+    pub(super) node: Node,
     /// When to step it next.
     timer: Option<Nanos>,
     /// The last configuration it was given.
     config: Config,
-    running: bool,
+    pub(super) running: bool,
     /// Orders to its control thread that wait until that thread runs again.
     postponed: Vec<Action>,
 }
@@ -113,6 +115,7 @@ impl Net {
             order: 0,
             events: Vec::new(),
             trails: Trails::default(),
+            records: Records::default(),
             steps: 0,
             delivered: 0,
             carrier_delay: CARRIER_DELAY,
@@ -125,9 +128,16 @@ impl Net {
     /// See [`Node::new`].
     pub fn add_node(&mut self, config: Config) -> Result<usize, NodeError> {
         let node = Node::new(self.now, config.clone(), self.rng.next_u64())?;
+        let index = self.routers.len();
         self.routers.push(Router::new(node, config));
-        self.awake.insert(self.routers.len() - 1);
-        Ok(self.routers.len() - 1)
+        self.awake.insert(index);
+        self.records.begin(self.now, index);
+        for port in self.routers[index].node.control().ports() {
+            let (t, port) = (self.now, port.name().to_owned());
+            let news = CarrierNews { t, node: index, port, up: true, opened: true };
+            self.records.carriers.push(news);
+        }
+        Ok(index)
     }
 
     /// Adds a site and returns its number.
@@ -237,6 +247,12 @@ impl Net {
         &self.flows
     }
 
+    /// Whether a router's port has carrier, by the cable that is in it.
+    pub fn has_carrier(&self, node: usize, port: &str) -> bool {
+        let place = self.joined.get(&(node, port.to_owned()));
+        place.is_some_and(|&(link, _)| self.link(link) != LinkState::Down)
+    }
+
     /// State of a link.
     pub fn link(&self, id: LinkId) -> LinkState {
         self.links[id.0].state
@@ -276,6 +292,17 @@ impl Net {
     /// damaged it, or if it reached no router.
     pub fn trail(&self, flow: FlowId, seq: usize) -> Option<Vec<usize>> {
         self.trails.to_site(flow, seq)
+    }
+
+    /// When and by which port each router sent each packet of a flow on towards a site, in the order of time;
+    /// `None` as for [`Self::trail`].
+    pub fn departures(&self, flow: FlowId, seq: usize) -> Option<&[Departure]> {
+        self.trails.departures(flow, seq)
+    }
+
+    /// When a packet of a flow reached each router on its way to a site; `None` as for [`Self::trail`].
+    pub fn visits(&self, flow: FlowId, seq: usize) -> Option<&[(Nanos, usize)]> {
+        self.trails.visits(flow, seq)
     }
 
     /// Sets how long after a cut or heal both ends learn of it.
@@ -386,6 +413,9 @@ impl Net {
                 self.events.push(NodeEvent { t, node: index, kind });
             }
             *timer = node.poll_timeout(self.now);
+            if !node.control().is_unpublished() {
+                self.records.end(self.now, index);
+            }
             self.collect(index);
         }
     }
@@ -398,6 +428,7 @@ impl Net {
         for (port, (link, end)) in ports {
             let sent = self.routers[node].node.device(&port).map(|device| device.drain());
             for packet in sent.into_iter().flatten() {
+                self.trails.depart(self.now, (node, &port), &packet, &self.flows);
                 self.put(link, end, packet);
             }
         }

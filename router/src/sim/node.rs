@@ -57,8 +57,12 @@ struct Lanes {
     /// From the host engine to the liveness engine.
     verdicts: StateLane<TcpCheckKey, CheckEvent>,
     news: VecDeque<LivenessNews>,
+    /// The next of the news, which did not fit.
+    next_news: Option<LivenessNews>,
     /// Room in the lanes of state.
     room: usize,
+    /// Room in that of news.
+    news_room: usize,
 }
 
 /// What the liveness engine hears, in the order in which it was said.
@@ -125,6 +129,8 @@ impl Node {
         let monitor = Monitor::new(handle.clone(), Arc::clone(&changes), seed);
         let mut rng = Rng::new(seed ^ ORDER_SEED);
         let room = 1 + rng.next_u64() as usize % ROOM_MAX;
+        let news_room = 1 + rng.next_u64() as usize % NEWS_ROOM_MAX;
+        let step = 1 << (rng.next_u64() % u64::from(STEP_BITS));
         let mut node = Self {
             name: config.router.name.clone(),
             worker: SimWorker::new(PlaneEngine::new(plane)),
@@ -139,12 +145,13 @@ impl Node {
                 config.clone(),
                 || Nanos::ZERO,
             )),
-            lanes: Lanes { room, ..Lanes::default() },
+            lanes: Lanes { room, news_room, ..Lanes::default() },
             devices: BTreeMap::new(),
             rng,
             stalled: BTreeSet::new(),
             held: BTreeMap::new(),
         };
+        node.control.set_changes_per_step(step);
         node.apply(now, config)?;
         Ok(node)
     }
@@ -249,7 +256,8 @@ impl Node {
             }
         };
         let again = |behind: bool| behind.then(|| now + RETRY_AFTER);
-        let liveness = [self.liveness.poll_timeout(), again(self.lanes.carriers.is_behind())];
+        let is_behind = self.lanes.carriers.is_behind() || self.lanes.next_news.is_some();
+        let liveness = [self.liveness.poll_timeout(), again(is_behind)];
         let host = [self.host.poll_timeout(now), again(self.lanes.verdicts.is_behind())];
         let first = |due: [Option<Nanos>; 2]| due.into_iter().flatten().min();
         let (liveness, host) = (first(liveness), first(host));
@@ -353,13 +361,18 @@ impl Node {
         let to_host = &mut lanes.to_host;
         any |= lanes.carriers.flush(|port, up| put(to_host, room, HostOrder::Carrier(port, up)))
             && !lanes.carriers.is_behind();
-        while lanes.news.len() < NEWS_MAX
-            && let Some(news) = self.liveness.poll_news()
-        {
+        let full = self.rng.next_u64().is_multiple_of(FULL_ONE_IN);
+        let room = if full { 0 } else { lanes.news_room };
+        while let Some(news) = lanes.next_news.take().or_else(|| self.liveness.poll_news()) {
+            if lanes.news.len() >= room {
+                lanes.next_news = Some(news);
+                break;
+            }
             lanes.news.push_back(news);
             any = true;
         }
         if lanes.news.is_empty()
+            && lanes.next_news.is_none()
             && let Some(times) = self.liveness.poll_round_trips()
         {
             lanes.news.push_back(times);
@@ -409,6 +422,11 @@ impl Node {
         any |= self.hear(now);
         // What a stalled reader holds back is published by a later step.
         any &= self.control.publish_step(now).is_ok();
+        if self.control.is_unpublished() {
+            // Others have their turns meanwhile.
+            let long = Duration::from_nanos(1 + self.rng.next_u64() % STEP_MAX_NS);
+            self.held.insert(RouterThread::Control, now + long);
+        }
         self.control.reclaim();
         any | self.pass_orders_on()
     }
@@ -473,8 +491,13 @@ const ORDER_SEED: u64 = 0x6f72_6465_7221;
 /// The most room of a lane of state.
 const ROOM_MAX: usize = 4;
 
-/// News that a lane holds.
-const NEWS_MAX: usize = 4096;
+/// A step of a publication does up to 2 to the power of one less units of work, and takes up to so many
+/// nanoseconds.
+const STEP_BITS: u32 = 8;
+const STEP_MAX_NS: u64 = 1_000_000;
+
+/// The most room of the lane of news.
+const NEWS_ROOM_MAX: usize = 2;
 
 /// Packets that a lane holds.
 const PACKETS_MAX: usize = 65_536;

@@ -49,6 +49,15 @@ pub enum Action {
         /// Whether there is carrier.
         up: bool,
     },
+    /// Moves a router's end of a link to another port of that router, which may not be there yet.
+    Plug {
+        /// Which router.
+        node: usize,
+        /// Which link.
+        link: LinkId,
+        /// Name of the port it is in from now on.
+        port: String,
+    },
     /// A site, or its server, dies or comes back.
     Power {
         /// Which site.
@@ -101,11 +110,8 @@ impl Net {
             Action::Start { node } => return self.start(node),
             Action::Stop { node } => self.stop(node),
             Action::Stall { node, part, stalled } => return self.stall(node, part, stalled),
-            Action::News { node, port, up } => {
-                if self.routers[node].running {
-                    self.wake(node).set_carrier(&port, up);
-                }
-            }
+            Action::News { node, port, up } => self.tell_carrier(node, &port, up),
+            Action::Plug { node, link, port } => self.plug(node, link, port),
             Action::ClearDamping { node }
             | Action::Drain { node, .. }
             | Action::Reload { node, .. } => return self.control(node, action),
@@ -126,12 +132,16 @@ impl Net {
             router.postponed.push(action);
             return Ok(());
         }
-        let node = self.wake(node);
+        let router = self.wake(node);
         match action {
-            Action::ClearDamping { .. } => node.clear_damping(),
-            Action::Drain { site, drained, .. } => drop(node.drain(now, &site, drained)),
+            Action::ClearDamping { .. } => router.clear_damping(),
+            Action::Drain { site, drained, .. } => drop(router.drain(now, &site, drained)),
             Action::Reload { config, .. } => {
-                node.apply(now, *config).map_err(|error| RunError::Reload { now, error })?;
+                let names = router.control().ports().map(|port| port.name().to_owned());
+                let before: Vec<String> = names.collect();
+                router.apply(now, *config).map_err(|error| RunError::Reload { now, error })?;
+                self.records.begin(now, node);
+                self.note_opened(node, &before);
             }
             _ => {}
         }
@@ -149,6 +159,7 @@ impl Net {
 
     fn stop(&mut self, node: usize) {
         self.awake.remove(&node);
+        self.records.end(self.now, node);
         let router = &mut self.routers[node];
         (router.running, router.timer) = (false, None);
         router.postponed.clear();
@@ -163,16 +174,8 @@ impl Net {
         let node = Node::new(now, config.clone(), self.rng.next_u64())
             .map_err(|error| RunError::Reload { now, error })?;
         self.routers[index] = Router::new(node, config);
-        let down = |link: &super::Link| link.state == LinkState::Down;
-        let ends = self.links.iter().filter(|link| down(link)).flat_map(|link| link.ends.clone());
-        for end in ends.collect::<Vec<_>>() {
-            if let LinkEnd::Node(node, port) = end
-                && node == index
-            {
-                self.routers[index].node.set_wire(&port, false);
-                self.routers[index].node.set_carrier(&port, false);
-            }
-        }
+        self.records.begin(now, index);
+        self.note_opened(index, &[]);
         self.awake.insert(index);
         Ok(())
     }
@@ -184,6 +187,28 @@ impl Net {
             self.awake.insert(node);
         }
         &mut router.node
+    }
+
+    /// The port that the cable leaves has no carrier any more, and the one that it comes to has the link's;
+    /// the router learns of both after the carrier delay. Packets on the link are lost.
+    fn plug(&mut self, node: usize, id: LinkId, port: String) {
+        let link = &mut self.links[id.0];
+        let is_of_node = |end: &LinkEnd| matches!(end, LinkEnd::Node(of, _) if *of == node);
+        let Some(place) = link.ends.iter().position(is_of_node) else { return };
+        let old = std::mem::replace(&mut link.ends[place], LinkEnd::Node(node, port.clone()));
+        let is_up = link.state != LinkState::Down;
+        let flying = self.flying.len();
+        self.flying.retain(|_, flying| flying.link != id);
+        link.lost += (flying - self.flying.len()) as u64;
+        let delayed = self.now + self.carrier_delay;
+        if let LinkEnd::Node(_, old) = old {
+            self.joined.remove(&(node, old.clone()));
+            self.routers[node].node.set_wire(&old, false);
+            self.at(delayed, Action::News { node, port: old, up: false });
+        }
+        self.joined.insert((node, port.clone()), (id, place));
+        self.routers[node].node.set_wire(&port, is_up);
+        self.at(delayed, Action::News { node, port, up: is_up });
     }
 
     /// Packets on a link are lost unless it is up. The devices at both ends of a cut link refuse
