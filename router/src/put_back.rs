@@ -5,7 +5,8 @@
 /// A fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PutBack {
-    /// News of a port's carrier counts for whichever port has the number by now.
+    /// News of a port's carrier may come after the port is released, and counts for whichever port has the
+    /// number by now.
     CarrierOlderThanPort,
     /// A full lane of state loses what does not fit.
     FullLaneLoses,

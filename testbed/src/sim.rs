@@ -58,8 +58,14 @@ pub enum ShapeArg {
 pub enum InvariantArg {
     /// Every packet ends in one verdict; broken by counting one packet more.
     Account,
+    /// No false alarm; broken by counting what came after a fault too.
+    Alarm,
+    /// No third answer while a configuration is published; broken by accepting only the old one.
+    Answer,
     /// No black hole while a path exists; broken by the death of every site before judgement.
     BlackHole,
+    /// A port's carrier is reported as it is; broken by ignoring what routers were told.
+    Carrier,
     /// No flow moves without a cause; broken by ignoring the routers' events.
     Cause,
     /// No forwarding loop after the budget; broken by two routers that send to one another.
@@ -100,7 +106,10 @@ impl SimOptions {
         });
         let spoil = self.spoil.map(|invariant| match invariant {
             InvariantArg::Account => Invariant::Account,
+            InvariantArg::Alarm => Invariant::Alarm,
+            InvariantArg::Answer => Invariant::Answer,
             InvariantArg::BlackHole => Invariant::BlackHole,
+            InvariantArg::Carrier => Invariant::Carrier,
             InvariantArg::Cause => Invariant::Cause,
             InvariantArg::Loop => Invariant::Loop,
             InvariantArg::Site => Invariant::Site,

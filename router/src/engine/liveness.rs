@@ -243,8 +243,10 @@ impl LivenessEngine {
             self.monitor.remove_port(exit.port);
         }
         // What happened before comes before.
-        let events = std::iter::from_fn(|| self.monitor.poll_event());
-        self.news.extend(events.map(LivenessNews::Event));
+        if !put_back::is(PutBack::CarrierOlderThanPort) {
+            let events = std::iter::from_fn(|| self.monitor.poll_event());
+            self.news.extend(events.map(LivenessNews::Event));
+        }
         self.news.push_back(LivenessNews::Stopped(stopping));
     }
 }

@@ -3,36 +3,55 @@
 
 use std::fmt::Write as _;
 
-use super::layout::{Layout, LegTarget};
+use super::layout::{ADDRESSES, Layout, LegTarget};
 use crate::config::{Config, ConfigErrors};
 use crate::sim::Draft;
 
 impl Layout {
     /// The configuration of a router.
     pub(super) fn config(&self, router: usize) -> Result<Config, ConfigErrors> {
-        let mut draft = Draft::new(&router_name(router));
-        draft.without_latency();
+        let mut draft = Draft::without_services(&router_name(router));
         for (trunk, ends) in self.trunks.iter().enumerate().filter(|(_, e)| e.contains(&router)) {
             let host = if ends[0] == router { 1 } else { 2 };
             let name = router_name(self.across(trunk, router));
             port(&mut draft, &name, TRUNK, trunk, host);
         }
         for (site, _) in self.sites.iter().enumerate().filter(|(_, at)| **at == router) {
-            port(&mut draft, &site_name(site), SITE, site, 1);
+            port(&mut draft, &self.site_port(site), SITE, site, 1);
         }
         for (client, _) in self.clients.iter().enumerate().filter(|(_, at)| **at == router) {
             port(&mut draft, &client_name(client), CLIENT, client, 1);
         }
         self.routes(router, &mut draft);
-        for leg in &self.legs[router] {
-            let name = self.leg_name(router, leg.to);
-            let health = match leg.cost {
-                UNCHECKED => String::new(),
-                _ => self.health(router, leg.to),
-            };
-            draft.site(&name, &name, leg.cost, &health);
+        for (service, legs) in self.legs[router].iter().enumerate() {
+            let prefixes = self.addresses(router, service).flat_map(|address| PREFIXES[address]);
+            draft.service(&service_name(service), prefixes).without_latency();
+            for leg in legs {
+                let name = self.leg_name(router, leg.to);
+                let health = match leg.cost {
+                    UNCHECKED => String::new(),
+                    _ => self.health(router, leg.to),
+                };
+                draft.site(&name, &self.leg_port(router, leg.to), leg.cost, &health);
+            }
         }
         draft.config()
+    }
+
+    /// Name of the port that a leg leaves by.
+    pub(super) fn leg_port(&self, router: usize, to: LegTarget) -> String {
+        match to {
+            LegTarget::Site(site) => self.site_port(site),
+            LegTarget::Trunk(_) => self.leg_name(router, to),
+        }
+    }
+
+    /// Name of the port that the cable of a site is in. None is used again.
+    pub(super) fn site_port(&self, site: usize) -> String {
+        match self.plugs[site] {
+            0 => site_name(site),
+            times => format!("{}-{times}", site_name(site)),
+        }
     }
 
     /// Adds routes to every client, and to every router that probes its neighbour over a trunk: the
@@ -68,7 +87,7 @@ impl Layout {
                 } else {
                     "dns = { name = \"www.example.\" }"
                 };
-                vec![("icmp = {}", every, 3, 5), (server, 2 * every, 3, 2)]
+                vec![("icmp = {}", every, 3, 5), (server, 2 * every, self.falls[router], 2)]
             }
         };
         for (check, every, fall, rise) in checks {
@@ -90,6 +109,10 @@ pub(super) fn site_name(site: usize) -> String {
     format!("s{site}")
 }
 
+pub(super) fn service_name(service: usize) -> String {
+    format!("www{service}")
+}
+
 pub(super) fn client_name(client: usize) -> String {
     format!("c{client}")
 }
@@ -104,6 +127,19 @@ fn port(draft: &mut Draft, name: &str, net: u8, number: usize, host: u8) {
     let v6 = format!("fd00:{net}:{number:x}::{host}/64");
     draft.port(name, &v4, &v6);
 }
+
+/// The addresses that services share, of each family, with the port of the sites' echo servers.
+pub(super) const SOCKETS: [[&str; 2]; ADDRESSES] = [
+    ["198.51.100.53:7", "[2001:db8:53::53]:7"],
+    ["198.51.100.54:7", "[2001:db8:53::54]:7"],
+    ["198.51.100.55:7", "[2001:db8:53::55]:7"],
+];
+
+const PREFIXES: [[&str; 2]; ADDRESSES] = [
+    ["198.51.100.53/32", "2001:db8:53::53/128"],
+    ["198.51.100.54/32", "2001:db8:53::54/128"],
+    ["198.51.100.55/32", "2001:db8:53::55/128"],
+];
 
 /// The cost of the one leg that has no checks: cheaper than all others.
 pub(super) const UNCHECKED: u32 = 1;

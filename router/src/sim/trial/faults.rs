@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::TrialError;
 use super::config::{router_name, site_name};
 use super::layout::NetShape;
-use super::world::{Absence, World};
+use super::rush;
+use super::world::{Rehomed, Spell, World};
 use crate::port::memory::LinkState;
 use crate::sim::{Action, Impairment, LinkId, Power, RouterThread};
 
@@ -27,12 +28,16 @@ pub enum FaultKind {
     Heal,
     /// The routers are split in two: every link between the halves is cut or silent.
     Partition,
-    /// A router gets other costs and other checks.
+    /// A router gets other costs and other checks, and addresses move to another service.
     Reload,
     /// A link delays some packets, and others overtake them.
     Reorder,
+    /// The cable of a site is moved to a new port, and the old one goes.
+    Replug,
     /// A router is killed and started again.
     Restart,
+    /// Several changes at one router within moments, while its threads stall.
+    Rush,
     /// A link loses all packets, and nobody is notified.
     Silent,
     /// One or two sites lose power or their server, or recover.
@@ -43,7 +48,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Corrupt,
         Self::Cut,
         Self::Drain,
@@ -53,7 +58,9 @@ impl FaultKind {
         Self::Partition,
         Self::Reload,
         Self::Reorder,
+        Self::Replug,
         Self::Restart,
+        Self::Rush,
         Self::Silent,
         Self::Site,
         Self::Stall,
@@ -76,7 +83,9 @@ impl FaultKind {
             Self::Partition => "partition",
             Self::Reload => "reload",
             Self::Reorder => "reorder",
+            Self::Replug => "replug",
             Self::Restart => "restart",
+            Self::Rush => "rush",
             Self::Silent => "silent",
             Self::Site => "site",
             Self::Stall => "stall",
@@ -107,7 +116,9 @@ pub(super) fn inflict(world: &mut World) -> Result<FaultKind, TrialError> {
         FaultKind::Heal => heal(world),
         FaultKind::Partition => partition(world),
         FaultKind::Reload => reload(world)?,
+        FaultKind::Replug => rush::replug(world)?,
         FaultKind::Restart => restart(world)?,
+        FaultKind::Rush => rush::rush(world)?,
         FaultKind::Site => sites(world),
         FaultKind::Stall => stall(world),
     }
@@ -200,14 +211,34 @@ fn drain(world: &mut World) {
     world.act(Action::Drain { node, site: name, drained });
 }
 
-fn reload(world: &mut World) -> Result<(), TrialError> {
+/// Gives any router another configuration.
+pub(super) fn reload(world: &mut World) -> Result<(), TrialError> {
     let node = any_router(world);
-    world.layout.deal(node, &mut world.rng);
-    world.layout.every_ms[node] = 20 + world.rng.below(3);
-    world.note(format!("reload of {} with other costs", router_name(node)));
-    let config = Box::new(world.layout.config(node)?);
-    world.act(Action::Reload { node, config });
-    Ok(())
+    reload_of(world, node)
+}
+
+/// Gives a router other costs, and maybe other checks, and other addresses to its services.
+pub(super) fn reload_of(world: &mut World, node: usize) -> Result<(), TrialError> {
+    let (layout, rng) = (&mut world.layout, &mut world.rng);
+    for service in 0..layout.services() {
+        layout.deal(node, service, rng);
+    }
+    layout.every_ms[node] = 20 + rng.below(3);
+    layout.falls[node] = 2 + rng.below(2);
+    for site in 0..layout.sites.len() {
+        if layout.sites[site] == node && rng.below(3) == 0 {
+            layout.over_tcp[site] = !layout.over_tcp[site];
+        }
+    }
+    let moved = if rng.below(2) == 0 { layout.move_address(node, rng) } else { Vec::new() };
+    let t = world.net.now();
+    world.rehomed.extend(moved.iter().map(|&address| Rehomed { t, node, address }));
+    let how = if moved.is_empty() {
+        "with other costs".to_owned()
+    } else {
+        format!("with other costs; addresses {moved:?} are of another service now")
+    };
+    world.reload(node, &how)
 }
 
 /// Drains are lost with a router that has no `state-dir`.
@@ -223,7 +254,7 @@ fn restart(world: &mut World) -> Result<(), TrialError> {
     world.note(format!("{} starts", router_name(node)));
     world.act(Action::Start { node });
     world.drained.retain(|(router, _)| *router != node);
-    world.absences.push(Absence { node, from, to: world.net.now() });
+    world.absences.push(Spell { node, from, to: world.net.now() });
     Ok(())
 }
 
@@ -231,12 +262,23 @@ fn stall(world: &mut World) {
     let node = any_router(world);
     let part = RouterThread::ALL[world.rng.below(RouterThread::ALL.len() as u64) as usize];
     let ms = 20 + world.rng.below(280);
+    stall_for(world, node, part, ms);
+}
+
+/// Stalls a thread of a router for so many milliseconds.
+pub(super) fn stall_for(world: &mut World, node: usize, part: RouterThread, ms: u64) {
     world.note(format!("{part:?} of {} stalls for {ms} ms", router_name(node)));
     if part == RouterThread::Control && !world.net.node(node).stalls(part) {
         world.mute_since.insert(node, world.net.now());
     }
     world.act(Action::Stall { node, part, stalled: true });
     let end = world.net.now() + Duration::from_millis(ms);
+    let spell = Spell { node, from: world.net.now(), to: end };
+    let spells = match part {
+        RouterThread::Control => &mut world.deaf,
+        _ => &mut world.unrest,
+    };
+    spells.push(spell);
     world.net.at(end, Action::Stall { node, part, stalled: false });
 }
 

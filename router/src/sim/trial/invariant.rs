@@ -8,8 +8,12 @@ pub enum Invariant {
     Account,
     /// As long as nothing has failed that can lose packets, no leg is called down.
     Alarm,
+    /// While a router publishes a configuration, each packet gets the answer of before or of after.
+    Answer,
     /// After the budget no packet is lost while there is a path.
     BlackHole,
+    /// A port's carrier is reported and shown as it is, or was.
+    Carrier,
     /// No flow moves unless the router at which its path changes reported why.
     Cause,
     /// After the budget no packet reaches a router twice.
@@ -22,10 +26,12 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Account,
         Self::Alarm,
+        Self::Answer,
         Self::BlackHole,
+        Self::Carrier,
         Self::Cause,
         Self::Loop,
         Self::Site,
@@ -37,7 +43,9 @@ impl Invariant {
         match self {
             Self::Account => "account",
             Self::Alarm => "alarm",
+            Self::Answer => "answer",
             Self::BlackHole => "black-hole",
+            Self::Carrier => "carrier",
             Self::Cause => "cause",
             Self::Loop => "loop",
             Self::Site => "site",
@@ -50,7 +58,9 @@ impl Invariant {
         match self {
             Self::Account => "every packet ends in one verdict",
             Self::Alarm => "no false alarm",
+            Self::Answer => "no third answer amid a publication",
             Self::BlackHole => "no black hole while a path exists",
+            Self::Carrier => "carrier as it is",
             Self::Cause => "no flow moves without a cause",
             Self::Loop => "no forwarding loop after the budget",
             Self::Site => "the site is the oracle's",
@@ -61,8 +71,9 @@ impl Invariant {
     /// The unit of [`TrialResult::checked`].
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Account | Self::BlackHole | Self::Loop => "packets",
+            Self::Account | Self::Answer | Self::BlackHole | Self::Loop => "packets",
             Self::Alarm => "legs",
+            Self::Carrier => "reports",
             Self::Cause => "moves",
             Self::Site => "flows",
             Self::Work => "steps",

@@ -1,16 +1,19 @@
 //! Checks the invariants of a trial.
 #![forbid(unsafe_code)]
 
+use std::array;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::answers;
 use super::config::site_name;
+use super::layout::ADDRESSES;
 use super::moves::FlowMove;
 use super::oracle::Oracle;
-use super::world::World;
+use super::world::{World, address_of};
 use super::{Breach, Invariant, TransientLoop};
 use crate::event::EventKind;
-use crate::sim::{Arrival, Flow, FlowId, NodeEvent, Revisit};
+use crate::sim::{Arrival, CarrierNews, Flow, FlowId, NodeEvent, Revisit};
 use crate::time::Nanos;
 
 /// Counts what was checked, and collects what did not hold.
@@ -20,8 +23,8 @@ pub(super) struct Judge {
     pub(super) breaches: Vec<Breach>,
 }
 
-/// The sites that may serve each client, by the oracle.
-pub(super) type Expected = Vec<BTreeSet<String>>;
+/// The sites that may answer each client at each address, by the oracle.
+pub(super) type Expected = Vec<[BTreeSet<String>; ADDRESSES]>;
 
 impl Judge {
     pub(super) fn new(spoilt: Option<Invariant>) -> Self {
@@ -31,18 +34,21 @@ impl Judge {
 
     pub(super) fn expected(&self, world: &World) -> Expected {
         let oracle = Oracle::new(world, self.spoilt == Some(Invariant::Site));
-        (0..world.layout.clients.len()).map(|client| oracle.sites(client)).collect()
+        let clients = 0..world.layout.clients.len();
+        clients.map(|client| array::from_fn(|address| oracle.sites(client, address))).collect()
     }
 
-    /// Checks every packet that was sent from `since` on, once the budget is over; the last ones,
+    /// Checks what routers show and every packet that was sent from `since` on, once the budget is over; the last ones,
     /// which may still be on their way, are left out.
     pub(super) fn converged(&mut self, world: &World, since: Nanos, expected: &Expected) {
+        self.shown_carrier(world);
         let until = world.net.now() - IN_FLIGHT;
         for (id, flow) in world.net.flows().iter().enumerate() {
             let sent = flow.sent.iter().filter(|t| (since..until).contains(t)).count() as u64;
             let arrivals = flow.arrivals.iter().filter(|one| flow.sent[one.seq] >= since);
             let got: BTreeSet<&str> = arrivals.map(|one| &*one.site).collect();
-            let expected = &expected[flow.client];
+            let Some(address) = address_of(flow.dst.ip()) else { continue };
+            let expected = &expected[flow.client][address];
             self.check(Invariant::Site, 1, || wrong_site(flow, &got, expected));
             if !expected.is_empty() {
                 let lost = flow.lost(since, until);
@@ -63,6 +69,8 @@ impl Judge {
     pub(super) fn always(&mut self, world: &World, since: Nanos) {
         self.causes(world);
         self.alarms(world);
+        self.answers(world);
+        self.carriers(world);
         let (steps, delivered) = (world.net.steps(), world.net.delivered());
         let ms = world.net.now().since(since).as_millis() as u64;
         let idle = STEPS_PER_MS * ms * world.layout.routers() as u64;
@@ -127,6 +135,51 @@ impl Judge {
                         format!("{} moved from {from} to {to} by {t}", name(flow))
                     };
                     (!explained).then(what)
+                });
+            }
+        }
+    }
+
+    /// Checks each packet that a router sends on while it publishes a configuration, or loses then.
+    fn answers(&mut self, world: &World) {
+        let accepts_new = self.spoilt != Some(Invariant::Answer);
+        for (id, flow) in world.net.flows().iter().enumerate() {
+            for answer in answers::of(world, FlowId(id)) {
+                self.check(Invariant::Answer, 1, || {
+                    (!answer.is_right(accepts_new)).then(|| format!("{}: {answer}", name(flow)))
+                });
+            }
+        }
+    }
+
+    /// Checks that a port's carrier is reported only after the router was told so of that very port.
+    fn carriers(&mut self, world: &World) {
+        let told: &[CarrierNews] = match self.spoilt {
+            Some(Invariant::Carrier) => &[],
+            _ => world.net.carrier_news(),
+        };
+        for one in world.net.events() {
+            let EventKind::Carrier { port, up } = &one.kind else { continue };
+            let is_it =
+                |news: &CarrierNews| (news.node, &news.port, news.up) == (one.node, port, *up);
+            let is_true = told.iter().any(|news| is_it(news) && news.t <= one.t);
+            self.check(Invariant::Carrier, 1, || {
+                let (node, t, how) = (one.node, one.t, if *up { "up" } else { "down" });
+                let what = format!("r{node} reports {port} {how} at {t}, which nobody said");
+                (!is_true).then_some(what)
+            });
+        }
+    }
+
+    /// Checks that routers show the carrier of their ports as it is.
+    fn shown_carrier(&mut self, world: &World) {
+        for node in 0..world.layout.routers() {
+            for port in world.net.node(node).control().ports() {
+                let (name, shown) = (port.name(), port.carrier);
+                self.check(Invariant::Carrier, 1, || {
+                    let is = world.net.has_carrier(node, name);
+                    let what = format!("r{node} shows carrier {shown} of {name}, which has {is}");
+                    (shown != is).then_some(what)
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! The layout of a trial's network, and the configuration of its routers.
+//! The layout of a trial's network, and what reloads change of it.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -49,8 +49,10 @@ impl NetShape {
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) shape: NetShape,
-    /// The legs of each router.
-    pub(super) legs: Vec<Vec<Leg>>,
+    /// The legs of each service of each router.
+    pub(super) legs: Vec<Vec<Vec<Leg>>>,
+    /// The service that each address belongs to, by router.
+    pub(super) homes: Vec<[usize; ADDRESSES]>,
     /// The two routers of each link between routers. The first sends to the second, and only in a
     /// pair also the second to the first.
     pub(super) trunks: Vec<[usize; 2]>,
@@ -60,8 +62,12 @@ pub(super) struct Layout {
     pub(super) clients: Vec<usize>,
     /// Interval of each router's echo checks of sites, milliseconds.
     pub(super) every_ms: Vec<u64>,
+    /// How many failures in a row of a site's server its router takes for its death.
+    pub(super) falls: Vec<u64>,
     /// Whether each site is checked over TCP beside its echo, else by DNS.
     pub(super) over_tcp: Vec<bool>,
+    /// How often each site's cable was moved to another port.
+    pub(super) plugs: Vec<u32>,
 }
 
 /// A way for a router to send the service's packets.
@@ -93,12 +99,27 @@ impl Layout {
         };
         let sites = draw_sites(rng, shape, routers);
         let clients = vec![0, rng.below(routers as u64) as usize];
-        let every_ms = vec![20; routers];
         let trunks = draw_trunks(rng, shape, routers);
-        let legs = vec![Vec::new(); routers];
-        let over_tcp = sites.iter().map(|_| rng.below(2) == 0).collect();
-        let mut layout = Self { shape, legs, trunks, sites, clients, every_ms, over_tcp };
-        (0..routers).for_each(|router| layout.deal(router, rng));
+        let services = 1 + rng.below(SERVICES as u64) as usize;
+        let mut layout = Self {
+            shape,
+            legs: vec![vec![Vec::new(); services]; routers],
+            homes: vec![[0; ADDRESSES]; routers],
+            trunks,
+            clients,
+            every_ms: vec![20; routers],
+            falls: vec![3; routers],
+            over_tcp: sites.iter().map(|_| rng.below(2) == 0).collect(),
+            plugs: vec![0; sites.len()],
+            sites,
+        };
+        for router in 0..routers {
+            for service in 0..services {
+                layout.deal(router, service, rng);
+                // Each has one at least.
+                layout.homes[router][service] = service;
+            }
+        }
         layout
     }
 
@@ -106,9 +127,20 @@ impl Layout {
         self.legs.len()
     }
 
-    /// Draws new costs for the legs of a router. Two legs have equal costs only if both lead to its
+    /// How many services each router has.
+    pub(super) fn services(&self) -> usize {
+        self.legs.first().map_or(0, Vec::len)
+    }
+
+    /// The addresses of a service.
+    pub(super) fn addresses(&self, router: usize, service: usize) -> impl Iterator<Item = usize> {
+        let homes = self.homes[router];
+        (0..ADDRESSES).filter(move |&address| homes[address] == service)
+    }
+
+    /// Draws new costs for the legs of a service. Two legs have equal costs only if both lead to the router's
     /// own sites: between two neighbours a flow's choice would depend on the hash.
-    pub(super) fn deal(&mut self, router: usize, rng: &mut Rng) {
+    pub(super) fn deal(&mut self, router: usize, service: usize, rng: &mut Rng) {
         let mut own = [Vec::new(), Vec::new()];
         for (site, _) in self.sites.iter().enumerate().filter(|(_, at)| **at == router) {
             own[rng.below(2) as usize].push(LegTarget::Site(site));
@@ -128,7 +160,27 @@ impl Layout {
             .into_iter()
             .zip(costs)
             .flat_map(|(tier, cost)| tier.into_iter().map(move |to| Leg { to, cost }));
-        self.legs[router] = legs.collect();
+        self.legs[router][service] = legs.collect();
+    }
+
+    /// Moves an address of a router to another service; in exchange for one of that service's, if it is the
+    /// last one. Returns the addresses that moved.
+    pub(super) fn move_address(&mut self, router: usize, rng: &mut Rng) -> Vec<usize> {
+        if self.services() < 2 {
+            return Vec::new();
+        }
+        let address = rng.below(ADDRESSES as u64) as usize;
+        let from = self.homes[router][address];
+        let to = (from + 1) % self.services();
+        let mut moved = vec![address];
+        if self.addresses(router, from).count() == 1 {
+            moved.extend(self.addresses(router, to).next());
+        }
+        for &address in &moved {
+            let home = &mut self.homes[router][address];
+            *home = if *home == from { to } else { from };
+        }
+        moved
     }
 
     /// The router at the other end of a trunk.
@@ -199,3 +251,9 @@ fn draw_trunks(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<[usize; 2]
     }
     trunks
 }
+
+/// How many services a network has at most.
+const SERVICES: usize = 2;
+
+/// How many addresses the services share, in each family.
+pub(super) const ADDRESSES: usize = 3;

@@ -6,12 +6,13 @@
 //! assert_eq!(outcome.breaches, []);
 //! ```
 //!
-//! A trial draws two to six routers with links, sites and clients, and inflicts faults for two
-//! seconds, one after the other. Then it ends stalls and corruption, waits for the routers'
+//! A trial draws two to six routers with links, sites and clients, gives some of them other configurations,
+//! and inflicts faults for two seconds, one after the other. Then it ends stalls and corruption, waits for the routers'
 //! [`budget`], and judges every packet sent after that. Other faults remain: an oracle derives from
 //! links, sites, costs and routes which site must serve each client.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod config;
 mod faults;
 mod invariant;
@@ -19,6 +20,7 @@ mod judge;
 mod layout;
 mod moves;
 mod oracle;
+mod rush;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -33,7 +35,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::{Action, NodeError, Power, RunError};
+use super::{NodeError, Power, RunError};
 use crate::config::ConfigErrors;
 use crate::port::memory::LinkState;
 use crate::probe::Rng;
@@ -205,18 +207,30 @@ fn play(
     world.run_for(WARM_UP)?;
     world.warm_since = world.net.now();
     world.start_flows();
+    // While nothing fails, only they can change what packets get.
+    for _ in 0..CALM_RELOADS {
+        faults::pause(world, 40, 40)?;
+        faults::reload(world)?;
+        *faults.entry(FaultKind::Reload).or_default() += 1;
+    }
+    faults::pause(world, 40, 40)?;
     let end = world.net.now() + FAULTS_LAST;
     while world.net.now() < end {
         *faults.entry(faults::inflict(world)?).or_default() += 1;
         faults::pause(world, 20, 180)?;
     }
+    // Nothing that comes later puts right what this one leaves behind.
+    rush::rush(world)?;
+    *faults.entry(FaultKind::Rush).or_default() += 1;
     world.note("nothing fails any more".to_owned());
     world.settle();
     let routers = world.layout.routers();
     world.run_for(budget(routers))?;
     let expected = judge.expected(world);
-    for (client, sites) in expected.iter().enumerate() {
-        world.note(format!("c{client} must be served by one of {sites:?}"));
+    for (client, addresses) in expected.iter().enumerate() {
+        for (address, sites) in addresses.iter().enumerate() {
+            world.note(format!("c{client} at address {address}: to be served by one of {sites:?}"));
+        }
     }
     spoil(world, judge.spoilt)?;
     let since = world.net.now();
@@ -236,10 +250,11 @@ fn spoil(world: &mut World, what: Option<Invariant>) -> Result<(), TrialError> {
             world.set_link(world.trunk_links[0], LinkState::Up);
             for node in [0, 1] {
                 let to = LegTarget::Trunk(0);
-                world.layout.legs[node].retain(|leg| leg.to != to);
-                world.layout.legs[node].push(Leg { to, cost: UNCHECKED });
-                let config = Box::new(world.layout.config(node)?);
-                world.act(Action::Reload { node, config });
+                for legs in &mut world.layout.legs[node] {
+                    legs.retain(|leg| leg.to != to);
+                    legs.push(Leg { to, cost: UNCHECKED });
+                }
+                world.reload(node, "without sense")?;
             }
             world.run_for(SPOILT_FOR)?;
         }
@@ -267,6 +282,7 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 /// Time for the first verdicts.
 const WARM_UP: Duration = Duration::from_secs(1);
+const CALM_RELOADS: usize = 6;
 const FAULTS_LAST: Duration = Duration::from_secs(2);
 const JUDGED: Duration = Duration::from_millis(400);
 

@@ -1,7 +1,8 @@
 //! Moves of flows, and what the routers reported of them.
 #![forbid(unsafe_code)]
 
-use super::world::World;
+use super::config::service_name;
+use super::world::{World, address_of};
 use crate::event::EventKind;
 use crate::ids::Family;
 use crate::sim::{Arrival, Flow, FlowId, NodeEvent};
@@ -34,23 +35,34 @@ impl FlowMove<'_> {
         let sent = &self.flow.sent;
         let window = sent[self.before.seq.min(self.after.seq)]..=self.after.t;
         let family = Family::of(self.flow.dst.ip());
-        let restarted = self.world.absences.iter().any(|absence| {
-            absence.node == node && absence.from <= *window.end() && absence.to >= *window.start()
+        let (from, to) = (*window.start(), *window.end());
+        let restarted = self.world.absences.iter().any(|one| one.touches(node, from, to));
+        let since = self.world.found_since(node, from, to);
+        let window = since..=self.world.reported_by(node, from, to);
+        let Some(address) = address_of(self.flow.dst.ip()) else { return false };
+        let homes: Vec<String> =
+            self.world.homes(node, address, from).into_iter().map(service_name).collect();
+        let published = reported.iter().any(|one| {
+            let is_some = matches!(one.kind, EventKind::Publish { .. });
+            is_some && one.node == node && window.contains(&one.t)
         });
+        let rehomed = published && homes.len() > 1;
         let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
         let (mut left, mut came) = (false, false);
         let named = selects.any(|one| {
-            let EventKind::Select { family: of, member, from, to, .. } = &one.kind else {
+            let EventKind::Select { service, family: of, member, from, to, .. } = &one.kind else {
                 return false;
             };
-            if *of != family {
+            if *of != family || !homes.contains(service) {
                 return false;
             }
             // By way of one that served no packet meanwhile.
             left |= before.get(fork).is_some_and(|member| from.contains(member));
             came |= after.get(fork).is_some_and(|member| to.contains(member));
-            member == "reload" || members.contains(&Some(member)) || (left && came)
+            // What it heard amid a publication it reports by the costs that are to be.
+            let passed = came && (left || published);
+            member == "reload" || members.contains(&Some(member)) || passed
         });
-        restarted || named
+        restarted || rehomed || named
     }
 }

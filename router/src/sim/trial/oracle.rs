@@ -24,11 +24,13 @@ impl<'w> Oracle<'w> {
         Self { world, layout: &world.layout, wrong }
     }
 
-    /// The sites of which one must answer this client; empty if packets to the site that the costs
-    /// select, or its answers, cannot get through.
-    pub(super) fn sites(&self, client: usize) -> BTreeSet<String> {
+    /// The sites of which one must answer packets of this client to an address; empty if packets to the site
+    /// that the costs select, or its answers, cannot get through.
+    pub(super) fn sites(&self, client: usize, address: usize) -> BTreeSet<String> {
         let at = self.layout.clients[client];
-        let Some((last, legs)) = self.last(at, &mut Vec::new()) else { return BTreeSet::new() };
+        let Some((last, legs)) = self.last(at, address, &mut Vec::new()) else {
+            return BTreeSet::new();
+        };
         if !self.leads(last, at, None) {
             return BTreeSet::new();
         }
@@ -41,24 +43,30 @@ impl<'w> Oracle<'w> {
 
     /// The router whose own sites serve what reaches `router` by way of `seen`, and its legs to
     /// them.
-    fn last(&self, router: usize, seen: &mut Vec<usize>) -> Option<(usize, Vec<&'w Leg>)> {
-        let legs = self.choice(router, seen);
+    fn last(
+        &self,
+        router: usize,
+        address: usize,
+        seen: &mut Vec<usize>,
+    ) -> Option<(usize, Vec<&'w Leg>)> {
+        let legs = self.choice(router, self.layout.homes[router][address], seen);
         match legs.first()?.to {
             LegTarget::Site(_) => Some((router, legs)),
             LegTarget::Trunk(trunk) => {
                 seen.push(router);
-                let last = self.last(self.layout.across(trunk, router), seen);
+                let last = self.last(self.layout.across(trunk, router), address, seen);
                 seen.pop();
                 last
             }
         }
     }
 
-    /// The cheapest tier among the living legs of a router that are not drained; among all living
+    /// The cheapest tier among a service's living legs at a router that are not drained; among all living
     /// ones if every one is drained.
-    fn choice(&self, router: usize, seen: &mut Vec<usize>) -> Vec<&'w Leg> {
-        let legs = self.layout.legs[router].iter();
-        let alive: Vec<&Leg> = legs.filter(|leg| self.lives(router, leg.to, seen)).collect();
+    fn choice(&self, router: usize, service: usize, seen: &mut Vec<usize>) -> Vec<&'w Leg> {
+        let legs = self.layout.legs[router][service].iter();
+        let lives = |leg: &&Leg| self.lives(router, service, leg.to, seen);
+        let alive: Vec<&Leg> = legs.filter(lives).collect();
         let drained = |leg: &&&Leg| {
             let name = self.layout.leg_name(router, leg.to);
             self.world.drained.contains(&(router, name))
@@ -70,8 +78,8 @@ impl<'w> Oracle<'w> {
         legs.into_iter().filter(|leg| Some(cost(leg)) == cheapest).collect()
     }
 
-    /// Whether packets to the service, the router's own probes included, are answered by this leg.
-    fn lives(&self, router: usize, to: LegTarget, seen: &mut Vec<usize>) -> bool {
+    /// Whether the router's own probes of this leg are answered: they go to the service's first address.
+    fn lives(&self, router: usize, service: usize, to: LegTarget, seen: &mut Vec<usize>) -> bool {
         match to {
             LegTarget::Site(site) => {
                 let works = self.world.net.site(site).power == Power::On;
@@ -82,8 +90,9 @@ impl<'w> Oracle<'w> {
                 if !self.up(self.world.trunk_links[trunk]) || seen.contains(&next) {
                     return false;
                 }
+                let probed = self.layout.addresses(router, service).next();
                 seen.push(router);
-                let last = self.last(next, seen);
+                let last = probed.and_then(|address| self.last(next, address, seen));
                 seen.pop();
                 last.is_some_and(|(last, _)| self.leads(last, next, Some(router)))
             }
