@@ -148,7 +148,10 @@ fn a_device_whose_namespace_vanished_is_tried_until_that_is_back() {
         let mut links = LinkSetup::open(rig.site_netns("ams")).unwrap();
         support::hide_netns("ams");
         // Nobody can enter the namespace any more, but existing traffic is still served.
-        why("its network namespace is another now; trying again: cannot open network namespace");
+        why(
+            "still in the namespace of before, and its network namespace is another now; trying again: \
+             cannot open network namespace",
+        );
         wait_for_site(&probes, "ams");
         links.delete("nh-ams").unwrap();
         wait_for_site(&probes, "fra");

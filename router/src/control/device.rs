@@ -25,7 +25,10 @@ impl fmt::Display for DeviceFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, error) = match self {
             Self::Gone(error) => ("device gone", error),
-            Self::Astray(error) => ("its network namespace is another now", error),
+            Self::Astray(error) => (
+                "still in the namespace of before, and its network namespace is another now",
+                error,
+            ),
         };
         write!(f, "{what}; trying again")?;
         error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
@@ -98,10 +101,35 @@ impl Control {
         let Some(state) = self.ports.get_mut(name) else { return orders };
         orders.ports.push(state.exit());
         state.changed = Changed::default();
+        state.side = None;
         self.ports.replace_device(name, device);
         self.publish_snapshot();
         self.clear_fault(now, name, "made again");
         orders
+    }
+
+    /// What became of the kernel's side of a port: what of it is not as configured, and what was done
+    /// to put it right.
+    pub fn set_side(&mut self, now: Nanos, name: &str, why: Option<String>, made: &[String]) {
+        let Some(state) = self.ports.get_mut(name) else { return };
+        let put_right = (!made.is_empty()).then(|| format!("put right: {}", made.join(", ")));
+        let mut events = vec![put_right.map(|reason| (true, reason))];
+        if state.side != why {
+            let ok = why.is_none();
+            let reason = why.clone().unwrap_or_else(|| "the kernel's side is as configured".into());
+            events.push(Some((ok, reason)));
+            state.side = why;
+        }
+        for (ok, reason) in events.into_iter().flatten() {
+            self.events.push_back((now, EventKind::Device { port: name.to_owned(), ok, reason }));
+        }
+    }
+
+    /// A port's device is brought to another MTU, before that is in force; `None` for that is off.
+    pub fn expect_mtu(&mut self, name: &str, mtu: Option<u16>) {
+        if let Some(state) = self.ports.get_mut(name) {
+            state.expected_mtu = mtu;
+        }
     }
 
     /// What the kernel says of a port's device: when it is first heard of, and after each change.
@@ -110,8 +138,9 @@ impl Control {
         let Device::Tun { name: configured, .. } = &state.config.device;
         let changed = Changed {
             name: (name != configured).then(|| name.to_owned()),
-            mtu: (mtu != u32::from(state.config.mtu))
-                .then(|| u16::try_from(mtu).unwrap_or(u16::MAX)),
+            mtu: (mtu != u32::from(state.config.mtu)
+                && Some(mtu) != state.expected_mtu.map(u32::from))
+            .then(|| u16::try_from(mtu).unwrap_or(u16::MAX)),
         };
         if state.changed == changed {
             return;

@@ -47,6 +47,10 @@ pub struct PortState {
     pub fault: Option<DeviceFault>,
     /// What somebody has changed about the device.
     pub changed: Changed,
+    /// What of the kernel's side is not as it is configured, and why.
+    pub side: Option<String>,
+    /// What the device's MTU may be besides the configured one, while a reload is prepared.
+    pub(super) expected_mtu: Option<u16>,
     /// How each worker that reads the device does so.
     pub engines: BTreeMap<usize, &'static str>,
 }
@@ -64,8 +68,12 @@ impl PortState {
 
     /// What is not as it should be about its device.
     pub fn why(&self) -> Option<String> {
-        let changed = || Some(self.changed.to_string()).filter(|text| !text.is_empty());
-        self.fault.as_ref().map(ToString::to_string).or_else(changed)
+        if let Some(fault) = &self.fault {
+            return Some(fault.to_string());
+        }
+        let changed = Some(self.changed.to_string()).filter(|text| !text.is_empty());
+        let said: Vec<String> = changed.into_iter().chain(self.side.clone()).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// Bytes of the largest packet that is sent by it: what is configured, or what the device was
@@ -111,6 +119,7 @@ impl Ports {
             // It was brought to that just now.
             state.changed.mtu = None;
         }
+        state.expected_mtu = None;
         state.config = config.clone();
         true
     }
@@ -147,6 +156,8 @@ impl Ports {
             carrier: false,
             fault: None,
             changed: Changed::default(),
+            side: None,
+            expected_mtu: None,
             engines: BTreeMap::new(),
         };
         let exit = state.exit();

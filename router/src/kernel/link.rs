@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "waits for the kernel")]
 
-mod requests;
+pub(super) mod requests;
 mod status;
 
 use std::fmt;
@@ -27,8 +27,8 @@ pub use status::{LinkStats, LinkStatus, TunStatus};
 
 /// Changes and reads the devices of one namespace.
 pub struct LinkSetup {
-    netlink: Netlink,
-    netns: NetNs,
+    pub(super) netlink: Netlink,
+    pub(super) netns: NetNs,
 }
 
 /// One end of a veth pair to be made.
@@ -193,7 +193,11 @@ impl LinkSetup {
 
     /// Linux puts an IPv6 address into its routing table later, from a work queue, even one it
     /// does not probe (`addrconf_dad_work`). Until then it drops what is sent there.
-    fn wait_until_local(&mut self, interface: &str, address: IpAddr) -> Result<(), LinkError> {
+    pub(super) fn wait_until_local(
+        &mut self,
+        interface: &str,
+        address: IpAddr,
+    ) -> Result<(), LinkError> {
         let start = Nanos::now();
         while !self.is_local(address)? {
             if Nanos::now().since(start) > ADDRESS_TIMEOUT {
@@ -224,7 +228,7 @@ impl LinkSetup {
         }
     }
 
-    fn change(
+    pub(super) fn change(
         &mut self,
         operation: impl fmt::Display,
         flags: u16,
@@ -294,7 +298,7 @@ impl LinkError {
         }
     }
 
-    fn new(operation: impl fmt::Display, netns: &NetNs, refusal: Refusal) -> Self {
+    pub(super) fn new(operation: impl fmt::Display, netns: &NetNs, refusal: Refusal) -> Self {
         Self::Refused {
             operation: operation.to_string(),
             netns: netns.clone(),

@@ -5,3 +5,4 @@ pub mod link;
 mod netlink;
 pub mod netns;
 pub mod realtime;
+pub mod side;

@@ -67,6 +67,11 @@ impl Netlink {
         self.socket.set_non_blocking(true)
     }
 
+    /// Has the kernel send only what a list's request names, where it can.
+    pub fn filter_lists(&self) {
+        let _ = self.socket.set_netlink_get_strict_chk(true);
+    }
+
     /// How much may wait to be read. The kernel doubles the figure and has a least one.
     pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
         Ok(rustix::net::sockopt::set_socket_recv_buffer_size(&self.socket, bytes)?)

@@ -22,6 +22,7 @@ use super::{Port, PortError};
 use crate::batch::{Batch, Frame};
 use crate::kernel::link::{LinkError, LinkSetup, LinkStatus, TunStatus};
 use crate::kernel::netns::NetNs;
+use crate::kernel::side::{Mine, Side, SideError, SideLink};
 use crate::packet::offload::{OFFLOAD_LEN, Offloads};
 use framing::Framing;
 
@@ -99,23 +100,42 @@ pub fn open(spec: &TunSpec) -> Result<OpenedTun, TunError> {
 }
 
 impl OpenedTun {
-    /// Sets the MTU in bytes, sets the device up, and adds `peer_addresses` to the kernel's side. A
+    /// Sets the device up with this MTU in bytes, and adds `peer_addresses` to the kernel's side. A
     /// device created by [`open`] gets no link-local address, and so solicits no routers.
-    pub fn bring_up(&self, mtu: u32, peer_addresses: &[IpNetwork]) -> Result<(), LinkError> {
-        let mut links = LinkSetup::open(&self.netns)?;
+    ///
+    /// # Errors
+    /// As [`Self::bring_to`].
+    pub fn bring_up(&self, mtu: u32, peer_addresses: &[IpNetwork]) -> Result<(), SideError> {
+        let addresses = peer_addresses.to_vec();
+        self.bring_to(&Side { mtu, quiet: self.created, addresses, routes: vec![] })
+    }
+
+    /// Sets the device up and brings the kernel's side to what is wanted of it. Once this returns,
+    /// packets to its addresses are delivered.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn bring_to(&self, side: &Side) -> Result<(), SideError> {
+        let mut links = SideLink::open(&self.netns)?;
+        let (ifindex, mine) = (self.ifindex, Mine::new());
+        // First what makes no packet, for the kernel solicits routers as soon as the device is up.
+        let quiet = Side { mtu: side.mtu, quiet: side.quiet, ..Side::default() };
         if self.created {
-            match links.keep_quiet(&self.name) {
-                // A kernel without IPv6 assigns no link-local address.
-                Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) => {}
-                result => result?,
-            }
+            links.settle(ifindex, &quiet, &mine, false)?;
         }
-        links.set_mtu(&self.name, mtu)?;
-        links.set_up(&self.name, true)?;
-        for address in peer_addresses {
-            links.replace_address(&self.name, *address)?;
-        }
-        Ok(())
+        LinkSetup::open(&self.netns)?.set_up(&self.name, true)?;
+        links.settle(ifindex, side, &mine, !self.created)?;
+        Ok(links.wait_until_delivered(ifindex, side)?)
+    }
+
+    /// Whether the device is to stay as quiet as nearhop makes its own: it is one, or it was made so by
+    /// an earlier one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_quiet(&self) -> Result<bool, LinkError> {
+        let makes = || SideLink::open(&self.netns)?.look(self.ifindex, false);
+        Ok(self.created || makes()?.makes_link_local != Some(true))
     }
 }
 

@@ -4,6 +4,7 @@
 mod overrides;
 mod reload;
 mod reopen;
+mod side;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, TcpListener};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use self::reload::{Asker, Reloads};
 use self::reopen::Reopening;
 use super::host::{HostCall, HostReport};
+use super::kernel::KernelOrder;
 use super::liveness::Order;
 use super::ports::{Opened, open_all};
 use super::signals::Signal;
@@ -33,7 +35,7 @@ use crate::event::{Event, EventKind, SCHEMA};
 use crate::forward::PathCount;
 use crate::host::HostStats;
 use crate::ids::PortId;
-use crate::kernel::netns::Place;
+use crate::kernel::netns::{NetNs, Place};
 use crate::liveness::LivenessReport;
 use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::liveness::leg::TcpCheckKey;
@@ -114,6 +116,8 @@ struct ControlThread {
     daemon: Daemon,
     opened: BTreeMap<String, Place>,
     reopening: Reopening,
+    /// Ports that are configured no more, whose devices are not free yet.
+    leaving: BTreeMap<String, (NetNs, String)>,
     /// What the path of each leg had counted for others before.
     counted_before: BTreeMap<PathId, PathCount>,
     /// As that, by the numbers of ports.
@@ -138,6 +142,7 @@ impl ControlThread {
             daemon,
             opened: BTreeMap::new(),
             reopening: Reopening::default(),
+            leaving: BTreeMap::new(),
             counted_before: BTreeMap::new(),
             ports_before: BTreeMap::new(),
             options,
@@ -170,6 +175,7 @@ impl ControlThread {
 
     /// Everything that other threads have sent.
     fn handle_lanes(&mut self) {
+        self.handle_kernel();
         let mut gone = false;
         for news in self.daemon.news.try_iter().take(EVENTS_PER_STEP) {
             if let LivenessNews::Event(MonitorEvent { t, kind, .. }) = &news
@@ -220,7 +226,11 @@ impl ControlThread {
             self.held_back = true;
         }
         self.pass_orders_on();
-        if self.reloads.any_publishing() && !self.daemon.control.is_unpublished() {
+        self.hasten_leaving();
+        if self.reloads.any_publishing()
+            && !self.daemon.control.is_unpublished()
+            && self.reloads.may_end(Nanos::now(), self.leaving.is_empty())
+        {
             // The events of the publication come before that of the reload.
             self.after_step();
             self.finish_reloads();
@@ -256,7 +266,8 @@ impl ControlThread {
     fn next_timeout(&self) -> Instant {
         let now = Nanos::now();
         let due = self.reopening.poll_timeout().map(|at| at.since(now));
-        let sleep = due.unwrap_or(HOUSEKEEPING_EVERY).min(HOUSEKEEPING_EVERY);
+        let longest = if self.leaving.is_empty() { HOUSEKEEPING_EVERY } else { LEAVING_EVERY };
+        let sleep = due.unwrap_or(longest).min(longest);
         Instant::now() + sleep
     }
 
@@ -327,13 +338,20 @@ impl ControlThread {
     fn put_in_force(&mut self, config: Arc<Config>, devices: BTreeMap<String, Opened>) {
         let now = Nanos::now();
         let before = self.numbers_in_use();
+        let config_before = self.daemon.control.config_in_force();
         let mut moved = BTreeMap::new();
+        let mut sides = BTreeMap::new();
         for (name, opened) in devices {
-            self.opened.insert(name.clone(), opened.place);
             self.reopening.forget(&name);
+            sides.insert(name.clone(), (opened.place.clone(), opened.quiet));
+            self.opened.insert(name.clone(), opened.place);
             moved.insert(name, opened.device);
         }
         self.daemon.control.apply(now, config, moved);
+        for (name, (place, quiet)) in sides {
+            self.keep_side(&name, place, quiet);
+        }
+        self.await_leaving(&config_before);
         self.wake_workers();
         self.count_anew(&before);
         self.pass_orders_on();
@@ -386,8 +404,13 @@ impl ControlThread {
                 EngineOrder::Liveness(order) => {
                     if matches!(&order, LivenessOrder::Stop(stop) if !stop.ports.is_empty()) {
                         let control = &self.daemon.control;
-                        self.opened
-                            .retain(|name, _| control.ports().any(|port| port.name() == name));
+                        let is_there = |name: &str| control.ports().any(|port| port.name() == name);
+                        let gone: Vec<String> =
+                            self.opened.keys().filter(|name| !is_there(name)).cloned().collect();
+                        for name in gone {
+                            self.opened.remove(&name);
+                            self.daemon.kernel.order(KernelOrder::Free(name));
+                        }
                         // Whoever sleeps on a port that is gone keeps its device open until then.
                         self.wake_workers();
                     }
@@ -516,6 +539,9 @@ const ORDERS_PER_STEP: usize = 2048;
 
 /// How often latency is taken over, and what waits is tried again.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+
+/// How often devices that are to be free are closed, where nobody else has them.
+const LEAVING_EVERY: Duration = Duration::from_millis(2);
 
 /// A worker that holds things back for so long is reported.
 const STALLED_AFTER: Duration = Duration::from_secs(1);

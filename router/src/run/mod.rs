@@ -10,6 +10,7 @@
 
 mod control;
 mod host;
+mod kernel;
 mod liveness;
 mod ports;
 mod signals;

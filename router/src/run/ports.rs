@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
-use crate::kernel::link::{LinkError, LinkSetup};
+use crate::kernel::link::LinkError;
 use crate::kernel::netns::Place;
+use crate::kernel::side::{Side, SideError};
 use crate::packet::offload::{Offloads, offload_names};
 use crate::port::Port;
 use crate::port::tun::{self, TunError, TunSpec};
@@ -15,6 +16,8 @@ use crate::port::tun::{self, TunError, TunSpec};
 pub(super) struct Opened {
     pub(super) device: Arc<dyn Port>,
     pub(super) place: Place,
+    /// Whether the kernel is kept from making link-local addresses on it.
+    pub(super) quiet: bool,
 }
 
 /// Why a device cannot be opened.
@@ -22,6 +25,8 @@ pub(super) struct Opened {
 pub(super) enum OpenError {
     #[error(transparent)]
     Link(#[from] LinkError),
+    #[error(transparent)]
+    Side(#[from] SideError),
     #[error(transparent)]
     Tun(#[from] TunError),
 }
@@ -38,53 +43,6 @@ pub(super) fn open_all<'a>(
     ports.into_iter().map(opened).collect()
 }
 
-/// Brings the kernel's side of ports that stay open to their new configuration: all or none, for a
-/// failure puts those done so far back.
-pub(super) fn adjust_all(
-    old: &[PortConfig],
-    new: &[PortConfig],
-    places: &BTreeMap<String, Place>,
-) -> Result<(), RunError> {
-    let before = |port: &PortConfig| old.iter().find(|old| old.name == port.name);
-    let changed = new
-        .iter()
-        .filter_map(|port| Some((before(port)?, port)))
-        .filter(|(old, new)| (old.mtu, &old.peer_addresses) != (new.mtu, &new.peer_addresses));
-    let mut done: Vec<(&PortConfig, &PortConfig)> = Vec::new();
-    for (old, new) in changed {
-        let place = places.get(&new.name);
-        if let Err(error) = adjust(old, new, place) {
-            for (old, new) in done.into_iter().chain([(old, new)]) {
-                if let Err(error) = adjust(new, old, places.get(&new.name)) {
-                    log::error!("port {:?} cannot be put back: {error}", old.name);
-                }
-            }
-            return Err(RunError::new(format!("port {:?} cannot be changed: {error}", new.name)));
-        }
-        done.push((old, new));
-    }
-    Ok(())
-}
-
-fn adjust(old: &PortConfig, new: &PortConfig, place: Option<&Place>) -> Result<(), LinkError> {
-    let Device::Tun { name, .. } = &new.device;
-    let mut links = LinkSetup::open(&new.netns)?;
-    // Somebody may have given it another name, and that name to another device.
-    let link =
-        place.and_then(|place| links.list().ok()?.into_iter().find(|l| l.ifindex == place.ifindex));
-    let name = link.as_ref().map_or(name, |link| &link.name);
-    if old.mtu != new.mtu {
-        links.set_mtu(name, u32::from(new.mtu))?;
-    }
-    for address in new.peer_addresses.iter().filter(|one| !old.peer_addresses.contains(one)) {
-        links.replace_address(name, *address)?;
-    }
-    for address in old.peer_addresses.iter().filter(|one| !new.peer_addresses.contains(one)) {
-        links.delete_address(name, *address)?;
-    }
-    Ok(())
-}
-
 /// Opens one device, with its MTU and addresses, and sets it up.
 pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenError> {
     let Device::Tun { name, persist, queues, offloads } = &port.device;
@@ -99,7 +57,8 @@ pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenErro
     // First, so that a namespace that is replaced meanwhile is noticed.
     let identity = port.netns.identity().map_err(TunError::from)?;
     let opened = tun::open(&spec)?;
-    opened.bring_up(u32::from(port.mtu), &port.peer_addresses)?;
+    let quiet = opened.is_quiet()?;
+    opened.bring_to(&side_of(port, quiet))?;
     log::info!(
         "port {} is {} in {}, {} queue(s), {}, offloads {}",
         port.name,
@@ -113,5 +72,10 @@ pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenErro
         log::warn!("port {} is without {what}", port.name);
     }
     let place = Place { netns: opened.netns, identity, ifindex: opened.ifindex };
-    Ok(Opened { device: opened.port, place })
+    Ok(Opened { device: opened.port, place, quiet })
+}
+
+/// What is configured of the kernel's side of a port.
+pub(super) fn side_of(port: &PortConfig, quiet: bool) -> Side {
+    Side { mtu: u32::from(port.mtu), quiet, addresses: port.peer_addresses.clone(), routes: vec![] }
 }

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::Notify;
 
 use super::host::{HostCall, HostParts, HostReport, HostThread};
+use super::kernel::{KernelOrder, KernelParts, KernelReport, KernelThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
 use super::{RunError, RunOptions};
 use crate::config::Config;
@@ -33,6 +34,9 @@ pub(super) struct Daemon {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) liveness: ThreadHandle<Order>,
     pub(super) host: ThreadHandle<HostCall>,
+    pub(super) kernel: ThreadHandle<KernelOrder>,
+    /// What the kernel's thread has to say.
+    pub(super) kernel_report: Arc<Mutex<KernelReport>>,
     /// What the host thread publishes.
     pub(super) host_report: Arc<Mutex<HostReport>>,
     /// Notified when a lane to the control thread has something.
@@ -116,9 +120,10 @@ impl Daemon {
         }
         self.liveness.order(Order::End);
         self.host.order(HostCall::End);
+        self.kernel.order(KernelOrder::End);
         let workers = self.workers.iter_mut().map(|worker| &mut worker.thread);
         for thread in workers
-            .chain([&mut self.liveness.thread, &mut self.host.thread])
+            .chain([&mut self.liveness.thread, &mut self.host.thread, &mut self.kernel.thread])
             .filter_map(Option::take)
         {
             match thread.join() {
@@ -138,6 +143,9 @@ impl Daemon {
         }
         if ended(&self.liveness.thread) {
             return Some("the liveness thread");
+        }
+        if ended(&self.kernel.thread) {
+            return Some("the kernel's thread");
         }
         ended(&self.host.thread).then_some("the host thread")
     }
@@ -170,9 +178,11 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (news, liveness_news) = Lane::new(EVENT_LANE, control_wake.clone());
     let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
-    let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake);
+    let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake.clone());
     let (orders, order_queue) = bounded(ORDER_LANE);
     let (host_orders, host_order_queue) = bounded(ORDER_LANE);
+    let (kernel_orders, kernel_order_queue) = bounded(ORDER_LANE);
+    let (kernel_wake, kernel_fd) = Wake::new().map_err(failed)?;
 
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
     let liveness = LivenessThread::new(LivenessParts {
@@ -210,6 +220,15 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         shared: Arc::clone(&host_report),
     })
     .map_err(failed)?;
+    let kernel_report = Arc::new(Mutex::new(KernelReport::default()));
+    let kernel_thread = KernelThread::new(KernelParts {
+        wake: kernel_fd,
+        orders: kernel_order_queue,
+        report: Arc::clone(&kernel_report),
+        control: control_wake,
+        workers: count,
+    })
+    .map_err(failed)?;
     let (published, of_control) = (Arc::clone(&snapshot), Arc::clone(&changes));
     let control =
         Control::new(writer, fib.clone(), snapshot, of_control, config.clone(), Nanos::now);
@@ -219,6 +238,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         workers: Vec::with_capacity(count),
         liveness: ThreadHandle::new("liveness", orders, liveness_wake),
         host: ThreadHandle::new("host", host_orders, host_wake),
+        kernel: ThreadHandle::new("kernel", kernel_orders, kernel_wake),
+        kernel_report,
         host_report,
         wake,
         first_packets,
@@ -227,6 +248,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     };
     daemon.liveness.start(move || liveness.run()).map_err(failed)?;
     daemon.host.start(move || host_thread.run()).map_err(failed)?;
+    daemon.kernel.start(move || kernel_thread.run()).map_err(failed)?;
     let lanes = || {
         Lanes::new(
             prober.another(),

@@ -184,7 +184,12 @@ impl Rig {
 
     /// Starts the router again after it has ended.
     pub fn restart(&mut self, costs: Costs<'_>) {
-        self.router = spawn(&self.dir, &config(costs));
+        self.restart_with(&config(costs));
+    }
+
+    /// Like [`Self::restart`], with another configuration.
+    pub fn restart_with(&mut self, config: &str) {
+        self.router = spawn(&self.dir, config);
     }
 }
 

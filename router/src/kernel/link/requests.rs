@@ -39,9 +39,54 @@ pub(super) fn namespace(interface: &str, netns: RawFd) -> Request {
 }
 
 pub(super) fn no_link_local(interface: &str) -> Request {
+    quiet(named(libc::RTM_SETLINK, interface))
+}
+
+/// A device by its index; `kind` is what to do with it (`RTM_*LINK`).
+pub(in super::super) fn indexed(kind: u16, ifindex: u32) -> Request {
+    Request::new(kind, &link_header(ifindex, 0, 0))
+}
+
+/// Sets the MTU of the device that the request names.
+pub(in super::super) fn with_mtu(request: Request, mtu: u32) -> Request {
+    request.with_number(IFLA_MTU, mtu)
+}
+
+/// Sets the operational state (`IF_OPER_*`) of the device that the request names.
+pub(in super::super) fn operstate(request: Request, state: u8) -> Request {
+    request.with(IFLA_OPERSTATE, &[state])
+}
+
+/// Turns link-local addresses of the kernel's own off on the device that the request names.
+pub(in super::super) fn quiet(request: Request) -> Request {
     let mode = nest().with(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
     let families = nest().with(libc::AF_INET6 as u16, mode.body());
-    named(libc::RTM_SETLINK, interface).with(IFLA_AF_SPEC, families.body())
+    request.with(IFLA_AF_SPEC, families.body())
+}
+
+/// Has the device that the request names keep an IPv4 network's other addresses when the first of
+/// them is deleted.
+pub(in super::super) fn promoting(request: Request) -> Request {
+    let on = nest().with_number(IPV4_DEVCONF_PROMOTE_SECONDARIES, 1);
+    let conf = nest().with(IFLA_INET_CONF, on.body());
+    let families = nest().with(libc::AF_INET as u16, conf.body());
+    request.with(IFLA_AF_SPEC, families.body())
+}
+
+/// All addresses of a device. A kernel that does not filter sends those of all devices.
+pub(in super::super) fn addresses_of(ifindex: u32) -> Request {
+    // struct ifaddrmsg
+    let mut header = vec![libc::AF_UNSPEC as u8, 0, 0, 0];
+    header.extend(ifindex.to_ne_bytes());
+    Request::new(libc::RTM_GETADDR, &header)
+}
+
+/// The routes of one family by a device, in the main table. A kernel that does not filter sends all.
+pub(in super::super) fn routes_by(ifindex: u32, v6: bool) -> Request {
+    let mut header = [0; RTMSG_LEN];
+    header[0] = if v6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
+    header[4] = libc::RT_TABLE_MAIN;
+    Request::new(libc::RTM_GETROUTE, &header).with_number(libc::RTA_OIF, ifindex)
 }
 
 /// `one`, whose peer is `other`. Is sent in the namespace of `one`.
@@ -58,7 +103,7 @@ pub(super) fn veth(one: &VethEnd, other: &VethEnd, other_netns: RawFd) -> Reques
 }
 
 /// `kind`: `RTM_NEWADDR` or `RTM_DELADDR`.
-pub(super) fn address(kind: u16, ifindex: u32, address: IpNetwork) -> Request {
+pub(in super::super) fn address(kind: u16, ifindex: u32, address: IpNetwork) -> Request {
     let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
     // struct ifaddrmsg
     let mut header = vec![family(address.ip()), address.prefix(), flags, libc::RT_SCOPE_UNIVERSE];
@@ -70,19 +115,29 @@ pub(super) fn address(kind: u16, ifindex: u32, address: IpNetwork) -> Request {
 
 /// `kind`: `RTM_NEWROUTE` or `RTM_DELROUTE`.
 pub(super) fn route(kind: u16, ifindex: u32, route: &KernelRoute) -> Request {
+    route_of(kind, ifindex, (route.to, route.gateway), libc::RTPROT_STATIC)
+}
+
+/// As [`route`], with the protocol that the kernel shows as its origin.
+pub(in super::super) fn route_of(
+    kind: u16,
+    ifindex: u32,
+    (to, gateway): (IpNetwork, Option<IpAddr>),
+    protocol: u8,
+) -> Request {
     let mut header = [0; RTMSG_LEN];
-    header[..2].copy_from_slice(&[family(route.to.ip()), route.to.prefix()]);
+    header[..2].copy_from_slice(&[family(to.ip()), to.prefix()]);
     header[4..RTMSG_LEN - 4].copy_from_slice(&[
         libc::RT_TABLE_MAIN,
-        libc::RTPROT_STATIC,
-        if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK },
+        protocol,
+        if gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK },
         libc::RTN_UNICAST,
     ]);
     let mut request = Request::new(kind, &header).with_number(libc::RTA_OIF, ifindex);
-    if route.to.prefix() > 0 {
-        request = request.with_address(libc::RTA_DST, route.to.network());
+    if to.prefix() > 0 {
+        request = request.with_address(libc::RTA_DST, to.network());
     }
-    if let Some(gateway) = route.gateway {
+    if let Some(gateway) = gateway {
         request = request.with_address(libc::RTA_GATEWAY, gateway);
     }
     request
@@ -117,20 +172,23 @@ fn family(address: IpAddr) -> u8 {
 }
 
 /// `sizeof(struct rtmsg)`.
-pub(super) const RTMSG_LEN: usize = 12;
+pub(in super::super) const RTMSG_LEN: usize = 12;
 
 // `<linux/if_link.h>`, `<linux/veth.h>` and `<linux/if_addr.h>`.
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_AF_SPEC: u16 = 26;
+pub(in super::super) const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
+pub(in super::super) const IFLA_INET_CONF: u16 = 1;
+pub(in super::super) const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
-const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
-const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+pub(in super::super) const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+pub(in super::super) const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
+pub(in super::super) const IFA_ADDRESS: u16 = 1;
+pub(in super::super) const IFA_LOCAL: u16 = 2;
 const IFA_F_NODAD: u8 = 2;

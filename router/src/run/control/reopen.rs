@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::ControlThread;
 use crate::control::DeviceFault;
 use crate::kernel::netns::NetNs;
-use crate::run::ports;
+use crate::run::kernel::KernelOrder;
 use crate::time::Nanos;
 
 /// When to try which port again.
@@ -25,6 +25,8 @@ struct Attempts {
     tries: u32,
     /// When it is tried next; `None` while it has its device.
     due: Option<Nanos>,
+    /// It is being tried.
+    trying: bool,
     /// When it was tried last.
     last: Nanos,
 }
@@ -33,7 +35,7 @@ impl Reopening {
     /// A port is to be opened again: at once, unless that was tried only lately.
     pub(super) fn lost(&mut self, now: Nanos, name: &str) {
         let attempts = self.ports.entry(name.to_owned()).or_default();
-        if attempts.due.is_some() {
+        if attempts.due.is_some() || attempts.trying {
             return;
         }
         if now.since(attempts.last) > FORGOTTEN_AFTER {
@@ -45,18 +47,24 @@ impl Reopening {
         });
     }
 
-    /// The ports to try now, a few at a time.
-    fn due(&self, now: Nanos) -> Vec<String> {
-        let due =
-            self.ports.iter().filter(|(_, attempts)| attempts.due.is_some_and(|at| at <= now));
-        due.map(|(name, _)| name.clone()).take(TRIES_PER_STEP).collect()
+    /// The ports to try now, until [`Self::tried`].
+    fn due(&mut self, now: Nanos) -> Vec<String> {
+        let mut due = Vec::new();
+        for (name, attempts) in &mut self.ports {
+            if attempts.due.is_some_and(|at| at <= now) {
+                (attempts.due, attempts.trying) = (None, true);
+                due.push(name.clone());
+            }
+        }
+        due
     }
 
     /// A port was tried.
-    fn tried(&mut self, now: Nanos, name: &str, opened: bool) {
+    pub(super) fn tried(&mut self, now: Nanos, name: &str, opened: bool) {
         let Some(attempts) = self.ports.get_mut(name) else { return };
         attempts.tries = attempts.tries.saturating_add(1);
         attempts.last = now;
+        attempts.trying = false;
         attempts.due = (!opened).then(|| now + attempts.delay());
     }
 
@@ -88,26 +96,7 @@ impl ControlThread {
                 self.reopening.forget(&name);
                 continue;
             };
-            let opened = ports::open(&config, self.daemon.workers.len());
-            // Opening may take a while, and others look at the clock too.
-            let now = Nanos::now();
-            self.reopening.tried(now, &name, opened.is_ok());
-            match opened {
-                Ok(opened) => {
-                    self.opened.insert(name.clone(), opened.place);
-                    self.daemon.control.give_device(now, &name, opened.device);
-                    self.wake_workers();
-                    self.pass_orders_on();
-                }
-                Err(error) => {
-                    let error = Some(error.to_string());
-                    let fault = match self.fault(&name) {
-                        Some(DeviceFault::Astray(_)) => DeviceFault::Astray(error),
-                        _ => DeviceFault::Gone(error),
-                    };
-                    self.daemon.control.set_fault(now, &name, fault);
-                }
-            }
+            self.daemon.kernel.order(KernelOrder::Open(Box::new(config)));
         }
     }
 
@@ -141,7 +130,7 @@ impl ControlThread {
         }
     }
 
-    fn fault(&self, name: &str) -> Option<&DeviceFault> {
+    pub(super) fn fault(&self, name: &str) -> Option<&DeviceFault> {
         self.daemon.control.ports().find(|port| port.name() == name)?.fault.as_ref()
     }
 }
@@ -157,9 +146,6 @@ const DOUBLINGS_MAX: u32 = 5;
 
 /// A port that keeps its device so long is opened at once the next time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
-
-/// Devices opened in one turn, each of which may take milliseconds: the API has its turn between.
-const TRIES_PER_STEP: usize = 8;
 
 /// How often namespaces are looked at.
 const NAMESPACES_EVERY: Duration = Duration::from_secs(1);
@@ -201,6 +187,7 @@ mod tests {
             let due = reopening.poll_timeout().unwrap();
             waits.push(due.since(now).as_millis());
             now = due;
+            assert_eq!(reopening.due(now), ["fra"]);
             reopening.tried(now, "fra", true);
         }
         assert_eq!(waits, [0, 250, 500, 1000]);
@@ -210,19 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn many_ports_take_turns() {
+    fn a_port_that_is_being_tried_is_not_tried_beside_that() {
         let mut reopening = Reopening::default();
-        for index in 0..20 {
-            reopening.lost(START, &format!("port{index:02}"));
-        }
-        let mut rounds = Vec::new();
-        while reopening.poll_timeout().is_some() {
-            let due = reopening.due(START);
-            rounds.push(due.len());
-            for name in due {
-                reopening.tried(START, &name, true);
-            }
-        }
-        assert_eq!(rounds, [8, 8, 4]);
+        reopening.lost(START, "fra");
+        assert_eq!(reopening.due(START), ["fra"]);
+        reopening.lost(START, "fra");
+        assert_eq!((reopening.due(START), reopening.poll_timeout()), (vec![], None));
+        reopening.tried(START, "fra", false);
+        assert_eq!(reopening.poll_timeout(), Some(START + RETRY_FIRST));
     }
 }

@@ -1,0 +1,189 @@
+//! A running router keeps the kernel's side of its ports as it is configured.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod daemon_support;
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use daemon_support::{Rig, config};
+use nearhop::kernel::netns::NetNs;
+use serde_json::Value;
+use support::{in_namespaces, wait_for};
+
+const AMS: &[(&str, u32)] = &[("ams", 10)];
+
+/// The configuration with these keys of the site's port.
+fn with(keys: &str) -> String {
+    let usual = "peer-addresses = [\"10.1.0.2/24\", \"fd00:1::2/64\"]\n";
+    let text = config(AMS);
+    assert!(text.contains(usual));
+    text.replace(usual, keys)
+}
+
+fn ip(arguments: &str) -> String {
+    support::run(&format!("ip -n ams {arguments}"))
+}
+
+/// The addresses of the site's device, as `ip` lists them.
+fn addresses() -> BTreeSet<String> {
+    let dump: Value = serde_json::from_str(&ip("-j addr show dev nh-ams")).unwrap();
+    let infos = dump[0]["addr_info"].as_array().unwrap();
+    let infos = infos.iter().filter(|info| info["local"].is_string());
+    infos.map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"])).collect()
+}
+
+fn set(words: &[&str]) -> BTreeSet<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn wait_for_addresses(what: &str, wanted: &[&str]) {
+    let wanted = set(wanted);
+    let last = wait_for(&format!("{wanted:?} after {what}"), || {
+        Some(addresses()).filter(|seen| *seen == wanted)
+    });
+    assert_eq!(last, wanted);
+}
+
+fn port(rig: &Rig) -> Value {
+    rig.show("ports").into_iter().find(|port| port["port"] == "ams").unwrap_or_default()
+}
+
+fn reload(rig: &Rig, text: &str) {
+    rig.write_file(text);
+    let out = rig.nearhop(&["reload"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn a_reload_leaves_what_it_configures_whatever_was_there_before() {
+    in_namespaces("a_reload_leaves_what_it_configures_whatever_was_there_before", || {
+        let states: &[(&str, &[&str])] = &[
+            (
+                "peer-addresses = [\"10.1.0.2/24\", \"fd00:1::2/64\"]\n",
+                &["10.1.0.2/24", "fd00:1::2/64"],
+            ),
+            (
+                "peer-addresses = [\"10.1.0.3/24\", \"fd00:1::2/96\"]\n",
+                &["10.1.0.3/24", "fd00:1::2/96"],
+            ),
+            (
+                "peer-addresses = [\"10.1.0.4/24\", \"10.1.0.3/24\"]\n",
+                &["10.1.0.3/24", "10.1.0.4/24"],
+            ),
+            ("mtu = 1000\npeer-addresses = [\"10.1.0.2/25\"]\n", &["10.1.0.2/25"]),
+            ("mtu = 9000\npeer-addresses = [\"fd00:1::3/64\"]\n", &["fd00:1::3/64"]),
+            ("mtu = 1000\n", &[]),
+        ];
+        // IPv6 needs an MTU of 1,280, on the router's side too.
+        let text = |keys: &str| {
+            let text = with(keys);
+            if keys.contains("mtu = 1000") { text.replace(", \"fd00:1::1/64\"", "") } else { text }
+        };
+        let rig = Rig::start(AMS);
+        for from in states {
+            for to in states {
+                for (keys, wanted) in [from, to] {
+                    reload(&rig, &text(keys));
+                    // Not later: whoever reloads uses it next.
+                    assert_eq!(addresses(), set(wanted), "{keys}");
+                    let link: Value = serde_json::from_str(&ip("-d -j link show nh-ams")).unwrap();
+                    let mode = link[0]["inet6_addr_gen_mode"].as_str();
+                    assert!(mode.is_none_or(|mode| mode == "none"), "{keys}: {mode:?}");
+                    assert_eq!(port(&rig)["why"], Value::Null, "{keys}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_somebody_takes_from_a_port_is_put_back_and_reported() {
+    in_namespaces("what_somebody_takes_from_a_port_is_put_back_and_reported", || {
+        let rig = Rig::start(AMS);
+        let usual = ["10.1.0.2/24", "fd00:1::2/64"];
+        let sysctl = |value: &str| {
+            let file = "/proc/sys/net/ipv6/conf/nh-ams/disable_ipv6";
+            NetNs::named("ams").within(|| fs::write(file, value)).unwrap().unwrap();
+        };
+        let disturbances: &[(&str, &dyn Fn())] = &[
+            ("a flush", &|| drop(ip("addr flush dev nh-ams"))),
+            ("down and up", &|| {
+                ip("link set nh-ams down");
+                ip("link set nh-ams up");
+            }),
+            ("a small MTU", &|| drop(ip("link set nh-ams mtu 1000"))),
+            ("a small MTU and back", &|| {
+                ip("link set nh-ams mtu 1000");
+                ip("link set nh-ams mtu 1500");
+            }),
+            ("IPv6 off and on", &|| {
+                sysctl("1");
+                wait_for_addresses("IPv6 off", &["10.1.0.2/24"]);
+                sysctl("0");
+            }),
+            ("an address deleted", &|| drop(ip("addr del 10.1.0.2/24 dev nh-ams"))),
+        ];
+        for (what, disturb) in disturbances {
+            disturb();
+            wait_for_addresses(what, &usual);
+            wait_for(&format!("the MTU after {what}"), || {
+                let link: Value = serde_json::from_str(&ip("-j link show nh-ams")).unwrap();
+                (link[0]["mtu"] == 1500).then_some(())
+            });
+            wait_for(&format!("nothing to be wrong after {what}"), || {
+                port(&rig)["why"].is_null().then_some(())
+            });
+        }
+        rig.events_until(|event| {
+            let reason = event["reason"].as_str().unwrap_or_default();
+            event["kind"] == "device" && reason == "put right: add address 10.1.0.2/24"
+        });
+    });
+}
+
+#[test]
+fn what_the_kernel_refuses_is_said_until_it_does_not() {
+    in_namespaces("what_the_kernel_refuses_is_said_until_it_does_not", || {
+        let rig = Rig::start(AMS);
+        let sysctl = |value: &str| {
+            let file = "/proc/sys/net/ipv6/conf/nh-ams/disable_ipv6";
+            NetNs::named("ams").within(|| fs::write(file, value)).unwrap().unwrap();
+        };
+        sysctl("1");
+        let wanted = "cannot add address fd00:1::2/64 (nh-ams) in network namespace";
+        let why = wait_for("it to be said", || {
+            let why = port(&rig)["why"].as_str().map(str::to_owned)?;
+            why.contains(wanted).then_some(why)
+        });
+        assert!(why.contains("IPv6 is disabled"), "{why}");
+        // A reload of something else is not kept from it, one that needs it is refused whole.
+        reload(&rig, &config(&[("ams", 30)]));
+        rig.write_file(&with("peer-addresses = [\"10.1.0.7/24\", \"fd00:1::7/64\"]\n"));
+        let out = rig.nearhop(&["reload"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(3), "{said}");
+        assert!(said.contains("port \"ams\" cannot be changed: cannot add address"), "{said}");
+        assert_eq!(addresses(), set(&["10.1.0.2/24"]));
+        sysctl("0");
+        wait_for_addresses("IPv6 is back", &["10.1.0.2/24", "fd00:1::2/64"]);
+        wait_for("nothing to be wrong", || port(&rig)["why"].is_null().then_some(()));
+    });
+}
+
+#[test]
+fn a_device_that_stays_has_only_what_is_configured_next_time() {
+    in_namespaces("a_device_that_stays_has_only_what_is_configured_next_time", || {
+        let kept = |keys: &str| with(&format!("persist = true\n{keys}"));
+        let old = kept("peer-addresses = [\"10.1.0.2/24\", \"fd00:1::2/64\"]\n");
+        let mut rig = Rig::start_with(AMS, &old);
+        assert_eq!(rig.terminate(), Some(0));
+        assert_eq!(addresses(), set(&["10.1.0.2/24", "fd00:1::2/64"]), "it stays");
+        ip("addr add 10.1.0.99/24 dev nh-ams");
+        let new = kept("peer-addresses = [\"10.1.0.3/24\", \"fd00:1::3/64\"]\n");
+        rig.restart_with(&new);
+        rig.wait_all_up();
+        assert_eq!(addresses(), set(&["10.1.0.3/24", "10.1.0.99/24", "fd00:1::3/64"]));
+    });
+}
