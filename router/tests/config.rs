@@ -386,3 +386,51 @@ const WORDS: [&str; 40] = [
     "\"\"",
     "\r\n",
 ];
+
+#[test]
+fn peer_routes_are_of_families_that_the_port_has_and_of_one_port_in_a_namespace() {
+    let port = |name: &str, rest: &str| {
+        format!("[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\n{rest}\n")
+    };
+    let mistakes = |text: &str| match parse("r.toml", &format!("[router]\nname = \"r\"\n{text}")) {
+        Ok((config, _)) => {
+            let routes = config.ports.iter().flat_map(|port| &port.peer_routes);
+            routes.map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        }
+        Err(errors) => errors.mistakes.iter().map(|one| one.message().to_owned()).collect(),
+    };
+    let v4 = "addresses = [\"10.0.0.1/24\"]\n";
+    let both = "addresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n";
+    let default = "peer-routes = \"default\"";
+    let peer = "peer-addresses = [\"fd00::2/64\"]\n";
+    for (text, wanted) in [
+        (port("a", &format!("{v4}{default}")), "0.0.0.0/0"),
+        (port("a", &format!("{both}{default}")), "0.0.0.0/0 ::/0"),
+        (port("a", &format!("{both}{peer}{default}")), "::/0"),
+        (port("a", "peer-routes = [\"default\"]"), "peer-routes: \"default\" of no family"),
+        (
+            port("a", "peer-routes = [\"10.0.0.1/8\"]"),
+            "peer-routes: 10.0.0.1/8 is not a canonical prefix",
+        ),
+        (port("a", "peer-routes = 5"), "peer-routes must be a list"),
+        (
+            port("a", "mtu = 1000\npeer-routes = [\"2001:db8::/32\"]"),
+            "an MTU of 1000 is too small for IPv6",
+        ),
+        (
+            [port("a", &format!("{v4}{default}")), port("b", "peer-routes = [\"0.0.0.0/0\"]")]
+                .concat(),
+            "0.0.0.0/0 is in peer-routes twice in one network namespace",
+        ),
+        (
+            [
+                port("a", &format!("{v4}{default}")),
+                port("b", "netns = \"b\"\npeer-routes = [\"0.0.0.0/0\"]"),
+            ]
+            .concat(),
+            "0.0.0.0/0 0.0.0.0/0",
+        ),
+    ] {
+        assert_eq!(mistakes(&text), wanted, "{text}");
+    }
+}

@@ -187,3 +187,91 @@ fn a_device_that_stays_has_only_what_is_configured_next_time() {
         assert_eq!(addresses(), set(&["10.1.0.3/24", "10.1.0.99/24", "fd00:1::3/64"]));
     });
 }
+
+/// The routes through the site's device that no address brings with it.
+fn routes() -> BTreeSet<String> {
+    let dump = |family: &str| -> Vec<Value> {
+        serde_json::from_str(&ip(&format!("-j -{family} route show dev nh-ams")))
+            .unwrap_or_default()
+    };
+    let all = dump("4").into_iter().chain(dump("6"));
+    let added = all.filter(|route| route["protocol"] != "kernel");
+    added.map(|route| format!("{} {}", route["dst"], route["protocol"]).replace('"', "")).collect()
+}
+
+fn wait_for_routes(what: &str, wanted: &[&str]) {
+    let wanted = set(wanted);
+    wait_for(&format!("{wanted:?} after {what}"), || (routes() == wanted).then_some(()));
+}
+
+/// Nobody else adds a route: checks are answered by these, from the service's own address.
+#[test]
+fn peer_routes_lead_answers_back_and_outlive_a_flap() {
+    in_namespaces("peer_routes_lead_answers_back_and_outlive_a_flap", || {
+        let addresses = "peer-addresses = [\"10.1.0.2/24\", \"fd00:1::2/64\"]\n";
+        let with_routes = |routes: &str| with(&format!("{addresses}peer-routes = {routes}\n"));
+        let rig = Rig::start_with(AMS, &with_routes("[\"192.0.2.0/24\", \"2001:db8:9::/48\"]"));
+        // The rig's own, added by hand, stay; the router's bear its mark.
+        let by_hand = "default static";
+        wait_for_routes("the start", &[by_hand, "192.0.2.0/24 110", "2001:db8:9::/48 110"]);
+        for family in ["4", "6"] {
+            ip(&format!("-{family} route del default dev nh-ams"));
+        }
+        reload(&rig, &with_routes("\"default\""));
+        assert_eq!(routes(), set(&["default 110"]), "at once, and in both families");
+        for (what, disturb) in [
+            ("a flap", vec!["link set nh-ams down", "link set nh-ams up"]),
+            ("a flush", vec!["addr flush dev nh-ams"]),
+            ("a route deleted", vec!["-6 route del default dev nh-ams"]),
+            ("the other deleted", vec!["-4 route del default dev nh-ams"]),
+        ] {
+            for command in disturb {
+                ip(command);
+            }
+            wait_for(&format!("both families after {what}"), || {
+                let count =
+                    |family: &str| ip(&format!("-{family} route show default")).lines().count();
+                (count("4") == 1 && count("6") == 1).then_some(())
+            });
+            rig.wait_all_up();
+        }
+        reload(&rig, &with_routes("[]"));
+        assert_eq!(routes(), BTreeSet::new());
+    });
+}
+
+/// As in the router's own namespace, whose machine has a way out of its own.
+#[test]
+fn a_route_of_somebody_else_is_not_replaced_and_that_is_said() {
+    in_namespaces("a_route_of_somebody_else_is_not_replaced_and_that_is_said", || {
+        let addresses = "peer-addresses = [\"10.1.0.2/24\", \"fd00:1::2/64\"]\n";
+        let rig = Rig::start(AMS);
+        ip("link add va type veth peer name vb");
+        ip("link set va up");
+        ip("route add 192.0.2.0/24 dev va");
+        let text =
+            with(&format!("{addresses}peer-routes = [\"192.0.2.0/24\", \"192.0.3.0/24\"]\n"));
+        rig.write_file(&text);
+        let out = rig.nearhop(&["reload"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(3), "{said}");
+        assert!(said.contains("cannot add route 192.0.2.0/24 (nh-ams)"), "{said}");
+        assert_eq!(routes(), set(&["default static"]), "all or nothing");
+        ip("route del 192.0.2.0/24 dev va");
+        reload(&rig, &text);
+        assert_eq!(routes(), set(&["default static", "192.0.2.0/24 110", "192.0.3.0/24 110"]));
+        // Taken later: said, and put right once that is gone.
+        ip("route del 192.0.2.0/24 dev nh-ams");
+        wait_for_routes(
+            "it was deleted",
+            &["default static", "192.0.2.0/24 110", "192.0.3.0/24 110"],
+        );
+        ip("route replace 192.0.2.0/24 dev va");
+        wait_for("it to be said", || {
+            port(&rig)["why"].as_str()?.contains("cannot add route 192.0.2.0/24").then_some(())
+        });
+        ip("route del 192.0.2.0/24 dev va");
+        wait_for_routes("it is free", &["default static", "192.0.2.0/24 110", "192.0.3.0/24 110"]);
+        wait_for("nothing to be wrong", || port(&rig)["why"].is_null().then_some(()));
+    });
+}

@@ -67,6 +67,8 @@ pub struct Port {
     pub addresses: Vec<IpNetwork>,
     /// Addresses to set on the kernel's side of the link.
     pub peer_addresses: Vec<IpNetwork>,
+    /// Destinations to route through the link on the kernel's side.
+    pub peer_routes: Vec<IpPrefix>,
     /// Bytes of the largest IP packet, 68 to 65,535 (at least 1,280 with IPv6 addresses).
     pub mtu: u16,
     /// Reverse-path check of packets that come in by this port.

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
+use nearhop_fib::IpPrefix;
+
 use super::RunError;
 use crate::config::model::{Device, Port as PortConfig};
 use crate::kernel::link::LinkError;
@@ -77,5 +80,7 @@ pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenErro
 
 /// What is configured of the kernel's side of a port.
 pub(super) fn side_of(port: &PortConfig, quiet: bool) -> Side {
-    Side { mtu: u32::from(port.mtu), quiet, addresses: port.peer_addresses.clone(), routes: vec![] }
+    let network = |prefix: &IpPrefix| IpNetwork::new(prefix.addr(), prefix.len()).ok();
+    let routes = port.peer_routes.iter().filter_map(network).collect();
+    Side { mtu: u32::from(port.mtu), quiet, addresses: port.peer_addresses.clone(), routes }
 }

@@ -9,8 +9,9 @@ use toml::Spanned;
 
 use super::{connected, is_link_local, is_v6, no_twins, own_addresses};
 use crate::config::finding::Finding;
-use crate::config::raw::{MTU_DEFAULT, RawConfig, RawPort};
+use crate::config::raw::{MTU_DEFAULT, PeerRoute, RawConfig, RawPort};
 use crate::config::report::Report;
+use crate::kernel::netns::NetNs;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     // A port may repeat an address of `[router]`, but two ports must not share one.
@@ -23,7 +24,9 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     for port in &raw.ports {
         peers_differ(port, report);
         mtu_carries_ipv6(port, report);
+        default_has_family(port, report);
     }
+    one_way_for_each_peer_route(raw, report);
     outside_services(raw, report);
 }
 
@@ -69,15 +72,45 @@ fn mtu_carries_ipv6(port: &RawPort, report: &Report) {
         Some(mtu) => (*mtu.get_ref(), mtu.span()),
         None => (MTU_DEFAULT, port.span.clone()),
     };
-    let mut addresses = port.addresses.iter().chain(&port.peer_addresses);
-    if let Some(v6) = addresses.find(|address| address.get_ref().is_ipv6())
+    let addresses = port.addresses.iter().chain(&port.peer_addresses);
+    let addresses = addresses.filter(|address| address.get_ref().is_ipv6());
+    let routes = port.routes_of_peer().into_iter().filter(|(prefix, _)| is_v6(*prefix));
+    let mut v6 = addresses
+        .map(|address| (address.span(), "because of this address"))
+        .chain(routes.map(|(_, span)| (span, "because of this route")));
+    if let Some((of, because)) = v6.next()
         && mtu < MTU_MIN_IPV6
     {
         let finding = Finding::mistake(format!("an MTU of {mtu} is too small for IPv6"))
             .at(span, format!("expected at least {MTU_MIN_IPV6} (RFC 8200 section 5)"))
-            .at(v6.span(), "because of this address");
+            .at(of, because);
         report.add(finding);
     }
+}
+
+/// A default route is of a family.
+fn default_has_family(port: &RawPort, report: &Report) {
+    let of_default = |route: &&Spanned<PeerRoute>| matches!(route.get_ref(), PeerRoute::Default);
+    if let Some(route) = port.peer_routes.iter().find(of_default)
+        && port.default_routes().is_empty()
+    {
+        let finding = Finding::mistake("peer-routes: \"default\" of no family")
+            .at(route.span(), "the port has neither peer-addresses nor addresses to take it from")
+            .help("add peer-addresses, or write \"0.0.0.0/0\" or \"::/0\"");
+        report.add(finding);
+    }
+}
+
+/// A kernel has one route to a prefix: a second port's would be refused.
+fn one_way_for_each_peer_route(raw: &RawConfig, report: &Report) {
+    let routes = raw.ports.iter().flat_map(|port| {
+        let netns = port.netns.as_ref().map_or(&NetNs::Here, Spanned::get_ref);
+        let routes = port.routes_of_peer().into_iter();
+        routes.map(move |(prefix, span)| ((netns, prefix), span))
+    });
+    no_twins(routes, report, |(_, prefix)| {
+        format!("{prefix} is in peer-routes twice in one network namespace")
+    });
 }
 
 /// An address must not be both the router's own and inside a service's prefix.

@@ -184,11 +184,12 @@ const ROUTER: [Field<Router>; 9] = [
     ("state-dir", |r| show::path(r.state_dir.as_ref())),
 ];
 
-const PORT: [Field<Port>; 9] = [
+const PORT: [Field<Port>; 10] = [
     ("device", |p| show::device(&p.device)),
     ("netns", |p| p.netns.to_string()),
     ("addresses", |p| listed(&p.addresses)),
     ("peer-addresses", |p| listed(&p.peer_addresses)),
+    ("peer-routes", |p| listed(&p.peer_routes)),
     ("mtu", |p| p.mtu.to_string()),
     ("reverse-path", |p| show::reverse_path(p.reverse_path)),
     ("facing", |p| show::facing(p.facing)),

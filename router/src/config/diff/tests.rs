@@ -88,6 +88,7 @@ tun = "nh-client2"
 netns = "client"
 addresses = ["10.0.0.1/24", "fd00::1/64"]
 peer-addresses = ["10.0.0.2/24"]
+peer-routes = ["default", "10.99.0.0/16"]
 mtu = 1400
 reverse-path = "strict"
 facing = "clients"

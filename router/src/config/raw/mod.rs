@@ -17,7 +17,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub(super) use health::RawCheck;
-pub(super) use port::{MTU_DEFAULT, RawPort};
+pub(super) use port::{MTU_DEFAULT, PeerRoute, RawPort};
 pub(super) use routes::RawRoutes;
 pub(super) use service::{RawService, RawSite};
 pub(super) use via::{RawRoute, RawTarget, RawVia, target_of, via_of};

@@ -1,7 +1,11 @@
 //! Reads `[[port]]`.
 #![forbid(unsafe_code)]
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
 use ipnetwork::IpNetwork;
+use nearhop_fib::IpPrefix;
 use toml::Spanned;
 
 use super::{WORKERS_MAX, inner_or, inner_or_default};
@@ -23,16 +27,26 @@ pub(in crate::config) struct RawPort {
     pub(in crate::config) netns: Option<Spanned<NetNs>>,
     pub(in crate::config) addresses: Vec<Spanned<IpNetwork>>,
     pub(in crate::config) peer_addresses: Vec<Spanned<IpNetwork>>,
+    pub(in crate::config) peer_routes: Vec<Spanned<PeerRoute>>,
     pub(in crate::config) mtu: Option<Spanned<u16>>,
     pub(in crate::config) queues: Option<Spanned<usize>>,
     pub(in crate::config) facing: Facing,
     pub(in crate::config) reverse_path: ReversePath,
     /// Position of `[[port]]`.
-    pub(in crate::config) span: std::ops::Range<usize>,
+    pub(in crate::config) span: Range<usize>,
     persist: bool,
     engine: EngineChoice,
     offloads: bool,
     join: bool,
+}
+
+/// A destination of `peer-routes`.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) enum PeerRoute {
+    /// All destinations of the families that the port has addresses of.
+    Default,
+    /// These.
+    Prefix(IpPrefix),
 }
 
 impl RawPort {
@@ -50,6 +64,7 @@ impl RawPort {
             netns: table.get("netns", text("a namespace", netns)),
             addresses: table.list("addresses", address()),
             peer_addresses: table.list("peer-addresses", address()),
+            peer_routes: peer_routes(&mut table),
             mtu: table.get("mtu", value::integer(MTU_MIN..=u16::MAX)),
             queues: table.get("queues", value::integer(1..=WORKERS_MAX)),
             facing: inner_or_default(table.get("facing", text("a word", facing))),
@@ -65,7 +80,34 @@ impl RawPort {
         raw
     }
 
+    /// The families of the addresses that the kernel's side has, or else the router's: those that a
+    /// default route is for.
+    pub(in crate::config) fn default_routes(&self) -> Vec<IpPrefix> {
+        let peers = Some(&self.peer_addresses).filter(|peers| !peers.is_empty());
+        let addresses = peers.unwrap_or(&self.addresses);
+        let any_of = |v6: bool| addresses.iter().any(|address| address.get_ref().is_ipv6() == v6);
+        let default = |v6: bool| -> IpAddr {
+            if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+        };
+        let families = [false, true].into_iter().filter(|&v6| any_of(v6));
+        families.filter_map(|v6| IpPrefix::around(default(v6), 0)).collect()
+    }
+
+    /// What `peer-routes` stands for, each with its position.
+    pub(in crate::config) fn routes_of_peer(&self) -> Vec<(IpPrefix, Range<usize>)> {
+        let of = |route: &Spanned<PeerRoute>| {
+            let prefixes = match *route.get_ref() {
+                PeerRoute::Default => self.default_routes(),
+                PeerRoute::Prefix(prefix) => vec![prefix],
+            };
+            let span = route.span();
+            prefixes.into_iter().map(move |prefix| (prefix, span.clone()))
+        };
+        self.peer_routes.iter().flat_map(of).collect()
+    }
+
     pub(super) fn into_model(self) -> Port {
+        let peer_routes = self.routes_of_peer().into_iter().map(|(prefix, _)| prefix).collect();
         Port {
             name: inner_or_default(self.name),
             device: Device::Tun {
@@ -77,6 +119,7 @@ impl RawPort {
             netns: inner_or(self.netns, NetNs::Here),
             addresses: self.addresses.into_iter().map(Spanned::into_inner).collect(),
             peer_addresses: self.peer_addresses.into_iter().map(Spanned::into_inner).collect(),
+            peer_routes,
             mtu: inner_or(self.mtu, MTU_DEFAULT),
             reverse_path: self.reverse_path,
             facing: self.facing,
@@ -84,6 +127,24 @@ impl RawPort {
             join: self.join,
         }
     }
+}
+
+/// `"default"` or a list.
+fn peer_routes(table: &mut Table<'_>) -> Vec<Spanned<PeerRoute>> {
+    let read = || text("a prefix", peer_route);
+    let alone = table.node("peer-routes").is_some_and(|node| node.get_ref().as_str().is_some());
+    if alone {
+        table.get("peer-routes", read()).into_iter().collect()
+    } else {
+        table.list("peer-routes", read())
+    }
+}
+
+fn peer_route(text: &str) -> Result<PeerRoute, ValueError> {
+    if text == "default" {
+        return Ok(PeerRoute::Default);
+    }
+    value::prefix(text).map(PeerRoute::Prefix)
 }
 
 fn port_name(text: &str) -> Result<String, ValueError> {
