@@ -434,3 +434,32 @@ fn peer_routes_are_of_families_that_the_port_has_and_of_one_port_in_a_namespace(
         assert_eq!(mistakes(&text), wanted, "{text}");
     }
 }
+
+/// What `ip link` would be refused with a bare "Invalid argument".
+#[test]
+fn names_that_the_kernel_cannot_take_are_mistakes() {
+    let long = "n".repeat(256);
+    for (keys, wanted) in [
+        ("tun = \"all\"", "tun: no interface can be called \"all\""),
+        ("tun = \"default\"", "tun: no interface can be called \"default\""),
+        ("tun = \"lo\"", "tun: the device \"lo\" can be no port"),
+        ("tun = \"voil\u{e0}\"", "tun: \"voil\u{e0}\" is not an interface name"),
+        ("tun = \"a b\"", "tun: \"a b\" is not an interface name"),
+        ("tun = \"t%d\"", "tun: \"t%d\" is not an interface name"),
+        ("tun = \"sixteen-bytes-xx\"", "tun: an interface name cannot have 16 bytes"),
+        (&format!("tun = \"t\"\nnetns = \"{long}\""), "netns: no file can have so long a name"),
+        (
+            &format!("tun = \"t\"\nnetns = \"/run/{long}\""),
+            "netns: no file can have so long a name",
+        ),
+    ] {
+        let text = format!(
+            "[router]\nname = \"r\"\n[[port]]\nname = \"p\"\naddresses = [\"10.0.0.1/24\"]\n{keys}\n"
+        );
+        let errors = parse("r.toml", &text).unwrap_err();
+        let messages: Vec<_> = errors.mistakes.iter().map(Finding::message).collect();
+        assert_eq!(messages, [wanted], "{keys}");
+    }
+    let fine = "[router]\nname = \"r\"\n[[port]]\nname = \"p\"\ntun = \"z\u{fc}rich\"\n";
+    assert!(parse("r.toml", fine).is_ok());
+}

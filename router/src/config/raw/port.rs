@@ -166,7 +166,23 @@ fn interface_name(text: &str) -> Result<String, ValueError> {
         return Err(ValueError::new("expected no space, '/', ':' or '%'")
             .because(format!("{text:?} is not an interface name")));
     }
-    Ok(text.to_owned())
+    // The kernel's isspace() takes single bytes, and this one for a space of Latin-1.
+    if let Some(c) = text.chars().find(|c| c.encode_utf8(&mut [0; 4]).bytes().any(|b| b == 0xa0)) {
+        return Err(ValueError::new(format!("the kernel takes a byte of {c:?} for a space"))
+            .because(format!("{text:?} is not an interface name")));
+    }
+    match text {
+        // Directories of /proc/sys/net/ipv4/conf.
+        "all" | "default" => {
+            Err(ValueError::new("the kernel has settings of this name for all interfaces")
+                .because(format!("no interface can be called {text:?}")))
+        }
+        "lo" => {
+            Err(ValueError::new("every network namespace has a loopback interface of this name")
+                .because("the device \"lo\" can be no port"))
+        }
+        _ => Ok(text.to_owned()),
+    }
 }
 
 fn netns(text: &str) -> Result<NetNs, ValueError> {
@@ -175,6 +191,11 @@ fn netns(text: &str) -> Result<NetNs, ValueError> {
     if text.is_empty() || dots || relative || text.contains('\0') {
         return Err(ValueError::new("expected a name under /run/netns, or an absolute path")
             .because(format!("{text:?} names no namespace")));
+    }
+    if text.len() > PATH_MAX || text.split('/').any(|part| part.len() > FILE_NAME_MAX) {
+        let expected =
+            format!("expected at most {PATH_MAX} bytes, {FILE_NAME_MAX} in a file's name");
+        return Err(ValueError::new(expected).because("no file can have so long a name"));
     }
     Ok(NetNs::named(text))
 }
@@ -205,6 +226,10 @@ pub(in crate::config) const MTU_DEFAULT: u16 = 1500;
 
 /// Every IPv4 node forwards 68 bytes unfragmented (RFC 791 section 3.2).
 const MTU_MIN: u16 = 68;
+
+/// Bytes of a path and of each of its parts (`PATH_MAX` without its final zero, `NAME_MAX`).
+const PATH_MAX: usize = 4095;
+const FILE_NAME_MAX: usize = 255;
 
 /// Bytes of `IFNAMSIZ` without its final zero.
 const INTERFACE_MAX: usize = 15;
