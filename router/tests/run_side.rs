@@ -172,6 +172,41 @@ fn what_the_kernel_refuses_is_said_until_it_does_not() {
     });
 }
 
+/// Nothing that `show` says contradicts what else it shows.
+#[test]
+fn why_a_port_or_a_site_is_down_is_what_keeps_it_down_now() {
+    in_namespaces("why_a_port_or_a_site_is_down_is_what_keeps_it_down_now", || {
+        let rig = Rig::start(AMS);
+        let site = |family: &str| {
+            let rows = rig.show("services");
+            rows.into_iter().find(|row| row["family"] == family).unwrap_or_default()
+        };
+        let wait_for_site = |family: &str, wanted: &str| {
+            wait_for(&format!("{family} to say {wanted:?}"), || {
+                site(family)["why"].as_str()?.starts_with(wanted).then_some(())
+            });
+        };
+        ip("link set nh-ams down");
+        wait_for("the port to be down", || (port(&rig)["state"] == "down").then_some(()));
+        assert_eq!(port(&rig)["why"], "the device is set down");
+        wait_for_site("ipv6", "unreachable: carrier");
+        // It comes up without what checks are answered by.
+        let file = "/proc/sys/net/ipv6/conf/nh-ams/disable_ipv6";
+        NetNs::named("ams").within(|| fs::write(file, "1")).unwrap().unwrap();
+        ip("link set nh-ams up");
+        wait_for("the port to be up", || (port(&rig)["state"] == "up").then_some(()));
+        let wanted = "unreachable: no check has passed since the carrier came back; port ams: \
+                      cannot add address fd00:1::2/64 (nh-ams)";
+        wait_for_site("ipv6", wanted);
+        NetNs::named("ams").within(|| fs::write(file, "0")).unwrap().unwrap();
+        // The rig's own route, by hand.
+        ip("-6 route replace default dev nh-ams");
+        ip("-4 route replace default dev nh-ams");
+        rig.wait_all_up();
+        assert_eq!(port(&rig)["why"], Value::Null);
+    });
+}
+
 #[test]
 fn a_device_that_stays_has_only_what_is_configured_next_time() {
     in_namespaces("a_device_that_stays_has_only_what_is_configured_next_time", || {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Control, Orders};
+use nearhop_fib::Reason;
+
+use super::{Control, LegKey, LegState, Orders};
 use crate::config::model::Device;
 use crate::event::EventKind;
 use crate::ids::PortId;
@@ -129,6 +131,25 @@ impl Control {
     pub fn expect_mtu(&mut self, name: &str, mtu: Option<u16>) {
         if let Some(state) = self.ports.get_mut(name) {
             state.expected_mtu = mtu;
+        }
+    }
+
+    /// Why a leg is down, as of now: what took it down may be over, and something else keep it from
+    /// coming back.
+    pub fn why_down(&self, key: &LegKey, leg: &LegState) -> String {
+        if let Some(impossible) = &leg.impossible {
+            return impossible.clone();
+        }
+        let port = self.ports.get(&key.port);
+        let is_back = port.is_some_and(|port| port.carrier);
+        let reason = if is_back && leg.reason == Reason::Carrier.label() {
+            "no check has passed since the carrier came back"
+        } else {
+            &leg.reason
+        };
+        match port.and_then(|port| port.side.as_ref()) {
+            Some(side) => format!("{reason}; port {}: {side}", key.port),
+            None => reason.to_owned(),
         }
     }
 

@@ -68,11 +68,22 @@ impl PortState {
 
     /// What is not as it should be about its device.
     pub fn why(&self) -> Option<String> {
+        self.why_beside(None)
+    }
+
+    /// As [`Self::why`], where it is known whether the device is set up.
+    pub fn why_beside(&self, set_up: Option<bool>) -> Option<String> {
         if let Some(fault) = &self.fault {
             return Some(fault.to_string());
         }
+        let carrier = match set_up {
+            _ if self.carrier => None,
+            Some(false) => Some("the device is set down".to_owned()),
+            _ => Some("no carrier".to_owned()),
+        };
         let changed = Some(self.changed.to_string()).filter(|text| !text.is_empty());
-        let said: Vec<String> = changed.into_iter().chain(self.side.clone()).collect();
+        let said = [carrier, changed, self.side.clone()];
+        let said: Vec<String> = said.into_iter().flatten().collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 

@@ -62,7 +62,11 @@ fn leg_of_member(
         family: key.family.label().into(),
         age_ms: facts.age_ms(leg.since),
     };
-    let why = why(leg, taken_out, Why { place: &place, rule, best, resort });
+    let why = why(
+        (leg, control.why_down(key, leg)),
+        taken_out,
+        Why { place: &place, rule, best, resort },
+    );
     Some((state(leg, taken_out).into(), part, why))
 }
 

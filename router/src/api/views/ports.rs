@@ -63,7 +63,7 @@ pub(super) fn ports(facts: &Facts<'_>) -> Vec<PortRow> {
                 packets_per_write: ratio(count.tx_packets, count.tx_frames),
                 device_dropped: kernel.map(|link| link.stats.tx_dropped),
                 device_refused: kernel.map(|link| link.stats.rx_dropped),
-                why: port.why().map(Text::Owned),
+                why: port.why_beside(kernel.map(|link| link.admin_up)).map(Text::Owned),
             }
         })
         .collect()

@@ -88,7 +88,7 @@ fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<ServiceRow
                     packets: count.packets,
                     bytes: count.bytes,
                     age_ms: facts.age_ms(leg.since),
-                    why: why(leg, taken_out, why_so),
+                    why: why((leg, control.why_down(key, leg)), taken_out, why_so),
                 });
             }
         }
@@ -152,7 +152,7 @@ pub(super) fn state(leg: &LegState, TakenOut { drained, disabled }: TakenOut) ->
 
 /// Why packets go to this leg, or why not.
 pub(super) fn why(
-    leg: &LegState,
+    (leg, down): (&LegState, String),
     TakenOut { drained, .. }: TakenOut,
     Why { place, rule, best, resort }: Why<'_>,
 ) -> Text {
@@ -160,7 +160,7 @@ pub(super) fn why(
         return resort.text().into();
     }
     if !leg.up && !leg.damped {
-        return format!("unreachable: {}", leg.impossible.as_ref().unwrap_or(&leg.reason)).into();
+        return format!("unreachable: {down}").into();
     }
     match (drained, best, place.tier) {
         (true, ..) => "drained by an operator".into(),

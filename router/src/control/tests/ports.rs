@@ -387,6 +387,10 @@ fn a_device_that_somebody_changed_is_followed_and_reported_of() {
             .collect();
         (reasons, mtu)
     };
+    assert_eq!(rig.control.ports.get("ams").unwrap().why().as_deref(), Some("no carrier"));
+    let kind = MonitorEventKind::Carrier { port: id, up: true };
+    rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+    rig.events();
     assert_eq!(link(&mut rig, "nh-ams", 1500), (vec![], 1500), "as configured");
     let smaller = "the device's MTU is 1000 now, not the configured one";
     assert_eq!(link(&mut rig, "nh-ams", 1000), (vec![smaller.into()], 1000));
@@ -405,6 +409,45 @@ fn a_device_that_somebody_changed_is_followed_and_reported_of() {
     link(&mut rig, "nh-ams", 1300);
     rig.control.give_device(NOW, "ams", MemoryPort::pair(1).0 as Arc<dyn Port>);
     assert_eq!(mtu_of(&rig, id), 1400, "another device");
+}
+
+/// A reload has the device's MTU changed before it is in force.
+#[test]
+fn an_mtu_that_a_reload_asked_for_is_no_change_by_somebody() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let id = rig.control.ports.get("ams").unwrap().id;
+    let link = |rig: &mut Rig, mtu| {
+        let kind = MonitorEventKind::Link { port: id, ifindex: 7, name: "nh-ams".into(), mtu };
+        rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+        rig.events().len()
+    };
+    rig.control.expect_mtu("ams", Some(1400));
+    assert_eq!((link(&mut rig, 1400), mtu_of(&rig, id)), (0, 1500));
+    assert_eq!((link(&mut rig, 1300), mtu_of(&rig, id)), (1, 1300), "that is another");
+    rig.control.expect_mtu("ams", None);
+    assert_eq!((link(&mut rig, 1400), mtu_of(&rig, id)), (1, 1400), "it was refused");
+}
+
+#[test]
+fn what_the_kernel_refuses_is_reported_once_and_so_is_its_end() {
+    let mut rig = Rig::up(&two_sites(10, 20));
+    let device = |ok: bool, reason: &str| {
+        let (port, reason) = ("ams".to_owned(), reason.to_owned());
+        EventKind::Device { port, ok, reason }
+    };
+    let set = |rig: &mut Rig, why: Option<&str>, made: &[&str]| {
+        let made: Vec<String> = made.iter().map(|&one| one.to_owned()).collect();
+        rig.control.set_side(NOW, "ams", why.map(str::to_owned), &made);
+        rig.events()
+    };
+    assert_eq!(set(&mut rig, Some("refused"), &[]), [device(false, "refused")]);
+    assert_eq!(set(&mut rig, Some("refused"), &[]), []);
+    let why = rig.control.ports.get("ams").unwrap().why();
+    assert_eq!(why.as_deref(), Some("no carrier; refused"));
+    let put_right = device(true, "put right: add address 10.1.0.2/24, set MTU 1500");
+    let done = set(&mut rig, None, &["add address 10.1.0.2/24", "set MTU 1500"]);
+    assert_eq!(done, [put_right, device(true, "the kernel's side is as configured")]);
+    assert_eq!(set(&mut rig, None, &[]), []);
 }
 
 #[test]
