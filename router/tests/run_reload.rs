@@ -5,6 +5,7 @@ mod daemon_support;
 mod support;
 
 use std::fs;
+use std::thread;
 
 use daemon_support::{Probes, Rig, SERVICE_V4, SERVICE_V6, Watch, config, signal};
 use nearhop::kernel::link::{LinkSetup, LinkStatus};
@@ -146,6 +147,55 @@ fn a_reload_keeps_what_is_known_and_changes_ports_in_place() {
         assert!(!lines.iter().any(down), "something went down: {lines:?}");
         let (sent, lost, _) = probes.finish();
         assert_eq!(lost, 0, "of {sent}");
+    });
+}
+
+/// Whoever removes a port may use its device at once, by this router or another program.
+#[test]
+fn a_removed_ports_device_is_free_when_the_reload_is_answered() {
+    in_namespaces("a_removed_ports_device_is_free_when_the_reload_is_answered", || {
+        let rig = Rig::start(TWO);
+        let with_persist = |persist: bool| {
+            let netns = "netns = \"fra\"\n";
+            config(TWO).replace(netns, &format!("{netns}persist = {persist}\n"))
+        };
+        for persist in [false, true] {
+            rig.write_config(&TWO[..1]);
+            reload(&rig);
+            for round in 0..10 {
+                rig.write_file(&with_persist(persist));
+                reload(&rig);
+                rig.write_config(&TWO[..1]);
+                reload(&rig);
+                let left = device("fra", "nh-fra");
+                let free = left.as_ref().is_none_or(|link| link.tun.unwrap().open_queues == 0);
+                assert!(free && left.is_some() == persist, "{persist} {round}: {left:?}");
+            }
+        }
+        // Under another name too, and by somebody who does not wait for the answer.
+        for round in 0..10 {
+            let (here, there) = if round % 2 == 0 { ("fra", "other") } else { ("other", "fra") };
+            let named = |name: &str| {
+                let text =
+                    config(TWO).replace("name = \"fra\"\ntun", &format!("name = \"{name}\"\ntun"));
+                text.replace("via = \"fra\"", &format!("via = \"{name}\""))
+            };
+            rig.write_file(&named(here));
+            reload(&rig);
+            rig.write_config(&TWO[..1]);
+            thread::scope(|scope| {
+                let going = scope.spawn(|| reload(&rig));
+                wait_for("the first to be in force", || {
+                    let ports = rig.show("ports");
+                    (!ports.iter().any(|port| port["port"] == here)).then_some(())
+                });
+                rig.write_file(&named(there));
+                reload(&rig);
+                going.join().unwrap();
+            });
+            rig.write_config(&TWO[..1]);
+            reload(&rig);
+        }
     });
 }
 
