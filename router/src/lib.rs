@@ -35,6 +35,7 @@ pub mod logging;
 pub mod packet;
 pub mod policy;
 pub mod port;
+pub mod printable;
 pub mod probe;
 mod put_back;
 pub mod rib;

@@ -16,6 +16,7 @@ use env_logger::{Builder, Env, Target, WriteStyle};
 use log::Record;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::printable;
 use crate::utc::Utc;
 
 /// Starts logging with the filter in the environment's `variable`, else `default`. Does nothing if
@@ -36,7 +37,9 @@ pub fn start_beside(variable: &str, default: &str) -> io::Result<LogGuard> {
     thread::Builder::new()
         .name("nh-log".into())
         .spawn(move || lines.write_to(&mut io::stderr()))?;
-    panic::set_hook(Box::new(|info| write_now(format!("{info}\n").as_bytes())));
+    panic::set_hook(Box::new(|info| {
+        write_now(format!("{}\n", printable::lines(&info.to_string())).as_bytes());
+    }));
     // To the library, a lane is no terminal.
     let in_colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let style = if in_colour { WriteStyle::Always } else { WriteStyle::Never };
@@ -57,7 +60,9 @@ fn builder(variable: &str, default: &str) -> Builder {
 
 fn write_line(out: &mut impl Write, style: Style, now: Utc, record: &Record) -> io::Result<()> {
     let (time, level, target) = (now.rfc3339(), record.level(), record.target());
-    writeln!(out, "[{time} {style}{level:<5}{style:#} {target}] {}", record.args())
+    // One line, whatever of it came from outside: nobody else is to write lines here.
+    let said = record.args().to_string();
+    writeln!(out, "[{time} {style}{level:<5}{style:#} {target}] {}", printable::line(&said))
 }
 
 /// Writes to standard error if that takes it at once, and else nothing: a pipe that has room has room
@@ -191,6 +196,18 @@ mod tests {
         };
         record(format_args!("port {} is up", "fra"), &mut line);
         let want = "[2026-11-23T18:53:20Z INFO  nearhop::run] port fra is up\n";
+        assert_eq!(String::from_utf8(line).unwrap(), want);
+    }
+
+    #[test]
+    fn what_came_from_outside_neither_ends_a_line_nor_reaches_the_terminal() {
+        let mut line = Vec::new();
+        let name = "\u{1b}[2J\u{9b}m\n[2026-11-23T18:53:20Z INFO  x] forged";
+        let args = format_args!("the device is called {name} now");
+        let record = Record::builder().args(args).level(log::Level::Info).target("x").build();
+        write_line(&mut line, Style::new(), Utc::from_unix(1_795_460_000), &record).unwrap();
+        let want = "[2026-11-23T18:53:20Z INFO  x] the device is called \\u{1b}[2J\\u{9b}m\\u{a}\
+                    [2026-11-23T18:53:20Z INFO  x] forged now\n";
         assert_eq!(String::from_utf8(line).unwrap(), want);
     }
 

@@ -463,3 +463,28 @@ fn names_that_the_kernel_cannot_take_are_mistakes() {
     let fine = "[router]\nname = \"r\"\n[[port]]\nname = \"p\"\ntun = \"z\u{fc}rich\"\n";
     assert!(parse("r.toml", fine).is_ok());
 }
+
+/// Terminals act on ESC, DEL and C1; text of the other direction hides what a line says.
+#[test]
+fn what_is_said_of_a_file_has_nothing_that_a_terminal_acts_on() {
+    let bad = "\u{9b}2J\u{202e}x\u{85}\u{2028}";
+    let escaped = "\\u001b[2J\\u007f";
+    for text in [
+        format!("[router]\nname = \"{bad}\"\n"),
+        format!("[router]\nname = \"{escaped}\"\n"),
+        format!("[router]\nname = \"r\" # {bad}\n[[port]]\nname = \"p\"\ntun = \"{bad}\"\n"),
+        format!("[router]\nname = \"r\"\n\"{escaped}{bad}\" = 5\n"),
+        format!("[router]\nname = \"r\"\nid = \"{escaped}{bad}\"\n"),
+        format!("[router]\nname = \"r\"\n[[service]]\nname = \"s\"\naffinity = \"{bad}\"\n"),
+        format!(
+            "[router]\nname = \"r\"\n[[route]]\nprefix = \"10.0.0.0/8\"\nvia = \"{escaped}\"\n"
+        ),
+        "[router]\nname = \"r\" \u{1b}[2J\n".to_owned(),
+    ] {
+        let errors = parse(&format!("{bad}\u{1b}.toml"), &text).unwrap_err();
+        for said in [errors.render(Style::PLAIN), errors.to_string()] {
+            let acts = said.chars().find(|&c| c != '\n' && nearhop::printable::is_unprintable(c));
+            assert_eq!(acts, None, "{said:?}");
+        }
+    }
+}

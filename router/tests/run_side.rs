@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
-use daemon_support::{Rig, config};
+use daemon_support::{Rig, Watch, config};
 use nearhop::kernel::netns::NetNs;
 use serde_json::Value;
 use support::{in_namespaces, wait_for};
@@ -204,6 +204,55 @@ fn why_a_port_or_a_site_is_down_is_what_keeps_it_down_now() {
         ip("-4 route replace default dev nh-ams");
         rig.wait_all_up();
         assert_eq!(port(&rig)["why"], Value::Null);
+    });
+}
+
+/// What somebody calls a device reaches no terminal and no log as it is.
+#[test]
+fn a_device_called_by_escapes_of_a_terminal_is_shown_escaped_everywhere() {
+    in_namespaces("a_device_called_by_escapes_of_a_terminal_is_shown_escaped_everywhere", || {
+        let rig = Rig::start(AMS);
+        let watch = Watch::start(&rig);
+        wait_for("the watcher to be connected", || {
+            for verb in ["drain", "undrain"] {
+                assert!(rig.nearhop(&[verb, "ams"]).status.success());
+            }
+            (!watch.lines.lock().unwrap().is_empty()).then_some(())
+        });
+        let name = "x\u{1b}[2J\u{9b}m\u{7f}";
+        ip("link set nh-ams down");
+        ip(&format!("link set nh-ams name {name}"));
+        wait_for("it to be known", || {
+            port(&rig)["why"].as_str()?.contains("is called").then_some(())
+        });
+        let acts = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text).into_owned();
+            text.chars().find(|&c| c != '\n' && nearhop::printable::is_unprintable(c))
+        };
+        for arguments in [
+            &["show", "ports"][..],
+            &["show", "ports", "--json"],
+            &["show", "services"],
+            &["top", "--count", "1", "--interval", "0.1"],
+            &["drain", "\u{1b}[2J"],
+        ] {
+            let out = rig.nearhop(arguments);
+            assert_eq!(
+                (acts(&out.stdout), acts(&out.stderr)),
+                (None, None),
+                "{arguments:?}: {out:?}"
+            );
+        }
+        let shown = rig.nearhop(&["show", "ports"]);
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains("the device is called x\\u{1b}[2J\\u{9b}m\\u{7f} now"), "{shown}");
+        assert_eq!(port(&rig)["device"], name, "JSON means the same");
+        let log = fs::read(rig.dir.join("log")).unwrap();
+        assert_eq!(acts(&log), None, "{}", String::from_utf8_lossy(&log));
+        let is_device = |event: &Value| event["kind"] == "device";
+        let event = watch.wait_for("the event", is_device);
+        assert_eq!(event["reason"], format!("the device is called {name} now"));
+        assert_eq!(acts(watch.text.lock().unwrap().as_bytes()), None);
     });
 }
 

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::api::column::{Field, Unit};
+use crate::printable;
 
 /// Reads a value of a declared unit, or of none, and appends it as text: a table has no other form of it. A
 /// value of another JSON type, from a router of another version, is written unchanged.
@@ -30,7 +31,7 @@ pub(super) fn push_field(unit: Unit, field: Field<'_>, text: &mut String) {
     match field {
         Field::Flag(set) => push_flag(Some(unit), set, text),
         Field::List([]) => text.push('-'),
-        Field::List(parts) => text.push_str(&parts.join(", ")),
+        Field::List(parts) => text.push_str(&printable::line(&parts.join(", "))),
         Field::Number(number) => push_whole(Some(unit), number, text),
         Field::Share(number) => push_float(Some(unit), number, text),
         Field::Text(words) => push_text(words, text),
@@ -43,8 +44,14 @@ pub(super) fn push_null(unit: Option<Unit>, text: &mut String) {
     text.push_str(if let Some(Unit::TextOr(all)) = unit { all } else { "-" });
 }
 
+/// An undeclared key as a heading.
+pub(super) fn heading(key: &str) -> String {
+    printable::line(&key.replace('_', " ")).into_owned()
+}
+
 fn push_text(words: &str, text: &mut String) {
-    text.push_str(if words.is_empty() { "-" } else { words });
+    let words = printable::line(words);
+    text.push_str(if words.is_empty() { "-" } else { &words });
 }
 
 fn push_flag(unit: Option<Unit>, set: bool, text: &mut String) {
@@ -146,7 +153,7 @@ impl<'de> Visitor<'de> for CellSeed<'_> {
         while let Some((key, value)) = entries.next_entry()? {
             map.insert(key, value);
         }
-        let _ = write!(self.text, "{}", Value::Object(map));
+        self.text.push_str(&printable::json(&Value::Object(map).to_string()));
         Ok(CellKind::Other)
     }
 }
@@ -242,6 +249,8 @@ mod tests {
             (Unit::Count, json!(null), "-"),
             (Unit::Count, json!("many"), "many"),
             (Unit::Text, json!(12_345), "12345"),
+            (Unit::Text, json!("\u{1b}]0;x\u{7}"), "\\u{1b}]0;x\\u{7}"),
+            (Unit::List, json!(["a\nb", {"k": "\u{9b}2J"}]), "a\\u{a}b, {\"k\":\"\\u009b2J\"}"),
         ] {
             let mut text = String::new();
             CellSeed { unit: Some(unit), text: &mut text }.deserialize(&value).unwrap();

@@ -39,7 +39,7 @@ fn answer_json(checked: Result<(Config, Vec<Finding>), ConfigErrors>) -> Result<
         Err(errors) => (USAGE, [errors.mistakes, errors.warnings].concat()),
     };
     let items: Vec<_> = findings.iter().map(item).collect();
-    answer(json!({ "schema": "nearhop.check.v1", "items": items }))?;
+    output::answer_json(json!({ "schema": "nearhop.check.v1", "items": items }))?;
     Ok(ExitCode::from(status))
 }
 

@@ -26,6 +26,7 @@ use super::socket;
 use crate::api::rows::ReloadRow;
 use crate::api::socket::directories;
 use crate::client::{Client, ClientError};
+use crate::printable;
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let ShowNoun { noun, only } = &args.noun;
@@ -71,8 +72,10 @@ pub(super) fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     let mut failed = None;
     let client = connect(&args.socket)?;
+    let mut pending = Vec::new();
     client.follow("/v1/watch", closed_stdout(), |chunk| {
-        match out.write_all(chunk).and_then(|()| out.flush()) {
+        let text = printable::json_part(&mut pending, chunk);
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some(error);
@@ -146,13 +149,14 @@ fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure
 /// Passes a document on as it comes.
 fn print_json(body: &mut impl BufRead) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
+    let mut pending = Vec::new();
     loop {
         // Why it cannot be read is known to the caller.
         let part = body.fill_buf().map_err(|error| Failure::environment(error.to_string()))?;
         if part.is_empty() {
             break;
         }
-        out.write_all(part)?;
+        out.write_all(printable::json_part(&mut pending, part).as_bytes())?;
         let count = part.len();
         body.consume(count);
     }

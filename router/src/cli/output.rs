@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{ConfigErrors, FINDINGS_SHOWN, Finding, Style, more_than_shown};
+use crate::printable;
 
 /// Exit status for wrong usage or configuration.
 pub(super) const USAGE: u8 = 2;
@@ -74,12 +75,24 @@ impl From<io::Error> for Failure {
 
 /// Prints an answer and a newline on standard output.
 pub(super) fn answer(text: impl Display) -> Result<(), Failure> {
+    answer_after("", text)
+}
+
+/// As [`answer`], after what is meant for the terminal itself.
+pub(super) fn answer_after(control: &str, text: impl Display) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
+    writeln!(out, "{control}{}", printable::lines(&text.to_string()))?;
     Ok(out.flush()?)
 }
 
-/// Writes to standard error. Failures are ignored: there is no other stream to report them on.
+/// Prints a JSON document and a newline on standard output.
+pub(super) fn answer_json(text: impl Display) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", printable::json(&text.to_string()))?;
+    Ok(out.flush()?)
+}
+
+/// Writes to standard error, unescaped. Failures are ignored: there is no other stream to report them on.
 pub(super) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -97,9 +110,9 @@ pub(super) fn warn(warnings: &[Finding]) {
 }
 
 fn report(status: u8, message: &str, help: Option<String>) -> ExitCode {
-    complain(&format!("error: {message}\n"));
+    complain(&format!("error: {}\n", printable::lines(message)));
     if let Some(help) = help {
-        complain(&format!("  help: {help}\n"));
+        complain(&format!("  help: {}\n", printable::lines(&help)));
     }
     ExitCode::from(status)
 }

@@ -11,7 +11,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::cell::CellSeed;
+use super::cell::{CellSeed, heading};
 use super::table::TextTable;
 use crate::api::column::Column;
 use crate::api::nouns::Noun;
@@ -60,8 +60,8 @@ impl Shown {
         let head = self.noun.map_or(&[][..], |noun| noun.head);
         let declared = head.iter().find(|field| field.key == key);
         let unit = declared.map(|column| column.unit);
-        let header = declared
-            .map_or_else(|| key.replace('_', " "), |Column { header, .. }| (*header).to_owned());
+        let header =
+            declared.map_or_else(|| heading(key), |Column { header, .. }| (*header).to_owned());
         let mut text = format!("{header}: ");
         // A value that was read once is read again.
         let _ = CellSeed { unit, text: &mut text }.deserialize(value);

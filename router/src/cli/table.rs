@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
-use super::cell::{CellKind, CellSeed, push_field, push_null};
+use super::cell::{CellKind, CellSeed, heading, push_field, push_null};
 use crate::api::column::{Column, Field, Unit};
 
 /// A table of text cells, before layout. Its cells are a string for each column, however many rows it has.
@@ -140,7 +140,7 @@ impl TextTable {
         if let Some(place) = known.or_else(|| self.unknown.get(key).copied()) {
             return place;
         }
-        let mut column = TextColumn::new(key.replace('_', " ").to_uppercase());
+        let mut column = TextColumn::new(heading(key).to_uppercase());
         column.fill(self.rows);
         self.columns.push(column);
         self.unknown.insert(key.to_owned(), self.columns.len() - 1);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use self::frame::{Size, frame};
 use super::args::TopArgs;
 use super::client;
-use super::output::{Failure, answer};
+use super::output::{Failure, answer_after, answer_json};
 use crate::api::column::Text;
 use crate::api::document::{Document, NoHead};
 use crate::api::rows::{PortRow, ServiceRow, TopOfService, TopRow, VerdictRow};
@@ -37,12 +37,12 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
         let now = look()?;
         let items = now.rates_since(&before);
         if args.client.json {
-            answer(document(items)?)?;
+            answer_json(document(items)?)?;
         } else {
             // Each frame replaces the previous one, as in top(1).
             let size = terminal();
             let clear = if size.is_some() { "\x1b[H\x1b[2J" } else { "" };
-            answer(format!("{clear}{}", frame(&items, size).join("\n")))?;
+            answer_after(clear, frame(&items, size).join("\n"))?;
         }
         before = now;
         shown += 1;

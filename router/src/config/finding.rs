@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::printable;
+
 /// One mistake or warning, with its place in the file.
 ///
 /// `Display` is one line, `FILE:LINE:COLUMN: MESSAGE (HELP)`; [`Self::render`] draws the source.
@@ -45,6 +47,8 @@ pub struct ConfigErrors {
 pub(super) struct Source {
     name: String,
     text: String,
+    /// As it is drawn, where that is different: of the same length.
+    drawn: Option<String>,
     line_starts: Vec<usize>,
     /// Lines of the file before the text.
     first_line: usize,
@@ -54,7 +58,7 @@ impl Finding {
     /// Something that refuses the file.
     pub fn mistake(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: printable::lines(&message.into()).into_owned(),
             labels: Vec::new(),
             help: None,
             warning: false,
@@ -71,14 +75,14 @@ impl Finding {
     /// Points at `span` (byte offsets), saying `label` there. The first place is the main one.
     #[must_use]
     pub fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.labels.push((span, label.into()));
+        self.labels.push((span, printable::lines(&label.into()).into_owned()));
         self
     }
 
     /// Says what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(printable::lines(&help.into()).into_owned());
         self
     }
 
@@ -162,7 +166,8 @@ impl Finding {
             let annotation = kind.span(span.clone());
             if label.is_empty() { annotation } else { annotation.label(label) }
         });
-        let snippet = Snippet::source(&source.text).line_start(source.first_line + 1);
+        let text = source.drawn.as_ref().unwrap_or(&source.text);
+        let snippet = Snippet::source(text).line_start(source.first_line + 1);
         snippet.path(&source.name).annotations(annotations)
     }
 }
@@ -216,7 +221,8 @@ impl Source {
     pub(super) fn new(name: &str, text: &str) -> Self {
         let starts = text.match_indices('\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(starts).collect();
-        Self { name: name.to_owned(), text: text.to_owned(), line_starts, first_line: 0 }
+        let name = printable::line(name).into_owned();
+        Self { name, text: text.to_owned(), drawn: drawn(text), line_starts, first_line: 0 }
     }
 
     /// Line of a byte offset, counted from 0.
@@ -265,6 +271,18 @@ impl Style {
         let renderer = if self.color { Renderer::styled() } else { Renderer::plain() };
         renderer.term_width(self.width)
     }
+}
+
+/// A text without what a terminal would act on, each byte where it was; `None` if there is no such thing.
+/// Whoever draws it has signs for the ASCII ones.
+fn drawn(text: &str) -> Option<String> {
+    let sign = |c: char| match c.len_utf8() {
+        _ if !printable::is_unprintable(c) => c,
+        2 => '\u{b7}',
+        3 => '\u{2426}',
+        _ => c,
+    };
+    text.contains(|c| sign(c) != c).then(|| text.chars().map(sign).collect())
 }
 
 /// How many more there are than are drawn, if any.

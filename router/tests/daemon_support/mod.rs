@@ -440,6 +440,8 @@ fn run_flow(socket: &UdpSocket, flow: u16, stop: &AtomicBool, seen: &Mutex<Seen>
 pub struct Watch {
     child: Child,
     pub lines: Arc<Mutex<Vec<Value>>>,
+    /// As they were written.
+    pub text: Arc<Mutex<String>>,
 }
 
 impl Watch {
@@ -452,12 +454,15 @@ impl Watch {
             .unwrap();
         let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
         let (out, into) = (child.stdout.take().unwrap(), Arc::clone(&lines));
+        let text: Arc<Mutex<String>> = Arc::default();
+        let written = Arc::clone(&text);
         thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
+                written.lock().unwrap().push_str(&line);
                 into.lock().unwrap().push(serde_json::from_str(&line).unwrap());
             }
         });
-        Self { child, lines }
+        Self { child, lines, text }
     }
 
     pub fn wait_for(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {

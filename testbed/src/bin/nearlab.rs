@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nearhop::config::Style;
+use nearhop::printable;
 use nearlab::sandbox::{self, Options};
 use nearlab::scenario::{self, FileErrors, Scenario};
 use nearlab::topology::Topology;
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
     }
     nearhop::logging::start("RUST_LOG", "warn");
     run(command).unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        let _ = writeln!(std::io::stderr(), "error: {}", printable::lines(&error.to_string()));
         ExitCode::from(CANNOT)
     })
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use super::args::LookupArgs;
 use super::output::{Failure, USAGE};
+use crate::printable;
 use crate::route_file::Lines;
 use routes::Routes;
 
@@ -71,7 +72,7 @@ impl<'r> Answers<'r> {
     fn answer(&mut self, asked: &[u8]) -> Result<(), Failure> {
         let Some(addr) = str::from_utf8(asked).ok().and_then(|text| text.parse().ok()) else {
             self.bad = true;
-            let reported = self.errors.write_all(asked);
+            let reported = self.errors.write_all(&printable::bytes(asked));
             // A closed standard error does not stop the answers.
             let _ = reported.and_then(|()| self.errors.write_all(b" ! not an IP address\n"));
             return Ok(());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nearhop_fib::{Group, GroupId, IpPrefix, WriteError, Writer, fib};
 
 use crate::cli::output::Failure;
+use crate::printable;
 use crate::route_file::{Lines, WRONG_SHOWN, parse};
 
 /// Every prefix of a file with its next hop.
@@ -77,10 +78,10 @@ impl Routes {
 
     /// Stores each distinct next hop once: there are few, and many routes.
     fn name(&mut self, word: &[u8]) -> Arc<[u8]> {
-        if let Some(name) = self.names.get(word) {
+        if let Some(name) = self.names.get(&*printable::bytes(word)) {
             return Arc::clone(name);
         }
-        let name: Arc<[u8]> = word.into();
+        let name: Arc<[u8]> = printable::bytes(word).into();
         self.names.insert(Arc::clone(&name));
         name
     }

@@ -180,7 +180,9 @@ impl ControlThread {
             match reply {
                 // One who asked and went away is not waited for.
                 Some(reply) => drop(reply.send(Err(error.clone()))),
-                None => log::error!("not reloaded: {}", error.text()),
+                None => {
+                    error.text().lines().for_each(|line| log::error!("not reloaded: {line}"));
+                }
             }
         }
         self.read_again();
