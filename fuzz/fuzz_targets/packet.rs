@@ -31,7 +31,7 @@ fn check(packet: &[u8], mtu: usize) {
     let cut = Fragments::plan(packet, mtu);
     match Meta::parse(packet) {
         Err(verdict) => {
-            assert_eq!(verdict.outcome(), Outcome::Drop, "{verdict:?}");
+            assert_eq!(verdict.outcome(), Outcome::Dropped, "{verdict:?}");
             if packet.first().is_some_and(|byte| byte >> 4 == 4) {
                 assert!(cut.is_err(), "cut, although dropped as {verdict:?}");
             }

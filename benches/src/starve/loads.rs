@@ -125,7 +125,9 @@ fn idle(lab: &Lab) -> Result<(), BenchError> {
         Ok(stream)
     };
     let before = lab.resident_kib()?;
-    let half = |n: usize| if n % 2 == 0 { &b"GET /v1/show/fib HTTP/1.1\r\nhost:"[..] } else { b"" };
+    let half = |n: usize| {
+        if n.is_multiple_of(2) { &b"GET /v1/show/fib HTTP/1.1\r\nhost:"[..] } else { b"" }
+    };
     let held: Result<Vec<TcpStream>, _> = (0..1000).map(|n| connect(half(n))).collect();
     let held = held.map_err(BenchError::environment)?;
     lab.show("ports")?;

@@ -39,7 +39,7 @@ impl Control {
                     let (service, site) = (key.service.clone(), key.site.clone());
                     let kind = EventKind::Damped { service, site, family: key.family, hold_ms };
                     self.events.push_back((event.t, kind));
-                    self.look(event.t, key, MoveCause::CheaperUp);
+                    self.look(event.t, &key, MoveCause::CheaperUp);
                 }
             }
             MonitorEventKind::Gone { port, .. } => self.lose_device(event.t, *port),
@@ -120,11 +120,11 @@ impl Control {
             // What a stalled reader holds back is published later.
             let _ = self.publish_step(t);
         }
-        self.look(t, key, cause);
+        self.look(t, &key, cause);
     }
 
     /// Looks whether the sites that packets go to are others, as something became of a leg.
-    fn look(&mut self, t: Nanos, key: LegKey, cause: MoveCause) {
+    fn look(&mut self, t: Nanos, key: &LegKey, cause: MoveCause) {
         let services = Services::new(&self.config, &self.legs, &self.ports);
         let known = Known { services, rib: &self.routing.rib };
         let why = (cause, &*key.site);

@@ -79,7 +79,7 @@ impl PlaneEngine {
     /// before and after, so it holds back no update.
     pub fn turn(
         &mut self,
-        ports: impl Iterator<Item = PortId> + Clone,
+        ports: &(impl Iterator<Item = PortId> + Clone),
         shell: &mut impl PlaneShell,
     ) -> bool {
         let Self { reader, snapshots, state, batch, scratch } = self;

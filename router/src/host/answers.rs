@@ -45,7 +45,7 @@ impl FragmentedAnswers {
     }
 
     /// Handles a fragment that came in by `port`. Returns the whole packet, if this completes it.
-    /// Bounded as [`Reassembler`] is.
+    /// Bounded as the reassembly of other packets is.
     pub fn add(&mut self, now: Nanos, port: PortId, packet: &[u8]) -> Option<Vec<u8>> {
         let header = Header::parse(packet)?;
         let fragment = header.fragment?;

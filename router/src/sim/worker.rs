@@ -28,7 +28,7 @@ impl SimWorker {
     pub(super) fn run(&mut self, now: Nanos, deliver: Deliver<'_>) -> bool {
         let ports: Vec<PortId> = self.plane.snapshot().ports().map(|(id, _)| id).collect();
         let mut shell = Shell { now, outlets: &mut self.outlets, deliver };
-        self.plane.turn(ports.into_iter(), &mut shell)
+        self.plane.turn(&ports.into_iter(), &mut shell)
     }
 }
 

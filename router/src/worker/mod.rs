@@ -156,7 +156,7 @@ impl Worker {
     /// Forwards what the ready ports have; returns whether any packet came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
         let Self { index, plane, lanes, ports, .. } = self;
-        let any = plane.turn(ready.ports(), &mut io::Shell::new(*index, lanes, ports, poller));
+        let any = plane.turn(&ready.ports(), &mut io::Shell::new(*index, lanes, ports, poller));
         self.lanes.report_first_packets(self.index, self.plane.first_packets());
         self.lanes.flush();
         any

@@ -68,7 +68,7 @@ impl Invariant {
         }
     }
 
-    /// The unit of [`TrialResult::checked`].
+    /// The unit of [`TrialResult::checked`](super::TrialResult::checked).
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Account | Self::Answer | Self::BlackHole | Self::Loop => "packets",
