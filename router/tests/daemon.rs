@@ -90,6 +90,8 @@ fn the_last_site_is_guarded_and_a_disabled_one_stays_out() {
             rows.into_iter().find(of_ams).map(|row| row["state"].clone()).unwrap()
         };
         assert_eq!(state(&rig), "disabled");
+        let why = |row: &serde_json::Value| row["why"] == "disabled by an operator";
+        assert_eq!(rig.show("services").iter().filter(|row| why(row)).count(), 2);
         assert_eq!(rig.terminate(), Some(0));
         rig.restart(AMS_FIRST);
         rig.connect();

@@ -153,9 +153,12 @@ pub(super) fn state(leg: &LegState, TakenOut { drained, disabled }: TakenOut) ->
 /// Why packets go to this leg, or why not.
 pub(super) fn why(
     (leg, down): (&LegState, String),
-    TakenOut { drained, .. }: TakenOut,
+    TakenOut { drained, disabled }: TakenOut,
     Why { place, rule, best, resort }: Why<'_>,
 ) -> Text {
+    if disabled {
+        return "disabled by an operator".into();
+    }
     if let Some(resort) = resort.filter(|_| best) {
         return resort.text().into();
     }
