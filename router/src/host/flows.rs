@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::header::{Header, ICMP, ICMPV6, TCP, long, word};
 use crate::batch::Exit;
 use crate::ids::PortId;
+use crate::packet::ipv6::FLOW_LABEL;
 use crate::packet::tcp::{ACK, RST, SYN, Tcp};
 use crate::probe::{ErrorSeen, Ignore, Ignored, SecretRng, stamp};
 use crate::time::Nanos;
@@ -171,7 +172,7 @@ impl Flows {
     }
 
     pub(super) fn insert(&mut self, ends: Ends, flow: Flow) {
-        let label = self.rng.next_u32() & FLOW_LABEL;
+        let label = self.rng.next_label();
         self.connections.insert(ends, Flow { label, ..flow });
     }
 
@@ -354,4 +355,3 @@ impl QuotedSegment {
 }
 
 const FRAGMENT_OFFSET: u16 = 0x1fff;
-const FLOW_LABEL: u32 = 0xf_ffff;

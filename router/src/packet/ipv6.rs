@@ -265,7 +265,7 @@ pub const EXTENSIONS_MAX: usize = 8;
 const OPTIONS_MAX: usize = 16;
 
 /// The mask of the flow label in the first 32 bits.
-pub(super) const FLOW_LABEL: u32 = 0x000f_ffff;
+pub(crate) const FLOW_LABEL: u32 = 0x000f_ffff;
 pub(super) const PAYLOAD_LEN: usize = 4;
 pub(super) const NEXT_HEADER: usize = 6;
 pub(super) const HOP_LIMIT: usize = 7;

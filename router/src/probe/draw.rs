@@ -103,7 +103,7 @@ impl Numbers {
         let free = |number: &u16| !self.slots.contains_key(&(ends, *number));
         let number = (0..tries).map(number_of).find(free)?;
         self.slots.insert((ends, number), slot);
-        let label = rng.next_u32() & FLOW_LABEL;
+        let label = rng.next_label();
         Some(Draw { number, label, cookie: rng.next_u64().to_be_bytes() })
     }
 
@@ -148,8 +148,6 @@ pub(crate) const REDRAW_LIMIT: Duration = Duration::from_secs(10);
 
 /// Numbers tried by a check that has one already.
 pub(super) const REDRAW_TRIES: u16 = 64;
-
-const FLOW_LABEL: u32 = 0xf_ffff;
 
 /// The range of source ports is the numbers with these bits set.
 const _: () = assert!(
