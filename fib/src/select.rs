@@ -235,8 +235,7 @@ impl Choice<'_> {
     /// A member that is only damped, of a site that is not drained.
     #[cold]
     fn damped(&self) -> Option<Word> {
-        let is_well = |member: Word| self.is_well(member);
-        self.resort(|site| site.accept != ACCEPT_NONE, is_well)
+        self.resort(|site| site.accept != ACCEPT_NONE, |member| self.is_well(member))
     }
 
     /// A member that is damped at most, of whatever site.

@@ -63,22 +63,22 @@ fn taken(config: &Config) -> AddressSet {
     own.chain(services).chain(routes).collect()
 }
 
-/// The addresses that the router has on every port.
-fn addresses(config: &Config) -> impl Iterator<Item = Own<'_>> {
-    all(config).filter(|own| !is_link_local(own.address))
+/// Of [`all`], the addresses that the router has on every port.
+fn on_every_port<'a>(all: &'a [Own<'a>]) -> impl Iterator<Item = &'a Own<'a>> {
+    all.iter().filter(|own| !is_link_local(own.address))
 }
 
-/// Sources that no packet from a port may have.
-pub(super) fn martian_sources(config: &Config) -> Vec<IpPrefix> {
-    let own = addresses(config).map(|own| own.address);
-    let all = own.chain(broadcasts(config).into_iter().map(IpAddr::from));
-    all.map(IpPrefix::host).collect()
+/// Sources that no packet from a port may have, from [`all`] and [`broadcasts`].
+pub(super) fn martian_sources(all: &[Own<'_>], broadcasts: &[Ipv4Addr]) -> Vec<IpPrefix> {
+    let own = on_every_port(all).map(|own| own.address);
+    let sources = own.chain(broadcasts.iter().copied().map(IpAddr::from));
+    sources.map(IpPrefix::host).collect()
 }
 
-/// The link-local addresses of each port that has any.
-pub(super) fn link_locals(config: &Config) -> HashMap<&str, Vec<IpAddr>> {
+/// Of [`all`], the link-local addresses of each port that has any.
+pub(super) fn link_locals<'a>(all: &[Own<'a>]) -> HashMap<&'a str, Vec<IpAddr>> {
     let mut of_ports: HashMap<&str, Vec<IpAddr>> = HashMap::new();
-    for own in all(config) {
+    for own in all {
         if let Some(port) = own.port {
             of_ports.entry(port).or_default().push(own.address);
         }
@@ -89,8 +89,11 @@ pub(super) fn link_locals(config: &Config) -> HashMap<&str, Vec<IpAddr>> {
 /// The sources of ICMP errors that leave by a port without an address of their family: an address
 /// of the router, else of another port, of these the router ID first. Without any, IPv4 has an
 /// address reserved for this (RFC 7600); in IPv6 no error is sent.
-pub(super) fn error_sources(config: &Config) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    let own = || addresses(config).filter(|own| own.address == own.unicast).map(|own| own.address);
+pub(super) fn error_sources(
+    config: &Config,
+    all: &[Own<'_>],
+) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let own = || on_every_port(all).filter(|own| own.address == own.unicast).map(|own| own.address);
     let of_router = config.router.addresses.iter().map(IpNetwork::ip).filter_map(v4);
     let mut of_router = of_router.filter(|ip| !ip.is_link_local());
     let id = config.router.id.filter(|&id| own().any(|ip| ip == id));

@@ -41,6 +41,18 @@ pub struct Overrides {
     pub disabled: BTreeSet<String>,
 }
 
+impl Overrides {
+    /// Drains a site or undrains it; `false` if it was so before.
+    pub fn drain(&mut self, site: &str, drained: bool) -> bool {
+        put(&mut self.drained, site, drained)
+    }
+
+    /// Disables a site or enables it; `false` if it was so before.
+    pub fn disable(&mut self, site: &str, disabled: bool) -> bool {
+        put(&mut self.disabled, site, disabled)
+    }
+}
+
 /// Where a service's packets go.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Serving {
@@ -70,12 +82,12 @@ impl Selection {
 
     /// Drains a site or undrains it; `false` if it was so before.
     pub(super) fn drain(&mut self, site: &str, drained: bool) -> bool {
-        put(&mut self.overrides.drained, site, drained)
+        self.overrides.drain(site, drained)
     }
 
     /// Disables a site or enables it; `false` if it was so before.
     pub(super) fn disable(&mut self, site: &str, disabled: bool) -> bool {
-        put(&mut self.overrides.disabled, site, disabled)
+        self.overrides.disable(site, disabled)
     }
 
     /// Every service is to be looked at, and no other.

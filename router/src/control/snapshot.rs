@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
 use nearhop_fib::AdjacencyId;
 
-use super::own::{self, v4, v6};
+use super::own::{self, Own, v4, v6};
 use super::ports::{PortState, Ports};
 use crate::config::Config;
 use crate::forward::{AddressSet, Adjacencies, Adjacency, Broadcasts, Locals, PortEntry, Snapshot};
@@ -37,16 +37,18 @@ impl SnapshotPublisher {
     /// to them.
     pub(super) fn publish(&mut self, config: &Config, ports: &Ports) {
         let mut entries = vec![None; ports.numbers_end()];
-        let mut link_locals = own::link_locals(config);
+        let own: Vec<Own<'_>> = own::all(config).collect();
+        let mut link_locals = own::link_locals(&own);
         for state in ports.iter() {
-            let own = link_locals.remove(state.name()).unwrap_or_default();
-            entries[usize::from(state.id.0)] = Some(entry(state, own));
+            let of_port = link_locals.remove(state.name()).unwrap_or_default();
+            entries[usize::from(state.id.0)] = Some(entry(state, of_port));
         }
         let adjacencies = self.adjacencies(ports);
         let router = &config.router;
-        let (address_v4, address_v6) = own::error_sources(config);
+        let (address_v4, address_v6) = own::error_sources(config, &own);
         let services = config.services.iter().flat_map(|service| service.prefixes.iter().copied());
-        let sources = own::martian_sources(config);
+        let broadcasts = own::broadcasts(config);
+        let sources = own::martian_sources(&own, &broadcasts);
         let old = self.in_force.swap(Arc::new(Snapshot {
             generation: self.in_force.load().generation + 1,
             ports: entries,
@@ -55,7 +57,7 @@ impl SnapshotPublisher {
             hash_seed: router.hash_seed,
             address_v4,
             address_v6,
-            directed_broadcasts: own::broadcasts(config).into_iter().collect(),
+            directed_broadcasts: broadcasts.into_iter().collect(),
             martian_sources: sources.iter().copied().collect(),
             client_sources: sources.into_iter().chain(services.clone()).collect(),
             services: services.collect(),

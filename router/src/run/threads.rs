@@ -20,7 +20,7 @@ use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::Control;
 use crate::engine::{
-    ControlEngine, HostEngine, HostEngineParts, LivenessEngine, LivenessNews, Sent,
+    ControlEngine, HostEngine, HostEngineParts, LivenessEngine, LivenessNews, PlaneParts, Sent,
 };
 use crate::forward::{FirstPacket, Snapshots};
 use crate::liveness::monitor::Monitor;
@@ -98,7 +98,8 @@ impl<T> ThreadHandle<T> {
 
 impl WorkerHandle {
     fn start(parts: WorkerParts, wake: Wake) -> io::Result<Self> {
-        let (name, shared) = (format!("nh-worker-{}", parts.index), Arc::clone(&parts.shared));
+        let (name, shared) =
+            (format!("nh-worker-{}", parts.plane.index), Arc::clone(&parts.shared));
         let worker = Worker::new(parts);
         Ok(Self { shared, wake, thread: Some(spawn(name, move || worker.run())?) })
     }
@@ -261,11 +262,13 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     for (index, shared) in shared.into_iter().enumerate() {
         let (wake, wake_fd) = Wake::new().map_err(failed)?;
         let parts = WorkerParts {
-            index,
-            workers: count,
-            reader: reader()?,
-            snapshots: Arc::clone(&published),
-            changes: Arc::clone(&changes),
+            plane: PlaneParts {
+                index,
+                workers: count,
+                reader: reader()?,
+                snapshots: Arc::clone(&published),
+                changes: Arc::clone(&changes),
+            },
             lanes: lanes(),
             shared,
             wake: wake_fd,

@@ -15,16 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use nearhop_fib::Reader;
-
 pub use self::counters::{Polling, WorkerReport};
 pub use self::lanes::{Lane, LanePacket, Lanes, Wake};
 use self::poller::{Poller, Ready};
 pub use self::reading::Reading;
 use self::spin::Spin;
 use crate::engine::{PlaneEngine, PlaneParts};
-use crate::forward::Snapshot;
 use crate::ids::PortId;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
@@ -72,16 +68,8 @@ impl WorkerShared {
 
 /// Everything a worker needs to start.
 pub struct WorkerParts {
-    /// Its number, from 0.
-    pub index: usize,
-    /// Number of workers.
-    pub workers: usize,
-    /// Its reader of the FIB.
-    pub reader: Reader,
-    /// Where snapshots are published.
-    pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// Incremented whenever liveness or a group changes.
-    pub changes: Arc<AtomicU64>,
+    /// Its engine's.
+    pub plane: PlaneParts,
     /// Its lanes to other threads.
     pub lanes: Lanes,
     /// The state it shares with other threads.
@@ -93,10 +81,9 @@ pub struct WorkerParts {
 impl Worker {
     /// Prepares a worker; it forwards from [`Self::run`] on.
     pub fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { index, workers, reader, snapshots, changes, .. } = parts;
         Self {
-            index,
-            plane: PlaneEngine::new(PlaneParts { index, workers, reader, snapshots, changes }),
+            index: parts.plane.index,
+            plane: PlaneEngine::new(parts.plane),
             lanes: parts.lanes,
             wake: parts.wake,
             shared: parts.shared,

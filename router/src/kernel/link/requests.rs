@@ -172,6 +172,9 @@ fn family(address: IpAddr) -> u8 {
 }
 
 /// `sizeof(struct rtmsg)`.
+// Bytes of the headers of messages about links, addresses and routes.
+pub(in super::super) const IFINFOMSG_LEN: usize = 16;
+pub(in super::super) const IFADDRMSG_LEN: usize = 8;
 pub(in super::super) const RTMSG_LEN: usize = 12;
 
 // `<linux/if_link.h>`, `<linux/veth.h>` and `<linux/if_addr.h>`.

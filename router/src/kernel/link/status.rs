@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::netlink::{Attributes, Message, number, text};
+use super::requests::IFINFOMSG_LEN;
 
 /// A device as the kernel described it when asked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -139,9 +140,6 @@ impl TunStatus {
         }
     }
 }
-
-/// `sizeof(struct ifinfomsg)`.
-const IFINFOMSG_LEN: usize = 16;
 
 // <linux/if_link.h>
 const IFLA_TUN_TYPE: u16 = 3;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::super::link::requests::{
-    IFA_ADDRESS, IFA_LOCAL, IFLA_AF_SPEC, IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE,
-    IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_PROMOTE_SECONDARIES, RTMSG_LEN,
+    IFA_ADDRESS, IFA_LOCAL, IFADDRMSG_LEN, IFINFOMSG_LEN, IFLA_AF_SPEC, IFLA_INET_CONF,
+    IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_PROMOTE_SECONDARIES, RTMSG_LEN,
 };
 use super::super::netlink::{Attributes, Message, number, text};
 use super::MARK;
@@ -148,9 +148,6 @@ fn address(value: &[u8]) -> Option<IpAddr> {
     }
     <[u8; 16]>::try_from(value).ok().map(IpAddr::from)
 }
-
-const IFINFOMSG_LEN: usize = 16;
-const IFADDRMSG_LEN: usize = 8;
 
 // Where in a `struct rtmsg` a field is.
 const RTM_TOS: usize = 3;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnetwork::IpNetwork;
 
+use super::super::link::requests::{IFADDRMSG_LEN, IFINFOMSG_LEN, RTMSG_LEN};
 use super::super::netlink::{Message, Netlink, number};
 use super::super::netns::{NetNs, NetNsError};
 use super::seen::destinations;
@@ -110,10 +111,6 @@ fn route_of(message: Message<'_>) -> Option<IpNetwork> {
     let (header, attributes) = message.parts(RTMSG_LEN)?;
     destinations(header, attributes)
 }
-
-const IFINFOMSG_LEN: usize = 16;
-const IFADDRMSG_LEN: usize = 8;
-const RTMSG_LEN: usize = 12;
 
 /// Room for a burst over a few hundred devices; what does not fit is looked for on all.
 const RECEIVE_BUFFER: usize = 1 << 19;

@@ -22,18 +22,17 @@ impl ControlThread {
         who: &Who,
     ) -> Result<Overridden, ApiError> {
         let OverrideRequest { site, what, force } = request;
+        let out = what.takes_out();
         self.find_site(site)?;
-        if what.takes_out() && !force {
+        if out && !force {
             let left: Vec<String> = self.daemon.control.served_by_last(site).into_iter().collect();
             self.guard(&format!("{} {site}", what.verb()), &left)?;
         }
         let mut next = self.daemon.control.overrides().clone();
         match what {
-            OverrideKind::Drain => drop(next.drained.insert(site.clone())),
-            OverrideKind::Undrain => drop(next.drained.remove(site)),
-            OverrideKind::Disable => drop(next.disabled.insert(site.clone())),
-            OverrideKind::Enable => drop(next.disabled.remove(site)),
-        }
+            OverrideKind::Drain | OverrideKind::Undrain => next.drain(site, out),
+            OverrideKind::Disable | OverrideKind::Enable => next.disable(site, out),
+        };
         if let Some(dir) = &self.daemon.control.config().router.state_dir {
             save(dir, &next).map_err(|error| {
                 let file = dir.join(OVERRIDES_FILE);
@@ -43,10 +42,8 @@ impl ControlThread {
         }
         let (now, control) = (Nanos::now(), &mut self.daemon.control);
         match what {
-            OverrideKind::Drain => control.drain(now, site, true, &who.0),
-            OverrideKind::Undrain => control.drain(now, site, false, &who.0),
-            OverrideKind::Disable => control.disable(now, site, true, &who.0),
-            OverrideKind::Enable => control.disable(now, site, false, &who.0),
+            OverrideKind::Drain | OverrideKind::Undrain => control.drain(now, site, out, &who.0),
+            OverrideKind::Disable | OverrideKind::Enable => control.disable(now, site, out, &who.0),
         };
         self.pass_orders_on();
         Ok(views::overridden(&self.daemon.control, site))
