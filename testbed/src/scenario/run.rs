@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,9 +51,9 @@ pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<bool, StageError
     }
     let folder = RunFolder::create(&options.runs, Utc::now())?;
     let mut play = Play::build(scenario, &folder, &console)?;
-    let begin = play.steps(&console)?;
-    let taken = play.records(begin)?;
-    play.finish(begin, &taken, options, &folder)
+    let played = play.steps(&console)?;
+    let taken = play.records(&played)?;
+    play.finish(&played, &taken, options, &folder)
 }
 
 /// A scenario being played.
@@ -86,22 +87,33 @@ impl<'a> Play<'a> {
         Ok(play)
     }
 
-    /// Takes each step at its time; returns the beginning.
-    fn steps(&mut self, console: &Console) -> Result<Nanos, StageError> {
+    /// Takes each step at its time, or later by what steps before it took that should take no time:
+    /// what counts is how far they are apart. Returns from when to when it was played.
+    fn steps(&mut self, console: &Console) -> Result<Range<Nanos>, StageError> {
         let begin = Nanos::now() + LEAD;
         sleep_until(begin);
         self.stage.note(LabEventKind::Note { text: format!("{} begins", self.scenario.name) })?;
+        let mut times = Times { begin, late: Duration::ZERO };
         for (index, step) in self.scenario.steps.iter().enumerate() {
-            let at = begin + step.at;
+            let at = times.at(step.at);
             sleep_until(at);
             console.line(format_args!("{:>7.3} s  {}", step.at.as_secs_f64(), step.deed));
             match &step.deed {
                 Deed::Flap { .. } => self.flap(index, at, &step.deed)?,
-                deed => self.act(index, deed.clone())?,
+                deed => {
+                    let from = Nanos::now();
+                    self.act(index, deed.clone())?;
+                    let took = Nanos::now().since(from);
+                    if times.took(took) {
+                        let took = took.as_secs_f64();
+                        console.line(format_args!("{:9}  took {took:.3} s: the rest is later", ""));
+                    }
+                }
             }
         }
-        sleep_until(begin + self.scenario.lasts);
-        Ok(begin)
+        let end = times.at(self.scenario.lasts);
+        sleep_until(end);
+        Ok(begin..end)
     }
 
     /// Deaths at their own times; later where a return took long, so that between two deaths the
@@ -143,13 +155,12 @@ impl<'a> Play<'a> {
     }
 
     /// The records of all probers, from the beginning on; none may be missing.
-    fn records(&mut self, begin: Nanos) -> Result<Vec<Trace>, StageError> {
-        let end = begin + self.scenario.lasts;
+    fn records(&mut self, played: &Range<Nanos>) -> Result<Vec<Trace>, StageError> {
         let delays = self.scenario.topology.links.iter().map(|link| link.impairment.delay);
         let patience = patience(Awaited::Every, delays.max().unwrap_or_default());
         let mut traces = Vec::new();
         for prober in &mut self.probers {
-            let taken = prober.take_records(begin..end, patience).map_err(StageError::lab)?;
+            let taken = prober.take_records(played.clone(), patience).map_err(StageError::lab)?;
             if !taken.head.complete {
                 let what = "the prober has lost some of its records; let the scenario last shorter";
                 return Err(StageError::Lab(what.into()));
@@ -161,7 +172,7 @@ impl<'a> Play<'a> {
 
     fn finish(
         self,
-        begin: Nanos,
+        played: &Range<Nanos>,
         traces: &[Trace],
         options: &RunOptions,
         folder: &RunFolder,
@@ -169,8 +180,8 @@ impl<'a> Play<'a> {
         let console = Console::new(options.json);
         let events = self.stage.events.router_events(0);
         let record = Record {
-            begin_ns: begin.0,
-            end_ns: (begin + self.scenario.lasts).0,
+            begin_ns: played.start.0,
+            end_ns: played.end.0,
             traces,
             done: &self.done,
             events: &events,
@@ -181,7 +192,7 @@ impl<'a> Play<'a> {
         let page = folder.write_report(&self.page(&outcome, traces, options))?;
         output::outcome(&console, &outcome);
         let lines = self.stage.events.finish()?;
-        output::failures(&console, &outcome.failures, &lines, begin.0);
+        output::failures(&console, &outcome.failures, &lines, played.start.0);
         let (colour, verdict) = if outcome.ok {
             ("32", "every expectation held")
         } else {
@@ -218,6 +229,25 @@ impl<'a> Play<'a> {
             kills: Vec::new(),
             summary,
         }
+    }
+}
+
+/// When steps are taken.
+struct Times {
+    begin: Nanos,
+    late: Duration,
+}
+
+impl Times {
+    fn at(&self, planned: Duration) -> Nanos {
+        self.begin + planned + self.late
+    }
+
+    /// A step took so long. Returns whether what follows is later for it.
+    fn took(&mut self, long: Duration) -> bool {
+        let is_late = long > LATE_FROM;
+        self.late += if is_late { long } else { Duration::ZERO };
+        is_late
     }
 }
 
@@ -259,7 +289,26 @@ fn write_outcome(folder: &Path, outcome: &Outcome) -> Result<(), StageError> {
     fs::write(folder.join("summary.json"), text + "\n").map_err(StageError::lab)
 }
 
+/// A step that took longer, on a machine that is busy, postpones what follows it.
+const LATE_FROM: Duration = Duration::from_millis(50);
+
 /// From the first answers to the beginning.
 const LEAD: Duration = Duration::from_millis(100);
 const ANSWERS_BUDGET: Duration = Duration::from_secs(10);
 const FIRST_PORT: u16 = 40_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_took_long_postpones_what_follows_and_others_do_not() {
+        let (begin, ms) = (Nanos(1_000_000_000), Duration::from_millis);
+        let mut times = Times { begin, late: Duration::ZERO };
+        assert!(!times.took(ms(50)));
+        assert_eq!(times.at(ms(700)), begin + ms(700));
+        assert!(times.took(ms(1_900)));
+        assert!(times.took(ms(100)));
+        assert_eq!(times.at(ms(700)), begin + ms(2_700));
+    }
+}
