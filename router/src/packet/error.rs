@@ -79,13 +79,15 @@ impl ErrorKind {
 
 /// Whether an error of this kind may be sent about `packet`, whose [`Meta`] is `meta`.
 ///
-/// No error may be sent about ICMP errors and redirects (unknown types count as errors), non-first
-/// fragments, a source that does not identify a single host (unspecified, loopback, multicast,
+/// No error may be sent about ICMP errors and redirects (unknown types count as errors), later
+/// fragments in IPv4, a source that does not identify a single host (unspecified, loopback, multicast,
 /// broadcast, reserved), a link-local source, to which nothing is routed, or multicast and
 /// broadcast destinations, except IPv6 multicast packets that are too big or have an unknown
-/// option. The caller checks for directed broadcasts and applies rate limits.
+/// option. A later fragment of an IPv6 packet may be the only one that is too big; it is answered, unless
+/// it is one of ICMPv6, whose type is in the first. The caller checks for directed broadcasts and applies
+/// rate limits.
 pub fn may_answer(kind: ErrorKind, packet: &[u8], meta: &Meta) -> bool {
-    meta.fragment != Fragment::Later
+    !(meta.fragment == Fragment::Later && hides_errors(meta))
         && source_verdict(meta.src, Martians::Default).is_none()
         && may_answer_to_destination(kind, meta.dst)
         && !is_icmp_error(packet, meta)
@@ -152,6 +154,11 @@ fn may_answer_to_destination(kind: ErrorKind, dst: IpAddr) -> bool {
         IpAddr::V4(dst) => !dst.is_multicast() && !dst.is_broadcast(),
         IpAddr::V6(dst) => !dst.is_multicast() || kind.is_for_multicast(),
     }
+}
+
+/// Whether a later fragment is not answered (RFC 1812 section 4.3.2.7; RFC 4443 has no such rule).
+fn hides_errors(meta: &Meta) -> bool {
+    meta.src.is_ipv4() || meta.protocol == protocol::ICMPV6
 }
 
 /// Whether a packet is an ICMP error or redirect. A message without a type byte counts as one.

@@ -88,14 +88,18 @@ fn errors_are_not_answered_but_other_messages_are() {
 }
 
 #[test]
-fn later_fragments_are_not_answered() {
-    for whole in [
-        packet(CLIENT_V4, SERVICE_V4, UDP, &ports(1, 2)),
-        packet(CLIENT_V6, SERVICE_V6, UDP, &ports(1, 2)),
+fn later_fragments_are_answered_only_in_ipv6_where_they_hide_no_error() {
+    let echo = [128, 0, 0, 0, 0, 0, 0, 0];
+    for (whole, want) in [
+        (packet(CLIENT_V4, SERVICE_V4, UDP, &ports(1, 2)), false),
+        (packet(CLIENT_V6, SERVICE_V6, UDP, &ports(1, 2)), true),
+        (packet(CLIENT_V6, SERVICE_V6, ICMPV6, &echo), false),
     ] {
-        assert!(may(ErrorKind::TimeExceeded, &fragment(&whole, 0, true)));
-        assert!(!may(ErrorKind::TimeExceeded, &fragment(&whole, 1, true)));
-        assert!(!may(ErrorKind::TimeExceeded, &fragment(&whole, 1, false)));
+        for kind in [ErrorKind::TimeExceeded, ErrorKind::TooBig { mtu: 1280 }] {
+            assert!(may(kind, &fragment(&whole, 0, true)));
+            assert_eq!(may(kind, &fragment(&whole, 1, true)), want);
+            assert_eq!(may(kind, &fragment(&whole, 1, false)), want);
+        }
     }
 }
 
