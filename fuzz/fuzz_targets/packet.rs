@@ -85,7 +85,7 @@ fn errors(packet: &[u8], meta: Meta) {
     };
     for kind in KINDS.into_iter().filter(|kind| error::may_answer(*kind, packet, &meta)) {
         let mut out = [0; ERROR_MAX];
-        let len = error::build(kind, packet, source, &mut out).expect("room for every error");
+        let len = error::build(kind, packet, source, 0, &mut out).expect("room for every error");
         let answer = Meta::parse(&out[..len]).expect("an error that is no packet");
         assert_eq!((answer.src, answer.dst), (source, meta.src), "{kind:?}");
         assert!(!error::may_answer(kind, &out[..len], &answer), "an error about an error");

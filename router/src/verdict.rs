@@ -110,7 +110,7 @@ verdicts! {
     Unreachable Dropped "unreachable" "an unreachable route; answered with unreachable";
     Prohibit Dropped "prohibit" "a prohibit route; answered with administratively prohibited";
     AllDead Dropped "all-dead" "every member of the group is down; answered according to the service's when-all-dead";
-    UTurn Dropped "u-turn" "the remaining members lead back out of the port it came in by; answered according to when-all-dead";
+    UTurn Dropped "u-turn" "its destination is on the link that it came in by, or the remaining members lead back there, which is answered according to when-all-dead";
     TooBig Dropped "too-big" "larger than the MTU of the adjacency; answered with frag-needed or packet-too-big";
     CoveringLoop Dropped "covering-loop" "covering routes refer to each other more deeply than nearhop follows";
 

@@ -80,7 +80,7 @@ proptest! {
         offender.resize(len + padding, 0xee);
 
         let mut out = [0xee; error::ERROR_MAX];
-        let made = error::build(kind, &offender, source, &mut out).unwrap();
+        let made = error::build(kind, &offender, source, 0, &mut out).unwrap();
         let made = &out[..made];
         let message = upper(made, source, src, 64)?;
         if src.is_ipv4() {

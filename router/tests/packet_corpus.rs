@@ -100,7 +100,7 @@ fn exercise(bytes: &[u8]) -> bool {
     let mut answers = [0; ERROR_MAX];
     for source in [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         for kind in [ErrorKind::TimeExceeded, ErrorKind::TooBig { mtu: 1280 }] {
-            if let Some(len) = build(kind, bytes, source, &mut answers) {
+            if let Some(len) = build(kind, bytes, source, 0, &mut answers) {
                 let answer = &answers[..len];
                 let meta = Meta::parse(answer).expect("a good packet");
                 assert_eq!((meta.src, meta.len), (source, len));

@@ -198,6 +198,7 @@ fn snapshot() -> Snapshot {
             address_v4: Some(Ipv4Addr::new(10, port as u8, 0, 1)),
             address_v6: None,
             link_locals: Box::default(),
+            networks: Box::default(),
             reverse_path: ReversePath::Off,
             facing: Facing::Any,
             engine: EngineChoice::Auto,

@@ -187,6 +187,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         address_v4: Some(Ipv4Addr::new(10, index as u8, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
         link_locals: Box::default(),
+        networks: Box::default(),
         reverse_path: if index == 0 { ReversePath::Loose } else { ReversePath::Off },
         facing: Facing::Any,
         engine: EngineChoice::Auto,

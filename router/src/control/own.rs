@@ -133,6 +133,11 @@ fn has_longer(config: &Config, address: Ipv4Addr, len: u8) -> bool {
             .any(|prefix| config.route_files.iter().any(|file| file.routes.get(prefix).is_some()))
 }
 
+/// The networks that these addresses of a port are in.
+pub(super) fn networks(addresses: &[IpNetwork]) -> impl Iterator<Item = IpPrefix> + '_ {
+    addresses.iter().filter_map(|net| IpPrefix::around(net.ip(), net.prefix()))
+}
+
 pub(super) fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
     match ip {
         IpAddr::V4(ip) => Some(ip),

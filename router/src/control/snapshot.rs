@@ -118,6 +118,7 @@ fn entry(state: &PortState, link_locals: Vec<IpAddr>) -> PortEntry {
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
         link_locals: link_locals.into(),
+        networks: own::networks(addresses).collect(),
         reverse_path: state.config.reverse_path,
         facing: state.config.facing,
         engine: state.config.engine,

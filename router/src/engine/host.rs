@@ -15,7 +15,7 @@ use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig, HostStats, OwnAddress};
 use crate::ids::PortId;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
-use crate::packet::origin::clamp_mss;
+use crate::packet::origin::{clamp_mss, mtu_of_own};
 use crate::probe::{CheckEvent, CheckId, CheckStats};
 use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
@@ -95,7 +95,7 @@ impl HostEngine {
     /// A packet to the router. Its TCP asks for no larger segments than the way back has room for.
     pub fn handle_packet(&mut self, now: Nanos, port: PortId, packet: &mut [u8]) {
         if let Some(mtu) = self.snapshots.load().mtu_of(port) {
-            clamp_mss(packet, usize::from(mtu));
+            clamp_mss(packet, mtu_of_own(packet, usize::from(mtu)));
         }
         self.host.handle_packet(now, port, packet);
     }

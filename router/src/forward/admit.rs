@@ -15,7 +15,7 @@ use crate::ids::PortId;
 use crate::packet::martian::{destination_verdict, is_link_local, is_ordinary, source_verdict};
 use crate::packet::offload::Shape;
 use crate::packet::quote::quotes_later_fragment;
-use crate::packet::{Meta, Plain};
+use crate::packet::{Meta, Plain, destination};
 use crate::policy::{Facing, Martians, ReversePath};
 use crate::verdict::Verdict;
 
@@ -173,12 +173,14 @@ impl Admitted {
     }
 
     /// Selects a member for each packet by `hash`. If that member leaves by the port the packet
-    /// came in by because better ones are down, selects another: failover never makes a U-turn.
+    /// came in by because better ones are down, selects another: failover never makes a U-turn. Nor is
+    /// a packet sent back to the link that it came from because its destination is an address of it: the
+    /// other end has another, or routes it here again (RFC 4443 section 3.1).
     #[inline]
     pub(super) fn select(
         &mut self,
         batch: &Batch,
-        fib: &Fib,
+        (fib, snapshot): (&Fib, &Snapshot),
         mut hash: impl FnMut(FlowHash, Spread) -> FlowHash,
     ) {
         let Self { passed, groups, chosen, count, .. } = self;
@@ -192,9 +194,23 @@ impl Admitted {
             {
                 let flow = hash(flow, fib.spread(group));
                 *chosen = fib.select_onward(group, flow, ingress.0);
+                let is_back = matches!(*chosen, Selected::Member { adjacency, .. }
+                    if fib.port(adjacency) == Some(ingress.0));
+                if is_back && is_on_link(snapshot, ingress, batch.packet(index).1) {
+                    *chosen = Selected::UTurn { answer: true };
+                }
             }
         }
     }
+}
+
+/// Whether a packet is for an address of the link that it came in by, and for no service.
+fn is_on_link(snapshot: &Snapshot, ingress: PortId, packet: &[u8]) -> bool {
+    let networks = snapshot.port(ingress).map_or(&[][..], |port| &port.networks);
+    let Some(dst) = destination(packet).filter(|_| !networks.is_empty()) else {
+        return false;
+    };
+    networks.iter().any(|network| network.contains(dst)) && !snapshot.services.has(dst)
 }
 
 /// The destinations of one family, and the positions of their packets.

@@ -70,11 +70,12 @@ impl Answering<'_> {
         out: &mut [u8],
     ) -> Option<usize> {
         let (slot, packet) = batch.packet(index);
+        let ident = self.state.next_id(self.snapshots.load().hash_seed) as u16;
         if slot.offload.is_none() {
-            return error::build(kind, packet, source, out);
+            return error::build(kind, packet, source, ident, out);
         }
         let plan = Segments::plan(packet, slot.offload).ok()?;
-        error::build(kind, plan.write(0, &mut self.state.segment_buffer)?, source, out)
+        error::build(kind, plan.write(0, &mut self.state.segment_buffer)?, source, ident, out)
     }
 
     /// The way back to the sender of a packet that came in by `port`, and the source of an error in

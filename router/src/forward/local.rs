@@ -128,7 +128,7 @@ mod tests {
             let mut out = [0; crate::packet::error::ERROR_MAX];
             let kind = crate::packet::error::ErrorKind::HostUnreachable;
             let from = std::net::IpAddr::from([10, 0, 0, 9]);
-            let len = crate::packet::error::build(kind, quoted, from, &mut out).unwrap();
+            let len = crate::packet::error::build(kind, quoted, from, 0, &mut out).unwrap();
             out[..len].to_vec()
         };
         // A segment of a connection of the router's own, and a datagram of a check's.

@@ -73,7 +73,7 @@ pub fn forward_watched(
     done(Stage::Admit);
     state.admitted.look_up(fib);
     done(Stage::LookUp);
-    state.select_all(batch, fib);
+    state.select_all(batch, fib, snapshots.load());
     done(Stage::Select);
     if !state.admitted.without_flow.is_empty() {
         Copying { fib, snapshot: snapshots.load(), state, now }.copy_all(batch);

@@ -61,7 +61,8 @@ fn emit(
 ) -> Option<Verdict> {
     let snapshot = snapshots.load();
     let Some(way) = snapshot.adjacency(adjacency) else { return Some(Verdict::NoPort) };
-    let (exit, mtu) = (Exit { adjacency, port: way.port }, usize::from(way.mtu));
+    let exit = Exit { adjacency, port: way.port };
+    let mtu = origin::mtu_of_own(packet, usize::from(way.mtu));
     origin::clamp_mss(packet, mtu);
     if packet.len() <= mtu {
         let taken = batch.transmit_copy(packet, exit, path, Verdict::Originate);

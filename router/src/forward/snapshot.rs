@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use nearhop_fib::AdjacencyId;
+use nearhop_fib::{AdjacencyId, IpPrefix};
 
 use super::addresses::AddressSet;
 use super::adjacency::{Adjacencies, Adjacency};
@@ -64,6 +64,8 @@ pub struct PortEntry {
     /// Its link-local addresses: packets to them, and from its neighbours', are never forwarded, but
     /// those that came in by this port are delivered.
     pub link_locals: Box<[IpAddr]>,
+    /// Its networks: a packet that came in by it and is for another of their addresses has nowhere to go.
+    pub networks: Box<[IpPrefix]>,
     /// How source addresses are checked.
     pub reverse_path: ReversePath,
     /// Who is behind it.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nearhop_fib::{Fib, FlowHash, PathId, Spread};
 
 use super::admit::Admitted;
+use super::snapshot::Snapshot;
 use crate::batch::{BURST, Batch, PACKET_MAX};
 use crate::limit::TokenBucket;
 use crate::packet::error::ErrorKind;
@@ -100,9 +101,9 @@ impl WorkerState {
     }
 
     /// Selects a member for each admitted packet.
-    pub(super) fn select_all(&mut self, batch: &Batch, fib: &Fib) {
+    pub(super) fn select_all(&mut self, batch: &Batch, fib: &Fib, snapshot: &Snapshot) {
         let Self { admitted, spreader, .. } = self;
-        admitted.select(batch, fib, |flow, spread| spreader.hash(flow, spread));
+        admitted.select(batch, (fib, snapshot), |flow, spread| spreader.hash(flow, spread));
     }
 
     /// The hash by which a packet's member is selected.

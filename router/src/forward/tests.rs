@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use nearhop_fib::{
-    ACCEPT_ALL, AdjacencyId, Group, Member, PathId, Reader, Reason, Spread, WhenDead, Writer, fib,
-    name_key,
+    ACCEPT_ALL, AdjacencyId, Group, IpPrefix, Member, PathId, Reader, Reason, Spread, WhenDead,
+    Writer, fib, name_key,
 };
 use proptest::prelude::*;
 
@@ -155,6 +155,7 @@ fn snapshot() -> Snapshot {
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
             link_locals: Box::default(),
+            networks: Box::default(),
             reverse_path: ReversePath::Off,
             facing: crate::policy::Facing::Any,
             engine: EngineChoice::Auto,
@@ -265,6 +266,44 @@ fn repair_makes_no_u_turn() {
     // Back out of the same port is right where nothing better exists with all alive.
     assert_eq!(rig.run(0, std::slice::from_ref(&by_the_way))[0].0, 0);
     assert_eq!(rig.of(Verdict::UTurn), 1);
+}
+
+/// RFC 6864 section 4.3: they may be fragmented on their way.
+#[test]
+fn no_two_errors_have_one_identification() {
+    let mut rig = Rig::new();
+    let late = udp_ttl(CLIENT, SERVICE, 30, 1);
+    let sent = rig.run(0, &[late.clone(), late]);
+    let [(_, _, first), (_, _, second)] = &sent[..] else { panic!("{sent:?}") };
+    assert_ne!(first[4..6], second[4..6]);
+    assert_eq!(first[20..], second[20..], "they say the same");
+}
+
+/// A link's other end that routes its network here would get such packets again and again.
+#[test]
+fn what_comes_from_a_link_and_is_for_another_address_of_it_is_answered() {
+    let mut rig = Rig::new();
+    let networks = ["10.0.0.0/24", "fd00::/64", "198.51.100.0/24"];
+    let networks: Vec<IpPrefix> = networks.iter().map(|text| text.parse().unwrap()).collect();
+    rig.with_snapshot(|snapshot| {
+        snapshot.ports[0].as_mut().unwrap().networks = networks.into();
+    });
+    for (src, dst, code) in [(CLIENT, "10.0.0.77:53", [3, 1]), (CLIENT6, "[fd00::77]:53", [1, 3])] {
+        rig.route(
+            &IpPrefix::host(dst.parse::<std::net::SocketAddr>().unwrap().ip()).to_string(),
+            &[0],
+        );
+        let packet = udp(src, dst, 30);
+        let sent = rig.run(0, std::slice::from_ref(&packet));
+        let [(0, Verdict::Originate, error)] = &sent[..] else { panic!("{sent:?}") };
+        let header = if src.starts_with('[') { 40 } else { 20 };
+        assert_eq!(error[header..header + 2], code);
+        assert_eq!(rig.run(2, std::slice::from_ref(&packet))[0].0, 0, "from elsewhere it is sent");
+    }
+    assert_eq!(rig.of(Verdict::UTurn), 2);
+    // A site may serve clients on its own link.
+    rig.route("198.51.100.53/32", &[0]);
+    assert_eq!(rig.run(0, &[udp(CLIENT, SERVICE, 30)])[0].1, Verdict::Forward);
 }
 
 #[test]

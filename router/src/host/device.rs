@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use smoltcp::wire::{Icmpv6Packet, Ipv6Packet};
+use smoltcp::wire::{Icmpv6Packet, Ipv4Packet, Ipv6Packet};
 
 use super::Outgoing;
 use super::flows::Flows;
@@ -168,6 +168,9 @@ impl TxToken for Tx<'_> {
             // What belongs to no connection is an error or a reset about the packet received.
             let cause = self.cause.filter(|_| flow.is_none() || is_link_local(header.dst));
             let by = cause.map(|cause| cause.port);
+            if header.protocol == ICMP && flow.is_none() {
+                set_precedence(&mut packet);
+            }
             if let Some(cause) = cause.filter(|_| header.protocol == ICMPV6) {
                 set_source(&mut packet, &header, cause.unicast);
             }
@@ -177,6 +180,13 @@ impl TxToken for Tx<'_> {
         }
         result
     }
+}
+
+/// Gives an error the precedence of internetwork control (RFC 1812, section 4.3.2.5).
+fn set_precedence(packet: &mut [u8]) {
+    let mut view = Ipv4Packet::new_unchecked(packet);
+    view.set_dscp(INTERNETWORK_CONTROL);
+    view.fill_checksum();
 }
 
 /// Gives an ICMPv6 message this source, which its checksum covers.
@@ -201,5 +211,8 @@ const TX_MAX: usize = 256;
 const SPARE_MAX: usize = 2_048;
 
 const TCP_RST: u8 = 4;
+
+/// Its code point: class selector 6 (RFC 2474).
+const INTERNETWORK_CONTROL: u8 = 48;
 const ERRORS_PER_SECOND: u32 = 200;
 const ERRORS_BURST: u32 = 50;

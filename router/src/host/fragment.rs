@@ -39,6 +39,7 @@ struct Datagram {
 struct Key {
     src: IpAddr,
     dst: IpAddr,
+    /// In IPv4; 0 in IPv6.
     protocol: u8,
     id: u32,
     port: PortId,
@@ -57,6 +58,9 @@ impl Reassembler {
     ) -> Option<Vec<u8>> {
         self.handle_timeout(now);
         let Header { src, dst, protocol, .. } = *header;
+        // IPv6 distinguishes datagrams without it, and takes the first fragment's (RFC 8200, section
+        // 4.5).
+        let protocol = if src.is_ipv4() { protocol } else { 0 };
         let key = Key { src, dst, protocol, id: fragment.id, port };
         let whole = fragment.offset == 0 && !fragment.more;
         let found = self.datagrams.iter().position(|datagram| datagram.key == key && !whole);
@@ -128,6 +132,9 @@ impl Datagram {
         if start == 0 {
             let header_len = if header.src.is_ipv4() { header.start } else { IPV6_HEADER };
             self.header = packet.get(..header_len)?.to_vec();
+            if header.src.is_ipv6() {
+                self.header[6] = header.protocol;
+            }
         }
         Some(())
     }
@@ -149,7 +156,6 @@ impl Datagram {
             ip.set_frag_offset(0);
             ip.fill_checksum();
         } else {
-            packet[6] = self.key.protocol;
             packet[4..6].copy_from_slice(&u16::try_from(len - IPV6_HEADER).ok()?.to_be_bytes());
         }
         Some(packet)
@@ -162,7 +168,7 @@ pub const DATAGRAMS_MAX: usize = 64;
 /// The most fragments of one datagram.
 const PIECES_MAX: usize = 128;
 
-/// The longest reassembly time that RFC 1122, section 3.3.2, and RFC 8200, section 4.5, allow.
+/// RFC 8200, section 4.5; RFC 1122, section 3.3.2, recommends between one and two minutes.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
@@ -200,6 +206,18 @@ mod tests {
     fn add(to: &mut Reassembler, now: Nanos, port: u16, packet: &[u8]) -> Option<Vec<u8>> {
         let header = Header::parse(packet).unwrap();
         to.add(now, PortId(port), packet, &header, header.fragment.unwrap())
+    }
+
+    #[test]
+    fn the_first_fragment_says_what_an_ipv6_datagram_is() {
+        let whole = packet(false, 3_000);
+        let mut pieces = split(&whole, 1_280, 0x77);
+        let mut reassembler = Reassembler::default();
+        for piece in &mut pieces[1..] {
+            piece[IPV6_HEADER] = 59;
+            assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, piece), None);
+        }
+        assert_eq!(add(&mut reassembler, Nanos::ZERO, 1, &pieces[0]), Some(whole));
     }
 
     proptest! {

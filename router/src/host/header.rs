@@ -14,6 +14,8 @@ pub(super) struct Header {
     pub(super) protocol: u8,
     /// TTL or hop limit.
     pub(super) ttl: u8,
+    /// Differentiated services code point (RFC 2474).
+    pub(super) dscp: u8,
     /// Offsets of the payload's start and end.
     pub(super) start: usize,
     pub(super) end: usize,
@@ -63,6 +65,7 @@ impl Header {
             dst: ip.dst_addr().into(),
             protocol: ip.next_header().into(),
             ttl: ip.hop_limit(),
+            dscp: ip.dscp(),
             start,
             end,
             fragment,
@@ -77,6 +80,7 @@ impl Header {
             dst: ip.dst_addr().into(),
             protocol: ip.next_header().into(),
             ttl: ip.hop_limit(),
+            dscp: ip.traffic_class() >> 2,
             start: IPV6_HEADER,
             end,
             fragment: None,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, IpRepr, Ipv4Packet,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet,
 };
 
 use super::header::{Header, ICMP, ICMPV6};
@@ -25,7 +25,7 @@ pub(super) fn is_valid(packet: &[u8], header: &Header) -> bool {
 }
 
 /// The reply to an echo request (RFC 1122, section 3.2.2.6; RFC 4443, section 4.2): the same
-/// identifier, sequence number and data, the router's own TTL, no IP options. In IPv4, DF is clear,
+/// identifier, sequence number, data and code point (RFC 1812, section 4.3.2.5), the router's own TTL, no IP options. In IPv4, DF is clear,
 /// so that the reply to a large request can be fragmented.
 pub(super) fn echo_reply(packet: &[u8], header: &Header, id: u16) -> Option<Vec<u8>> {
     let body = packet.get(header.start..header.end)?;
@@ -44,6 +44,7 @@ pub(super) fn echo_reply(packet: &[u8], header: &Header, id: u16) -> Option<Vec<
             let mut view = Ipv4Packet::new_unchecked(&mut reply[..]);
             view.clear_flags();
             view.set_ident(id);
+            view.set_dscp(header.dscp);
             view.fill_checksum();
             Some(reply)
         }
@@ -52,6 +53,7 @@ pub(super) fn echo_reply(packet: &[u8], header: &Header, id: u16) -> Option<Vec<
             let ip = ip(IpProtocol::Icmpv6, icmp.buffer_len());
             let mut reply = vec![0; ip.buffer_len()];
             ip.emit(&mut reply[..], &checksums);
+            Ipv6Packet::new_unchecked(&mut reply[..]).set_traffic_class(header.dscp << 2);
             let mut view = Icmpv6Packet::new_unchecked(&mut reply[ip.header_len()..]);
             icmp.emit(&src, &dst, &mut view, &checksums);
             Some(reply)

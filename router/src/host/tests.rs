@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use nearhop_fib::AdjacencyId;
+use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
 use super::check::TcpChecker;
 use super::*;
@@ -178,9 +179,11 @@ fn an_anycast_address_answers_from_a_unicast_one() {
 fn ping_is_answered_in_both_families() {
     for (us, them) in PAIRS {
         for len in [0, 1, 56, 1_400] {
-            let request = echo_request(them, us, len);
+            let mut request = echo_request(them, us, len);
+            set_dscp(&mut request, 46);
             let out = exchange(&mut host(&[us]), &request);
             assert_eq!(out.len(), 1, "{us}, {len} bytes");
+            assert_eq!(dscp(&out[0].packet), 46, "{us}");
             assert_eq!(out[0].pin, None);
             let (src, dst, protocol, body) = parts(&out[0].packet);
             assert_eq!((src, dst), (addr(us), addr(them)));
@@ -198,6 +201,21 @@ fn ping_is_answered_in_both_families() {
             assert_eq!(sum(&[pseudo, body]), 0);
         }
     }
+}
+
+fn set_dscp(packet: &mut [u8], dscp: u8) {
+    if packet[0] >> 4 == 6 {
+        Ipv6Packet::new_unchecked(packet).set_traffic_class(dscp << 2);
+    } else {
+        let mut view = Ipv4Packet::new_unchecked(packet);
+        view.set_dscp(dscp);
+        view.fill_checksum();
+    }
+}
+
+fn dscp(packet: &[u8]) -> u8 {
+    let v4 = Ipv4Packet::new_checked(packet).ok().filter(|view| view.version() == 4);
+    v4.map_or_else(|| Ipv6Packet::new_unchecked(packet).traffic_class() >> 2, |view| view.dscp())
 }
 
 #[test]
@@ -240,6 +258,7 @@ fn closed_ports_are_refused() {
         let (src, dst, protocol, body) = parts(&out[0].packet);
         assert_eq!((src, dst), (addr(us), addr(them)));
         assert_eq!((body[0], body[1]), if protocol == 1 { (3, 3) } else { (1, 4) });
+        assert_eq!(dscp(&out[0].packet), if protocol == 1 { 48 } else { 0 });
         assert_eq!(parts(&body[8..]).3, parts(&datagram).3, "quotes the datagram");
 
         let out = exchange(&mut host, &tcp(them, us, (5_000, 179), 1_000, 0, 2));

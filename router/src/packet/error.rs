@@ -99,19 +99,26 @@ pub fn may_answer(kind: ErrorKind, packet: &[u8], meta: &Meta) -> bool {
 /// The error quotes as much of the offender, without link padding, as fits 576 bytes in IPv4 (RFC
 /// 1812 section 4.3.2.3) or 1,280 bytes in IPv6 (RFC 4443 section 2.4 c). Its TTL is 64. In IPv4
 /// its precedence is internetwork control (RFC 1812 section 4.3.2.5), and because it may be
-/// fragmented, it has an identification derived from its contents.
+/// fragmented, it has the identification `ident`, which is not to be repeated soon (RFC 6864 section
+/// 4.3).
 ///
 /// `None` if the offender has no IP header, `source` is of the other family, or `out` is too small;
 /// [`ERROR_MAX`] bytes are always enough.
-pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -> Option<usize> {
+pub fn build(
+    kind: ErrorKind,
+    offender: &[u8],
+    source: IpAddr,
+    ident: u16,
+    out: &mut [u8],
+) -> Option<usize> {
     let [v4, v6] = kind.table();
     let (sender, len) = sender_and_len(offender)?;
     let (fields, protocol, traffic_class, max) = match source {
         IpAddr::V4(_) => (v4, protocol::ICMP, INTERNETWORK_CONTROL, ERROR_MAX_V4),
         IpAddr::V6(_) => (v6, protocol::ICMPV6, 0, ERROR_MAX),
     };
-    let mut envelope =
-        Envelope { src: source, dst: sender, protocol, ttl: TTL, traffic_class, ident: None };
+    let ident = Some(ident);
+    let envelope = Envelope { src: source, dst: sender, protocol, ttl: TTL, traffic_class, ident };
     let header = envelope.header_len();
     let quote = offender.get(..len.min(max - header - icmp::HEADER_LEN))?;
     let message_len = icmp::HEADER_LEN + quote.len();
@@ -122,7 +129,6 @@ pub fn build(kind: ErrorKind, offender: &[u8], source: IpAddr, out: &mut [u8]) -
     let pseudo = if source.is_ipv4() { Sum::ZERO } else { envelope.pseudo(message_len) };
     let sum = pseudo.bytes(start).bytes(rest).checksum();
     start[2..4].copy_from_slice(&sum.to_be_bytes());
-    envelope.ident = Some(sum);
     envelope.write(out, message_len)
 }
 

@@ -40,6 +40,16 @@ pub use meta::{Fragment, Meta, decrement_ttl};
 pub use plain::Plain;
 pub use quote::{Quoted, quoted};
 
+/// The destination in the header of an IP packet; `None` if the header is cut off.
+pub fn destination(packet: &[u8]) -> Option<std::net::IpAddr> {
+    if packet.first()? >> 4 == 6 {
+        let bytes: &[u8; 16] = packet.get(ipv6::DST..ipv6::HEADER_LEN)?.first_chunk()?;
+        return Some((*bytes).into());
+    }
+    let bytes: &[u8; 4] = packet.get(ipv4::DST..ipv4::HEADER_LEN)?.first_chunk()?;
+    Some((*bytes).into())
+}
+
 /// Numbers of the IP protocols whose headers this module reads.
 pub mod protocol {
     /// IPv6 hop-by-hop options (RFC 8200).

@@ -49,6 +49,13 @@ pub fn split(
     Some(count)
 }
 
+/// The most bytes of `packet`, which the router made or which asks it for segments, by an adjacency with
+/// this MTU. The router follows no path MTU, so in IPv6 it is the least of all links (RFC 8201 section 1).
+pub fn mtu_of_own(packet: &[u8], mtu: usize) -> usize {
+    let is_ipv6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
+    if is_ipv6 { mtu.min(IPV6_MTU_MIN) } else { mtu }
+}
+
 /// Lowers the maximum segment size in a SYN to what fits in a packet of `mtu` bytes, and updates
 /// the checksum (RFC 9293 section 3.7.1). Returns whether the packet was changed.
 pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
@@ -97,6 +104,9 @@ fn mss_at(segment: &tcp::Tcp<'_>) -> Option<usize> {
     }
     None
 }
+
+/// Bytes that every IPv6 link carries (RFC 8200 section 5).
+const IPV6_MTU_MIN: usize = 1_280;
 
 /// Identification, offset in bytes and more-fragments bit of a fragment.
 #[derive(Clone, Copy)]

@@ -60,7 +60,7 @@ impl Site {
             protocol::ICMP | protocol::ICMPV6 => echo_reply(&meta, upper),
             protocol::UDP if self.power == Power::ServerDead => {
                 let mut out = vec![0; ERROR_MAX];
-                let len = error::build(ErrorKind::PortUnreachable, packet, meta.dst, &mut out)?;
+                let len = error::build(ErrorKind::PortUnreachable, packet, meta.dst, 0, &mut out)?;
                 out.truncate(len);
                 Some(out)
             }

@@ -49,7 +49,7 @@ fn fragments(service: &str, client: &str) -> Vec<Vec<u8>> {
 /// A too-big of a router behind the client's port.
 fn too_big(about: &[u8], from: IpAddr) -> Vec<u8> {
     let mut out = [0; ERROR_MAX];
-    let len = error::build(ErrorKind::TooBig { mtu: 1280 }, about, from, &mut out).unwrap();
+    let len = error::build(ErrorKind::TooBig { mtu: 1280 }, about, from, 0, &mut out).unwrap();
     out[..len].to_vec()
 }
 

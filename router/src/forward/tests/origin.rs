@@ -37,14 +37,16 @@ fn a_datagram_is_cut_for_the_way_it_takes_and_for_no_other() {
     let narrow = Adjacency::point_to_point(PortId(2), 1280);
     rig.with_snapshot(|snapshot| snapshot.adjacencies.set(AdjacencyId(2), Some(narrow)));
     for (src, dst) in OWN {
-        let fits = udp(src, dst, 1340);
+        // The router does not look for the MTU of an IPv6 path.
+        let (mtu, least) = if src.starts_with('[') { (1280, 1220) } else { (1400, 1340) };
+        let fits = udp(src, dst, least);
         assert_eq!(rig.originate(&fits, None), [(1, Verdict::Originate, fits)]);
         let large = udp(src, dst, 3000);
         let sent = rig.originate(&large, None);
         assert!(sent.len() == 3, "{}", sent.len());
         for (port, verdict, piece) in &sent {
             assert_eq!((*port, *verdict), (1, Verdict::FragmentSent));
-            assert!(piece.len() <= 1400);
+            assert!(piece.len() <= mtu);
         }
         // The smaller MTU makes more fragments.
         assert_eq!(rig.originate(&udp(src, dst, 2600), Some(AdjacencyId(2))).len(), 3);

@@ -4,6 +4,8 @@ use super::*;
 use crate::packet::protocol::{ICMP, ICMPV6, UDP};
 use crate::packet::samples::{icmp as message, *};
 
+const OWN_IDENT: u16 = 0x1234;
+
 const KINDS: [ErrorKind; 9] = [
     ErrorKind::AdminProhibited,
     ErrorKind::BadHeader { pointer: 9 },
@@ -22,7 +24,7 @@ fn may(kind: ErrorKind, packet: &[u8]) -> bool {
 
 fn built(kind: ErrorKind, offender: &[u8], source: impl Into<IpAddr>) -> Vec<u8> {
     let mut out = [0xee; ERROR_MAX];
-    let len = build(kind, offender, source.into(), &mut out).unwrap();
+    let len = build(kind, offender, source.into(), OWN_IDENT, &mut out).unwrap();
     out[..len].to_vec()
 }
 
@@ -146,6 +148,7 @@ fn header_fields() {
     let view = Ipv4::parse(&error).unwrap();
     assert_eq!((view.src(), view.dst(), view.ttl()), (ROUTER_V4, CLIENT_V4, 64));
     assert_eq!((view.tos(), view.dont_fragment(), view.protocol()), (0xc0, false, ICMP));
+    assert_eq!(view.ident(), OWN_IDENT);
     let offender = packet(CLIENT_V6, SERVICE_V6, UDP, &ports(1, 2));
     let error = built(ErrorKind::TimeExceeded, &offender, ROUTER_V6);
     let view = Ipv6::parse(&error).unwrap();
@@ -174,11 +177,11 @@ fn what_cannot_be_built_is_none() {
     let v4 = packet(CLIENT_V4, SERVICE_V4, UDP, &ports(1, 2));
     let mut out = [0; ERROR_MAX];
     let kind = ErrorKind::TimeExceeded;
-    assert_eq!(build(kind, &v4, ROUTER_V6.into(), &mut out), None, "other family");
-    assert_eq!(build(kind, &v4[..19], ROUTER_V4.into(), &mut out), None, "no header");
-    assert_eq!(build(kind, &[], ROUTER_V4.into(), &mut out), None, "nothing");
+    assert_eq!(build(kind, &v4, ROUTER_V6.into(), OWN_IDENT, &mut out), None, "other family");
+    assert_eq!(build(kind, &v4[..19], ROUTER_V4.into(), OWN_IDENT, &mut out), None, "no header");
+    assert_eq!(build(kind, &[], ROUTER_V4.into(), OWN_IDENT, &mut out), None, "nothing");
     for room in 0..56 {
-        assert_eq!(build(kind, &v4, ROUTER_V4.into(), &mut out[..room]), None, "{room}");
+        assert_eq!(build(kind, &v4, ROUTER_V4.into(), OWN_IDENT, &mut out[..room]), None, "{room}");
     }
-    assert_eq!(build(kind, &v4, ROUTER_V4.into(), &mut out[..56]), Some(56));
+    assert_eq!(build(kind, &v4, ROUTER_V4.into(), OWN_IDENT, &mut out[..56]), Some(56));
 }
