@@ -38,6 +38,7 @@ pub mod port;
 pub mod printable;
 pub mod probe;
 mod put_back;
+pub mod regular_file;
 pub mod rib;
 pub mod route_file;
 pub mod run;

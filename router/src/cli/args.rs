@@ -66,6 +66,9 @@ pub(super) struct RunArgs {
     pub(super) ready_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) socket: SocketArgs,
+    /// Forget the drained and disabled sites that state-dir keeps: no site is drained or disabled.
+    #[arg(long)]
+    pub(super) forget_overrides: bool,
     /// Delay carrier-loss events by this many milliseconds, to test failover measurements.
     #[arg(long, value_name = "MS", hide = true)]
     pub(super) test_carrier_delay_ms: Option<u32>,

@@ -16,6 +16,7 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         file: args.file.clone(),
         ready_file: args.ready_file.clone(),
         socket: args.socket.socket.clone(),
+        forget_overrides: args.forget_overrides,
         test_carrier_delay: args.test_carrier_delay_ms.map(|ms| Duration::from_millis(ms.into())),
     };
     match run::run(config, &options) {

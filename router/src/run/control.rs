@@ -166,8 +166,8 @@ impl ControlThread {
     }
 
     fn start(&mut self, config: Config) -> Result<(), RunError> {
+        self.load_overrides(&config)?;
         let devices = open_all(&config.ports, self.daemon.workers.len())?;
-        self.load_overrides(&config);
         self.put_in_force(Arc::new(config), devices);
         self.after_step();
         Ok(())

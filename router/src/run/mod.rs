@@ -15,6 +15,7 @@ mod liveness;
 mod ports;
 mod signals;
 mod sleep;
+mod state_files;
 mod steps;
 mod threads;
 
@@ -37,6 +38,8 @@ pub struct RunOptions {
     pub ready_file: Option<PathBuf>,
     /// The control socket; overrides `[api] socket`.
     pub socket: Option<PathBuf>,
+    /// Starts without the drains and disables that were kept.
+    pub forget_overrides: bool,
     /// Makes lost carrier known so much late: for tests of what measures failover.
     pub test_carrier_delay: Option<Duration>,
 }

@@ -191,6 +191,13 @@ impl Rig {
     pub fn restart_with(&mut self, config: &str) {
         self.router = spawn(&self.dir, config);
     }
+
+    /// Like [`Self::restart`], without the drains and disables that were kept.
+    pub fn restart_forgetting(&mut self, costs: Costs<'_>) {
+        let log = fs::File::options().append(true).open(self.dir.join("log")).unwrap();
+        let mut command = command(&self.dir, &config(costs));
+        self.router = command.arg("--forget-overrides").stderr(log).spawn().unwrap();
+    }
 }
 
 impl Drop for Rig {
@@ -226,19 +233,22 @@ fn spawn(dir: &Path, config: &str) -> Child {
 
 /// Starts a router in this folder.
 pub fn spawn_logging_to(log: Stdio, dir: &Path, config: &str) -> Child {
+    command(dir, config).stderr(log).spawn().unwrap()
+}
+
+fn command(dir: &Path, config: &str) -> Command {
     fs::write(dir.join("r1.toml"), config).unwrap();
     // Ends with the test, however that ends.
-    Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_nearhop"), "run"])
         .arg(dir.join("r1.toml"))
         .arg("--ready-file")
         .arg(dir.join("ready"))
         .arg("--socket")
         .arg(dir.join("r1.sock"))
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stdin(Stdio::null());
+    command
 }
 
 /// Two workers, a client, and the sites with their checks. The checks are patient, because a busy

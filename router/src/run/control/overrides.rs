@@ -2,16 +2,14 @@
 //! restarts.
 #![allow(clippy::disallowed_methods, reason = "part of a thread's shell")]
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::Path;
-
 use super::ControlThread;
 use crate::api::document::Overridden;
 use crate::api::{ApiError, OverrideKind, OverrideRequest, Who, views};
 use crate::config::Config;
 use crate::control::Overrides;
 use crate::policy::LastSiteGuard;
+use crate::run::RunError;
+use crate::run::state_files::{self, NotSaved};
 use crate::time::Nanos;
 
 impl ControlThread {
@@ -34,11 +32,7 @@ impl ControlThread {
             OverrideKind::Disable | OverrideKind::Enable => next.disable(site, out),
         };
         if let Some(dir) = &self.daemon.control.config().router.state_dir {
-            save(dir, &next).map_err(|error| {
-                let file = dir.join(OVERRIDES_FILE);
-                ApiError::environment(format!("cannot write {}: {error}", file.display()))
-                    .with_help("nothing was changed")
-            })?;
+            state_files::save(dir, &next).map_err(|error| not_saved(&error, site, *what))?;
         }
         let (now, control) = (Nanos::now(), &mut self.daemon.control);
         match what {
@@ -68,18 +62,29 @@ impl ControlThread {
     }
 
     /// To be called before the first configuration.
-    pub(super) fn load_overrides(&mut self, config: &Config) {
-        let Some(dir) = &config.router.state_dir else { return };
-        let path = dir.join(OVERRIDES_FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => match serde_json::from_slice::<Overrides>(&bytes) {
-                Ok(overrides) => self.daemon.control.restore(overrides),
-                Err(error) => {
-                    log::error!("{} is no list of drained sites: {error}", path.display());
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => log::error!("cannot read {}: {error}", path.display()),
+    pub(super) fn load_overrides(&mut self, config: &Config) -> Result<(), RunError> {
+        let Some(dir) = &config.router.state_dir else { return Ok(()) };
+        if self.options.forget_overrides {
+            log::warn!("no site is drained or disabled (--forget-overrides)");
+            return state_files::save(dir, &Overrides::default()).map_err(|error| {
+                RunError::new(format!("cannot forget drained and disabled sites: {error}"))
+            });
+        }
+        self.daemon.control.restore(state_files::load(dir)?);
+        Ok(())
+    }
+
+    /// Sites that are out of service stay so over a restart by another configuration's state directory.
+    pub(super) fn move_overrides(&self, config: &Config) -> Result<(), ApiError> {
+        let control = &self.daemon.control;
+        match &config.router.state_dir {
+            Some(dir) if control.config().router.state_dir.as_ref() != Some(dir) => {
+                state_files::save(dir, control.overrides()).map_err(|error| {
+                    ApiError::environment(format!("state-dir: {error}"))
+                        .with_help("the configuration in force stays; make the directory writable")
+                })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -96,16 +101,16 @@ impl ControlThread {
     }
 }
 
-/// Written beside and moved into place, so that a crash leaves the old list or the new one.
-fn save(dir: &Path, overrides: &Overrides) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let new = dir.join(format!("{OVERRIDES_FILE}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(overrides)?)?;
-    file.sync_all()?;
-    std::fs::rename(&new, dir.join(OVERRIDES_FILE))?;
-    File::open(dir)?.sync_all()
+/// What is in effect when a command was not written down: nothing of it.
+fn not_saved(error: &NotSaved, site: &str, what: OverrideKind) -> ApiError {
+    let verb = what.verb();
+    let help = if error.may_be_on_disk {
+        format!(
+            "{site} serves as before, but {verb} may be in effect after a restart: make state-dir \
+             writable, then repeat the command or its opposite"
+        )
+    } else {
+        format!("nothing was changed: make state-dir writable, then {verb} {site} again")
+    };
+    ApiError::environment(error.to_string()).with_help(help)
 }
-
-/// The file of drained and disabled sites in the state directory.
-const OVERRIDES_FILE: &str = "overrides.json";

@@ -106,6 +106,7 @@ impl ControlThread {
             if !force {
                 self.guard("reload", &self.daemon.control.left_without(&change.config))?;
             }
+            self.move_overrides(&change.config)?;
             Ok(change)
         });
         match allowed {
