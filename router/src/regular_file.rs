@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 /// Opens a regular file of at most `max` bytes for reading.
 ///
 /// # Errors
-/// Of the file system; or it is another kind of file, or larger.
+/// Of the file system; or it is another kind of file ([`io::ErrorKind::InvalidInput`]), or larger.
 pub fn open(path: &Path, max: u64) -> io::Result<File> {
     // Opening a FIFO waits for its writer without O_NONBLOCK, which regular files ignore.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
@@ -26,7 +26,8 @@ pub fn open(path: &Path, max: u64) -> io::Result<File> {
             kind if kind.is_char_device() || kind.is_block_device() => "a device",
             _ => "another kind of file",
         };
-        return Err(io::Error::other(format!("expected a regular file, found {kind}")));
+        let error = format!("expected a regular file, found {kind}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
     }
     if found.len() > max {
         let found = found.len();

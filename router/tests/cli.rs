@@ -297,6 +297,17 @@ fn wrong_usage_exits_2_and_help_0() {
     assert!(status == 0 && out.contains("checks"), "{out}");
 }
 
+/// What a terminal would act on is in the arguments that are quoted.
+#[test]
+fn wrong_usage_is_quoted_without_what_a_terminal_acts_on() {
+    for wrong in ["\u{9b}2J", "\u{202e}x", "\u{1b}[2J"] {
+        let (_, err, status) = run(&["explain", wrong]);
+        let acts = err.chars().find(|&c| c != '\n' && nearhop::printable::is_unprintable(c));
+        assert_eq!((acts, status), (None, 2), "{err:?}");
+        assert!(err.contains("invalid IP address"), "{err}");
+    }
+}
+
 #[test]
 fn run_refuses_a_broken_file_before_anything_else() {
     let (out, err, status) = run(&["run", testdata("broken.toml").to_str().unwrap()]);

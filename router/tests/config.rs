@@ -24,7 +24,9 @@ fn read(name: &str) -> Result<(Config, Vec<Finding>), ConfigErrors> {
 fn every_mistake_of_a_broken_file_is_shown_at_once() {
     let errors = read("broken.toml").unwrap_err();
     assert!(errors.mistakes.len() >= 15);
-    insta::assert_snapshot!(errors.render(Style::PLAIN));
+    let all = errors.mistakes.iter().chain(&errors.warnings);
+    let drawn: Vec<_> = all.map(|finding| finding.render(Style::PLAIN)).collect();
+    insta::assert_snapshot!(drawn.join("\n"));
 }
 
 #[test]
@@ -171,6 +173,45 @@ fn files_that_cannot_be_read_say_why() {
     std::fs::write(&path, b"[router]\nname = \"\xff\"\n").unwrap();
     let errors = load(&path).unwrap_err();
     assert_eq!(errors.mistakes[0].position(), Some((2, 9)));
+    assert!(errors.render(Style::PLAIN).contains("\\xff is not a character"), "{errors}");
+    std::fs::write(&path, [0; 1000]).unwrap();
+    let errors = load(&path).unwrap_err();
+    assert_eq!(errors.mistakes[0].message(), "the file is not text");
+    // Whatever stands there, reading it ends.
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let large = dir.path().join("large.toml");
+    std::fs::File::create(&large).unwrap().set_len(200 << 20).unwrap();
+    for (path, says) in [
+        (&*fifo, "found a pipe"),
+        (Path::new("/dev/zero"), "found a device"),
+        (dir.path(), "found a directory"),
+        (&*large, "expected at most 67108864 bytes, found 209715200 bytes"),
+    ] {
+        let error = load(path).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        let routes = format!("[[routes]]\nfile = {path:?}\n");
+        let of_routes = load_with_routes(&routes, b"").err().map(|errors| errors.to_string());
+        if path != large {
+            assert!(of_routes.as_ref().is_some_and(|error| error.contains(says)), "{of_routes:?}");
+        }
+    }
+    let file = std::fs::File::options().write(true).open(&large).unwrap();
+    file.set_len(nearhop::route_file::TEXT_MAX + 1).unwrap();
+    let errors = load_with_routes(&format!("[[routes]]\nfile = {large:?}\n"), b"").unwrap_err();
+    assert!(errors.to_string().contains("expected at most 536870912 bytes"), "{errors}");
+}
+
+#[test]
+fn of_very_many_mistakes_the_first_are_shown_and_the_others_counted() {
+    let text = format!("[router]\nname = \"r1\"\n{}", "[[port]]\nname = \"P\"\n".repeat(20_000));
+    let errors = parse("r1.toml", &text).unwrap_err();
+    let more = errors.mistakes.len() - 50;
+    assert!(more > 30_000);
+    for said in [errors.render(Style::PLAIN), errors.to_string()] {
+        assert!(said.trim_end().ends_with(&format!("... and {more} more errors")), "{said}");
+        assert_eq!(said.matches("r1.toml:").count(), 50);
+    }
 }
 
 /// A configuration with a port `fra`, and this behind it, in a folder with a file of routes.

@@ -1,7 +1,6 @@
 //! `nearhop check FILE`.
 #![forbid(unsafe_code)]
 
-use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use super::args::CheckArgs;
 use super::output::{self, Failure, USAGE, answer};
 use crate::config::{self, Config, ConfigErrors, Finding};
+use crate::regular_file;
 
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let checked = read(&args.file);
@@ -26,9 +26,8 @@ fn read(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     if path != Path::new("-") {
         return config::load(path);
     }
-    let mut bytes = Vec::new();
-    match std::io::stdin().lock().read_to_end(&mut bytes) {
-        Ok(_) => config::parse_bytes("<stdin>", &bytes),
+    match regular_file::read_at_most(std::io::stdin().lock(), config::BYTES_MAX) {
+        Ok(bytes) => config::parse_bytes("<stdin>", &bytes),
         Err(error) => Err(ConfigErrors::unreadable("<stdin>", &error)),
     }
 }

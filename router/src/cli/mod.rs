@@ -27,13 +27,23 @@ use clap::Parser;
 use args::{Cli, Command};
 use output::Failure;
 
+use crate::printable;
+
 /// Runs the command. `args` are the arguments of a process; the first is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // Usage errors quote them.
+    let is_printable = |text: &str| !text.contains(printable::is_unprintable);
+    let are_printable = args.iter().all(|arg| arg.to_str().is_some_and(is_printable));
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version take this path too. A closed pipe is no failure.
-            let _ = error.print();
+            if are_printable {
+                let _ = error.print();
+            } else {
+                output::complain(&printable::lines(&error.render().to_string()));
+            }
             return ExitCode::from(if error.use_stderr() { output::USAGE } else { 0 });
         }
     };

@@ -34,6 +34,8 @@ pub struct Style {
 
 /// Every mistake of a configuration, and what its warnings would have been. Never without a
 /// mistake.
+///
+/// `Display` is a line for each of the first [`FINDINGS_SHOWN`], and a count of the others.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct ConfigErrors {
     /// In the order of the file.
@@ -188,7 +190,13 @@ impl fmt::Display for Finding {
 impl ConfigErrors {
     /// A file that could not be read at all.
     pub fn unreadable(name: &str, error: &std::io::Error) -> Self {
-        Self::alone(Finding::mistake(format!("cannot read {name}: {error}")))
+        let mistake = Finding::mistake(format!("cannot read {name}: {error}"));
+        Self::alone(match error.kind() {
+            io::ErrorKind::InvalidInput => {
+                mistake.help("name a regular file; `nearhop check -` reads standard input")
+            }
+            _ => mistake,
+        })
     }
 
     pub(super) fn alone(mistake: Finding) -> Self {
@@ -209,11 +217,14 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.mistakes.iter().enumerate() {
+        for (index, mistake) in self.mistakes.iter().take(FINDINGS_SHOWN).enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}{mistake}")?;
         }
-        Ok(())
+        match more_than_shown(&self.mistakes, "errors") {
+            Some(more) => write!(f, "\n{}", more.trim_end()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -292,6 +303,6 @@ pub fn more_than_shown(findings: &[Finding], kind: &str) -> Option<String> {
 }
 
 /// Findings of a kind that are drawn: each is drawn with its lines, which takes its time.
-pub const FINDINGS_SHOWN: usize = 100;
+pub const FINDINGS_SHOWN: usize = 50;
 
 const PLAIN_WIDTH: usize = 100;

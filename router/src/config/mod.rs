@@ -17,7 +17,6 @@ mod walk;
 pub mod model;
 pub mod reader;
 
-use std::fs;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -29,10 +28,12 @@ pub use model::Config;
 use raw::RawConfig;
 use report::Report;
 
+use crate::regular_file;
+
 /// Reads and checks a file. On success the findings are warnings.
 pub fn load(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     let name = path.display().to_string();
-    match fs::read(path) {
+    match regular_file::read(path, BYTES_MAX) {
         Ok(bytes) => parse_bytes(&name, &bytes),
         Err(error) => Err(ConfigErrors::unreadable(&name, &error)),
     }
@@ -48,6 +49,9 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<(Config, Vec<Finding>), C
 /// Checks a text, and the files that it names, which are looked for beside `name`. Findings refer to the
 /// file as `name`. On success the findings are warnings.
 pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Finding>), ConfigErrors> {
+    if let Some(at) = text.find('\0') {
+        return Err(not_text(name, text, at));
+    }
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(name, text, &errors);
     let mut raw = RawConfig::read(&document, &report);
@@ -58,14 +62,26 @@ pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Finding>), ConfigErr
     Ok((raw.into_model(), warnings))
 }
 
+/// A file of zeros would be a mistake at each of its bytes.
+fn not_text(name: &str, text: &str, zero: usize) -> ConfigErrors {
+    let source = std::sync::Arc::new(finding::Source::new(name, &text[..=zero]));
+    let mistake = Finding::mistake("the file is not text")
+        .at(zero..zero + 1, "a zero byte")
+        .help("give a file of TOML");
+    ConfigErrors::alone(mistake.in_source(&source))
+}
+
 fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> ConfigErrors {
     let text = String::from_utf8_lossy(bytes);
+    let invalid = bytes[valid..].utf8_chunks().next().map_or(&[][..], |chunk| chunk.invalid());
+    let wrong = format!("{} is not a character", invalid.escape_ascii());
     let source = std::sync::Arc::new(finding::Source::new(name, &text));
     let mistake = Finding::mistake("the file is not UTF-8")
-        .at(
-            valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(),
-            "these bytes are not a character",
-        )
+        .at(valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(), wrong)
         .help("save it as UTF-8, as TOML requires");
     ConfigErrors::alone(mistake.in_source(&source))
 }
+
+/// Bytes of a configuration: many times what one needs that names as many ports, sites and routes as a
+/// router takes.
+pub const BYTES_MAX: u64 = 64 << 20;

@@ -36,15 +36,7 @@ impl Reader<'_> {
         let file = raw.file.as_ref()?;
         let path = dir.join(file.get_ref());
         let name = path.display().to_string();
-        // A pipe may keep its reader for ever.
-        let is_other = std::fs::metadata(&path).is_ok_and(|found| !found.is_file());
-        if is_other {
-            let finding = Finding::mistake(format!("{name} is not a regular file"))
-                .at(file.span(), "expected a file of routes");
-            self.report.add(finding);
-            return None;
-        }
-        let mut lines = match Lines::open(&path) {
+        let mut lines = match Lines::open_regular(&path) {
             Ok(lines) => lines,
             Err(error) => {
                 let finding = Finding::mistake(format!("cannot read {name}: {error}"))

@@ -9,6 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::regular_file;
+
 /// Lines of a stream, trimmed of spaces and line ends, in one reused buffer.
 pub struct Lines {
     source: BufReader<Box<dyn Read>>,
@@ -36,6 +38,17 @@ impl Lines {
         Ok(Self::new(decompressed(plain)?))
     }
 
+    /// Like [`Self::open`], but only a regular file of at most [`TEXT_MAX`] bytes, packed and unpacked:
+    /// it ends, whatever it is.
+    ///
+    /// # Errors
+    /// Of the file system; or it is another kind of file, or too large.
+    pub fn open_regular(path: &Path) -> io::Result<Self> {
+        let file = regular_file::open(path, TEXT_MAX)?;
+        let text = decompressed(Box::new(file))?;
+        Ok(Self::new(Box::new(Limited { source: text, left: TEXT_MAX })))
+    }
+
     /// The next line, or `None` after the last.
     ///
     /// # Errors
@@ -61,6 +74,22 @@ impl Lines {
     /// Whether reading the next line may block.
     pub fn would_wait(&self) -> bool {
         !self.source.buffer().contains(&b'\n')
+    }
+}
+
+/// Fails where the source has more than so many bytes: little that is packed may be very much.
+struct Limited {
+    source: Box<dyn Read>,
+    left: u64,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buf)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!("expected at most {TEXT_MAX} bytes of text, found more"))
+        })?;
+        Ok(read)
     }
 }
 
@@ -151,6 +180,10 @@ const BUFFER: usize = 64 * 1024;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const LINE_MAX: u64 = 64 * 1024;
 const MAGIC_LEN: usize = 4;
+
+/// Bytes of a file of routes that is part of a configuration.
+pub const TEXT_MAX: u64 = 512 << 20;
+
 const ZSTD: u32 = 0xfd2f_b528;
 const ZSTD_SKIPPABLE: u32 = 0x184d_2a50;
 
@@ -209,6 +242,13 @@ mod tests {
             *changed.last_mut().unwrap() ^= 1;
             assert!(text_of(changed).is_err());
         }
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_is_taken_is_refused() {
+        let mut limited = Limited { source: Box::new(io::repeat(b'\n')), left: TEXT_MAX };
+        let copied = io::copy(&mut limited, &mut io::sink());
+        assert!(copied.unwrap_err().to_string().contains("at most 536870912 bytes of text"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod lines;
 
 use nearhop_fib::IpPrefix;
 
-pub use self::lines::Lines;
+pub use self::lines::{Lines, TEXT_MAX};
 
 /// The most invalid lines that are reported of one file.
 pub const WRONG_SHOWN: usize = 10;
