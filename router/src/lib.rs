@@ -17,6 +17,7 @@
 //! and `now` and returns values, so a network of routers runs in one deterministic test.
 #![deny(unsafe_code)]
 
+pub mod address_text;
 pub mod api;
 pub mod batch;
 pub mod cli;

@@ -97,7 +97,11 @@ fn lookup_says_bad_addresses_and_answers_the_rest() {
     let (out, err, status) =
         run_with(&["lookup", "--routes", &routes], b"10.0.0.1\nfra\n\n10.0.0/8\n10.0.0.2\n");
     assert_eq!(out, "10.0.0.1 10.0.0.0/8 a\n10.0.0.2 10.0.0.0/8 a\n");
-    assert_eq!(err, "fra ! not an IP address\n10.0.0/8 ! not an IP address\n");
+    assert_eq!(
+        err,
+        "fra ! not an IP address: expected an address such as 192.0.2.1 or 2001:db8::1\n\
+         10.0.0/8 ! not an IP address: expected 4 numbers with dots between them, found 3\n"
+    );
     assert_eq!(status, 2);
 }
 

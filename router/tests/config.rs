@@ -274,6 +274,11 @@ fn one_wrong_line_of_many_refuses_a_file_of_routes_and_is_named() {
     for (wrong, says, help) in [
         ("100.64.0.1/24 fra", "host bits are set", None),
         ("10.9.0.0/16 frs", "\"frs\" is not a port", Some("did you mean \"fra\"?")),
+        (
+            "10.9.0.0/16 10.1.0.256",
+            "is not a port",
+            Some("the fourth number, \"256\", is above 255"),
+        ),
         ("10.9.0.0/16", "found one word", None),
         ("224.0.0.0/4 fra", "cannot be forwarded", Some("multicast addresses are never forwarded")),
     ] {

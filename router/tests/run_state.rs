@@ -83,6 +83,28 @@ fn a_router_whose_drains_are_damaged_uses_their_copy_or_does_not_start() {
         rig.terminate();
         rig.restart(AMS_FIRST);
         assert!(states(&rig).iter().all(|state| state != "drained"), "it was forgotten for good");
+        // A reload of a wrong file says what `check` says of it, and the log has it in lines.
+        let good = config(AMS_FIRST);
+        rig.write_file(&good.replace("10.0.0.1/24", "10.0.0.256/24").replace("workers", "worker"));
+        let drawn = |out: std::process::Output| {
+            assert!(!out.status.success(), "{out:?}");
+            String::from_utf8_lossy(&out.stderr).into_owned()
+        };
+        let file = file.to_str().unwrap();
+        let (checked, reloaded) =
+            (drawn(rig.nearhop(&["check", file])), drawn(rig.nearhop(&["reload"])));
+        let findings = checked.trim_end().strip_suffix("2 errors").unwrap().trim_end();
+        assert!(findings.contains("the fourth number, \"256\", is above 255"), "{findings}");
+        let (head, tail) = reloaded.split_once("\n\n").unwrap();
+        assert_eq!(tail.trim_end(), findings);
+        assert!(head.contains("2 errors, and the configuration in force stays"), "{head}");
+        daemon_support::signal(&rig.router, rustix::process::Signal::HUP);
+        support::wait_for("the log of the reload", || {
+            let log = fs::read_to_string(rig.dir.join("log")).unwrap();
+            let line = "not reloaded: /run/rig/r1.toml:9:14: addresses: \"10.0.0.256\" is not an \
+                        address: the fourth number, \"256\", is above 255";
+            log.contains(line).then_some(())
+        });
         // A state directory that is named by a reload keeps what is in effect.
         assert!(rig.nearhop(&["drain", "ams"]).status.success());
         rig.write_file(&config(AMS_FIRST).replace("/run/rig/state", "/run/rig/other"));

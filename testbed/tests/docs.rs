@@ -178,6 +178,18 @@ fn examples_of_the_configuration_are_taken() {
     }
 }
 
+/// A reader copies the example, and it works.
+#[test]
+fn the_example_of_the_readme_is_a_whole_file() {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let [example] = &blocks(&text, "toml")[..] else { panic!("one example") };
+    let checked = config::parse("README.md", example);
+    let (config, warnings) = checked.unwrap_or_else(|e| panic!("{}", e.render(Style::PLAIN)));
+    let warned: Vec<_> = warnings.iter().map(config::Finding::message).collect();
+    assert_eq!(warned, [""; 0]);
+    assert!(!config.services.is_empty() && config.ports.len() >= 2);
+}
+
 /// The parser itself says which keys it knows: it lists them when asked for one it does not.
 #[test]
 fn every_key_of_the_configuration_has_its_row() {

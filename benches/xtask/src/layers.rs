@@ -11,7 +11,18 @@ use crate::report::Outcome;
 
 /// From the bottom up. ARCHITECTURE.md says what each is.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "time", "limit", "printable", "utc", "verdict", "policy", "put_back", "regular_file"],
+    &[
+        "address_text",
+        "ids",
+        "time",
+        "limit",
+        "printable",
+        "utc",
+        "verdict",
+        "policy",
+        "put_back",
+        "regular_file",
+    ],
     &["event", "rib", "route_file"],
     &["packet"],
     &["batch", "kernel", "port"],

@@ -40,6 +40,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::config::{ConfigErrors, Style};
+
 use self::document::{Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
 use self::pages::{PageReply, PageRequest, ShowQuery};
@@ -150,27 +152,44 @@ pub struct ApiError {
     status: StatusCode,
     error: String,
     help: Option<String>,
+    /// What a log has in place of an error of many lines.
+    log: Option<String>,
 }
 
 impl ApiError {
     /// The request is invalid (status 400).
     pub fn bad_request(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: error.into(), help: None }
+        Self { status: StatusCode::BAD_REQUEST, error: error.into(), help: None, log: None }
     }
 
     /// The request names something that does not exist (status 404).
     pub fn not_found(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, error: error.into(), help: None }
+        Self { status: StatusCode::NOT_FOUND, error: error.into(), help: None, log: None }
     }
 
     /// The request conflicts with the router's state or configuration (status 409).
     pub fn conflict(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::CONFLICT, error: error.into(), help: None }
+        Self { status: StatusCode::CONFLICT, error: error.into(), help: None, log: None }
     }
 
     /// The request is valid, but the machine cannot fulfil it now (status 500).
     pub fn environment(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: error.into(), help: None }
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            error: error.into(),
+            help: None,
+            log: None,
+        }
+    }
+
+    /// The configuration has mistakes (status 409): drawn as `nearhop check` draws them.
+    pub fn mistakes(file: &str, errors: &ConfigErrors) -> Self {
+        let count = errors.mistakes.len();
+        let count = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+        let drawn = errors.render(Style::PLAIN);
+        let error = format!("{file} has {count}, and the configuration in force stays\n\n{drawn}");
+        let log = Some(errors.to_string());
+        Self { log, ..Self::conflict(error.trim_end()) }
     }
 
     /// The error message.
@@ -178,21 +197,31 @@ impl ApiError {
         &self.error
     }
 
+    /// The error as lines of a log.
+    pub fn log_text(&self) -> &str {
+        self.log.as_deref().unwrap_or(&self.error)
+    }
+
     /// The router is shutting down (status 503).
     fn ending() -> Self {
         let error = "the router is shutting down".into();
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None }
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None, log: None }
     }
 
     /// The router is not ready (status 503).
     pub fn not_ready(why: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, error: why.into(), help: None }
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, error: why.into(), help: None, log: None }
     }
 
     /// The control thread does not answer (status 503).
     fn busy() -> Self {
         let error = format!("the router is busy: no answer within {} s", ANSWER_WITHIN.as_secs());
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: Some("try again".into()) }
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            error,
+            help: Some("try again".into()),
+            log: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -309,7 +338,12 @@ async fn named_by_address(request: Request, next: Next) -> Result<Response, ApiE
         return Ok(next.run(request).await);
     }
     let error = format!("expected an address in the Host header, found {:?}", host.unwrap_or(""));
-    Err(ApiError { status: StatusCode::FORBIDDEN, error, help: Some("ask by address".into()) })
+    Err(ApiError {
+        status: StatusCode::FORBIDDEN,
+        error,
+        help: Some("ask by address".into()),
+        log: None,
+    })
 }
 
 type Commands = State<mpsc::Sender<Command>>;
@@ -450,7 +484,7 @@ async fn no_such_path(uri: Uri) -> ApiError {
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let error = format!("{} does not support {method}", uri.path());
     let help = "use GET to read and POST to change; changes need the control socket".to_owned();
-    ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error, help: Some(help) }
+    ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error, help: Some(help), log: None }
 }
 
 /// Asks the control thread, which is to answer within [`ANSWER_WITHIN`].

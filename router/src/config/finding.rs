@@ -12,7 +12,7 @@ use crate::printable;
 
 /// One mistake or warning, with its place in the file.
 ///
-/// `Display` is one line, `FILE:LINE:COLUMN: MESSAGE (HELP)`; [`Self::render`] draws the source.
+/// `Display` is one line, `FILE:LINE:COLUMN: MESSAGE: EXPECTED (HELP)`; [`Self::render`] draws the source.
 #[derive(Clone, Debug)]
 pub struct Finding {
     message: String,
@@ -180,6 +180,9 @@ impl fmt::Display for Finding {
             write!(f, "{file}:{line}:{column}: ")?;
         }
         f.write_str(&self.message)?;
+        if let Some((_, label)) = self.labels.first().filter(|(_, label)| !label.is_empty()) {
+            write!(f, ": {label}")?;
+        }
         match &self.help {
             Some(help) => write!(f, " ({help})"),
             None => Ok(()),

@@ -11,6 +11,7 @@ mod raw;
 mod report;
 mod route_files;
 mod suggest;
+mod twins;
 mod value;
 mod walk;
 
@@ -53,7 +54,7 @@ pub fn parse(name: &str, text: &str) -> Result<(Config, Vec<Finding>), ConfigErr
         return Err(not_text(name, text, at));
     }
     let (document, errors) = DeTable::parse_recoverable(text);
-    let report = Report::new(name, text, &errors);
+    let report = Report::new(name, text, document.get_ref(), &errors);
     let mut raw = RawConfig::read(&document, &report);
     let dir = Path::new(name).parent().unwrap_or_else(|| Path::new(""));
     route_files::read_all(&mut raw, dir, &report);

@@ -29,7 +29,7 @@ pub fn read<T>(
     root: impl for<'t> FnOnce(&mut Table<'t>) -> T,
 ) -> Result<T, ConfigErrors> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let report = Report::new(name, text, &errors);
+    let report = Report::new(name, text, document.get_ref(), &errors);
     let mut table = Table::new(document.get_ref(), 0..0, "the file", &report);
     let made = root(&mut table);
     table.finish();

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use toml::de::DeTable;
+
 use super::finding::{ConfigErrors, Finding, Source};
+use super::twins;
 
 /// Collects the findings of readers and checks.
 pub struct Report {
@@ -19,11 +22,12 @@ pub struct Report {
 
 impl Report {
     /// Starts with the errors of the TOML parser.
-    pub fn new(name: &str, text: &str, errors: &[toml::de::Error]) -> Self {
+    pub fn new(name: &str, text: &str, document: &DeTable<'_>, errors: &[toml::de::Error]) -> Self {
         let source = Arc::new(Source::new(name, text));
         let spans = errors.iter().map(|error| error.span().unwrap_or_default());
         let broken_lines = spans.map(|span| source.line_of(span.start)).collect();
-        let found = errors.iter().map(syntax_mistake).map(|f| f.in_source(&source)).collect();
+        let mistakes = errors.iter().map(|error| syntax_mistake(error, text, document));
+        let found = mistakes.map(|f| f.in_source(&source)).collect();
         Self { source, found: RefCell::new(found), elsewhere: RefCell::default(), broken_lines }
     }
 
@@ -65,7 +69,17 @@ pub fn list_of(title: &str, items: &[&str]) -> String {
     }
 }
 
-fn syntax_mistake(error: &toml::de::Error) -> Finding {
+fn syntax_mistake(error: &toml::de::Error, text: &str, document: &DeTable<'_>) -> Finding {
+    if error.message() == DUPLICATE {
+        let again = error.span().unwrap_or_default();
+        let key = text.get(again.clone()).unwrap_or_default();
+        let finding = Finding::mistake(format!("duplicate key {key}"));
+        let finding = finding.at(again.clone(), "here again");
+        return match twins::first_of(document, text, &again) {
+            Some(first) => finding.at(first, "first here"),
+            None => finding,
+        };
+    }
     let (what, expected) =
         error.message().split_once(", expected ").unwrap_or((error.message(), ""));
     let label = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
@@ -75,5 +89,8 @@ fn syntax_mistake(error: &toml::de::Error) -> Finding {
     }
     finding
 }
+
+/// The parser's words for a key that a table has already.
+const DUPLICATE: &str = "duplicate key";
 
 const LISTED: usize = 16;

@@ -10,6 +10,7 @@ use super::model::{RouteTarget, Via};
 use super::raw::{RawConfig, RawRoutes, target_of, via_of};
 use super::report::{Report, list_of};
 use super::suggest::did_you_mean;
+use crate::address_text::{is_like_an_address, why_no_address};
 use crate::policy::Martians;
 use crate::rib::table::{Builder, RouteTable};
 use crate::route_file::{Lines, WRONG_SHOWN, parse};
@@ -117,6 +118,7 @@ impl Reader<'_> {
         let finding = Finding::mistake(format!("{word:?} is not a port, nor an address"));
         Err(match did_you_mean(word, self.known) {
             Some(port) => finding.help(format!("did you mean {port:?}?")),
+            None if is_like_an_address(word) => finding.help(why_no_address(word)),
             None => finding.help(list_of("known ports", self.known)),
         })
     }

@@ -17,6 +17,7 @@ use super::model::Capacity;
 use super::report::list_of;
 use super::suggest::did_you_mean;
 use super::walk::{article, not_available};
+use crate::address_text::{why_no_address, why_no_length, why_no_prefix};
 
 /// Why a value was refused. Its reader adds the position.
 #[derive(Debug)]
@@ -160,14 +161,16 @@ pub(super) fn prefix(text: &str) -> Result<IpPrefix, ValueError> {
             Ok(addr) => {
                 fault.help(format!("for this address alone, write \"{}\"", IpPrefix::host(addr)))
             }
-            Err(_) => ValueError::new("expected ADDRESS/LENGTH"),
+            Err(_) => ValueError::new("expected ADDRESS/LENGTH, such as \"10.0.0.0/8\"")
+                .because(format!("{text:?} is not a prefix")),
         });
     }
-    text.parse().map_err(|error| match error {
+    text.parse::<IpPrefix>().map_err(|error| match error {
         PrefixError::HostBits { addr, len } => ValueError::new("bits beyond the length are set")
             .because(format!("{text} is not a canonical prefix"))
             .help(format!("the prefix is \"{addr}/{len}\"")),
-        error => ValueError::new(error.to_string()).because(format!("{text:?} is not a prefix")),
+        error => ValueError::new(why_no_prefix(text, &error))
+            .because(format!("{text:?} is not a prefix")),
     })
 }
 
@@ -192,11 +195,22 @@ pub(super) fn interface_address(text: &str) -> Result<IpNetwork, ValueError> {
     Ok(network)
 }
 
+/// An address without a length.
+pub fn address(text: &str) -> Result<IpAddr, ValueError> {
+    text.parse().map_err(|_| not_an_address(text))
+}
+
+/// Says what is wrong with it.
+pub(super) fn not_an_address(text: &str) -> ValueError {
+    ValueError::new(why_no_address(text)).because(format!("{text:?} is not an address"))
+}
+
 /// An address without a length, or with its full length.
 pub(super) fn own_address(text: &str) -> Result<IpNetwork, ValueError> {
     let network = match text.parse::<IpAddr>() {
         Ok(addr) => IpNetwork::from(addr),
-        Err(_) => interface_address(text)?,
+        Err(_) if text.contains('/') => interface_address(text)?,
+        Err(_) => return Err(not_an_address(text)),
     };
     let (addr, full) = (network.ip(), if network.is_ipv4() { 32 } else { 128 });
     if let Some(kind) = unusable(addr) {
@@ -284,19 +298,23 @@ pub fn parsed<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, 
 
 fn network(text: &str) -> Result<IpNetwork, ValueError> {
     if text.contains('/') {
-        let expected = "expected ADDRESS/LENGTH";
         let (addr, len) = text.split_once('/').unwrap_or((text, ""));
-        let addr = addr.parse::<IpAddr>().map_err(|_| ValueError::new(expected))?;
-        let len = len.parse::<u8>().map_err(|_| ValueError::new(expected))?;
-        return IpNetwork::new(addr, len).map_err(|_| {
+        let addr = address(addr)?;
+        let network = len.parse().ok().and_then(|len| IpNetwork::new(addr, len).ok());
+        return network.ok_or_else(|| {
             let max = if addr.is_ipv4() { 32 } else { 128 };
-            ValueError::new(format!("the prefix length must be 0 to {max}"))
+            let not = format!("{text:?} is not an address with a length");
+            ValueError::new(why_no_length(len, max)).because(not)
         });
     }
     let example = match text.parse::<IpAddr>() {
         Ok(IpAddr::V4(addr)) => format!("{addr}/24"),
         Ok(IpAddr::V6(addr)) => format!("{addr}/64"),
-        Err(_) => return Err(ValueError::new("expected ADDRESS/LENGTH, such as \"10.0.0.1/24\"")),
+        Err(_) => {
+            return Err(
+                not_an_address(text).help("expected ADDRESS/LENGTH, such as \"10.0.0.1/24\"")
+            );
+        }
     };
     Err(ValueError::new("expected ADDRESS/LENGTH")
         .because("the address has no prefix length")

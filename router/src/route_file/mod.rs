@@ -5,6 +5,8 @@ mod lines;
 
 use nearhop_fib::IpPrefix;
 
+use crate::address_text;
+
 pub use self::lines::{Lines, TEXT_MAX};
 
 /// The most invalid lines that are reported of one file.
@@ -31,7 +33,8 @@ pub fn parse(line: &[u8]) -> Result<Option<(IpPrefix, &[u8])>, String> {
     if !text.contains('/') {
         return Err(format!("{text:?} is not a prefix: it has no /LENGTH"));
     }
-    let prefix = text.parse().map_err(|error| format!("{text:?} is not a prefix: {error}"))?;
+    let prefix =
+        address_text::prefix(text).map_err(|why| format!("{text:?} is not a prefix: {why}"))?;
     Ok(Some((prefix, next_hop)))
 }
 
@@ -66,7 +69,8 @@ mod tests {
             (b"10.0.0.0/8 # fra", "found one word"),
             (b"10.0.0.0/8 a b", "a third word, \"b\""),
             (b"fra 10.0.0.0/8", "it has no /LENGTH"),
-            (b"a/8 fra", "not an IP address"),
+            (b"a/8 fra", "expected an address such as"),
+            (b"10.0.0.256/8 fra", "\"256\", is above 255"),
             (b"\xff/8 fra", "not UTF-8"),
         ] {
             let said = parse(line).unwrap_err();

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use super::args::LookupArgs;
 use super::output::{Failure, USAGE};
+use crate::address_text::why_no_address;
 use crate::printable;
 use crate::route_file::Lines;
 use routes::Routes;
@@ -73,8 +74,10 @@ impl<'r> Answers<'r> {
         let Some(addr) = str::from_utf8(asked).ok().and_then(|text| text.parse().ok()) else {
             self.bad = true;
             let reported = self.errors.write_all(&printable::bytes(asked));
+            let why = str::from_utf8(asked).map_or("not UTF-8".into(), why_no_address);
+            let why = printable::line(&why);
             // A closed standard error does not stop the answers.
-            let _ = reported.and_then(|()| self.errors.write_all(b" ! not an IP address\n"));
+            let _ = reported.and_then(|()| writeln!(self.errors, " ! not an IP address: {why}"));
             return Ok(());
         };
         Ok(self.write(asked, addr)?)

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod names;
+mod networks;
 mod next_hops;
 mod routes;
 mod services;
@@ -35,6 +36,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     services::check(raw, report);
     next_hops::check(raw, report);
     warn::check(raw, report);
+    networks::check(raw, report);
     sources::check(raw, report);
 }
 

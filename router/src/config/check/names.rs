@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 
 use super::no_twins;
+use crate::address_text::{is_like_an_address, why_no_address};
 use crate::config::finding::Finding;
 use crate::config::model::Via;
 use crate::config::raw::{RawConfig, RawTarget, RawVia, via_of};
@@ -93,6 +94,9 @@ fn unknown_port(raw: &RawConfig, via: &RawVia, known: &[&str], report: &Report) 
         Some(port) => finding.help(format!("did you mean {port:?}?")),
         None if name.parse::<std::net::IpAddr>().is_ok() => {
             finding.help("a site is reached by ports: write the name of one, not an address")
+        }
+        None if is_like_an_address(name) => {
+            finding.help(format!("if an address is meant: {}", why_no_address(name)))
         }
         None => finding,
     });

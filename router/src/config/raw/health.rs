@@ -164,7 +164,13 @@ fn port<'t>() -> impl Fn(&DeValue<'t>) -> Result<u16, ValueError> {
 }
 
 fn target(text: &str) -> Result<IpAddr, ValueError> {
-    let addr: IpAddr = value::parsed("expected an address without length")(text)?;
+    let addr = match text.split_once('/') {
+        Some((addr, _)) if addr.parse::<IpAddr>().is_ok() => {
+            let expected = ValueError::new("expected an address without length");
+            return Err(expected.help(format!("write {addr:?}")));
+        }
+        _ => value::address(text)?,
+    };
     if addr.is_unspecified() || addr.is_multicast() {
         return Err(ValueError::new("expected the address of one host"));
     }

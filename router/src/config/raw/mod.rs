@@ -8,7 +8,7 @@ mod routes;
 mod service;
 mod via;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -194,7 +194,9 @@ fn busy_poll(text: &str) -> Result<Duration, value::ValueError> {
 }
 
 fn router_id(text: &str) -> Result<Ipv4Addr, value::ValueError> {
-    let id: Ipv4Addr = value::parsed("expected a dotted quad, such as \"192.0.2.1\"")(text)?;
+    let IpAddr::V4(id) = value::address(text)? else {
+        return Err(value::ValueError::new("expected a dotted quad, such as \"192.0.2.1\""));
+    };
     if id.is_unspecified() {
         return Err(value::ValueError::new("expected a router id other than zero (RFC 6286)"));
     }
@@ -203,11 +205,19 @@ fn router_id(text: &str) -> Result<Ipv4Addr, value::ValueError> {
 
 fn http_address(text: &str) -> Result<SocketAddr, value::ValueError> {
     let expected = "expected ADDRESS:PORT, such as \"127.0.0.1:7780\" or \"[::1]:7780\"";
-    value::parsed(expected)(text).map_err(|fault| match text.strip_prefix(':') {
-        Some(port) => fault.help(format!(
+    value::parsed(expected)(text).map_err(|fault| match text.rsplit_once(':') {
+        Some(("", port)) => fault.help(format!(
             "write \"127.0.0.1:{port}\" for this machine alone, \"[::]:{port}\" for all"
         )),
-        None => fault,
+        Some((host, port)) if port.parse::<u16>().is_ok() => {
+            let host =
+                host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            match value::address(host) {
+                Err(of_host) => of_host.help(expected),
+                Ok(_) => fault,
+            }
+        }
+        _ => fault,
     })
 }
 

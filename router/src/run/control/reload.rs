@@ -182,7 +182,7 @@ impl ControlThread {
                 // One who asked and went away is not waited for.
                 Some(reply) => drop(reply.send(Err(error.clone()))),
                 None => {
-                    error.text().lines().for_each(|line| log::error!("not reloaded: {line}"));
+                    error.log_text().lines().for_each(|line| log::error!("not reloaded: {line}"));
                 }
             }
         }
@@ -232,7 +232,8 @@ impl ControlThread {
 }
 
 fn read(file: &Path, in_force: &Arc<Config>, answer: oneshot::Sender<Loaded>) {
-    let outcome = config::load(file).map_err(|errors| ApiError::conflict(errors.to_string()));
+    let name = file.display().to_string();
+    let outcome = config::load(file).map_err(|errors| ApiError::mistakes(&name, &errors));
     let (release, released) = sync::channel();
     let outcome = outcome.map(|(config, _)| {
         let lines = config::diff(in_force, &config);

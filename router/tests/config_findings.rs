@@ -1,0 +1,131 @@
+//! What findings say: which part of a value is wrong, where a key stands first, and which networks are
+//! probably not meant.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use nearhop::config::{Finding, Style, parse};
+
+/// A file with this in place of the value of `key`.
+fn with(key: &str, value: &str) -> String {
+    let mut text = String::from("[router]\nname = \"r1\"\n");
+    let port = |more: &str| format!("[[port]]\nname = \"a\"\ntun = \"t1\"\n{more}\n");
+    match key {
+        "own" => text += &format!("addresses = [\"{value}\"]\n"),
+        "id" => text += &format!("id = \"{value}\"\n"),
+        "http" => text += &format!("[api]\nhttp = \"{value}\"\n"),
+        "port" => text += &port(&format!("addresses = [\"{value}\"]")),
+        "peer" => text += &port(&format!("peer-addresses = [\"{value}\"]")),
+        "route" => text += &format!("[[route]]\nprefix = \"{value}\"\nvia = \"blackhole\"\n"),
+        "via" => text += &format!("[[route]]\nprefix = \"10.0.0.0/8\"\nvia = \"{value}\"\n"),
+        "target" => {
+            text += &port("");
+            text += "[[service]]\nname = \"s\"\nprefixes = [\"198.51.100.1/32\"]\n";
+            text += "[[service.site]]\nname = \"x\"\nvia = \"a\"\n";
+            text += &format!("health = {{ icmp = {{}}, target = \"{value}\" }}\n");
+        }
+        _ => unreachable!("{key}"),
+    }
+    text
+}
+
+#[test]
+fn an_address_that_is_wrong_says_which_part_of_it() {
+    let above = "the fourth number, \"256\", is above 255";
+    for (key, value, says) in [
+        ("own", "10.0.0.256", above),
+        ("own", "10.0.0.256/32", above),
+        ("id", "10.0.0.256", above),
+        ("http", "10.0.0.256:80", above),
+        ("port", "10.0.0.256/24", above),
+        ("peer", "10.0.0.256/24", above),
+        ("route", "10.0.0.256/24", above),
+        ("via", "10.0.0.256", above),
+        ("target", "10.0.0.256", above),
+        ("port", "10.0.0/24", "4 numbers with dots between them, found 3"),
+        ("port", "10.0.0.1/33", "must be 0 to 32, found \"33\""),
+        ("route", "10.0.0.0/33", "must be 0 to 32, found \"33\""),
+        ("port", "fd00::g/64", "\"g\" is not a group of hexadecimal digits"),
+        ("target", "10.0.0.1/24", "an address without length (write \"10.0.0.1\")"),
+    ] {
+        let errors = parse("r1.toml", &with(key, value)).unwrap_err();
+        let said = errors.to_string();
+        assert!(said.contains(says), "{key} = {value}: {said}");
+        let drawn = errors.render(Style::PLAIN);
+        assert!(drawn.contains(says.split(" (").next().unwrap()), "{drawn}");
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice_shows_both_places() {
+    let text = "[router]\nname = \"r1\"\nworkers = 2\nname = \"r2\"\n";
+    let drawn = parse("r1.toml", text).unwrap_err().render(Style::PLAIN);
+    assert!(drawn.starts_with("error: duplicate key name\n --> r1.toml:4:1"), "{drawn}");
+    let (first, again) = (drawn.find("first here").unwrap(), drawn.find("here again").unwrap());
+    assert!(first < again, "{drawn}");
+    // Of a section, too.
+    let text = "[router]\nname = \"r1\"\n[api]\n[router]\nworkers = 2\n";
+    let drawn = parse("r1.toml", text).unwrap_err().render(Style::PLAIN);
+    assert!(drawn.contains("1 | [router]\n  |  ------ first here"), "{drawn}");
+}
+
+fn warnings(ports: &str) -> Vec<String> {
+    let text = format!("[router]\nname = \"r1\"\n{ports}");
+    let checked = parse("r1.toml", &text);
+    let (_, warnings) = checked.unwrap_or_else(|e| panic!("{}", e.render(Style::PLAIN)));
+    warnings.iter().map(Finding::message).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_peer_outside_its_ports_network_is_warned_of() {
+    let port = |own: &str, peer: &str| {
+        format!(
+            "[[port]]\nname = \"a\"\ntun = \"t1\"\naddresses = [{own}]\npeer-addresses = [{peer}]\n"
+        )
+    };
+    let outside = |ip: &str| vec![format!("{ip} is outside the networks of its port")];
+    for (own, peer, wanted) in [
+        ("\"10.0.0.1/24\"", "\"10.0.0.2/24\"", vec![]),
+        ("\"10.0.0.1/24\"", "\"10.0.1.2/24\"", outside("10.0.1.2")),
+        ("\"10.0.0.1/24\", \"10.0.1.1/24\"", "\"10.0.1.2/24\"", vec![]),
+        ("\"fd00::1/64\"", "\"fd01::2/64\"", outside("fd01::2")),
+        ("\"fd00::1/64\"", "\"fe80::2/64\"", vec![]),
+        // Of a family that the port has no address of, nothing can be said.
+        ("\"fd00::1/64\"", "\"10.0.1.2/24\"", vec![]),
+        ("\"10.0.0.1/32\"", "\"10.0.0.2/32\"", outside("10.0.0.2")),
+    ] {
+        assert_eq!(warnings(&port(own, peer)), wanted, "{own} {peer}");
+    }
+    // Without a network between the two ends, a route leads to the other.
+    let route = "[[route]]\nprefix = \"10.0.0.2/32\"\nvia = \"a\"\n";
+    let both = port("\"10.0.0.1/32\"", "\"10.0.0.2/32\"") + route;
+    assert_eq!(warnings(&both), [""; 0]);
+}
+
+#[test]
+fn a_network_inside_another_ports_is_warned_of() {
+    let ports = |networks: &[&str]| {
+        let port = |(n, address): (usize, &&str)| {
+            format!("[[port]]\nname = \"p{n}\"\ntun = \"t{n}\"\naddresses = [{address}]\n")
+        };
+        networks.iter().enumerate().map(port).collect::<String>()
+    };
+    let inside = |inner: &str, outer: &str| {
+        vec![format!("{inner} is inside {outer}, the network of another port")]
+    };
+    for (networks, wanted) in [
+        (&["\"10.0.0.1/16\"", "\"10.1.0.1/16\""][..], vec![]),
+        (&["\"10.0.0.1/16\"", "\"10.0.7.1/24\""], inside("10.0.7.0/24", "10.0.0.0/16")),
+        (&["\"10.0.7.1/24\"", "\"10.0.0.1/16\""], inside("10.0.7.0/24", "10.0.0.0/16")),
+        (&["\"10.0.0.1/16\", \"10.0.7.1/24\""], vec![]),
+        // The nearest that is another port's.
+        (
+            &["\"10.0.0.1/8\"", "\"10.1.0.1/16\", \"10.1.1.1/24\""],
+            [inside("10.1.0.0/16", "10.0.0.0/8"), inside("10.1.1.0/24", "10.0.0.0/8")].concat(),
+        ),
+        (&["\"10.0.0.1/16\"", "\"10.0.7.1/32\""], vec![]),
+        (&["\"fd00::1/48\"", "\"fd00:0:0:1::1/64\""], inside("fd00:0:0:1::/64", "fd00::/48")),
+        (&["\"fe80::1/10\"", "\"fe80::2/64\""], vec![]),
+    ] {
+        assert_eq!(warnings(&ports(networks)), wanted, "{networks:?}");
+    }
+}
