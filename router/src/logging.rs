@@ -1,4 +1,5 @@
-//! Log lines on standard error: `[2026-11-23T18:53:20Z INFO  nearhop::run] MESSAGE`.
+//! Log lines on standard error: `2026-11-23T18:53:20.042Z INFO  MESSAGE`, or a JSON object each, of
+//! [`FIELDS`].
 //!
 //! The daemon writes them by a thread of its own ([`start_beside`]): whoever logs never waits for
 //! whoever reads.
@@ -13,56 +14,118 @@ use std::{panic, thread};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use env_logger::fmt::style::Style;
 use env_logger::{Builder, Env, Target, WriteStyle};
-use log::Record;
+use log::{Level, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 
 use crate::printable;
 use crate::utc::Utc;
 
-/// Starts logging with the filter in the environment's `variable`, else `default`. Does nothing if
-/// this process logs already: the lab runs routers in its own processes.
-pub fn start(variable: &str, default: &str) {
-    let _ = builder(variable, default).try_init();
+/// How a line is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Time, level and message.
+    #[default]
+    Text,
+    /// A JSON object with [`FIELDS`].
+    Json,
 }
 
-/// As [`start`], by a thread: lines that find no room, because nobody reads what it writes, are
+/// The fields of a line in JSON.
+pub const FIELDS: [&str; 3] = ["ts", "level", "message"];
+
+/// Starts logging, as text, with the filter in the environment's `variable`, else `default`. Does
+/// nothing if this process logs already: the lab runs routers in its own processes.
+pub fn start(variable: &str, default: &str) {
+    let filter = Env::default().filter_or(variable, default);
+    let _ = with_format(Builder::from_env(filter), LogFormat::Text).try_init();
+}
+
+/// Checks a filter: a level, or levels by module (`info,nearhop::run=debug`).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    let parsed = env_filter::Builder::new().try_parse(filter).map(|_| ());
+    parsed.map_err(|error| error.to_string())
+}
+
+/// Starts logging by a thread: lines that find no room, because nobody reads what it writes, are
 /// counted, and the count is written when there is room again. Dropping the guard waits until all is
-/// written, a second at most.
+/// written, a second at most. `filter` is as in [`check_filter`].
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start_beside(variable: &str, default: &str) -> io::Result<LogGuard> {
-    let (lane, lines) = LogLane::new();
+pub fn start_beside(filter: &str, format: LogFormat) -> io::Result<LogGuard> {
+    let (lane, lines) = LogLane::new(format);
     let guard = LogGuard { lane: lane.clone() };
     thread::Builder::new()
         .name("nh-log".into())
         .spawn(move || lines.write_to(&mut io::stderr()))?;
-    panic::set_hook(Box::new(|info| {
-        write_now(format!("{}\n", printable::lines(&info.to_string())).as_bytes());
+    panic::set_hook(Box::new(move |info| {
+        let said = info.to_string();
+        let line = match format {
+            LogFormat::Text => format!("{}\n", printable::lines(&said)),
+            LogFormat::Json => plain_line(format, Level::Error, &said),
+        };
+        write_now(line.as_bytes());
     }));
     // To the library, a lane is no terminal.
-    let in_colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let in_colour = format == LogFormat::Text
+        && io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none();
     let style = if in_colour { WriteStyle::Always } else { WriteStyle::Never };
     let lane = Target::Pipe(Box::new(lane));
-    let _ = builder(variable, default).target(lane).write_style(style).try_init();
+    let mut builder = Builder::new();
+    builder.parse_filters(filter);
+    let _ = with_format(builder, format).target(lane).write_style(style).try_init();
     Ok(guard)
 }
 
-fn builder(variable: &str, default: &str) -> Builder {
-    let filter = Env::default().filter_or(variable, default);
-    let mut builder = Builder::from_env(filter);
-    builder.format(|out, record| {
+fn with_format(mut builder: Builder, format: LogFormat) -> Builder {
+    builder.format(move |out, record| {
         let style = out.default_level_style(record.level());
-        write_line(out, style, Utc::now(), record)
+        write_line(out, style, format, Utc::now(), record)
     });
     builder
 }
 
-fn write_line(out: &mut impl Write, style: Style, now: Utc, record: &Record) -> io::Result<()> {
-    let (time, level, target) = (now.rfc3339(), record.level(), record.target());
+fn write_line(
+    out: &mut impl Write,
+    style: Style,
+    format: LogFormat,
+    now: Utc,
+    record: &Record,
+) -> io::Result<()> {
     // One line, whatever of it came from outside: nobody else is to write lines here.
-    let said = record.args().to_string();
-    writeln!(out, "[{time} {style}{level:<5}{style:#} {target}] {}", printable::line(&said))
+    let (time, level, said) = (now.rfc3339_millis(), record.level(), record.args().to_string());
+    match format {
+        LogFormat::Text => {
+            writeln!(out, "{time} {style}{level:<5}{style:#} {}", printable::line(&said))
+        }
+        LogFormat::Json => {
+            let level = level.as_str().to_ascii_lowercase();
+            let line = serde_json::to_string(&JsonLine { ts: time, level, message: said })?;
+            writeln!(out, "{}", printable::json(&line))
+        }
+    }
+}
+
+/// A line that does not come by the logger.
+fn plain_line(format: LogFormat, level: Level, said: &str) -> String {
+    let mut line = Vec::new();
+    let args = format_args!("{said}");
+    let record = Record::builder().level(level).args(args).build();
+    // Writing to memory does not fail.
+    let _ = write_line(&mut line, Style::new(), format, Utc::now(), &record);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+#[derive(Serialize)]
+struct JsonLine {
+    ts: String,
+    level: String,
+    message: String,
 }
 
 /// Writes to standard error if that takes it at once, and else nothing: a pipe that has room has room
@@ -85,6 +148,7 @@ struct LogLane {
 
 /// The end by which a thread writes them.
 struct LogLines {
+    format: LogFormat,
     receiver: Receiver<Item>,
     counts: Arc<Counts>,
 }
@@ -109,10 +173,11 @@ pub struct LogGuard {
 }
 
 impl LogLane {
-    fn new() -> (Self, LogLines) {
+    fn new(format: LogFormat) -> (Self, LogLines) {
         let (sender, receiver) = bounded(LINES_MAX);
         let counts = Arc::new(Counts::default());
-        (Self { sender, counts: Arc::clone(&counts) }, LogLines { receiver, counts })
+        let lines = LogLines { format, receiver, counts: Arc::clone(&counts) };
+        (Self { sender, counts }, lines)
     }
 }
 
@@ -142,11 +207,8 @@ impl LogLines {
                 Item::Line(line) => {
                     let dropped = self.counts.dropped.swap(0, Ordering::Relaxed);
                     if dropped > 0 {
-                        let notice = format!(
-                            "[{} WARN  nearhop::logging] {dropped} line(s) were not written: \
-                             nobody read them\n",
-                            Utc::now().rfc3339()
-                        );
+                        let said = format!("{dropped} line(s) were not written: nobody read them");
+                        let notice = plain_line(self.format, Level::Warn, &said);
                         let _ = out.write_all(notice.as_bytes());
                     }
                     let _ = out.write_all(&line);
@@ -184,36 +246,54 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
+    fn written(format: LogFormat, args: fmt::Arguments<'_>) -> String {
+        let record = Record::builder().args(args).level(Level::Info).target("nearhop::run").build();
+        let (mut line, now) = (Vec::new(), Utc::from_unix(1_795_460_000).with_millis(42));
+        write_line(&mut line, Style::new(), format, now, &record).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
     #[test]
-    fn a_line_says_when_how_bad_and_where_from() {
-        let mut line = Vec::new();
-        let record = |args, out: &mut Vec<u8>| {
-            let record =
-                Record::builder().args(args).level(log::Level::Info).target("nearhop::run").build();
-            write_line(out, Style::new(), Utc::from_unix(1_795_460_000), &record).unwrap();
-        };
-        record(format_args!("port {} is up", "fra"), &mut line);
-        let want = "[2026-11-23T18:53:20Z INFO  nearhop::run] port fra is up\n";
-        assert_eq!(String::from_utf8(line).unwrap(), want);
+    fn a_line_says_when_how_bad_and_what() {
+        let line = written(LogFormat::Text, format_args!("port {} is up", "fra"));
+        assert_eq!(line, "2026-11-23T18:53:20.042Z INFO  port fra is up\n");
+        let line = written(LogFormat::Json, format_args!("port \"{}\" is up", "fra"));
+        let wanted = "{\"ts\":\"2026-11-23T18:53:20.042Z\",\"level\":\"info\",\
+                      \"message\":\"port \\\"fra\\\" is up\"}\n";
+        assert_eq!(line, wanted);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let fields = read.as_object().unwrap();
+        assert!(fields.len() == FIELDS.len() && FIELDS.iter().all(|key| fields.contains_key(*key)));
     }
 
     #[test]
     fn what_came_from_outside_neither_ends_a_line_nor_reaches_the_terminal() {
-        let mut line = Vec::new();
-        let name = "\u{1b}[2J\u{9b}m\n[2026-11-23T18:53:20Z INFO  x] forged";
-        let args = format_args!("the device is called {name} now");
-        let record = Record::builder().args(args).level(log::Level::Info).target("x").build();
-        write_line(&mut line, Style::new(), Utc::from_unix(1_795_460_000), &record).unwrap();
-        let want = "[2026-11-23T18:53:20Z INFO  x] the device is called \\u{1b}[2J\\u{9b}m\\u{a}\
-                    [2026-11-23T18:53:20Z INFO  x] forged now\n";
-        assert_eq!(String::from_utf8(line).unwrap(), want);
+        let name = "\u{1b}[2J\u{9b}m\n2026-11-23T18:53:20.042Z INFO  forged";
+        let line = written(LogFormat::Text, format_args!("the device is called {name} now"));
+        let wanted = "2026-11-23T18:53:20.042Z INFO  the device is called \\u{1b}[2J\\u{9b}m\\u{a}\
+                      2026-11-23T18:53:20.042Z INFO  forged now\n";
+        assert_eq!(line, wanted);
+        let line = written(LogFormat::Json, format_args!("{name}"));
+        assert!(!line.trim_end().contains(printable::is_unprintable), "{line}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["message"], name);
+    }
+
+    #[test]
+    fn a_filter_is_a_level_or_levels_by_module() {
+        for filter in ["info", "WARN", "info,nearhop::run=debug"] {
+            assert_eq!(check_filter(filter), Ok(()), "{filter}");
+        }
+        assert!(check_filter("info,nearhop=loud").is_err());
     }
 
     #[test]
     fn lines_without_a_reader_are_dropped_and_counted_and_the_rest_is_written_in_order() {
-        let (mut lane, lines) = LogLane::new();
+        let (mut lane, lines) = LogLane::new(LogFormat::Text);
         for number in 0..LINES_MAX + 3 {
             lane.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
@@ -233,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_in_bytes() {
-        let (mut lane, lines) = LogLane::new();
+        let (mut lane, lines) = LogLane::new(LogFormat::Text);
         let line = vec![b'x'; BYTES_MAX / 4];
         for _ in 0..10 {
             assert_eq!(lane.write(&line).unwrap(), line.len());

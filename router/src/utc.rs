@@ -7,18 +7,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Utc {
     seconds: u64,
+    millis: u32,
 }
 
 impl Utc {
     /// Reads the wall clock.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { seconds: since.as_secs() }
+        Self { seconds: since.as_secs(), millis: since.subsec_millis() }
     }
 
     /// `seconds` after 1970-01-01T00:00:00Z.
     pub const fn from_unix(seconds: u64) -> Self {
-        Self { seconds }
+        Self { seconds, millis: 0 }
+    }
+
+    /// The same second, with `millis` of it passed.
+    #[must_use]
+    pub const fn with_millis(self, millis: u32) -> Self {
+        Self { millis, ..self }
     }
 
     /// `2026-11-23`.
@@ -31,6 +38,11 @@ impl Utc {
     pub fn rfc3339(self) -> String {
         let rest = self.seconds % DAY;
         format!("{}T{:02}:{:02}:{:02}Z", self.date(), rest / 3600, rest / 60 % 60, rest % 60)
+    }
+
+    /// `2026-11-23T18:51:07.042Z` (RFC 3339).
+    pub fn rfc3339_millis(self) -> String {
+        format!("{}.{:03}Z", self.rfc3339().trim_end_matches('Z'), self.millis)
     }
 }
 
@@ -68,5 +80,7 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(Utc::from_unix(seconds).rfc3339(), expected);
         }
+        let late = Utc::from_unix(1_795_460_000).with_millis(7);
+        assert_eq!(late.rfc3339_millis(), "2026-11-23T18:53:20.007Z");
     }
 }

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use crate::api::nouns::{Noun, Pages, SHOWN};
+use crate::logging::LogFormat;
 
 /// A userspace router for anycast: one address, many sites, every packet to the nearest site that
 /// is up.
@@ -69,9 +70,29 @@ pub(super) struct RunArgs {
     /// Forget the drained and disabled sites that state-dir keeps: no site is drained or disabled.
     #[arg(long)]
     pub(super) forget_overrides: bool,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
     /// Delay carrier-loss events by this many milliseconds, to test failover measurements.
     #[arg(long, value_name = "MS", hide = true)]
     pub(super) test_carrier_delay_ms: Option<u32>,
+}
+
+/// What the daemon writes to standard error.
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// Log what is this severe or more. Overrides NEARHOP_LOG, which is a level or levels by module, such
+    /// as `info,nearhop::run=debug`; without either it is info.
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub(super) log_level: Option<String>,
+    /// Format of log lines: json is an object a line with ts, level and message.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "NEARHOP_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    pub(super) log_format: LogFormat,
 }
 
 #[derive(Args, Debug)]

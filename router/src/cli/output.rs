@@ -62,6 +62,22 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Logs the failure and returns the exit status: where standard error is the log's.
+    pub(super) fn log(self) -> ExitCode {
+        match self {
+            Self::Closed => ExitCode::SUCCESS,
+            Self::Config(errors) => {
+                let findings = errors.warnings.iter().chain(&errors.mistakes);
+                log_findings(findings, errors.mistakes.len() + errors.warnings.len());
+                ExitCode::from(USAGE)
+            }
+            Self::Environment { message, help } => log_error(ENVIRONMENT, &message, help),
+            Self::Usage { message, help } => log_error(USAGE, &message, help),
+        }
+    }
+}
+
 /// Failing to write an answer is the only I/O error that converts implicitly.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
@@ -107,6 +123,29 @@ pub(super) fn warn(warnings: &[Finding]) {
     if let Some(more) = more_than_shown(warnings, "warnings") {
         complain(&more);
     }
+}
+
+/// As [`warn`], to the log.
+pub(super) fn log_warnings(warnings: &[Finding]) {
+    log_findings(warnings.iter(), warnings.len());
+}
+
+fn log_findings<'a>(findings: impl Iterator<Item = &'a Finding>, count: usize) {
+    for finding in findings.take(FINDINGS_SHOWN) {
+        let level = if finding.is_warning() { log::Level::Warn } else { log::Level::Error };
+        log::log!(level, "{finding}");
+    }
+    if let Some(more) = count.checked_sub(FINDINGS_SHOWN).filter(|&more| more > 0) {
+        log::error!("{more} more findings are not shown");
+    }
+}
+
+fn log_error(status: u8, message: &str, help: Option<String>) -> ExitCode {
+    match help {
+        Some(help) => log::error!("{message} (help: {help})"),
+        None => log::error!("{message}"),
+    }
+    ExitCode::from(status)
 }
 
 fn report(status: u8, message: &str, help: Option<String>) -> ExitCode {

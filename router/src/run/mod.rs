@@ -27,7 +27,6 @@ use std::time::Duration;
 use crate::api::socket::default_path;
 use crate::api::{self, ClaimError};
 use crate::config::Config;
-use crate::logging;
 
 /// What the command line says besides the configuration.
 #[derive(Clone, Debug)]
@@ -71,14 +70,12 @@ impl From<ClaimError> for RunError {
     }
 }
 
-/// Runs a router until SIGTERM or SIGINT.
+/// Runs a router until SIGTERM or SIGINT. It logs by whatever logger the process has.
 ///
 /// # Errors
 /// What kept it from starting. Nothing it made stays behind.
 pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
     let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
-    // Ended last.
-    let _log = logging::start_beside("NEARHOP_LOG", "info").map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -53,11 +53,20 @@ impl Rig {
 
     /// Like [`Self::start_with`], without waiting for the sites.
     pub fn begin_with(costs: Costs<'_>, config: &str) -> Self {
+        Self::begin_as(costs, config, |_| {})
+    }
+
+    /// Like [`Self::begin_with`]; `change` adds to the router's command line and environment.
+    pub fn begin_as(costs: Costs<'_>, config: &str, change: impl FnOnce(&mut Command)) -> Self {
         let dir = PathBuf::from("/run/rig");
         fs::create_dir_all(&dir).unwrap();
         let client = support::netns("client");
         let sites: Vec<_> = costs.iter().map(|(name, _)| Site::prepare(name)).collect();
-        let mut rig = Self { router: spawn(&dir, config), dir, client, sites };
+        fs::write(dir.join("r1.toml"), config).unwrap();
+        let mut command = command(&dir);
+        command.stderr(log_in(&dir));
+        change(&mut command);
+        let mut rig = Self { router: command.spawn().unwrap(), dir, client, sites };
         rig.connect();
         for site in &mut rig.sites {
             site.serve();
@@ -120,6 +129,18 @@ impl Rig {
             .stdin(Stdio::null())
             .output()
             .unwrap()
+    }
+
+    /// What the router has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap()
+    }
+
+    /// Waits for a line of the log with these words.
+    pub fn wait_for_log(&self, words: &str) -> String {
+        support::wait_for(words, || {
+            self.log().lines().find(|line| line.contains(words)).map(str::to_owned)
+        })
     }
 
     pub fn show(&self, noun: &str) -> Vec<Value> {
@@ -227,8 +248,11 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
 }
 
 fn spawn(dir: &Path, config: &str) -> Child {
-    let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    spawn_logging_to(log.into(), dir, config)
+    spawn_logging_to(log_in(dir).into(), dir, config)
+}
+
+fn log_in(dir: &Path) -> fs::File {
+    fs::File::options().create(true).append(true).open(dir.join("log")).unwrap()
 }
 
 /// Starts a router in this folder.
@@ -238,6 +262,11 @@ pub fn spawn_logging_to(log: Stdio, dir: &Path, config: &str) -> Child {
 
 fn command(dir: &Path, config: &str) -> Command {
     fs::write(dir.join("r1.toml"), config).unwrap();
+    command(dir).stderr(log).spawn().unwrap()
+}
+
+/// The command that runs the router of this folder.
+pub fn command(dir: &Path) -> Command {
     // Ends with the test, however that ends.
     let mut command = Command::new("setpriv");
     command
