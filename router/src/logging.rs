@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -58,7 +58,9 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 /// The thread cannot be started.
 pub fn start_beside(filter: &str, format: LogFormat) -> io::Result<LogGuard> {
     let (lane, lines) = LogLane::new(format);
-    let guard = LogGuard { lane: lane.clone() };
+    // A second one would write what the logger does not know of.
+    let lane = LANE.get_or_init(|| lane).clone();
+    let guard = LogGuard { _private: () };
     thread::Builder::new()
         .name("nh-log".into())
         .spawn(move || lines.write_to(&mut io::stderr()))?;
@@ -169,7 +171,16 @@ enum Item {
 
 /// Keeps a process from ending before its log is written.
 pub struct LogGuard {
-    lane: LogLane,
+    _private: (),
+}
+
+/// Waits until all that was logged is written, a second at most.
+pub fn flush() {
+    let Some(lane) = LANE.get() else { return };
+    let (done, wait) = bounded(1);
+    if lane.sender.send_timeout(Item::Flush(done), LAST_WORDS / 2).is_ok() {
+        let _ = wait.recv_timeout(LAST_WORDS / 2);
+    }
 }
 
 impl LogLane {
@@ -225,12 +236,12 @@ impl LogLines {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let (done, wait) = bounded(1);
-        if self.lane.sender.send_timeout(Item::Flush(done), LAST_WORDS / 2).is_ok() {
-            let _ = wait.recv_timeout(LAST_WORDS / 2);
-        }
+        flush();
     }
 }
+
+/// The lane of this process.
+static LANE: OnceLock<LogLane> = OnceLock::new();
 
 /// Lines that may wait.
 const LINES_MAX: usize = 8192;

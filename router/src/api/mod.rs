@@ -4,6 +4,7 @@
 //! [`views`] builds the answers.
 #![forbid(unsafe_code)]
 
+mod claim;
 pub mod column;
 pub mod document;
 pub mod metrics;
@@ -15,13 +16,10 @@ mod server;
 pub mod socket;
 pub mod views;
 
+pub use self::claim::{Claim, ClaimError, OwnFile, claim, is_listening};
 pub use self::server::CONNECTIONS_MAX;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -250,53 +248,6 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Why the control socket could not be created.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ClaimError {
-    /// What failed, and why.
-    pub message: String,
-    /// What to do about it.
-    pub help: &'static str,
-}
-
-/// Binds the control socket. Fails if another router listens on it; replaces a stale socket.
-pub fn claim(path: &Path) -> Result<std::os::unix::net::UnixListener, ClaimError> {
-    let failed = |what: &str, error: io::Error| ClaimError {
-        message: format!("control socket {}: cannot {what}: {error}", path.display()),
-        help: "choose another path with --socket PATH or NEARHOP_SOCKET",
-    };
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(|error| failed("create its directory", error))?;
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => {
-            let message = format!("another router already listens on {}", path.display());
-            let help = "stop it, or start this one with another name or --socket PATH";
-            return Err(ClaimError { message, help });
-        }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // The kernel returns the same error for other kinds of file, which must not be removed.
-            if !fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-                let message = format!(
-                    "control socket {}: expected a socket, found another kind of file",
-                    path.display()
-                );
-                let help = "move it away, or choose another path with --socket PATH";
-                return Err(ClaimError { message, help });
-            }
-            fs::remove_file(path).map_err(|error| failed("remove the stale socket", error))?;
-        }
-        Err(_) => {}
-    }
-    let listener =
-        std::os::unix::net::UnixListener::bind(path).map_err(|error| failed("bind it", error))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(|error| failed("set its mode to 0600", error))?;
-    listener.set_nonblocking(true).map_err(|error| failed("make it non-blocking", error))?;
-    Ok(listener)
-}
-
 /// Starts the API's thread: the control socket, and the read-only requests over TCP. It ends with the
 /// process.
 ///
@@ -517,40 +468,23 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_file_that_is_no_socket_is_not_removed() {
-        let dir = std::env::temp_dir().join(format!("nearhop-claim-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let (file, socket) = (dir.join("notes"), dir.join("r1.sock"));
-        fs::write(&file, "mine").unwrap();
-        let error = claim(&file).unwrap_err();
-        assert!(error.message.contains("another kind of file"), "{error}");
-        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
-
-        let first = claim(&socket).unwrap();
-        assert!(claim(&socket).unwrap_err().message.contains("already listens"));
-        drop(first);
-        claim(&socket).unwrap();
-        fs::remove_dir_all(dir).unwrap();
-    }
-
     /// Sends a request to a server without a control thread, so only what the server refuses itself
     /// is answered.
     fn refused(request_line: &str) -> (String, Value) {
         use std::io::{Read as _, Write as _};
+        use std::os::unix::net::UnixStream;
         let path = std::env::temp_dir().join(format!(
             "nearhop-api-{}-{}.sock",
             std::process::id(),
             request_line.len()
         ));
-        let listener = claim(&path).unwrap();
+        let (listener, _claim) = claim(&path).unwrap();
         let (commands, _asked) = mpsc::channel(1);
         start(listener, None, commands).unwrap();
         let mut stream = UnixStream::connect(&path).unwrap();
         write!(stream, "{request_line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        fs::remove_file(path).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split_whitespace().nth(1).unwrap().to_owned();
         (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {text}")))

@@ -75,6 +75,9 @@ pub(super) struct RunArgs {
     /// Delay carrier-loss events by this many milliseconds, to test failover measurements.
     #[arg(long, value_name = "MS", hide = true)]
     pub(super) test_carrier_delay_ms: Option<u32>,
+    /// Make the control thread panic at SIGUSR1, to test what stays behind.
+    #[arg(long, hide = true)]
+    pub(super) test_panic: bool,
 }
 
 /// What the daemon writes to standard error.

@@ -8,21 +8,25 @@ use super::args::{LogArgs, RunArgs};
 use super::output::{self, Failure};
 use crate::config;
 use crate::logging::{self, LogFormat};
-use crate::run::{self, RunError, RunOptions};
+use crate::run::{self, RunError, RunOptions, Signals};
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    // First, so that no signal ends the process meanwhile.
+    let signals = Signals::watch().map_err(|error| {
+        Failure::environment(format!("cannot start the signals' thread: {error}"))
+    })?;
     let filter = filter(&args.log)?;
     // Ends last.
     let _log = logging::start_beside(&filter, args.log.log_format)
         .map_err(|error| Failure::environment(format!("cannot start the log's thread: {error}")))?;
-    let ended = start(args);
+    let ended = start(args, signals);
     match (ended, args.log.log_format) {
         (Err(failure), LogFormat::Json) => Ok(failure.log()),
         (ended, _) => ended,
     }
 }
 
-fn start(args: &RunArgs) -> Result<ExitCode, Failure> {
+fn start(args: &RunArgs, signals: Signals) -> Result<ExitCode, Failure> {
     let (config, warnings) = config::load(&args.file).map_err(Failure::Config)?;
     match args.log.log_format {
         LogFormat::Text => output::warn(&warnings),
@@ -33,9 +37,10 @@ fn start(args: &RunArgs) -> Result<ExitCode, Failure> {
         ready_file: args.ready_file.clone(),
         socket: args.socket.socket.clone(),
         forget_overrides: args.forget_overrides,
+        test_panic: args.test_panic,
         test_carrier_delay: args.test_carrier_delay_ms.map(|ms| Duration::from_millis(ms.into())),
     };
-    match run::run(config, &options) {
+    match run::run(signals, config, &options) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(RunError { message, help }) => Err(Failure::Environment { message, help }),
     }

@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::output::Failure;
+use crate::api::is_listening;
 
 /// The socket to use: `given` if present, else the only one on which a router listens.
 pub(super) fn find(given: Option<&Path>, dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
@@ -44,7 +43,7 @@ fn sockets(dir: &Path) -> Vec<PathBuf> {
 
 /// Whether no router listens on this socket.
 fn is_stale(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    is_listening(path).is_ok_and(|listening| !listening)
 }
 
 fn joined(paths: &[PathBuf]) -> String {

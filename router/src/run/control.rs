@@ -5,9 +5,11 @@ mod overrides;
 mod reload;
 mod reopen;
 mod side;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +23,12 @@ use self::reopen::Reopening;
 use super::host::{HostCall, HostReport};
 use super::kernel::KernelOrder;
 use super::liveness::Order;
+use super::placed::{Placed, ReadyGuard};
 use super::ports::{Opened, open_all};
 use super::signals::Signal;
 use super::steps::Steps;
 use super::threads::Daemon;
-use super::{RunError, RunOptions, announce_ready};
+use super::{RunError, RunOptions};
 use crate::api::nouns::Show;
 use crate::api::views::{self, Facts, WorkerFacts};
 use crate::api::{self, ApiError, Command, Who};
@@ -44,20 +47,26 @@ use crate::probe::CheckStats;
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
 
+/// What the control thread is given besides its configuration.
+pub(super) struct Shell {
+    pub(super) options: RunOptions,
+    pub(super) placed: Arc<Placed>,
+    /// The control socket.
+    pub(super) listener: UnixListener,
+    pub(super) signals: mpsc::Receiver<Signal>,
+}
+
 /// Runs the router until it is to end.
-pub(super) async fn run(
-    daemon: Daemon,
-    config: Config,
-    options: RunOptions,
-    socket: std::os::unix::net::UnixListener,
-    mut signals: mpsc::Receiver<Signal>,
-) -> Result<(), RunError> {
+pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<(), RunError> {
+    let Shell { options, placed, listener, mut signals } = shell;
     let failed = |error: std::io::Error| RunError::new(format!("cannot start: {error}"));
     let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
     let http = config.api.http.map(listen).transpose()?;
-    api::start(socket, http, commands).map_err(failed)?;
+    api::start(listener, http, commands).map_err(failed)?;
     let (reloads, mut loaded) = Reloads::new();
-    let mut control = ControlThread::new(daemon, options, reloads);
+    let mut control = ControlThread::new(daemon, options, Arc::clone(&placed), reloads);
+    // Dropped before the threads are ended: from then on the router is not ready.
+    let ready = ReadyGuard(placed);
     control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
@@ -78,10 +87,8 @@ pub(super) async fn run(
             () = sleep_until(due) => {}
             _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => {
-                    let who = Who("SIGHUP".into());
-                    control.ask_reload(Asker { who, force: false, reply: None });
-                },
+                Some(Signal::Reload) => control.hang_up(),
+                Some(Signal::Summarize) => control.step("summary", |control| control.log_summary()),
                 Some(Signal::End) | None => break Ok(()),
             },
             Some(loaded) = loaded.recv() => {
@@ -98,6 +105,7 @@ pub(super) async fn run(
         // Those who watch and ask have their turn between two steps, however much there is to report.
         tokio::task::yield_now().await;
     };
+    drop(ready);
     control.daemon.end();
     ended
 }
@@ -123,7 +131,10 @@ struct ControlThread {
     /// As that, by the numbers of ports.
     ports_before: BTreeMap<PortId, PortCounters>,
     options: RunOptions,
+    placed: Arc<Placed>,
     ready: bool,
+    /// SIGHUP came before the router was ready.
+    hung_up: bool,
     next_seq: u64,
     past: VecDeque<(u64, Bytes)>,
     /// Bytes of these.
@@ -137,7 +148,7 @@ struct ControlThread {
 }
 
 impl ControlThread {
-    fn new(daemon: Daemon, options: RunOptions, reloads: Reloads) -> Self {
+    fn new(daemon: Daemon, options: RunOptions, placed: Arc<Placed>, reloads: Reloads) -> Self {
         Self {
             daemon,
             opened: BTreeMap::new(),
@@ -146,7 +157,9 @@ impl ControlThread {
             counted_before: BTreeMap::new(),
             ports_before: BTreeMap::new(),
             options,
+            placed,
             ready: false,
+            hung_up: false,
             next_seq: 0,
             past: VecDeque::new(),
             past_bytes: 0,
@@ -244,8 +257,14 @@ impl ControlThread {
         }
         if !self.ready && self.why_not_ready().is_none() {
             self.ready = true;
-            announce_ready(&self.options);
+            self.placed.announce_ready();
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                log::warn!("cannot notify the service manager: {error}");
+            }
             self.emit(Nanos::now(), EventKind::Ready);
+            if std::mem::take(&mut self.hung_up) {
+                self.hang_up();
+            }
         }
     }
 
@@ -261,6 +280,17 @@ impl ControlThread {
         let (key, _) = control.legs().find(|(_, leg)| !leg.known)?;
         let family = key.family.label();
         Some(format!("no verdict yet about {} of {}/{family}", key.site, key.service))
+    }
+
+    /// SIGHUP: a reload, once what was read at the start is in service.
+    fn hang_up(&mut self) {
+        if !self.ready {
+            log::info!("SIGHUP: the configuration is read again once the router is ready");
+            self.hung_up = true;
+            return;
+        }
+        let who = Who("SIGHUP".into());
+        self.ask_reload(Asker { who, force: false, reply: None });
     }
 
     fn next_timeout(&self) -> Instant {

@@ -12,6 +12,7 @@ mod control;
 mod host;
 mod kernel;
 mod liveness;
+mod placed;
 mod ports;
 mod signals;
 mod sleep;
@@ -19,11 +20,13 @@ mod state_files;
 mod steps;
 mod threads;
 
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::control::Shell;
+use self::placed::{Placed, PlacedGuard};
+pub use self::signals::Signals;
 use crate::api::socket::default_path;
 use crate::api::{self, ClaimError};
 use crate::config::Config;
@@ -41,6 +44,8 @@ pub struct RunOptions {
     pub forget_overrides: bool,
     /// Makes lost carrier known so much late: for tests of what measures failover.
     pub test_carrier_delay: Option<Duration>,
+    /// Makes the control thread panic when it is asked for a summary: for tests of what stays behind.
+    pub test_panic: bool,
 }
 
 /// Why a router did not start or could not go on.
@@ -70,12 +75,11 @@ impl From<ClaimError> for RunError {
     }
 }
 
-/// Runs a router until SIGTERM or SIGINT. It logs by whatever logger the process has.
+/// Runs a router until SIGTERM or SIGINT, of which it hears by `signals`. It logs by whatever logger the process has.
 ///
 /// # Errors
 /// What kept it from starting. Nothing it made stays behind.
-pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
-    let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
+pub fn run(signals: Signals, config: Config, options: &RunOptions) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -85,46 +89,19 @@ pub fn run(config: Config, options: &RunOptions) -> Result<(), RunError> {
         .clone()
         .or_else(|| config.api.socket.clone())
         .unwrap_or_else(|| default_path(&config.router.name, |name| std::env::var_os(name)));
-    // The socket comes first: a second router of this name must not touch any device.
-    let claimed = api::claim(&socket)?;
-    // One that was killed may have left its own, which would say what is not so yet.
-    retract_ready(options);
+    let placed = Arc::new(Placed::new(options.ready_file.clone()));
+    let _placed = PlacedGuard(Arc::clone(&placed));
     let forced = {
-        let (options, socket) = (options.clone(), socket.clone());
-        move || {
-            retract_ready(&options);
-            let _ = fs::remove_file(&socket);
-        }
+        let placed = Arc::clone(&placed);
+        move || placed.retract()
     };
-    let signals = signals::start(forced).map_err(failed)?;
-    let result = threads::start(&config, options).and_then(|daemon| {
-        runtime.block_on(control::run(daemon, config, options.clone(), claimed, signals))
-    });
-    retract_ready(options);
-    let _ = fs::remove_file(&socket);
-    result
-}
-
-/// Takes back what [`announce_ready`] wrote, if anything.
-fn retract_ready(options: &RunOptions) {
-    let Some(path) = &options.ready_file else { return };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            log::error!("cannot remove the ready file {}: {error}", path.display());
-        }
-        _ => {}
-    }
-}
-
-/// Tells whoever waits that the router is ready.
-fn announce_ready(options: &RunOptions) {
-    if let Some(path) = &options.ready_file {
-        let written = fs::File::create(path).and_then(|mut file| writeln!(file, "ready"));
-        if let Err(error) = written {
-            log::error!("cannot write the ready file {}: {error}", path.display());
-        }
-    }
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        log::warn!("cannot notify the service manager: {error}");
-    }
+    let signals = signals.begin(forced);
+    // The socket comes first: a second router of this name must not touch any device.
+    let (listener, claim) = api::claim(&socket)?;
+    placed.claim.get_or_init(|| claim);
+    placed.forget_last();
+    threads::start(&config, options).and_then(|daemon| {
+        let shell = Shell { options: options.clone(), placed, listener, signals };
+        runtime.block_on(control::run(daemon, config, shell))
+    })
 }

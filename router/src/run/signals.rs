@@ -2,12 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+
+use crate::logging;
+
+/// The signals of the process: none ends it but as SIGTERM does, from [`Self::watch`] on.
+pub struct Signals {
+    asked: mpsc::Receiver<Signal>,
+    forced: Arc<Mutex<Option<Forced>>>,
+}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,43 +25,80 @@ pub(super) enum Signal {
     End,
     /// To read the configuration again (SIGHUP).
     Reload,
+    /// To log a summary of the state (SIGUSR1).
+    Summarize,
 }
 
-/// Starts the thread. Where the router has not ended [`END_WITHIN`] after it was asked to, `forced` is
-/// called and the process exits with status 1.
-pub(super) fn start(forced: impl Fn() + Send + 'static) -> io::Result<mpsc::Receiver<Signal>> {
-    let (sender, receiver) = mpsc::channel(ASKED_MAX);
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let signals = {
-        let _inside = runtime.enter();
+/// Takes back what would stay behind a router that is forced to end.
+type Forced = Box<dyn Fn() + Send>;
+
+impl Signals {
+    /// Starts the thread. Until [`Self::begin`] there is nothing to end in order: SIGTERM and SIGINT
+    /// exit with status 0, and what else was asked for waits.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn watch() -> io::Result<Self> {
+        let (sender, asked) = mpsc::channel(ASKED_MAX);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let forced = Arc::new(Mutex::new(None));
+        let signals = Self { asked, forced: Arc::clone(&forced) };
+        let inside = runtime.enter();
         let of = |kind| signal(kind);
-        (of(SignalKind::terminate())?, of(SignalKind::interrupt())?, of(SignalKind::hangup())?)
-    };
-    thread::Builder::new().name("nh-signals".into()).spawn(move || {
-        runtime.block_on(async move {
-            let (mut terminate, mut interrupt, mut hangup) = signals;
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    // One that waits already stands for this one.
-                    _ = hangup.recv() => drop(sender.try_send(Signal::Reload)),
+        let ends = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+        let asks = (of(SignalKind::hangup())?, of(SignalKind::user_defined1())?);
+        // Caught, and nothing else: it asks for nothing.
+        let ignored = of(SignalKind::user_defined2())?;
+        drop(inside);
+        thread::Builder::new().name("nh-signals".into()).spawn(move || {
+            let _ignored = ignored;
+            runtime.block_on(async move {
+                let ((mut terminate, mut interrupt), (mut hangup, mut summarize)) = (ends, asks);
+                let name = loop {
+                    tokio::select! {
+                        _ = terminate.recv() => break "SIGTERM",
+                        _ = interrupt.recv() => break "SIGINT",
+                        // One that waits already stands for this one.
+                        _ = hangup.recv() => drop(sender.try_send(Signal::Reload)),
+                        _ = summarize.recv() => drop(sender.try_send(Signal::Summarize)),
+                    }
+                };
+                log::info!("{name}: the router ends");
+                exit_unless_begun(&forced);
+                // Ends the reader's wait even if there is no room.
+                let _ = sender.try_send(Signal::End);
+                drop(sender);
+                tokio::time::sleep(END_WITHIN).await;
+                log::error!("the router has not ended within {} s: forced", END_WITHIN.as_secs());
+                if let Some(forced) = &*forced.lock().unwrap_or_else(PoisonError::into_inner) {
+                    forced();
                 }
-            }
-            // Ends the reader's wait even if there is no room.
-            let _ = sender.try_send(Signal::End);
-            drop(sender);
-            tokio::time::sleep(END_WITHIN).await;
-            log::error!("the router has not ended within {} s: forced", END_WITHIN.as_secs());
-            forced();
-            std::process::exit(1);
-        });
-    })?;
-    Ok(receiver)
+                logging::flush();
+                std::process::exit(1);
+            });
+        })?;
+        Ok(signals)
+    }
+
+    /// The router begins to make what it has to take back: from here on it is asked to end. Where it has
+    /// not [`END_WITHIN`] later, `forced` is called and the process exits with status 1.
+    pub(super) fn begin(self, forced: impl Fn() + Send + 'static) -> mpsc::Receiver<Signal> {
+        *self.forced.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(forced));
+        self.asked
+    }
+}
+
+/// Exits if there is nothing to take back. Until it has, nothing begins.
+fn exit_unless_begun(forced: &Mutex<Option<Forced>>) {
+    let begun = forced.lock().unwrap_or_else(PoisonError::into_inner);
+    if begun.is_none() {
+        logging::flush();
+        std::process::exit(0);
+    }
 }
 
 /// How long the router may take to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
-/// Reloads that may wait: more ask for nothing else.
-const ASKED_MAX: usize = 2;
+/// What may wait: more ask for nothing else.
+const ASKED_MAX: usize = 4;

@@ -58,6 +58,16 @@ impl Rig {
 
     /// Like [`Self::begin_with`]; `change` adds to the router's command line and environment.
     pub fn begin_as(costs: Costs<'_>, config: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let mut rig = Self::alone(costs, config, change);
+        rig.connect();
+        for site in &mut rig.sites {
+            site.serve();
+        }
+        rig
+    }
+
+    /// Like [`Self::begin_as`], while its devices have no addresses and nobody serves at its sites.
+    pub fn alone(costs: Costs<'_>, config: &str, change: impl FnOnce(&mut Command)) -> Self {
         let dir = PathBuf::from("/run/rig");
         fs::create_dir_all(&dir).unwrap();
         let client = support::netns("client");
@@ -66,12 +76,7 @@ impl Rig {
         let mut command = command(&dir);
         command.stderr(log_in(&dir));
         change(&mut command);
-        let mut rig = Self { router: command.spawn().unwrap(), dir, client, sites };
-        rig.connect();
-        for site in &mut rig.sites {
-            site.serve();
-        }
-        rig
+        Self { router: command.spawn().unwrap(), dir, client, sites }
     }
 
     /// Waits for the router's devices, then sets addresses and routes of the hosts.

@@ -184,6 +184,14 @@ impl ControlThread {
                 None => {
                     error.log_text().lines().for_each(|line| log::error!("not reloaded: {line}"));
                 }
+        let askers = self.reloads.reading.take().unwrap_or_default();
+        let by: Vec<&str> = askers.iter().map(|asker| asker.who.0.as_str()).collect();
+        log::error!("{}: not reloaded: all is as before", by.join(", "));
+        error.text().lines().for_each(|line| log::error!("not reloaded: {line}"));
+        for Asker { reply, .. } in askers {
+            // One who asked and went away is not waited for.
+            if let Some(reply) = reply {
+                drop(reply.send(Err(error.clone())));
             }
         }
         self.read_again();
