@@ -43,6 +43,15 @@ impl ClientError {
     }
 }
 
+/// Why a stream of events came to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Followed {
+    /// The router ended.
+    Ended,
+    /// Whoever followed has enough.
+    Stopped,
+}
+
 /// A client of one router's control socket.
 pub struct Client {
     socket: PathBuf,
@@ -82,33 +91,51 @@ impl Client {
     }
 
     /// Sends a GET request and passes each piece of the response's body to `take` until the router
-    /// ends it, `take` breaks, or `until` completes.
+    /// ends, `take` breaks, or `until` completes.
+    ///
+    /// # Errors
+    /// The request failed, or a router that still runs closed the connection.
     pub fn follow(
         &self,
         path: &str,
         until: impl Future<Output = ()>,
         mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Followed, ClientError> {
         self.runtime.block_on(async {
-            let answer = timeout(ANSWER_WITHIN, self.send(Method::GET, path));
-            let mut body = answer.await.map_err(|_| self.silent(ANSWER_WITHIN))??.into_body();
+            let answer = timeout(ANSWER_WITHIN, async {
+                let stream = self.connect().await?;
+                let router = process_of(&stream);
+                Ok((router, self.send_by(stream, Method::GET, path).await?))
+            });
+            let (router, response) = answer.await.map_err(|_| self.silent(ANSWER_WITHIN))??;
+            let mut body = response.into_body();
             tokio::pin!(until);
             loop {
                 let frame = tokio::select! {
-                    () = &mut until => return Ok(()),
+                    () = &mut until => return Ok(Followed::Stopped),
                     frame = body.frame() => frame,
                 };
                 match frame {
-                    None => return Ok(()),
+                    None => return Ok(Followed::Ended),
+                    Some(Err(_)) if self.has_ended(router).await => return Ok(Followed::Ended),
                     Some(Err(error)) => return Err(self.broken(&error)),
                     Some(Ok(frame)) => {
                         if take(frame.data_ref().map_or(&[][..], |data| data)).is_break() {
-                            return Ok(());
+                            return Ok(Followed::Stopped);
                         }
                     }
                 }
             }
         })
+    }
+
+    /// Whether the router that was this process listens no more: nobody does, or another process.
+    async fn has_ended(&self, router: Option<i32>) -> bool {
+        match timeout(ANSWER_WITHIN, UnixStream::connect(&self.socket)).await {
+            Ok(Ok(stream)) => process_of(&stream) != router,
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        }
     }
 
     fn ask(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
@@ -131,7 +158,19 @@ impl Client {
     /// Sends a request and returns the response if its status is a success; otherwise its body
     /// becomes the error.
     async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.refused(&e))?;
+        self.send_by(self.connect().await?, method, path).await
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.socket).await.map_err(|error| self.refused(&error))
+    }
+
+    async fn send_by(
+        &self,
+        stream: UnixStream,
+        method: Method,
+        path: &str,
+    ) -> Result<Response<Incoming>, ClientError> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // The task ends with the connection; its errors reach the sender and the body too.
@@ -247,6 +286,11 @@ impl io::Read for Answer<'_> {
         io::BufRead::consume(self, count);
         Ok(count)
     }
+}
+
+/// The process that listens at the other end (`SO_PEERCRED`, unix(7)).
+fn process_of(stream: &UnixStream) -> Option<i32> {
+    stream.peer_cred().ok().and_then(|peer| peer.pid())
 }
 
 /// The error that the router reported, if the body has the form of its errors.

@@ -176,6 +176,25 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// All kinds, as lines name them, in alphabetical order.
+    pub const NAMES: [&str; 13] = [
+        "carrier",
+        "damped",
+        "device",
+        "disable",
+        "drain",
+        "engine",
+        "first_packet",
+        "publish",
+        "reader_stalled",
+        "ready",
+        "reload",
+        "select",
+        "site",
+    ];
+}
+
 /// What a service's packets are left to when none of its sites is up and not drained.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

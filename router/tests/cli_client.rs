@@ -59,6 +59,29 @@ impl Server {
     fn run(&self, args: &[&str]) -> (String, String, i32) {
         run(nearhop(args).env("NEARHOP_SOCKET", self.socket()))
     }
+
+    /// Runs a command on a new terminal that `stty` set up so; its standard error is there too.
+    fn run_on_terminal(&self, stty: &str, args: &[&str]) -> (String, String, i32) {
+        let words: Vec<_> = args.iter().map(|word| format!("'{word}'")).collect();
+        let nearhop = env!("CARGO_BIN_EXE_nearhop");
+        let command = format!("stty {stty}; exec {nearhop} {}", words.join(" "));
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).env("NEARHOP_SOCKET", self.socket());
+        script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run(script.env_remove("COLUMNS"))
+    }
+}
+
+/// What [`events`] remembers: three events, the first of them the second of a router.
+const EVENTS: &str = r#"{"schema":"nearhop.event.v1","t_ns":5,"seq":1,"node":"r1","kind":"carrier","port":"fra","up":false}
+{"schema":"nearhop.event.v1","t_ns":6,"seq":2,"node":"r1","kind":"carrier","port":"fra","up":true}
+{"schema":"nearhop.event.v1","t_ns":7,"seq":3,"node":"r1","kind":"ready"}
+"#;
+
+/// A router that ends at once.
+async fn events(State(asked): State<Asked>, method: Method, uri: Uri) -> Response {
+    asked.lock().unwrap().push(format!("{method} {uri}"));
+    EVENTS.into_response()
 }
 
 async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Response {
@@ -223,13 +246,7 @@ fn top_has_every_rate_where_there_is_no_terminal_and_no_more_than_fits_where_the
     assert_eq!((rows(&whole, "port-"), rows(&whole, "dns "), rows(&whole, "\x1b")), (12, 4, 0));
     assert!(whole.contains("dns      ipv6    (all)"), "{whole}");
 
-    // `script` runs a command on a new terminal.
-    let command =
-        format!("stty rows 10 cols 80; exec {} {}", env!("CARGO_BIN_EXE_nearhop"), top.join(" "));
-    let mut script = Command::new("script");
-    script.args(["-qec", &command, "/dev/null"]).env("NEARHOP_SOCKET", server.socket());
-    script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (drawn, err, status) = run(&mut script);
+    let (drawn, err, status) = server.run_on_terminal("rows 10 cols 80", &top);
     assert_eq!((err.as_str(), status), ("", 0), "{drawn}");
     let frame = drawn.split_once("\x1b[2J").unwrap_or_else(|| panic!("no frame: {drawn:?}")).1;
     let lines: Vec<_> = frame.lines().collect();
@@ -249,9 +266,10 @@ fn watch_gives_each_event_at_once_and_ends_with_its_reader() {
         events.read_line(&mut line).unwrap();
         assert_eq!(line, format!("{{\"schema\":\"nearhop.event.v1\",\"seq\":{seq}}}\n"));
     }
-    // The server is silent now: only the closed pipe can end the client.
+    // The server is silent now: only the closed pipe can end the client, which then says nothing.
     drop(events);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), &*String::from_utf8_lossy(&ended.stderr)), (Some(0), ""));
 }
 
 #[test]
@@ -263,7 +281,50 @@ fn watch_says_when_the_router_ends() {
     let mut events = BufReader::new(child.stdout.take().unwrap());
     events.read_line(&mut first).unwrap();
     drop(server);
-    assert_eq!(child.wait().unwrap().code(), Some(3), "its connection broke in the middle");
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((&*said, ended.status.code()), ("the router has ended\n", Some(4)));
+}
+
+#[test]
+fn watch_is_for_people_on_a_terminal_and_json_elsewhere() {
+    let server = Server::answering(Router::new().fallback(events));
+    let watch = |args: &[&str]| server.run(&[&["watch"][..], args].concat());
+    let lines: Vec<_> = EVENTS.lines().collect();
+    let (out, err, status) = watch(&["--since", "2"]);
+    assert_eq!(
+        (&*out, &*err),
+        (&*format!("{}\n{}\n", lines[1], lines[2]), "the router has ended\n")
+    );
+    assert_eq!(status, 4, "the server ends its answer, as a router does");
+    let (out, ..) = watch(&["--kind", "ready", "--kind", "site", "--since", "1"]);
+    assert_eq!(out, format!("{}\n", lines[2]));
+    let (_, err, _) = watch(&["--since", "1000000h"]);
+    assert!(err.starts_with("the router remembers events from seq 1 on"), "{err}");
+    assert_eq!(
+        *server.asked.lock().unwrap(),
+        ["GET /v1/watch?since=2", "GET /v1/watch?since=1", "GET /v1/watch?since=0"]
+    );
+    let (text, _, status) = server.run_on_terminal("rows 24 cols 80", &["watch", "--since", "1"]);
+    let shown: Vec<_> = text.lines().collect();
+    assert_eq!((shown.len(), status), (5, 4), "{text}");
+    assert!(shown[1].ends_with("  carrier         port fra: carrier down"), "{text}");
+    assert!(shown[3].ends_with("  ready           ready"), "{text}");
+    let (text, ..) =
+        server.run_on_terminal("rows 24 cols 80", &["watch", "--json", "--since", "3"]);
+    assert_eq!(text.lines().next(), Some(lines[2]));
+}
+
+#[test]
+fn watch_says_what_it_could_be_asked_for() {
+    let (_, err, status) = run(&mut nearhop(&["watch", "--kind", "first-packet"]));
+    assert_eq!(
+        (err.contains("tip: a similar value exists: 'first_packet'"), status),
+        (true, 2),
+        "{err}"
+    );
+    let (_, err, status) = run(&mut nearhop(&["watch", "--since", "yesterday"]));
+    assert_eq!((err.contains("10m") && err.contains("4711"), status), (true, 2), "{err}");
 }
 
 #[test]

@@ -78,6 +78,8 @@ fn every_event_is_reported_of_field_by_field() {
     let all: BTreeSet<_> =
         one_of_each().iter().map(|event| kind(&serde_json::to_value(event).unwrap())).collect();
     assert_eq!(reported, all);
+    let names: BTreeSet<_> = EventKind::NAMES.map(str::to_owned).into();
+    assert_eq!(names, all, "what `nearhop watch --kind` takes");
     for example in &examples {
         let kind = kind(example);
         let section = section(&page, &format!("## {kind}"));

@@ -4,19 +4,21 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
+use super::watch::Since;
 use crate::api::nouns::{Noun, Pages, SHOWN};
 use crate::logging::LogFormat;
+use crate::event::EventKind;
 
 /// A userspace router for anycast: one address, many sites, every packet to the nearest site that
 /// is up.
 #[derive(Debug, Parser)]
 #[command(name = "nearhop", version, infer_subcommands = true, disable_help_subcommand = true)]
 #[command(after_help = "Exit status: 0 success, 1 an expectation failed, 2 wrong usage or \
-    configuration, 3 the environment cannot do \
-    what was asked.")]
+    configuration, 3 the environment cannot do what was asked, 4 the watched router has ended.")]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -32,7 +34,8 @@ pub(super) enum Command {
     Show(ShowArgs),
     /// Explain where packets to an address go, and why not elsewhere.
     Explain(ExplainArgs),
-    /// Follow a running router's events, one JSON object per line.
+    /// Follow a running router's events.
+    #[command(long_about = WATCH)]
     Watch(WatchArgs),
     /// Live rates by port, verdict, service and site.
     Top(TopArgs),
@@ -147,6 +150,16 @@ pub(super) struct ExplainArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct WatchArgs {
+    /// Begin with remembered events: those of the last while (10m), from a time in UTC on (07:31:05,
+    /// 2026-11-30T07:31:05Z), or from an event's seq on (4711).
+    #[arg(long, value_name = "DURATION|TIME|SEQ")]
+    pub(super) since: Option<Since>,
+    /// Only events of this kind; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(EventKind::NAMES))]
+    pub(super) kind: Vec<String>,
+    /// Print JSON lines on a terminal too.
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) socket: SocketArgs,
 }
@@ -291,6 +304,14 @@ fn protocol(text: &str) -> Result<u8, String> {
             .map_err(|_| "expected tcp, udp, icmp, icmpv6 or a number from 0 to 255".to_owned()),
     }
 }
+
+const WATCH: &str = "Follow a running router's events, until Ctrl-C.
+
+On a terminal an event is a line for people: the time in UTC, its kind, and what happened. Elsewhere, and \
+with --json, it is one JSON object per line (nearhop.event.v1). A router remembers its latest 16,384 \
+events, of 8 MiB at most; --since begins with these, and says when there were more.
+
+If the router ends, the command says so and exits with 4; if the reader of standard output ends, with 0.";
 
 const LOOKUP: &str = "Look up addresses in a file of routes, without a router.
 

@@ -9,16 +9,12 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
-use tokio::io::Interest;
-use tokio::net::unix::pipe::Sender;
 
 use super::args::{
     ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SiteArgs, SocketArgs, UndampArgs,
-    WatchArgs,
 };
 use super::output::{Failure, answer, complain};
 use super::show::Shown;
@@ -66,28 +62,6 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<ExitCode, Failure> {
         }
     }
     print(&args.client, "explain", &connect(&args.client.socket)?.get(&path)?)
-}
-
-pub(super) fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
-    let mut out = std::io::stdout().lock();
-    let mut failed = None;
-    let client = connect(&args.socket)?;
-    let mut pending = Vec::new();
-    client.follow("/v1/watch", closed_stdout(), |chunk| {
-        let text = printable::json_part(&mut pending, chunk);
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    complain("the router has exited\n");
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A failed request fails the command.
@@ -174,19 +148,6 @@ fn print_shown(shown: &Shown) -> Result<ExitCode, Failure> {
     shown.write(&mut out)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Waits until the reader of standard output closes it; for ever if that cannot be detected, as for
-/// a file.
-async fn closed_stdout() {
-    let stdout = rustix::io::dup(std::io::stdout()).ok();
-    // Unchecked, because it is only polled: non-blocking mode would affect other holders of the
-    // file.
-    let watched = stdout.and_then(|fd| Sender::from_owned_fd_unchecked(fd).ok());
-    match watched {
-        Some(pipe) => drop(pipe.ready(Interest::ERROR).await),
-        None => std::future::pending().await,
-    }
 }
 
 /// The rows of a document.

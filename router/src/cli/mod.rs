@@ -3,7 +3,7 @@
 //!
 //! Answers go to standard output, everything else to standard error. Exit status: 0 for success, 1
 //! for an expectation that failed, 2 for wrong usage or configuration, 3 if the environment cannot
-//! do what was asked. If the reader closes standard output early, the command ends quietly.
+//! do what was asked, 4 if the router that `watch` follows has ended. If the reader closes standard output early, the command ends quietly.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -18,6 +18,7 @@ mod show;
 pub mod socket;
 mod table;
 mod top;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,7 +57,7 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Check(args) => check::run(args),
         Command::Show(args) => client::show(args),
         Command::Explain(args) => client::explain(args),
-        Command::Watch(args) => client::watch(args),
+        Command::Watch(args) => watch::run(args),
         Command::Top(args) => top::run(args),
         Command::Drain(args) => client::put_override(&args.site, "drain", args.force),
         Command::Undrain(args) => client::put_override(args, "undrain", false),

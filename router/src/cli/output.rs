@@ -16,6 +16,9 @@ pub(super) const USAGE: u8 = 2;
 /// Exit status if the environment cannot do what was asked.
 pub(super) const ENVIRONMENT: u8 = 3;
 
+/// Exit status of `watch`, if the router has ended.
+pub(super) const ROUTER_ENDED: u8 = 4;
+
 /// Why a command ended early.
 #[derive(Debug)]
 pub(super) enum Failure {
