@@ -95,6 +95,15 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
             ],
         }))
         .into_response(),
+        "/v1/show/groups" => {
+            axum::Json(json!({ "schema": "nearhop.groups.v1", "items": [] })).into_response()
+        }
+        "/v1/show/adjacencies" => axum::Json(json!({
+            "schema": "nearhop.adjacencies.v1",
+            "items": [{ "adjacency": 1, "port": "uplink-of-the-far-east", "state": "down",
+                        "reasons": ["carrier"], "mtu": 1400, "packets": 12, "bytes": 1200 }],
+        }))
+        .into_response(),
         "/v1/show/checks" => {
             axum::Json(json!({ "schema": "nearhop.checks.v1", "items": [] })).into_response()
         }
@@ -284,6 +293,95 @@ fn watch_says_when_the_router_ends() {
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!((&*said, ended.status.code()), ("the router has ended\n", Some(4)));
+}
+
+#[test]
+fn a_table_fits_the_terminal_and_a_pipe_gets_every_column() {
+    let server = Server::start();
+    let show = ["show", "adjacencies"];
+    let whole = server.run(&show).0;
+    assert!(
+        whole
+            .starts_with("ADJACENCY  PORT                    STATE  REASONS   MTU  PACKETS  BYTES")
+    );
+    let (fitted, _, status) = server.run_on_terminal("rows 24 cols 60", &show);
+    let fitted = fitted.replace('\r', "");
+    assert_eq!(
+        (&*fitted, status),
+        (
+            "ADJACENCY  PORT                    STATE  REASONS  PACKETS\n        \
+             1  uplink-of-the-far-east  down   carrier       12\n\
+             2 columns more by --wide: mtu, bytes\n",
+            0
+        )
+    );
+    let wide = server.run_on_terminal("rows 24 cols 60", &["show", "adjacencies", "--wide"]).0;
+    assert_eq!(wide.replace('\r', ""), whole);
+    let socket = server.socket();
+    let mut command = nearhop(&show);
+    command.env("NEARHOP_SOCKET", &socket).env("COLUMNS", "60");
+    assert_eq!(run(&mut command).0, fitted, "COLUMNS counts where there is no terminal");
+    assert_eq!(run(command.arg("--wide")).0, whole);
+}
+
+#[test]
+fn a_word_that_no_row_has_is_answered_with_the_name_like_it() {
+    let server = Server::start();
+    let (_, err, status) = server.run(&["show", "checks", "frs"]);
+    assert_eq!(
+        (&*err, status),
+        ("nothing to show: no row has \"frs\"; did you mean \"fra\"?\n", 0)
+    );
+    let (_, err, _) = server.run(&["show", "checks", "london"]);
+    assert_eq!(err, "nothing to show: no row has \"london\"\n");
+    assert_eq!(server.run(&["show", "checks"]).1, "nothing to show\n");
+}
+
+#[test]
+fn names_are_completed_from_the_router_and_there_are_none_without_one() {
+    let server = Server::start();
+    let names = |words: &[&str]| server.run(&[&["__complete"][..], words].concat());
+    assert_eq!(names(&["drain", ""]), ("fra\npar\n".into(), String::new(), 0));
+    assert_eq!(names(&["show", "services", ""]).0, "dns\nfra\npar\n", "no row has a port");
+    assert_eq!(names(&["reload", ""]).0, "");
+    let gone = ["__complete", "drain", "--socket", "/nonexistent.sock", ""];
+    assert_eq!(run(&mut nearhop(&gone)), (String::new(), String::new(), 0));
+}
+
+/// The routers' names reach the shells by the scripts that are made for them.
+#[test]
+fn shells_complete_names() {
+    let server = Server::start();
+    let dir = Path::new(env!("CARGO_BIN_EXE_nearhop")).parent().unwrap();
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+    let complete = |shell: &str, args: &[&str], program: &str| {
+        let mut command = Command::new(shell);
+        command.args(args).arg(program).env("PATH", &path).env("NEARHOP_SOCKET", server.socket());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run(&mut command)
+    };
+    let bash = "source <(nearhop completions bash)\n\
+        ask() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); \
+        _nearhop_with_names nearhop \"${@: -1}\" \"${@: -2:1}\"; echo \"${COMPREPLY[@]}\"; }\n\
+        ask nearhop drain ''; ask nearhop drain f; ask nearhop show services d; ask nearhop watch --ki";
+    let (out, err, _) = complete("bash", &["--norc", "-c"], bash);
+    assert_eq!((&*out, &*err), ("fra par\nfra\ndns\n--kind\n", ""));
+    if has("fish") {
+        let fish = "nearhop completions fish | source\n\
+            complete -C 'nearhop drain '; complete -C 'nearhop show services d'";
+        assert_eq!(complete("fish", &["--no-config", "-c"], fish).0, "fra\npar\ndns\n");
+    }
+    if has("zsh") {
+        // What adds to the list of a line editor shows it here.
+        let zsh = "autoload -U compinit; compinit -u -D; eval \"$(nearhop completions zsh)\"\n\
+            compadd() { shift; print -r -- \"$@\" }; nearhop_words=(show services d); _nearhop_names\n\
+            functions _nearhop | grep -c 'Name of the site:_nearhop_names'";
+        assert_eq!(complete("zsh", &["-f", "-c"], zsh).0, "dns fra par\n4\n");
+    }
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 #[test]

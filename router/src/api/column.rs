@@ -16,6 +16,8 @@ pub struct Column {
     pub unit: Unit,
     /// What it is, in a sentence; times and sizes with their units.
     pub about: &'static str,
+    /// The higher, the sooner a table leaves it out that is too wide for the terminal; never, if 0.
+    pub rank: u8,
 }
 
 /// The type of a value. It decides how tables format the value and align its column.
@@ -118,7 +120,11 @@ impl Column {
         about: &'static str,
     ) -> Self {
         assert!(unit.type_of() as u8 == T::TYPE as u8, "a unit of another type");
-        Self { key, header, unit, about: about.trim_ascii() }
+        Self { key, header, unit, about: about.trim_ascii(), rank: 0 }
+    }
+
+    pub(super) const fn ranked(self, rank: u8) -> Self {
+        Self { rank, ..self }
     }
 }
 

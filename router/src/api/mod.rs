@@ -43,6 +43,7 @@ use crate::config::{ConfigErrors, Style};
 use self::document::{Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
 use self::pages::{PageReply, PageRequest, ShowQuery};
+use crate::config::reader::did_you_mean;
 
 /// Who gives a command, as its event says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -335,9 +336,19 @@ async fn show(
     let (UrlPath(noun), Query(query)) = (noun?, query?);
     let show = Show::find(&noun).ok_or_else(|| {
         let names: Vec<_> = SHOWN.iter().map(|noun| noun.name).collect();
-        ApiError::not_found(format!("no such noun: {noun:?}")).with_help(names.join(", "))
+        let help = known("nouns", &noun, &names);
+        ApiError::not_found(format!("no such noun: {noun:?}")).with_help(help)
     })?;
     pages::stream(commands, show, &query).await
+}
+
+/// Help for one who named something that is not among these: the name that was probably meant, and all.
+pub fn known(what: &str, word: &str, names: &[&str]) -> String {
+    let all = format!("known {what}: {}", names.join(", "));
+    match did_you_mean(word, names) {
+        Some(best) => format!("did you mean {best:?}? {all}"),
+        None => all,
+    }
 }
 
 /// 200 and `ready`, or 503 and why not.
@@ -498,12 +509,22 @@ mod tests {
             ("GET /v1/watch?since=yesterday", "400", "since"),
             ("GET /v1/show/%ff", "400", "UTF-8"),
             ("GET /v1/nonsense", "404", "/v1/nonsense"),
+            (
+                "GET /v1/show/servces",
+                "404",
+                "did you mean \"services\"? known nouns: services, fib",
+            ),
             ("POST /v1/show/drops", "405", "POST"),
             ("GET /v1/drain/ams", "405", "GET"),
         ] {
             let (got, body) = refused(request);
             assert_eq!(got, status, "{request}");
-            assert!(body["error"].as_str().unwrap().contains(says), "{request}: {body}");
+            let said = format!(
+                "{}; {}",
+                body["error"].as_str().unwrap(),
+                body["help"].as_str().unwrap_or("")
+            );
+            assert!(said.contains(says), "{request}: {body}");
         }
     }
 }

@@ -38,8 +38,9 @@ impl Row for () {
     fn fields<'a>(&'a self, _: &mut dyn FnMut(Field<'a>)) {}
 }
 
-/// Declares rows. A field with a header and a unit is a column, which its comment describes; one without,
-/// which is to be flattened by serde, is a part with columns of its own.
+/// Declares rows. A field with a header and a unit is a column, which its comment describes, and `=> N`
+/// behind the unit its rank ([`Column::rank`]); one without, which is to be flattened by serde, is a part
+/// with columns of its own.
 macro_rules! rows {
     ($(
         $(#[doc = $about:literal])+
@@ -49,7 +50,7 @@ macro_rules! rows {
             $(
                 $(#[doc = $text:literal])+
                 $(#[serde($($serde:tt)+)])?
-                $field:ident: $type:ty $(= $header:literal $unit:expr)?,
+                $field:ident: $type:ty $(= $header:literal $unit:expr $(=> $rank:literal)?)?,
             )+
         }
     )+) => {$(
@@ -69,7 +70,7 @@ macro_rules! rows {
             const COLUMNS: &'static [$crate::api::column::Column] = {
                 const PARTS: &[&[$crate::api::column::Column]] = &[$(
                     $crate::api::row::columns_of!(
-                        $type, stringify!($field), concat!($($text),+) $(, $header, $unit)?
+                        $type, stringify!($field), concat!($($text),+) $(, $header, $unit $(, $rank)?)?
                     )
                 ),+];
                 &$crate::api::row::joined::<{ $crate::api::row::count(PARTS) }>(PARTS)
@@ -88,6 +89,9 @@ macro_rules! columns_of {
     };
     ($type:ty, $key:expr, $about:expr, $header:expr, $unit:expr) => {
         &[$crate::api::column::Column::new::<$type>($key, $header, $unit, $about)]
+    };
+    ($type:ty, $key:expr, $about:expr, $header:expr, $unit:expr, $rank:expr) => {
+        &[$crate::api::column::Column::new::<$type>($key, $header, $unit, $about).ranked($rank)]
     };
 }
 

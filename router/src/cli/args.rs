@@ -16,7 +16,7 @@ use crate::event::EventKind;
 /// A userspace router for anycast: one address, many sites, every packet to the nearest site that
 /// is up.
 #[derive(Debug, Parser)]
-#[command(name = "nearhop", version, infer_subcommands = true, disable_help_subcommand = true)]
+#[command(name = "nearhop", version, infer_subcommands = true)]
 #[command(after_help = "Exit status: 0 success, 1 an expectation failed, 2 wrong usage or \
     configuration, 3 the environment cannot do what was asked, 4 the watched router has ended.")]
 pub(super) struct Cli {
@@ -28,7 +28,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a router in the foreground until SIGTERM; SIGHUP reloads its file.
     Run(RunArgs),
-    /// Check a configuration file, and show every error in it.
+    /// Check configuration files, and show every error in them.
     Check(CheckArgs),
     /// Show a running router's state.
     Show(ShowArgs),
@@ -58,6 +58,11 @@ pub(super) enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, or write one page per command into a directory.
     Man(ManArgs),
+    /// Print the version.
+    Version,
+    /// Print the names that the last of some words could be, for a completion script.
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete(CompleteArgs),
 }
 
 #[derive(Args, Debug)]
@@ -103,8 +108,9 @@ pub(super) struct LogArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
-    /// The configuration; - is standard input.
-    pub(super) file: PathBuf,
+    /// The configurations, each checked by itself; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
     /// Print the findings as JSON on standard output.
     #[arg(long)]
     pub(super) json: bool,
@@ -213,6 +219,9 @@ pub(super) struct LookupArgs {
     /// Routes: lines of PREFIX NEXTHOP, uncompressed, gzip or zstd; - is standard input.
     #[arg(long, value_name = "FILE")]
     pub(super) routes: PathBuf,
+    /// Print a line of JSON for each address.
+    #[arg(long)]
+    pub(super) json: bool,
     /// Addresses; by default, one per line on standard input.
     #[arg(value_name = "ADDRESS")]
     pub(super) addresses: Vec<String>,
@@ -222,6 +231,13 @@ pub(super) struct LookupArgs {
 pub(super) struct CompletionsArgs {
     /// The shell.
     pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CompleteArgs {
+    /// Those of the line behind the program's name; the last is to be completed.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) words: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -236,6 +252,9 @@ pub(super) struct ClientArgs {
     /// Print the JSON document instead of a table.
     #[arg(long, global = true)]
     pub(super) json: bool,
+    /// Print every column whole; on a terminal, those that do not fit are left out, which a line says.
+    #[arg(long, global = true)]
+    pub(super) wide: bool,
     #[command(flatten)]
     pub(super) socket: SocketArgs,
 }
@@ -321,7 +340,10 @@ command fails and answers nothing.
 
 Each address gets one line, in input order: ADDRESS PREFIX NEXTHOP, or ADDRESS - - if no prefix \
 covers it. An invalid address is reported on standard error as ADDRESS ! REASON; the others are \
-still answered, and the exit status is 2.";
+still answered, and the exit status is 2.
+
+With --json a line is {\"schema\":\"nearhop.lookup.v1\",\"address\":...,\"prefix\":...,\"next_hop\":...}, with \
+null for what there is not. That of an invalid address has \"error\" too, and nothing is on standard error.";
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
-//! `nearhop check FILE`.
+//! `nearhop check FILE…`.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -11,18 +13,30 @@ use super::output::{self, Failure, USAGE, answer};
 use crate::config::{self, Config, ConfigErrors, Finding};
 use crate::regular_file;
 
+/// A configuration and its warnings, or what is wrong with it.
+type Checked = Result<(Config, Vec<Finding>), ConfigErrors>;
+
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    let checked = read(&args.file);
-    if args.json {
-        return answer_json(checked);
+    if args.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+        return Err(Failure::usage("standard input can be read once, found - twice"));
     }
-    let (config, warnings) = checked.map_err(Failure::Config)?;
-    output::warn(&warnings);
-    answer(summary(&args.file, &config, warnings.len()))?;
-    Ok(ExitCode::SUCCESS)
+    if args.json {
+        return answer_json(&args.files);
+    }
+    let mut status = ExitCode::SUCCESS;
+    for file in &args.files {
+        match read(file) {
+            Ok((config, warnings)) => {
+                output::warn(&warnings);
+                answer(summary(file, &config, warnings.len()))?;
+            }
+            Err(errors) => status = Failure::Config(errors).report(),
+        }
+    }
+    Ok(status)
 }
 
-fn read(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
+fn read(path: &Path) -> Checked {
     if path != Path::new("-") {
         return config::load(path);
     }
@@ -32,13 +46,22 @@ fn read(path: &Path) -> Result<(Config, Vec<Finding>), ConfigErrors> {
     }
 }
 
-fn answer_json(checked: Result<(Config, Vec<Finding>), ConfigErrors>) -> Result<ExitCode, Failure> {
-    let (status, findings) = match checked {
-        Ok((_, warnings)) => (0, warnings),
-        Err(errors) => (USAGE, [errors.mistakes, errors.warnings].concat()),
-    };
-    let items: Vec<_> = findings.iter().map(item).collect();
-    output::answer_json(json!({ "schema": "nearhop.check.v1", "items": items }))?;
+fn answer_json(paths: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let (mut files, mut items, mut status) = (Vec::new(), Vec::new(), 0);
+    for path in paths {
+        let checked = read(path);
+        files.push(json!({ "file": path.display().to_string(), "ok": checked.is_ok() }));
+        let findings = match checked {
+            Ok((_, warnings)) => warnings,
+            Err(errors) => {
+                status = USAGE;
+                [errors.mistakes, errors.warnings].concat()
+            }
+        };
+        items.extend(findings.iter().map(item));
+    }
+    let document = json!({ "schema": "nearhop.check.v1", "files": files, "items": items });
+    output::answer_json(document)?;
     Ok(ExitCode::from(status))
 }
 

@@ -16,12 +16,15 @@ use serde::de::DeserializeOwned;
 use super::args::{
     ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SiteArgs, SocketArgs, UndampArgs,
 };
+use super::complete::Names;
 use super::output::{Failure, answer, complain};
+use super::screen;
 use super::show::Shown;
 use super::socket;
 use crate::api::rows::ReloadRow;
 use crate::api::socket::directories;
 use crate::client::{Client, ClientError};
+use crate::config::reader::did_you_mean;
 use crate::printable;
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
@@ -40,11 +43,29 @@ pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
         let mut json =
             serde_json::Deserializer::from_reader(BufReader::with_capacity(BUFFER, &mut body));
         let shown = Shown::read(noun, &mut json).and_then(|shown| json.end().map(|()| shown));
-        shown.map_err(|error| not_json(&error)).and_then(|shown| print_shown(&shown))
+        shown.map_err(|error| not_json(&error)).and_then(|shown| print_shown(&args.client, shown))
     };
-    match body.take_error() {
-        Some(error) => Err(error.into()),
-        None => printed,
+    if let Some(error) = body.take_error() {
+        return Err(error.into());
+    }
+    match (printed?, only) {
+        (true, _) => {}
+        (false, Some(only)) => {
+            complain(&format!("nothing to show: {}\n", no_row(&client, noun, only)))
+        }
+        (false, None) => complain("nothing to show\n"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is no row of this noun, and what may have been meant.
+fn no_row(client: &Client, noun: &str, only: &str) -> String {
+    let why = format!("no row has {:?}", printable::line(only));
+    let names = Names::of_noun(noun).and_then(|names| names.read(client).ok()).unwrap_or_default();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match did_you_mean(only, &names).filter(|best| *best != only) {
+        Some(best) => format!("{why}; did you mean {:?}?", printable::line(best)),
+        None => why,
     }
 }
 
@@ -114,14 +135,17 @@ pub(super) fn connect(args: &SocketArgs) -> Result<Client, Failure> {
 
 fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure> {
     if args.json {
-        return print_json(&mut &*body);
+        return print_json(&mut &*body).map(|_| ExitCode::SUCCESS);
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    print_shown(&Shown::read(noun, &mut json).map_err(|error| not_json(&error))?)
+    if !print_shown(args, Shown::read(noun, &mut json).map_err(|error| not_json(&error))?)? {
+        complain("nothing to show\n");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Passes a document on as it comes.
-fn print_json(body: &mut impl BufRead) -> Result<ExitCode, Failure> {
+fn print_json(body: &mut impl BufRead) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     let mut pending = Vec::new();
     loop {
@@ -136,18 +160,18 @@ fn print_json(body: &mut impl BufRead) -> Result<ExitCode, Failure> {
     }
     out.write_all(b"\n")?;
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
-fn print_shown(shown: &Shown) -> Result<ExitCode, Failure> {
+/// Whether there was something to print.
+fn print_shown(args: &ClientArgs, shown: Shown) -> Result<bool, Failure> {
     if shown.is_empty() {
-        complain("nothing to show\n");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(false);
     }
     let mut out = BufWriter::with_capacity(BUFFER, std::io::stdout().lock());
-    shown.write(&mut out)?;
+    shown.write(&mut out, screen::width(args.wide))?;
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 /// The rows of a document.

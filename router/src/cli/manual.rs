@@ -16,8 +16,39 @@ use super::output::{Failure, answer};
 pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "nearhop", &mut script);
-    io::stdout().lock().write_all(&script)?;
+    let script = with_names(shell, String::from_utf8_lossy(&script).into_owned());
+    io::stdout().lock().write_all(script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A script that completes names of a running router too.
+fn with_names(shell: Shell, script: String) -> String {
+    match shell {
+        Shell::Bash => script + BASH,
+        Shell::Fish => script + FISH,
+        Shell::Zsh => {
+            // What completes a word knows only the words behind its command.
+            let whole = "_nearhop() {\n    local -a nearhop_words=(\"${(@)words[2,CURRENT]}\")\n";
+            let script = script
+                .replacen("_nearhop() {\n", whole, 1)
+                .replace("Name of the site:_default'", "Name of the site:_nearhop_names'");
+            let only = "::only -- ";
+            let lines = script.lines().map(|line| {
+                let is_name = line.contains(only);
+                if is_name {
+                    line.replace(":_default'", ":_nearhop_names'")
+                } else {
+                    line.to_owned()
+                }
+            });
+            lines.collect::<Vec<_>>().join("\n").replacen(
+                "_nearhop() {",
+                &format!("{ZSH}_nearhop() {{"),
+                1,
+            ) + "\n"
+        }
+        _ => script,
+    }
 }
 
 /// Prints one page for all commands, or writes a page per command to `dir`.
@@ -37,3 +68,27 @@ pub(super) fn man(dir: Option<&Path>) -> Result<ExitCode, Failure> {
     answer(format!("manual pages are in {}", dir.display()))?;
     Ok(ExitCode::SUCCESS)
 }
+
+const BASH: &str = r#"
+_nearhop_with_names() {
+    _nearhop "$@"
+    local names current=${COMP_WORDS[COMP_CWORD]}
+    names=$("$1" __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [[ -n $names ]]; then
+        COMPREPLY=( $(compgen -W "$names" -- "$current") )
+    fi
+}
+
+complete -F _nearhop_with_names -o bashdefault -o default nearhop
+"#;
+
+const FISH: &str = r#"
+complete -c nearhop -n "__fish_seen_subcommand_from drain undrain disable enable show" -f -a "(nearhop __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)"
+"#;
+
+const ZSH: &str = r#"_nearhop_names() {
+    local -a names=("${(@f)$(nearhop __complete "${nearhop_words[@]}" 2>/dev/null)}")
+    compadd -- "${(@)names:#}"
+}
+
+"#;

@@ -10,10 +10,12 @@ mod args;
 mod cell;
 mod check;
 mod client;
+mod complete;
 mod lookup;
 mod manual;
 mod output;
 mod run;
+mod screen;
 mod show;
 pub mod socket;
 mod table;
@@ -23,7 +25,7 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use output::Failure;
@@ -68,5 +70,9 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Lookup(args) => lookup::run(args),
         Command::Completions(args) => manual::completions(args.shell),
         Command::Man(args) => manual::man(args.dir.as_deref()),
+        Command::Version => {
+            output::answer(Cli::command().render_version().trim_end()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Complete(args) => complete::run(args),
     }
 }

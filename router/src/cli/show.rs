@@ -45,15 +45,20 @@ impl Shown {
         self.head.is_empty() && self.table.is_empty()
     }
 
-    /// Writes its own fields, one per line, then the table of its items.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Writes its own fields, one per line, then the table of its items, no wider than `width`.
+    pub(super) fn write(mut self, out: &mut impl Write, width: Option<usize>) -> io::Result<()> {
+        let left_out = width.map(|width| (self.table.fit(width), width));
+        let note = left_out.and_then(|(left_out, width)| left_out.line(width));
         for (key, value) in &self.head {
             writeln!(out, "{}", self.field(key, value))?;
         }
         if !self.table.is_empty() {
             self.table.write(out)?;
         }
-        if self.table.has_mark() { writeln!(out, "{LEGEND}") } else { Ok(()) }
+        if self.table.has_mark() {
+            writeln!(out, "{LEGEND}")?;
+        }
+        note.map_or(Ok(()), |note| writeln!(out, "{note}"))
     }
 
     fn field(&self, key: &str, value: &Value) -> String {

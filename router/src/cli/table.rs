@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
+use std::mem;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
@@ -36,6 +37,42 @@ struct TextColumn {
     ends: Vec<usize>,
     /// Characters of the longest, or of the header.
     width: usize,
+    /// Whether a cell has something to say.
+    has_value: bool,
+    /// Whether there is no room for it.
+    is_left_out: bool,
+}
+
+/// What a table lacks because the terminal is too narrow.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct LeftOut {
+    /// Headers, in the order of the columns.
+    headers: Vec<String>,
+    /// Whether texts are cut.
+    is_cut: bool,
+}
+
+impl LeftOut {
+    /// Also what another table lacks.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.headers.extend(other.headers);
+        self.is_cut |= other.is_cut;
+    }
+
+    /// A line of at most `width` characters that says so, if there is something to say.
+    pub(super) fn line(&self, width: usize) -> Option<String> {
+        let columns = self.headers.iter().map(|header| header.to_lowercase());
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let count = self.headers.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let line = match (count, self.is_cut) {
+            (0, false) => return None,
+            (0, true) => "texts are cut; all of them: --wide".to_owned(),
+            (_, false) => format!("{count} column{plural} more by --wide: {columns}"),
+            (_, true) => format!("texts are cut; {count} column{plural} more by --wide: {columns}"),
+        };
+        Some(shortened(&line, width).into_owned())
+    }
 }
 
 impl TextTable {
@@ -104,12 +141,24 @@ impl TextTable {
         self.has_mark
     }
 
-    /// The header and one line per item. If they are wider than `width` (in terminal columns),
-    /// texts are shortened; if that is not enough, the last columns are left out.
-    pub(super) fn lines(mut self, width: Option<usize>) -> Vec<String> {
-        if let Some(width) = width {
-            self.fit(width);
+    /// Makes lines no wider than `width`, in terminal columns: columns are left out by their rank, those
+    /// without any value first, then texts are cut, and if that is not enough, the last columns are left
+    /// out.
+    pub(super) fn fit(&mut self, width: usize) -> LeftOut {
+        while self.width_at_least() > width
+            && let Some(place) = self.most_dispensable()
+        {
+            self.columns[place].is_left_out = true;
         }
+        let is_cut = self.cut(width);
+        let (left_out, kept): (Vec<_>, _) =
+            mem::take(&mut self.columns).into_iter().partition(|column| column.is_left_out);
+        self.columns = kept;
+        LeftOut { headers: left_out.into_iter().map(|column| column.header).collect(), is_cut }
+    }
+
+    /// The header and one line per item.
+    pub(super) fn lines(&self) -> Vec<String> {
         let line = |number| {
             let mut line = String::new();
             self.push_line(number, &mut line);
@@ -173,24 +222,61 @@ impl TextTable {
         line.truncate(line.trim_end().len());
     }
 
-    fn fit(&mut self, width: usize) {
+    /// The column that is missed least: one that never has a value, else the one of the highest rank.
+    fn most_dispensable(&self) -> Option<usize> {
+        let of = |column: &TextColumn| {
+            let rank = column.declared.map_or(u8::MAX, |declared| declared.rank);
+            (!column.has_value, rank)
+        };
+        let others = self.kept().skip(1).filter(|(_, column)| of(column) > (false, 0));
+        others.max_by_key(|(place, column)| (of(column), *place)).map(|(place, _)| place)
+    }
+
+    /// Cuts texts, the widest first and the first column last; leaves out the last columns if that does not
+    /// do. Whether it cut any.
+    fn cut(&mut self, width: usize) -> bool {
+        let mut is_cut = false;
         while self.width() > width {
-            let texts = (0..self.columns.len()).filter(|place| !self.columns[*place].is_number);
-            let widest = texts.max_by_key(|place| self.columns[*place].width);
-            match widest.map(|place| (place, self.columns[place].width)) {
-                Some((place, wide)) if wide > TEXT_MIN => {
+            let long = self.kept().filter(|(_, one)| !one.is_number && one.width > TEXT_MIN);
+            let widest = long.max_by_key(|(place, one)| if *place == 0 { 0 } else { one.width });
+            let last = self.kept().skip(1).last();
+            let (place, to) = match (widest, last) {
+                (Some((place, one)), _) => {
                     let excess = self.width() - width;
-                    self.columns[place].shorten(wide.saturating_sub(excess).max(TEXT_MIN));
+                    (place, one.width.saturating_sub(excess).max(TEXT_MIN))
                 }
-                _ if self.columns.len() > 1 => drop(self.columns.pop()),
-                _ => return self.columns[0].shorten(width),
-            }
+                (None, Some((place, _))) => {
+                    self.columns[place].is_left_out = true;
+                    continue;
+                }
+                (None, None) => (0, width),
+            };
+            self.columns[place].shorten(to);
+            is_cut = true;
         }
+        is_cut
+    }
+
+    /// The columns that are not left out, and their places.
+    fn kept(&self) -> impl Iterator<Item = (usize, &TextColumn)> {
+        self.columns.iter().enumerate().filter(|(_, column)| !column.is_left_out)
     }
 
     fn width(&self) -> usize {
-        let cells: usize = self.columns.iter().map(|column| column.width).sum();
-        cells + GAP * self.columns.len().saturating_sub(1)
+        self.width_of(|_, column| column.width)
+    }
+
+    /// The width with texts cut as far as is better than a column less.
+    fn width_at_least(&self) -> usize {
+        self.width_of(|place, column| {
+            let is_whole = place == 0 || column.is_number;
+            if is_whole { column.width } else { column.width.min(TEXT_FAIR) }
+        })
+    }
+
+    fn width_of(&self, of: impl Fn(usize, &TextColumn) -> usize) -> usize {
+        let cells: usize = self.kept().map(|(place, column)| of(place, column)).sum();
+        cells + GAP * self.kept().count().saturating_sub(1)
     }
 }
 
@@ -225,7 +311,17 @@ impl TextColumn {
     fn new(header: String) -> Self {
         // A column of marks has no header.
         let (width, text, ends) = (header.chars().count().max(1), String::new(), Vec::new());
-        Self { header, declared: None, is_number: true, is_present: false, text, ends, width }
+        Self {
+            header,
+            declared: None,
+            is_number: true,
+            is_present: false,
+            text,
+            ends,
+            width,
+            has_value: false,
+            is_left_out: false,
+        }
     }
 
     /// The cell of a line; 0 is the header.
@@ -242,6 +338,7 @@ impl TextColumn {
     fn end_cell(&mut self) {
         let start = self.start_of(self.ends.len());
         self.width = self.width.max(self.text[start..].chars().count());
+        self.has_value |= &self.text[start..] != "-";
         self.ends.push(self.text.len());
     }
 
@@ -281,7 +378,10 @@ pub(super) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Texts are not shortened to fewer characters than this.
+/// Rather than to cut a text to fewer characters than this, a column is left out.
+const TEXT_FAIR: usize = 24;
+
+/// Texts are not cut to fewer characters than this.
 const TEXT_MIN: usize = 6;
 
 #[cfg(test)]
@@ -300,7 +400,9 @@ mod tests {
             table.push_object(MapDeserializer::<_, serde_json::Error>::new(entries)).unwrap();
         }
         table.retain_present();
-        table.lines(width)
+        let left_out = width.map(|width| (table.fit(width), width));
+        let note = left_out.and_then(|(left_out, width)| left_out.line(width));
+        table.lines().into_iter().chain(note).collect()
     }
 
     #[test]
@@ -310,19 +412,45 @@ mod tests {
             { "port": "ams", "rx_packets": 12, "device": null },
         ]);
         assert_eq!(
-            lines("ports", &items, Some(30)),
+            lines("ports", &items, Some(40)),
             [
-                "PORT        DEVICE  RX PACKETS",
-                "a-port-wi…  nh-ams        1.2M",
-                "ams         -               12"
+                "PORT                     RX PACKETS",
+                "a-port-with-a-long-name        1.2M",
+                "ams                              12",
+                "1 column more by --wide: device",
             ]
         );
-        assert_eq!(lines("ports", &items, Some(18))[1], "a-por…  nh-ams");
+        assert_eq!(lines("ports", &items, Some(18))[1], "a-por…        1.2M");
         for width in 1..60 {
             for line in lines("ports", &items, Some(width)) {
                 assert!(line.chars().count() <= width, "{width}: {line}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_missed_least_is_left_out_first_and_named() {
+        let items = json!([{
+            "port": "ams", "device": null, "engine": "epoll", "state": "up", "rx_packets": 7,
+            "rx_bytes": 700, "tx_packets": 8, "tx_bytes": 800, "why": "the device is set down",
+        }]);
+        let head = |width| lines("ports", &items, Some(width)).remove(0);
+        let note = |width| lines("ports", &items, Some(width)).pop().unwrap();
+        assert_eq!(lines("ports", &items, Some(100)).len(), 2, "all fits, and nothing is said");
+        assert_eq!(
+            head(87),
+            "PORT  ENGINE  STATE  RX PACKETS  RX BYTES  TX PACKETS  TX BYTES  WHY"
+        );
+        assert_eq!(note(87), "1 column more by --wide: device");
+        assert_eq!(head(78), "PORT  STATE  RX PACKETS  RX BYTES  TX PACKETS  WHY");
+        assert_eq!(note(78), "3 columns more by --wide: device, engine, tx bytes");
+        assert_eq!(head(60), "PORT  STATE  RX PACKETS  TX PACKETS  WHY");
+        let narrow = lines("ports", &items, Some(50));
+        assert_eq!(narrow[1], "ams   up              7           8  the device i…");
+        assert!(
+            narrow[2].starts_with("texts are cut; 4 columns more by --wide: device"),
+            "{narrow:?}"
+        );
     }
 
     /// The suffix of a key has no meaning: `packets_s` may be anything.

@@ -6,14 +6,14 @@ mod frame;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use self::frame::{Size, frame};
+use self::frame::frame;
 use super::args::TopArgs;
 use super::client;
 use super::output::{Failure, answer_after, answer_json};
+use super::screen::{self, Size};
 use crate::api::column::Text;
 use crate::api::document::{Document, NoHead};
 use crate::api::rows::{PortRow, ServiceRow, TopOfService, TopRow, VerdictRow};
@@ -40,9 +40,8 @@ pub(super) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
             answer_json(document(items)?)?;
         } else {
             // Each frame replaces the previous one, as in top(1).
-            let size = terminal();
-            let clear = if size.is_some() { "\x1b[H\x1b[2J" } else { "" };
-            answer_after(clear, frame(&items, size).join("\n"))?;
+            let clear = if screen::size().is_some() { "\x1b[H\x1b[2J" } else { "" };
+            answer_after(clear, frame(&items, room(args.client.wide)).join("\n"))?;
         }
         before = now;
         shown += 1;
@@ -55,18 +54,13 @@ fn document(items: Vec<TopRow>) -> Result<String, Failure> {
     text.map_err(|error| Failure::environment(format!("cannot write JSON: {error}")))
 }
 
-/// The size of a frame if standard output is a terminal. One line is left for the cursor, so
-/// nothing scrolls.
-fn terminal() -> Option<Size> {
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
-        return None;
+/// The size of a frame. On a terminal one line is left for the cursor, so nothing scrolls.
+fn room(wide: bool) -> Option<Size> {
+    let lines = screen::size().map_or(usize::MAX, |size| size.lines.saturating_sub(1));
+    match screen::width(wide) {
+        None if lines == usize::MAX => None,
+        width => Some(Size { width: width.unwrap_or(usize::MAX), lines }),
     }
-    // A terminal of unknown size reports 0.
-    let size = rustix::termios::tcgetwinsize(&stdout).ok();
-    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    let (width, lines) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
-    Some(Size { width: width.into(), lines: usize::from(lines).saturating_sub(1) })
 }
 
 /// What an item's counters belong to.

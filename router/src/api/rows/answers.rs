@@ -69,16 +69,16 @@ rows! {
         rx_packets_per_s: Option<u64> = "RX PKT/S" PacketRate,
         /// Bytes that came in by a port, per second.
         #[serde(skip_serializing_if = "Option::is_none")]
-        rx_bytes_per_s: Option<u64> = "RX BIT/S" BitRate,
+        rx_bytes_per_s: Option<u64> = "RX BIT/S" BitRate => 2,
         /// Packets that went out by a port, per second.
         #[serde(skip_serializing_if = "Option::is_none")]
         tx_packets_per_s: Option<u64> = "TX PKT/S" PacketRate,
         /// Bytes that went out by a port, per second.
         #[serde(skip_serializing_if = "Option::is_none")]
-        tx_bytes_per_s: Option<u64> = "TX BIT/S" BitRate,
+        tx_bytes_per_s: Option<u64> = "TX BIT/S" BitRate => 3,
         /// Packets that a port's device did not take, per second.
         #[serde(skip_serializing_if = "Option::is_none")]
-        dropped_per_s: Option<u64> = "DROP/S" PacketRate,
+        dropped_per_s: Option<u64> = "DROP/S" PacketRate => 1,
     }
 
     /// What rates of a service or a site are about.
@@ -96,9 +96,9 @@ rows! {
         /// The site's name.
         site: Text = "SITE" Unit::Text,
         /// Whether it is drained now.
-        drained: bool = "DRAINED" Flag,
+        drained: bool = "DRAINED" Flag => 1,
         /// Whether it is disabled now.
-        disabled: bool = "DISABLED" Flag,
+        disabled: bool = "DISABLED" Flag => 2,
         /// A service that has it.
         service: Text = "SERVICE" Unit::Text,
         /// `ipv4` or `ipv6`.

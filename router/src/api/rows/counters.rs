@@ -17,11 +17,11 @@ rows! {
         /// Why it is down: `carrier`, and so on.
         reasons: Vec<Text> = "REASONS" List,
         /// The largest IP packet that it takes, in bytes.
-        mtu: u64 = "MTU" Number,
+        mtu: u64 = "MTU" Number => 1,
         /// Packets of routes that left by it; a service's count at its legs.
         packets: u64 = "PACKETS" Count,
         /// Bytes of these, as IP packets.
-        bytes: u64 = "BYTES" Bytes,
+        bytes: u64 = "BYTES" Bytes => 2,
     }
 
     /// A port.
@@ -31,41 +31,41 @@ rows! {
         /// Its name.
         port: Text = "PORT" Unit::Text,
         /// The name that its device has now.
-        device: Option<Text> = "DEVICE" Unit::Text,
+        device: Option<Text> = "DEVICE" Unit::Text => 2,
         /// The network namespace of its device.
-        netns: Option<Text> = "NETNS" Unit::Text,
+        netns: Option<Text> = "NETNS" Unit::Text => 9,
         /// The I/O engines that workers use on it: `io_uring` or `epoll`.
-        engine: Text = "ENGINE" Unit::Text,
+        engine: Text = "ENGINE" Unit::Text => 8,
         /// The kind of its device.
-        kind: Text = "KIND" Unit::Text,
+        kind: Text = "KIND" Unit::Text => 10,
         /// How many queues it has.
-        queues: u64 = "QUEUES" Number,
+        queues: u64 = "QUEUES" Number => 11,
         /// The offloads that it supports.
-        offloads: Text = "OFFLOADS" Unit::Text,
+        offloads: Text = "OFFLOADS" Unit::Text => 13,
         /// `up` (it has carrier) or `down`.
         state: Text = "STATE" State,
         /// The MTU in force, in bytes: the smaller of the device's and the configured one.
-        mtu: u64 = "MTU" Number,
+        mtu: u64 = "MTU" Number => 5,
         /// Packets that came in; a superframe counts as its segments.
         rx_packets: u64 = "RX PACKETS" Count,
         /// Bytes of these, as IP packets.
-        rx_bytes: u64 = "RX BYTES" Bytes,
+        rx_bytes: u64 = "RX BYTES" Bytes => 6,
         /// Packets that came in for each wake-up of a worker.
-        packets_per_batch: Option<f64> = "PACKETS PER BATCH" Ratio,
+        packets_per_batch: Option<f64> = "PACKETS PER BATCH" Ratio => 14,
         /// Packets for each read; above 1 with superframes.
-        packets_per_read: Option<f64> = "PACKETS PER READ" Ratio,
+        packets_per_read: Option<f64> = "PACKETS PER READ" Ratio => 15,
         /// Packets that went out; a superframe counts as its segments.
         tx_packets: u64 = "TX PACKETS" Count,
         /// Bytes of these, as IP packets.
-        tx_bytes: u64 = "TX BYTES" Bytes,
+        tx_bytes: u64 = "TX BYTES" Bytes => 7,
         /// Packets for each write; above 1 with superframes or joined packets.
-        packets_per_write: Option<f64> = "PACKETS PER WRITE" Ratio,
+        packets_per_write: Option<f64> = "PACKETS PER WRITE" Ratio => 16,
         /// Packets that the device did not take.
-        tx_dropped: u64 = "TX DROPPED" Count,
+        tx_dropped: u64 = "TX DROPPED" Count => 1,
         /// Packets that the device lost because its own queue was full: their sender gets no error.
-        device_dropped: Option<u64> = "DEVICE DROPPED" Count,
+        device_dropped: Option<u64> = "DEVICE DROPPED" Count => 3,
         /// Packets that the kernel took and discarded.
-        device_refused: Option<u64> = "DEVICE REFUSED" Count,
+        device_refused: Option<u64> = "DEVICE REFUSED" Count => 4,
         /// What is wrong with its device; `null` if nothing is.
         why: Option<Text> = "WHY" Unit::Text,
     }
@@ -87,7 +87,7 @@ rows! {
         /// The verdict's label.
         verdict: Text = "VERDICT" Unit::Text,
         /// The verdict's outcome: `sent`, `punted` or `dropped`.
-        outcome: Text = "OUTCOME" Unit::Text,
+        outcome: Text = "OUTCOME" Unit::Text => 1,
         /// How many, since the router started.
         packets: u64 = "PACKETS" Count,
         /// What it says of a packet.
@@ -99,17 +99,17 @@ rows! {
         /// Its number.
         worker: u64 = "WORKER" Number,
         /// How long it polls before it sleeps, in microseconds; 0 if it never polls.
-        busy_poll_us: u64 = "BUSY POLL" Duration(Us),
+        busy_poll_us: u64 = "BUSY POLL" Duration(Us) => 1,
         /// How often it slept.
         sleeps: u64 = "SLEEPS" Count,
         /// How often packets came while it polled.
         found_awake: u64 = "FOUND AWAKE" Count,
         /// Time spent polling, in milliseconds.
-        busy_ms: u64 = "BUSY" Duration(Ms),
+        busy_ms: u64 = "BUSY" Duration(Ms) => 2,
         /// The code that does its batch lookups of IPv4 now.
-        lookups_v4_by: Text = "LOOKUPS V4 BY" Unit::Text,
+        lookups_v4_by: Text = "LOOKUPS V4 BY" Unit::Text => 3,
         /// The code that does its batch lookups of IPv6 now.
-        lookups_v6_by: Text = "LOOKUPS V6 BY" Unit::Text,
+        lookups_v6_by: Text = "LOOKUPS V6 BY" Unit::Text => 4,
     }
 
     /// The router.
@@ -117,7 +117,7 @@ rows! {
         /// Its name.
         router: Text = "ROUTER" Unit::Text,
         /// Its id, if one is configured.
-        id: Option<Text> = "ID" Unit::Text,
+        id: Option<Text> = "ID" Unit::Text => 1,
         /// How many workers it has.
         workers: u64 = "WORKERS" Number,
         /// How many ports are configured.

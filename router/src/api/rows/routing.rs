@@ -17,26 +17,26 @@ rows! {
         /// `ipv4` or `ipv6`.
         family: Text = "FAMILY" Unit::Text,
         /// The service's prefixes of this family.
-        prefix: Vec<Text> = "PREFIX" List,
+        prefix: Vec<Text> = "PREFIX" List => 5,
         /// Whether packets go there now.
         best: bool = "" Mark,
         /// The site's name.
         site: Text = "SITE" Unit::Text,
         /// The port that leads to the site.
-        port: Text = "PORT" Unit::Text,
+        port: Text = "PORT" Unit::Text => 6,
         /// `waiting` (no check has a result yet), `up`, `down`, `damped` (well, but it flapped), `drained` or `disabled`.
         state: Text = "STATE" State,
         /// 0 is best; a later tier is used when no earlier one takes the flow.
-        tier: u64 = "TIER" Number,
+        tier: u64 = "TIER" Number => 8,
         /// How far away the site is.
         #[serde(flatten)]
         distance: Distance,
         /// Packets sent there since the router started, or since the leg is configured.
-        packets: u64 = "PACKETS" Count,
+        packets: u64 = "PACKETS" Count => 3,
         /// Bytes of these, as IP packets.
-        bytes: u64 = "BYTES" Unit::Bytes,
+        bytes: u64 = "BYTES" Unit::Bytes => 7,
         /// How long the leg has been up or down, in milliseconds.
-        age_ms: u64 = "AGE" Age(Ms),
+        age_ms: u64 = "AGE" Age(Ms) => 2,
         /// Why packets go there, or why not.
         why: Text = "WHY" Unit::Text,
     }
@@ -48,9 +48,9 @@ rows! {
         /// What the site costs: as configured, plus measured latency where the service counts it.
         cost: Option<u64> = "COST" Cost,
         /// Smoothed round-trip time of its checks, in microseconds.
-        latency_us: Option<u64> = "LATENCY" Duration(Us),
+        latency_us: Option<u64> = "LATENCY" Duration(Us) => 1,
         /// The share of new flows that it takes.
-        accept: Option<f64> = "ACCEPT" Percent,
+        accept: Option<f64> = "ACCEPT" Percent => 4,
     }
 
     /// A member of the group that a prefix leads to; one that leads to no member has one row.
@@ -58,11 +58,11 @@ rows! {
         /// The prefix.
         prefix: Text = "PREFIX" Unit::Text,
         /// The source of the route in use: `local`, `connected`, `static`, `service`, or `file` and its name.
-        source: Option<Text> = "SOURCE" Unit::Text,
+        source: Option<Text> = "SOURCE" Unit::Text => 5,
         /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
-        kind: Text = "KIND" Unit::Text,
+        kind: Text = "KIND" Unit::Text => 1,
         /// The group's number.
-        group: u64 = "GROUP" Number,
+        group: u64 = "GROUP" Number => 9,
         /// The member; absent where packets are not forwarded.
         #[serde(flatten)]
         member: Option<MemberPart>,
@@ -78,13 +78,13 @@ rows! {
         /// The port that leads there.
         port: Text = "PORT" Unit::Text,
         /// 0 is best; a later tier is used when no earlier one takes the flow.
-        tier: u64 = "TIER" Number,
+        tier: u64 = "TIER" Number => 8,
         /// Its share of flows is its weight, divided by the sum of its tier's.
-        weight: u64 = "WEIGHT" Number,
+        weight: u64 = "WEIGHT" Number => 7,
         /// `up` or `down`; of a leg also `waiting`, `damped`, `drained` or `disabled`.
         state: Text = "STATE" State,
         /// Why it is down: `carrier`, `probe`, `tcp`, and so on.
-        reasons: Vec<Text> = "REASONS" List,
+        reasons: Vec<Text> = "REASONS" List => 5,
         /// The leg; absent for members that are none.
         #[serde(flatten)]
         leg: Option<LegPart>,
@@ -99,11 +99,11 @@ rows! {
         #[serde(flatten)]
         distance: Distance,
         /// The service's name.
-        service: Text = "SERVICE" Unit::Text,
+        service: Text = "SERVICE" Unit::Text => 3,
         /// `ipv4` or `ipv6`.
-        family: Text = "FAMILY" Unit::Text,
+        family: Text = "FAMILY" Unit::Text => 10,
         /// How long the leg has been up or down, in milliseconds.
-        age_ms: u64 = "AGE" Age(Ms),
+        age_ms: u64 = "AGE" Age(Ms) => 2,
     }
 
     /// A route of one source.
@@ -115,7 +115,7 @@ rows! {
         /// Where it comes from: `local`, `connected`, `static`, `service`, or `file` and its name.
         source: Text = "SOURCE" Unit::Text,
         /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
-        kind: Text = "KIND" Unit::Text,
+        kind: Text = "KIND" Unit::Text => 1,
         /// Its next hops as configured: ports or addresses; of a service, the ports of its sites.
         via: Vec<Text> = "VIA" List,
         /// `up`, `down` (no member is up) or `unused`.
@@ -133,19 +133,19 @@ rows! {
         /// The service that it belongs to, if any.
         service: Option<Text> = "SERVICE" Unit::Text,
         /// The service's family, `ipv4` or `ipv6`.
-        family: Option<Text> = "FAMILY" Unit::Text,
+        family: Option<Text> = "FAMILY" Unit::Text => 1,
         /// The ports of its members.
         via: Vec<Text> = "VIA" List,
         /// How many prefixes lead to it.
         prefixes: u64 = "PREFIXES" Count,
         /// How many members it has.
-        members: u64 = "MEMBERS" Number,
+        members: u64 = "MEMBERS" Number => 2,
         /// How many of them are up.
         alive: u64 = "ALIVE" Number,
         /// What chooses among equal members: `flow` or `packet`.
-        spread: Option<Text> = "SPREAD" Unit::Text,
+        spread: Option<Text> = "SPREAD" Unit::Text => 3,
         /// What becomes of packets when no member is up.
-        when_all_dead: Option<Text> = "WHEN ALL DEAD" Unit::Text,
+        when_all_dead: Option<Text> = "WHEN ALL DEAD" Unit::Text => 4,
     }
 
     /// A check of a leg.
@@ -155,40 +155,40 @@ rows! {
         /// The site's name.
         site: Text = "SITE" Unit::Text,
         /// The service's name.
-        service: Text = "SERVICE" Unit::Text,
+        service: Text = "SERVICE" Unit::Text => 3,
         /// The port by which it asks.
-        port: Text = "PORT" Unit::Text,
+        port: Text = "PORT" Unit::Text => 5,
         /// Its place among the checks of its leg, from 0.
-        check: u64 = "CHECK" Number,
+        check: u64 = "CHECK" Number => 9,
         /// `icmp`, `udp`, `dns` or `tcp`.
         kind: Text = "KIND" Unit::Text,
         /// `waiting` (no result yet), `up` or `down`; `null` if the liveness thread did not answer in time.
         state: Option<Text> = "STATE" State,
         /// Smoothed round-trip time, in microseconds.
-        latency_us: Option<u64> = "LATENCY" Duration(Us),
+        latency_us: Option<u64> = "LATENCY" Duration(Us) => 1,
         /// Requests sent.
-        sent: Option<u64> = "SENT" Count,
+        sent: Option<u64> = "SENT" Count => 6,
         /// Requests that were answered well.
-        answered: Option<u64> = "ANSWERED" Count,
+        answered: Option<u64> = "ANSWERED" Count => 7,
         /// Requests without an answer in time.
-        lost: Option<u64> = "LOST" Count,
+        lost: Option<u64> = "LOST" Count => 2,
         /// How long it has been up or down, in milliseconds.
-        age_ms: Option<u64> = "AGE" Age(Ms),
+        age_ms: Option<u64> = "AGE" Age(Ms) => 4,
         /// ICMP errors ignored: the destination is unreachable, but that is no refusal by it.
-        ignored_unreachable: Option<u64> = "UNREACHABLE" Count,
+        ignored_unreachable: Option<u64> = "UNREACHABLE" Count => 10,
         /// ICMP errors ignored: time exceeded, packet too big, parameter problem and the like.
-        ignored_transit: Option<u64> = "TRANSIT" Count,
+        ignored_transit: Option<u64> = "TRANSIT" Count => 11,
         /// ICMP errors ignored: they quote something else than was sent, or a request sent long ago.
-        ignored_mismatch: Option<u64> = "MISMATCH" Count,
+        ignored_mismatch: Option<u64> = "MISMATCH" Count => 12,
         /// ICMP errors ignored: they quote too little to prove anything.
-        ignored_short_quote: Option<u64> = "SHORT QUOTE" Count,
+        ignored_short_quote: Option<u64> = "SHORT QUOTE" Count => 13,
         /// Packets ignored: by another port than the check's.
-        ignored_other_port: Option<u64> = "OTHER PORT" Count,
+        ignored_other_port: Option<u64> = "OTHER PORT" Count => 14,
         /// Refusals ignored: of requests that were answered already.
-        ignored_stale: Option<u64> = "STALE" Count,
+        ignored_stale: Option<u64> = "STALE" Count => 15,
         /// Answers and resets ignored: they fit no request.
-        ignored_answer: Option<u64> = "ANSWER IGNORED" Count,
+        ignored_answer: Option<u64> = "ANSWER IGNORED" Count => 16,
         /// Type, code and sender of the latest ICMP error that did quote a request.
-        last_error: Option<Text> = "LAST ERROR" Unit::Text,
+        last_error: Option<Text> = "LAST ERROR" Unit::Text => 8,
     }
 }

@@ -3,10 +3,14 @@
 
 mod routes;
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, StderrLock, StdoutLock, Write};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
+
+use nearhop_fib::IpPrefix;
+use serde::Serialize;
 
 use super::args::LookupArgs;
 use super::output::{Failure, USAGE};
@@ -22,7 +26,7 @@ pub(super) fn run(args: &LookupArgs) -> Result<ExitCode, Failure> {
             .with_help("give the addresses as arguments, or the routes in a file"));
     }
     let routes = Routes::read(&args.routes)?;
-    let mut answers = Answers::new(&routes);
+    let mut answers = Answers::new(&routes, args.json);
     if from_stdin {
         answers.answer_lines(&mut Lines::new(Box::new(io::stdin().lock())))?;
     }
@@ -37,13 +41,26 @@ struct Answers<'r> {
     routes: &'r Routes,
     out: BufWriter<StdoutLock<'static>>,
     errors: BufWriter<StderrLock<'static>>,
+    is_json: bool,
     bad: bool,
 }
 
+/// The line of an address.
+#[derive(Serialize)]
+struct Line<'l> {
+    schema: &'static str,
+    address: Cow<'l, str>,
+    prefix: Option<String>,
+    next_hop: Option<Cow<'l, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
 impl<'r> Answers<'r> {
-    fn new(routes: &'r Routes) -> Self {
+    fn new(routes: &'r Routes, is_json: bool) -> Self {
         Self {
             routes,
+            is_json,
             out: BufWriter::with_capacity(BUFFER, io::stdout().lock()),
             errors: BufWriter::with_capacity(BUFFER, io::stderr().lock()),
             bad: false,
@@ -73,14 +90,38 @@ impl<'r> Answers<'r> {
     fn answer(&mut self, asked: &[u8]) -> Result<(), Failure> {
         let Some(addr) = str::from_utf8(asked).ok().and_then(|text| text.parse().ok()) else {
             self.bad = true;
+            if self.is_json {
+                return self.write_json(asked, None, Some(NO_ADDRESS));
+            }
             let reported = self.errors.write_all(&printable::bytes(asked));
             let why = str::from_utf8(asked).map_or("not UTF-8".into(), why_no_address);
             let why = printable::line(&why);
             // A closed standard error does not stop the answers.
             let _ = reported.and_then(|()| writeln!(self.errors, " ! not an IP address: {why}"));
+            let _ = reported.and_then(|()| writeln!(self.errors, " ! {NO_ADDRESS}"));
             return Ok(());
         };
+        if self.is_json {
+            return self.write_json(asked, self.routes.find(addr), None);
+        }
         Ok(self.write(asked, addr)?)
+    }
+
+    fn write_json(
+        &mut self,
+        asked: &[u8],
+        found: Option<(IpPrefix, &[u8])>,
+        error: Option<&'static str>,
+    ) -> Result<(), Failure> {
+        let line = Line {
+            schema: "nearhop.lookup.v1",
+            address: String::from_utf8_lossy(asked),
+            prefix: found.map(|(prefix, _)| prefix.to_string()),
+            next_hop: found.map(|(_, next_hop)| String::from_utf8_lossy(next_hop)),
+            error,
+        };
+        let text = serde_json::to_string(&line).map_err(io::Error::from)?;
+        Ok(writeln!(self.out, "{}", printable::json(&text))?)
     }
 
     fn write(&mut self, asked: &[u8], addr: IpAddr) -> io::Result<()> {
@@ -107,3 +148,5 @@ impl<'r> Answers<'r> {
 }
 
 const BUFFER: usize = 64 * 1024;
+
+const NO_ADDRESS: &str = "not an IP address";

@@ -13,7 +13,7 @@ use crate::cli::top;
 
 fn document(noun: &str, document: &Value) -> String {
     let mut text = Vec::new();
-    Shown::read(noun, document).unwrap().write(&mut text).unwrap();
+    Shown::read(noun, document).unwrap().write(&mut text, None).unwrap();
     String::from_utf8(text).unwrap().trim_end().to_owned()
 }
 
@@ -34,6 +34,25 @@ fn tables_put_what_is_known_first_and_numbers_to_the_right() {
         "items": [{ "site": "fra", "chosen": false, "reasons": ["probe", "carrier"], "tags": [] }],
     });
     insta::assert_snapshot!(document("explain", &explained));
+}
+
+/// In a terminal of 80 columns, a table of any noun has the columns that are never left out, whole.
+#[test]
+fn what_is_essential_fits_80_columns() {
+    for (name, document) in views::tests::documents() {
+        let mut text = Vec::new();
+        Shown::read(name, &document).unwrap().write(&mut text, Some(80)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let noun = Noun::find(name).unwrap();
+        let table: Vec<_> = text.lines().skip(noun.head.len()).collect();
+        assert!(table.iter().all(|line| line.chars().count() <= 80), "{text}");
+        let essential = noun.columns.iter().filter(|column| column.rank == 0);
+        for Column { key, header, .. } in essential {
+            let has_value =
+                document["items"].as_array().unwrap().iter().any(|item| !item[key].is_null());
+            assert!(!has_value || table[0].contains(header), "{name}: {header}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -138,10 +157,10 @@ fn keys_are_named_by_their_units() {
 fn the_table_of_all_columns() {
     let mut lines = String::new();
     for noun in Noun::all() {
-        for Column { key, header, unit, .. } in noun.head.iter().chain(noun.columns) {
+        for Column { key, header, unit, rank, .. } in noun.head.iter().chain(noun.columns) {
             let (unit, example) = (format!("{unit:?}"), cell(*unit, &example(*unit)));
             let name = noun.name;
-            writeln!(lines, "{name:9} {key:17} {header:17} {unit:17} {example}").unwrap();
+            writeln!(lines, "{name:9} {rank:2} {key:17} {header:17} {unit:17} {example}").unwrap();
         }
     }
     insta::assert_snapshot!(lines);

@@ -4,33 +4,28 @@
 use crate::api::column::Field;
 use crate::api::row::{Row as _, keys};
 use crate::api::rows::{TopOfService, TopRow};
-use crate::cli::table::{TextTable, shortened};
-
-/// The size of a frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Size {
-    /// Columns.
-    pub(super) width: usize,
-    /// Lines.
-    pub(super) lines: usize,
-}
+use crate::cli::screen::Size;
+use crate::cli::table::{LeftOut, TextTable, shortened};
 
 /// Formats the items of a `nearhop.top.v1` document as lines that fit `size`, or all of them
 /// without a size.
 ///
 /// Each section shown begins with its header. Rows that do not fit are counted; below 4 lines there
-/// is no room for every count.
+/// is no room for every count. Columns that do not fit are named in the last line, if there are 10.
 pub(super) fn frame(items: &[TopRow], size: Option<Size>) -> Vec<String> {
     let sections = SECTIONS.iter().map(|section| section.drawn(items, size));
     let sections: Vec<Drawn> = sections.filter(|drawn| drawn.lines.len() > 1).collect();
-    let Some(Size { width, lines: room }) = size else { return joined(&sections, true) };
+    let Some(Size { width, lines }) = size else { return joined(&sections, true) };
+    let mut left_out = LeftOut::default();
+    sections.iter().for_each(|drawn| left_out.extend(drawn.left_out.clone()));
+    let note = left_out.line(width).filter(|_| lines >= NOTE_FROM);
+    let room = lines - usize::from(note.is_some());
     let used: usize = sections.iter().map(|drawn| drawn.lines.len()).sum();
     let gaps = sections.len().saturating_sub(1);
-    if used <= room {
-        return joined(&sections, used + gaps <= room);
-    }
-    let lines = cut(&sections, room);
-    lines.into_iter().map(|line| shortened(&line, width).into_owned()).collect()
+    let lines =
+        if used <= room { joined(&sections, used + gaps <= room) } else { cut(&sections, room) };
+    let lines = lines.into_iter().map(|line| shortened(&line, width).into_owned());
+    lines.chain(note).collect()
 }
 
 /// Rows of one kind, and their columns.
@@ -54,6 +49,7 @@ enum Rows {
 struct Drawn {
     plural: &'static str,
     lines: Vec<String>,
+    left_out: LeftOut,
 }
 
 impl Section {
@@ -76,7 +72,8 @@ impl Section {
             let shown: Vec<Field<'_>> = places.iter().map(|&place| fields[place]).collect();
             table.push(&shown);
         }
-        Drawn { plural: self.plural, lines: table.lines(size.map(|size| size.width)) }
+        let left_out = size.map(|size| table.fit(size.width)).unwrap_or_default();
+        Drawn { plural: self.plural, lines: table.lines(), left_out }
     }
 }
 
@@ -171,6 +168,9 @@ const SECTIONS: [Section; 3] = [
         rows: Rows::Of("verdict"),
     },
 ];
+
+/// In fewer lines than this, rows are worth more than the names of columns that are left out.
+const NOTE_FROM: usize = 10;
 
 /// A header, a row, and the count of the rest.
 const LEAST: usize = 3;

@@ -4,7 +4,7 @@
 
 use super::ControlThread;
 use crate::api::document::Overridden;
-use crate::api::{ApiError, OverrideKind, OverrideRequest, Who, views};
+use crate::api::{self, ApiError, OverrideKind, OverrideRequest, Who, views};
 use crate::config::Config;
 use crate::control::Overrides;
 use crate::policy::LastSiteGuard;
@@ -97,7 +97,7 @@ impl ControlThread {
         names.sort_unstable();
         names.dedup();
         Err(ApiError::not_found(format!("no service has a site {site:?}"))
-            .with_help(format!("known sites: {}", names.join(", "))))
+            .with_help(api::known("sites", site, &names)))
     }
 }
 
