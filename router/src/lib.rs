@@ -40,6 +40,7 @@ pub mod printable;
 pub mod probe;
 mod put_back;
 pub mod regular_file;
+mod random;
 pub mod rib;
 pub mod route_file;
 pub mod run;

@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "put_back",
         "regular_file",
     ],
+    &["ids", "time", "limit", "printable", "utc", "verdict", "policy", "put_back", "random"],
     &["event", "rib", "route_file"],
     &["packet"],
     &["batch", "kernel", "port"],

@@ -31,7 +31,6 @@ mod dns;
 mod draw;
 mod prober;
 mod refusal;
-mod rng;
 mod rtt;
 mod secret;
 mod target;
@@ -48,12 +47,12 @@ pub(crate) use draw::{REDRAW_EVERY, REDRAW_LIMIT};
 pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
 pub use refusal::{ErrorSeen, Ignore, Ignored};
-pub(crate) use rng::Rng;
 pub(crate) use secret::SecretRng;
 pub(crate) use wire::stamp;
 
 use crate::batch::Exit;
 use crate::policy::CheckKind;
+pub(crate) use crate::random::Rng;
 use crate::time::Nanos;
 
 /// Names a check of one [`Prober`] or TCP checker; not reused before thousands of others were.
