@@ -11,6 +11,7 @@
 //! * [`liveness`]: turns carrier and outcomes of checks into down-reasons; [`control`]: turns
 //!   configuration and events into groups in the FIB; [`run`]: the daemon and its threads.
 //! * [`config`], [`event`], [`api`], [`cli`], [`client`]: the interfaces for people and programs.
+//! * [`bgp`]: sessions with other routers.
 //! * [`sim`]: whole routers on a fake clock.
 //!
 //! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes
@@ -20,6 +21,7 @@
 pub mod address_text;
 pub mod api;
 pub mod batch;
+pub mod bgp;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
         "regular_file",
     ],
     &["ids", "time", "limit", "printable", "utc", "verdict", "policy", "put_back", "random"],
-    &["event", "rib", "route_file"],
+    &["bgp", "event", "rib", "route_file"],
     &["packet"],
     &["batch", "kernel", "port"],
     &["config"],
