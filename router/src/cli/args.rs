@@ -10,8 +10,8 @@ use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use super::watch::Since;
 use crate::api::nouns::{Noun, Pages, SHOWN};
-use crate::logging::LogFormat;
 use crate::event::EventKind;
+use crate::logging::LogFormat;
 
 /// A userspace router for anycast: one address, many sites, every packet to the nearest site that
 /// is up.

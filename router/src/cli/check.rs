@@ -1,8 +1,6 @@
 //! `nearhop check FILE…`.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

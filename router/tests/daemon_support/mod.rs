@@ -220,9 +220,10 @@ impl Rig {
 
     /// Like [`Self::restart`], without the drains and disables that were kept.
     pub fn restart_forgetting(&mut self, costs: Costs<'_>) {
-        let log = fs::File::options().append(true).open(self.dir.join("log")).unwrap();
-        let mut command = command(&self.dir, &config(costs));
-        self.router = command.arg("--forget-overrides").stderr(log).spawn().unwrap();
+        fs::write(self.dir.join("r1.toml"), config(costs)).unwrap();
+        let mut command = command(&self.dir);
+        command.arg("--forget-overrides").stderr(log_in(&self.dir));
+        self.router = command.spawn().unwrap();
     }
 }
 
@@ -262,10 +263,6 @@ fn log_in(dir: &Path) -> fs::File {
 
 /// Starts a router in this folder.
 pub fn spawn_logging_to(log: Stdio, dir: &Path, config: &str) -> Child {
-    command(dir, config).stderr(log).spawn().unwrap()
-}
-
-fn command(dir: &Path, config: &str) -> Command {
     fs::write(dir.join("r1.toml"), config).unwrap();
     command(dir).stderr(log).spawn().unwrap()
 }

@@ -53,7 +53,7 @@ struct Line<'l> {
     prefix: Option<String>,
     next_hop: Option<Cow<'l, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    error: Option<&'l str>,
 }
 
 impl<'r> Answers<'r> {
@@ -90,15 +90,14 @@ impl<'r> Answers<'r> {
     fn answer(&mut self, asked: &[u8]) -> Result<(), Failure> {
         let Some(addr) = str::from_utf8(asked).ok().and_then(|text| text.parse().ok()) else {
             self.bad = true;
+            let why = str::from_utf8(asked).map_or("not UTF-8".into(), why_no_address);
+            let why = format!("not an IP address: {}", printable::line(&why));
             if self.is_json {
-                return self.write_json(asked, None, Some(NO_ADDRESS));
+                return self.write_json(asked, None, Some(&why));
             }
             let reported = self.errors.write_all(&printable::bytes(asked));
-            let why = str::from_utf8(asked).map_or("not UTF-8".into(), why_no_address);
-            let why = printable::line(&why);
             // A closed standard error does not stop the answers.
-            let _ = reported.and_then(|()| writeln!(self.errors, " ! not an IP address: {why}"));
-            let _ = reported.and_then(|()| writeln!(self.errors, " ! {NO_ADDRESS}"));
+            let _ = reported.and_then(|()| writeln!(self.errors, " ! {why}"));
             return Ok(());
         };
         if self.is_json {
@@ -111,7 +110,7 @@ impl<'r> Answers<'r> {
         &mut self,
         asked: &[u8],
         found: Option<(IpPrefix, &[u8])>,
-        error: Option<&'static str>,
+        error: Option<&str>,
     ) -> Result<(), Failure> {
         let line = Line {
             schema: "nearhop.lookup.v1",
@@ -148,5 +147,3 @@ impl<'r> Answers<'r> {
 }
 
 const BUFFER: usize = 64 * 1024;
-
-const NO_ADDRESS: &str = "not an IP address";

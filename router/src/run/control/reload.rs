@@ -177,17 +177,10 @@ impl ControlThread {
     }
 
     fn refuse(&mut self, error: &ApiError) {
-        for Asker { reply, .. } in self.reloads.reading.take().unwrap_or_default() {
-            match reply {
-                // One who asked and went away is not waited for.
-                Some(reply) => drop(reply.send(Err(error.clone()))),
-                None => {
-                    error.log_text().lines().for_each(|line| log::error!("not reloaded: {line}"));
-                }
         let askers = self.reloads.reading.take().unwrap_or_default();
         let by: Vec<&str> = askers.iter().map(|asker| asker.who.0.as_str()).collect();
         log::error!("{}: not reloaded: all is as before", by.join(", "));
-        error.text().lines().for_each(|line| log::error!("not reloaded: {line}"));
+        error.log_text().lines().for_each(|line| log::error!("not reloaded: {line}"));
         for Asker { reply, .. } in askers {
             // One who asked and went away is not waited for.
             if let Some(reply) = reply {
