@@ -93,19 +93,30 @@ impl Message {
         context: &UpdateContext,
         store: &mut AttributeStore,
     ) -> Result<Self, MessageError> {
+        match frame.kind {
+            FrameKind::Update => decode_update(frame.body(), context, store).map(Self::Update),
+            _ => Self::decode_other(frame),
+        }
+    }
+
+    /// Reads a message that is no UPDATE.
+    pub(super) fn decode_other(frame: Frame<'_>) -> Result<Self, MessageError> {
         let body = frame.body();
-        Ok(match frame.kind {
-            FrameKind::Keepalive => Self::Keepalive,
-            FrameKind::Notification => Self::Notification(Notification {
+        match frame.kind {
+            FrameKind::Keepalive => Ok(Self::Keepalive),
+            FrameKind::Notification => Ok(Self::Notification(Notification {
                 // The frame has at least these two.
                 code: body[0],
                 subcode: body[1],
                 data: body[2..].to_vec(),
+            })),
+            FrameKind::Open => wire::decode_open(body).map(Self::Open),
+            FrameKind::RouteRefresh => RouteRefresh::decode(frame).map(Self::RouteRefresh),
+            FrameKind::Update => Err(MessageError {
+                notification: Notification::new(codes::UNEXPECTED_IN_OPEN_SENT),
+                why: "UPDATE before anything was agreed on".into(),
             }),
-            FrameKind::Open => Self::Open(wire::decode_open(body)?),
-            FrameKind::RouteRefresh => Self::RouteRefresh(RouteRefresh::decode(frame)?),
-            FrameKind::Update => Self::Update(decode_update(body, context, store)?),
-        })
+        }
     }
 
     /// Appends a KEEPALIVE.

@@ -11,6 +11,7 @@
 //! * `rules` says which of the announced routes may not be used: loops (RFC 4271, RFC 4456) and leaks
 //!   (RFC 9234). Such routes are kept and shown with their [`Refusal`].
 //! * [`Packing`] makes UPDATEs of routes, none longer than agreed on.
+//! * [`session`] is the machine that speaks with one neighbour; [`negotiate()`] what both agree on.
 //! * [`Attributes`] are shared by all routes with the same ones; [`AttributeStore`] is where they meet.
 //!
 //! Spoken are IPv4 and IPv6 unicast. What the neighbour says of other families is ignored.
@@ -24,8 +25,10 @@ mod family;
 mod fault;
 mod frame;
 mod message;
+mod negotiate;
 mod pack;
 mod rules;
+pub mod session;
 mod update;
 pub mod wire;
 
@@ -43,6 +46,7 @@ pub use family::{FAMILIES, Nlri, PerFamily, SAFI_UNICAST, afi_of, family_of};
 pub use fault::{Disposition, Fault, MessageError, Notification, codes};
 pub use frame::{EXTENDED_MAX, Frame, FrameKind, HEADER_LEN, MESSAGE_MAX};
 pub use message::{Announced, Message, Open, RefreshKind, RouteRefresh, Update, UpdateContext};
+pub use negotiate::{Negotiated, negotiate, own_open};
 pub use pack::{PackError, Packing};
 pub use rules::{LoopRules, Refusal, otc_received, otc_to_send};
 pub use update::decode_update;
