@@ -11,19 +11,22 @@ pub enum Outcome {
     Sent,
     /// It is handed to the router itself: to the host stack or the checks.
     Punted,
+    /// Others were made of it, which have verdicts of their own.
+    Replaced,
     /// It is gone; only the counter remains.
     Dropped,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 3] = [Self::Sent, Self::Punted, Self::Dropped];
+    pub const ALL: [Self; 4] = [Self::Sent, Self::Punted, Self::Replaced, Self::Dropped];
 
     /// One word, never changed.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Punted => "punted",
+            Self::Replaced => "replaced",
             Self::Dropped => "dropped",
         }
     }
@@ -33,6 +36,7 @@ impl Outcome {
         match self {
             Self::Sent => "It leaves by a port.",
             Self::Punted => "It is handed to the router itself: to the host stack or the checks.",
+            Self::Replaced => "Others were made of it, which have verdicts of their own.",
             Self::Dropped => "It is gone; only the counter remains.",
         }
     }
@@ -82,7 +86,7 @@ verdicts! {
     Joined Sent "joined" "sent in a superframe of its flow, behind a packet that counts as forwarded";
     Local Punted "local" "addressed to this router; delivered to the host stack";
     ProbeAnswer Punted "probe-answer" "addressed to this router; delivered to the prober";
-    Fragmented Dropped "fragmented" "replaced by its fragments, each counted as fragment-sent";
+    Fragmented Replaced "fragmented" "replaced by its fragments, each counted as fragment-sent";
 
     Truncated Dropped "truncated" "shorter than its headers claim";
     NotIp Dropped "not-ip" "the version nibble is neither 4 nor 6";
@@ -114,6 +118,7 @@ verdicts! {
     TooBig Dropped "too-big" "larger than the MTU of the adjacency; answered with frag-needed or packet-too-big";
     CoveringLoop Dropped "covering-loop" "covering routes refer to each other more deeply than nearhop follows";
 
+    ToSelf Dropped "to-self" "made by this router for one of its own addresses, to which no port leads";
     PuntFull Dropped "punt-full" "addressed to this router, but the lane was full";
     NotLocalProtocol Dropped "not-local-protocol" "addressed to this router, with a protocol it does not support";
     NoBuffer Dropped "no-buffer" "the batch had no room left for the packets to be made from it";

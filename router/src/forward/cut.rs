@@ -3,7 +3,7 @@
 
 use super::{MemberEgress, Step, segments};
 use crate::batch::{Batch, MadeRoom, Transmission};
-use crate::packet::fragment::Fragments;
+use crate::packet::fragment::{CannotFragment, Fragments};
 use crate::packet::offload::segment::Segments;
 use crate::verdict::Verdict;
 
@@ -16,7 +16,7 @@ impl Step<'_> {
         let (packet, mut room) = batch.packet_and_room(index);
         let piece = Transmission::template(way.exit, Some(way.path), Verdict::FragmentSent);
         let mut segment = std::mem::take(&mut self.state.segment_buffer);
-        let cut = Segments::plan(packet, offload).map_err(|_| Verdict::BadFragment);
+        let cut = Segments::plan(packet, offload);
         let cut = cut
             .and_then(|plan| self.cut(&plan, usize::from(way.mtu), &mut segment, &mut room, piece));
         self.state.segment_buffer = segment;
@@ -41,7 +41,7 @@ impl Step<'_> {
         // The first segment is the largest, so no other has more fragments. Each fragment repeats a
         // header of at most 60 bytes.
         let first = plan.write(0, buffer).ok_or(Verdict::NoBuffer)?;
-        let pieces = Fragments::plan(first, mtu).map_err(|_| Verdict::BadFragment)?.count();
+        let pieces = Fragments::plan(first, mtu).map_err(why_not_cut)?.count();
         let most = pieces * plan.count();
         if !room.has(most, plan.bytes() + most * 60) {
             return Err(Verdict::NoBuffer);
@@ -49,12 +49,22 @@ impl Step<'_> {
         let mut count = 0;
         for index in 0..plan.count() {
             let segment = plan.write(index, buffer).ok_or(Verdict::NoBuffer)?;
-            let fragments = Fragments::plan(segment, mtu).map_err(|_| Verdict::BadFragment)?;
+            let fragments = Fragments::plan(segment, mtu).map_err(why_not_cut)?;
             let made = fragments
                 .each(&mut self.state.fragment_buffer, |bytes| room.put(bytes, piece))
                 .map_err(|_| Verdict::NoBuffer)?;
             count += made as u64;
         }
         Ok(count)
+    }
+}
+
+fn why_not_cut(error: CannotFragment) -> Verdict {
+    match error {
+        CannotFragment::Malformed(verdict) => verdict,
+        CannotFragment::BufferTooSmall { .. } => Verdict::NoBuffer,
+        CannotFragment::Ipv6
+        | CannotFragment::DontFragment
+        | CannotFragment::MtuTooSmall { .. } => Verdict::TooBig,
     }
 }

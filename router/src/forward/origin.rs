@@ -41,11 +41,13 @@ fn choose(
     snapshots: &mut Snapshots,
     state: &mut WorkerState,
 ) -> Result<(AdjacencyId, Option<PathId>), Verdict> {
-    let meta = Meta::parse(packet).map_err(|_| Verdict::Truncated)?;
+    let meta = Meta::parse(packet)?;
     let group = fib.lookup(meta.dst);
     let flow = meta.flow.hash(snapshots.load().hash_seed);
     match fib.select_by(group, |spread| state.hash(flow, spread)) {
         Selected::Member { path, adjacency } => Ok((adjacency, Some(path))),
+        // It is delivered to nobody: it came in by no port.
+        Selected::Local => Err(Verdict::ToSelf),
         other => Err(refusal(other).0),
     }
 }
@@ -84,7 +86,8 @@ fn emit(
             state.counters.split += count as u64;
             Some(Verdict::Fragmented)
         }
-        None => Some(Verdict::TooBig),
+        // Of those that are whole, what has no room in fragments.
+        None => Some(Meta::parse(packet).err().unwrap_or(Verdict::TooBig)),
     }
 }
 

@@ -707,7 +707,7 @@ proptest! {
         };
         prop_assert_eq!(
             counters.received + counters.originated + counters.split,
-            by(Outcome::Sent) + by(Outcome::Punted) + by(Outcome::Dropped)
+            Outcome::ALL.into_iter().map(by).sum::<u64>()
         );
     }
 }

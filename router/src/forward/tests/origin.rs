@@ -74,6 +74,20 @@ fn what_cannot_leave_is_counted() {
     assert_eq!(rig.of(Verdict::NoRoute), 1);
     assert_eq!(rig.originate(&[0x45; 7], None), []);
     assert_eq!(rig.of(Verdict::Truncated), 1);
+    // Each by what it is, and nothing as delivered that was delivered to nobody.
+    let mut wrong = udp(src, dst, 10);
+    wrong[10] ^= 1;
+    assert_eq!(rig.originate(&wrong, None), []);
+    assert_eq!((rig.of(Verdict::BadHeaderChecksum), rig.of(Verdict::Truncated)), (1, 1));
+    assert_eq!(rig.originate(&[0x25; 40], None), []);
+    assert_eq!(rig.of(Verdict::NotIp), 1);
+    assert_eq!(rig.originate(&udp(src, "10.0.0.1:9", 10), None), []);
+    assert_eq!((rig.of(Verdict::ToSelf), rig.of(Verdict::Local)), (1, 0));
+    // Damaged, and larger than its way out takes.
+    let mut large = udp(src, dst, 3000);
+    large[10] ^= 1;
+    assert_eq!(rig.originate(&large, Some(AdjacencyId(1))), []);
+    assert_eq!((rig.of(Verdict::BadHeaderChecksum), rig.of(Verdict::TooBig)), (2, 0));
 }
 
 #[test]
