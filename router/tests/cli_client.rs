@@ -210,7 +210,7 @@ fn verbs_ask_what_they_were_reported() {
     let (out, _, _) = server.run(&[&["explain", "2001:db8:53::53"][..], &flow].concat());
     assert_eq!(
         out,
-        "prefix: 198.51.100.53/32\n   SITE  WHY\n>  fra   lowest cost\n> packets go there now\n"
+        "prefix: 198.51.100.53/32\nFLOW  SITE  WHY\n>     fra   lowest cost\n> packets go there now\n"
     );
     server.run(&["explain", "198.51.100.53"]);
     server.run(&["undrain", "a/b?c"]);

@@ -39,7 +39,7 @@ pub enum Unit {
     Flag,
     /// An array of texts. Shown separated by commas.
     List,
-    /// A boolean that marks its row with `>`. Its column has no header.
+    /// A boolean that marks its row with `>`. The column of rows that packets go to has no header.
     Mark,
     /// An id, a rank or a size, of which sums make no sense. Shown unchanged.
     Number,

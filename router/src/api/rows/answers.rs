@@ -2,7 +2,7 @@
 
 use super::routing::MemberPart;
 use crate::api::column::Text;
-use crate::api::column::Unit::{self, BitRate, Flag, List, Mark, Number, PacketRate, TextOr};
+use crate::api::column::Unit::{self, BitRate, Flag, List, Mark, PacketRate, TextOr};
 use crate::api::row::rows;
 
 rows! {
@@ -27,8 +27,8 @@ rows! {
         source: Option<Text> = "source" Unit::Text,
         /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
         kind: Text = "kind" Unit::Text,
-        /// The group's number.
-        group: u64 = "group" Number,
+        /// The group's name: its service and family, or else what it leads to, such as `via fra`.
+        group: Text = "group" Unit::Text,
         /// What becomes of this flow: its site and port, or why it is dropped; `null` without `from`.
         selected: Option<Text> = "selected" Unit::Text,
     }
@@ -37,7 +37,7 @@ rows! {
     pub struct ExplainRow {
         /// Whether this flow goes there; absent without `from`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        chosen: Option<bool> = "" Mark,
+        chosen: Option<bool> = "FLOW" Mark,
         /// The member.
         #[serde(flatten)]
         member: MemberPart,

@@ -61,8 +61,8 @@ rows! {
         source: Option<Text> = "SOURCE" Unit::Text => 5,
         /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
         kind: Text = "KIND" Unit::Text => 1,
-        /// The group's number.
-        group: u64 = "GROUP" Number => 9,
+        /// The group's name: its service and family, or else what it leads to, such as `via fra`.
+        group: Text = "GROUP" Unit::Text => 9,
         /// The member; absent where packets are not forwarded.
         #[serde(flatten)]
         member: Option<MemberPart>,
@@ -126,8 +126,8 @@ rows! {
 
     /// A group of the FIB.
     pub struct GroupRow {
-        /// The group's number.
-        group: u64 = "GROUP" Number,
+        /// The group's name: its service and family, or else what it leads to, such as `via fra`.
+        group: Text = "GROUP" Unit::Text,
         /// What is done with packets: `forward`, `local`, `blackhole`, `unreachable` or `prohibit`.
         kind: Text = "KIND" Unit::Text,
         /// The service that it belongs to, if any.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use nearhop_fib::{FlowHash, FlowKey, GroupId, Member, Selected, Spread};
 
 use super::Facts;
+use super::groups::name_for;
 use super::members::{group_members, is_alive, kind, members};
 use super::routes::used_source;
 use crate::api::column::Text;
@@ -67,7 +68,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
     head.group = Some(ExplainedGroup {
         source: used_source(control, prefix),
         kind: kind(control.writer().group(group).as_ref()).into(),
-        group: group.0.into(),
+        group: name_for(control, prefix, group),
         selected,
     });
     Ok(Document::new("explain", head, rows))

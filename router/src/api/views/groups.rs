@@ -1,13 +1,15 @@
 //! Rows of groups.
 
-use nearhop_fib::{Group, GroupId, Spread, WhenDead};
+use nearhop_fib::{Group, GroupId, IpPrefix, Spread, WhenDead};
 
 use super::members::{group_members, is_alive, kind, port_name};
+use super::routes::next_hop_names;
 use super::{Facts, owned};
 use crate::api::ApiError;
 use crate::api::column::Text;
 use crate::api::pages::{Page, PageRequest};
 use crate::api::rows::GroupRow;
+use crate::control::Control;
 use crate::rib::{NextHops, SetId};
 
 /// Groups, by the order in which their sets of next hops were first used.
@@ -44,12 +46,12 @@ fn group_row(facts: &Facts<'_>, set: SetId, id: GroupId) -> GroupRow {
     via.dedup();
     let (when_dead, spread) = match &group {
         Some(Group::Forward { when_dead, spread, .. }) => {
-            (Some(when_dead_text(*when_dead)), Some(*spread))
+            (Some(when_dead_text(control, *when_dead)), Some(*spread))
         }
         _ => (None, None),
     };
     GroupRow {
-        group: id.0.into(),
+        group: name_of_set(control, set, id),
         kind: kind(group.as_ref()).into(),
         service: of.map(|of| owned(&of.service)),
         family: of.map(|of| of.family.label().into()),
@@ -62,11 +64,53 @@ fn group_row(facts: &Facts<'_>, set: SetId, id: GroupId) -> GroupRow {
     }
 }
 
-fn when_dead_text(when_dead: WhenDead) -> Text {
+/// The name of the group that a prefix leads to.
+pub(super) fn name_for(control: &Control, prefix: IpPrefix, id: GroupId) -> Text {
+    let set = control.rib().used(prefix).map(|candidate| candidate.set);
+    // Until a publication ends, a prefix may lead to another group than its route's.
+    match set.filter(|&set| control.group_of(set) == Some(id)) {
+        Some(set) => name_of_set(control, set, id),
+        None => name_of(control, id),
+    }
+}
+
+/// What a group is called: by what leads to it, a service in a family (with the prefix, where each has a
+/// group of its own), or else by what it leads to.
+fn name_of_set(control: &Control, set: SetId, id: GroupId) -> Text {
+    match control.rib().next_hops(set) {
+        Some(NextHops::Service(of)) => {
+            let name = format!("{}/{}", of.service, of.family.label());
+            of.prefix.map_or(name.clone(), |prefix| format!("{name} {prefix}")).into()
+        }
+        Some(NextHops::Via(_)) => {
+            let hops = next_hop_names(control, set, &group_members(control, id));
+            format!("via {}", hops.join(", ")).into()
+        }
+        _ => name_of(control, id),
+    }
+}
+
+/// As [`name_of_set`], by nothing but its members.
+fn name_of(control: &Control, id: GroupId) -> Text {
+    let members = group_members(control, id);
+    let leg = members.iter().find_map(|member| control.leg_of(member.path));
+    if let Some((key, _)) = leg {
+        return format!("{}/{}", key.service, key.family.label()).into();
+    }
+    if members.is_empty() {
+        return kind(control.writer().group(id).as_ref()).into();
+    }
+    let mut ports: Vec<Text> = members.iter().map(|member| port_name(control, member)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    format!("via {}", ports.join(", ")).into()
+}
+
+fn when_dead_text(control: &Control, when_dead: WhenDead) -> Text {
     match when_dead {
         WhenDead::Unreachable => "unreachable".into(),
         WhenDead::Drop => "drop".into(),
         WhenDead::FailOpen => "fail-open".into(),
-        WhenDead::Covering(group) => format!("covering: group {}", group.0).into(),
+        WhenDead::Covering(group) => format!("covering: {}", name_of(control, group)).into(),
     }
 }

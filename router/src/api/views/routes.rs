@@ -2,6 +2,7 @@
 
 use nearhop_fib::{GroupId, IpPrefix, Member};
 
+use super::groups::name_for;
 use super::members::{group_members, is_alive, kind, members, port_name};
 use super::{Facts, owned};
 use crate::api::ApiError;
@@ -142,7 +143,7 @@ fn why_not_used(control: &Control, set: SetId) -> Option<Text> {
 }
 
 /// Next hops as they were configured; of a service, the ports of its sites.
-fn next_hop_names(control: &Control, set: SetId, members: &[Member]) -> Vec<Text> {
+pub(super) fn next_hop_names(control: &Control, set: SetId, members: &[Member]) -> Vec<Text> {
     let name = |hop: &NextHop| -> Text {
         match hop {
             NextHop::Address(address) => address.to_string().into(),
@@ -174,11 +175,12 @@ fn kind_of_set(hops: Option<&NextHops>) -> &'static str {
 fn fib_rows(facts: &Facts<'_>, prefix: IpPrefix, group: GroupId, items: &mut Vec<FibRow>) {
     let control = facts.control;
     let members = members(facts, group);
+    let name = name_for(control, prefix, group);
     let row = |kind: &'static str, member| FibRow {
         prefix: prefix.to_string().into(),
         source: used_source(control, prefix),
         kind: kind.into(),
-        group: group.0.into(),
+        group: name.clone(),
         member,
     };
     if members.is_empty() {

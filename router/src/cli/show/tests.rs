@@ -30,7 +30,7 @@ fn tables_put_what_is_known_first_and_numbers_to_the_right() {
     });
     insta::assert_snapshot!(document("services", &services));
     let explained = json!({
-        "schema": "nearhop.explain.v1", "prefix": "198.51.100.53/32", "group": 7,
+        "schema": "nearhop.explain.v1", "prefix": "198.51.100.53/32", "group": "dns/ipv4",
         "items": [{ "site": "fra", "chosen": false, "reasons": ["probe", "carrier"], "tags": [] }],
     });
     insta::assert_snapshot!(document("explain", &explained));
