@@ -70,7 +70,7 @@ pub(super) struct RunArgs {
     /// The configuration.
     pub(super) file: PathBuf,
     /// File to create when the router is ready: ports open, routes installed, every site's first
-    /// verdict known.
+    /// result known.
     #[arg(long, value_name = "PATH")]
     pub(super) ready_file: Option<PathBuf>,
     #[command(flatten)]

@@ -221,7 +221,7 @@ pub struct Check {
     pub fall: u32,
     /// The site is up again after this many answers in a row.
     pub rise: u32,
-    /// Whether the site is up before the first verdict.
+    /// Whether the site is up before the first result.
     pub initial_up: bool,
 }
 

@@ -23,7 +23,7 @@ pub struct Legs {
     probes: HashMap<PathId, usize>,
     /// The newest version of a leg's checks.
     version: u64,
-    /// Legs without a first verdict.
+    /// Legs without a first result.
     unknown: usize,
 }
 
@@ -53,7 +53,7 @@ pub struct LegState {
     pub up: bool,
     /// Whether its checks pass, and it waits only because it flapped.
     pub damped: bool,
-    /// Whether there was a first verdict.
+    /// Whether there was a first result.
     pub known: bool,
     /// Since when.
     pub since: Nanos,
@@ -101,7 +101,7 @@ impl Legs {
         self.by_key.range(key..)
     }
 
-    /// How many have had no verdict yet.
+    /// How many have had no result yet.
     pub fn unknown(&self) -> usize {
         self.unknown
     }
@@ -138,7 +138,7 @@ impl Legs {
             damped: false,
             known: false,
             since: now,
-            reason: "no verdict yet".into(),
+            reason: "no result yet".into(),
             distance: Distance::default(),
             rtt: None,
             checks: spec.checks.clone(),

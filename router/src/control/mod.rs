@@ -415,7 +415,7 @@ impl Control {
         Arc::clone(self.config.config())
     }
 
-    /// How many legs have had no verdict yet.
+    /// How many legs have had no result yet.
     pub fn legs_unknown(&self) -> usize {
         self.legs.unknown()
     }

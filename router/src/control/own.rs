@@ -118,7 +118,7 @@ pub(super) fn broadcasts(config: &Config) -> Vec<Ipv4Addr> {
     each.collect()
 }
 
-/// Whether any prefix longer than `len` contains `address`, of whatever source.
+/// Whether any configured prefix longer than `len` contains `address`, of whatever source, in use or not.
 fn has_longer(config: &Config, address: Ipv4Addr, len: u8) -> bool {
     let longer = |prefix: IpPrefix| prefix.len() > len && prefix.contains(address.into());
     let connected = config.ports.iter().flat_map(|port| &port.addresses);

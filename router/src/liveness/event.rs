@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use nearhop_fib::PathId;
+use nearhop_fib::{PathId, Reason};
 
 use crate::ids::PortId;
+use crate::probe::Cause;
 use crate::time::Nanos;
 
 /// Something that happened; its bytes are stored already.
@@ -67,3 +68,36 @@ pub enum MonitorEventKind {
         rtt: Option<Duration>,
     },
 }
+
+/// Every reason of a leg that goes up or down, but those of checks that cannot be done, which are sentences.
+pub fn reasons() -> Vec<String> {
+    let of_check = |reason| Cause::ALL.into_iter().map(move |cause| of_check(reason, cause));
+    let words = [DAMPING_OVER, DISABLED, ENABLED].into_iter().map(str::to_owned);
+    let mut all: Vec<String> =
+        words.chain([Reason::Probe, Reason::Health].into_iter().flat_map(of_check)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// What is said of a leg whose check of this kind went up or down.
+pub(super) fn of_check(reason: Reason, cause: Cause) -> String {
+    match cause {
+        // It was not the check that found it out.
+        Cause::Carrier => Reason::Carrier.label().to_owned(),
+        Cause::Initial => INITIAL.to_owned(),
+        _ => format!("{} {}", reason.label(), cause.label()),
+    }
+}
+
+/// It has no check, or only such as are up from the start.
+pub(super) const INITIAL: &str = "initial";
+
+/// It flapped, and has been well for long enough.
+pub(super) const DAMPING_OVER: &str = "damping over";
+
+/// An operator took its site out.
+pub(super) const DISABLED: &str = "disabled by an operator";
+
+/// An operator took its site back in, and its checks pass.
+pub(super) const ENABLED: &str = "enabled by an operator";

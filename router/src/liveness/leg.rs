@@ -121,7 +121,7 @@ impl Leg {
             || self.checks.iter().any(|check| check.reason == reason && !check.up)
     }
 
-    /// Whether it has a check without a first verdict.
+    /// Whether it has a check without a first result.
     pub(super) fn is_undecided(&self) -> bool {
         self.checks.iter().any(|check| !check.known)
     }

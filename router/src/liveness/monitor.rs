@@ -17,7 +17,7 @@ use std::time::Duration;
 use nearhop_fib::{Handle, PathId, Reason};
 
 use self::carrier::{CarrierChange, PortCarrier};
-use super::event::MonitorEvent;
+use super::event::{self, MonitorEvent, of_check};
 use super::leg::{Check, Leg, LegSpec, TcpCheckKey, reason_of};
 use crate::ids::PortId;
 use crate::policy::CheckKind;
@@ -87,7 +87,7 @@ impl Monitor {
             None => Leg::new(&spec, checks),
         };
         self.legs.insert(spec.path, leg);
-        self.judge(now, None, spec.path, spec.impossible.as_deref().unwrap_or("initial"));
+        self.judge(now, None, spec.path, spec.impossible.as_deref().unwrap_or(event::INITIAL));
         self.settle();
         Ok(())
     }
@@ -190,10 +190,10 @@ impl Monitor {
             self.fib.clear_path_down(path, Reason::Operator);
         }
         self.changed();
-        self.report(now, None, path, "enabled by an operator");
+        self.report(now, None, path, event::ENABLED);
     }
 
-    /// How many legs have a check without a first verdict.
+    /// How many legs have a check without a first result.
     pub fn undecided(&self) -> usize {
         self.legs.values().filter(|leg| leg.is_undecided()).count()
     }
@@ -230,14 +230,14 @@ impl Monitor {
         let Some(check) = self.legs.get_mut(&path).and_then(|leg| leg.checks.get_mut(index)) else {
             return;
         };
-        let reason = check.reason.label();
+        let reason = check.reason;
         check.up = event.up;
         check.known = true;
         // The port's change has not spread to this leg yet.
         if event.cause == Cause::Carrier && self.is_to_follow(path) {
             return;
         }
-        self.judge(event.t, None, path, &format!("{reason} {}", event.cause.label()));
+        self.judge(event.t, None, path, &of_check(reason, event.cause));
     }
 
     /// All of a leg's checks or none.

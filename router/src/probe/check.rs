@@ -19,7 +19,7 @@ pub struct Rule {
     pub fall: u32,
     /// As many answers in a row are up; at least 1.
     pub rise: u32,
-    /// Up before the first verdict.
+    /// Up before the first result.
     pub initial_up: bool,
 }
 
@@ -72,7 +72,7 @@ pub struct CheckState {
     deadline: Option<Nanos>,
     /// When the first request after the newest answered one was sent, if any was.
     asked_since: Option<Nanos>,
-    /// The first verdict is given then at the latest.
+    /// The first result is given then at the latest.
     decide_by: Option<Nanos>,
     /// Silence is not judged before then: its requests left late.
     requests_until: Option<Nanos>,

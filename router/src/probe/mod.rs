@@ -7,10 +7,10 @@
 //!
 //! The rules, once for all kinds:
 //!
-//! * A check is down before its first verdict, unless it is configured up.
+//! * A check is down before its first result, unless it is configured up.
 //! * It goes down exactly `interval × fall` after the last answered request was *sent*, unless
 //!   requests left late or answers may lie unread ([`Prober::handle_timeout_unless`]); a check
-//!   that never answered gets its first verdict `interval × fall` after its first request was due,
+//!   that never answered gets its first result `interval × fall` after its first request was due,
 //!   and one that answers without ever passing `rise`, after `interval × (fall + rise)`.
 //! * It comes up when `rise` requests in a row were answered, each within `interval × fall`.
 //! * A refusal takes it down at once: an ICMP error from the target's own address which says that the
@@ -76,7 +76,7 @@ pub struct CheckSpec {
     pub fall: u32,
     /// As many answers in a row are up.
     pub rise: u32,
-    /// Up before the first verdict.
+    /// Up before the first result.
     pub initial_up: bool,
 }
 
@@ -87,7 +87,7 @@ impl CheckSpec {
     }
 }
 
-/// A check went up or down, or its first verdict is known.
+/// A check went up or down, or its first result is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CheckEvent {
     /// Which check.
@@ -111,7 +111,7 @@ pub enum Cause {
     BadAnswer,
     /// The port has no carrier.
     Carrier,
-    /// Configured so until there is a verdict.
+    /// Configured so until there is a result.
     Initial,
     /// The target's own ICMP or ICMPv6 error about an outstanding request.
     Refused {
@@ -127,6 +127,17 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// One of each.
+    pub const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::BadAnswer,
+        Self::Carrier,
+        Self::Initial,
+        Self::Refused { kind: 3, code: 3 },
+        Self::Reset,
+        Self::Silent,
+    ];
+
     /// One word for events and tables: kebab-case, never renamed.
     pub const fn label(self) -> &'static str {
         match self {
@@ -166,7 +177,7 @@ pub struct CheckStats {
     pub last_error: Option<ErrorSeen>,
     /// Whether the target counts as there.
     pub up: bool,
-    /// Whether there was a verdict yet (`initial_up` is one).
+    /// Whether there was a result yet (`initial_up` is one).
     pub known: bool,
     /// Since when `up` is so.
     pub since: Nanos,

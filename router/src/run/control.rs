@@ -268,7 +268,7 @@ impl ControlThread {
         }
     }
 
-    /// `None` if ports are open, routes installed, and every site's first verdict is known.
+    /// `None` if ports are open, routes installed, and every site's first result is known.
     fn why_not_ready(&self) -> Option<String> {
         let control = &self.daemon.control;
         if control.is_unpublished() {
@@ -279,7 +279,7 @@ impl ControlThread {
         }
         let (key, _) = control.legs().find(|(_, leg)| !leg.known)?;
         let family = key.family.label();
-        Some(format!("no verdict yet about {} of {}/{family}", key.site, key.service))
+        Some(format!("no result yet about {} of {}/{family}", key.site, key.service))
     }
 
     /// SIGHUP: a reload, once what was read at the start is in service.

@@ -160,7 +160,7 @@ impl Monitor {
                 check.known = true;
             }
         }
-        self.judge(now, Some(stored), path, "carrier");
+        self.judge(now, Some(stored), path, Reason::Carrier.label());
     }
 
     /// Makes the bytes of the port's adjacencies say what its carrier is.

@@ -4,7 +4,7 @@
 use nearhop_fib::{PathId, Reason};
 
 use super::Monitor;
-use crate::liveness::event::{MonitorEvent, MonitorEventKind};
+use crate::liveness::event::{self, MonitorEvent, MonitorEventKind};
 use crate::time::Nanos;
 
 impl Monitor {
@@ -66,7 +66,7 @@ impl Monitor {
                 leg.hold_until = None;
                 self.fib.clear_path_down(path, Reason::Damped);
                 self.changed();
-                self.report(now, None, path, "damping over");
+                self.report(now, None, path, event::DAMPING_OVER);
             }
         }
     }
@@ -76,7 +76,7 @@ impl Monitor {
         let Some(port) = self.legs.get(&path).map(|leg| leg.exit.port) else { return };
         let reasons = self.fib.path_reasons(path);
         let up = self.has_carrier(port) && reasons.is_alive();
-        let why = if reasons.has(Reason::Operator) { "disabled by an operator" } else { why };
+        let why = if reasons.has(Reason::Operator) { event::DISABLED } else { why };
         let Some(leg) = self.legs.get_mut(&path) else { return };
         if leg.up == up && leg.reported {
             return;
@@ -86,10 +86,10 @@ impl Monitor {
             (false, true) => leg.damping.came_up(now),
             _ => {}
         }
-        // Down from the start is no event, until there is a verdict.
-        let no_verdict_yet = !leg.reported && !up && leg.is_undecided();
+        // Down from the start is no event, until there is a result.
+        let no_result_yet = !leg.reported && !up && leg.is_undecided();
         leg.up = up;
-        if !no_verdict_yet {
+        if !no_result_yet {
             leg.reported = true;
             let stored = stored.unwrap_or_else(|| self.stored(now));
             let (reason, rtt) = (why.to_owned(), self.round_trip(path));

@@ -302,7 +302,7 @@ fn checks_are_combined_as_configured() {
     ] {
         let mut rig = Rig::with_carrier();
         let path = rig.leg(vec![icmp(), dns()], combine);
-        assert_eq!(rig.reasons(path), [Probe, Health], "before the first verdict");
+        assert_eq!(rig.reasons(path), [Probe, Health], "before the first result");
         rig.run_ms(100);
         assert_eq!(rig.reasons(path), []);
         rig.site.power = power;

@@ -172,7 +172,7 @@ fn verdicts_by_the_nanosecond() {
             vec![],
         ),
         (
-            "a check that answers but never passes rise gets its first verdict all the same",
+            "a check that answers but never passes rise gets its first result all the same",
             rule(10, 3, 2),
             vec![
                 Send(ms(0), 1),
@@ -211,7 +211,7 @@ fn verdicts_by_the_nanosecond() {
             vec![up(ms(1))],
         ),
         (
-            "a refusal is a first verdict",
+            "a refusal is a first result",
             rule(10, 3, 1),
             vec![Send(ms(0), 1), Refuse(ms(1), 1), Tick(ms(99))],
             vec![(ms(1), false, REFUSED)],

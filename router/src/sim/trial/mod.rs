@@ -280,7 +280,7 @@ fn words(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
-/// Time for the first verdicts.
+/// Time for the first results.
 const WARM_UP: Duration = Duration::from_secs(1);
 const CALM_RELOADS: usize = 6;
 const FAULTS_LAST: Duration = Duration::from_secs(2);

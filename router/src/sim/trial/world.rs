@@ -25,7 +25,7 @@ pub(super) struct World {
     pub(super) drained: BTreeSet<(usize, String)>,
     /// When each router's control thread stalled last.
     pub(super) mute_since: BTreeMap<usize, Nanos>,
-    /// When every first verdict was there.
+    /// When every first result was there.
     pub(super) warm_since: Nanos,
     /// When the first fault came that can lose packets.
     pub(super) lossy_since: Option<Nanos>,
