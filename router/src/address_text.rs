@@ -14,7 +14,7 @@ pub fn why_no_address(text: &str) -> String {
     match text {
         _ if v6 => why_no_v6(text),
         _ if text.contains('.') => why_no_v4(text),
-        _ => format!("expected an address such as {} or {}", EXAMPLE_V4, EXAMPLE_V6),
+        _ => format!("expected an address such as {EXAMPLE_V4} or {EXAMPLE_V6}"),
     }
 }
 

@@ -153,7 +153,7 @@ pub enum EventKind {
         resort: Option<Resort>,
         /// Why flows may have moved.
         cause: MoveCause,
-        /// The member that caused it: the one that died, or the one that is cheaper now.
+        /// The member that caused it: the one that died, or the one that is better now, or as good.
         member: String,
     },
     /// One leg (a service, a site, a family, a link) went up or down.
@@ -168,7 +168,7 @@ pub enum EventKind {
         port: String,
         /// Whether packets are sent there now.
         up: bool,
-        /// What decided it, such as `carrier lost`, `probe silent`.
+        /// What decided it, such as `carrier`, `probe silent`.
         reason: String,
         /// When the byte that workers read was stored; `t_ns` is when the router learned of the
         /// change.
@@ -222,7 +222,7 @@ impl Resort {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MoveCause {
-    /// Another member is cheaper now: it came up, or latencies changed.
+    /// Another member is better now, or as good: it came up, or latencies changed.
     CheaperUp,
     /// The configuration changed.
     Configuration,
@@ -273,17 +273,23 @@ impl fmt::Display for EventKind {
             }
             Self::Reload { by, changes } => write!(f, "reloaded by {by}: {}", changes.join("; ")),
             Self::Select { service, family, from, to, resort, cause, member } => {
-                let (family, came_up) = (family.label(), from.is_empty());
-                let (from, to) = (names(from), names(to));
-                write!(f, "{service}/{family}: moved {from} -> {to} (")?;
-                match cause {
-                    MoveCause::CheaperUp if came_up => write!(f, "{member} is up"),
-                    MoveCause::CheaperUp => write!(f, "{member} is cheaper"),
-                    MoveCause::Configuration => write!(f, "configuration: {member}"),
-                    MoveCause::MemberDied => write!(f, "{member} went down"),
-                    MoveCause::Operator => write!(f, "operator: {member}"),
+                write!(f, "{service}/{}: {} (", family.label(), moved(from, to))?;
+                let joined = from.iter().all(|site| to.contains(site));
+                match (cause, resort) {
+                    // Nobody is better: they are left.
+                    (MoveCause::CheaperUp, Some(resort)) => f.write_str(resort.text()),
+                    (MoveCause::CheaperUp, _) if from.is_empty() => write!(f, "{member} is up"),
+                    (MoveCause::CheaperUp, _) if joined => write!(f, "{member} is as good"),
+                    (MoveCause::CheaperUp, _) => write!(f, "{member} is better"),
+                    (MoveCause::Configuration, _) => write!(f, "configuration: {member}"),
+                    // It has other links, or was passed by because the lost one was its nearest.
+                    (MoveCause::MemberDied, _) if to.contains(member) => {
+                        write!(f, "{member} lost a link")
+                    }
+                    (MoveCause::MemberDied, _) => write!(f, "{member} went down"),
+                    (MoveCause::Operator, _) => write!(f, "operator: {member}"),
                 }?;
-                match resort {
+                match resort.filter(|_| *cause != MoveCause::CheaperUp) {
                     Some(resort) => write!(f, "; {})", resort.text()),
                     None => f.write_str(")"),
                 }
@@ -301,8 +307,25 @@ impl fmt::Display for EventKind {
     }
 }
 
-fn names(sites: &[String]) -> String {
-    if sites.is_empty() { "none".to_owned() } else { sites.join(", ") }
+/// What became of the sites that serve: each of them is named once.
+fn moved(from: &[String], to: &[String]) -> String {
+    let only = |these: &[String], others: &[String]| {
+        let these = these.iter().filter(|site| !others.contains(site));
+        these.cloned().collect::<Vec<_>>().join(", ")
+    };
+    let (gone, come) = (only(from, to), only(to, from));
+    let stay: Vec<String> = to.iter().filter(|site| from.contains(site)).cloned().collect();
+    let stay = stay.join(", ");
+    match (gone.is_empty(), come.is_empty(), stay.is_empty()) {
+        (true, true, true) => "still no site serves".to_owned(),
+        (true, true, false) => format!("{stay} serves on"),
+        (true, false, true) => format!("served by {come}"),
+        (false, true, true) => format!("no site serves, {gone} did"),
+        (false, false, true) => format!("moved {gone} -> {come}"),
+        (true, false, false) => format!("{come} serves beside {stay}"),
+        (false, true, false) => format!("{gone} serves no longer, {stay} does"),
+        (false, false, false) => format!("moved {gone} -> {come}, beside {stay}"),
+    }
 }
 
 #[cfg(test)]
@@ -329,15 +352,6 @@ mod tests {
     fn a_message_names_its_subject_first() {
         let (service, site) = ("dns".to_owned(), "fra".to_owned());
         let family = Family::Ipv4;
-        let select = |from: &[&str], to: &[&str], cause, member: &str| EventKind::Select {
-            service: "dns".into(),
-            family,
-            from: from.iter().map(ToString::to_string).collect(),
-            to: to.iter().map(ToString::to_string).collect(),
-            resort: None,
-            cause,
-            member: member.into(),
-        };
         let leg = |port: &str, up, reason: &str| EventKind::Site {
             service: "dns".into(),
             site: "fra".into(),
@@ -377,20 +391,60 @@ mod tests {
             ),
             (leg("fra", false, "probe silent"), "dns/ipv4: fra is down (probe silent)"),
             (leg("uplink", true, "ready"), "dns/ipv4: fra by uplink is up (ready)"),
-            (
-                select(&["ams"], &["fra"], MoveCause::CheaperUp, "fra"),
-                "dns/ipv4: moved ams -> fra (fra is cheaper)",
-            ),
-            (
-                select(&[], &["ams", "fra"], MoveCause::CheaperUp, "fra"),
-                "dns/ipv4: moved none -> ams, fra (fra is up)",
-            ),
-            (
-                select(&["fra"], &[], MoveCause::MemberDied, "fra"),
-                "dns/ipv4: moved fra -> none (fra went down)",
-            ),
         ] {
             assert_eq!(kind.to_string(), want);
+        }
+    }
+
+    /// Each site is named once, and what is said of the member is so.
+    #[test]
+    fn a_move_says_who_serves_and_the_reason_that_holds() {
+        let names = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        let (cheaper, died, damped) =
+            (MoveCause::CheaperUp, MoveCause::MemberDied, Some(Resort::Damped));
+        for (from, to, cause, member, resort, want) in [
+            ("ams", "fra", cheaper, "fra", None, "moved ams -> fra (fra is better)"),
+            ("", "ams fra", cheaper, "fra", None, "served by ams, fra (fra is up)"),
+            ("fra", "", died, "fra", None, "no site serves, fra did (fra went down)"),
+            ("ams", "ams fra", cheaper, "fra", None, "fra serves beside ams (fra is as good)"),
+            (
+                "ams fra",
+                "fra",
+                cheaper,
+                "fra",
+                None,
+                "ams serves no longer, fra does (fra is better)",
+            ),
+            (
+                "ams fra",
+                "fra par",
+                died,
+                "ams",
+                None,
+                "moved ams -> par, beside fra (ams went down)",
+            ),
+            ("ams", "ams fra", died, "ams", None, "fra serves beside ams (ams lost a link)"),
+            ("", "fra", cheaper, "fra", damped, "served by fra (only damped sites are left)"),
+            (
+                "ams",
+                "fra",
+                died,
+                "ams",
+                damped,
+                "moved ams -> fra (ams went down; only damped sites are left)",
+            ),
+            ("fra", "fra", cheaper, "fra", damped, "fra serves on (only damped sites are left)"),
+        ] {
+            let kind = EventKind::Select {
+                service: "dns".into(),
+                family: Family::Ipv4,
+                from: names(from),
+                to: names(to),
+                resort,
+                cause,
+                member: member.into(),
+            };
+            assert_eq!(kind.to_string(), format!("dns/ipv4: {want}"));
         }
     }
 }

@@ -145,6 +145,18 @@ fn one_of_each() -> Vec<EventKind> {
     all
 }
 
+/// The reasons in the page are those that the router has, no more and no fewer.
+#[test]
+fn reasons_of_legs_are_those_of_the_code() {
+    let page = page("events.md");
+    let table = page.split("| `reason` | what decided it |\n|---|---|\n").nth(1).unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let words = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+    let named: BTreeSet<String> = words.map(str::to_owned).collect();
+    let made: BTreeSet<String> = nearhop::liveness::event::reasons().into_iter().collect();
+    assert_eq!(named, made);
+}
+
 #[test]
 fn every_event_of_the_lab_is_reported_of() {
     let page = page("events.md");

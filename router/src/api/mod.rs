@@ -10,6 +10,7 @@ pub mod document;
 pub mod metrics;
 pub mod nouns;
 pub mod pages;
+mod params;
 pub mod row;
 pub mod rows;
 mod server;
@@ -25,8 +26,8 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path as UrlPath, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -43,6 +44,7 @@ use crate::config::{ConfigErrors, Style};
 use self::document::{Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
 use self::pages::{PageReply, PageRequest, ShowQuery};
+use self::params::{Described, Kind, Param, Params, optional, required};
 use crate::config::reader::did_you_mean;
 
 /// Who gives a command, as its event says.
@@ -125,6 +127,32 @@ impl OverrideKind {
     pub const fn takes_out(self) -> bool {
         matches!(self, Self::Drain | Self::Disable)
     }
+}
+
+impl Described for ExplainQuery {
+    const ALL: &'static [Param] = &[
+        required("address", Kind::Address),
+        optional("from", Kind::Address),
+        optional("proto", Kind::Number(u8::MAX as u64)),
+        optional("sport", Kind::Number(u16::MAX as u64)),
+        optional("dport", Kind::Number(u16::MAX as u64)),
+    ];
+}
+
+impl Described for ShowQuery {
+    const ALL: &'static [Param] = &[
+        optional("after", Kind::Text),
+        optional("limit", Kind::Number(usize::MAX as u64)),
+        optional("only", Kind::Text),
+    ];
+}
+
+impl Described for Force {
+    const ALL: &'static [Param] = &[optional("force", Kind::Flag)];
+}
+
+impl Described for WatchQuery {
+    const ALL: &'static [Param] = &[optional("since", Kind::Number(u64::MAX))];
 }
 
 /// The channel for an answer.
@@ -231,15 +259,15 @@ impl ApiError {
     }
 }
 
-impl From<QueryRejection> for ApiError {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::bad_request(rejection.body_text())
-    }
-}
-
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
-        Self::bad_request(rejection.body_text())
+        let error = match rejection {
+            PathRejection::FailedToDeserializePathParams(_) => {
+                "the path is not UTF-8 where its % escapes are decoded"
+            }
+            _ => "the path cannot be read",
+        };
+        Self::bad_request(error)
     }
 }
 
@@ -331,9 +359,9 @@ type UrlSegment = Result<UrlPath<String>, PathRejection>;
 async fn show(
     State(commands): Commands,
     noun: UrlSegment,
-    query: Result<Query<ShowQuery>, QueryRejection>,
+    query: Result<Params<ShowQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let (UrlPath(noun), Query(query)) = (noun?, query?);
+    let (UrlPath(noun), Params(query)) = (noun?, query?);
     let show = Show::find(&noun).ok_or_else(|| {
         let names: Vec<_> = SHOWN.iter().map(|noun| noun.name).collect();
         let help = known("nouns", &noun, &names);
@@ -371,9 +399,9 @@ async fn scrape(State(commands): Commands) -> Result<Response, ApiError> {
 
 async fn explain(
     State(commands): Commands,
-    query: Result<Query<ExplainQuery>, QueryRejection>,
+    query: Result<Params<ExplainQuery>, ApiError>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let Query(query) = query?;
+    let Params(query) = query?;
     ask(&commands, |reply| Command::Explain(query, reply)).await.map(Json)
 }
 
@@ -388,9 +416,9 @@ async fn put_override(
     State(commands): Commands,
     (Extension(who), what): (Extension<Who>, OverrideKind),
     site: UrlSegment,
-    query: Result<Query<Force>, QueryRejection>,
+    query: Result<Params<Force>, ApiError>,
 ) -> Result<Json<Overridden>, ApiError> {
-    let (UrlPath(site), Query(Force { force })) = (site?, query?);
+    let (UrlPath(site), Params(Force { force })) = (site?, query?);
     let request = OverrideRequest { site, what, force };
     change(&commands, |reply| Command::Override(request, who, reply)).await.map(Json)
 }
@@ -402,9 +430,9 @@ async fn undamp(State(commands): Commands) -> Result<Json<Undamped>, ApiError> {
 async fn reload(
     State(commands): Commands,
     Extension(who): Extension<Who>,
-    query: Result<Query<Force>, QueryRejection>,
+    query: Result<Params<Force>, ApiError>,
 ) -> Result<Json<Reloaded>, ApiError> {
-    let Query(Force { force }) = query?;
+    let Params(Force { force }) = query?;
     change(&commands, |reply| Command::Reload(who, force, reply)).await.map(Json)
 }
 
@@ -417,9 +445,9 @@ struct WatchQuery {
 /// watcher costs nothing but its connection, and ends with it.
 async fn watch(
     State(commands): Commands,
-    query: Result<Query<WatchQuery>, QueryRejection>,
+    query: Result<Params<WatchQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query?;
+    let Params(query) = query?;
     let (past, lines) = ask(&commands, |reply| Command::Watch(query.since, reply)).await?;
     let past = past.into_iter();
     let stream = futures_util::stream::unfold((past, lines), |(mut past, mut lines)| async move {
@@ -504,10 +532,23 @@ mod tests {
     #[test]
     fn every_refusal_is_json_and_says_what_is_wrong() {
         for (request, status, says) in [
-            ("GET /v1/explain?address=nonsense", "400", "address"),
-            ("GET /v1/explain", "400", "address"),
-            ("GET /v1/watch?since=yesterday", "400", "since"),
-            ("GET /v1/show/%ff", "400", "UTF-8"),
+            (
+                "GET /v1/explain?address=nonsense",
+                "400",
+                "address: \"nonsense\" is not an address: expected an address such as 192.0.2.1",
+            ),
+            ("GET /v1/explain?address=10.0.0.256", "400", "\"256\", is above 255"),
+            ("GET /v1/explain", "400", "address is missing: add address=192.0.2.1"),
+            ("GET /v1/explain?address=::&address=::", "400", "address is given 2 times"),
+            (
+                "GET /v1/explain?address=::&proto=tcp",
+                "400",
+                "proto: expected a whole number from 0 to 255, found \"tcp\"",
+            ),
+            ("GET /v1/watch?since=yesterday", "400", "since: expected a whole number from 0"),
+            ("GET /v1/show/fib?limit=-1", "400", "limit: expected a whole number from 0"),
+            ("POST /v1/drain/ams?force=yes", "400", "force: expected true or false, found \"yes\""),
+            ("GET /v1/show/%ff", "400", "the path is not UTF-8"),
             ("GET /v1/nonsense", "404", "/v1/nonsense"),
             (
                 "GET /v1/show/servces",
@@ -525,6 +566,8 @@ mod tests {
                 body["help"].as_str().unwrap_or("")
             );
             assert!(said.contains(says), "{request}: {body}");
+            // Words of libraries.
+            assert!(!said.contains("deserialize") && !said.contains("invalid"), "{said}");
         }
     }
 }

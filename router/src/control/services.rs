@@ -110,6 +110,14 @@ impl<'a> Services<'a> {
         rank(&candidates)
     }
 
+    /// Whether a site that is ranked below this one is nearer: preference decided, not cost.
+    pub fn is_preferred(self, service: &Service, family: Family, place: &Ranked) -> bool {
+        let mine = self.candidate(service, family, &service.sites[place.index]);
+        let below = service.sites.iter().map(|site| self.candidate(service, family, site));
+        let mut below = below.filter(|other| other.preference < mine.preference);
+        below.any(|other| other.distance < mine.distance)
+    }
+
     /// Configured cost and latency of a site: that of its nearest link.
     pub fn distance(self, service: &Service, family: Family, site: &str, cost: u32) -> u64 {
         if service.latency_unit.is_none() {

@@ -56,6 +56,7 @@ fn leg_of_member(
     let Serving { sites, resort } = control.serving(service, key.family);
     let rule = control.against(&sites, service, key.family, site);
     let taken_out = TakenOut::of(control, &site.name);
+    let by_preference = control.services().is_preferred(service, key.family, &place);
     let part = LegPart {
         distance: distance(facts, service, site, (key, leg)),
         service: owned(&service.name),
@@ -65,7 +66,7 @@ fn leg_of_member(
     let why = why(
         (leg, control.why_down(key, leg)),
         taken_out,
-        Why { place: &place, rule, best, resort },
+        Why { place: &place, rule, best, by_preference, resort },
     );
     Some((state(leg, taken_out).into(), part, why))
 }

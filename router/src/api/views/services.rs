@@ -71,7 +71,8 @@ fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<ServiceRow
             for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
                 let is_best = best.contains(&site.name) && (leg.up || leg.damped);
                 let rule = control.against(&best, service, family, site);
-                let why_so = Why { place: &place, rule, best: is_best, resort };
+                let by_preference = control.services().is_preferred(service, family, &place);
+                let why_so = Why { place: &place, rule, best: is_best, by_preference, resort };
                 let taken_out = TakenOut::of(control, &site.name);
                 let count = counters.paths.get(leg.path.0 as usize).copied();
                 let count = count.unwrap_or_default();
@@ -119,6 +120,8 @@ pub(super) struct Why<'a> {
     pub(super) rule: Rule,
     /// Whether packets go there.
     pub(super) best: bool,
+    /// Whether a site that is ranked below it costs less.
+    pub(super) by_preference: bool,
     /// Why they go where they go although nobody there is up and not drained.
     pub(super) resort: Option<Resort>,
 }
@@ -154,7 +157,7 @@ pub(super) fn state(leg: &LegState, TakenOut { drained, disabled }: TakenOut) ->
 pub(super) fn why(
     (leg, down): (&LegState, String),
     TakenOut { drained, disabled }: TakenOut,
-    Why { place, rule, best, resort }: Why<'_>,
+    Why { place, rule, best, by_preference, resort }: Why<'_>,
 ) -> Text {
     if disabled {
         return "disabled by an operator".into();
@@ -165,11 +168,12 @@ pub(super) fn why(
     if !leg.up && !leg.damped {
         return format!("unreachable: {down}").into();
     }
+    let winner = if by_preference { "highest preference" } else { "lowest cost" };
     match (drained, best, place.tier) {
         (true, ..) => "drained by an operator".into(),
         _ if leg.damped => "it flapped, and has to be well for longer".into(),
-        (false, true, 0) if place.rule == Rule::Equal => "lowest cost".into(),
-        (false, true, _) => "lowest cost of the sites that are up".into(),
+        (false, true, 0) if place.rule == Rule::Equal => winner.into(),
+        (false, true, _) => format!("{winner} of the sites that are up").into(),
         (false, false, _) => rule.loser_text().into(),
     }
 }

@@ -20,6 +20,7 @@ use crate::batch::Exit;
 use crate::config;
 use crate::control::LegState;
 use crate::forward::PathCount;
+use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::Port;
 use crate::port::counters::PortCounters;
 use crate::port::memory::MemoryPort;
@@ -223,6 +224,49 @@ fn a_flow_has_one_member_unless_each_packet_has_its_own() {
     assert_eq!(chosen(&by_packet), 0);
     let selected = by_packet.head.group.unwrap().selected;
     assert_eq!(selected.as_deref(), Some("any of the best, packet by packet"));
+}
+
+/// By what leads to them, or what they lead to: a number says nothing to anybody.
+#[test]
+fn groups_are_named_and_a_winner_says_by_what_it_won() {
+    let more = "[[service]]\nname = \"web\"\nprefixes = [\"10.9.1.1/32\"]\n\
+                when-all-dead = \"covering\"\n[[service.site]]\nname = \"ams\"\nvia = \"ams\"\n\
+                preference = 200\ncost = 30\n[[service.site]]\nname = \"fra\"\nvia = \"fra\"\n\
+                cost = 10\n[[route]]\nprefix = \"10.9.0.0/16\"\nvia = [\"ams\", \"fra\"]\n\
+                [[route]]\nprefix = \"10.8.0.0/16\"\nvia = \"blackhole\"\n";
+    let mut control = core_of(&(text("hash") + more));
+    let legs: Vec<PathId> = control.legs().map(|(_, leg)| leg.path).collect();
+    for path in legs {
+        let kind = MonitorEventKind::Leg { path, up: true, reason: "initial".into(), rtt: None };
+        control.handle_monitor(&MonitorEvent { t: Nanos::ZERO, stored: Nanos::ZERO, kind });
+    }
+    let asked = |address: &str| {
+        let (address, from) = (address.parse().unwrap(), None);
+        let query = ExplainQuery { address, from, proto: None, sport: None, dport: None };
+        serde_json::to_value(answer(&control, &query).unwrap()).unwrap()
+    };
+    for (address, name) in [
+        ("198.51.100.53", "dns/ipv4"),
+        ("10.9.1.1", "web/ipv4 10.9.1.1/32"),
+        ("10.9.2.2", "via ams, fra"),
+        ("10.8.0.1", "blackhole"),
+        ("10.1.0.1", "local"),
+    ] {
+        assert_eq!(asked(address)["group"], name, "{address}");
+    }
+    let facts = bare(&control);
+    let rows = json_of(&show(&facts, &all_of(Show::Groups)).unwrap().rows);
+    let web = rows.iter().find(|row| row["group"] == "web/ipv4 10.9.1.1/32").unwrap();
+    assert_eq!(web["when_all_dead"], "covering: via ams, fra");
+    let fib = json_of(&show(&facts, &all_of(Show::Fib)).unwrap().rows);
+    assert!(fib.iter().all(|row| row["group"].as_str().is_some_and(|name| !name.is_empty())));
+    // The dearer site serves, because it is preferred.
+    let web = asked("10.9.1.1");
+    let of = |site: &str| {
+        let items = web["items"].as_array().unwrap();
+        items.iter().find(|row| row["site"] == site).unwrap()["why"].clone()
+    };
+    assert_eq!((of("ams"), of("fra")), ("highest preference".into(), "lower preference".into()));
 }
 
 #[test]
