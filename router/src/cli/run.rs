@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::args::{LogArgs, RunArgs};
 use super::output::{self, Failure};
 use crate::config;
+use crate::kernel::descriptors;
 use crate::logging::{self, LogFormat};
 use crate::run::{self, RunError, RunOptions, Signals};
 
@@ -19,6 +20,8 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     // Ends last.
     let _log = logging::start_beside(&filter, args.log.log_format)
         .map_err(|error| Failure::environment(format!("cannot start the log's thread: {error}")))?;
+    let limit = descriptors::raise_limit();
+    log::debug!("limit of open files: {}", limit.map_or("none".into(), |limit| limit.to_string()));
     let ended = start(args, signals);
     match (ended, args.log.log_format) {
         (Err(failure), LogFormat::Json) => Ok(failure.log()),

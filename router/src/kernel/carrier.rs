@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::NLM_F_DUMP;
 
+use super::descriptors;
 use super::link::{LinkStatus, any_link};
 use super::netlink::Netlink;
 use super::netns::{NetNs, NetNsError};
@@ -185,7 +186,7 @@ pub enum CarrierError {
     #[error(transparent)]
     NetNs(#[from] NetNsError),
     /// The socket could not be made.
-    #[error("cannot watch the links of network namespace {netns}: {source}")]
+    #[error("cannot watch the links of network namespace {netns}: {source}{}", descriptors::hint(.source))]
     Socket {
         /// Which namespace.
         netns: NetNs,

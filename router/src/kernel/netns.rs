@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use super::descriptors;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Which network namespace: this process's own, or the one behind a path.
@@ -49,18 +50,16 @@ impl NetNs {
         }
         let file = self.open()?;
         let joined = thread::scope(|scope| {
-            let helper = scope.spawn(move || {
+            // Unlike `scope.spawn`, this does not panic where there is no room for a thread.
+            let helper = thread::Builder::new().spawn_scoped(scope, move || {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
                 Ok(work())
-            });
-            helper.join()
+            })?;
+            Ok(helper.join())
         });
-        match joined {
-            Ok(result) => result.map_err(|errno: rustix::io::Errno| NetNsError {
-                netns: self.clone(),
-                step: "enter",
-                source: errno.into(),
-            }),
+        let failed = |step, source| NetNsError { netns: self.clone(), step, source };
+        match joined.map_err(|source| failed("start a thread that enters", source))? {
+            Ok(result) => result.map_err(|errno: rustix::io::Errno| failed("enter", errno.into())),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -77,20 +76,28 @@ impl NetNs {
     }
 
     /// What distinguishes it from every other that is there now: device and inode of its file (ioctl_ns(2)).
-    /// A path may lead to another namespace than it did before.
+    /// A path may lead to another namespace than it did before. Opens nothing, so that a want of descriptors
+    /// is no obstacle.
     pub fn identity(&self) -> Result<(u64, u64), NetNsError> {
         let failed = |source| NetNsError { netns: self.clone(), step: "look at", source };
-        let file = self.open()?.metadata().map_err(failed)?;
+        let file = fs::metadata(self.path()).map_err(failed)?;
         Ok((file.dev(), file.ino()))
     }
 
     /// A descriptor that stands for the namespace, as `IFLA_NET_NS_FD` wants it.
     pub(crate) fn open(&self) -> Result<File, NetNsError> {
-        let path = match self {
+        File::open(self.path()).map_err(|source| NetNsError {
+            netns: self.clone(),
+            step: "open",
+            source,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
             Self::Here => Path::new("/proc/thread-self/ns/net"),
             Self::Path(path) => path,
-        };
-        File::open(path).map_err(|source| NetNsError { netns: self.clone(), step: "open", source })
+        }
     }
 
     /// The name `ip netns` knows it by, if it has one.
@@ -123,6 +130,11 @@ pub struct NetNsError {
 }
 
 impl NetNsError {
+    /// Whether its path leads nowhere.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    }
+
     /// What to type, where that is known.
     fn hint(&self) -> String {
         match (self.source.raw_os_error(), self.netns.name()) {
@@ -143,7 +155,7 @@ impl NetNsError {
                     .into()
             }
             (Some(libc::EACCES), _) => "; the file's owner must allow reading it".into(),
-            _ => String::new(),
+            _ => descriptors::hint(&self.source),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
+mod manager;
 mod overrides;
 mod reload;
 mod reopen;
@@ -18,11 +19,13 @@ use nearhop_fib::PathId;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use self::manager::Watchdog;
 use self::reload::{Asker, Reloads};
 use self::reopen::Reopening;
 use super::host::{HostCall, HostReport};
 use super::kernel::KernelOrder;
 use super::liveness::Order;
+use super::notify::Manager;
 use super::placed::{Placed, ReadyGuard};
 use super::ports::{Opened, open_all};
 use super::signals::Signal;
@@ -70,6 +73,7 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
     control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
+    let (watchdog, mut looks) = watchdog(&control.manager);
     let ended = loop {
         let due = control.next_timeout();
         // In no order: lanes that are never empty, as under a flood, must not keep a signal or an
@@ -86,6 +90,7 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
             () = std::future::ready(()), if control.has_work() => {}
             () = sleep_until(due) => {}
             _ = second.tick() => control.step("latency and retries", ControlThread::keep_house),
+            _ = looks.tick(), if watchdog => control.look_after_threads(),
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => control.hang_up(),
                 Some(Signal::Summarize) => control.step("summary", |control| control.log_summary()),
@@ -106,8 +111,17 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
         tokio::task::yield_now().await;
     };
     drop(ready);
+    control.manager.stopping();
     control.daemon.end();
     ended
+}
+
+/// Whether there is a watchdog, and when threads are looked after for it.
+fn watchdog(manager: &Manager) -> (bool, tokio::time::Interval) {
+    let interval = manager.watchdog_interval();
+    let mut looks = tokio::time::interval(interval.unwrap_or(HOUSEKEEPING_EVERY));
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    (interval.is_some(), looks)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -145,6 +159,10 @@ struct ControlThread {
     /// Whether a publication cannot go on until a reader does.
     held_back: bool,
     steps: Steps,
+    manager: Manager,
+    watchdog: Watchdog,
+    /// Why the last reload was refused, if it was.
+    refused: Option<String>,
 }
 
 impl ControlThread {
@@ -168,6 +186,9 @@ impl ControlThread {
             reloads,
             held_back: false,
             steps: Steps::of("control"),
+            manager: Manager::from_environment(),
+            watchdog: Watchdog::default(),
+            refused: None,
         }
     }
 
@@ -255,13 +276,15 @@ impl ControlThread {
         while let Some((t, kind)) = self.daemon.control.poll_event() {
             self.emit(t, kind);
         }
+        if self.reloads.is_idle() {
+            self.manager.reloaded();
+        }
         if !self.ready && self.why_not_ready().is_none() {
             self.ready = true;
             self.placed.announce_ready();
-            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-                log::warn!("cannot notify the service manager: {error}");
-            }
+            self.manager.ready();
             self.emit(Nanos::now(), EventKind::Ready);
+            self.tell_status();
             if std::mem::take(&mut self.hung_up) {
                 self.hang_up();
             }
@@ -273,6 +296,11 @@ impl ControlThread {
         let control = &self.daemon.control;
         if control.is_unpublished() {
             return Some("part of the configuration is not published yet".into());
+        }
+        for port in control.ports() {
+            if let Some(why) = self.daemon.watched.why_not(port.id) {
+                return Some(format!("the carrier of port {} is not watched: {why}", port.name()));
+            }
         }
         if control.legs_unknown() == 0 {
             return None;
@@ -326,6 +354,7 @@ impl ControlThread {
         }
         self.pass_orders_on();
         self.look_at_namespaces(now);
+        self.tell_status();
     }
 
     fn handle_command(&mut self, command: Command) {

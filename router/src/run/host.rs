@@ -14,6 +14,7 @@ use super::liveness::Order;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
+use super::turns::Turns;
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
 use crate::event::SlowStep;
 use crate::forward::Counters;
@@ -45,6 +46,8 @@ pub struct HostParts {
     pub liveness: (Sender<Order>, Wake),
     /// Woken by the workers' lanes and by orders.
     pub wake: OwnedFd,
+    /// Its turns, for the watchdog.
+    pub turns: Turns,
     /// Where [`HostReport`]s are published.
     pub shared: Arc<Mutex<HostReport>>,
 }
@@ -74,6 +77,7 @@ pub struct HostThread {
     sleeper: Sleeper,
     shared: Arc<Mutex<HostReport>>,
     published_at: Nanos,
+    turns: Turns,
     steps: Steps,
 }
 
@@ -90,6 +94,7 @@ impl HostThread {
             sleeper: Sleeper::new(parts.wake)?,
             shared: parts.shared,
             published_at: Nanos::ZERO,
+            turns: parts.turns,
             steps: Steps::of("host"),
         })
     }
@@ -98,6 +103,7 @@ impl HostThread {
     pub fn run(mut self) -> io::Result<()> {
         self.steps.begin(Nanos::now());
         while self.handle_orders() {
+            self.turns.take();
             self.steps.end("orders", Nanos::now());
             self.handle_packets();
             self.steps.end("packets", Nanos::now());

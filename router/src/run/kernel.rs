@@ -19,6 +19,7 @@ pub(super) use self::report::{KernelReport, SideNews};
 use super::RunError;
 use super::ports::{Opened, open, open_all, side_of};
 use super::sleep::Sleeper;
+use super::turns::Turns;
 use crate::config::model::Port as PortConfig;
 use crate::kernel::netns::Place;
 use crate::kernel::side::{Mine, Side, SideError, SideLink, SideWatch};
@@ -62,6 +63,8 @@ pub(super) struct KernelParts {
     pub(super) report: Arc<Mutex<KernelReport>>,
     /// Wakes the control thread.
     pub(super) control: Wake,
+    /// Its turns, for the watchdog.
+    pub(super) turns: Turns,
     /// How many workers read each device.
     pub(super) workers: usize,
 }
@@ -103,6 +106,7 @@ impl KernelThread {
             if self.parts.orders.is_empty() {
                 self.sleeper.sleep(due)?;
             }
+            self.parts.turns.take();
             for _ in 0..ORDERS_PER_TURN {
                 match self.parts.orders.try_recv() {
                     Ok(KernelOrder::End) => return Ok(()),
@@ -143,13 +147,20 @@ impl KernelThread {
         let watched = self.space_of(&place, !side.routes.is_empty());
         let mut kept = Kept::new(place, side);
         match watched {
-            Ok(()) => kept.due = Some(Nanos::now()),
+            Ok(()) => {
+                kept.due = Some(Nanos::now());
+                // What was said of it before is to be taken back.
+                kept.why = self.kept.get(&port).and_then(|before| before.why.clone());
+            }
             Err(error) => {
                 let why = Some(format!("the kernel's side is not watched: {error}"));
                 let ifindex = kept.place.ifindex;
                 let news = SideNews { ifindex, why: why.clone(), made: vec![] };
-                kept.why = why;
-                self.report(|report| report.add(port.clone(), news));
+                kept.why.clone_from(&why);
+                kept.due = Some(Nanos::now() + WATCH_AGAIN_AFTER);
+                if self.kept.get(&port).is_none_or(|before| before.why != why) {
+                    self.report(|report| report.add(port.clone(), news));
+                }
             }
         }
         self.kept.insert(port, kept);
@@ -200,7 +211,8 @@ impl KernelThread {
         for port in due {
             let Some(kept) = self.kept.get_mut(&port) else { continue };
             let Some(space) = self.spaces.get_mut(&kept.place.identity) else {
-                kept.due = None;
+                let (place, side) = (kept.place.clone(), kept.side.clone());
+                self.keep(port, place, side);
                 continue;
             };
             let mine: Mine = kept.side.addresses.iter().copied().collect();
@@ -299,6 +311,9 @@ impl KernelThread {
         self.parts.control.wake();
     }
 }
+
+/// When it is tried again to watch a namespace.
+const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Orders taken before devices get their turn.
 const ORDERS_PER_TURN: usize = 64;

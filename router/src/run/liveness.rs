@@ -15,6 +15,8 @@ use super::host::HostCall;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
+use super::turns::Turns;
+use super::watched::Watched;
 use crate::batch::Exit;
 use crate::engine::{HostOrder, LivenessEngine, LivenessNews, LivenessOrder, StateLane};
 use crate::ids::PortId;
@@ -62,6 +64,10 @@ pub struct LivenessParts {
     pub host: (Sender<HostCall>, Wake),
     /// To the control thread: what happened.
     pub news: Lane<LivenessNews>,
+    /// Its turns, for the watchdog.
+    pub turns: Turns,
+    /// Which ports it watches, for the control thread, and what wakes that.
+    pub watched: (Watched, Wake),
     /// Lost carrier is handled so much late; zero but in tests of what measures failover.
     pub test_carrier_delay: Duration,
 }
@@ -75,6 +81,10 @@ pub struct LivenessThread {
     to_host: StateLane<PortId, bool>,
     /// Ports that lost carrier, and when that is to be handled; empty but in tests.
     delayed: VecDeque<(Nanos, PortId)>,
+    /// Ports whose carrier cannot be watched; tried again.
+    unwatched: HashMap<PortId, Place>,
+    /// When they are.
+    watch_again: Option<Nanos>,
     lateness_max: Duration,
     steps: Steps,
 }
@@ -98,6 +108,8 @@ impl LivenessThread {
             carriers: Vec::new(),
             to_host: StateLane::default(),
             delayed: VecDeque::new(),
+            unwatched: HashMap::new(),
+            watch_again: None,
             lateness_max: Duration::ZERO,
             steps: Steps::of("liveness"),
         })
@@ -111,8 +123,10 @@ impl LivenessThread {
         }
         loop {
             self.sleep()?;
+            self.parts.turns.take();
             self.steps.begin(Nanos::now());
             self.handle_carriers();
+            self.watch_what_is_not(Nanos::now());
             self.steps.end("carrier", Nanos::now());
             self.handle_packets();
             self.steps.end("packets", Nanos::now());
@@ -142,7 +156,8 @@ impl LivenessThread {
         }
         let delayed = self.delayed.front().map(|&(at, _)| at);
         let retry = self.to_host.is_behind().then(|| Nanos::now() + RETRY_AFTER);
-        let due = [self.parts.engine.poll_timeout(), delayed, retry].into_iter().flatten().min();
+        let due = [self.parts.engine.poll_timeout(), delayed, retry, self.watch_again];
+        let due = due.into_iter().flatten().min();
         self.sleeper.sleep(due)
     }
 
@@ -257,6 +272,7 @@ impl LivenessThread {
                     if let LivenessOrder::Stop(stopping) = &order {
                         for &(exit, _) in &stopping.ports {
                             self.unwatch_port(exit.port);
+                            self.parts.watched.0.forget(exit.port);
                         }
                         self.let_go();
                     }
@@ -266,9 +282,7 @@ impl LivenessThread {
                 Order::Port { exit, place } => {
                     self.unwatch_port(exit.port);
                     self.parts.engine.handle_order(now, LivenessOrder::Port(exit));
-                    if let Err(error) = self.watch_port(now, exit.port, &place) {
-                        log::error!("carrier of port {} is not watched: {error}", exit.port.0);
-                    }
+                    self.try_to_watch(now, exit.port, place);
                     self.let_go();
                 }
                 Order::Report(paths, answer) => {
@@ -281,6 +295,30 @@ impl LivenessThread {
         true
     }
 
+    /// Watches a port, or notes that it has to be tried again: without, a cut would go unnoticed.
+    fn try_to_watch(&mut self, now: Nanos, id: PortId, place: Place) {
+        let outcome = self.watch_port(now, id, &place).map_err(|error| error.to_string());
+        let (watched, control) = &self.parts.watched;
+        if watched.set(id, outcome.clone()) {
+            if let Err(why) = &outcome {
+                log::error!("the carrier of a port is not watched: {why}");
+            }
+            control.wake();
+        }
+        if outcome.is_err() {
+            self.unwatched.insert(id, place);
+            self.watch_again.get_or_insert(now + WATCH_AGAIN_AFTER);
+        }
+    }
+
+    fn watch_what_is_not(&mut self, now: Nanos) {
+        if self.watch_again.take_if(|at| *at <= now).is_some() {
+            for (id, place) in std::mem::take(&mut self.unwatched) {
+                self.try_to_watch(now, id, place);
+            }
+        }
+    }
+
     /// Finds or opens the namespace's monitor, and says what it knows of the port already.
     fn watch_port(&mut self, now: Nanos, id: PortId, place: &Place) -> Result<(), CarrierError> {
         let Place { netns, ifindex, .. } = place;
@@ -290,9 +328,8 @@ impl LivenessThread {
             index
         } else {
             let monitor = CarrierMonitor::open(netns)?;
-            if let Err(error) = self.sleeper.add(monitor.as_fd()) {
-                log::error!("cannot poll for carrier in {netns}: {error}");
-            }
+            let added = self.sleeper.add(monitor.as_fd());
+            added.map_err(|source| CarrierError::Socket { netns: netns.clone(), source })?;
             let (ports, known) = (HashMap::new(), HashMap::new());
             self.carriers.push(Carrier { netns: identity, monitor, ports, known });
             self.carriers.len() - 1
@@ -310,6 +347,7 @@ impl LivenessThread {
     }
 
     fn unwatch_port(&mut self, id: PortId) {
+        self.unwatched.remove(&id);
         for carrier in &mut self.carriers {
             carrier.ports.retain(|_, port| *port != id);
         }
@@ -327,6 +365,9 @@ impl LivenessThread {
 
 /// When carrier that did not fit into the lane is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// When it is tried again to watch a port.
+const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Orders taken before timers and packets get their turn.
 const ORDERS_PER_TURN: usize = 256;

@@ -12,6 +12,8 @@ mod control;
 mod host;
 mod kernel;
 mod liveness;
+mod needs;
+mod notify;
 mod placed;
 mod ports;
 mod signals;
@@ -19,6 +21,8 @@ mod sleep;
 mod state_files;
 mod steps;
 mod threads;
+mod turns;
+mod watched;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,6 +104,9 @@ pub fn run(signals: Signals, config: Config, options: &RunOptions) -> Result<(),
     let (listener, claim) = api::claim(&socket)?;
     placed.claim.get_or_init(|| claim);
     placed.forget_last();
+    let workers = threads::workers(&config);
+    needs::check_descriptors(&config.ports, workers)?;
+    needs::check_address_space(workers)?;
     threads::start(&config, options).and_then(|daemon| {
         let shell = Shell { options: options.clone(), placed, listener, signals };
         runtime.block_on(control::run(daemon, config, shell))

@@ -48,12 +48,11 @@ pub(super) fn open_all<'a>(
 
 /// Opens one device, with its MTU and addresses, and sets it up.
 pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenError> {
-    let Device::Tun { name, persist, queues, offloads } = &port.device;
+    let Device::Tun { name, persist, offloads, .. } = &port.device;
     let spec = TunSpec {
         name: name.clone(),
         netns: port.netns.clone(),
-        // Each queue has a worker that reads it: what the kernel puts in another is never seen.
-        queues: queues.unwrap_or(workers).min(workers).clamp(1, tun::QUEUES_MAX),
+        queues: queues_of(port, workers),
         persist: *persist,
         offloads: if *offloads { Offloads::ALL } else { Offloads::NONE },
     };
@@ -76,6 +75,13 @@ pub(super) fn open(port: &PortConfig, workers: usize) -> Result<Opened, OpenErro
     }
     let place = Place { netns: opened.netns, identity, ifindex: opened.ifindex };
     Ok(Opened { device: opened.port, place, quiet })
+}
+
+/// How many queues its device gets. Each has a worker that reads it: what the kernel puts in another is
+/// never seen.
+pub(super) fn queues_of(port: &PortConfig, workers: usize) -> usize {
+    let Device::Tun { queues, .. } = &port.device;
+    queues.unwrap_or(workers).min(workers).clamp(1, tun::QUEUES_MAX)
 }
 
 /// What is configured of the kernel's side of a port.

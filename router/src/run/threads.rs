@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use super::host::{HostCall, HostParts, HostReport, HostThread};
 use super::kernel::{KernelOrder, KernelParts, KernelReport, KernelThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
+use super::turns::Turns;
+use super::watched::Watched;
 use super::{RunError, RunOptions};
 use crate::config::Config;
 use crate::control::Control;
@@ -39,6 +41,10 @@ pub(super) struct Daemon {
     pub(super) kernel_report: Arc<Mutex<KernelReport>>,
     /// What the host thread publishes.
     pub(super) host_report: Arc<Mutex<HostReport>>,
+    /// Which ports the liveness thread watches.
+    pub(super) watched: Watched,
+    /// Those of the liveness thread, the host thread and the kernel's thread.
+    turns: [Turns; 3],
     /// Notified when a lane to the control thread has something.
     pub(super) wake: Arc<Notify>,
     pub(super) first_packets: Receiver<(usize, FirstPacket)>,
@@ -135,6 +141,15 @@ impl Daemon {
         }
     }
 
+    /// How many turns each thread has taken.
+    pub(super) fn turns(&self) -> impl Iterator<Item = (String, u64)> {
+        let workers = self.workers.iter().enumerate();
+        let workers = workers.map(|(n, worker)| (format!("worker {n}"), worker.shared.turns()));
+        let names = [self.liveness.name, self.host.name, self.kernel.name].into_iter();
+        let others = names.zip(&self.turns);
+        workers.chain(others.map(|(name, turns)| (format!("the {name} thread"), turns.count())))
+    }
+
     /// Whether a thread has ended although nobody asked it to.
     pub(super) fn lost_thread(&self) -> Option<&'static str> {
         let ended =
@@ -161,7 +176,16 @@ impl Drop for Daemon {
 /// Starts workers, liveness and host; they have nothing to do until there are ports.
 #[expect(clippy::too_many_lines, reason = "the lanes, and who holds which end: one picture")]
 pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, RunError> {
-    let failed = |error: io::Error| RunError::new(format!("cannot start a thread: {error}"));
+    let failed = |error: io::Error| {
+        let started = RunError::new(format!("cannot start a thread: {error}"));
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOMEM) => started.with_help(
+                "raise the limits of processes (`ulimit -u`, TasksMax=) and of address space (`ulimit -v`, \
+                 LimitAS=)",
+            ),
+            _ => started,
+        }
+    };
     let count = workers(config);
     let (writer, fib) = nearhop_fib::fib(count + READERS_BESIDE);
     log::info!("{count} worker(s)");
@@ -185,6 +209,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (kernel_orders, kernel_order_queue) = bounded(ORDER_LANE);
     let (kernel_wake, kernel_fd) = Wake::new().map_err(failed)?;
 
+    let (watched, turns) = (Watched::default(), <[Turns; 3]>::default());
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
     let liveness = LivenessThread::new(LivenessParts {
         engine: LivenessEngine::new(
@@ -199,6 +224,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         orders: order_queue,
         host: (host_orders.clone(), host_wake.clone()),
         news,
+        turns: turns[0].clone(),
+        watched: (watched.clone(), control_wake.clone()),
         test_carrier_delay: options.test_carrier_delay.unwrap_or_default(),
     })
     .map_err(failed)?;
@@ -218,6 +245,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         orders: host_order_queue,
         liveness: (orders.clone(), liveness_wake.clone()),
         wake: host_fd,
+        turns: turns[1].clone(),
         shared: Arc::clone(&host_report),
     })
     .map_err(failed)?;
@@ -227,6 +255,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         orders: kernel_order_queue,
         report: Arc::clone(&kernel_report),
         control: control_wake,
+        turns: turns[2].clone(),
         workers: count,
     })
     .map_err(failed)?;
@@ -242,6 +271,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         kernel: ThreadHandle::new("kernel", kernel_orders, kernel_wake),
         kernel_report,
         host_report,
+        watched,
+        turns,
         wake,
         first_packets,
         news: liveness_news,
@@ -279,7 +310,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
 }
 
 /// As configured, else one for each core.
-fn workers(config: &Config) -> usize {
+pub(super) fn workers(config: &Config) -> usize {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     config.router.workers.unwrap_or_else(cores).max(1)
 }

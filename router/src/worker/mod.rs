@@ -52,6 +52,12 @@ pub struct WorkerShared {
 }
 
 impl WorkerShared {
+    /// How many turns the worker has begun or ended: it grows while the worker works, and when it is
+    /// woken.
+    pub fn turns(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
     /// The worker is about to read.
     fn begin_turn(&self) {
         self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);

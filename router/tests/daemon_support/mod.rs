@@ -257,7 +257,8 @@ fn spawn(dir: &Path, config: &str) -> Child {
     spawn_logging_to(log_in(dir).into(), dir, config)
 }
 
-fn log_in(dir: &Path) -> fs::File {
+/// Where the router of this folder logs to.
+pub fn log_in(dir: &Path) -> fs::File {
     fs::File::options().create(true).append(true).open(dir.join("log")).unwrap()
 }
 
@@ -269,9 +270,15 @@ pub fn spawn_logging_to(log: Stdio, dir: &Path, config: &str) -> Child {
 
 /// The command that runs the router of this folder.
 pub fn command(dir: &Path) -> Command {
+    command_by(dir, &[])
+}
+
+/// Like [`command`], with further options of setpriv.
+pub fn command_by(dir: &Path, setpriv: &[&str]) -> Command {
     // Ends with the test, however that ends.
     let mut command = Command::new("setpriv");
     command
+        .args(setpriv)
         .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_nearhop"), "run"])
         .arg(dir.join("r1.toml"))
         .arg("--ready-file")
@@ -538,9 +545,12 @@ impl Tracer {
     /// The threads whose names begin so.
     pub fn stop_named(rig: &Rig, name: &str) -> Self {
         let tasks = fs::read_dir(format!("/proc/{}/task", rig.router.id())).unwrap();
-        let tasks = tasks.map(|task| task.unwrap().path());
-        let named =
-            tasks.filter(|task| fs::read_to_string(task.join("comm")).unwrap().starts_with(name));
+        let tasks = tasks.flatten().map(|task| task.path());
+        // Helpers of a moment may have ended.
+        let is_named = |task: &PathBuf| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|found| found.starts_with(name))
+        };
+        let named = tasks.filter(is_named);
         let number = |task: PathBuf| task.file_name().unwrap().to_str().unwrap().parse().unwrap();
         let named: Vec<i32> = named.map(number).collect();
         assert!(!named.is_empty(), "no thread is named {name}");

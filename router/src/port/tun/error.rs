@@ -1,9 +1,11 @@
 //! Errors in opening a TUN device: what failed, where, and what to do.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::io;
 
 use super::{CLONE_DEVICE, QUEUES_MAX, TunSpec};
+use crate::kernel::descriptors;
 use crate::kernel::link::LinkError;
 use crate::kernel::netns::{NetNs, NetNsError};
 
@@ -152,18 +154,19 @@ pub(super) fn check(spec: &TunSpec) -> Result<(), TunError> {
     Ok(())
 }
 
-fn clone_device_hint(source: &io::Error) -> &'static str {
+fn clone_device_hint(source: &io::Error) -> Cow<'static, str> {
     match source.raw_os_error() {
         Some(libc::ENOENT) => {
             "; create it with `modprobe tun` as root (in a container, run that with `--device \
              /dev/net/tun`)"
+                .into()
         }
         Some(libc::ENODEV | libc::ENXIO) => {
-            "; the kernel has no TUN driver: `modprobe tun` as root"
+            "; the kernel has no TUN driver: `modprobe tun` as root".into()
         }
         Some(libc::EACCES | libc::EPERM) => {
-            "; no permission: run `chmod 0666 /dev/net/tun` as root, which is its usual mode"
+            "; no permission: run `chmod 0666 /dev/net/tun` as root, which is its usual mode".into()
         }
-        _ => "",
+        _ => descriptors::hint(source).into(),
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::RunError;
 use super::super::kernel::KernelOrder;
+use super::super::needs;
 use super::super::ports::{Opened, side_of};
 use super::ControlThread;
 use crate::api::document::Reloaded;
@@ -83,6 +84,15 @@ impl Reloads {
         !self.publishing.is_empty()
     }
 
+    /// Whether nobody waits for any.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+            && self.reading.is_none()
+            && self.deferred.is_none()
+            && self.preparing.is_none()
+            && self.publishing.is_empty()
+    }
+
     /// All is published: whether those who asked are to be answered, which they are once what goes is
     /// free for others, or takes too long.
     pub(super) fn may_end(&mut self, now: Nanos, all_free: bool) -> bool {
@@ -94,6 +104,9 @@ impl Reloads {
 impl ControlThread {
     /// Somebody wants a reload. Who asks while the file is read gets it read once more.
     pub(super) fn ask_reload(&mut self, asker: Asker) {
+        if self.ready {
+            self.manager.reloading();
+        }
         self.reloads.waiting.push(asker);
         self.read_again();
     }
@@ -122,6 +135,13 @@ impl ControlThread {
             Ok(open) => open.into_iter().cloned().collect(),
             Err(error) => return self.refuse(&ApiError::conflict(error.to_string())),
         };
+        let workers = self.daemon.workers.len();
+        if let Err(RunError { message, help }) =
+            needs::check_descriptors(&change.config.ports, workers)
+        {
+            let help = help.unwrap_or_default();
+            return self.refuse(&ApiError::environment(message).with_help(help));
+        }
         if open.iter().any(|port| self.is_leaving(port)) {
             self.reloads.deferred = Some(change);
             return;
@@ -180,6 +200,7 @@ impl ControlThread {
         let askers = self.reloads.reading.take().unwrap_or_default();
         let by: Vec<&str> = askers.iter().map(|asker| asker.who.0.as_str()).collect();
         log::error!("{}: not reloaded: all is as before", by.join(", "));
+        self.refused = error.text().lines().next().map(str::to_owned);
         error.log_text().lines().for_each(|line| log::error!("not reloaded: {line}"));
         for Asker { reply, .. } in askers {
             // One who asked and went away is not waited for.
@@ -193,6 +214,7 @@ impl ControlThread {
     /// All is published: answers.
     pub(super) fn finish_reloads(&mut self) {
         self.reloads.published = None;
+        self.refused = None;
         for (askers, lines) in std::mem::take(&mut self.reloads.publishing) {
             let mut by: Vec<String> = Vec::new();
             for Asker { who: Who(who), reply, .. } in askers {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ControlThread;
 use crate::control::DeviceFault;
-use crate::kernel::netns::NetNs;
+use crate::kernel::netns::{NetNs, NetNsError};
 use crate::run::kernel::KernelOrder;
 use crate::time::Nanos;
 
@@ -16,6 +16,8 @@ use crate::time::Nanos;
 pub(super) struct Reopening {
     ports: BTreeMap<String, Attempts>,
     namespaces_seen: Nanos,
+    /// Why some namespace could not be looked at, as it was last logged.
+    unknown: Option<String>,
 }
 
 /// The attempts on one port.
@@ -108,12 +110,22 @@ impl ControlThread {
             return;
         }
         self.reopening.namespaces_seen = now;
-        let mut identities: HashMap<&NetNs, Option<(u64, u64)>> = HashMap::new();
-        let mut same = Vec::new();
+        let mut identities: HashMap<&NetNs, Result<(u64, u64), NetNsError>> = HashMap::new();
+        let (mut same, mut unknown) = (Vec::new(), None);
         for (name, place) in self.opened.iter().filter(|(_, place)| place.netns != NetNs::Here) {
             let found = identities.entry(&place.netns);
-            let found = found.or_insert_with(|| place.netns.identity().ok());
-            same.push((name.clone(), *found == Some(place.identity)));
+            match found.or_insert_with(|| place.netns.identity()) {
+                Ok(found) => same.push((name.clone(), *found == place.identity)),
+                Err(error) if error.is_absent() => same.push((name.clone(), false)),
+                // Whether it is another is not known: all stays as it is.
+                Err(error) => unknown = unknown.or_else(|| Some(error.to_string())),
+            }
+        }
+        if unknown != self.reopening.unknown {
+            if let Some(why) = &unknown {
+                log::error!("{why}: whether it is another by now is not known");
+            }
+            self.reopening.unknown = unknown;
         }
         for (name, same) in same {
             match (self.fault(&name), same) {
