@@ -203,7 +203,11 @@ fn a_second_router_is_refused_and_the_first_goes_on() {
         let out = rig.nearhop(&["run", "/run/rig/r1.toml"]);
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(3), "{text}");
-        assert!(text.contains("another router already listens on /run/rig/r1.sock"), "{text}");
+        let wanted = format!(
+            "another router (process {}) already listens on /run/rig/r1.sock",
+            rig.router.id()
+        );
+        assert!(text.contains(&wanted), "{text}");
         probes.wait_for_site("ams");
         assert_eq!(probes.finish().1, 0);
 

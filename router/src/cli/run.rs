@@ -9,17 +9,19 @@ use super::output::{self, Failure};
 use crate::config;
 use crate::kernel::descriptors;
 use crate::logging::{self, LogFormat};
-use crate::run::{self, RunError, RunOptions, Signals};
+use crate::run::{self, Caught, RunError, RunOptions, Signals};
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     // First, so that no signal ends the process meanwhile.
-    let signals = Signals::watch().map_err(|error| {
-        Failure::environment(format!("cannot start the signals' thread: {error}"))
-    })?;
+    let caught = Caught::catch()
+        .map_err(|error| Failure::environment(format!("cannot catch signals: {error}")))?;
     let filter = filter(&args.log)?;
     // Ends last.
     let _log = logging::start_beside(&filter, args.log.log_format)
         .map_err(|error| Failure::environment(format!("cannot start the log's thread: {error}")))?;
+    let signals = caught.watch().map_err(|error| {
+        Failure::environment(format!("cannot start the signals' thread: {error}"))
+    })?;
     let limit = descriptors::raise_limit();
     log::debug!("limit of open files: {}", limit.map_or("none".into(), |limit| limit.to_string()));
     let ended = start(args, signals);

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use self::control::Shell;
 use self::placed::{Placed, PlacedGuard};
-pub use self::signals::Signals;
+pub use self::signals::{Caught, Signals};
 use crate::api::socket::default_path;
 use crate::api::{self, ClaimError};
 use crate::config::Config;

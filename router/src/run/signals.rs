@@ -6,13 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::logging;
 
-/// The signals of the process: none ends it but as SIGTERM does, from [`Self::watch`] on.
+/// The signals of the process are caught: none ends it any more, and they wait for [`Self::watch`].
+pub struct Caught {
+    runtime: Runtime,
+    terminate: Stream,
+    interrupt: Stream,
+    hangup: Stream,
+    summarize: Stream,
+    /// Caught, and nothing else.
+    ignored: Stream,
+}
+
+/// The signals of the process: none ends it but as SIGTERM does.
 pub struct Signals {
     asked: mpsc::Receiver<Signal>,
     forced: Arc<Mutex<Option<Forced>>>,
@@ -32,28 +43,42 @@ pub(super) enum Signal {
 /// Takes back what would stay behind a router that is forced to end.
 type Forced = Box<dyn Fn() + Send>;
 
-impl Signals {
-    /// Starts the thread. Until [`Self::begin`] there is nothing to end in order: SIGTERM and SIGINT
+impl Caught {
+    /// Catches them; to be called before anything that takes time.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn catch() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let [hangup, summarize] = [SignalKind::hangup(), SignalKind::user_defined1()].map(signal);
+        let ignored = signal(SignalKind::user_defined2());
+        drop(inside);
+        Ok(Self {
+            runtime,
+            terminate: terminate?,
+            interrupt: interrupt?,
+            hangup: hangup?,
+            summarize: summarize?,
+            ignored: ignored?,
+        })
+    }
+
+    /// Starts the thread that handles them; the log has been started. Until [`Signals::begin`] there is nothing to end in order: SIGTERM and SIGINT
     /// exit with status 0, and what else was asked for waits.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn watch() -> io::Result<Self> {
+    pub fn watch(self) -> io::Result<Signals> {
         let (sender, asked) = mpsc::channel(ASKED_MAX);
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let forced = Arc::new(Mutex::new(None));
-        let signals = Self { asked, forced: Arc::clone(&forced) };
-        let inside = runtime.enter();
-        let of = |kind| signal(kind);
-        let ends = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
-        let asks = (of(SignalKind::hangup())?, of(SignalKind::user_defined1())?);
-        // Caught, and nothing else: it asks for nothing.
-        let ignored = of(SignalKind::user_defined2())?;
-        drop(inside);
+        let signals = Signals { asked, forced: Arc::clone(&forced) };
+        let Self { runtime, mut terminate, mut interrupt, mut hangup, mut summarize, ignored } =
+            self;
         thread::Builder::new().name("nh-signals".into()).spawn(move || {
             let _ignored = ignored;
             runtime.block_on(async move {
-                let ((mut terminate, mut interrupt), (mut hangup, mut summarize)) = (ends, asks);
                 let name = loop {
                     tokio::select! {
                         _ = terminate.recv() => break "SIGTERM",
@@ -79,7 +104,9 @@ impl Signals {
         })?;
         Ok(signals)
     }
+}
 
+impl Signals {
     /// The router begins to make what it has to take back: from here on it is asked to end. Where it has
     /// not [`END_WITHIN`] later, `forced` is called and the process exits with status 1.
     pub(super) fn begin(self, forced: impl Fn() + Send + 'static) -> mpsc::Receiver<Signal> {
