@@ -133,8 +133,8 @@ impl Capability {
 }
 
 impl AddPath {
-    /// Tuples of families that are spoken here, the others left out (RFC 7911, section 4); `None` if it
-    /// is no list of tuples. A direction that is none leaves its tuple out.
+    /// Tuples of families that are spoken here, the others left out (RFC 7911, section 4); `None` if
+    /// there is none. A direction that is none leaves its tuple out.
     fn read(value: &[u8]) -> Option<Vec<(Family, Self)>> {
         let (tuples, []) = value.as_chunks::<4>() else { return None };
         let known = |&[high, low, safi, mode]: &[u8; 4]| {
@@ -142,7 +142,8 @@ impl AddPath {
             let add_path = Self { receive: mode & 1 != 0, send: mode & 2 != 0 };
             (1..=3).contains(&mode).then_some((family, add_path))
         };
-        (!tuples.is_empty()).then(|| tuples.iter().filter_map(known).collect())
+        let known: Vec<_> = tuples.iter().filter_map(known).collect();
+        (!known.is_empty()).then_some(known)
     }
 
     fn tuple((family, add_path): (Family, Self)) -> [u8; 4] {
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn values_that_make_no_sense_are_kept_as_they_came() {
-        let cases: [(u8, &[u8]); 9] = [
+        let cases: [(u8, &[u8]); 10] = [
             (1, &[0, 1, 0]),
             (1, &[0, 1, 0, 128]),
             (2, &[1]),
@@ -258,6 +259,7 @@ mod tests {
             (65, &[0, 1]),
             (69, &[]),
             (69, &[0, 1, 1]),
+            (69, &[0, 1, 128, 3]),
         ];
         for (code, value) in cases {
             let other = Capability::Other { code, value: value.to_vec() };
