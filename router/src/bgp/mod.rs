@@ -11,6 +11,7 @@
 //! * `rules` says which of the announced routes may not be used: loops (RFC 4271, RFC 4456) and leaks
 //!   (RFC 9234). Such routes are kept and shown with their [`Refusal`].
 //! * [`Packing`] makes UPDATEs of routes, none longer than agreed on.
+//! * [`choose`] is which of several paths is used, and by which rule each other one loses.
 //! * [`session`] is the machine that speaks with one neighbour; [`negotiate()`] what both agree on.
 //! * [`Attributes`] are shared by all routes with the same ones; [`AttributeStore`] is where they meet.
 //!
@@ -21,6 +22,7 @@ mod as_path;
 mod attributes;
 mod capability;
 mod community;
+mod decision;
 mod family;
 mod fault;
 mod frame;
@@ -42,6 +44,7 @@ pub use attributes::{
 };
 pub use capability::{AddPath, Capability, Role};
 pub use community::{Community, ExtendedCommunity, LargeCommunity};
+pub use decision::{Choice, ChoiceRule, ChoiceRules, Loss, Path, PathSource, choose, compare};
 pub use family::{FAMILIES, Nlri, PerFamily, SAFI_UNICAST, afi_of, family_of};
 pub use fault::{Disposition, Fault, MessageError, Notification, codes};
 pub use frame::{EXTENDED_MAX, Frame, FrameKind, HEADER_LEN, MESSAGE_MAX};
