@@ -11,6 +11,7 @@
 //! * `rules` says which of the announced routes may not be used: loops (RFC 4271, RFC 4456) and leaks
 //!   (RFC 9234). Such routes are kept and shown with their [`Refusal`].
 //! * [`Packing`] makes UPDATEs of routes, none longer than agreed on.
+//! * [`policy`] is which routes are taken and sent, and what is changed in them.
 //! * [`choose`] is which of several paths is used, and by which rule each other one loses.
 //! * [`session`] is the machine that speaks with one neighbour; [`negotiate()`] what both agree on.
 //! * [`Attributes`] are shared by all routes with the same ones; [`AttributeStore`] is where they meet.
@@ -29,6 +30,7 @@ mod frame;
 mod message;
 mod negotiate;
 mod pack;
+pub mod policy;
 mod rules;
 pub mod session;
 mod update;
