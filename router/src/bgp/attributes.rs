@@ -1,9 +1,10 @@
 //! What a route says of itself, shared by all routes that say the same.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -228,32 +229,29 @@ impl fmt::Display for NextHop {
 #[derive(Debug)]
 pub struct AttributeStore {
     shards: Vec<Shard>,
+    /// Neighbours choose what is hashed: the key is secret.
     hasher: RandomState,
 }
 
-/// A shard sweeps itself when it has doubled, so that no single call does much.
+/// Sets by their hash. A shard sweeps itself when it has doubled, so that no single call does much.
 #[derive(Debug, Default)]
 struct Shard {
-    sets: HashSet<Arc<Attributes>>,
+    sets: HashMap<u64, Arc<Attributes>, BuildHasherDefault<AsIs>>,
     sweep_at: usize,
 }
+
+/// Hashes what is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+struct AsIs(u64);
 
 impl AttributeStore {
     /// The shared form of `attributes`. Now and then it drops sets that nobody uses any more: at most
     /// those of one shard in a call.
     pub fn intern(&mut self, attributes: Attributes) -> Arc<Attributes> {
-        let hash = self.hasher.hash_one(&attributes) as usize;
-        let shard = &mut self.shards[hash % SHARDS];
-        if let Some(known) = shard.sets.get(&attributes) {
-            return Arc::clone(known);
-        }
-        if shard.sets.len() >= shard.sweep_at {
-            shard.sets.retain(|set| Arc::strong_count(set) > 1);
-            shard.sweep_at = (shard.sets.len() * 2).max(SWEEP_MIN);
-        }
-        let new = Arc::new(attributes);
-        shard.sets.insert(Arc::clone(&new));
-        new
+        let hash = self.hasher.hash_one(&attributes);
+        // Neither the bits that choose a place in a table nor those that tell entries apart.
+        let shard = &mut self.shards[(hash >> 40) as usize % SHARDS];
+        shard.intern(hash, attributes)
     }
 
     /// How many sets are kept, in use or not yet swept.
@@ -264,6 +262,42 @@ impl AttributeStore {
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.shards.iter().all(|shard| shard.sets.is_empty())
+    }
+}
+
+impl Shard {
+    fn intern(&mut self, hash: u64, attributes: Attributes) -> Arc<Attributes> {
+        if self.sets.len() >= self.sweep_at {
+            self.sets.retain(|_, set| Arc::strong_count(set) > 1);
+            self.sweep_at = (self.sets.len() * 2).max(SWEEP_MIN);
+        }
+        let mut key = hash;
+        loop {
+            match self.sets.entry(key) {
+                Entry::Occupied(known) if **known.get() == attributes => {
+                    return Arc::clone(known.get());
+                }
+                // Two sets with one hash: the next key is as good.
+                Entry::Occupied(_) => key = key.wrapping_add(1),
+                Entry::Vacant(place) => return Arc::clone(place.insert(Arc::new(attributes))),
+            }
+        }
+    }
+}
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 
@@ -299,6 +333,15 @@ mod tests {
         let bound = SHARDS * (SWEEP_MIN + 2);
         assert!(store.len() <= bound, "{} of at most {bound}", store.len());
         assert!(Arc::ptr_eq(&kept, &store.intern(with_med(1))));
+    }
+
+    #[test]
+    fn sets_with_one_hash_stay_apart() {
+        let mut shard = Shard::default();
+        let [one, two] = [1, 2].map(|med| shard.intern(7, with_med(med)));
+        assert_eq!((one.med, two.med), (Some(1), Some(2)));
+        assert!(Arc::ptr_eq(&two, &shard.intern(7, with_med(2))));
+        assert_eq!(shard.sets.len(), 2);
     }
 
     #[test]

@@ -328,3 +328,29 @@ fn the_data_of_a_notification_is_the_attribute() {
     let error = decode(&body(&[], &bad, &[]), &EXTERNAL).unwrap_err();
     assert_eq!(error.notification, Notification::with((3, 6), [0x40, 1, 1, 9]));
 }
+
+#[test]
+fn a_large_community_that_comes_twice_counts_once() {
+    let one: Vec<u8> = (0..12).collect();
+    let mut list = good().to_vec();
+    list.push(attribute(0xc0, 32, &[one.clone(), vec![0; 12], one].concat()));
+    let update = decode(&body(&[], &list, &PREFIX), &EXTERNAL).unwrap();
+    assert_eq!(update.announced[0].attributes.large().len(), 2, "RFC 8092, section 3");
+}
+
+#[test]
+fn optional_parameters_of_an_open_are_checked() {
+    let open = |parameters: &[u8]| {
+        let fixed = [4, 0xfd, 0xe9, 0, 90, 10, 0, 0, 1, parameters.len() as u8];
+        crate::bgp::wire::decode_open(&[&fixed[..], parameters].concat())
+    };
+    let refused = |parameters: &[u8]| {
+        let notification = open(parameters).unwrap_err().notification;
+        (notification.code, notification.subcode)
+    };
+    assert_eq!(open(&[2, 2, 2, 0, 2, 2, 70, 0]).unwrap().capabilities.len(), 2);
+    assert_eq!(refused(&[1, 1, 0]), (2, 4), "another parameter than capabilities");
+    assert_eq!(refused(&[2, 9, 2, 0]), (2, 0), "a parameter beyond the end");
+    assert_eq!(refused(&[2, 2, 65, 4]), (2, 0), "a capability beyond the end");
+    assert_eq!(refused(&[2]), (2, 0), "half a parameter");
+}

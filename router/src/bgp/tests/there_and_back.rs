@@ -225,3 +225,24 @@ fn an_end_of_rib_reads_back_as_one() {
         );
     }
 }
+
+#[test]
+fn an_open_with_many_capabilities_takes_the_form_of_rfc_9072() {
+    use crate::bgp::{Capability, Open, wire};
+    let value = vec![7; 200];
+    let many = |count: usize| Open {
+        as_field: 65_001,
+        hold_time_s: 90,
+        router_id: Ipv4Addr::new(10, 0, 0, 1),
+        capabilities: vec![Capability::Other { code: 200, value: value.clone() }; count],
+    };
+    for (count, is_extended) in [(0, false), (1, false), (2, true), (19, true)] {
+        let mut bytes = Vec::new();
+        wire::encode_open(&many(count), &mut bytes).unwrap();
+        let frame = Frame::first(&bytes, MESSAGE_MAX).unwrap().unwrap();
+        let marks = frame.body()[9] == 255 && frame.body()[10] == 255;
+        assert_eq!(marks, is_extended, "{count} capabilities");
+        assert_eq!(wire::decode_open(frame.body()), Ok(many(count)));
+    }
+    assert!(wire::encode_open(&many(30), &mut Vec::new()).is_err(), "no OPEN has so many octets");
+}
