@@ -40,6 +40,8 @@ struct Bench {
     said_open: [bool; 2],
     connecting: bool,
     established: bool,
+    /// As its events say.
+    state: State,
 }
 
 const SIDES: [Side; 2] = [Side::Incoming, Side::Outgoing];
@@ -67,6 +69,7 @@ impl Bench {
             said_open: [false; 2],
             connecting: false,
             established: false,
+            state: State::Idle,
         }
     }
 
@@ -193,9 +196,14 @@ impl Bench {
                     assert!(self.established);
                     self.established = false;
                 }
+                Event::State { from, to } => {
+                    assert_eq!(from, self.state);
+                    self.state = to;
+                }
                 _ => {}
             }
         }
+        assert_eq!(self.state, self.session.state());
         assert_eq!(self.established, self.session.state() == State::Established);
         for side in SIDES {
             let Some(mut said) = self.links[side as usize].take() else {

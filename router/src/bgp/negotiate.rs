@@ -164,7 +164,8 @@ fn check_fixed_part(
 ) -> Result<(), MessageError> {
     let refuse =
         |kind, why: String| Err(MessageError { notification: Notification::new(kind), why });
-    if remote_as == 0 || !config.remote_as.allows(remote_as, config.local_as) {
+    let is_none = remote_as == 0 || remote_as == u32::from(AS_TRANS);
+    if is_none || !config.remote_as.allows(remote_as, config.local_as) {
         let why =
             format!("the neighbour is in AS {remote_as}; configured is {:?}", config.remote_as);
         return refuse(codes::BAD_PEER_AS, why);
@@ -379,9 +380,12 @@ mod tests {
         assert_eq!((notification.code, notification.subcode), codes::BAD_IDENTIFIER);
         let mut as_zero = config();
         as_zero.remote_as = RemoteAs::Any;
-        let zero = theirs(|other| other.local_as = 0);
-        let notification = negotiate(&as_zero, false, &zero).unwrap_err().notification;
-        assert_eq!((notification.code, notification.subcode), codes::BAD_PEER_AS, "RFC 7607");
+        for nobody in [0, 23_456] {
+            let zero = theirs(|other| other.local_as = nobody);
+            let notification = negotiate(&as_zero, false, &zero).unwrap_err().notification;
+            let said = (notification.code, notification.subcode);
+            assert_eq!(said, codes::BAD_PEER_AS, "RFC 7607, RFC 6793: {nobody}");
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::{
 impl Session {
     /// Leaves Idle.
     pub(super) fn begin(&mut self, now: Nanos) {
-        let before = self.state();
         self.idle_due = None;
         if !self.enabled {
             return;
@@ -18,7 +17,6 @@ impl Session {
         if !self.config.waits() {
             self.connect(now);
         }
-        self.report(before);
     }
 
     /// Connects; an attempt that is under way is given up (event 9).
@@ -103,7 +101,7 @@ impl Session {
             self.failures = 0;
         }
         let is_collision = matches!(cause, Cause::Collision);
-        self.down(now, cause, was_established);
+        self.down(cause, was_established);
         if self.incoming.is_none() && self.outgoing.is_none() && !is_collision {
             self.idle(now);
             if !is_harmless {
@@ -112,7 +110,7 @@ impl Session {
         }
     }
 
-    pub(super) fn down(&mut self, _now: Nanos, cause: Cause, was_established: bool) {
+    pub(super) fn down(&mut self, cause: Cause, was_established: bool) {
         if was_established {
             self.outbox = Outbox::default();
             self.warned = PerFamily::NONE;
@@ -144,7 +142,7 @@ impl Session {
             self.close(side, &link, notification);
             let was_established = link.state == State::Established;
             let cause = Cause::Sent { notification: notification.clone(), why: why.into() };
-            self.down(now, cause, was_established);
+            self.down(cause, was_established);
         }
         if before != State::Idle {
             self.idle(now);

@@ -127,6 +127,7 @@ impl Session {
         (self.failures, self.bare) = (0, false);
         if self.state() == State::Idle {
             self.begin(now);
+            self.report(State::Idle);
         }
     }
 
@@ -184,7 +185,7 @@ impl Session {
             return;
         };
         if link.state == State::OpenSent && self.link(side.other()).is_none() {
-            self.down(now, Cause::Closed, false);
+            self.down(Cause::Closed, false);
             if self.config.dynamic {
                 self.idle(now);
             } else if self.phase == State::Active {

@@ -61,6 +61,8 @@ struct Bench {
     actions: Vec<Action>,
     events: Vec<Event>,
     received: Vec<Received>,
+    /// As its events say.
+    state: State,
 }
 
 impl Bench {
@@ -72,6 +74,7 @@ impl Bench {
             actions: Vec::new(),
             events: Vec::new(),
             received: Vec::new(),
+            state: State::Idle,
         }
     }
 
@@ -141,7 +144,15 @@ impl Bench {
 
     fn poll(&mut self) {
         self.actions.extend(std::iter::from_fn(|| self.session.poll_action()));
+        let seen = self.events.len();
         self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
+        for event in &self.events[seen..] {
+            if let Event::State { from, to } = event {
+                assert_eq!(*from, self.state, "each change begins where the last one ended");
+                self.state = *to;
+            }
+        }
+        assert_eq!(self.state, self.session.state(), "no change is left out");
     }
 
     /// Lets time pass to the next timer; `false` if there is none.
