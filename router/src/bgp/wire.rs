@@ -3,7 +3,7 @@
 //! It reads and writes OPEN and path attributes. Everything it says comes out in types of our own, so that
 //! another codec, or another version of this one, is a change to this file. What the codec does not decide
 //! (which attributes have to be there, which error is the strongest, what is too long) is in
-//! [`super::update`] and [`super::pack`].
+//! [`super::decode_update`] and [`super::Packing`].
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr};
