@@ -86,7 +86,7 @@ pub enum EventKind {
         by: String,
         /// Site name.
         site: String,
-        /// Whether it takes no new flows now.
+        /// Whether it serves only where nobody else is left.
         drained: bool,
     },
     /// A worker's I/O engine on a port failed; the worker falls back to another.

@@ -6,7 +6,8 @@ mod daemon_support;
 mod support;
 
 use std::fs;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -44,6 +45,48 @@ fn drains_and_reloads_move_every_flow_and_lose_nothing() {
         let lines = watch.lines.lock().unwrap();
         let seqs: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
         assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seqs:?}");
+    });
+}
+
+/// A connection of TCP to a site that is drained is reset by the next one, which does not know it; that is what
+/// help, manual and answer say.
+#[test]
+fn a_drain_ends_connections_of_tcp_and_says_so() {
+    in_namespaces("a_drain_ends_connections_of_tcp_and_says_so", || {
+        let rig = Rig::start(AMS_FIRST);
+        for site in ["ams", "fra"] {
+            let at = (SERVICE_V4.parse::<std::net::Ipv4Addr>().unwrap(), 9);
+            let listen = || std::net::TcpListener::bind(at);
+            let listener = rig.site_netns(site).within(listen).unwrap().unwrap();
+            std::thread::spawn(move || {
+                // Ends with the test's process; keeps what connects open.
+                let mut open = Vec::new();
+                for mut stream in listener.incoming().map_while(Result::ok) {
+                    stream.write_all(site.as_bytes()).unwrap();
+                    open.push(stream);
+                }
+            });
+        }
+        let connect = || {
+            let to = std::net::SocketAddr::new(SERVICE_V4.parse().unwrap(), 9);
+            let mut stream = rig.client.within(|| TcpStream::connect(to)).unwrap().unwrap();
+            let mut site = [0; 3];
+            stream.read_exact(&mut site).unwrap();
+            (stream, String::from_utf8_lossy(&site).into_owned())
+        };
+        let (mut old, site) = connect();
+        assert_eq!(site, "ams");
+        let out = rig.nearhop(&["drain", "ams"]);
+        let text = String::from_utf8_lossy(&out.stdout);
+        let effect = "effect: all flows of ams, old ones too, move to other sites now; their TCP \
+                      connections end, because the new site does not know them\n";
+        assert!(text.starts_with(effect), "{text}");
+        let row = text.lines().last().unwrap().split_whitespace().collect::<Vec<_>>();
+        assert_eq!(row, ["ams", "yes", "no", "echo", "ipv6", "fra", "1", "-"], "{text}");
+        assert_eq!(connect().1, "fra");
+        old.write_all(b"x").unwrap();
+        let ended = old.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
     });
 }
 

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::rows::{ExplainHead, ExplainRow, OverrideRow, ReloadRow};
+use super::rows::{ExplainHead, ExplainRow, OverrideHead, OverrideRow, ReloadRow};
 
 /// `{"schema": ..., "items": [...]}`, with keys of its own between them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,8 +24,8 @@ pub struct NoHead {}
 /// The answer of `explain`.
 pub type Explanation = Document<ExplainRow, ExplainHead>;
 
-/// The answer of `drain` and `undrain`.
-pub type Overridden = Document<OverrideRow>;
+/// The answer of `drain`, `undrain`, `disable` and `enable`.
+pub type Overridden = Document<OverrideRow, OverrideHead>;
 
 /// The answer of `reload`.
 pub type Reloaded = Document<ReloadRow>;

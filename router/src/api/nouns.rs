@@ -11,8 +11,8 @@ use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
     AdjacencyRow, CheckRow, DropRow, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
-    OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow,
-    WorkerRow,
+    OverrideHead, OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow,
+    TopRow, VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -240,10 +240,10 @@ pub const OTHERS: &[Noun] = &[
         "What becomes of packets to an address, and for each member of its group why packets go there or not.",
     ),
     other::<(), TopRow>("top", None, "Rates, which `nearhop top --json` prints at each interval."),
-    other::<(), OverrideRow>(
+    other::<OverrideHead, OverrideRow>(
         "override",
         Some("POST /v1/drain/SITE"),
-        "The services that have the site; also of `POST /v1/undrain/SITE`, `disable` and `enable`.",
+        "What becomes of flows, and the services that have the site; also of `POST /v1/undrain/SITE`, `disable` and `enable`.",
     ),
     other::<(), ReloadRow>("reload", Some("POST /v1/reload"), "What changed."),
     other::<(), ()>(

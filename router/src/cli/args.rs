@@ -39,13 +39,17 @@ pub(super) enum Command {
     Watch(WatchArgs),
     /// Live rates by port, verdict, service and site.
     Top(TopArgs),
-    /// Drain a site: its flows move to other sites at once, and it serves only where nobody else is left.
+    /// Drain a site: its flows move to other sites, and it serves only where nobody else is left.
+    #[command(long_about = DRAIN)]
     Drain(TakeOutArgs),
     /// Use a drained site again.
+    #[command(long_about = UNDRAIN)]
     Undrain(SiteArgs),
-    /// Disable a site: its flows move at once, and it never serves until it is enabled.
+    /// Disable a site: its flows move to other sites, and it never serves until it is enabled.
+    #[command(long_about = DISABLE)]
     Disable(TakeOutArgs),
     /// Use a disabled site again.
+    #[command(long_about = ENABLE)]
     Enable(SiteArgs),
     /// Reset flap damping: sites held down only by damping are used at once.
     Undamp(UndampArgs),
@@ -331,6 +335,31 @@ with --json, it is one JSON object per line (nearhop.event.v1). A router remembe
 events, of 8 MiB at most; --since begins with these, and says when there were more.
 
 If the router ends, the command says so and exits with 4; if the reader of standard output ends, with 0.";
+
+const DRAIN: &str = "Drain a site: its flows move to other sites, and it serves only where nobody else is left.
+
+All its flows move at once, those that are there too: the router keeps no table of flows. No packet is lost by that: \
+what is on its way to the site is still answered. What is one question and one answer, such as DNS by UDP, goes on \
+at the next site; a TCP connection ends, because the next site does not know it and resets it. Its client has to \
+connect once more. The answer says who serves each service now, and how many sites are left.
+
+A drain is kept over reloads, and over restarts if [router] has a state-dir, until `nearhop undrain`. The site is \
+checked meanwhile, and serves again where no other site is up and no other route covers the service.";
+
+const UNDRAIN: &str = "Use a drained site again.
+
+Flows that it is the best site for move to it at once, those that are there too. A TCP connection that moves ends, \
+because the site does not know it.";
+
+const DISABLE: &str = "Disable a site: its flows move to other sites, and it never serves until it is enabled.
+
+Flows move as by `nearhop drain`: at once, and their TCP connections end. A disabled site does not serve even where \
+nobody else is left.";
+
+const ENABLE: &str = "Use a disabled site again.
+
+Once its checks pass, flows that it is the best site for move to it, those that are there too. A TCP connection that \
+moves ends, because the site does not know it.";
 
 const LOOKUP: &str = "Look up addresses in a file of routes, without a router.
 

@@ -511,6 +511,11 @@ impl Control {
         self.selection.serving(self.known(), service, family)
     }
 
+    /// How many sites of a service are up, and neither drained nor disabled.
+    pub fn sites_left(&self, service: &Service, family: Family) -> usize {
+        self.selection.sites_left(self.known(), service, family)
+    }
+
     /// The sites of [`Self::serving`].
     pub fn best_sites(&self, service: &Service, family: Family) -> Vec<String> {
         self.serving(service, family).sites

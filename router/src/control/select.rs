@@ -209,6 +209,17 @@ impl Selection {
         Serving { sites, resort }
     }
 
+    /// How many sites of a service are up, and neither drained nor disabled.
+    pub(super) fn sites_left(&self, known: Known<'_>, service: &Service, family: Family) -> usize {
+        let Overrides { drained, disabled } = &self.overrides;
+        let is_left = |site: &&Site| {
+            let mut legs = known.services.site_legs(&service.name, family, &site.name);
+            let is_out = drained.contains(&site.name) || disabled.contains(&site.name);
+            !is_out && legs.any(|(_, leg)| leg.up)
+        };
+        service.sites.iter().filter(is_left).count()
+    }
+
     /// The services, each in the families, that are served now, and would have nobody left but drained sites
     /// if this one were taken out too.
     pub(super) fn served_by_last(&self, known: Known<'_>, site: &str) -> BTreeSet<String> {

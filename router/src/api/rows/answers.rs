@@ -91,6 +91,12 @@ rows! {
         site: Option<Text> = "SITE" TextOr("(all)"),
     }
 
+    /// What a command does to a site's flows.
+    pub struct OverrideHead {
+        /// What becomes of flows, in a sentence.
+        effect: Text = "effect" Unit::Text,
+    }
+
     /// A service, in one family, of a site that was taken out or back in, and who serves it from now on.
     pub struct OverrideRow {
         /// The site's name.
@@ -105,6 +111,8 @@ rows! {
         family: Text = "FAMILY" Unit::Text,
         /// The sites that packets go to.
         serving: Vec<Text> = "SERVED BY" List,
+        /// How many sites of the service are up, and neither drained nor disabled.
+        sites_left: u64 = "SITES LEFT" Unit::Number,
         /// Why these serve although none of them is up and not drained; `null` if one is.
         resort: Option<Text> = "WHY" Unit::Text,
     }

@@ -7,7 +7,8 @@ mod counters;
 mod routing;
 
 pub use self::answers::{
-    ExplainHead, ExplainRow, ExplainedGroup, OverrideRow, ReloadRow, TopOfService, TopRow,
+    ExplainHead, ExplainRow, ExplainedGroup, OverrideHead, OverrideRow, ReloadRow, TopOfService,
+    TopRow,
 };
 pub use self::counters::{
     AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,

@@ -159,7 +159,8 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     let control = core_of(&(text("hash") + CHECKED));
     let explained = json!(explained(&control, "10.0.0.2").unwrap());
     documents.push(("explain", explained));
-    documents.push(("override", json!(overridden(&control, "ams"))));
+    documents
+        .push(("override", json!(overridden(&control, "ams", crate::api::OverrideKind::Drain))));
     documents.push(("reload", json!(reloaded(&["router: workers 1 -> 2".into()]))));
     documents.push(("undamp", json!(undamped())));
     documents

@@ -40,7 +40,7 @@ impl ControlThread {
             OverrideKind::Disable | OverrideKind::Enable => control.disable(now, site, out, &who.0),
         };
         self.pass_orders_on();
-        Ok(views::overridden(&self.daemon.control, site))
+        Ok(views::overridden(&self.daemon.control, site, *what))
     }
 
     /// Refuses or warns of a command that leaves these services without a site.

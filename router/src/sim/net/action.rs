@@ -23,7 +23,7 @@ pub enum Action {
         node: usize,
         /// The site's name in that router's configuration.
         site: String,
-        /// Whether it takes no new flows from now on.
+        /// Whether it serves only where nobody else is left.
         drained: bool,
     },
     /// Changes what a link does to packets.
