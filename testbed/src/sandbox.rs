@@ -14,6 +14,7 @@ mod blame;
 mod init;
 pub mod join;
 mod outer;
+mod prompt;
 pub mod registry;
 
 use std::fs;

@@ -87,6 +87,18 @@ impl AsFd for SignalWatch {
     }
 }
 
+/// Lets SIGINT and SIGQUIT end this process and its children again: a shell without job control starts
+/// `command &` with both ignored.
+pub(crate) fn heed_interrupts() -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: SIG_DFL installs no handler, so nothing of this program runs in signal context.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Unblocks all signals in the child, although this process blocks some.
 pub(crate) fn unblock_in_child(command: &mut Command) -> &mut Command {
     let none = signal_set(&[]);

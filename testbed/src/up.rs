@@ -1,6 +1,7 @@
 //! `nearlab up`: runs a lab with its router, sites and traffic until Ctrl-C.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -100,23 +101,64 @@ fn say_how_to_enter(console: &Console, stage: &Stage, folder: &RunFolder) {
     console.line("");
 }
 
-/// Prints each flow that moves.
+/// Prints each flow that moves, in the order of time.
 fn follow(console: &Console, probers: &[Prober], started: Nanos) -> ! {
+    let mut seen = InOrder::default();
     loop {
-        for prober in probers {
-            for Moved { flow, from, to, t_ns } in prober.moves().try_iter() {
-                let at = Nanos(t_ns).since(started).as_secs_f64();
-                let Some(of) = prober.flows().get(usize::from(flow)) else { continue };
-                console.line(format_args!(
-                    "{at:>9.3} s  {} {} flow {flow}: {from} -> {to}",
-                    of.client,
-                    of.family.label()
-                ));
-            }
+        for (place, prober) in probers.iter().enumerate() {
+            prober.moves().try_iter().for_each(|moved| seen.add(place, moved));
+        }
+        for (place, Moved { flow, from, to, t_ns }) in seen.take_before(Nanos::now() - SETTLED) {
+            let at = Nanos(t_ns).since(started).as_secs_f64();
+            let Some(of) = probers[place].flows().get(usize::from(flow)) else { continue };
+            console.line(format_args!(
+                "{at:>9.3} s  {} {} flow {flow}: {from} -> {to}",
+                of.client,
+                of.family.label()
+            ));
         }
         std::thread::park_timeout(LOOK_EVERY);
     }
 }
 
+/// Moves that wait for earlier ones: flows, and probers, report theirs in any order.
+#[derive(Default)]
+struct InOrder(BTreeMap<(u64, usize, u16), Moved>);
+
+impl InOrder {
+    fn add(&mut self, prober: usize, moved: Moved) {
+        self.0.insert((moved.t_ns, prober, moved.flow), moved);
+    }
+
+    /// Those before this time, each with the place of its prober.
+    fn take_before(&mut self, time: Nanos) -> Vec<(usize, Moved)> {
+        let later = self.0.split_off(&(time.0, 0, 0));
+        let earlier = std::mem::replace(&mut self.0, later);
+        earlier.into_iter().map(|((_, place, _), moved)| (place, moved)).collect()
+    }
+}
+
 const SPACING_US: u64 = 10_000;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A move is known to all after this time, unless the machine stands still.
+const SETTLED: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_come_in_the_order_of_time_whoever_reports_them_first() {
+        let mut seen = InOrder::default();
+        for (place, flow, t_ns) in [(0, 0, 30), (0, 1, 10), (1, 0, 20), (1, 1, 10), (0, 2, 40)] {
+            seen.add(place, Moved { flow, from: "ams".into(), to: "fra".into(), t_ns });
+        }
+        let mut times = |before| {
+            let taken = seen.take_before(Nanos(before));
+            taken.into_iter().map(|(place, moved)| (moved.t_ns, place)).collect::<Vec<_>>()
+        };
+        assert_eq!(times(30), [(10, 0), (10, 1), (20, 1)]);
+        assert_eq!(times(100), [(30, 0), (40, 0)]);
+    }
+}

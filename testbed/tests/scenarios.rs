@@ -158,6 +158,51 @@ fn a_lab_that_is_up_can_be_entered_until_it_is_interrupted() {
     assert!(!up.wait().unwrap().success());
 }
 
+/// A shell without job control starts `nearlab up &` with SIGINT ignored.
+#[test]
+fn a_lab_that_is_up_in_the_background_of_a_script_ends_by_sigint() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = Command::new("sh");
+    up.args([
+        "-c",
+        "trap '' INT QUIT; exec \"$0\" up --runs \"$1\"",
+        env!("CARGO_BIN_EXE_nearlab"),
+    ]);
+    up.arg(folder.path()).env("XDG_RUNTIME_DIR", folder.path());
+    let mut up = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(up.stdout.take().unwrap()).lines();
+    if !lines.map(Result::unwrap).any(|line| line.contains("stays up until Ctrl-C")) {
+        return cannot(&up.wait_with_output().unwrap());
+    }
+    interrupt(&up);
+    assert_eq!(up.wait().unwrap().code(), Some(128 + 2));
+}
+
+#[test]
+fn manual_pages_and_completions_cover_every_command() {
+    let commands =
+        ["demo", "run", "validate", "sim", "up", "doctor", "shell", "site", "completions"];
+    let said = |args: &[&str]| {
+        let output = nearlab().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = said(&["completions", shell]);
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}");
+    }
+    assert!(said(&["man"]).contains(".TH nearlab 1"));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    said(&["man", pages.to_str().unwrap()]);
+    for command in commands {
+        let page = fs::read_to_string(pages.join(format!("nearlab-{command}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{command}");
+    }
+    assert_eq!(said(&["version"]), said(&["--version"]));
+}
+
 fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }

@@ -3,11 +3,14 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
 use nearhop::config::Style;
 use nearhop::printable;
 use nearlab::sandbox::{self, Options};
@@ -17,7 +20,11 @@ use nearlab::{demo, doctor, lab, sim, site, traffic, up};
 
 /// Whole anycast networks out of Linux network namespaces.
 #[derive(Parser)]
-#[command(version, infer_subcommands = true)]
+#[command(name = "nearlab", version, infer_subcommands = true)]
+#[command(
+    after_help = "Exit status: 0 all expectations hold, 1 one does not, 2 wrong usage or a wrong \
+    file, 3 this machine cannot do what was asked."
+)]
 struct Nearlab {
     #[command(subcommand)]
     command: Command,
@@ -56,6 +63,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write one page per command into a directory.
+    Man {
+        /// Directory for the pages; created if absent.
+        dir: Option<PathBuf>,
+    },
+    /// Print the version.
+    Version,
     /// Be a site: DNS, a web page and the probes' echo on its addresses.
     Site(site::SiteOptions),
     /// Be a client's prober, steered over standard input and output.
@@ -111,6 +130,13 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 .and_then(|code| u8::try_from(code).ok())
                 .map_or(ExitCode::FAILURE, ExitCode::from))
         }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Nearlab::command(), "nearlab", &mut script);
+            print(&script)
+        }
+        Command::Man { dir } => man(dir.as_deref()),
+        Command::Version => print(Nearlab::command().render_version().as_bytes()),
         Command::Site(options) => {
             site::run(&options).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
@@ -119,6 +145,27 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Router { .. } => Ok(ExitCode::from(CANNOT)),
     }
+}
+
+/// Writes to standard output, which its reader may have closed.
+fn print(bytes: &[u8]) -> Result<ExitCode, Box<dyn Error>> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// One page for all commands on standard output, or a page for each in a folder.
+fn man(dir: Option<&Path>) -> Result<ExitCode, Box<dyn Error>> {
+    let Some(dir) = dir else {
+        let mut page = Vec::new();
+        Man::new(Nearlab::command()).render(&mut page)?;
+        return print(&page);
+    };
+    fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(Nearlab::command(), dir))
+        .map_err(|error| format!("cannot write manual pages to {}: {error}", dir.display()))?;
+    print(format!("manual pages are in {}\n", dir.display()).as_bytes())
 }
 
 /// A wrong file is found before anything is built.

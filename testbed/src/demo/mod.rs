@@ -222,6 +222,7 @@ impl Results {
             traces: taken.traces,
             marks: show.finish_events()?,
             kills: self.reported,
+            played: None,
             summary,
         })
     }

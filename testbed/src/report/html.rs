@@ -4,13 +4,14 @@
 use std::fmt::Write;
 
 use super::svg::{esc, fmt_ms};
-use super::{ReportedKill, Run, bars, timeline, zoom};
+use super::{ReportedKill, Run, bars, played, timeline, zoom};
 use crate::measure::{HealSummary, KillSummary};
 
 /// The whole page.
 pub fn page(run: &Run) -> String {
     let mut html = head(run);
     html.push_str(&verdict(run));
+    html.push_str(&run.played.as_ref().map(played::sections).unwrap_or_default());
     let measured_kills = !run.kills.is_empty();
     if measured_kills {
         html.push_str(&headline(run));
@@ -31,13 +32,20 @@ fn head(run: &Run) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>nearlab demo, {}</title>\n<style>\n{STYLE}</style>\n<main>\n",
+         <title>nearlab {}, {}</title>\n<style>\n{STYLE}</style>\n<main>\n",
+        run.played.as_ref().map_or_else(|| "demo".to_owned(), |one| esc(&one.scenario)),
         esc(&run.started)
     )
 }
 
 fn verdict(run: &Run) -> String {
-    let kills: u64 = run.summary.kills.iter().map(|kill| kill.repeats).sum();
+    let (title, done) = match &run.played {
+        Some(one) => (esc(&one.scenario), count(one.steps.len() as u64, "step")),
+        None => {
+            let kills = run.summary.kills.iter().map(|kill| kill.repeats).sum();
+            ("Anycast failover".to_owned(), count(kills, "kill"))
+        }
+    };
     let (class, word) = if run.summary.ok {
         match run.summary.kills.iter().filter(|kill| !kill.judged).count() {
             0 => ("good", "every expectation held".to_owned()),
@@ -53,9 +61,9 @@ fn verdict(run: &Run) -> String {
         ("bad", "not every expectation held".to_owned())
     };
     let mut html = format!(
-        "<header><h1>Anycast failover</h1>\n\
+        "<header><h1>{title}</h1>\n\
          <p class=\"verdict {class}\">{word}</p>\n\
-         <p class=\"quiet\">{} · {kills} kills · {} sites · {} flows · seed {}</p>\n",
+         <p class=\"quiet\">{} · {done} · {} sites · {} flows · seed {}</p>\n",
         esc(&run.started),
         run.sites.len(),
         run.traces.len(),
@@ -69,6 +77,10 @@ fn verdict(run: &Run) -> String {
         html.push_str("</ul>\n");
     }
     html + "</header>\n"
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn headline(run: &Run) -> String {

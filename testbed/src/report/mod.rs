@@ -15,6 +15,7 @@ mod events;
 mod folder;
 mod html;
 mod machine;
+mod played;
 mod svg;
 mod timeline;
 mod zoom;
@@ -25,6 +26,7 @@ pub use events::{EventLog, LAB_SCHEMA, LabEvent, LabEventKind, Line};
 pub use folder::{ReportError, RunFolder};
 pub use html::page;
 pub use machine::Machine;
+pub use played::{Expected, Played, PlayedStep};
 
 /// Everything that the page shows.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Run {
     pub marks: Vec<Mark>,
     /// Every kill, by time.
     pub kills: Vec<ReportedKill>,
+    /// The scenario that was played; `None` for the demo.
+    pub played: Option<Played>,
     /// The results.
     pub summary: Summary,
 }

@@ -58,6 +58,7 @@ fn synthetic(repeats: u64) -> Run {
         summary: Summary::new(&results, &heals, &standard(), &wanted, vec![]),
         traces,
         kills,
+        played: None,
     }
 }
 
@@ -316,4 +317,46 @@ fn events_are_on_disk_at_once_and_by_time_in_the_end() {
     // A lab that is kept emits more events.
     log.lab(50_000, LabEventKind::Note { text: "later".into() }).unwrap();
     assert_eq!(read().iter().map(Line::t_ns).collect::<Vec<_>>(), [20_000, 30_000, 40_000, 50_000]);
+}
+
+/// The page of a scenario has its steps with their outages, and its expectations, held or failed; nothing of
+/// the demo's.
+#[test]
+fn the_page_of_a_scenario_has_its_steps_and_its_expectations() {
+    let step = |at_ms, what: &str, outage_ms| PlayedStep {
+        at_ms,
+        what: what.into(),
+        outage_ms,
+        lost: 31,
+        sent: 1_000,
+        moves: 8,
+    };
+    let expected = |key: &str, found: &str, held| Expected {
+        key: key.into(),
+        wanted: "60ms at most".into(),
+        found: found.into(),
+        held,
+    };
+    let played = Played {
+        scenario: "fail<over".into(),
+        steps: vec![step(1_000.0, "kill ams (silent)", 23.5), step(2_000.0, "drain fra", 0.0)],
+        expectations: vec![
+            expected("outage-max", "23.50 ms", true),
+            expected("lost-max", "31 probes were lost", false),
+        ],
+    };
+    let run = Run { kills: Vec::new(), played: Some(played), ..synthetic(1) };
+    let page = page(&run);
+    for part in [
+        "<h1>fail&lt;over</h1>",
+        "<title>nearlab fail&lt;over, ",
+        " · 2 steps · 3 sites · ",
+        "1.000<th>kill ams (silent)<td class=\"n strong\">23.5",
+        "2.000<th>drain fra<td",
+        "<tr><th>outage-max<td>60ms at most<td class=\"why\">23.50 ms<td class=\"strong good\">held</tr>",
+        "<tr><th>lost-max<td>60ms at most<td class=\"why\">31 probes were lost<td class=\"strong bad\">failed</tr>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("kills") && !page.contains("nearlab demo"), "{page}");
 }

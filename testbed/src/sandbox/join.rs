@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -16,7 +17,7 @@ use rustix::thread::{
 
 use super::outer::WATCHED;
 use super::registry::{Entry, running};
-use super::{MARK, SandboxError};
+use super::{MARK, SandboxError, prompt};
 use crate::sys::{self, SignalWatch};
 
 /// Runs `command` (the user's shell if empty) at `node` of a running lab and waits for it. The
@@ -38,9 +39,8 @@ pub fn shell(
     }
     // Ctrl-C is meant for the command; this process only waits.
     let _signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;
-    let mut command = shell_command(command);
-    command.env_remove(MARK).env_remove("XDG_RUNTIME_DIR");
-    command.env("NEARLAB_NODE", node).env("PS1", format!("{node} \\w \\$ "));
+    let mut command = shell_command(node, command);
+    command.env_remove(MARK).env_remove("XDG_RUNTIME_DIR").env("NEARLAB_NODE", node);
     sys::unblock_in_child(&mut command)
         .status()
         .map_err(SandboxError::step(format!("run {}", command.get_program().display())))
@@ -105,15 +105,16 @@ fn nodes() -> Vec<String> {
     names
 }
 
-fn shell_command(command: &[OsString]) -> Command {
-    match command.split_first() {
-        Some((program, args)) => {
-            let mut command = Command::new(program);
-            command.args(args);
-            command
-        }
-        None => Command::new(env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())),
+fn shell_command(node: &str, command: &[OsString]) -> Command {
+    if let Some((program, args)) = command.split_first() {
+        let mut command = Command::new(program);
+        command.args(args);
+        return command;
     }
+    let shell = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let mut command = Command::new(&shell);
+    prompt::set(&mut command, Path::new(&shell), node);
+    command
 }
 
 #[cfg(test)]

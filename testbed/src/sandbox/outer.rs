@@ -20,6 +20,7 @@ use crate::sys::{self, SignalWatch};
 pub(super) fn run(options: &Options) -> Result<(), SandboxError> {
     let registration = Registration::prepare(&options.name);
     leave_the_host(options)?;
+    sys::heed_interrupts().map_err(SandboxError::step("heed interrupts"))?;
     let signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;
     let (lifeline, held) = lifeline().map_err(SandboxError::step("make a pipe"))?;
     let mut init = spawn_init(&lifeline).map_err(SandboxError::step("start the lab's init"))?;

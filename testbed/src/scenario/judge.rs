@@ -7,6 +7,7 @@ use std::time::Duration;
 use nearhop::event::{Event, EventKind};
 use serde::Serialize;
 
+use super::expected::{Expectation, expectations};
 use super::{Deed, Expect, Scenario};
 use crate::measure::{
     Arrival, Cause, FlowResult, Probe, SiteChange, Trace, Window, measure_flow, ms, ms_between,
@@ -44,7 +45,9 @@ pub struct Outcome {
     pub seed: u64,
     /// Whether every expectation held.
     pub ok: bool,
-    /// Those that did not.
+    /// Each expectation beside what was found.
+    pub expectations: Vec<Expectation>,
+    /// Those that did not hold.
     pub failures: Vec<Failure>,
     /// The longest outage of any flow in any direction.
     pub outage_ms: f64,
@@ -98,7 +101,7 @@ impl Outcome {
         let flows = record.flows();
         let sum = |of: fn(&FlowResult) -> u64| flows.iter().map(of).sum();
         let failures = failures(scenario, record, &flows);
-        Self {
+        let mut outcome = Self {
             schema: "nearlab.run.v1",
             scenario: scenario.name.clone(),
             seed: scenario.seed,
@@ -111,8 +114,11 @@ impl Outcome {
             moves: sum(|flow| flow.changes.len() as u64),
             unexplained_moves: record.unexplained(&flows).len() as u64,
             steps: record.steps(scenario),
+            expectations: Vec::new(),
             failures,
-        }
+        };
+        outcome.expectations = expectations(&scenario.expect, &outcome);
+        outcome
     }
 }
 

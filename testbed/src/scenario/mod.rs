@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod expected;
 mod judge;
 mod output;
 mod run;
@@ -36,6 +37,7 @@ use nearhop::config::reader::{ConfigErrors, Style};
 use crate::measure::KillKind;
 use crate::topology::Topology;
 
+pub use expected::Expectation;
 pub use judge::{Failure, Outcome, StepOutcome};
 pub(crate) use run::wait_for_answers;
 pub use run::{RunOptions, run};

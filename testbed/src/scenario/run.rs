@@ -10,11 +10,11 @@ use std::time::Duration;
 use nearhop::time::Nanos;
 
 use super::judge::{Done, Record};
-use super::{Deed, Outcome, Scenario, output};
+use super::{Deed, Expectation, Outcome, Scenario, StepOutcome, output};
 use crate::console::Console;
 use crate::doctor;
 use crate::measure::{KillKind, SUMMARY_SCHEMA, Summary, Trace};
-use crate::report::{LabEventKind, Machine, Run, RunFolder};
+use crate::report::{Expected, LabEventKind, Machine, Played, PlayedStep, Run, RunFolder};
 use crate::stage::{ECHO_PORT, Stage, StageError, patience};
 use crate::traffic::probe::sleep_until;
 use crate::traffic::protocol::FlowNow;
@@ -227,8 +227,31 @@ impl<'a> Play<'a> {
             traces: traces.to_vec(),
             marks: self.stage.events.marks(),
             kills: Vec::new(),
+            played: Some(played(outcome)),
             summary,
         }
+    }
+}
+
+fn played(outcome: &Outcome) -> Played {
+    let step = |step: &StepOutcome| PlayedStep {
+        at_ms: step.at_ms,
+        what: step.what.clone(),
+        outage_ms: step.outage_ms,
+        lost: step.lost,
+        sent: step.sent,
+        moves: step.moves,
+    };
+    let expected = |one: &Expectation| Expected {
+        key: one.expect.to_owned(),
+        wanted: one.wanted.clone(),
+        found: one.found.clone(),
+        held: one.held,
+    };
+    Played {
+        scenario: outcome.scenario.clone(),
+        steps: outcome.steps.iter().map(step).collect(),
+        expectations: outcome.expectations.iter().map(expected).collect(),
     }
 }
 

@@ -156,7 +156,32 @@ fn expectations_hold_or_are_reported_with_their_moment() {
             outcome.failures.iter().map(|one| (one.expect, one.t_ns / MS)).collect();
         assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{expect}");
         assert_eq!(outcome.ok, wanted.is_none());
+        let failed = outcome.expectations.iter().filter(|one| !one.held);
+        let failed: Vec<_> = failed.map(|one| one.expect).collect();
+        assert_eq!(failed, wanted.map(|(key, _)| key).into_iter().collect::<Vec<_>>(), "{expect}");
+        let key = expect.split(' ').next();
+        assert!(outcome.expectations.iter().any(|one| Some(one.expect) == key), "{expect}");
     }
+}
+
+#[test]
+fn what_held_is_listed_too_with_what_was_found() {
+    let kills = [done(kill("fra"), 1_000)];
+    let outcome = judged("outage-max = \"31ms\"\nlost-max = 29", &one_failover(), &kills, &[]);
+    let listed: Vec<_> = outcome
+        .expectations
+        .iter()
+        .map(|one| (one.expect, one.wanted.as_str(), one.found.as_str(), one.held))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("outage-max", "31ms at most", "30.00 ms", true),
+            ("lost-max", "29 at most", "30 probes were lost, expected 29 at most", false),
+            ("unexplained-moves", "0 at most", "0", true),
+            ("every-client-served", "every flow answered at the end", "all are", true),
+        ]
+    );
 }
 
 /// Two steps, the second at 1 s.

@@ -31,6 +31,7 @@ pub const OUTSIDE: &[Case] = &[
     Case { name: "ctrl_c_reaches_the_program_once", run: interrupt_by_terminal },
     Case { name: "two_labs_at_once", run: two_labs },
     Case { name: "a_shell_enters_a_running_lab", run: shell },
+    Case { name: "a_shell_shows_its_node_in_its_prompt", run: prompts },
     Case { name: "doctor_outside", run: doctor_outside },
     Case { name: "no_lab_on_the_host", run: no_lab_on_the_host },
 ];
@@ -132,6 +133,47 @@ fn shell() {
         reported.contains("no node nowhere") && reported.contains("ams, client, fra"),
         "{reported}"
     );
+}
+
+/// Each shell shows the node before whatever prompt its user has.
+fn prompts() {
+    let lab = RunningLab::start();
+    let home = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        (".bashrc", "PS1='own> '"),
+        (".zshrc", "PS1='own> '"),
+        (".config/fish/config.fish", "function fish_prompt; echo -n 'own> '; end"),
+    ] {
+        let path = home.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let own = std::env::current_exe().unwrap();
+    for (shell, prompt) in [
+        ("bash", "(ams) own> "),
+        ("zsh", "(ams) own> "),
+        ("fish", "(ams) own> "),
+        ("dash", "(ams) # "),
+    ] {
+        let found = ["/bin", "/usr/bin"].map(|folder| format!("{folder}/{shell}"));
+        let Some(path) = found.into_iter().find(|path| std::path::Path::new(path).exists()) else {
+            continue;
+        };
+        let line = format!("{} __shell {} ams", own.display(), lab.init.pid);
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).env("SHELL", path).env("HOME", home.path());
+        script.env("TERM", "dumb").env_remove("ZDOTDIR").env_remove("XDG_CONFIG_HOME");
+        let mut script = script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        script.stdin.take().unwrap().write_all(b"exit\n").unwrap();
+        let output = script.wait_with_output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains(prompt), "{shell}: {shown:?}");
+    }
 }
 
 fn doctor_outside() {
