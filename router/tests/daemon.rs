@@ -6,7 +6,7 @@ mod daemon_support;
 mod support;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -87,6 +87,31 @@ fn a_drain_ends_connections_of_tcp_and_says_so() {
         old.write_all(b"x").unwrap();
         let ended = old.read(&mut [0; 8]).unwrap_err();
         assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+/// However the router ends, its watchers say that it has, and exit with a status of their own.
+#[test]
+fn watchers_say_that_the_router_has_ended() {
+    in_namespaces("watchers_say_that_the_router_has_ended", || {
+        let mut rig = Rig::start(AMS_FIRST);
+        for end in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
+            let mut watch = Command::new(env!("CARGO_BIN_EXE_nearhop"));
+            watch.args(["watch", "--since", "0"]).env("NEARHOP_SOCKET", rig.dir.join("r1.sock"));
+            let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut first = String::new();
+            let mut lines = BufReader::new(watch.stdout.take().unwrap());
+            lines.read_line(&mut first).unwrap();
+            assert!(first.contains("nearhop.event.v1"), "{first}");
+            signal(&rig.router, end);
+            let ended = watch.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert_eq!((&*said, ended.status.code()), ("the router has ended\n", Some(4)));
+            rig.router.wait().unwrap();
+            rig.restart(AMS_FIRST);
+            rig.connect();
+            rig.wait_all_up();
+        }
     });
 }
 

@@ -1,15 +1,18 @@
 //! The command-line grammar.
 #![forbid(unsafe_code)]
 
+mod noun;
+mod texts;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use self::texts::{DISABLE, DRAIN, ENABLE, LOOKUP, UNDRAIN, WATCH};
 use super::watch::Since;
-use crate::api::nouns::{Noun, Pages, SHOWN};
+use crate::api::nouns::Noun;
 use crate::event::EventKind;
 use crate::logging::LogFormat;
 
@@ -271,45 +274,6 @@ pub(super) struct SocketArgs {
     pub(super) socket: Option<PathBuf>,
 }
 
-impl Subcommand for ShowNoun {
-    fn augment_subcommands(command: clap::Command) -> clap::Command {
-        let command = command.subcommand_required(true).arg_required_else_help(true);
-        SHOWN.iter().fold(command, |command, noun| {
-            let only = Arg::new("only").value_name("ONLY").help(match noun.pages {
-                Pages::Prefixes => {
-                    "Only prefixes in this one, or the one that an address is forwarded by"
-                }
-                _ => "Only rows with this word: a service, a site, a port",
-            });
-            let about = noun.about.trim_end_matches('.');
-            command.subcommand(clap::Command::new(noun.name).about(about).arg(only))
-        })
-    }
-
-    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_subcommands(command)
-    }
-
-    fn has_subcommand(name: &str) -> bool {
-        SHOWN.iter().any(|noun| noun.name == name)
-    }
-}
-
-impl FromArgMatches for ShowNoun {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let found = matches.subcommand().and_then(|(name, matches)| {
-            let noun = SHOWN.iter().find(|noun| noun.name == name)?;
-            Some(Self { noun, only: matches.get_one("only").cloned() })
-        });
-        found.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 fn interval(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
     seconds.ok_or_else(|| "expected 0.1 to 3600 seconds".to_owned())
@@ -327,52 +291,6 @@ fn protocol(text: &str) -> Result<u8, String> {
             .map_err(|_| "expected tcp, udp, icmp, icmpv6 or a number from 0 to 255".to_owned()),
     }
 }
-
-const WATCH: &str = "Follow a running router's events, until Ctrl-C.
-
-On a terminal an event is a line for people: the time in UTC, its kind, and what happened. Elsewhere, and \
-with --json, it is one JSON object per line (nearhop.event.v1). A router remembers its latest 16,384 \
-events, of 8 MiB at most; --since begins with these, and says when there were more.
-
-If the router ends, the command says so and exits with 4; if the reader of standard output ends, with 0.";
-
-const DRAIN: &str = "Drain a site: its flows move to other sites, and it serves only where nobody else is left.
-
-All its flows move at once, those that are there too: the router keeps no table of flows. No packet is lost by that: \
-what is on its way to the site is still answered. What is one question and one answer, such as DNS by UDP, goes on \
-at the next site; a TCP connection ends, because the next site does not know it and resets it. Its client has to \
-connect once more. The answer says who serves each service now, and how many sites are left.
-
-A drain is kept over reloads, and over restarts if [router] has a state-dir, until `nearhop undrain`. The site is \
-checked meanwhile, and serves again where no other site is up and no other route covers the service.";
-
-const UNDRAIN: &str = "Use a drained site again.
-
-Flows that it is the best site for move to it at once, those that are there too. A TCP connection that moves ends, \
-because the site does not know it.";
-
-const DISABLE: &str = "Disable a site: its flows move to other sites, and it never serves until it is enabled.
-
-Flows move as by `nearhop drain`: at once, and their TCP connections end. A disabled site does not serve even where \
-nobody else is left.";
-
-const ENABLE: &str = "Use a disabled site again.
-
-Once its checks pass, flows that it is the best site for move to it, those that are there too. A TCP connection that \
-moves ends, because the site does not know it.";
-
-const LOOKUP: &str = "Look up addresses in a file of routes, without a router.
-
-The file has lines PREFIX NEXTHOP, where NEXTHOP is any word; IPv4 and IPv6 may be mixed, and # \
-begins a comment. If a prefix appears twice, the last line counts. If any line is invalid, the \
-command fails and answers nothing.
-
-Each address gets one line, in input order: ADDRESS PREFIX NEXTHOP, or ADDRESS - - if no prefix \
-covers it. An invalid address is reported on standard error as ADDRESS ! REASON; the others are \
-still answered, and the exit status is 2.
-
-With --json a line is {\"schema\":\"nearhop.lookup.v1\",\"address\":...,\"prefix\":...,\"next_hop\":...}, with \
-null for what there is not. That of an invalid address has \"error\" too, and nothing is on standard error.";
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,20 @@
 //! Formats items as a table: a header, then one line per item.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
+mod fit;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::mem;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::cell::{CellKind, CellSeed, heading, push_field, push_null};
 use crate::api::column::{Column, Field, Unit};
+
+pub(super) use fit::LeftOut;
+pub(super) use fit::shortened;
 
 /// A table of text cells, before layout. Its cells are a string for each column, however many rows it has.
 pub(super) struct TextTable {
@@ -41,38 +44,6 @@ struct TextColumn {
     has_value: bool,
     /// Whether there is no room for it.
     is_left_out: bool,
-}
-
-/// What a table lacks because the terminal is too narrow.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct LeftOut {
-    /// Headers, in the order of the columns.
-    headers: Vec<String>,
-    /// Whether texts are cut.
-    is_cut: bool,
-}
-
-impl LeftOut {
-    /// Also what another table lacks.
-    pub(super) fn extend(&mut self, other: Self) {
-        self.headers.extend(other.headers);
-        self.is_cut |= other.is_cut;
-    }
-
-    /// A line of at most `width` characters that says so, if there is something to say.
-    pub(super) fn line(&self, width: usize) -> Option<String> {
-        let columns = self.headers.iter().map(|header| header.to_lowercase());
-        let columns = columns.collect::<Vec<_>>().join(", ");
-        let count = self.headers.len();
-        let plural = if count == 1 { "" } else { "s" };
-        let line = match (count, self.is_cut) {
-            (0, false) => return None,
-            (0, true) => "texts are cut; all of them: --wide".to_owned(),
-            (_, false) => format!("{count} column{plural} more by --wide: {columns}"),
-            (_, true) => format!("texts are cut; {count} column{plural} more by --wide: {columns}"),
-        };
-        Some(shortened(&line, width).into_owned())
-    }
 }
 
 impl TextTable {
@@ -141,22 +112,6 @@ impl TextTable {
         self.has_mark
     }
 
-    /// Makes lines no wider than `width`, in terminal columns: columns are left out by their rank, those
-    /// without any value first, then texts are cut, and if that is not enough, the last columns are left
-    /// out.
-    pub(super) fn fit(&mut self, width: usize) -> LeftOut {
-        while self.width_at_least() > width
-            && let Some(place) = self.most_dispensable()
-        {
-            self.columns[place].is_left_out = true;
-        }
-        let is_cut = self.cut(width);
-        let (left_out, kept): (Vec<_>, _) =
-            mem::take(&mut self.columns).into_iter().partition(|column| column.is_left_out);
-        self.columns = kept;
-        LeftOut { headers: left_out.into_iter().map(|column| column.header).collect(), is_cut }
-    }
-
     /// The header and one line per item.
     pub(super) fn lines(&self) -> Vec<String> {
         let line = |number| {
@@ -220,63 +175,6 @@ impl TextTable {
             }
         }
         line.truncate(line.trim_end().len());
-    }
-
-    /// The column that is missed least: one that never has a value, else the one of the highest rank.
-    fn most_dispensable(&self) -> Option<usize> {
-        let of = |column: &TextColumn| {
-            let rank = column.declared.map_or(u8::MAX, |declared| declared.rank);
-            (!column.has_value, rank)
-        };
-        let others = self.kept().skip(1).filter(|(_, column)| of(column) > (false, 0));
-        others.max_by_key(|(place, column)| (of(column), *place)).map(|(place, _)| place)
-    }
-
-    /// Cuts texts, the widest first and the first column last; leaves out the last columns if that does not
-    /// do. Whether it cut any.
-    fn cut(&mut self, width: usize) -> bool {
-        let mut is_cut = false;
-        while self.width() > width {
-            let long = self.kept().filter(|(_, one)| !one.is_number && one.width > TEXT_MIN);
-            let widest = long.max_by_key(|(place, one)| if *place == 0 { 0 } else { one.width });
-            let last = self.kept().skip(1).last();
-            let (place, to) = match (widest, last) {
-                (Some((place, one)), _) => {
-                    let excess = self.width() - width;
-                    (place, one.width.saturating_sub(excess).max(TEXT_MIN))
-                }
-                (None, Some((place, _))) => {
-                    self.columns[place].is_left_out = true;
-                    continue;
-                }
-                (None, None) => (0, width),
-            };
-            self.columns[place].shorten(to);
-            is_cut = true;
-        }
-        is_cut
-    }
-
-    /// The columns that are not left out, and their places.
-    fn kept(&self) -> impl Iterator<Item = (usize, &TextColumn)> {
-        self.columns.iter().enumerate().filter(|(_, column)| !column.is_left_out)
-    }
-
-    fn width(&self) -> usize {
-        self.width_of(|_, column| column.width)
-    }
-
-    /// The width with texts cut as far as is better than a column less.
-    fn width_at_least(&self) -> usize {
-        self.width_of(|place, column| {
-            let is_whole = place == 0 || column.is_number;
-            if is_whole { column.width } else { column.width.min(TEXT_FAIR) }
-        })
-    }
-
-    fn width_of(&self, of: impl Fn(usize, &TextColumn) -> usize) -> usize {
-        let cells: usize = self.kept().map(|(place, column)| of(place, column)).sum();
-        cells + GAP * self.kept().count().saturating_sub(1)
     }
 }
 
@@ -349,121 +247,14 @@ impl TextColumn {
             self.end_cell();
         }
     }
-
-    fn shorten(&mut self, width: usize) {
-        let header = shortened(&self.header, width).into_owned();
-        let mut short = Self { text: String::new(), ends: Vec::new(), width: 0, header, ..*self };
-        short.width = short.header.chars().count().max(1);
-        for row in 1..=self.ends.len() {
-            short.text.push_str(&shortened(self.cell(row), width));
-            short.end_cell();
-        }
-        *self = short;
-    }
 }
 
 fn push_spaces(count: usize, line: &mut String) {
     line.extend(std::iter::repeat_n(' ', count));
 }
 
-/// The first `width` characters, the last of them an ellipsis if the text is longer.
-pub(super) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
-    if text.chars().count() <= width {
-        return text.into();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}{}", if width == 0 { "" } else { "…" }).into()
-}
-
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Rather than to cut a text to fewer characters than this, a column is left out.
-const TEXT_FAIR: usize = 24;
-
-/// Texts are not cut to fewer characters than this.
-const TEXT_MIN: usize = 6;
-
 #[cfg(test)]
-mod tests {
-    use serde::de::value::MapDeserializer;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::api::nouns::Noun;
-
-    fn lines(noun: &str, items: &Value, width: Option<usize>) -> Vec<String> {
-        let mut table = TextTable::new(Noun::find(noun).map_or(&[][..], |noun| noun.columns));
-        for item in items.as_array().unwrap() {
-            let entries = item.as_object().unwrap().iter();
-            let entries = entries.map(|(key, value)| (key.as_str(), value));
-            table.push_object(MapDeserializer::<_, serde_json::Error>::new(entries)).unwrap();
-        }
-        table.retain_present();
-        let left_out = width.map(|width| (table.fit(width), width));
-        let note = left_out.and_then(|(left_out, width)| left_out.line(width));
-        table.lines().into_iter().chain(note).collect()
-    }
-
-    #[test]
-    fn no_line_is_wider_than_asked_and_numbers_stay_whole() {
-        let items = json!([
-            { "port": "a-port-with-a-long-name", "rx_packets": 1_234_567, "device": "nh-ams" },
-            { "port": "ams", "rx_packets": 12, "device": null },
-        ]);
-        assert_eq!(
-            lines("ports", &items, Some(40)),
-            [
-                "PORT                     RX PACKETS",
-                "a-port-with-a-long-name        1.2M",
-                "ams                              12",
-                "1 column more by --wide: device",
-            ]
-        );
-        assert_eq!(lines("ports", &items, Some(18))[1], "a-por…        1.2M");
-        for width in 1..60 {
-            for line in lines("ports", &items, Some(width)) {
-                assert!(line.chars().count() <= width, "{width}: {line}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_missed_least_is_left_out_first_and_named() {
-        let items = json!([{
-            "port": "ams", "device": null, "engine": "epoll", "state": "up", "rx_packets": 7,
-            "rx_bytes": 700, "tx_packets": 8, "tx_bytes": 800, "why": "the device is set down",
-        }]);
-        let head = |width| lines("ports", &items, Some(width)).remove(0);
-        let note = |width| lines("ports", &items, Some(width)).pop().unwrap();
-        assert_eq!(lines("ports", &items, Some(100)).len(), 2, "all fits, and nothing is said");
-        assert_eq!(
-            head(87),
-            "PORT  ENGINE  STATE  RX PACKETS  RX BYTES  TX PACKETS  TX BYTES  WHY"
-        );
-        assert_eq!(note(87), "1 column more by --wide: device");
-        assert_eq!(head(78), "PORT  STATE  RX PACKETS  RX BYTES  TX PACKETS  WHY");
-        assert_eq!(note(78), "3 columns more by --wide: device, engine, tx bytes");
-        assert_eq!(head(60), "PORT  STATE  RX PACKETS  TX PACKETS  WHY");
-        let narrow = lines("ports", &items, Some(50));
-        assert_eq!(narrow[1], "ams   up              7           8  the device i…");
-        assert!(
-            narrow[2].starts_with("texts are cut; 4 columns more by --wide: device"),
-            "{narrow:?}"
-        );
-    }
-
-    /// The suffix of a key has no meaning: `packets_s` may be anything.
-    #[test]
-    fn what_is_not_declared_is_shown_as_it_is() {
-        let items = json!([{ "port": "ams", "packets_s": 1202, "flow_ms": 17 }, { "hue": "red" }]);
-        assert_eq!(
-            lines("ports", &items, None),
-            [
-                "PORT  FLOW MS  PACKETS S  HUE",
-                "ams        17       1202  -",
-                "-           -          -  red"
-            ]
-        );
-    }
-}
+mod tests;
