@@ -51,7 +51,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     match (printed?, only) {
         (true, _) => {}
         (false, Some(only)) => {
-            complain(&format!("nothing to show: {}\n", no_row(&client, noun, only)))
+            complain(&format!("nothing to show: {}\n", no_row(&client, noun, only)));
         }
         (false, None) => complain("nothing to show\n"),
     }

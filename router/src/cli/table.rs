@@ -42,8 +42,14 @@ struct TextColumn {
     width: usize,
     /// Whether a cell has something to say.
     has_value: bool,
-    /// Whether there is no room for it.
-    is_left_out: bool,
+    /// Whether there is room for it.
+    room: Room,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Room {
+    Enough,
+    None,
 }
 
 impl TextTable {
@@ -218,7 +224,7 @@ impl TextColumn {
             ends,
             width,
             has_value: false,
-            is_left_out: false,
+            room: Room::Enough,
         }
     }
 

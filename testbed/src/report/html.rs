@@ -39,12 +39,11 @@ fn head(run: &Run) -> String {
 }
 
 fn verdict(run: &Run) -> String {
-    let (title, done) = match &run.played {
-        Some(one) => (esc(&one.scenario), count(one.steps.len() as u64, "step")),
-        None => {
-            let kills = run.summary.kills.iter().map(|kill| kill.repeats).sum();
-            ("Anycast failover".to_owned(), count(kills, "kill"))
-        }
+    let (title, done) = if let Some(one) = &run.played {
+        (esc(&one.scenario), count(one.steps.len() as u64, "step"))
+    } else {
+        let kills = run.summary.kills.iter().map(|kill| kill.repeats).sum();
+        ("Anycast failover".to_owned(), count(kills, "kill"))
     };
     let (class, word) = if run.summary.ok {
         match run.summary.kills.iter().filter(|kill| !kill.judged).count() {

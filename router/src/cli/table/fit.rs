@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::mem;
 
-use super::{GAP, TextColumn, TextTable};
+use super::{GAP, Room, TextColumn, TextTable};
 
 /// What a table lacks because the terminal is too narrow.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -46,11 +46,11 @@ impl TextTable {
         while self.width_at_least() > width
             && let Some(place) = self.most_dispensable()
         {
-            self.columns[place].is_left_out = true;
+            self.columns[place].room = Room::None;
         }
         let is_cut = self.cut(width);
         let (left_out, kept): (Vec<_>, _) =
-            mem::take(&mut self.columns).into_iter().partition(|column| column.is_left_out);
+            mem::take(&mut self.columns).into_iter().partition(|column| column.room == Room::None);
         self.columns = kept;
         LeftOut { headers: left_out.into_iter().map(|column| column.header).collect(), is_cut }
     }
@@ -79,7 +79,7 @@ impl TextTable {
                     (place, one.width.saturating_sub(excess).max(TEXT_MIN))
                 }
                 (None, Some((place, _))) => {
-                    self.columns[place].is_left_out = true;
+                    self.columns[place].room = Room::None;
                     continue;
                 }
                 (None, None) => (0, width),
@@ -92,7 +92,7 @@ impl TextTable {
 
     /// The columns that are not left out, and their places.
     fn kept(&self) -> impl Iterator<Item = (usize, &TextColumn)> {
-        self.columns.iter().enumerate().filter(|(_, column)| !column.is_left_out)
+        self.columns.iter().enumerate().filter(|(_, column)| column.room == Room::Enough)
     }
 
     fn width(&self) -> usize {

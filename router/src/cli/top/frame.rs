@@ -17,7 +17,9 @@ pub(super) fn frame(items: &[TopRow], size: Option<Size>) -> Vec<String> {
     let sections: Vec<Drawn> = sections.filter(|drawn| drawn.lines.len() > 1).collect();
     let Some(Size { width, lines }) = size else { return joined(&sections, true) };
     let mut left_out = LeftOut::default();
-    sections.iter().for_each(|drawn| left_out.extend(drawn.left_out.clone()));
+    for drawn in &sections {
+        left_out.extend(drawn.left_out.clone());
+    }
     let note = left_out.line(width).filter(|_| lines >= NOTE_FROM);
     let room = lines - usize::from(note.is_some());
     let used: usize = sections.iter().map(|drawn| drawn.lines.len()).sum();
