@@ -129,11 +129,15 @@ impl Client {
         })
     }
 
-    /// Whether the router that was this process listens no more: nobody does, or another process.
+    /// Whether the router that was this process has ended: nobody listens, or another process; or what
+    /// still listens is closed at once, as by a process that is about to end.
     async fn has_ended(&self, router: Option<i32>) -> bool {
         match timeout(ANSWER_WITHIN, UnixStream::connect(&self.socket)).await {
-            Ok(Ok(stream)) => process_of(&stream) != router,
-            Ok(Err(_)) => true,
+            Ok(Ok(stream)) if process_of(&stream) == router => {
+                // A router that lives says nothing before it is asked.
+                timeout(ENDS_WITHIN, stream.readable()).await.is_ok()
+            }
+            Ok(_) => true,
             Err(_) => false,
         }
     }
@@ -304,6 +308,9 @@ fn reported_error(status: StatusCode, body: &[u8]) -> ClientError {
 
 /// How long to wait for a response, or the next part of it. A healthy control thread answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a process that ends may take to close what it has open.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long to wait for a change.
 const CHANGE_WITHIN: Duration = Duration::from_mins(2);

@@ -293,7 +293,7 @@ fn lookup_has_a_line_of_json_for_each_address() {
     let want = [
         r#""address":"10.0.0.1","prefix":"10.0.0.0/8","next_hop":"ams""#,
         r#""address":"11.0.0.1","prefix":null,"next_hop":null"#,
-        r#""address":"fra","prefix":null,"next_hop":null,"error":"not an IP address""#,
+        r#""address":"fra","prefix":null,"next_hop":null,"error":"not an IP address: expected an address such as 192.0.2.1 or 2001:db8::1""#,
     ];
     assert_eq!(ran, (want.map(line).concat(), String::new(), 2));
 }
