@@ -119,7 +119,11 @@ impl Outbox {
 
     /// Lets go what waits now. What comes later waits for the next burst.
     pub(super) fn begin_burst(&mut self) {
-        self.burst.append(&mut self.waiting);
+        if self.burst.is_empty() {
+            std::mem::swap(&mut self.burst, &mut self.waiting);
+        } else {
+            self.burst.append(&mut self.waiting);
+        }
         self.open.clear();
     }
 
