@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
 use crate::kernel::netns::NetNs;
-use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
+use crate::policy::{BgpRole, CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
 use crate::rib::table::RouteTable;
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub route_files: Vec<RouteFile>,
     /// `[[service]]`, in file order; names and prefixes are unique.
     pub services: Vec<Service>,
+    /// `[bgp]`.
+    pub bgp: Option<Bgp>,
     /// `[api]`.
     pub api: Api,
 }
@@ -223,6 +225,81 @@ pub struct Check {
     pub rise: u32,
     /// Whether the site is up before the first result.
     pub initial_up: bool,
+}
+
+/// BGP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bgp {
+    /// The router's AS.
+    pub asn: u32,
+    /// Its neighbors, in file order; names and addresses are unique.
+    pub neighbors: Vec<Neighbor>,
+}
+
+/// A BGP neighbor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbor {
+    /// Its name; its address unless another is configured.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub asn: u32,
+    /// The router's end; `None` is its address on the link to the neighbor.
+    pub local_address: Option<IpAddr>,
+    /// Which of its routes are accepted.
+    pub import: Import,
+    /// What is announced to it.
+    pub export: Export,
+    /// What this router is to it (RFC 9234).
+    pub role: Option<BgpRole>,
+    /// How many hops away it may be; `None` is on a link.
+    pub multihop: Option<u8>,
+    /// Whether its packets need a TTL of 255 (RFC 5082).
+    pub ttl_security: bool,
+    /// Whether only the neighbor opens connections.
+    pub passive: bool,
+    /// The hold time to propose; zero is never.
+    pub hold_time: Duration,
+    /// The most prefixes that are accepted of it, both families together.
+    pub max_prefixes: u32,
+    /// How often the router's own AS may be in a path.
+    pub allow_own_as: u8,
+    /// Several paths of a prefix (RFC 7911).
+    pub add_path: AddPath,
+}
+
+/// Which routes of a neighbor are accepted (RFC 8212).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Import {
+    /// None.
+    #[default]
+    None,
+    /// All that are sane.
+    All,
+}
+
+/// What is announced to a neighbor (RFC 8212).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Export {
+    /// The prefixes of these services, by name; none if empty.
+    Services(Vec<String>),
+    /// Those of all services.
+    AllServices,
+}
+
+/// Which way several paths of a prefix may be sent (RFC 7911).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AddPath {
+    /// Neither way.
+    #[default]
+    Off,
+    /// By the neighbor.
+    Receive,
+    /// To the neighbor.
+    Send,
+    /// Both ways.
+    Both,
 }
 
 /// Where the router serves its API.

@@ -115,6 +115,7 @@ impl Control {
             routes: vec![],
             route_files: vec![],
             services: vec![],
+            bgp: None,
             ..config
         };
         Self {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod bgp;
 mod names;
 mod networks;
 mod next_hops;
@@ -38,6 +39,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     warn::check(raw, report);
     networks::check(raw, report);
     sources::check(raw, report);
+    bgp::check(raw, report);
 }
 
 /// Reports every item whose key occurred before; `message` is made from the key.

@@ -5,7 +5,9 @@ mod show;
 
 use std::collections::HashMap;
 
-use super::model::{Api, Config, Port, Route, RouteFile, RouteTarget, Router, Service, Site};
+use super::model::{
+    Api, Bgp, Config, Neighbor, Port, Route, RouteFile, RouteTarget, Router, Service, Site,
+};
 use crate::rib::table::RouteTable;
 use show::{listed, or_default, port_text, route_text, site_text};
 
@@ -36,6 +38,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let name = |service: &Service| service.name.clone();
     let text = |service: &Service| listed(&service.prefixes);
     lines.each(&old.services, &new.services, "service", name, text, Lines::service);
+    lines.bgp(old.bgp.as_ref(), new.bgp.as_ref());
     lines.fields("api", &old.api, &new.api, &API);
     lines.0
 }
@@ -128,6 +131,20 @@ impl Lines {
         }
     }
 
+    fn bgp(&mut self, old: Option<&Bgp>, new: Option<&Bgp>) {
+        let asn = |bgp: Option<&Bgp>| bgp.map_or("off".into(), |bgp| bgp.asn.to_string());
+        let (before, after) = (asn(old), asn(new));
+        if before != after {
+            self.0.push(format!("bgp: as {before} -> {after}"));
+        }
+        let neighbors = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.neighbors.clone());
+        let name = |neighbor: &Neighbor| neighbor.name.clone();
+        let (old, new) = (neighbors(old), neighbors(new));
+        self.each(&old, &new, "bgp neighbor", name, show::neighbor, |lines, old, new| {
+            lines.fields(&format!("bgp neighbor {}", new.name), old, new, &NEIGHBOR);
+        });
+    }
+
     fn service(&mut self, old: &Service, new: &Service) {
         let owner = format!("service {}", new.name);
         self.fields(&owner, old, new, &SERVICE);
@@ -212,6 +229,22 @@ const SITE: [Field<Site>; 7] = [
     ("capacity", |s| show::capacity(s.capacity)),
     ("health", |s| show::health(&s.health)),
     ("combine", |s| show::combine(s.combine)),
+];
+
+const NEIGHBOR: [Field<Neighbor>; 13] = [
+    ("address", |n| n.address.to_string()),
+    ("as", |n| n.asn.to_string()),
+    ("local-address", |n| or_default(n.local_address.as_ref())),
+    ("import", |n| show::import(n.import)),
+    ("export", |n| show::export(&n.export)),
+    ("role", |n| show::role(n.role)),
+    ("multihop", |n| or_default(n.multihop.as_ref())),
+    ("ttl-security", |n| n.ttl_security.to_string()),
+    ("passive", |n| n.passive.to_string()),
+    ("hold-time", |n| show::span(n.hold_time)),
+    ("max-prefixes", |n| n.max_prefixes.to_string()),
+    ("allow-own-as", |n| n.allow_own_as.to_string()),
+    ("add-path", |n| show::add_path(n.add_path)),
 ];
 
 const API: [Field<Api>; 2] = [

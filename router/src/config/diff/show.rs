@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::model::{
-    Affinity, Capacity, Check, Device, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
+    AddPath, Affinity, Capacity, Check, Device, Export, Import, Neighbor, Port, Route, RouteFile,
+    RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
-use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
+use crate::policy::{BgpRole, CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
 
 pub(super) fn port_text(port: &Port) -> String {
@@ -64,6 +65,47 @@ pub(super) fn guard(guard: LastSiteGuard) -> String {
         LastSiteGuard::Warn => "warn",
     }
     .to_owned()
+}
+
+pub(super) fn neighbor(neighbor: &Neighbor) -> String {
+    format!("{} as {}", neighbor.address, neighbor.asn)
+}
+
+pub(super) fn import(import: Import) -> String {
+    let word = match import {
+        Import::None => "none",
+        Import::All => "all",
+    };
+    word.into()
+}
+
+pub(super) fn export(export: &Export) -> String {
+    match export {
+        Export::Services(names) => listed(names),
+        Export::AllServices => "services".into(),
+    }
+}
+
+pub(super) fn role(role: Option<BgpRole>) -> String {
+    let word = match role {
+        None => "none",
+        Some(BgpRole::Provider) => "provider",
+        Some(BgpRole::Customer) => "customer",
+        Some(BgpRole::Peer) => "peer",
+        Some(BgpRole::RouteServer) => "route-server",
+        Some(BgpRole::RouteServerClient) => "route-server-client",
+    };
+    word.into()
+}
+
+pub(super) fn add_path(add_path: AddPath) -> String {
+    let word = match add_path {
+        AddPath::Off => "off",
+        AddPath::Receive => "receive",
+        AddPath::Send => "send",
+        AddPath::Both => "both",
+    };
+    word.into()
 }
 
 pub(super) fn martians(martians: Martians) -> String {

@@ -2,6 +2,7 @@
 //! has been reported; here its default takes its place.
 #![forbid(unsafe_code)]
 
+mod bgp;
 mod health;
 mod port;
 mod routes;
@@ -16,6 +17,7 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use bgp::{RawBgp, RawNeighbor};
 pub(super) use health::RawCheck;
 pub(super) use port::{MTU_DEFAULT, PeerRoute, RawPort};
 pub(super) use routes::RawRoutes;
@@ -35,6 +37,7 @@ pub(super) struct RawConfig {
     pub(super) routes: Vec<RawRoute>,
     pub(super) route_files: Vec<RawRoutes>,
     pub(super) services: Vec<RawService>,
+    pub(super) bgp: Option<RawBgp>,
     pub(super) api: RawApi,
 }
 
@@ -72,7 +75,7 @@ impl RawConfig {
         let services =
             root.tables("service", "[[service]]").into_iter().map(RawService::read).collect();
         let api = root.table("api", "[api]").map(RawApi::read);
-        root.later("bgp", "BGP");
+        let bgp = root.table("bgp", "[bgp]").map(RawBgp::read);
         root.later("bfd", "BFD");
         root.later("policer", "a policer");
         root.finish();
@@ -82,6 +85,7 @@ impl RawConfig {
             routes,
             route_files,
             services,
+            bgp,
             api: api.unwrap_or_default(),
         }
     }
@@ -94,6 +98,7 @@ impl RawConfig {
             routes: self.routes.into_iter().map(RawRoute::into_model).collect(),
             route_files: self.route_files.into_iter().map(RawRoutes::into_model).collect(),
             services: self.services.into_iter().map(RawService::into_model).collect(),
+            bgp: self.bgp.map(RawBgp::into_model),
             api: Api {
                 socket: self.api.socket.map(Spanned::into_inner),
                 http: self.api.http.map(Spanned::into_inner),

@@ -1,0 +1,242 @@
+//! Reads `[bgp]` and `[[bgp.neighbor]]`.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::{inner_or, inner_or_default};
+use crate::config::model::{AddPath, Bgp, Export, Import, Neighbor};
+use crate::config::value::{self, ValueError, one_of, text};
+use crate::config::walk::{Table, article};
+use crate::policy::BgpRole;
+
+/// `[bgp]` as written.
+pub(in crate::config) struct RawBgp {
+    /// `None` if missing or invalid.
+    pub(in crate::config) asn: Option<Spanned<u32>>,
+    pub(in crate::config) neighbors: Vec<RawNeighbor>,
+    /// Position of `[bgp]`.
+    pub(in crate::config) span: Range<usize>,
+}
+
+/// A neighbor as written.
+pub(in crate::config) struct RawNeighbor {
+    pub(in crate::config) name: Option<Spanned<String>>,
+    /// `None` if missing or invalid.
+    pub(in crate::config) address: Option<Spanned<IpAddr>>,
+    /// `None` if missing or invalid.
+    pub(in crate::config) asn: Option<Spanned<u32>>,
+    pub(in crate::config) local_address: Option<Spanned<IpAddr>>,
+    pub(in crate::config) exports: Vec<Spanned<String>>,
+    pub(in crate::config) role: Option<Spanned<BgpRole>>,
+    pub(in crate::config) multihop: Option<Spanned<u8>>,
+    pub(in crate::config) ttl_security: Option<Spanned<bool>>,
+    /// Position of `[[bgp.neighbor]]`.
+    pub(in crate::config) span: Range<usize>,
+    exports_all: bool,
+    import: Option<Spanned<Import>>,
+    passive: bool,
+    hold_time: Duration,
+    max_prefixes: u32,
+    allow_own_as: u8,
+    add_path: AddPath,
+    says_export: bool,
+}
+
+impl RawBgp {
+    pub(super) fn read(mut table: Table<'_>) -> Self {
+        let raw = Self {
+            asn: table.need("as", "as = 65001, this router's AS", asn),
+            span: table.span(),
+            neighbors: table
+                .tables("neighbor", "[[bgp.neighbor]]")
+                .into_iter()
+                .map(RawNeighbor::read)
+                .collect(),
+        };
+        table.later("policy", "BGP policies");
+        table.later("aggregate", "aggregates");
+        table.later("playbook", "playbooks");
+        table.finish();
+        raw
+    }
+
+    pub(super) fn into_model(self) -> Bgp {
+        Bgp {
+            asn: inner_or_default(self.asn),
+            neighbors: self.neighbors.into_iter().map(RawNeighbor::into_model).collect(),
+        }
+    }
+}
+
+impl RawNeighbor {
+    fn read(mut table: Table<'_>) -> Self {
+        let (exports, exports_all) = exports(&mut table);
+        let raw = Self {
+            name: table.get("name", text("a name", value::name)),
+            address: table.need(
+                "address",
+                "address = \"10.0.9.254\", the neighbor's",
+                text("an address", address),
+            ),
+            asn: table.need("as", "as = 65002, the neighbor's AS", asn),
+            local_address: table.get("local-address", text("an address", address)),
+            says_export: table.has("export"),
+            exports,
+            exports_all,
+            import: table.get("import", text("a word", import)),
+            role: table.get("role", text("a word", role)),
+            multihop: table.get("multihop", value::integer(2..=u8::MAX)),
+            ttl_security: table.get("ttl-security", value::boolean),
+            passive: inner_or_default(table.get("passive", value::boolean)),
+            hold_time: inner_or(
+                table.get("hold-time", text("a span of time", hold_time)),
+                HOLD_TIME_DEFAULT,
+            ),
+            max_prefixes: inner_or(
+                table.get("max-prefixes", value::integer(1..=MAX_PREFIXES_MAX)),
+                MAX_PREFIXES_DEFAULT,
+            ),
+            allow_own_as: inner_or_default(table.get("allow-own-as", value::integer(0..=10))),
+            add_path: inner_or_default(table.get("add-path", text("a word", add_path))),
+            span: table.span(),
+        };
+        table.later("bfd", "BFD");
+        table.later("password", "TCP authentication (password)");
+        table.later("port", "link-local neighbors (port)");
+        table.finish();
+        raw
+    }
+
+    /// What it is called: its name, or its address.
+    pub(in crate::config) fn called(&self) -> Option<String> {
+        let name = self.name.as_ref().map(|name| name.get_ref().clone());
+        name.or_else(|| Some(self.address.as_ref()?.get_ref().to_string()))
+    }
+
+    /// Where what it is called stands.
+    pub(in crate::config) fn called_at(&self) -> Range<usize> {
+        let of_address = self.address.as_ref().map(Spanned::span);
+        self.name.as_ref().map(Spanned::span).or(of_address).unwrap_or(self.span.clone())
+    }
+
+    /// Whether it says nothing of what is accepted and sent, or of one of both.
+    pub(in crate::config) fn silent_about(&self) -> Option<&'static str> {
+        match (self.import.is_some(), self.says_export) {
+            (true, true) => None,
+            (true, false) => Some("export"),
+            (false, true) => Some("import"),
+            (false, false) => Some("import and export"),
+        }
+    }
+
+    fn into_model(self) -> Neighbor {
+        let name = self.called().unwrap_or_default();
+        let exports: Vec<String> = self.exports.into_iter().map(Spanned::into_inner).collect();
+        Neighbor {
+            name,
+            address: self.address.map_or(IpAddr::from([0, 0, 0, 0]), Spanned::into_inner),
+            asn: inner_or_default(self.asn),
+            local_address: self.local_address.map(Spanned::into_inner),
+            import: inner_or_default(self.import),
+            export: if self.exports_all { Export::AllServices } else { Export::Services(exports) },
+            role: self.role.map(Spanned::into_inner),
+            multihop: self.multihop.map(Spanned::into_inner),
+            ttl_security: inner_or_default(self.ttl_security),
+            passive: self.passive,
+            hold_time: self.hold_time,
+            max_prefixes: self.max_prefixes,
+            allow_own_as: self.allow_own_as,
+            add_path: self.add_path,
+        }
+    }
+}
+
+/// `"none"`, `"services"` or a list of services' names; whether it is all of them.
+fn exports(table: &mut Table<'_>) -> (Vec<Spanned<String>>, bool) {
+    let word = table.node("export").filter(|node| node.get_ref().as_str().is_some());
+    if word.is_none() {
+        return (table.list("export", text("a service's name", value::name)), false);
+    }
+    let all = |word: &str| one_of(word, &[("none", Some(false)), ("services", Some(true))]);
+    (Vec::new(), inner_or_default(table.get("export", text("a word", all))))
+}
+
+fn import(word: &str) -> Result<Import, ValueError> {
+    one_of(word, &[("none", Some(Import::None)), ("all", Some(Import::All))])
+}
+
+fn role(word: &str) -> Result<BgpRole, ValueError> {
+    let words = [
+        ("provider", Some(BgpRole::Provider)),
+        ("customer", Some(BgpRole::Customer)),
+        ("peer", Some(BgpRole::Peer)),
+        ("route-server", Some(BgpRole::RouteServer)),
+        ("route-server-client", Some(BgpRole::RouteServerClient)),
+    ];
+    one_of(word, &words)
+}
+
+fn add_path(word: &str) -> Result<AddPath, ValueError> {
+    let words = [
+        ("off", Some(AddPath::Off)),
+        ("receive", Some(AddPath::Receive)),
+        ("send", Some(AddPath::Send)),
+        ("both", Some(AddPath::Both)),
+    ];
+    one_of(word, &words)
+}
+
+/// A number that an AS can have (RFC 7607, RFC 6793, RFC 7300).
+fn asn(value: &DeValue<'_>) -> Result<u32, ValueError> {
+    let asn = value::integer(0..=u32::MAX)(value).map_err(|fault| match value {
+        DeValue::String(_) => {
+            ValueError::new(format!("expected a number, found {}", article("string")))
+                .help("write as = 65001; 1.10 is written 65546")
+        }
+        _ => fault,
+    })?;
+    let reserved = match asn {
+        0 => "no AS has the number 0 (RFC 7607)",
+        AS_TRANS => "23456 stands for larger numbers (RFC 6793)",
+        65_535 | u32::MAX => "the last AS number is reserved (RFC 7300)",
+        _ => return Ok(asn),
+    };
+    Err(ValueError::new(reserved).because(format!("no router can have AS {asn}")))
+}
+
+fn address(text: &str) -> Result<IpAddr, ValueError> {
+    let address: IpAddr =
+        value::parsed("expected an address, such as \"10.0.9.254\" or \"2001:db8::1\"")(text)?;
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(ValueError::new("expected the address of one router"));
+    }
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        return Err(ValueError::later("a link-local neighbor"));
+    }
+    Ok(address)
+}
+
+/// Zero, or three seconds at least (RFC 4271 section 4.2).
+fn hold_time(text: &str) -> Result<Duration, ValueError> {
+    let span = value::duration_in(Duration::ZERO..=HOLD_TIME_MAX)(text)?;
+    if span.subsec_nanos() != 0 || (!span.is_zero() && span < HOLD_TIME_MIN) {
+        return Err(ValueError::new("expected 0s (never), or whole seconds from 3s on (RFC 4271)"));
+    }
+    Ok(span)
+}
+
+const AS_TRANS: u32 = 23_456;
+
+/// RFC 4271 section 10.
+const HOLD_TIME_DEFAULT: Duration = Duration::from_secs(90);
+const HOLD_TIME_MIN: Duration = Duration::from_secs(3);
+const HOLD_TIME_MAX: Duration = Duration::from_secs(65_535);
+
+/// The global table twice.
+const MAX_PREFIXES_DEFAULT: u32 = 2_500_000;
+const MAX_PREFIXES_MAX: u32 = 10_000_000;
