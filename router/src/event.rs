@@ -44,6 +44,15 @@ pub struct Event {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
+    /// A BGP session began or ended.
+    Bgp {
+        /// The neighbour's name.
+        neighbor: String,
+        /// Whether routes are exchanged now.
+        up: bool,
+        /// Why.
+        reason: String,
+    },
     /// A port's carrier came up or went down.
     Carrier {
         /// Port name.
@@ -178,7 +187,8 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 13] = [
+    pub const NAMES: [&str; 14] = [
+        "bgp",
         "carrier",
         "damped",
         "device",
@@ -236,6 +246,8 @@ pub enum MoveCause {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bgp { neighbor, up: true, .. } => write!(f, "bgp {neighbor}: established"),
+            Self::Bgp { neighbor, reason, .. } => write!(f, "bgp {neighbor}: down ({reason})"),
             Self::Carrier { port, up } => {
                 write!(f, "port {port}: carrier {}", if *up { "up" } else { "down" })
             }

@@ -27,12 +27,14 @@ mod decision;
 mod family;
 mod fault;
 mod frame;
+pub mod lane;
 mod message;
 mod negotiate;
 mod pack;
 pub mod policy;
 mod rules;
 pub mod session;
+pub mod table;
 mod update;
 pub mod wire;
 

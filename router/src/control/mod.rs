@@ -7,6 +7,7 @@
 //! [`cost`] says which site is cheaper, and why.
 #![forbid(unsafe_code)]
 
+pub mod bgp;
 pub mod cost;
 mod device;
 mod legs;
@@ -34,6 +35,7 @@ use nearhop_fib::{
     ACCEPT_ALL, ACCEPT_NONE, GroupId, Handle, IpPrefix, PathId, WriteError, Writer, name_key,
 };
 
+use self::bgp::{Bgp, NeighborState};
 use self::cost::Rule;
 pub use self::device::{Changed, DeviceFault};
 pub use self::legs::{LegKey, LegState, Legs};
@@ -49,12 +51,14 @@ use self::snapshot::SnapshotPublisher;
 use self::sources::Routing;
 use self::wanted::wanted_legs;
 use crate::batch::Exit;
+use crate::bgp::lane::BgpOrder;
+use crate::bgp::table::Paths;
 use crate::config::Config;
-use crate::config::model::{Service, Site};
+use crate::config::model::{Service, Site, WhenAllDead};
 use crate::event::{EventKind, MoveCause};
 use crate::forward::Snapshot;
 use crate::host::OwnAddress;
-use crate::ids::{Family, PortId};
+use crate::ids::{Family, NeighborId, PortId};
 use crate::liveness::leg::LegSpec;
 use crate::port::Port;
 use crate::rib::{Rib, SetId, Source};
@@ -75,6 +79,7 @@ pub struct Control {
     selection: Selection,
     snapshots: SnapshotPublisher,
     stopping: Stopping,
+    bgp: Bgp,
     /// Units of a publication's step: lookups and changes of the FIB.
     changes_per_step: usize,
     events: VecDeque<(Nanos, EventKind)>,
@@ -131,6 +136,7 @@ impl Control {
             selection: Selection::default(),
             snapshots: SnapshotPublisher::new(snapshot),
             stopping: Stopping::default(),
+            bgp: Bgp::default(),
             changes_per_step: CHANGES_PER_STEP,
             events: VecDeque::new(),
         }
@@ -172,6 +178,7 @@ impl Control {
         self.routing.mark_services();
         let why = if first { "start" } else { "reload" };
         self.publication.owe_all(MoveCause::Configuration, why);
+        self.bgp.configure(now, &self.config);
         orders
     }
 
@@ -243,6 +250,13 @@ impl Control {
         if self.routing.feed(changes.saturating_mul(ROUTES_PER_CHANGE)) {
             return Ok(false);
         }
+        if !self.publication.is_under_way() && self.bgp.has_news() {
+            let (rib, budget) = (&mut self.routing.rib, changes);
+            if self.bgp.step(rib, &self.config, budget, &mut self.events) {
+                self.publication.owe_routes();
+            }
+            return Ok(false);
+        }
         if self.publication.is_idle() {
             return Ok(true);
         }
@@ -281,6 +295,13 @@ impl Control {
             let services = Services::new(&self.config, &self.legs, &self.ports);
             self.selection.look_at_all(services, (cause, &member));
         } else {
+            if why.routes {
+                // What covers a service may be another.
+                let services = Services::new(&self.config, &self.legs, &self.ports);
+                let covered = |one: &Service| one.when_all_dead == WhenAllDead::Covering;
+                let keys = services.keys(covered);
+                self.selection.look_at(keys, (MoveCause::Configuration, "bgp"));
+            }
             for (key, (cause, member)) in why.services {
                 self.selection.look_at([key], (cause, &member));
             }
@@ -297,6 +318,37 @@ impl Control {
     /// Whether something waits for [`Self::publish_step`].
     pub fn is_unpublished(&self) -> bool {
         !self.publication.is_idle() || !self.selection.is_settled()
+    }
+
+    /// Whether BGP neighbours have said something that is not in the RIB yet.
+    pub fn has_bgp_news(&self) -> bool {
+        self.bgp.has_news()
+    }
+
+    /// Brings what is announced up to date; returns what the sessions have to do.
+    pub fn poll_bgp(&mut self, now: Nanos) -> Vec<BgpOrder> {
+        let services = Services::new(&self.config, &self.legs, &self.ports);
+        let drained = &self.selection.overrides().drained;
+        self.bgp.announce(now, &self.config, |service, family| {
+            let mut legs = services.legs_of(&service.name);
+            legs.any(|(key, leg)| key.family == family && leg.up && !drained.contains(&key.site))
+        });
+        self.bgp.take_orders()
+    }
+
+    /// Every BGP neighbour.
+    pub fn bgp_neighbors(&self) -> impl Iterator<Item = (NeighborId, &NeighborState)> {
+        self.bgp.neighbors()
+    }
+
+    /// What BGP neighbours announce.
+    pub fn bgp_paths(&self) -> &Paths {
+        self.bgp.paths()
+    }
+
+    /// When [`Self::poll_bgp`] is to be called although nothing happened.
+    pub fn bgp_timeout(&self) -> Option<Nanos> {
+        self.bgp.poll_timeout()
     }
 
     /// Takes what the liveness thread has to forget, as [`Orders::stop`]; to be asked again and

@@ -26,6 +26,8 @@ pub(super) struct Owed {
     pub(super) all: Option<(MoveCause, String)>,
     /// Services whose order changed.
     pub(super) services: BTreeMap<(String, Family), (MoveCause, String)>,
+    /// Routes of the RIB.
+    pub(super) routes: bool,
 }
 
 /// A publication that has begun.
@@ -45,7 +47,7 @@ pub(super) struct Published {
 
 impl Owed {
     fn is_nothing(&self) -> bool {
-        self.all.is_none() && self.services.is_empty()
+        self.all.is_none() && self.services.is_empty() && !self.routes
     }
 }
 
@@ -54,6 +56,7 @@ impl Publication {
     pub(super) fn owe_all(&mut self, cause: MoveCause, member: &str) {
         if let Some(superseded) = self.under_way.take() {
             self.owed.services.extend(superseded.why.services);
+            self.owed.routes |= superseded.why.routes;
         }
         self.owed.all = Some((cause, member.to_owned()));
     }
@@ -61,6 +64,11 @@ impl Publication {
     /// The groups of a service are to be published, for this cause.
     pub(super) fn owe(&mut self, service: (String, Family), cause: MoveCause, member: &str) {
         self.owed.services.insert(service, (cause, member.to_owned()));
+    }
+
+    /// Routes of the RIB are to be published.
+    pub(super) fn owe_routes(&mut self) {
+        self.owed.routes = true;
     }
 
     /// Whether there is nothing to publish.

@@ -45,6 +45,7 @@ impl ControlEngine {
         // Before the checks that are made from them.
         let own = self.control.own_addresses();
         self.orders.push_back(EngineOrder::Host(HostOrder::Addresses(own)));
+        self.announce(now);
         self.order(orders);
     }
 
@@ -72,6 +73,13 @@ impl ControlEngine {
             }
             LivenessNews::Stopped(stopping) => self.control.release(&stopping),
         }
+    }
+
+    /// Brings what is announced by BGP up to date.
+    pub fn announce(&mut self, now: Nanos) {
+        let orders = self.control.poll_bgp(now);
+        self.orders
+            .extend(orders.into_iter().map(|order| EngineOrder::Host(HostOrder::Bgp(order))));
     }
 
     /// As [`Control::publish_step`]. What nothing leads to any more is watched no more.

@@ -7,13 +7,16 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use nearhop_fib::{AdjacencyId, PathId, Reader};
 
+use super::speaker::Speaker;
 use crate::batch::Batch;
+use crate::bgp::lane::BgpOrder;
+use crate::bgp::session::{Counters as SessionCounters, State};
 use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig, HostStats, OwnAddress};
-use crate::ids::PortId;
+use crate::ids::{NeighborId, PortId};
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::packet::origin::{clamp_mss, mtu_of_own};
 use crate::probe::{CheckEvent, CheckId, CheckStats};
@@ -27,6 +30,8 @@ pub enum HostOrder {
     Addresses(Vec<OwnAddress>),
     /// A port's carrier changed, and is there now or not; there for a port that is gone.
     Carrier(PortId, bool),
+    /// To the BGP sessions.
+    Bgp(BgpOrder),
     /// Forget a leg.
     Forget(PathId),
     /// Take over the TCP checks of a leg; those that it had before are forgotten.
@@ -49,6 +54,7 @@ pub struct HostEngineParts {
 pub struct HostEngine {
     host: Host,
     checker: TcpChecker,
+    speaker: Speaker,
     checks: HashMap<CheckId, TcpCheckKey>,
     by_path: HashMap<PathId, Vec<CheckId>>,
     verdicts: VecDeque<(TcpCheckKey, CheckEvent)>,
@@ -67,6 +73,7 @@ impl HostEngine {
         Self {
             host: Host::new(now, config),
             checker: TcpChecker::new(),
+            speaker: Speaker::default(),
             checks: HashMap::new(),
             by_path: HashMap::new(),
             verdicts: VecDeque::new(),
@@ -82,7 +89,11 @@ impl HostEngine {
     /// Does what others ask.
     pub fn handle_order(&mut self, now: Nanos, order: HostOrder) {
         match order {
-            HostOrder::Addresses(addresses) => self.host.set_addresses(addresses),
+            HostOrder::Addresses(addresses) => {
+                self.host.set_addresses(addresses);
+                self.speaker.listen(&mut self.host);
+            }
+            HostOrder::Bgp(order) => self.speaker.handle_order(now, &mut self.host, order),
             HostOrder::Carrier(port, up) => {
                 self.checker.set_carrier(now, &mut self.host, port, up);
                 self.take_verdicts();
@@ -111,11 +122,37 @@ impl HostEngine {
         self.host.poll(now);
         self.send();
         self.take_verdicts();
+        // After the checks, which must not wait for a neighbour's table.
+        self.speaker.poll(now, &mut self.host);
+        self.host.poll(now);
+        self.send();
+    }
+
+    /// Whether a neighbour has news since the last call.
+    pub fn take_bgp_news(&mut self) -> bool {
+        self.speaker.take_news()
+    }
+
+    /// State and counters of each BGP session.
+    pub fn sessions(&self) -> impl Iterator<Item = (NeighborId, State, SessionCounters)> + '_ {
+        self.speaker.sessions()
+    }
+
+    /// Ends every BGP session; the neighbours hear why.
+    pub fn end_sessions(&mut self, now: Nanos, why: &str) {
+        self.speaker.stop(now, &mut self.host, why);
+        self.host.poll(now);
+        self.send();
     }
 
     /// When to call [`Self::poll`] next.
     pub fn poll_timeout(&mut self, now: Nanos) -> Option<Nanos> {
-        [self.host.poll_timeout(now), self.checker.poll_timeout()].into_iter().flatten().min()
+        let timers = [
+            self.host.poll_timeout(now),
+            self.checker.poll_timeout(),
+            self.speaker.poll_timeout(now),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// Takes the oldest verdict of a check.

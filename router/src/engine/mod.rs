@@ -18,6 +18,7 @@ mod host;
 mod lane;
 mod liveness;
 mod plane;
+mod speaker;
 
 pub use self::control::{ControlEngine, EngineOrder};
 pub use self::host::{HostEngine, HostEngineParts, HostOrder};

@@ -176,6 +176,13 @@ impl Flows {
         self.connections.insert(ends, Flow { label, ..flow });
     }
 
+    /// From now on packets of a connection need at least this TTL.
+    pub(super) fn require_ttl(&mut self, ends: Ends, min_ttl: u8) {
+        if let Some(flow) = self.connections.get_mut(&ends) {
+            flow.min_ttl = min_ttl;
+        }
+    }
+
     /// Counts what is ignored on this way, for one check more.
     pub(super) fn watch(&mut self, way: Way) {
         self.ways.entry(way).or_default().0 += 1;

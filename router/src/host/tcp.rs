@@ -91,6 +91,13 @@ impl Host {
         Ok(id)
     }
 
+    /// From now on packets of a connection need at least this TTL (RFC 5082).
+    pub fn tcp_require_ttl(&mut self, id: SocketId, min_ttl: u8) {
+        if let Some(connection) = self.sockets.tcp.get(&id) {
+            self.flows.require_ttl(connection.ends, min_ttl);
+        }
+    }
+
     /// State of a connection; `None` if its owner closed it or its address was removed.
     pub fn tcp_progress(&self, id: SocketId) -> Option<Progress> {
         let connection = self.sockets.tcp.get(&id)?;

@@ -48,12 +48,15 @@ pub enum Source {
     Static,
     /// A route file, by its place in the configuration: the first is best.
     File(u16),
+    /// BGP neighbours: the best of their paths.
+    Bgp,
 }
 
 impl Source {
     /// One word for tables and JSON.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Bgp => "bgp",
             Self::Connected => "connected",
             Self::File(_) => "file",
             Self::Local => "local",

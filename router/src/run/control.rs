@@ -246,11 +246,13 @@ impl ControlThread {
     /// Whether there is work that waits for nobody.
     fn has_work(&self) -> bool {
         let control = &self.daemon.control;
-        control.has_orders() || control.is_unpublished() && !self.held_back
+        let has_more = control.is_unpublished() || control.has_bgp_news();
+        control.has_orders() || has_more && !self.held_back
     }
 
     /// Publishes a part of what waits for it.
     fn publish(&mut self) {
+        self.daemon.control.announce(Nanos::now());
         self.pass_orders_on();
         if self.held_back {
             return;
@@ -323,7 +325,8 @@ impl ControlThread {
 
     fn next_timeout(&self) -> Instant {
         let now = Nanos::now();
-        let due = self.reopening.poll_timeout().map(|at| at.since(now));
+        let timers = [self.reopening.poll_timeout(), self.daemon.control.bgp_timeout()];
+        let due = timers.into_iter().flatten().min().map(|at| at.since(now));
         let longest = if self.leaving.is_empty() { HOUSEKEEPING_EVERY } else { LEAVING_EVERY };
         let sleep = due.unwrap_or(longest).min(longest);
         Instant::now() + sleep

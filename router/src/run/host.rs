@@ -44,6 +44,8 @@ pub struct HostParts {
     pub orders: Receiver<HostCall>,
     /// To the liveness thread: verdicts.
     pub liveness: (Sender<Order>, Wake),
+    /// Woken by news of BGP neighbours.
+    pub control: Wake,
     /// Woken by the workers' lanes and by orders.
     pub wake: OwnedFd,
     /// Its turns, for the watchdog.
@@ -74,6 +76,7 @@ pub struct HostThread {
     /// Of each check only the newest counts.
     verdicts: StateLane<TcpCheckKey, CheckEvent>,
     liveness: (Sender<Order>, Wake),
+    control: Wake,
     sleeper: Sleeper,
     shared: Arc<Mutex<HostReport>>,
     published_at: Nanos,
@@ -91,6 +94,7 @@ impl HostThread {
             orders: parts.orders,
             verdicts: StateLane::default(),
             liveness: parts.liveness,
+            control: parts.control,
             sleeper: Sleeper::new(parts.wake)?,
             shared: parts.shared,
             published_at: Nanos::ZERO,
@@ -116,6 +120,7 @@ impl HostThread {
             }
             self.steps.begin(Nanos::now());
         }
+        self.engine.end_sessions(Nanos::now(), "the router ends");
         Ok(())
     }
 
@@ -146,6 +151,9 @@ impl HostThread {
         self.engine.poll(now, |snapshot, port, due| {
             reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
         });
+        if self.engine.take_bgp_news() {
+            self.control.wake();
+        }
         while let Some((key, event)) = self.engine.poll_verdict() {
             self.verdicts.set(key, event);
         }

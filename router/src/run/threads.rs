@@ -244,6 +244,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         packets: host_packets,
         orders: host_order_queue,
         liveness: (orders.clone(), liveness_wake.clone()),
+        control: control_wake.clone(),
         wake: host_fd,
         turns: turns[1].clone(),
         shared: Arc::clone(&host_report),

@@ -1,0 +1,72 @@
+//! What the sessions and the control plane say to each other.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use nearhop_fib::IpPrefix;
+
+use super::session::{Received, SessionConfig, State};
+use super::{Attributes, Negotiated};
+use crate::ids::{Family, NeighborId};
+use crate::time::Nanos;
+
+/// A neighbour, as the control plane wants it.
+#[derive(Clone, Debug)]
+pub struct NeighborSpec {
+    /// Its number.
+    pub id: NeighborId,
+    /// Its address.
+    pub address: IpAddr,
+    /// The router's end.
+    pub local: IpAddr,
+    /// TTL of packets to it.
+    pub ttl: u8,
+    /// The least TTL of packets from it.
+    pub min_ttl: u8,
+    /// What its session is to be like.
+    pub session: SessionConfig,
+    /// Seed of its session's jitter.
+    pub seed: u64,
+    /// Where its news go.
+    pub lane: Sender<BgpNews>,
+}
+
+/// What a session has to say to the control plane, in order.
+#[derive(Clone, Debug)]
+pub enum BgpNews {
+    /// Routes that came are gone.
+    Down {
+        /// When.
+        at: Nanos,
+        /// Whether there were any.
+        was_established: bool,
+        /// Why.
+        why: String,
+    },
+    /// Routes can be exchanged.
+    Established(Nanos, Box<Negotiated>),
+    /// Routes, or marks between them.
+    Received(Received),
+    /// All routes of a family are to be announced again.
+    Refresh(Family),
+    /// The session changed its state.
+    State(State),
+}
+
+/// A change of what is announced to a neighbour: its attributes, or `None` for a withdrawal.
+pub type Change = (IpPrefix, Option<Arc<Attributes>>);
+
+/// What the host engine is asked for.
+#[derive(Clone, Debug)]
+pub enum BgpOrder {
+    /// Change what is announced; `true` once that is all to begin with.
+    Announce(NeighborId, Vec<Change>, bool),
+    /// So many prefixes of a family are accepted of a neighbour.
+    Prefixes(NeighborId, Family, u32),
+    /// Speak with a neighbour.
+    Begin(Box<NeighborSpec>),
+    /// Speak with a neighbour no more.
+    End(NeighborId, String),
+}

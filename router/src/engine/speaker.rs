@@ -1,0 +1,398 @@
+//! BGP sessions on the host stack: bytes between its connections and each neighbour's session, and what
+//! neighbours announce into a lane for each of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use crossbeam_channel::TrySendError;
+
+use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec};
+use crate::bgp::session::{Action, Counters, Event, Progress, Session, Side, State};
+use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, codes};
+use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
+use crate::ids::{Family, NeighborId};
+use crate::time::Nanos;
+
+/// Every session.
+#[derive(Default)]
+pub struct Speaker {
+    neighbors: BTreeMap<NeighborId, Neighbor>,
+    /// By local address.
+    listeners: BTreeMap<IpAddr, SocketId>,
+    store: AttributeStore,
+    /// Who is served first.
+    first: usize,
+    buffer: Vec<u8>,
+    /// Whether something was sent into a lane since it was last asked.
+    has_news: bool,
+    /// Whether there is work that waits for nobody but its turn.
+    is_behind: bool,
+}
+
+struct Neighbor {
+    spec: NeighborSpec,
+    session: Session,
+    incoming: Option<SocketId>,
+    outgoing: Option<SocketId>,
+    /// Whether the outgoing connection is still being made.
+    is_opening: bool,
+    /// What did not fit into its lane; while there is any, no routes are read.
+    news: VecDeque<BgpNews>,
+}
+
+impl Speaker {
+    /// Does what the control plane asks.
+    pub fn handle_order(&mut self, now: Nanos, host: &mut Host, order: BgpOrder) {
+        match order {
+            BgpOrder::Announce(id, changes, end) => self.announce(id, changes, end),
+            BgpOrder::Begin(spec) => self.set_neighbor(now, host, *spec),
+            BgpOrder::End(id, why) => self.remove_neighbor(now, host, id, &why),
+            BgpOrder::Prefixes(id, family, count) => self.note_prefixes(now, id, family, count),
+        }
+    }
+
+    /// Begins a session with a neighbour, or another one if what is wanted of it changed.
+    fn set_neighbor(&mut self, now: Nanos, host: &mut Host, spec: NeighborSpec) {
+        self.remove_neighbor(now, host, spec.id, "reconfigured");
+        let mut session = Session::new(spec.session.clone(), spec.seed);
+        session.start(now);
+        let (news, id) = (VecDeque::new(), spec.id);
+        let neighbor =
+            Neighbor { spec, session, incoming: None, outgoing: None, is_opening: false, news };
+        self.neighbors.insert(id, neighbor);
+        self.listen(host);
+        self.is_behind = true;
+    }
+
+    /// Ends a neighbour's session; `why` is what the neighbour hears (RFC 9003).
+    fn remove_neighbor(&mut self, now: Nanos, host: &mut Host, id: NeighborId, why: &str) {
+        let Some(mut neighbor) = self.neighbors.remove(&id) else { return };
+        neighbor.session.stop(now, &Notification::shutdown(codes::ADMIN_SHUTDOWN, why));
+        neighbor.act(now, host);
+        for socket in [neighbor.incoming, neighbor.outgoing].into_iter().flatten() {
+            host.tcp_abort(socket);
+        }
+        self.listen(host);
+    }
+
+    /// Ends all sessions.
+    pub fn stop(&mut self, now: Nanos, host: &mut Host, why: &str) {
+        for id in self.neighbors.keys().copied().collect::<Vec<_>>() {
+            self.remove_neighbor(now, host, id, why);
+        }
+    }
+
+    /// Changes what is announced to a neighbour. Without a session nothing is; the control plane says all
+    /// of it again when there is one.
+    fn announce(&mut self, id: NeighborId, changes: Vec<Change>, end: bool) {
+        let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
+        for (prefix, attributes) in changes {
+            let nlri = Nlri::new(prefix);
+            // A session that ended meanwhile takes none.
+            let _ = match attributes {
+                Some(attributes) => neighbor.session.announce(nlri, &attributes),
+                None => neighbor.session.withdraw(nlri),
+            };
+        }
+        for family in FAMILIES.into_iter().filter(|_| end) {
+            let _ = neighbor.session.end_of_rib(family);
+        }
+        self.is_behind = true;
+    }
+
+    /// How many prefixes of a family are accepted of a neighbour: its limit may be reached.
+    fn note_prefixes(&mut self, now: Nanos, id: NeighborId, family: Family, count: u32) {
+        if let Some(neighbor) = self.neighbors.get_mut(&id) {
+            neighbor.session.handle_prefix_count(now, family, count);
+            self.is_behind = true;
+        }
+    }
+
+    /// The addresses of the router are others now: it listens where it can.
+    pub fn listen(&mut self, host: &mut Host) {
+        let wanted = |address: &IpAddr| {
+            self.neighbors.values().any(|neighbor| neighbor.spec.local == *address)
+        };
+        let gone: Vec<IpAddr> =
+            self.listeners.keys().filter(|address| !wanted(address)).copied().collect();
+        for address in gone {
+            if let Some(listener) = self.listeners.remove(&address) {
+                host.tcp_unlisten(listener);
+            }
+        }
+        for neighbor in self.neighbors.values() {
+            let local = neighbor.spec.local;
+            if self.listeners.contains_key(&local) {
+                continue;
+            }
+            // Whose connections may come from afar is decided once it is known who connects.
+            let options = TcpOptions { ttl: u8::MAX, ..TcpOptions::default() };
+            if let Ok(listener) = host.tcp_listen(Some(local), BGP_PORT, options) {
+                self.listeners.insert(local, listener);
+            }
+        }
+    }
+
+    /// Serves every session in turn, with about so many bytes received for all of them together.
+    pub fn poll(&mut self, now: Nanos, host: &mut Host) {
+        self.is_behind = false;
+        self.accept(now, host);
+        let count = self.neighbors.len();
+        self.first = if count == 0 { 0 } else { (self.first + 1) % count };
+        let mut budget = BYTES_PER_POLL;
+        let order: Vec<NeighborId> = {
+            let (head, tail) = (self.neighbors.keys().skip(self.first), self.neighbors.keys());
+            head.chain(tail.take(self.first)).copied().collect()
+        };
+        for id in order {
+            let Some(neighbor) = self.neighbors.get_mut(&id) else { continue };
+            neighbor.follow(now, host);
+            let more = neighbor.read(now, host, (&mut self.store, &mut self.buffer), &mut budget);
+            neighbor.session.handle_timeout(now);
+            neighbor.act(now, host);
+            neighbor.write(now, host);
+            neighbor.report(now);
+            self.has_news |= neighbor.flush();
+            self.is_behind |= more && neighbor.news.is_empty();
+        }
+    }
+
+    /// When to call [`Self::poll`] next, besides after packets and orders.
+    pub fn poll_timeout(&self, now: Nanos) -> Option<Nanos> {
+        if self.is_behind {
+            return Some(now);
+        }
+        let of = |neighbor: &Neighbor| {
+            let retry = (!neighbor.news.is_empty()).then(|| now + LANE_RETRY);
+            [neighbor.session.poll_timeout(), retry].into_iter().flatten().min()
+        };
+        self.neighbors.values().filter_map(of).min()
+    }
+
+    /// Whether a lane has something new since the last call.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
+    /// State and counters of each session.
+    pub fn sessions(&self) -> impl Iterator<Item = (NeighborId, State, Counters)> + '_ {
+        let of = |(&id, neighbor): (&NeighborId, &Neighbor)| {
+            (id, neighbor.session.state(), neighbor.session.counters())
+        };
+        self.neighbors.iter().map(of)
+    }
+
+    /// Takes connections that neighbours opened, and resets those of anybody else.
+    fn accept(&mut self, now: Nanos, host: &mut Host) {
+        for (local, listener) in &self.listeners {
+            for _ in 0..ACCEPTED_PER_POLL {
+                let Some((socket, remote)) = host.tcp_accept(*listener) else { break };
+                let is_meant = |one: &&mut Neighbor| {
+                    (one.spec.address, one.spec.local) == (remote.ip(), *local)
+                };
+                let Some(neighbor) = self.neighbors.values_mut().find(is_meant) else {
+                    host.tcp_abort(socket);
+                    continue;
+                };
+                if neighbor.incoming.is_some()
+                    || neighbor.session.handle_connected(now, Side::Incoming).is_err()
+                {
+                    host.tcp_abort(socket);
+                    continue;
+                }
+                host.tcp_require_ttl(socket, neighbor.spec.min_ttl);
+                neighbor.incoming = Some(socket);
+            }
+        }
+    }
+}
+
+impl Neighbor {
+    fn socket(&mut self, side: Side) -> &mut Option<SocketId> {
+        match side {
+            Side::Incoming => &mut self.incoming,
+            Side::Outgoing => &mut self.outgoing,
+        }
+    }
+
+    /// What became of a connection that is being made.
+    fn follow(&mut self, now: Nanos, host: &mut Host) {
+        let Some(socket) = self.outgoing.filter(|_| self.is_opening) else { return };
+        match host.tcp_progress(socket) {
+            Some(TcpProgress::Opening) => {}
+            Some(TcpProgress::Open(_)) => {
+                self.is_opening = false;
+                if self.session.handle_connected(now, Side::Outgoing).is_err() {
+                    host.tcp_abort(socket);
+                    self.outgoing = None;
+                }
+            }
+            _ => self.lose(now, host, Side::Outgoing),
+        }
+    }
+
+    /// Reads bytes and messages; `true` if there is more to read that has a place to go.
+    fn read(
+        &mut self,
+        now: Nanos,
+        host: &mut Host,
+        (store, buffer): (&mut AttributeStore, &mut Vec<u8>),
+        budget: &mut usize,
+    ) -> bool {
+        let mut more = false;
+        for side in [Side::Incoming, Side::Outgoing] {
+            let Some(socket) = *self.socket(side) else { continue };
+            if side == Side::Outgoing && self.is_opening {
+                continue;
+            }
+            let room = self.session.room(side).min(*budget);
+            buffer.resize(room, 0);
+            match host.tcp_receive(socket, buffer) {
+                Ok(len) => {
+                    self.session.handle_bytes(side, &buffer[..len]);
+                    *budget -= len;
+                    more |= len > 0 && len == room;
+                }
+                // Its last messages are read before the session hears of it.
+                Err(_) if self.is_read(now, store) => self.lose(now, host, side),
+                Err(_) => more = true,
+            }
+        }
+        self.is_read(now, store);
+        more
+    }
+
+    /// Reads messages while there is room for what they say; `false` if one waits for room.
+    fn is_read(&mut self, now: Nanos, store: &mut AttributeStore) -> bool {
+        loop {
+            self.report(now);
+            let room = self.news.len() < NEWS_WAITING_MAX;
+            match self.session.receive(now, store, room) {
+                Progress::Idle => return true,
+                Progress::Full => return false,
+                Progress::Handled => {}
+                Progress::Received(received) => {
+                    self.report(now);
+                    self.news.push_back(BgpNews::Received(received));
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, now: Nanos, host: &mut Host, side: Side) {
+        if let Some(socket) = self.socket(side).take() {
+            host.tcp_abort(socket);
+        }
+        if side == Side::Outgoing {
+            self.is_opening = false;
+        }
+        self.session.handle_closed(now, side);
+    }
+
+    /// Does what the session asks for.
+    fn act(&mut self, now: Nanos, host: &mut Host) {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Connect { .. } => {
+                    let options = TcpOptions {
+                        ttl: self.spec.ttl,
+                        min_ttl: self.spec.min_ttl,
+                        ..TcpOptions::default()
+                    };
+                    let remote = SocketAddr::new(self.spec.address, BGP_PORT);
+                    match host.tcp_connect(self.spec.local, remote, options) {
+                        Ok(socket) => {
+                            self.outgoing = Some(socket);
+                            self.is_opening = true;
+                        }
+                        // An address whose port is not there; it is tried again.
+                        Err(_) => self.session.handle_closed(now, Side::Outgoing),
+                    }
+                }
+                Action::Close { side, last } => {
+                    let Some(socket) = self.socket(side).take() else { continue };
+                    if side == Side::Outgoing {
+                        self.is_opening = false;
+                    }
+                    let is_said = !last.is_empty() && host.tcp_send(socket, &last).is_ok();
+                    if is_said { host.tcp_close(socket) } else { host.tcp_abort(socket) }
+                }
+            }
+        }
+    }
+
+    /// Sends what the connections take.
+    fn write(&mut self, now: Nanos, host: &mut Host) {
+        for side in [Side::Incoming, Side::Outgoing] {
+            let Some(socket) = *self.socket(side) else { continue };
+            for _ in 0..WRITES_PER_POLL {
+                let bytes = self.session.transmit(now, side);
+                if bytes.is_empty() {
+                    break;
+                }
+                let Ok(count @ 1..) = host.tcp_send(socket, bytes) else { break };
+                self.session.handle_sent(now, side, count);
+            }
+        }
+    }
+
+    /// What happened becomes news.
+    fn report(&mut self, now: Nanos) {
+        while let Some(event) = self.session.poll_event() {
+            self.news.push_back(match event {
+                Event::Down { was_established, cause } => {
+                    BgpNews::Down { at: now, was_established, why: cause.to_string() }
+                }
+                Event::Established(negotiated) => BgpNews::Established(now, negotiated),
+                Event::RefreshRequested(family) => BgpNews::Refresh(family),
+                Event::State { to, .. } => BgpNews::State(to),
+                Event::NotAnnounced { nlri, why } => {
+                    log::error!("{} route(s) cannot be announced: {why}", nlri.len());
+                    continue;
+                }
+                Event::PrefixesNearLimit { family, count } => {
+                    let (address, family) = (self.spec.address, family.label());
+                    log::warn!("{address} announces {count} {family} prefixes, nearly too many");
+                    continue;
+                }
+                Event::Ended => continue,
+            });
+        }
+    }
+
+    /// Moves news into the lane; whether any.
+    fn flush(&mut self) -> bool {
+        let mut any = false;
+        while let Some(news) = self.news.pop_front() {
+            match self.spec.lane.try_send(news) {
+                Ok(()) => any = true,
+                Err(TrySendError::Full(news)) => {
+                    self.news.push_front(news);
+                    break;
+                }
+                // Nobody keeps this neighbour's routes any more.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+        any
+    }
+}
+
+const BGP_PORT: u16 = 179;
+
+/// About a third of a millisecond of messages.
+const BYTES_PER_POLL: usize = 96 * 1024;
+
+/// Connections taken of each listener between two looks at anything else.
+const ACCEPTED_PER_POLL: usize = 8;
+
+/// Fillings of a send buffer.
+const WRITES_PER_POLL: usize = 4;
+
+/// News that wait for room in the lane before no more routes are read. Events of a session come besides:
+/// few, for none comes while it cannot be told.
+const NEWS_WAITING_MAX: usize = 1;
+
+/// When news that did not fit are sent again.
+const LANE_RETRY: std::time::Duration = std::time::Duration::from_millis(1);

@@ -1,0 +1,87 @@
+//! BGP between the running daemon and routers that nobody here wrote.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bgp_support;
+mod daemon_support;
+mod support;
+
+use bgp_support::{Bird, missing};
+use daemon_support::{Costs, Rig, SERVICE_V4, SERVICE_V6, config};
+use support::skip::skip;
+use support::{in_namespaces, wait_for};
+
+/// The second is the neighbour.
+const SITES: Costs<'_> = &[("ams", 10), ("peer", 20)];
+
+fn with_neighbor(keys: &str) -> String {
+    config(SITES).replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.0.0.1\"\n")
+        + &format!(
+            "[bgp]\nas = 65001\n\
+             [[bgp.neighbor]]\nname = \"bird\"\naddress = \"10.2.0.2\"\nas = 65002\n\
+             import = \"all\"\nexport = [\"echo\"]\n{keys}"
+        )
+}
+
+fn bird(extra: &str) -> String {
+    format!(
+        "router id 10.2.0.2;\nprotocol device {{}}\n\
+         protocol static s4 {{ ipv4; route 203.0.113.0/24 unreachable; route 203.0.114.0/24 unreachable; }}\n\
+         protocol static s6 {{ ipv6; route 2001:db8:113::/48 unreachable; }}\n\
+         protocol bgp r1 {{ local 10.2.0.2 as 65002; neighbor 10.2.0.1 as 65001; hold time 9;\n{extra}\
+         ipv4 {{ import all; export where proto = \"s4\"; next hop self; }};\n\
+         ipv6 {{ import all; export where proto = \"s6\"; next hop address fd00:2::2; }}; }}\n"
+    )
+}
+
+/// The table that the router forwards by.
+fn routes(rig: &Rig, source: &str) -> Vec<String> {
+    let rows = rig.show("routes");
+    let of = rows.iter().filter(|row| row["source"] == source);
+    of.map(|row| row["prefix"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn routes_come_from_bird_and_services_go_there() {
+    let test = "routes_come_from_bird_and_services_go_there";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let mut rig = Rig::start_with(SITES, &with_neighbor("hold-time = \"9s\"\n"));
+        let mut peer = Bird::start(rig.site_netns("peer"), "peer", &bird(""));
+        wait_for("both services at BIRD", || {
+            let known = peer.ask("show route protocol r1");
+            let both = known.contains(SERVICE_V4) && known.contains(SERVICE_V6);
+            both.then_some(known)
+        });
+        let all = ["203.0.113.0/24", "203.0.114.0/24", "2001:db8:113::/48"];
+        wait_for("BIRD's routes", || (routes(&rig, "bgp") == all).then_some(()));
+        // The path of what is announced, as BIRD reads it.
+        let detail = peer.ask(&format!("show route all {SERVICE_V4}/32"));
+        assert!(detail.contains("BGP.as_path: 65001"), "{detail}");
+        assert!(detail.contains("BGP.next_hop: 10.2.0.1"), "{detail}");
+
+        // A withdrawal, a new route.
+        let other = bird("").replace("203.0.113.0/24", "203.0.115.0/24");
+        peer.configure(&other);
+        let all = ["203.0.114.0/24", "203.0.115.0/24", "2001:db8:113::/48"];
+        wait_for("BIRD's other routes", || (routes(&rig, "bgp") == all).then_some(()));
+
+        // BIRD dies: its routes go, and come back with it.
+        peer.kill();
+        wait_for("no route of a dead neighbour", || routes(&rig, "bgp").is_empty().then_some(()));
+        let peer = Bird::start(rig.site_netns("peer"), "again", &bird(""));
+        wait_for("routes of a neighbour that is back", || {
+            (routes(&rig, "bgp").len() == 3).then_some(())
+        });
+
+        // The router says that it ends.
+        assert_eq!(rig.terminate(), Some(0));
+        wait_for("no session at BIRD", || {
+            let state = peer.ask("show protocols all r1");
+            (!state.contains("Established")).then_some(())
+        });
+        let state = peer.ask("show protocols all r1");
+        assert!(state.contains("Administrative shutdown"), "{state}");
+    });
+}
