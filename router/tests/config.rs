@@ -534,3 +534,64 @@ fn what_is_said_of_a_file_has_nothing_that_a_terminal_acts_on() {
         }
     }
 }
+
+#[test]
+fn mistakes_about_neighbors_are_found_and_silence_is_a_warning() {
+    let file = |router: &str, rest: &str| {
+        format!(
+            "[router]\nname = \"r1\"\n{router}\
+             [[port]]\nname = \"up\"\ntun = \"up\"\naddresses = [\"10.9.0.1/24\", \"fd00:9::1/64\"]\n\
+             [[service]]\nname = \"dns\"\nprefixes = [\"198.51.100.53/32\"]\n\
+             [[service.site]]\nname = \"a\"\nvia = \"up\"\n{rest}"
+        )
+    };
+    let id = "id = \"10.9.0.1\"\nhash-seed = 7\n";
+    let neighbor = "[bgp]\nas = 65001\n[[bgp.neighbor]]\naddress = \"10.9.0.2\"\nas = 65002\n\
+                    import = \"all\"\nexport = [\"dns\"]\n";
+    let (config, _) = parse("r1.toml", &file(id, neighbor)).unwrap();
+    let bgp = config.bgp.unwrap();
+    assert_eq!(
+        (bgp.asn, &*bgp.neighbors[0].name, bgp.neighbors[0].asn),
+        (65001, "10.9.0.2", 65002)
+    );
+    for (router, from, to, wanted) in [
+        ("", "", "", "BGP needs a router id"),
+        (id, "as = 65002", "as = 23456", "no router can have AS 23456"),
+        (id, "as = 65002", "as = 0", "no router can have AS 0"),
+        (id, "\"10.9.0.2\"", "\"10.9.0.1\"", "10.9.0.1 is this router"),
+        (id, "\"10.9.0.2\"", "\"10.8.0.2\"", "10.8.0.2 is in no port's network"),
+        (id, "\"10.9.0.2\"", "\"fe80::2\"", "a link-local neighbor"),
+        (id, "\"dns\"", "\"dsn\"", "\"dsn\" is not a service"),
+        (id, "import", "hold-time = \"2s\"\nimport", "expected 0s (never)"),
+        (id, "import", "role = \"boss\"\nimport", "\"boss\" is not known"),
+        (id, "as = 65002", "as = 65001\nrole = \"peer\"", "a neighbor in the same AS has no role"),
+        (
+            id,
+            "import",
+            "local-address = \"10.9.0.7\"\nimport",
+            "10.9.0.7 is not an address of this router",
+        ),
+        (
+            id,
+            "import",
+            "local-address = \"fd00:9::1\"\nimport",
+            "local-address is of the other family",
+        ),
+        (
+            id,
+            "import",
+            "multihop = 3\nttl-security = true\nimport",
+            "ttl-security is for neighbors on a link",
+        ),
+        (id, "import", "bfd = true\nimport", "not implemented in this release"),
+    ] {
+        let text = file(router, &neighbor.replace(from, to));
+        let errors = parse("r1.toml", &text).unwrap_err();
+        let shown = errors.render(Style::PLAIN);
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
+    let silent = file(id, &neighbor.replace("import = \"all\"\n", ""));
+    let (_, warnings) = parse("r1.toml", &silent).unwrap();
+    let warned = |text: &str| warnings.iter().any(|one| one.to_string().contains(text));
+    assert!(warned("the neighbor says nothing about import"), "{warnings:?}");
+}

@@ -82,6 +82,6 @@ fn routes_come_from_bird_and_services_go_there() {
             (!state.contains("Established")).then_some(())
         });
         let state = peer.ask("show protocols all r1");
-        assert!(state.contains("Administrative shutdown"), "{state}");
+        assert!(state.contains("the router ends"), "its last words (RFC 9003): {state}");
     });
 }

@@ -10,7 +10,7 @@ use serde_json::Result as JsonResult;
 use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
-    AdjacencyRow, CheckRow, DropRow, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
+    AdjacencyRow, BgpRow, CheckRow, DropRow, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
     OverrideHead, OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow,
     TopRow, VerdictRow, WorkerRow,
 };
@@ -172,6 +172,8 @@ shown! {
     Routes(RouteRow) = "routes", Pages::Prefixes, None;
     /// Groups of the forwarding table: what prefixes share.
     Groups(GroupRow) = "groups", Pages::Groups, None;
+    /// BGP neighbours: their sessions, and what goes both ways.
+    Bgp(BgpRow) = "bgp", Pages::Whole, metrics!(BgpRow, "bgp", neighbor);
     /// Ways out, one for each port.
     Adjacencies(AdjacencyRow) = "adjacencies", Pages::Whole, None;
     /// Ports, their devices and counters.

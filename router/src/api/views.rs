@@ -1,5 +1,6 @@
 //! The answers of `show` and `explain`: flat objects with units in their keys.
 
+mod bgp;
 mod checks;
 mod commands;
 mod explain;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
+use self::bgp::bgp;
 use self::checks::page_of_checks;
 pub use self::commands::{overridden, reloaded, undamped};
 pub use self::explain::explain;
@@ -76,6 +78,7 @@ impl Facts<'_> {
 pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
     Ok(match request.show {
         Show::Adjacencies => adjacencies(facts).into(),
+        Show::Bgp => bgp(facts).into(),
         Show::Checks => page_of_checks(facts, request)?.into(),
         Show::Drops => drops(facts).into(),
         Show::Fib => page_of_fib(facts, request)?.into(),

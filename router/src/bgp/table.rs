@@ -78,6 +78,8 @@ struct Incoming {
     sender: Sender,
     v4: BTreeMap<(Prefix<Ipv4Addr>, u32), Path>,
     v6: BTreeMap<(Prefix<Ipv6Addr>, u32), Path>,
+    /// How many paths are not used.
+    refused: usize,
     /// It is to be forgotten; how many are left is known by the maps.
     is_leaving: bool,
 }
@@ -86,7 +88,8 @@ impl Paths {
     /// A neighbour's session begins; paths of an earlier one have to be gone ([`Self::forget`]).
     pub fn begin(&mut self, neighbor: NeighborId, sender: Sender) {
         let (v4, v6) = (BTreeMap::new(), BTreeMap::new());
-        self.neighbors.insert(neighbor, Incoming { sender, v4, v6, is_leaving: false });
+        let incoming = Incoming { sender, v4, v6, refused: 0, is_leaving: false };
+        self.neighbors.insert(neighbor, incoming);
     }
 
     /// The paths of a neighbour are not used any more: its prefixes change, in steps of
@@ -127,19 +130,24 @@ impl Paths {
         let Some(incoming) = self.neighbors.get_mut(&neighbor) else { return };
         let not_used = incoming.sender.why_not(nlri.prefix, attributes);
         let path = Path { attributes: Arc::clone(attributes), not_used };
-        match nlri.prefix {
-            IpPrefix::V4(prefix) => drop(incoming.v4.insert((prefix, nlri.path_id), path)),
-            IpPrefix::V6(prefix) => drop(incoming.v6.insert((prefix, nlri.path_id), path)),
-        }
+        let before = match nlri.prefix {
+            IpPrefix::V4(prefix) => incoming.v4.insert((prefix, nlri.path_id), path),
+            IpPrefix::V6(prefix) => incoming.v6.insert((prefix, nlri.path_id), path),
+        };
+        incoming.refused += usize::from(not_used.is_some());
+        incoming.refused -= usize::from(before.is_some_and(|before| before.not_used.is_some()));
     }
 
     /// A neighbour has a path no more; whether it had it.
     pub fn withdraw(&mut self, neighbor: NeighborId, nlri: Nlri) -> bool {
         let Some(incoming) = self.neighbors.get_mut(&neighbor) else { return false };
-        match nlri.prefix {
-            IpPrefix::V4(prefix) => incoming.v4.remove(&(prefix, nlri.path_id)).is_some(),
-            IpPrefix::V6(prefix) => incoming.v6.remove(&(prefix, nlri.path_id)).is_some(),
-        }
+        let gone = match nlri.prefix {
+            IpPrefix::V4(prefix) => incoming.v4.remove(&(prefix, nlri.path_id)),
+            IpPrefix::V6(prefix) => incoming.v6.remove(&(prefix, nlri.path_id)),
+        };
+        let Some(gone) = gone else { return false };
+        incoming.refused -= usize::from(gone.not_used.is_some());
+        true
     }
 
     /// How many paths a neighbour announces in a family.
@@ -148,6 +156,11 @@ impl Paths {
             Family::Ipv4 => incoming.v4.len(),
             Family::Ipv6 => incoming.v6.len(),
         })
+    }
+
+    /// How many paths of a neighbour may not be used.
+    pub fn refused(&self, neighbor: NeighborId) -> usize {
+        self.neighbors.get(&neighbor).map_or(0, |incoming| incoming.refused)
     }
 
     /// Every path to exactly this prefix, in no order of merit.

@@ -7,7 +7,7 @@
 //! [`cost`] says which site is cheaper, and why.
 #![forbid(unsafe_code)]
 
-pub mod bgp;
+mod bgp;
 pub mod cost;
 mod device;
 mod legs;
@@ -35,7 +35,8 @@ use nearhop_fib::{
     ACCEPT_ALL, ACCEPT_NONE, GroupId, Handle, IpPrefix, PathId, WriteError, Writer, name_key,
 };
 
-use self::bgp::{Bgp, NeighborState};
+use self::bgp::Bgp;
+pub use self::bgp::NeighborState;
 use self::cost::Rule;
 pub use self::device::{Changed, DeviceFault};
 pub use self::legs::{LegKey, LegState, Legs};

@@ -14,5 +14,5 @@ pub use self::counters::{
     AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,
 };
 pub use self::routing::{
-    CheckRow, Distance, FibRow, GroupRow, LegPart, MemberPart, RouteRow, ServiceRow,
+    BgpRow, CheckRow, Distance, FibRow, GroupRow, LegPart, MemberPart, RouteRow, ServiceRow,
 };

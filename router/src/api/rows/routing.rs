@@ -191,4 +191,30 @@ rows! {
         /// Type, code and sender of the latest ICMP error that did quote a request.
         last_error: Option<Text> = "LAST ERROR" Unit::Text => 8,
     }
+
+    /// A BGP neighbour.
+    pub struct BgpRow {
+        /// The neighbour's name.
+        neighbor: Text = "NEIGHBOR" Unit::Text,
+        /// Its address.
+        address: Text = "ADDRESS" Unit::Text => 4,
+        /// Its AS.
+        remote_as: u64 = "AS" Number,
+        /// The router's end of the session.
+        local_address: Text = "LOCAL" Unit::Text => 6,
+        /// State of the session, as RFC 4271 names it; routes are exchanged in `Established`.
+        state: Text = "STATE" Unit::Text,
+        /// How long ago the session began, or the last one ended, in milliseconds.
+        age_ms: u64 = "AGE" Age(Ms) => 3,
+        /// Paths to IPv4 prefixes that it announces, used or not.
+        received_ipv4: u64 = "IPV4" Number,
+        /// Paths to IPv6 prefixes that it announces, used or not.
+        received_ipv6: u64 = "IPV6" Number,
+        /// Paths among these that may not be used.
+        refused: u64 = "REFUSED" Number => 2,
+        /// Prefixes that are announced to it.
+        announced: Vec<Text> = "ANNOUNCED" List => 5,
+        /// Why its last session ended, or could not begin.
+        why: Option<Text> = "WHY" Unit::Text => 1,
+    }
 }
