@@ -98,6 +98,7 @@ fn one_of_each() -> Vec<EventKind> {
     let (service, site, port) = ("dns".to_owned(), "fra".to_owned(), "fra".to_owned());
     let (family, member, reason) = (Family::Ipv4, site.clone(), "x".to_owned());
     let all = vec![
+        EventKind::Bgp { neighbor: String::new(), up: true, reason: reason.clone() },
         EventKind::Carrier { port: port.clone(), up: true },
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
         EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
@@ -127,7 +128,8 @@ fn one_of_each() -> Vec<EventKind> {
     ];
     for event in &all {
         match event {
-            EventKind::Carrier { .. }
+            EventKind::Bgp { .. }
+            | EventKind::Carrier { .. }
             | EventKind::Damped { .. }
             | EventKind::Device { .. }
             | EventKind::Disable { .. }

@@ -5,14 +5,16 @@
 //! whoever publishes routes asks for the best path of each prefix that a call reports as changed.
 #![forbid(unsafe_code)]
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use nearhop_fib::{IpPrefix, Prefix};
 
-use super::{Attributes, Community, LoopRules, Nlri, Refusal, Role, otc_received};
+use super::{
+    Attributes, ChoiceRules, Community, LoopRules, Nlri, Path as Compared, PathSource, Refusal,
+    Role, choose, otc_received,
+};
 use crate::ids::{Family, NeighborId};
 
 /// The paths of all neighbours.
@@ -129,7 +131,12 @@ impl Paths {
     pub fn announce(&mut self, neighbor: NeighborId, nlri: Nlri, attributes: &Arc<Attributes>) {
         let Some(incoming) = self.neighbors.get_mut(&neighbor) else { return };
         let not_used = incoming.sender.why_not(nlri.prefix, attributes);
-        let path = Path { attributes: Arc::clone(attributes), not_used };
+        let mut attributes = Arc::clone(attributes);
+        if attributes.has_community(Community::GRACEFUL_SHUTDOWN) && !incoming.sender.internal {
+            // It is about to go: any other path is better (RFC 8326, section 4.2).
+            Arc::make_mut(&mut attributes).local_pref = Some(0);
+        }
+        let path = Path { attributes, not_used };
         let before = match nlri.prefix {
             IpPrefix::V4(prefix) => incoming.v4.insert((prefix, nlri.path_id), path),
             IpPrefix::V6(prefix) => incoming.v6.insert((prefix, nlri.path_id), path),
@@ -185,46 +192,20 @@ impl Paths {
 
     /// The best path to a prefix that may be used.
     pub fn best(&self, prefix: IpPrefix) -> Option<Found<'_>> {
-        let usable = self.of(prefix).filter(|found| found.path.not_used.is_none());
-        // MED counts between paths of one AS only: their best goes on (RFC 4271, section 9.1.2.2 c).
-        let mut by_as: BTreeMap<Option<u32>, Found<'_>> = BTreeMap::new();
-        for found in usable {
-            let first = found.path.attributes.as_path.first();
-            match by_as.get(&first) {
-                Some(best) if best.rank(true) <= found.rank(true) => {}
-                _ => drop(by_as.insert(first, found)),
-            }
-        }
-        by_as.into_values().min_by_key(|found| found.rank(false))
+        let usable: Vec<Found<'_>> =
+            self.of(prefix).filter(|found| found.path.not_used.is_none()).collect();
+        let compared: Vec<Compared<'_>> = usable.iter().map(Found::compared).collect();
+        let choice = choose(&compared, ChoiceRules::default())?;
+        usable.get(choice.best).copied()
     }
 }
-
-/// What paths are compared by, the most important first; less is better.
-type Rank = (Reverse<u32>, usize, super::Origin, u32, bool, Ipv4Addr, IpAddr, u32);
 
 impl Found<'_> {
-    fn rank(&self, with_med: bool) -> Rank {
-        let attributes = &self.path.attributes;
-        (
-            Reverse(attributes.preference()),
-            attributes.as_path.len(),
-            attributes.origin,
-            attributes.med.filter(|_| with_med).unwrap_or(0),
-            self.sender.internal,
-            attributes.originator_id().unwrap_or(self.sender.router_id),
-            self.sender.address,
-            self.path_id,
-        )
-    }
-}
-
-impl Attributes {
-    /// LOCAL_PREF as it counts: 0 for a path that is about to go (RFC 8326), 100 if it says nothing.
-    pub fn preference(&self) -> u32 {
-        if self.has_community(Community::GRACEFUL_SHUTDOWN) {
-            return 0;
-        }
-        self.local_pref.unwrap_or(LOCAL_PREF_DEFAULT)
+    fn compared(&self) -> Compared<'_> {
+        let Sender { internal, router_id, address, .. } = *self.sender;
+        let (external, path_id) = (!internal, self.path_id);
+        let from = PathSource { external, router_id, address, path_id, next_hop_cost: 0 };
+        Compared { attributes: &self.path.attributes, from }
     }
 }
 
@@ -273,9 +254,6 @@ fn is_bogon(prefix: IpPrefix) -> bool {
         }
     }
 }
-
-/// RFC 4271 leaves it to configuration; this is what everybody has.
-const LOCAL_PREF_DEFAULT: u32 = 100;
 
 #[cfg(test)]
 mod tests {

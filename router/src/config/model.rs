@@ -296,10 +296,6 @@ pub enum AddPath {
     Off,
     /// By the neighbor.
     Receive,
-    /// To the neighbor.
-    Send,
-    /// Both ways.
-    Both,
 }
 
 /// Where the router serves its API.

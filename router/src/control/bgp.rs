@@ -444,10 +444,7 @@ fn wanted_of(
         warn_at: neighbor.max_prefixes / 10 * 9,
         restart_after: None,
     };
-    let add_path = AddPath {
-        send: false,
-        receive: matches!(neighbor.add_path, model::AddPath::Receive | model::AddPath::Both),
-    };
+    let add_path = AddPath { send: false, receive: neighbor.add_path == model::AddPath::Receive };
     let session = SessionConfig {
         passive: neighbor.passive,
         hold_time_s: u16::try_from(neighbor.hold_time.as_secs()).unwrap_or(u16::MAX),

@@ -102,8 +102,6 @@ pub(super) fn add_path(add_path: AddPath) -> String {
     let word = match add_path {
         AddPath::Off => "off",
         AddPath::Receive => "receive",
-        AddPath::Send => "send",
-        AddPath::Both => "both",
     };
     word.into()
 }

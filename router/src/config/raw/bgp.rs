@@ -185,8 +185,8 @@ fn add_path(word: &str) -> Result<AddPath, ValueError> {
     let words = [
         ("off", Some(AddPath::Off)),
         ("receive", Some(AddPath::Receive)),
-        ("send", Some(AddPath::Send)),
-        ("both", Some(AddPath::Both)),
+        ("send", None),
+        ("both", None),
     ];
     one_of(word, &words)
 }
