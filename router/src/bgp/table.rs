@@ -112,15 +112,11 @@ impl Paths {
     ) -> bool {
         let Some(incoming) = self.neighbors.get_mut(&neighbor) else { return true };
         for _ in 0..budget {
-            let prefix = match (incoming.v4.pop_first(), &mut incoming.v6) {
-                (Some(((prefix, _), _)), _) => IpPrefix::V4(prefix),
-                (None, v6) => match v6.pop_first() {
-                    Some(((prefix, _), _)) => IpPrefix::V6(prefix),
-                    None => {
-                        self.neighbors.remove(&neighbor);
-                        return true;
-                    }
-                },
+            let v4 = incoming.v4.pop_first().map(|((prefix, _), _)| IpPrefix::V4(prefix));
+            let v6 = || incoming.v6.pop_first().map(|((prefix, _), _)| IpPrefix::V6(prefix));
+            let Some(prefix) = v4.or_else(v6) else {
+                self.neighbors.remove(&neighbor);
+                return true;
             };
             changed(prefix);
         }
@@ -356,7 +352,9 @@ mod tests {
             .map(|n| nlri(&format!("203.0.{n}.0/24")))
             .chain([nlri("2001:db8::/32")])
             .collect();
-        all.iter().for_each(|nlri| paths.announce(NeighborId(1), *nlri, &route));
+        for nlri in &all {
+            paths.announce(NeighborId(1), *nlri, &route);
+        }
         assert_eq!(paths.count(NeighborId(1), Family::Ipv4), 10);
         paths.forget(NeighborId(1));
         assert!(paths.best(all[9].prefix).is_none());

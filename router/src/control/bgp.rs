@@ -167,7 +167,9 @@ impl Bgp {
             let done = self.paths.forget_some(id, left, |prefix| changed.push(prefix));
             left = left.saturating_sub(changed.len());
             any |= !changed.is_empty();
-            changed.into_iter().for_each(|prefix| self.choose(rib, prefix));
+            for prefix in changed {
+                self.choose(rib, prefix);
+            }
             if done {
                 self.leaving.remove(&id);
             }
@@ -359,7 +361,9 @@ impl Bgp {
         }
         prefixes.sort_unstable();
         prefixes.dedup();
-        prefixes.iter().for_each(|&prefix| self.choose(rib, prefix));
+        for &prefix in &prefixes {
+            self.choose(rib, prefix);
+        }
         prefixes.len()
     }
 
