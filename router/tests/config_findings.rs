@@ -7,25 +7,23 @@ use nearhop::config::{Finding, Style, parse};
 
 /// A file with this in place of the value of `key`.
 fn with(key: &str, value: &str) -> String {
-    let mut text = String::from("[router]\nname = \"r1\"\n");
-    let port = |more: &str| format!("[[port]]\nname = \"a\"\ntun = \"t1\"\n{more}\n");
-    match key {
-        "own" => text += &format!("addresses = [\"{value}\"]\n"),
-        "id" => text += &format!("id = \"{value}\"\n"),
-        "http" => text += &format!("[api]\nhttp = \"{value}\"\n"),
-        "port" => text += &port(&format!("addresses = [\"{value}\"]")),
-        "peer" => text += &port(&format!("peer-addresses = [\"{value}\"]")),
-        "route" => text += &format!("[[route]]\nprefix = \"{value}\"\nvia = \"blackhole\"\n"),
-        "via" => text += &format!("[[route]]\nprefix = \"10.0.0.0/8\"\nvia = \"{value}\"\n"),
-        "target" => {
-            text += &port("");
-            text += "[[service]]\nname = \"s\"\nprefixes = [\"198.51.100.1/32\"]\n";
-            text += "[[service.site]]\nname = \"x\"\nvia = \"a\"\n";
-            text += &format!("health = {{ icmp = {{}}, target = \"{value}\" }}\n");
-        }
+    let port = "[[port]]\nname = \"a\"\ntun = \"t1\"";
+    let rest = match key {
+        "own" => format!("addresses = [\"{value}\"]"),
+        "id" => format!("id = \"{value}\""),
+        "http" => format!("[api]\nhttp = \"{value}\""),
+        "port" => format!("{port}\naddresses = [\"{value}\"]"),
+        "peer" => format!("{port}\npeer-addresses = [\"{value}\"]"),
+        "route" => format!("[[route]]\nprefix = \"{value}\"\nvia = \"blackhole\""),
+        "via" => format!("[[route]]\nprefix = \"10.0.0.0/8\"\nvia = \"{value}\""),
+        "target" => format!(
+            "{port}\n[[service]]\nname = \"s\"\nprefixes = [\"198.51.100.1/32\"]\n\
+             [[service.site]]\nname = \"x\"\nvia = \"a\"\n\
+             health = {{ icmp = {{}}, target = \"{value}\" }}"
+        ),
         _ => unreachable!("{key}"),
-    }
-    text
+    };
+    format!("[router]\nname = \"r1\"\n{rest}\n")
 }
 
 #[test]
