@@ -65,8 +65,9 @@ impl Caught {
         })
     }
 
-    /// Starts the thread that handles them; the log has been started. Until [`Signals::begin`] there is nothing to end in order: SIGTERM and SIGINT
-    /// exit with status 0, and what else was asked for waits.
+    /// Starts the thread that handles them; the log has been started. Until `Signals::begin` there is
+    /// nothing to end in order: SIGTERM and SIGINT exit with status 0, and what else was asked for
+    /// waits.
     ///
     /// # Errors
     /// The thread cannot be started.
