@@ -35,8 +35,10 @@ pub(super) struct Bgp {
     /// Who is served first.
     turn: usize,
     orders: Vec<BgpOrder>,
-    /// Services whose announcement waits until this; how long the next one will.
-    held: BTreeMap<String, Held>,
+    /// Of each prefix that was ever to be announced: whether it is, and since when not.
+    held: BTreeMap<IpPrefix, Held>,
+    /// Whether what is announced may have to be another.
+    is_dirty: bool,
     seed: u64,
 }
 
@@ -80,14 +82,18 @@ struct Held {
     is_announced: bool,
     /// When it is again.
     until: Option<Nanos>,
-    /// When it was withdrawn last.
-    withdrawn: Nanos,
+    /// When it was last seen ill.
+    ill: Nanos,
     delay: Duration,
 }
 
 impl Bgp {
     /// What is configured changes.
     pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
+        self.is_dirty = true;
+        let prefixes = config.services.iter().flat_map(|service| &service.prefixes);
+        let prefixes: BTreeSet<IpPrefix> = prefixes.copied().collect();
+        self.held.retain(|prefix, _| prefixes.contains(prefix));
         let mut wanted: BTreeMap<String, (&Neighbor, Wanted)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
@@ -196,6 +202,11 @@ impl Bgp {
         any
     }
 
+    /// Sites may be well now, or no more.
+    pub(super) fn mark(&mut self) {
+        self.is_dirty = true;
+    }
+
     /// Whether news wait.
     pub(super) fn has_news(&self) -> bool {
         !self.leaving.is_empty() || self.neighbors.values().any(|state| !state.lane.is_empty())
@@ -208,15 +219,15 @@ impl Bgp {
         config: &Config,
         is_well: impl Fn(&model::Service, Family) -> bool,
     ) {
-        if self.neighbors.is_empty() {
+        let is_due = self.poll_timeout().is_some_and(|due| due <= now);
+        if self.neighbors.is_empty() || !(std::mem::take(&mut self.is_dirty) || is_due) {
             return;
         }
         let asn = config.bgp.as_ref().map_or(0, |bgp| bgp.asn);
         let mut prefixes: Vec<(&model::Service, IpPrefix)> = Vec::new();
         for service in &config.services {
             for &prefix in &service.prefixes {
-                let key = prefix.to_string();
-                if self.may_announce(now, key, is_well(service, Family::of(prefix.addr()))) {
+                if self.may_announce(now, prefix, is_well(service, Family::of(prefix.addr()))) {
                     prefixes.push((service, prefix));
                 }
             }
@@ -322,6 +333,7 @@ impl Bgp {
                 let reason = "established".to_owned();
                 events.extend([(at, EventKind::Bgp { neighbor, up: true, reason })]);
                 state.owes_end = true;
+                self.is_dirty = true;
             }
             // Said again, all of it.
             BgpNews::Refresh(family) => {
@@ -397,11 +409,11 @@ impl Bgp {
 
     /// Whether a prefix is announced: at once the first time, and after each withdrawal later than after the
     /// one before, so that a site that flaps is no route that flaps.
-    fn may_announce(&mut self, now: Nanos, prefix: String, is_well: bool) -> bool {
+    fn may_announce(&mut self, now: Nanos, prefix: IpPrefix, is_well: bool) -> bool {
         let fresh = Held {
             is_announced: false,
             until: None,
-            withdrawn: Nanos::ZERO,
+            ill: Nanos::ZERO,
             delay: Duration::ZERO,
         };
         let held = self.held.entry(prefix).or_insert(fresh);
@@ -409,13 +421,16 @@ impl Bgp {
             (true, true) => {}
             (false, true) => {
                 held.is_announced = false;
-                if held.delay > Duration::ZERO && now.since(held.withdrawn) > held.delay * 4 {
+                if held.delay > Duration::ZERO && now.since(held.ill) > held.delay * 4 {
                     held.delay = Duration::ZERO;
                 }
-                held.withdrawn = now;
+                held.ill = now;
                 held.delay = (held.delay * 2).clamp(ANNOUNCE_DELAY, ANNOUNCE_DELAY_MAX);
             }
-            (false, false) => held.until = None,
+            (false, false) => {
+                held.until = None;
+                held.ill = now;
+            }
             (true, false) => {
                 let until = *held.until.get_or_insert(now + held.delay);
                 if now >= until {
@@ -521,3 +536,57 @@ const LANE: usize = 64;
 /// From when a service can be announced again until it is; doubled by each withdrawal.
 const ANNOUNCE_DELAY: Duration = Duration::from_secs(10);
 const ANNOUNCE_DELAY_MAX: Duration = Duration::from_mins(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Nanos = Nanos(1_000_000_000_000);
+
+    /// A site that is up and down twenty times a second is one withdrawal in ten seconds, then fewer.
+    #[test]
+    fn a_site_that_flaps_is_no_route_that_flaps() {
+        let (mut bgp, prefix) = (Bgp::default(), "198.51.100.53/32".parse().unwrap());
+        let mut now = START;
+        assert!(bgp.may_announce(now, prefix, true), "at once the first time");
+        let (mut before, mut changes) = (true, Vec::new());
+        for turn in 0..20 * 300 {
+            now += Duration::from_millis(25);
+            assert!(!bgp.may_announce(now, prefix, false), "what is dead is not announced");
+            now += Duration::from_millis(25);
+            let is_announced = bgp.may_announce(now, prefix, true);
+            if before != is_announced {
+                changes.push(turn);
+            }
+            before = is_announced;
+        }
+        assert_eq!(changes, [0], "each death begins the wait again");
+
+        // Well for good: announced after the wait, and after another death later than the first time.
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            let begin = now;
+            assert!(!bgp.may_announce(now, prefix, true));
+            while !bgp.may_announce(now, prefix, true) {
+                now = bgp.poll_timeout().unwrap();
+            }
+            waits.push(now.since(begin).as_secs());
+            now += Duration::from_secs(1);
+            assert!(!bgp.may_announce(now, prefix, false));
+        }
+        assert!(waits[0] < 11 && waits[1..] == [20, 40], "{waits:?}");
+        now += ANNOUNCE_DELAY_MAX * 10;
+        bgp.may_announce(now, prefix, true);
+        now = bgp.poll_timeout().unwrap();
+        assert!(bgp.may_announce(now, prefix, true));
+        now += ANNOUNCE_DELAY_MAX * 10;
+        assert!(!bgp.may_announce(now, prefix, false));
+        let begin = now;
+        bgp.may_announce(now, prefix, true);
+        assert_eq!(
+            bgp.poll_timeout().unwrap().since(begin),
+            ANNOUNCE_DELAY,
+            "forgotten after a while"
+        );
+    }
+}

@@ -384,6 +384,7 @@ impl Control {
             return false;
         }
         if self.selection.drain(site, drained) {
+            self.bgp.mark();
             self.store_accepts();
             let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
             self.events.push_back((now, kind));

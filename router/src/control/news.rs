@@ -100,6 +100,7 @@ impl Control {
         let Some(key) = self.key_of(path) else { return };
         let before = self.distance_of(&key);
         self.legs.decide(&key, t, up, reason);
+        self.bgp.mark();
         let kind = EventKind::Site {
             service: key.service.clone(),
             site: key.site.clone(),

@@ -79,7 +79,7 @@ impl NetNs {
     /// A path may lead to another namespace than it did before. Opens nothing, so that a want of descriptors
     /// is no obstacle.
     pub fn identity(&self) -> Result<(u64, u64), NetNsError> {
-        let failed = |source| NetNsError { netns: self.clone(), step: "look at", source };
+        let failed = |source| NetNsError { netns: self.clone(), step: "open", source };
         let file = fs::metadata(self.path()).map_err(failed)?;
         Ok((file.dev(), file.ino()))
     }
