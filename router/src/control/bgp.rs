@@ -410,12 +410,8 @@ impl Bgp {
     /// Whether a prefix is announced: at once the first time, and after each withdrawal later than after the
     /// one before, so that a site that flaps is no route that flaps.
     fn may_announce(&mut self, now: Nanos, prefix: IpPrefix, is_well: bool) -> bool {
-        let fresh = Held {
-            is_announced: false,
-            until: None,
-            ill: Nanos::ZERO,
-            delay: Duration::ZERO,
-        };
+        let fresh =
+            Held { is_announced: false, until: None, ill: Nanos::ZERO, delay: Duration::ZERO };
         let held = self.held.entry(prefix).or_insert(fresh);
         match (is_well, held.is_announced) {
             (true, true) => {}

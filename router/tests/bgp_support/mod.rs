@@ -29,10 +29,12 @@ impl Bird {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("bird.conf"), config).unwrap();
         let log = fs::File::create(folder.join("log")).unwrap();
-        // Ends with the test, however that ends.
+        // Ends with the thread that starts it: with the test, however that ends.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "/usr/sbin/bird", "-f"])
+            .args(["--pdeathsig", "KILL", "nsenter"])
+            .arg(format!("--net={netns}"))
+            .args(["/usr/sbin/bird", "-f"])
             .arg("-c")
             .arg(folder.join("bird.conf"))
             .arg("-s")
@@ -42,7 +44,7 @@ impl Bird {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let child = netns.within(|| command.spawn()).unwrap().unwrap();
+        let child = command.spawn().unwrap();
         let bird = Self { child, folder };
         support::wait_for("BIRD to answer", || bird.try_ask("show status").map(drop));
         bird
