@@ -36,21 +36,6 @@ pub enum ReversePath {
     Strict,
 }
 
-/// What this router is to a BGP neighbor in another AS (RFC 9234 section 4.1).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BgpRole {
-    /// Its provider: the neighbor is a customer.
-    Provider,
-    /// Its customer.
-    Customer,
-    /// Its peer.
-    Peer,
-    /// A route server that it is a client of.
-    RouteServer,
-    /// A client of the route server that it is.
-    RouteServerClient,
-}
-
 /// Who is behind a port.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Facing {

@@ -17,20 +17,23 @@ use crate::time::Nanos;
 pub struct NeighborSpec {
     /// Its number.
     pub id: NeighborId,
-    /// Its address.
+    /// What its session is to be like.
+    pub peering: Peering,
+    /// Where its news go.
+    pub lane: Sender<BgpNews>,
+}
+
+/// What a session begins with: when it is to be another, another session begins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peering {
+    /// The neighbour's address.
     pub address: IpAddr,
     /// The router's end.
     pub local: IpAddr,
-    /// TTL of packets to it.
+    /// TTL of packets to the neighbour.
     pub ttl: u8,
-    /// The least TTL of packets from it.
-    pub min_ttl: u8,
-    /// What its session is to be like.
+    /// The session itself.
     pub session: SessionConfig,
-    /// Seed of its session's jitter.
-    pub seed: u64,
-    /// Where its news go.
-    pub lane: Sender<BgpNews>,
 }
 
 /// What a session has to say to the control plane, in order.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
+use crate::bgp::Role;
 use crate::kernel::netns::NetNs;
-use crate::policy::{BgpRole, CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
+use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
 use crate::rib::table::RouteTable;
 
@@ -252,7 +253,7 @@ pub struct Neighbor {
     /// What is announced to it.
     pub export: Export,
     /// What this router is to it (RFC 9234).
-    pub role: Option<BgpRole>,
+    pub role: Option<Role>,
     /// How many hops away it may be; `None` is on a link.
     pub multihop: Option<u8>,
     /// Whether its packets need a TTL of 255 (RFC 5082).

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use nearhop_fib::IpPrefix;
 
-use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec};
+use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec, Peering};
 use crate::bgp::session::{PrefixLimit, Received, RemoteAs, SessionConfig, State};
 use crate::bgp::table::{Paths, Sender};
 use crate::bgp::{
@@ -19,7 +19,6 @@ use crate::config::Config;
 use crate::config::model::{self, Export, Import, Neighbor};
 use crate::event::EventKind;
 use crate::ids::{Family, NeighborId};
-use crate::policy::BgpRole;
 use crate::rib::{Candidate, NextHop, NextHops, Rib, Source};
 use crate::time::Nanos;
 
@@ -39,15 +38,12 @@ pub(super) struct Bgp {
     held: BTreeMap<IpPrefix, Held>,
     /// Whether what is announced may have to be another.
     is_dirty: bool,
-    seed: u64,
 }
 
 /// A neighbour, as the control plane knows it.
 pub struct NeighborState {
     /// What is configured.
     pub config: Neighbor,
-    /// The router's end.
-    pub local: IpAddr,
     /// State of its session.
     pub state: State,
     /// Since when.
@@ -61,18 +57,8 @@ pub struct NeighborState {
     /// The families that are exchanged.
     pub families: PerFamily<bool>,
     lane: Receiver<BgpNews>,
-    spec: Wanted,
+    peering: Peering,
     is_internal: bool,
-}
-
-/// What a session was begun with: another one is begun when it changes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Wanted {
-    session: SessionConfig,
-    address: IpAddr,
-    local: IpAddr,
-    ttl: u8,
-    min_ttl: u8,
 }
 
 /// How long a service that can be announced again is not.
@@ -87,6 +73,13 @@ struct Held {
     delay: Duration,
 }
 
+impl NeighborState {
+    /// The router's end of the session.
+    pub fn local(&self) -> IpAddr {
+        self.peering.local
+    }
+}
+
 impl Bgp {
     /// What is configured changes.
     pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
@@ -94,12 +87,12 @@ impl Bgp {
         let prefixes = config.services.iter().flat_map(|service| &service.prefixes);
         let prefixes: BTreeSet<IpPrefix> = prefixes.copied().collect();
         self.held.retain(|prefix, _| prefixes.contains(prefix));
-        let mut wanted: BTreeMap<String, (&Neighbor, Wanted)> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
                 let Some(local) = local_of(config, neighbor) else { continue };
-                let spec = wanted_of(bgp, router_id, neighbor, local);
-                wanted.insert(neighbor.name.clone(), (neighbor, spec));
+                let peering = peering_of(bgp, router_id, neighbor, local);
+                wanted.insert(neighbor.name.clone(), (neighbor, peering));
             }
         }
         let asn = config.bgp.as_ref().map_or(0, |bgp| bgp.asn);
@@ -107,7 +100,7 @@ impl Bgp {
             .neighbors
             .iter()
             .filter(|(_, state)| {
-                wanted.get(&state.config.name).is_none_or(|(_, spec)| *spec != state.spec)
+                wanted.get(&state.config.name).is_none_or(|(_, peering)| *peering != state.peering)
             })
             .map(|(&id, _)| id)
             .collect();
@@ -116,7 +109,7 @@ impl Bgp {
             self.forget(id);
             self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
         }
-        for (name, (neighbor, spec)) in wanted {
+        for (name, (neighbor, peering)) in wanted {
             if let Some(state) = self.neighbors.values_mut().find(|state| state.config.name == name)
             {
                 if state.config.import != neighbor.import && state.state == State::Established {
@@ -130,19 +123,10 @@ impl Bgp {
             self.next_id += 1;
             let (lane, news) = bounded(LANE);
             let is_internal = neighbor.asn == asn;
-            self.orders.push(BgpOrder::Begin(Box::new(NeighborSpec {
-                id,
-                address: spec.address,
-                local: spec.local,
-                ttl: spec.ttl,
-                min_ttl: spec.min_ttl,
-                session: spec.session.clone(),
-                seed: self.seed.wrapping_add(u64::from(id.0)),
-                lane,
-            })));
+            let spec = NeighborSpec { id, peering: peering.clone(), lane };
+            self.orders.push(BgpOrder::Begin(Box::new(spec)));
             let state = NeighborState {
                 config: neighbor.clone(),
-                local: spec.local,
                 state: State::Idle,
                 since: now,
                 last_error: None,
@@ -150,7 +134,7 @@ impl Bgp {
                 owes_end: false,
                 families: PerFamily::NONE,
                 lane: news,
-                spec,
+                peering,
                 is_internal,
             };
             self.neighbors.insert(id, state);
@@ -246,7 +230,7 @@ impl Bgp {
                 if !is_exported || !state.families.of(family) {
                     continue;
                 }
-                let Some(next_hop) = next_hop_for(config, state.local, family) else { continue };
+                let Some(next_hop) = next_hop_for(config, state.local(), family) else { continue };
                 wanted.insert(*prefix, originated(next_hop, asn, state.is_internal));
             }
             let mut changes: Vec<Change> = Vec::new();
@@ -320,11 +304,11 @@ impl Bgp {
                     internal: state.is_internal,
                     router_id: negotiated.remote_id,
                     address: state.config.address,
-                    role: state.config.role.map(remote_role),
+                    role: state.config.role.map(Role::counterpart),
                     loops: LoopRules {
                         local_as: config.bgp.as_ref().map_or(0, |bgp| bgp.asn),
                         own_as_max: state.config.allow_own_as,
-                        router_id: state.spec.session.router_id,
+                        router_id: state.peering.session.router_id,
                         cluster_id: None,
                     },
                     accepts: state.config.import == Import::All,
@@ -448,12 +432,12 @@ fn local_of(config: &Config, neighbor: &Neighbor) -> Option<IpAddr> {
     own.filter(|net| net.contains(neighbor.address)).map(ipnetwork::IpNetwork::ip).next()
 }
 
-fn wanted_of(
+fn peering_of(
     bgp: &model::Bgp,
     router_id: std::net::Ipv4Addr,
     neighbor: &Neighbor,
     local: IpAddr,
-) -> Wanted {
+) -> Peering {
     let limit = PrefixLimit {
         max: neighbor.max_prefixes,
         warn_at: neighbor.max_prefixes / 10 * 9,
@@ -463,7 +447,7 @@ fn wanted_of(
     let session = SessionConfig {
         passive: neighbor.passive,
         hold_time_s: u16::try_from(neighbor.hold_time.as_secs()).unwrap_or(u16::MAX),
-        role: neighbor.role.map(own_role),
+        role: neighbor.role,
         max_prefixes: PerFamily::with(|_| Some(limit)),
         add_path: PerFamily::with(|_| add_path),
         // A message of 65,535 octets is more than a step's work.
@@ -471,13 +455,8 @@ fn wanted_of(
         min_ttl: neighbor.ttl_security.then_some(u8::MAX),
         ..SessionConfig::new(bgp.asn, router_id, RemoteAs::Exactly(neighbor.asn))
     };
-    Wanted {
-        session,
-        address: neighbor.address,
-        local,
-        ttl: neighbor.multihop.unwrap_or(u8::MAX),
-        min_ttl: if neighbor.ttl_security { u8::MAX } else { 0 },
-    }
+    let ttl = neighbor.multihop.unwrap_or(u8::MAX);
+    Peering { session, address: neighbor.address, local, ttl }
 }
 
 /// The next hop of what is announced in a family: the router's end, or its address of the other family on
@@ -503,27 +482,6 @@ fn originated(next_hop: IpAddr, asn: u32, is_internal: bool) -> Arc<Attributes> 
         attributes.as_path = AsPath::sequence(&[asn]);
     }
     Arc::new(attributes)
-}
-
-fn own_role(role: BgpRole) -> Role {
-    match role {
-        BgpRole::Provider => Role::Provider,
-        BgpRole::Customer => Role::Customer,
-        BgpRole::Peer => Role::Peer,
-        BgpRole::RouteServer => Role::RouteServer,
-        BgpRole::RouteServerClient => Role::RouteServerClient,
-    }
-}
-
-/// What a neighbour is to the router that is this to it.
-fn remote_role(role: BgpRole) -> Role {
-    match role {
-        BgpRole::Provider => Role::Customer,
-        BgpRole::Customer => Role::Provider,
-        BgpRole::Peer => Role::Peer,
-        BgpRole::RouteServer => Role::RouteServerClient,
-        BgpRole::RouteServerClient => Role::RouteServer,
-    }
 }
 
 /// News of a neighbour that may wait; then no more is read of it.

@@ -10,13 +10,12 @@ use nearhop_fib::{AdjacencyId, PathId, Reader};
 use super::speaker::Speaker;
 use crate::batch::Batch;
 use crate::bgp::lane::BgpOrder;
-use crate::bgp::session::{Counters as SessionCounters, State};
 use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig, HostStats, OwnAddress};
-use crate::ids::{NeighborId, PortId};
+use crate::ids::PortId;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::packet::origin::{clamp_mss, mtu_of_own};
 use crate::probe::{CheckEvent, CheckId, CheckStats};
@@ -46,7 +45,7 @@ pub struct HostEngineParts {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// Incremented whenever liveness or a group changes.
     pub changes: Arc<AtomicU64>,
-    /// For the ports of connections, and their sequence numbers.
+    /// For the ports of connections, their sequence numbers, and the jitter of BGP sessions.
     pub seed: u64,
 }
 
@@ -73,7 +72,7 @@ impl HostEngine {
         Self {
             host: Host::new(now, config),
             checker: TcpChecker::new(),
-            speaker: Speaker::default(),
+            speaker: Speaker::new(parts.seed),
             checks: HashMap::new(),
             by_path: HashMap::new(),
             verdicts: VecDeque::new(),
@@ -123,19 +122,16 @@ impl HostEngine {
         self.send();
         self.take_verdicts();
         // After the checks, which must not wait for a neighbour's table.
-        self.speaker.poll(now, &mut self.host);
-        self.host.poll(now);
-        self.send();
+        if self.speaker.has_neighbors() {
+            self.speaker.poll(now, &mut self.host);
+            self.host.poll(now);
+            self.send();
+        }
     }
 
     /// Whether a neighbour has news since the last call.
     pub fn take_bgp_news(&mut self) -> bool {
         self.speaker.take_news()
-    }
-
-    /// State and counters of each BGP session.
-    pub fn sessions(&self) -> impl Iterator<Item = (NeighborId, State, SessionCounters)> + '_ {
-        self.speaker.sessions()
     }
 
     /// Ends every BGP session; the neighbours hear why.

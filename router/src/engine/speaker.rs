@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use crossbeam_channel::TrySendError;
+use crossbeam_channel::{Sender, TrySendError};
 
-use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec};
-use crate::bgp::session::{Action, Counters, Event, Progress, Session, Side, State};
+use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec, Peering};
+use crate::bgp::session::{Action, Event, Progress, Session, Side};
 use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
 use crate::ids::{Family, NeighborId};
@@ -27,10 +27,13 @@ pub struct Speaker {
     has_news: bool,
     /// Whether there is work that waits for nobody but its turn.
     is_behind: bool,
+    /// Of the sessions' jitter.
+    seed: u64,
 }
 
 struct Neighbor {
-    spec: NeighborSpec,
+    peering: Peering,
+    lane: Sender<BgpNews>,
     session: Session,
     incoming: Option<SocketId>,
     outgoing: Option<SocketId>,
@@ -41,6 +44,16 @@ struct Neighbor {
 }
 
 impl Speaker {
+    /// Without neighbours. `seed` decides the jitter of their sessions.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    /// Whether there is anybody to speak with.
+    pub fn has_neighbors(&self) -> bool {
+        !self.neighbors.is_empty()
+    }
+
     /// Does what the control plane asks.
     pub fn handle_order(&mut self, now: Nanos, host: &mut Host, order: BgpOrder) {
         match order {
@@ -53,12 +66,20 @@ impl Speaker {
 
     /// Begins a session with a neighbour, or another one if what is wanted of it changed.
     fn set_neighbor(&mut self, now: Nanos, host: &mut Host, spec: NeighborSpec) {
-        self.remove_neighbor(now, host, spec.id, "reconfigured");
-        let mut session = Session::new(spec.session.clone(), spec.seed);
+        let NeighborSpec { id, peering, lane } = spec;
+        self.remove_neighbor(now, host, id, "reconfigured");
+        let seed = self.seed.wrapping_add(u64::from(id.0));
+        let mut session = Session::new(peering.session.clone(), seed);
         session.start(now);
-        let (news, id) = (VecDeque::new(), spec.id);
-        let neighbor =
-            Neighbor { spec, session, incoming: None, outgoing: None, is_opening: false, news };
+        let neighbor = Neighbor {
+            peering,
+            lane,
+            session,
+            incoming: None,
+            outgoing: None,
+            is_opening: false,
+            news: VecDeque::new(),
+        };
         self.neighbors.insert(id, neighbor);
         self.listen(host);
         self.is_behind = true;
@@ -111,7 +132,7 @@ impl Speaker {
     /// The addresses of the router are others now: it listens where it can.
     pub fn listen(&mut self, host: &mut Host) {
         let wanted = |address: &IpAddr| {
-            self.neighbors.values().any(|neighbor| neighbor.spec.local == *address)
+            self.neighbors.values().any(|neighbor| neighbor.peering.local == *address)
         };
         let gone: Vec<IpAddr> =
             self.listeners.keys().filter(|address| !wanted(address)).copied().collect();
@@ -121,7 +142,7 @@ impl Speaker {
             }
         }
         for neighbor in self.neighbors.values() {
-            let local = neighbor.spec.local;
+            let local = neighbor.peering.local;
             if self.listeners.contains_key(&local) {
                 continue;
             }
@@ -159,7 +180,7 @@ impl Speaker {
 
     /// When to call [`Self::poll`] next, besides after packets and orders.
     pub fn poll_timeout(&self, now: Nanos) -> Option<Nanos> {
-        if self.is_behind {
+        if self.is_behind && self.has_neighbors() {
             return Some(now);
         }
         let of = |neighbor: &Neighbor| {
@@ -174,21 +195,13 @@ impl Speaker {
         std::mem::take(&mut self.has_news)
     }
 
-    /// State and counters of each session.
-    pub fn sessions(&self) -> impl Iterator<Item = (NeighborId, State, Counters)> + '_ {
-        let of = |(&id, neighbor): (&NeighborId, &Neighbor)| {
-            (id, neighbor.session.state(), neighbor.session.counters())
-        };
-        self.neighbors.iter().map(of)
-    }
-
     /// Takes connections that neighbours opened, and resets those of anybody else.
     fn accept(&mut self, now: Nanos, host: &mut Host) {
         for (local, listener) in &self.listeners {
             for _ in 0..ACCEPTED_PER_POLL {
                 let Some((socket, remote)) = host.tcp_accept(*listener) else { break };
                 let is_meant = |one: &&mut Neighbor| {
-                    (one.spec.address, one.spec.local) == (remote.ip(), *local)
+                    (one.peering.address, one.peering.local) == (remote.ip(), *local)
                 };
                 let Some(neighbor) = self.neighbors.values_mut().find(is_meant) else {
                     host.tcp_abort(socket);
@@ -200,7 +213,7 @@ impl Speaker {
                     host.tcp_abort(socket);
                     continue;
                 }
-                host.tcp_require_ttl(socket, neighbor.spec.min_ttl);
+                host.tcp_require_ttl(socket, neighbor.session.config().min_ttl.unwrap_or(0));
                 neighbor.incoming = Some(socket);
             }
         }
@@ -294,14 +307,14 @@ impl Neighbor {
     fn act(&mut self, now: Nanos, host: &mut Host) {
         while let Some(action) = self.session.poll_action() {
             match action {
-                Action::Connect { .. } => {
+                Action::Connect { min_ttl } => {
                     let options = TcpOptions {
-                        ttl: self.spec.ttl,
-                        min_ttl: self.spec.min_ttl,
+                        ttl: self.peering.ttl,
+                        min_ttl: min_ttl.unwrap_or(0),
                         ..TcpOptions::default()
                     };
-                    let remote = SocketAddr::new(self.spec.address, BGP_PORT);
-                    match host.tcp_connect(self.spec.local, remote, options) {
+                    let remote = SocketAddr::new(self.peering.address, BGP_PORT);
+                    match host.tcp_connect(self.peering.local, remote, options) {
                         Ok(socket) => {
                             self.outgoing = Some(socket);
                             self.is_opening = true;
@@ -352,7 +365,7 @@ impl Neighbor {
                     continue;
                 }
                 Event::PrefixesNearLimit { family, count } => {
-                    let (address, family) = (self.spec.address, family.label());
+                    let (address, family) = (self.peering.address, family.label());
                     log::warn!("{address} announces {count} {family} prefixes, nearly too many");
                     continue;
                 }
@@ -365,7 +378,7 @@ impl Neighbor {
     fn flush(&mut self) -> bool {
         let mut any = false;
         while let Some(news) = self.news.pop_front() {
-            match self.spec.lane.try_send(news) {
+            match self.lane.try_send(news) {
                 Ok(()) => any = true,
                 Err(TrySendError::Full(news)) => {
                     self.news.push_front(news);

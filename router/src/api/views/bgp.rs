@@ -12,7 +12,7 @@ pub(super) fn bgp(facts: &Facts<'_>) -> Vec<BgpRow> {
         neighbor: owned(&state.config.name),
         address: state.config.address.to_string().into(),
         remote_as: state.config.asn.into(),
-        local_address: state.local.to_string().into(),
+        local_address: state.local().to_string().into(),
         state: state.state.label().into(),
         age_ms: facts.age_ms(state.since),
         received_ipv4: paths.count(id, Family::Ipv4) as u64,

@@ -5,12 +5,13 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bgp::Role;
 use crate::config::model::{
     AddPath, Affinity, Capacity, Check, Device, Export, Import, Neighbor, Port, Route, RouteFile,
     RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
-use crate::policy::{BgpRole, CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
+use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
 
 pub(super) fn port_text(port: &Port) -> String {
@@ -86,16 +87,8 @@ pub(super) fn export(export: &Export) -> String {
     }
 }
 
-pub(super) fn role(role: Option<BgpRole>) -> String {
-    let word = match role {
-        None => "none",
-        Some(BgpRole::Provider) => "provider",
-        Some(BgpRole::Customer) => "customer",
-        Some(BgpRole::Peer) => "peer",
-        Some(BgpRole::RouteServer) => "route-server",
-        Some(BgpRole::RouteServerClient) => "route-server-client",
-    };
-    word.into()
+pub(super) fn role(role: Option<Role>) -> String {
+    role.map_or("none", Role::label).into()
 }
 
 pub(super) fn add_path(add_path: AddPath) -> String {

@@ -9,10 +9,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::{inner_or, inner_or_default};
+use crate::bgp::Role;
 use crate::config::model::{AddPath, Bgp, Export, Import, Neighbor};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::{Table, article};
-use crate::policy::BgpRole;
 
 /// `[bgp]` as written.
 pub(in crate::config) struct RawBgp {
@@ -32,7 +32,7 @@ pub(in crate::config) struct RawNeighbor {
     pub(in crate::config) asn: Option<Spanned<u32>>,
     pub(in crate::config) local_address: Option<Spanned<IpAddr>>,
     pub(in crate::config) exports: Vec<Spanned<String>>,
-    pub(in crate::config) role: Option<Spanned<BgpRole>>,
+    pub(in crate::config) role: Option<Spanned<Role>>,
     pub(in crate::config) multihop: Option<Spanned<u8>>,
     pub(in crate::config) ttl_security: Option<Spanned<bool>>,
     /// Position of `[[bgp.neighbor]]`.
@@ -170,13 +170,13 @@ fn import(word: &str) -> Result<Import, ValueError> {
     one_of(word, &[("none", Some(Import::None)), ("all", Some(Import::All))])
 }
 
-fn role(word: &str) -> Result<BgpRole, ValueError> {
+fn role(word: &str) -> Result<Role, ValueError> {
     let words = [
-        ("provider", Some(BgpRole::Provider)),
-        ("customer", Some(BgpRole::Customer)),
-        ("peer", Some(BgpRole::Peer)),
-        ("route-server", Some(BgpRole::RouteServer)),
-        ("route-server-client", Some(BgpRole::RouteServerClient)),
+        ("provider", Some(Role::Provider)),
+        ("customer", Some(Role::Customer)),
+        ("peer", Some(Role::Peer)),
+        ("route-server", Some(Role::RouteServer)),
+        ("route-server-client", Some(Role::RouteServerClient)),
     ];
     one_of(word, &words)
 }
