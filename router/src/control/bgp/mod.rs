@@ -1,0 +1,199 @@
+//! BGP in the control plane: what neighbours announce becomes routes of the RIB, and what services are
+//! worth becomes what is announced.
+
+mod announce;
+mod receive;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, bounded};
+use nearhop_fib::IpPrefix;
+
+use self::announce::Held;
+use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, Peering};
+use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
+use crate::bgp::table::Paths;
+use crate::bgp::{AddPath, Attributes, PerFamily};
+use crate::config::Config;
+use crate::config::model::{self, Neighbor};
+use crate::ids::NeighborId;
+use crate::time::Nanos;
+
+/// Every neighbour, what they announce, and what is announced to them.
+#[derive(Default)]
+pub(super) struct Bgp {
+    neighbors: BTreeMap<NeighborId, NeighborState>,
+    /// Numbers are not used again.
+    next_id: u32,
+    paths: Paths,
+    /// Neighbours whose paths are being forgotten; a lane is not read before.
+    leaving: BTreeSet<NeighborId>,
+    /// Who is served first.
+    turn: usize,
+    orders: Vec<BgpOrder>,
+    /// Of each prefix that was ever to be announced: whether it is, and since when not.
+    held: BTreeMap<IpPrefix, Held>,
+    /// Whether what is announced may have to be another.
+    is_dirty: bool,
+}
+
+/// A neighbour, as the control plane knows it.
+pub struct NeighborState {
+    /// What is configured.
+    pub config: Neighbor,
+    /// State of its session.
+    pub state: State,
+    /// Since when.
+    pub since: Nanos,
+    /// Why its last session ended.
+    pub last_error: Option<String>,
+    /// What is announced to it, by prefix.
+    pub announced: BTreeMap<IpPrefix, Arc<Attributes>>,
+    /// Whether End-of-RIB is to follow what is announced first.
+    owes_end: bool,
+    /// The families that are exchanged.
+    pub families: PerFamily<bool>,
+    lane: Receiver<BgpNews>,
+    peering: Peering,
+    is_internal: bool,
+}
+
+impl NeighborState {
+    /// The router's end of the session.
+    pub fn local(&self) -> IpAddr {
+        self.peering.local
+    }
+}
+
+impl Bgp {
+    /// What is configured changes.
+    pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
+        self.is_dirty = true;
+        let prefixes = config.services.iter().flat_map(|service| &service.prefixes);
+        let prefixes: BTreeSet<IpPrefix> = prefixes.copied().collect();
+        self.held.retain(|prefix, _| prefixes.contains(prefix));
+        let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
+        if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
+            for neighbor in &bgp.neighbors {
+                let Some(local) = local_of(config, neighbor) else { continue };
+                let peering = peering_of(bgp, router_id, neighbor, local);
+                wanted.insert(neighbor.name.clone(), (neighbor, peering));
+            }
+        }
+        let asn = config.bgp.as_ref().map_or(0, |bgp| bgp.asn);
+        let gone: Vec<NeighborId> = self
+            .neighbors
+            .iter()
+            .filter(|(_, state)| {
+                wanted.get(&state.config.name).is_none_or(|(_, peering)| *peering != state.peering)
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for id in gone {
+            self.neighbors.remove(&id);
+            self.forget(id);
+            self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
+        }
+        for (name, (neighbor, peering)) in wanted {
+            if let Some(state) = self.neighbors.values_mut().find(|state| state.config.name == name)
+            {
+                if state.config.import != neighbor.import && state.state == State::Established {
+                    // What came is judged again, by a session that begins again.
+                    log::info!("bgp {name}: import changes with the next session");
+                }
+                state.config = neighbor.clone();
+                continue;
+            }
+            let id = NeighborId(self.next_id);
+            self.next_id += 1;
+            let (lane, news) = bounded(LANE);
+            let is_internal = neighbor.asn == asn;
+            let spec = NeighborSpec { id, peering: peering.clone(), lane };
+            self.orders.push(BgpOrder::Begin(Box::new(spec)));
+            let state = NeighborState {
+                config: neighbor.clone(),
+                state: State::Idle,
+                since: now,
+                last_error: None,
+                announced: BTreeMap::new(),
+                owes_end: false,
+                families: PerFamily::NONE,
+                lane: news,
+                peering,
+                is_internal,
+            };
+            self.neighbors.insert(id, state);
+        }
+    }
+
+    /// Sites may be well now, or no more.
+    pub(super) fn mark(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Whether news wait.
+    pub(super) fn has_news(&self) -> bool {
+        !self.leaving.is_empty() || self.neighbors.values().any(|state| !state.lane.is_empty())
+    }
+
+    /// Takes what the host engine is asked for.
+    pub(super) fn take_orders(&mut self) -> Vec<BgpOrder> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Every neighbour.
+    pub(super) fn neighbors(&self) -> impl Iterator<Item = (NeighborId, &NeighborState)> {
+        self.neighbors.iter().map(|(&id, state)| (id, state))
+    }
+
+    /// What neighbours announce.
+    pub(super) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    fn forget(&mut self, id: NeighborId) {
+        self.paths.forget(id);
+        self.leaving.insert(id);
+    }
+}
+
+/// The router's end of a session: as configured, or its address in the neighbour's network.
+fn local_of(config: &Config, neighbor: &Neighbor) -> Option<IpAddr> {
+    if let Some(local) = neighbor.local_address {
+        return Some(local);
+    }
+    let own = config.ports.iter().flat_map(|port| &port.addresses).chain(&config.router.addresses);
+    own.filter(|net| net.contains(neighbor.address)).map(ipnetwork::IpNetwork::ip).next()
+}
+
+fn peering_of(
+    bgp: &model::Bgp,
+    router_id: std::net::Ipv4Addr,
+    neighbor: &Neighbor,
+    local: IpAddr,
+) -> Peering {
+    let limit = PrefixLimit {
+        max: neighbor.max_prefixes,
+        warn_at: neighbor.max_prefixes / 10 * 9,
+        restart_after: None,
+    };
+    let add_path = AddPath { send: false, receive: neighbor.add_path == model::AddPath::Receive };
+    let session = SessionConfig {
+        passive: neighbor.passive,
+        hold_time_s: u16::try_from(neighbor.hold_time.as_secs()).unwrap_or(u16::MAX),
+        role: neighbor.role,
+        max_prefixes: PerFamily::with(|_| Some(limit)),
+        add_path: PerFamily::with(|_| add_path),
+        // A message of 65,535 octets is more than a step's work.
+        extended_message: false,
+        min_ttl: neighbor.ttl_security.then_some(u8::MAX),
+        ..SessionConfig::new(bgp.asn, router_id, RemoteAs::Exactly(neighbor.asn))
+    };
+    let ttl = neighbor.multihop.unwrap_or(u8::MAX);
+    Peering { session, address: neighbor.address, local, ttl }
+}
+
+/// News of a neighbour that may wait; then no more is read of it.
+const LANE: usize = 64;
