@@ -1,5 +1,6 @@
 //! The control plane by what workers find in the FIB, and by its events and orders.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,12 +10,13 @@ use nearhop_fib::{Group, GroupId, IpPrefix, Reader, Reason, Selected, Spread, Wh
 use super::sources::set_of;
 use super::*;
 use crate::config;
+use crate::config::model::Service;
 use crate::event::Resort;
 use crate::forward::FirstPacket;
-use crate::ids::PortId;
+use crate::ids::{Family, PortId};
 use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::memory::MemoryPort;
-use crate::rib::NextHops;
+use crate::rib::{NextHops, Source};
 
 mod last_resorts;
 mod ports;

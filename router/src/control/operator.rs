@@ -1,0 +1,94 @@
+//! What operators take out of service, and back in.
+
+use std::collections::BTreeSet;
+
+use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId};
+
+use super::Control;
+use super::publish::SELECTIONS_AT_ONCE;
+use super::select::Overrides;
+use super::services::Services;
+use crate::config::Config;
+use crate::event::{EventKind, MoveCause};
+use crate::time::Nanos;
+
+impl Control {
+    /// Takes a site out of service where any other is left, or back in; `false` if no service has it.
+    pub fn drain(&mut self, now: Nanos, site: &str, drained: bool, by: &str) -> bool {
+        if !self.has_site(site) {
+            return false;
+        }
+        if self.selection.drain(site, drained) {
+            self.bgp.mark();
+            self.store_accepts();
+            let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
+            self.events.push_back((now, kind));
+            let services = Services::new(&self.config, &self.legs, &self.ports);
+            let with = services.keys(|service| service.sites.iter().any(|one| one.name == site));
+            self.selection.look_at(with, (MoveCause::Operator, site));
+            self.select_some(now, SELECTIONS_AT_ONCE);
+        }
+        true
+    }
+
+    /// Takes a site out of service whatever is left, or back in. Returns the paths that the liveness thread
+    /// is to set down or clear; `None` if no service has the site.
+    pub fn disable(
+        &mut self,
+        now: Nanos,
+        site: &str,
+        disabled: bool,
+        by: &str,
+    ) -> Option<Vec<PathId>> {
+        if !self.has_site(site) {
+            return None;
+        }
+        if !self.selection.disable(site, disabled) {
+            return Some(Vec::new());
+        }
+        let kind = EventKind::Disable { by: by.to_owned(), site: site.to_owned(), disabled };
+        self.events.push_back((now, kind));
+        let of_site = self.legs.iter().filter(|(key, _)| key.site == site);
+        Some(of_site.map(|(_, leg)| leg.path).collect())
+    }
+
+    /// Services that would have nobody left but drained sites, if this site were taken out too.
+    pub fn served_by_last(&self, site: &str) -> BTreeSet<String> {
+        self.selection.served_by_last(self.known(), site)
+    }
+
+    /// Services that this configuration would leave without a site that may serve, and that have one now.
+    pub fn left_without(&self, config: &Config) -> Vec<String> {
+        self.selection.left_without(&self.config.services, &config.services)
+    }
+
+    /// What operators took out of service before a restart; to be called before the first configuration.
+    pub fn restore(&mut self, overrides: Overrides) {
+        self.selection.restore(overrides);
+    }
+
+    /// The sites that are drained.
+    pub fn drained(&self) -> &BTreeSet<String> {
+        &self.overrides().drained
+    }
+
+    /// What operators have taken out of service.
+    pub fn overrides(&self) -> &Overrides {
+        self.selection.overrides()
+    }
+
+    pub(super) fn has_site(&self, site: &str) -> bool {
+        self.config.services.iter().any(|service| service.sites.iter().any(|s| s.name == site))
+    }
+
+    pub(super) fn store_accepts(&self) {
+        for (key, leg) in self.legs.iter() {
+            self.handle.set_accept(leg.path, self.accept(&key.site));
+        }
+        self.changed();
+    }
+
+    pub(super) fn accept(&self, site: &str) -> u16 {
+        if self.drained().contains(site) { ACCEPT_NONE } else { ACCEPT_ALL }
+    }
+}

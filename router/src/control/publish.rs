@@ -1,0 +1,125 @@
+//! Publication in steps, and what follows from one that ended.
+
+use nearhop_fib::WriteError;
+
+use super::Control;
+use super::publication::Published;
+use super::publisher::{Done, Parts};
+use super::select::Known;
+use super::services::Services;
+use crate::config::model::{Service, WhenAllDead};
+use crate::event::{EventKind, MoveCause};
+use crate::time::Nanos;
+
+impl Control {
+    /// Publishes a part of what is to be published, about a millisecond's worth. Returns whether all is
+    /// published; what that lets go of is then in [`Self::take_stopping`].
+    ///
+    /// # Errors
+    /// A reader stalls, so nothing more can be unlinked; to be called again later.
+    pub fn publish_step(&mut self, now: Nanos) -> Result<bool, WriteError> {
+        self.publish_some(now, self.changes_per_step)
+    }
+
+    pub(super) fn publish_some(&mut self, now: Nanos, changes: usize) -> Result<bool, WriteError> {
+        if !self.selection.is_settled() {
+            self.select_some(now, changes.div_ceil(CHANGES_PER_SELECTION));
+            return Ok(!self.is_unpublished());
+        }
+        if self.routing.feed(changes.saturating_mul(ROUTES_PER_CHANGE)) {
+            return Ok(false);
+        }
+        if !self.publication.is_under_way() && self.bgp.has_news() {
+            let (rib, budget) = (&mut self.routing.rib, changes);
+            if self.bgp.step(rib, &self.config, budget, &mut self.events) {
+                self.publication.owe_routes();
+            }
+            return Ok(false);
+        }
+        if self.publication.is_idle() {
+            return Ok(true);
+        }
+        let services = Services::new(&self.config, &self.legs, &self.ports);
+        let mut parts = Parts { fib: &mut self.writer, rib: &mut self.routing.rib, services };
+        let Some(published) = self.publication.step(&mut parts, changes, self.clock)? else {
+            return Ok(false);
+        };
+        self.finish(now, published);
+        Ok(!self.is_unpublished())
+    }
+
+    /// Publishes all there is to publish, however long it takes.
+    ///
+    /// # Errors
+    /// As [`Self::publish_step`].
+    pub fn publish(&mut self, now: Nanos) -> Result<(), WriteError> {
+        while !self.publish_step(now)? {}
+        Ok(())
+    }
+
+    fn finish(&mut self, now: Nanos, Published { why, done, took }: Published) {
+        if why.all.is_some() {
+            self.ports.begin_parting(&self.config, &self.writer);
+            self.finish_parting();
+        }
+        self.changed();
+        let Done { groups, prefixes, refused } = done;
+        if groups + prefixes + refused > 0 {
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let kind = EventKind::Publish { groups, prefixes, refused, took_us };
+            self.events.push_back((now, kind));
+        }
+        // Where a configuration was published too, it may have changed everything.
+        if let Some((cause, member)) = why.all {
+            let services = Services::new(&self.config, &self.legs, &self.ports);
+            self.selection.look_at_all(services, (cause, &member));
+        } else {
+            if why.routes {
+                // What covers a service may be another.
+                let services = Services::new(&self.config, &self.legs, &self.ports);
+                let covered = |one: &Service| one.when_all_dead == WhenAllDead::Covering;
+                let keys = services.keys(covered);
+                self.selection.look_at(keys, (MoveCause::Configuration, "bgp"));
+            }
+            for (key, (cause, member)) in why.services {
+                self.selection.look_at([key], (cause, &member));
+            }
+        }
+        self.select_some(now, SELECTIONS_AT_ONCE);
+    }
+
+    pub(super) fn select_some(&mut self, now: Nanos, budget: usize) {
+        let services = Services::new(&self.config, &self.legs, &self.ports);
+        let known = Known { services, rib: &self.routing.rib };
+        self.events.extend(self.selection.step(known, now, budget));
+    }
+
+    /// Whether something waits for [`Self::publish_step`].
+    pub fn is_unpublished(&self) -> bool {
+        !self.publication.is_idle() || !self.selection.is_settled()
+    }
+
+    /// Takes ports that are configured no more out of the snapshot, once nobody can lead to them.
+    pub(super) fn finish_parting(&mut self) {
+        if let Some(ways_out) = self.ports.finish_parting(&self.config, &self.writer) {
+            self.stopping.ports.extend(ways_out);
+            self.publish_snapshot();
+        }
+    }
+
+    pub(super) fn publish_snapshot(&mut self) {
+        self.snapshots.publish(&self.config, &self.ports);
+    }
+}
+
+/// Routes that a feed looks at in the time of one change of the FIB.
+const ROUTES_PER_CHANGE: usize = 8;
+
+/// Changes of the FIB in the time of one look at the sites of a service.
+const CHANGES_PER_SELECTION: usize = 32;
+
+/// Services whose sites are looked at in the step that ends a publication, or that drains a site.
+pub(super) const SELECTIONS_AT_ONCE: usize = 16;
+
+/// About a millisecond's worth.
+pub(super) const CHANGES_PER_STEP: usize = 512;
