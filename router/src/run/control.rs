@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
 mod facts;
+mod history;
 mod manager;
 mod overrides;
 mod reload;
@@ -9,17 +10,17 @@ mod reopen;
 mod side;
 mod summary;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use nearhop_fib::PathId;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use self::history::History;
 use self::manager::Watchdog;
 use self::reload::{Asker, Reloads};
 use self::reopen::Reopening;
@@ -38,7 +39,7 @@ use crate::api::views::{self, Facts};
 use crate::api::{self, ApiError, Command, Who};
 use crate::config::Config;
 use crate::engine::{EngineOrder, LivenessNews, LivenessOrder};
-use crate::event::{Event, EventKind, SCHEMA};
+use crate::event::EventKind;
 use crate::forward::PathCount;
 use crate::ids::PortId;
 use crate::kernel::netns::{NetNs, Place};
@@ -145,11 +146,7 @@ struct ControlThread {
     ready: bool,
     /// SIGHUP came before the router was ready.
     hung_up: bool,
-    next_seq: u64,
-    past: VecDeque<(u64, Bytes)>,
-    /// Bytes of these.
-    past_bytes: usize,
-    lines: broadcast::Sender<Bytes>,
+    history: History,
     stalled: Option<(usize, Nanos)>,
     reloads: Reloads,
     /// Whether a publication cannot go on until a reader does.
@@ -174,10 +171,7 @@ impl ControlThread {
             placed,
             ready: false,
             hung_up: false,
-            next_seq: 0,
-            past: VecDeque::new(),
-            past_bytes: 0,
-            lines: broadcast::channel(LINES_MAX).0,
+            history: History::new(),
             stalled: None,
             reloads,
             held_back: false,
@@ -386,9 +380,7 @@ impl ControlThread {
                 drop(reply.send(Ok(views::undamped())));
             }
             Command::Watch(since, reply) => {
-                let past = self.past.iter().filter(|(seq, _)| since.is_some_and(|s| *seq >= s));
-                let past = past.map(|(_, line)| line.clone()).collect();
-                drop(reply.send(Ok((past, self.lines.subscribe()))));
+                drop(reply.send(Ok(self.history.follow(since))));
             }
         }
     }
@@ -462,36 +454,14 @@ impl ControlThread {
     /// Makes an event a line, for watchers, for those who come later, and for the log.
     fn emit(&mut self, t: Nanos, kind: EventKind) {
         let node = self.daemon.control.config().router.name.clone();
-        let event = Event { schema: SCHEMA.to_owned(), t_ns: t.0, seq: self.next_seq, node, kind };
-        self.next_seq += 1;
-        let Ok(mut line) = serde_json::to_vec(&event) else { return };
-        line.push(b'\n');
-        log::info!("{}", event.kind);
-        let line = Bytes::from(line);
-        self.past_bytes += line.len();
-        self.past.push_back((event.seq, line.clone()));
-        while self.past.len() > PAST_MAX || self.past_bytes > PAST_BYTES_MAX {
-            let Some((_, oldest)) = self.past.pop_front() else { break };
-            self.past_bytes -= oldest.len();
-        }
-        // Nobody watching is no error.
-        let _ = self.lines.send(line);
+        self.history.emit(node, t, kind);
     }
 }
 
 /// Requests that may wait for the control thread.
 const COMMANDS_MAX: usize = 256;
 
-/// Lines that wait for a watcher.
-const LINES_MAX: usize = 16_384;
-
-/// Events kept for those who come later.
-const PAST_MAX: usize = 16_384;
-
-/// Bytes of events kept for those who come later.
-const PAST_BYTES_MAX: usize = 8 << 20;
-
-/// Events of each other thread taken in one turn: a fraction of what [`LINES_MAX`] holds, so that
+/// Events of each other thread taken in one turn: a fraction of the lines that may wait, so that
 /// watchers follow while a port with very many legs goes down.
 const EVENTS_PER_STEP: usize = 64;
 
