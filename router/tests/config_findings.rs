@@ -127,3 +127,37 @@ fn a_network_inside_another_ports_is_warned_of() {
         assert_eq!(warnings(&ports(networks)), wanted, "{networks:?}");
     }
 }
+
+fn drawn_of(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/config").join(name);
+    let errors = parse(name, &std::fs::read_to_string(path).unwrap()).unwrap_err();
+    let all = errors.mistakes.iter().chain(&errors.warnings);
+    all.map(|finding| finding.render(Style::PLAIN)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_mistake_of_a_policy_is_shown_where_it_stands() {
+    insta::assert_snapshot!(drawn_of("policies.toml"));
+}
+
+/// Where a neighbour's AS is a public one and another's, what is not exchanged between ASes is refused.
+#[test]
+fn bogons_are_refused_of_whom_should_not_send_them() {
+    for (asn, keys, refused) in [
+        (3356, "", true),
+        (3356, "bogons = \"accept\"", false),
+        (65_002, "", false),
+        (65_002, "bogons = \"refuse\"", true),
+        (64_496, "", false),
+        (4_200_000_000_u32, "", false),
+        (174, "", false),
+    ] {
+        let text = format!(
+            "[router]\nname = \"r1\"\nid = \"10.9.0.1\"\n\
+             [[port]]\nname = \"up\"\ntun = \"up\"\naddresses = [\"10.9.0.1/24\"]\n\
+             [bgp]\nas = 174\n[[bgp.neighbor]]\naddress = \"10.9.0.2\"\nas = {asn}\n{keys}\n"
+        );
+        let (config, _) = parse("r1.toml", &text).unwrap();
+        assert_eq!(config.bgp.unwrap().neighbors[0].refuses_bogons, refused, "{asn} {keys}");
+    }
+}

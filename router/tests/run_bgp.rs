@@ -85,3 +85,50 @@ fn routes_come_from_bird_and_services_go_there() {
         assert!(state.contains("the router ends"), "its last words (RFC 9003): {state}");
     });
 }
+
+/// A policy refuses, changes and accepts; another one, and other bogons, act on what came already, within the
+/// same session.
+#[test]
+fn a_policy_judges_birds_routes_and_a_reload_judges_them_again() {
+    let test = "a_policy_judges_birds_routes_and_a_reload_judges_them_again";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let rule =
+            |name: &str, keys: &str| format!("[[bgp.policy.rule]]\nname = \"{name}\"\n{keys}\n");
+        let policy = |rules: &str| {
+            with_neighbor("hold-time = \"9s\"\n").replace("import = \"all\"", "import = \"in\"")
+                + "[[bgp.policy]]\nname = \"in\"\n"
+                + rules
+        };
+        let rest = rule("rest", "then = \"accept\"");
+        let no_114 = rule("no-114", "prefixes = [\"203.0.114.0/24\"]\nthen = \"refuse\"");
+        let rig = Rig::start_with(SITES, &policy(&(no_114 + &rest)));
+        let _peer = Bird::start(rig.site_netns("peer"), "peer", &bird(""));
+        let of = |rig: &Rig| rig.show("bgp")[0].clone();
+        wait_for("all routes but the refused one", || {
+            (routes(&rig, "bgp") == ["203.0.113.0/24", "2001:db8:113::/48"]).then_some(())
+        });
+        assert_eq!((&of(&rig)["received_ipv4"], &of(&rig)["refused"]), (&2.into(), &1.into()));
+
+        // The other one is refused now, and the first comes back.
+        let no_v6 = rule("no-v6", "prefixes = [\"::/0 ge 0\"]\nthen = \"refuse\"");
+        rig.write_file(&policy(&(no_v6 + &rest)));
+        assert!(rig.nearhop(&["reload"]).status.success());
+        wait_for("the routes of another policy", || {
+            (routes(&rig, "bgp") == ["203.0.113.0/24", "203.0.114.0/24"]).then_some(())
+        });
+        // Prefixes for documentation are bogons.
+        let strict = policy(&rest).replace("hold-time", "bogons = \"refuse\"\nhold-time");
+        rig.write_file(&strict);
+        assert!(rig.nearhop(&["reload"]).status.success());
+        wait_for("no bogon", || routes(&rig, "bgp").is_empty().then_some(()));
+        assert_eq!((&of(&rig)["received_ipv4"], &of(&rig)["refused"]), (&2.into(), &3.into()));
+        rig.write_file(&with_neighbor("hold-time = \"9s\"\n"));
+        assert!(rig.nearhop(&["reload"]).status.success());
+        wait_for("all routes", || (routes(&rig, "bgp").len() == 3).then_some(()));
+        let sessions = rig.log().lines().filter(|line| line.contains("established")).count();
+        assert_eq!(sessions, 1, "one session all the time");
+    });
+}

@@ -11,7 +11,8 @@
 //! * `rules` says which of the announced routes may not be used: loops (RFC 4271, RFC 4456) and leaks
 //!   (RFC 9234). Such routes are kept and shown with their [`Refusal`].
 //! * [`Packing`] makes UPDATEs of routes, none longer than agreed on.
-//! * [`policy`] is which routes are taken and sent, and what is changed in them.
+//! * [`policy`] is which routes are taken and sent, and what is changed in them; [`Bogon`]s are announced by
+//!   nobody. A [`Ruling`] is what became of a path by all of these.
 //! * [`choose`] is which of several paths is used, and by which rule each other one loses.
 //! * [`session`] is the machine that speaks with one neighbour; [`negotiate()`] what both agree on.
 //! * [`Attributes`] are shared by all routes with the same ones; [`AttributeStore`] is where they meet.
@@ -21,17 +22,20 @@
 
 mod as_path;
 mod attributes;
+mod bogon;
 mod capability;
 mod community;
 mod decision;
 mod family;
 mod fault;
 mod frame;
+mod import;
 pub mod lane;
 mod message;
 mod negotiate;
 mod pack;
 pub mod policy;
+mod prefix_list;
 mod rules;
 pub mod session;
 pub mod table;
@@ -46,14 +50,17 @@ pub use attributes::{
     Aggregator, AttributeStore, Attributes, NextHop, Origin, Partial, RareAttributes,
     UnknownAttribute,
 };
+pub use bogon::{Bogon, is_public_as};
 pub use capability::{AddPath, Capability, Role};
 pub use community::{Community, ExtendedCommunity, LargeCommunity};
 pub use decision::{Choice, ChoiceRule, ChoiceRules, Loss, Path, PathSource, choose, compare};
 pub use family::{FAMILIES, Nlri, PerFamily, SAFI_UNICAST, afi_of, family_of};
 pub use fault::{Disposition, Fault, MessageError, Notification, codes};
 pub use frame::{EXTENDED_MAX, Frame, FrameKind, HEADER_LEN, MESSAGE_MAX};
+pub use import::{Import, NotUsed, Ruling};
 pub use message::{Announced, Message, Open, RefreshKind, RouteRefresh, Update, UpdateContext};
 pub use negotiate::{Negotiated, negotiate, own_open};
 pub use pack::{PackError, Packing};
+pub use prefix_list::{PrefixEntry, PrefixList};
 pub use rules::{LoopRules, Refusal, otc_received, otc_to_send};
 pub use update::decode_update;

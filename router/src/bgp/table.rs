@@ -1,19 +1,23 @@
 //! What every neighbour announces (their Adj-RIBs-In), and which path to a prefix is best (RFC 4271,
 //! section 9.1).
 //!
-//! A path that may not be used is kept with its [`Refusal`], to be shown. Pure: prefixes go in, and
-//! whoever publishes routes asks for the best path of each prefix that a call reports as changed.
+//! A path is kept as it came, with what became of it ([`Ruling`]): one that may not be used is shown, and all
+//! are judged again when a policy changes. Pure: prefixes go in, and whoever publishes routes asks for the best
+//! path of each prefix that a call reports as changed.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use nearhop_fib::{IpPrefix, Prefix};
 
+use super::import::Rulings;
 use super::{
-    Attributes, ChoiceRules, Community, LoopRules, Nlri, Path as Compared, PathSource, Refusal,
-    Role, choose, otc_received,
+    Attributes, Choice, ChoiceRules, Import, LoopRules, Nlri, NotUsed, Path as Compared,
+    PathSource, Role, Ruling, choose,
 };
 use crate::ids::{Family, NeighborId};
 
@@ -24,7 +28,7 @@ pub struct Paths {
 }
 
 /// What is known of a neighbour whose paths are compared with others'.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sender {
     /// Its AS.
     pub asn: u32,
@@ -38,28 +42,19 @@ pub struct Sender {
     pub role: Option<Role>,
     /// What shows that a path is the router's own.
     pub loops: LoopRules,
-    /// Whether its paths are accepted at all (RFC 8212).
-    pub accepts: bool,
-}
-
-/// Why a path is not used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotUsed {
-    /// The import policy accepts none.
-    Policy,
-    /// The prefix is one that nobody may announce.
-    Bogon,
-    /// A loop or a leak.
-    Refused(Refusal),
+    /// Which of its paths are accepted (RFC 8212).
+    pub import: Import,
+    /// Whether bogons are refused too, besides martians.
+    pub refuses_bogons: bool,
 }
 
 /// A path as it is kept.
 #[derive(Clone, Debug)]
 pub struct Path {
-    /// What it says of itself.
+    /// What it says of itself, as it came.
     pub attributes: Arc<Attributes>,
-    /// Why it is not used.
-    pub not_used: Option<NotUsed>,
+    /// What became of it.
+    pub ruling: Ruling,
 }
 
 /// A path with the neighbour that announces it.
@@ -71,7 +66,7 @@ pub struct Found<'a> {
     pub path_id: u32,
     /// The path.
     pub path: &'a Path,
-    sender: &'a Sender,
+    incoming: &'a Incoming,
 }
 
 /// What one neighbour announces.
@@ -80,17 +75,28 @@ struct Incoming {
     sender: Sender,
     v4: BTreeMap<(Prefix<Ipv4Addr>, u32), Path>,
     v6: BTreeMap<(Prefix<Ipv6Addr>, u32), Path>,
-    /// How many paths are not used.
-    refused: usize,
+    rulings: Rulings,
+    /// How far its paths are judged again, if they are: behind this one.
+    judged: Option<Judged>,
     /// It is to be forgotten; how many are left is known by the maps.
     is_leaving: bool,
+}
+
+/// How far a neighbour's paths are judged again.
+#[derive(Clone, Copy, Debug)]
+enum Judged {
+    /// All up to this one.
+    V4(Bound<(Prefix<Ipv4Addr>, u32)>),
+    /// IPv4, and all up to this one.
+    V6(Bound<(Prefix<Ipv6Addr>, u32)>),
 }
 
 impl Paths {
     /// A neighbour's session begins; paths of an earlier one have to be gone ([`Self::forget`]).
     pub fn begin(&mut self, neighbor: NeighborId, sender: Sender) {
         let (v4, v6) = (BTreeMap::new(), BTreeMap::new());
-        let incoming = Incoming { sender, v4, v6, refused: 0, is_leaving: false };
+        let rulings = Rulings::default();
+        let incoming = Incoming { sender, v4, v6, rulings, judged: None, is_leaving: false };
         self.neighbors.insert(neighbor, incoming);
     }
 
@@ -126,19 +132,69 @@ impl Paths {
     /// A neighbour announces a path, instead of the one with the same identifier.
     pub fn announce(&mut self, neighbor: NeighborId, nlri: Nlri, attributes: &Arc<Attributes>) {
         let Some(incoming) = self.neighbors.get_mut(&neighbor) else { return };
-        let not_used = incoming.sender.why_not(nlri.prefix, attributes);
-        let mut attributes = Arc::clone(attributes);
-        if attributes.has_community(Community::GRACEFUL_SHUTDOWN) && !incoming.sender.internal {
-            // It is about to go: any other path is better (RFC 8326, section 4.2).
-            Arc::make_mut(&mut attributes).local_pref = Some(0);
-        }
-        let path = Path { attributes, not_used };
+        let Incoming { sender, rulings, v4, v6, .. } = incoming;
+        let ruling = rulings.judge(sender, nlri.prefix, attributes);
+        let path = Path { attributes: Arc::clone(attributes), ruling };
         let before = match nlri.prefix {
-            IpPrefix::V4(prefix) => incoming.v4.insert((prefix, nlri.path_id), path),
-            IpPrefix::V6(prefix) => incoming.v6.insert((prefix, nlri.path_id), path),
+            IpPrefix::V4(prefix) => v4.insert((prefix, nlri.path_id), path),
+            IpPrefix::V6(prefix) => v6.insert((prefix, nlri.path_id), path),
         };
-        incoming.refused += usize::from(not_used.is_some());
-        incoming.refused -= usize::from(before.is_some_and(|before| before.not_used.is_some()));
+        if let Some(before) = before {
+            rulings.drop(before.ruling);
+        }
+    }
+
+    /// Other rules hold for what a neighbour announces: its paths are judged again, in steps of
+    /// [`Self::judge_some`].
+    pub fn change_rules(&mut self, neighbor: NeighborId, change: impl FnOnce(&mut Sender)) {
+        if let Some(incoming) = self.neighbors.get_mut(&neighbor) {
+            change(&mut incoming.sender);
+            incoming.rulings.change();
+            incoming.judged = Some(Judged::V4(Bound::Unbounded));
+        }
+    }
+
+    /// Judges up to `budget` paths of a neighbour again, and reports the prefixes of those that another
+    /// ruling changes. Returns whether all are judged.
+    pub fn judge_some(
+        &mut self,
+        neighbor: NeighborId,
+        budget: usize,
+        mut changed: impl FnMut(IpPrefix),
+    ) -> bool {
+        let Some(incoming) = self.neighbors.get_mut(&neighbor) else { return true };
+        let Incoming { sender, rulings, v4, v6, judged, .. } = incoming;
+        let mut judge = |prefix: IpPrefix, path: &mut Path| {
+            let before = path.ruling;
+            path.ruling = rulings.judge(sender, prefix, &path.attributes);
+            rulings.drop(before);
+            if path.ruling != before {
+                changed(prefix);
+            }
+        };
+        for _ in 0..budget {
+            match *judged {
+                None => return true,
+                Some(Judged::V4(from)) => {
+                    let next = v4.range_mut((from, Bound::Unbounded)).next();
+                    *judged = Some(match next {
+                        Some((key, path)) => {
+                            judge(IpPrefix::V4(key.0), path);
+                            Judged::V4(Bound::Excluded(*key))
+                        }
+                        None => Judged::V6(Bound::Unbounded),
+                    });
+                }
+                Some(Judged::V6(from)) => {
+                    let next = v6.range_mut((from, Bound::Unbounded)).next();
+                    *judged = next.map(|(key, path)| {
+                        judge(IpPrefix::V6(key.0), path);
+                        Judged::V6(Bound::Excluded(*key))
+                    });
+                }
+            }
+        }
+        judged.is_none()
     }
 
     /// A neighbour has a path no more; whether it had it.
@@ -149,7 +205,7 @@ impl Paths {
             IpPrefix::V6(prefix) => incoming.v6.remove(&(prefix, nlri.path_id)),
         };
         let Some(gone) = gone else { return false };
-        incoming.refused -= usize::from(gone.not_used.is_some());
+        incoming.rulings.drop(gone.ruling);
         true
     }
 
@@ -163,15 +219,23 @@ impl Paths {
 
     /// How many paths of a neighbour may not be used.
     pub fn refused(&self, neighbor: NeighborId) -> usize {
-        self.neighbors.get(&neighbor).map_or(0, |incoming| incoming.refused)
+        self.neighbors.get(&neighbor).map_or(0, |incoming| incoming.rulings.refused())
+    }
+
+    /// How many paths of a neighbour are refused why: by the labels of reasons, or `POLICY/RULE`.
+    pub fn refusals(
+        &self,
+        neighbor: NeighborId,
+    ) -> impl Iterator<Item = (Cow<'static, str>, usize)> {
+        let incoming = self.neighbors.get(&neighbor);
+        incoming.into_iter().flat_map(|incoming| incoming.rulings.refusals())
     }
 
     /// Every path to exactly this prefix, in no order of merit.
     pub fn of(&self, prefix: IpPrefix) -> impl Iterator<Item = Found<'_>> {
         let present = self.neighbors.iter().filter(|(_, incoming)| !incoming.is_leaving);
         present.flat_map(move |(&neighbor, incoming)| {
-            let sender = &incoming.sender;
-            let found = move |path_id, path| Found { neighbor, path_id, path, sender };
+            let found = move |path_id, path| Found { neighbor, path_id, path, incoming };
             let (v4, v6) = match prefix {
                 IpPrefix::V4(prefix) => {
                     (Some(incoming.v4.range((prefix, 0)..=(prefix, u32::MAX))), None)
@@ -188,73 +252,58 @@ impl Paths {
 
     /// The best path to a prefix that may be used.
     pub fn best(&self, prefix: IpPrefix) -> Option<Found<'_>> {
-        let usable: Vec<Found<'_>> =
-            self.of(prefix).filter(|found| found.path.not_used.is_none()).collect();
-        let compared: Vec<Compared<'_>> = usable.iter().map(Found::compared).collect();
-        let choice = choose(&compared, ChoiceRules::default())?;
-        usable.get(choice.best).copied()
+        let usable: Vec<Found<'_>> = self.of(prefix).filter(Found::is_accepted).collect();
+        match usable[..] {
+            [only] => Some(only),
+            _ => usable.get(choice(&usable)?.best).copied(),
+        }
     }
 }
 
-impl Found<'_> {
-    fn compared(&self) -> Compared<'_> {
-        let Sender { internal, router_id, address, .. } = *self.sender;
+/// Which of these is best, and by which rule each other one loses; `None` if there is none.
+pub fn choice(usable: &[Found<'_>]) -> Option<Choice> {
+    let used: Vec<Cow<'_, Attributes>> = usable.iter().map(Found::used).collect();
+    let compared: Vec<Compared<'_>> =
+        usable.iter().zip(&used).map(|(found, attributes)| found.compared(attributes)).collect();
+    choose(&compared, ChoiceRules::default())
+}
+
+impl<'a> Found<'a> {
+    /// Whether it may be used.
+    pub fn is_accepted(&self) -> bool {
+        self.path.ruling.is_accepted()
+    }
+
+    /// The attributes that it is used with: as the policy changes them.
+    pub fn used(&self) -> Cow<'a, Attributes> {
+        let Incoming { rulings, sender, .. } = self.incoming;
+        rulings.used(sender, self.path.ruling, &self.path.attributes)
+    }
+
+    /// Why it may not be used, if so. `prefix` is its prefix.
+    pub fn why_not(&self, prefix: IpPrefix) -> Option<NotUsed> {
+        let Incoming { rulings, sender, .. } = self.incoming;
+        rulings.why(sender, (prefix, self.path.ruling), &self.path.attributes)
+    }
+
+    /// The policy and rule that accepted it, if one did.
+    pub fn accepted_by(&self) -> Option<String> {
+        self.incoming.rulings.accepted_by(self.path.ruling)
+    }
+
+    fn compared<'b>(&self, attributes: &'b Attributes) -> Compared<'b> {
+        let Sender { internal, router_id, address, .. } = self.incoming.sender;
         let (external, path_id) = (!internal, self.path_id);
         let from = PathSource { external, router_id, address, path_id, next_hop_cost: 0 };
-        Compared { attributes: &self.path.attributes, from }
-    }
-}
-
-impl Sender {
-    fn why_not(&self, prefix: IpPrefix, attributes: &Attributes) -> Option<NotUsed> {
-        if !self.accepts {
-            return Some(NotUsed::Policy);
-        }
-        if is_bogon(prefix) {
-            return Some(NotUsed::Bogon);
-        }
-        if let Some(refusal) = self.loops.refusal(attributes) {
-            return Some(NotUsed::Refused(refusal));
-        }
-        let role = self.role.filter(|_| !self.internal)?;
-        otc_received(attributes, role, self.asn).err().map(NotUsed::Refused)
-    }
-}
-
-impl std::fmt::Display for NotUsed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Policy => f.write_str("import accepts nothing of this neighbour"),
-            Self::Bogon => f.write_str("nobody may announce this prefix (RFC 6890)"),
-            Self::Refused(refusal) => refusal.fmt(f),
-        }
-    }
-}
-
-/// Whether a prefix is inside a block that is never forwarded between networks (RFC 6890), or covers
-/// multicast. The prefix of all addresses is none.
-fn is_bogon(prefix: IpPrefix) -> bool {
-    let len = prefix.len();
-    match prefix.addr() {
-        IpAddr::V4(addr) => {
-            let [a, b, ..] = addr.octets();
-            len > 0
-                && (len >= 8 && (a == 0 || a == 127)
-                    || a >= 224
-                    || len >= 16 && (a, b) == (169, 254))
-        }
-        IpAddr::V6(addr) => {
-            let first = addr.segments()[0];
-            let is_low = len >= 96 && addr.segments()[..6] == [0; 6];
-            is_low || len >= 10 && first & 0xffc0 == 0xfe80 || len >= 8 && first & 0xff00 == 0xff00
-        }
+        Compared { attributes, from }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bgp::{AsPath, NextHop, Origin};
+    use crate::bgp::policy::{self, Match, Policy, PolicyRule, Then};
+    use crate::bgp::{AsPath, Community, NextHop, Origin};
 
     const OWN: LoopRules = LoopRules {
         local_as: 65_001,
@@ -267,7 +316,8 @@ mod tests {
         let address = Ipv4Addr::new(10, 0, 0, last);
         let internal = asn == OWN.local_as;
         let (address, router_id) = (address.into(), address);
-        Sender { asn, internal, router_id, address, role: None, loops: OWN, accepts: true }
+        let (import, refuses_bogons) = (Import::All, false);
+        Sender { asn, internal, router_id, address, role: None, loops: OWN, import, refuses_bogons }
     }
 
     fn route(path: &[u32]) -> Attributes {
@@ -305,7 +355,7 @@ mod tests {
             for index in order {
                 let (sender, attributes) = &bases[index];
                 let id = NeighborId(index as u32);
-                paths.begin(id, *sender);
+                paths.begin(id, sender.clone());
                 paths.announce(id, prefix, &Arc::new(attributes.clone()));
             }
             for (index, _) in bases.iter().enumerate() {
@@ -323,7 +373,7 @@ mod tests {
         paths.begin(NeighborId(1), sender(65_002, 2));
         let provider = Sender { role: Some(Role::Customer), ..sender(65_003, 3) };
         paths.begin(NeighborId(2), provider);
-        paths.begin(NeighborId(3), Sender { accepts: false, ..sender(65_004, 4) });
+        paths.begin(NeighborId(3), Sender { import: Import::None, ..sender(65_004, 4) });
         let mut leak = route(&[65_003]);
         leak.change_rare(|rare| rare.only_to_customer = Some(65_009));
         for (id, prefix, attributes, why) in [
@@ -336,11 +386,66 @@ mod tests {
             paths.announce(NeighborId(id), nlri(prefix), &Arc::new(attributes));
             let prefix = nlri(prefix).prefix;
             let found = paths.of(prefix).find(|found| found.neighbor == NeighborId(id)).unwrap();
-            assert_eq!(found.path.not_used.unwrap().to_string(), why);
+            assert_eq!(found.why_not(prefix).unwrap().to_string(), why);
             assert!(paths.best(prefix).is_none());
         }
         paths.announce(NeighborId(1), nlri("0.0.0.0/0"), &Arc::new(route(&[65_002])));
         assert!(paths.best(nlri("0.0.0.0/0").prefix).is_some(), "a default route is no bogon");
+    }
+
+    /// Another policy acts on what came before it, some paths at a time, and what came is as it was.
+    #[test]
+    fn paths_are_judged_again_in_steps_when_a_policy_changes() {
+        let rule = |name: &str, asn, changes, then| PolicyRule {
+            name: name.into(),
+            matches: vec![Match::AsInPath(asn)],
+            changes,
+            then,
+        };
+        let prefer = vec![policy::Change::LocalPref(300)];
+        let rules = vec![
+            rule("no 7", 7, vec![], Then::Refuse),
+            rule("prefer 8", 8, prefer, Then::Accept),
+            rule("rest", 65_002, vec![], Then::Accept),
+        ];
+        let policy = Import::Policy(Arc::new(Policy { name: "in".into(), rules }));
+        let (mut paths, from) = (Paths::default(), NeighborId(1));
+        paths.begin(from, sender(65_002, 2));
+        let (plain, seven, eight) = (route(&[65_002]), route(&[65_002, 7]), route(&[65_002, 8]));
+        for (last, route) in [plain, seven, eight].into_iter().enumerate() {
+            let route = Arc::new(route);
+            paths.announce(from, nlri(&format!("203.0.{last}.0/24")), &route);
+            paths.announce(from, nlri(&format!("2001:db8:{last}::/48")), &route);
+        }
+        paths.change_rules(from, |sender| sender.import = policy.clone());
+        let mut changed = Vec::new();
+        let mut steps = 0;
+        while !paths.judge_some(from, 2, |prefix| changed.push(prefix.to_string())) {
+            steps += 1;
+            assert!(changed.len() <= 2 * steps);
+        }
+        assert!(steps >= 3, "in steps");
+        assert_eq!(changed.len(), 6, "each has another ruling: {changed:?}");
+        let refused = nlri("203.0.1.0/24").prefix;
+        assert!(paths.best(refused).is_none());
+        assert_eq!((paths.refused(from), paths.refusals(from).count()), (2, 1));
+        let best = paths.best(nlri("2001:db8:2::/48").prefix).unwrap();
+        assert_eq!((best.used().local_pref, best.path.attributes.local_pref), (Some(300), None));
+        assert_eq!(best.accepted_by().as_deref(), Some("in/prefer 8"));
+
+        paths.change_rules(from, |sender| sender.import = Import::All);
+        changed.clear();
+        assert!(paths.judge_some(from, 100, |prefix| changed.push(prefix.to_string())));
+        assert_eq!((changed.len(), paths.refused(from)), (6, 0));
+        assert_eq!(paths.best(refused).unwrap().used().local_pref, None);
+        // Nothing that is the same is reported.
+        paths.change_rules(from, |sender| sender.refuses_bogons = false);
+        assert!(paths.judge_some(from, 100, |prefix| panic!("{prefix} is as it was")));
+    }
+
+    #[test]
+    fn a_path_stays_small() {
+        assert_eq!(size_of::<Path>(), 16);
     }
 
     #[test]

@@ -4,12 +4,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
+pub use crate::bgp::Import;
 use crate::bgp::Role;
+use crate::bgp::policy::Policy;
 use crate::kernel::netns::NetNs;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
@@ -233,6 +236,8 @@ pub struct Check {
 pub struct Bgp {
     /// The router's AS.
     pub asn: u32,
+    /// Its policies, in file order; names are unique.
+    pub policies: Vec<Arc<Policy>>,
     /// Its neighbors, in file order; names and addresses are unique.
     pub neighbors: Vec<Neighbor>,
 }
@@ -250,8 +255,12 @@ pub struct Neighbor {
     pub local_address: Option<IpAddr>,
     /// Which of its routes are accepted.
     pub import: Import,
+    /// Whether bogons of it are refused, besides martians.
+    pub refuses_bogons: bool,
     /// What is announced to it.
     pub export: Export,
+    /// What is made of that, and what of it is announced.
+    pub export_policy: Option<Arc<Policy>>,
     /// What this router is to it (RFC 9234).
     pub role: Option<Role>,
     /// How many hops away it may be; `None` is on a link.
@@ -268,16 +277,6 @@ pub struct Neighbor {
     pub allow_own_as: u8,
     /// Several paths of a prefix (RFC 7911).
     pub add_path: AddPath,
-}
-
-/// Which routes of a neighbor are accepted (RFC 8212).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Import {
-    /// None.
-    #[default]
-    None,
-    /// All that are sane.
-    All,
 }
 
 /// What is announced to a neighbor (RFC 8212).

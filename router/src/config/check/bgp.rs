@@ -128,7 +128,7 @@ fn silence(neighbor: &RawNeighbor, report: &Report) {
     if let Some(keys) = neighbor.silent_about() {
         let finding = Finding::warning(format!("the neighbor says nothing about {keys}"))
             .at(neighbor.called_at(), "what is not said is \"none\" (RFC 8212)")
-            .help("write import = \"all\" or \"none\", and export = [\"SERVICE\"], \"services\" or \"none\"");
+            .help("write import = \"all\", \"none\" or a policy's name, and export = [\"SERVICE\"], \"services\" or \"none\"");
         report.add(finding);
     }
 }

@@ -7,6 +7,7 @@ mod bgp;
 mod names;
 mod networks;
 mod next_hops;
+mod policies;
 mod routes;
 mod services;
 mod sources;
@@ -40,6 +41,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     networks::check(raw, report);
     sources::check(raw, report);
     bgp::check(raw, report);
+    policies::check(raw, report);
 }
 
 /// Reports every item whose key occurred before; `message` is made from the key.

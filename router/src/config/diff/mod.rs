@@ -4,10 +4,12 @@
 mod show;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::model::{
     Api, Bgp, Config, Neighbor, Port, Route, RouteFile, RouteTarget, Router, Service, Site,
 };
+use crate::bgp::policy::Policy;
 use crate::rib::table::RouteTable;
 use show::{listed, or_default, port_text, route_text, site_text};
 
@@ -137,12 +139,30 @@ impl Lines {
         if before != after {
             self.0.push(format!("bgp: as {before} -> {after}"));
         }
+        let policies = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.policies.clone());
+        let name = |policy: &Arc<Policy>| policy.name.clone();
+        let text = |policy: &Arc<Policy>| show::policy(policy);
+        let (before, after) = (policies(old), policies(new));
+        self.each(&before, &after, "bgp policy", name, text, |lines, old, new| {
+            lines.policy(old, new);
+        });
         let neighbors = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.neighbors.clone());
         let name = |neighbor: &Neighbor| neighbor.name.clone();
         let (old, new) = (neighbors(old), neighbors(new));
         self.each(&old, &new, "bgp neighbor", name, show::neighbor, |lines, old, new| {
             lines.fields(&format!("bgp neighbor {}", new.name), old, new, &NEIGHBOR);
         });
+    }
+
+    /// The rules that are new, others or gone; or that only their order is another.
+    fn policy(&mut self, old: &Policy, new: &Policy) {
+        let (before, after) = (show::rules(old), show::rules(new));
+        let changed = after.iter().filter(|rule| !before.contains(rule)).map(|(name, _)| *name);
+        let is_gone = |name: &&str| !after.iter().any(|(other, _)| other == name);
+        let gone = before.iter().map(|(name, _)| *name).filter(is_gone);
+        let changed: Vec<&str> = changed.chain(gone).collect();
+        let what = if changed.is_empty() { "order".into() } else { listed(&changed) };
+        self.0.push(format!("bgp policy {}: rules differ: {what}", new.name));
     }
 
     fn service(&mut self, old: &Service, new: &Service) {
@@ -231,12 +251,14 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 13] = [
+const NEIGHBOR: [Field<Neighbor>; 15] = [
     ("address", |n| n.address.to_string()),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
-    ("import", |n| show::import(n.import)),
+    ("import", |n| show::import(&n.import)),
+    ("bogons", |n| show::bogons(n.refuses_bogons)),
     ("export", |n| show::export(&n.export)),
+    ("export-policy", |n| n.export_policy.as_ref().map_or("none".into(), |one| one.name.clone())),
     ("role", |n| show::role(n.role)),
     ("multihop", |n| or_default(n.multihop.as_ref())),
     ("ttl-security", |n| n.ttl_security.to_string()),

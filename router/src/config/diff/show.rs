@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bgp::Role;
+use crate::bgp::policy::Policy;
 use crate::config::model::{
     AddPath, Affinity, Capacity, Check, Device, Export, Import, Neighbor, Port, Route, RouteFile,
     RouteTarget, Site, Via, WhenAllDead,
@@ -72,12 +73,25 @@ pub(super) fn neighbor(neighbor: &Neighbor) -> String {
     format!("{} as {}", neighbor.address, neighbor.asn)
 }
 
-pub(super) fn import(import: Import) -> String {
-    let word = match import {
-        Import::None => "none",
-        Import::All => "all",
-    };
-    word.into()
+pub(super) fn import(import: &Import) -> String {
+    match import {
+        Import::None => "none".into(),
+        Import::All => "all".into(),
+        Import::Policy(policy) => policy.name.clone(),
+    }
+}
+
+pub(super) fn bogons(refused: bool) -> String {
+    if refused { "refuse" } else { "accept" }.into()
+}
+
+pub(super) fn policy(policy: &Policy) -> String {
+    format!("{} rule(s)", policy.rules.len())
+}
+
+/// The names of the rules of a policy, with what they say.
+pub(super) fn rules(policy: &Policy) -> Vec<(&str, String)> {
+    policy.rules.iter().map(|rule| (rule.name.as_str(), format!("{rule:?}"))).collect()
 }
 
 pub(super) fn export(export: &Export) -> String {

@@ -3,13 +3,16 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
-use crate::bgp::Role;
+use crate::bgp::policy::Policy;
+use crate::bgp::{Role, is_public_as};
 use crate::config::model::{AddPath, Bgp, Export, Import, Neighbor};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::{Table, article};
@@ -18,6 +21,7 @@ use crate::config::walk::{Table, article};
 pub(in crate::config) struct RawBgp {
     /// `None` if missing or invalid.
     pub(in crate::config) asn: Option<Spanned<u32>>,
+    pub(in crate::config) policies: Vec<RawPolicy>,
     pub(in crate::config) neighbors: Vec<RawNeighbor>,
     /// Position of `[bgp]`.
     pub(in crate::config) span: Range<usize>,
@@ -37,8 +41,11 @@ pub(in crate::config) struct RawNeighbor {
     pub(in crate::config) ttl_security: Option<Spanned<bool>>,
     /// Position of `[[bgp.neighbor]]`.
     pub(in crate::config) span: Range<usize>,
+    /// `all`, `none`, or the name of a policy.
+    pub(in crate::config) import: Option<Spanned<String>>,
+    pub(in crate::config) export_policy: Option<Spanned<String>>,
     exports_all: bool,
-    import: Option<Spanned<Import>>,
+    refuses_bogons: Option<bool>,
     passive: bool,
     hold_time: Duration,
     max_prefixes: u32,
@@ -52,13 +59,13 @@ impl RawBgp {
         let raw = Self {
             asn: table.need("as", "as = 65001, this router's AS", asn),
             span: table.span(),
+            policies: policies(&mut table),
             neighbors: table
                 .tables("neighbor", "[[bgp.neighbor]]")
                 .into_iter()
                 .map(RawNeighbor::read)
                 .collect(),
         };
-        table.later("policy", "BGP policies");
         table.later("aggregate", "aggregates");
         table.later("playbook", "playbooks");
         table.finish();
@@ -66,10 +73,12 @@ impl RawBgp {
     }
 
     pub(super) fn into_model(self) -> Bgp {
-        Bgp {
-            asn: inner_or_default(self.asn),
-            neighbors: self.neighbors.into_iter().map(RawNeighbor::into_model).collect(),
-        }
+        let asn = inner_or_default(self.asn);
+        let policies = self.policies.into_iter().map(|policy| Arc::new(policy.into_model(asn)));
+        let policies: Vec<Arc<Policy>> = policies.collect();
+        let neighbors = self.neighbors.into_iter();
+        let neighbors = neighbors.map(|neighbor| neighbor.into_model(asn, &policies)).collect();
+        Bgp { asn, policies, neighbors }
     }
 }
 
@@ -88,7 +97,9 @@ impl RawNeighbor {
             says_export: table.has("export"),
             exports,
             exports_all,
-            import: table.get("import", text("a word", import)),
+            import: table.get("import", text("a word", value::name)),
+            export_policy: table.get("export-policy", text("a policy's name", value::name)),
+            refuses_bogons: table.get("bogons", text("a word", bogons)).map(Spanned::into_inner),
             role: table.get("role", text("a word", role)),
             multihop: table.get("multihop", value::integer(2..=u8::MAX)),
             ttl_security: table.get("ttl-security", value::boolean),
@@ -134,15 +145,27 @@ impl RawNeighbor {
         }
     }
 
-    fn into_model(self) -> Neighbor {
+    fn into_model(self, own_as: u32, policies: &[Arc<Policy>]) -> Neighbor {
+        let named = |name: &Spanned<String>| {
+            policies.iter().find(|policy| policy.name == *name.get_ref()).map(Arc::clone)
+        };
+        let import = match self.import.as_ref().map(|name| name.get_ref().as_str()) {
+            Some("all") => Import::All,
+            _ => self.import.as_ref().and_then(named).map_or(Import::None, Import::Policy),
+        };
+        let export_policy = self.export_policy.as_ref().and_then(named);
+        let asn = self.asn.as_ref().map_or(0, |asn| *asn.get_ref());
         let name = self.called().unwrap_or_default();
         let exports: Vec<String> = self.exports.into_iter().map(Spanned::into_inner).collect();
         Neighbor {
             name,
             address: self.address.map_or(IpAddr::from([0, 0, 0, 0]), Spanned::into_inner),
-            asn: inner_or_default(self.asn),
+            asn,
             local_address: self.local_address.map(Spanned::into_inner),
-            import: inner_or_default(self.import),
+            import,
+            // In a lab everything is private, and inside an AS routes are as long as it likes.
+            refuses_bogons: self.refuses_bogons.unwrap_or(is_public_as(asn) && asn != own_as),
+            export_policy,
             export: if self.exports_all { Export::AllServices } else { Export::Services(exports) },
             role: self.role.map(Spanned::into_inner),
             multihop: self.multihop.map(Spanned::into_inner),
@@ -166,8 +189,9 @@ fn exports(table: &mut Table<'_>) -> (Vec<Spanned<String>>, bool) {
     (Vec::new(), inner_or_default(table.get("export", text("a word", all))))
 }
 
-fn import(word: &str) -> Result<Import, ValueError> {
-    one_of(word, &[("none", Some(Import::None)), ("all", Some(Import::All))])
+/// Whether they are refused.
+fn bogons(word: &str) -> Result<bool, ValueError> {
+    one_of(word, &[("refuse", Some(true)), ("accept", Some(false))])
 }
 
 fn role(word: &str) -> Result<Role, ValueError> {
@@ -192,7 +216,7 @@ fn add_path(word: &str) -> Result<AddPath, ValueError> {
 }
 
 /// A number that an AS can have (RFC 7607, RFC 6793, RFC 7300).
-fn asn(value: &DeValue<'_>) -> Result<u32, ValueError> {
+pub(super) fn asn(value: &DeValue<'_>) -> Result<u32, ValueError> {
     let asn = value::integer(0..=u32::MAX)(value).map_err(|fault| match value {
         DeValue::String(_) => {
             ValueError::new(format!("expected a number, found {}", article("string")))

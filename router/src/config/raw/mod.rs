@@ -4,6 +4,7 @@
 
 mod bgp;
 mod health;
+mod policy;
 mod port;
 mod routes;
 mod service;
@@ -19,6 +20,7 @@ use toml::de::DeTable;
 
 pub(super) use bgp::{RawBgp, RawNeighbor};
 pub(super) use health::RawCheck;
+pub(super) use policy::{RawPolicy, RawRule};
 pub(super) use port::{MTU_DEFAULT, PeerRoute, RawPort};
 pub(super) use routes::RawRoutes;
 pub(super) use service::{RawService, RawSite};

@@ -1,5 +1,6 @@
 //! Which services are announced to whom, and since when they may be again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use nearhop_fib::IpPrefix;
 
 use super::Bgp;
 use crate::bgp::lane::{BgpOrder, Change};
+use crate::bgp::policy::{Policy, Verdict};
 use crate::bgp::session::State;
 use crate::bgp::{AsPath, Attributes, NextHop as BgpNextHop};
 use crate::config::Config;
@@ -64,7 +66,10 @@ impl Bgp {
                     continue;
                 }
                 let Some(next_hop) = next_hop_for(config, state.local(), family) else { continue };
-                wanted.insert(*prefix, originated(next_hop, asn, state.is_internal));
+                let attributes = originated(next_hop, asn, state.is_internal);
+                let policy = state.config.export_policy.as_deref();
+                let Some(attributes) = exported(policy, *prefix, attributes) else { continue };
+                wanted.insert(*prefix, attributes);
             }
             let mut changes: Vec<Change> = Vec::new();
             for (prefix, attributes) in &wanted {
@@ -142,6 +147,20 @@ fn originated(next_hop: IpAddr, asn: u32, is_internal: bool) -> Arc<Attributes> 
         attributes.as_path = AsPath::sequence(&[asn]);
     }
     Arc::new(attributes)
+}
+
+/// What an export policy makes of a route; `None` if it refuses it.
+fn exported(
+    policy: Option<&Policy>,
+    prefix: IpPrefix,
+    attributes: Arc<Attributes>,
+) -> Option<Arc<Attributes>> {
+    let Some(policy) = policy else { return Some(attributes) };
+    match policy.verdict(prefix, &attributes) {
+        Verdict::Accepted { attributes: Cow::Owned(changed), .. } => Some(Arc::new(changed)),
+        Verdict::Accepted { .. } => Some(attributes),
+        Verdict::Refused { .. } => None,
+    }
 }
 
 /// From when a service can be announced again until it is; doubled by each withdrawal.

@@ -30,6 +30,8 @@ pub(super) struct Bgp {
     paths: Paths,
     /// Neighbours whose paths are being forgotten; a lane is not read before.
     leaving: BTreeSet<NeighborId>,
+    /// Neighbours whose paths are being judged again.
+    judging: BTreeSet<NeighborId>,
     /// Who is served first.
     turn: usize,
     orders: Vec<BgpOrder>,
@@ -97,11 +99,19 @@ impl Bgp {
             self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
         }
         for (name, (neighbor, peering)) in wanted {
-            if let Some(state) = self.neighbors.values_mut().find(|state| state.config.name == name)
-            {
-                if state.config.import != neighbor.import && state.state == State::Established {
-                    // What came is judged again, by a session that begins again.
-                    log::info!("bgp {name}: import changes with the next session");
+            let known = self.neighbors.iter_mut().find(|(_, state)| state.config.name == name);
+            if let Some((id, state)) = known {
+                let rules =
+                    |one: &Neighbor| (one.import.clone(), one.refuses_bogons, one.allow_own_as);
+                if rules(&state.config) != rules(neighbor) {
+                    // What came is kept as it came: the session goes on.
+                    self.paths.change_rules(*id, |sender| {
+                        sender.import = neighbor.import.clone();
+                        sender.refuses_bogons = neighbor.refuses_bogons;
+                        sender.loops.own_as_max = neighbor.allow_own_as;
+                    });
+                    self.judging.insert(*id);
+                    log::info!("bgp {name}: what it announces is judged again");
                 }
                 state.config = neighbor.clone();
                 continue;
@@ -135,7 +145,9 @@ impl Bgp {
 
     /// Whether news wait.
     pub(super) fn has_news(&self) -> bool {
-        !self.leaving.is_empty() || self.neighbors.values().any(|state| !state.lane.is_empty())
+        !self.leaving.is_empty()
+            || !self.judging.is_empty()
+            || self.neighbors.values().any(|state| !state.lane.is_empty())
     }
 
     /// Takes what the host engine is asked for.

@@ -11,7 +11,6 @@ use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
 use crate::bgp::{LoopRules, Role, Update};
 use crate::config::Config;
-use crate::config::model::Import;
 use crate::event::EventKind;
 use crate::ids::{Family, NeighborId};
 use crate::rib::{Candidate, NextHop, NextHops, Rib, Source};
@@ -39,6 +38,19 @@ impl Bgp {
             }
             if done {
                 self.leaving.remove(&id);
+            }
+        }
+        for id in self.judging.iter().copied().collect::<Vec<_>>() {
+            let (mut changed, looked_at) = (Vec::new(), left);
+            let done = self.paths.judge_some(id, looked_at, |prefix| changed.push(prefix));
+            // Those that stay as they are cost a look at each.
+            left = if done { left.saturating_sub(changed.len()) } else { 0 };
+            any |= !changed.is_empty();
+            for prefix in changed {
+                self.choose(rib, prefix);
+            }
+            if done {
+                self.judging.remove(&id);
             }
         }
         let count = self.neighbors.len();
@@ -100,7 +112,8 @@ impl Bgp {
                         router_id: state.peering.session.router_id,
                         cluster_id: None,
                     },
-                    accepts: state.config.import == Import::All,
+                    import: state.config.import.clone(),
+                    refuses_bogons: state.config.refuses_bogons,
                 };
                 self.paths.begin(id, sender);
                 let reason = "established".to_owned();
@@ -156,8 +169,8 @@ impl Bgp {
     fn choose(&self, rib: &mut Rib, prefix: IpPrefix) {
         let before = rib.candidates(prefix).into_iter().find(|one| one.source == Source::Bgp);
         let best = self.paths.best(prefix);
-        let hops = best
-            .map(|best| NextHops::Via(vec![NextHop::Address(best.path.attributes.next_hop.addr)]));
+        let hops =
+            best.map(|best| NextHops::Via(vec![NextHop::Address(best.used().next_hop.addr)]));
         match hops {
             Some(hops) => {
                 let set = rib.hold(hops);
