@@ -10,9 +10,9 @@ use serde_json::Result as JsonResult;
 use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
-    AdjacencyRow, BgpRow, CheckRow, DropRow, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
-    OverrideHead, OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow,
-    TopRow, VerdictRow, WorkerRow,
+    AdjacencyRow, AdvertisedRow, BgpRow, CheckRow, DropRow, ExplainHead, ExplainRow, FibRow,
+    GroupRow, HostRow, OverrideHead, OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow,
+    ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -37,6 +37,8 @@ pub struct Noun {
 /// What the pages of a document are of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pages {
+    /// Prefixes that may be announced: `after` is a prefix.
+    Announcements,
     /// Groups: `after` is a group's number in the order of their first use.
     Groups,
     /// Prefixes: `after` is a prefix; `only` is a prefix or an address.
@@ -57,6 +59,14 @@ pub struct Metrics {
 }
 
 impl Noun {
+    /// As the words of the client's `show`: `bgp-advertised` is `advertised` of `bgp`.
+    pub fn words(&self) -> (&'static str, Option<&'static str>) {
+        match self.name.split_once('-') {
+            Some((noun, part)) => (noun, Some(part)),
+            None => (self.name, None),
+        }
+    }
+
     /// All of them.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         SHOWN.iter().chain(OTHERS)
@@ -174,6 +184,8 @@ shown! {
     Groups(GroupRow) = "groups", Pages::Groups, None;
     /// BGP neighbours: their sessions, and what goes both ways.
     Bgp(BgpRow) = "bgp", Pages::Whole, metrics!(BgpRow, "bgp", neighbor);
+    /// What is announced to BGP neighbours, what is not, and why.
+    BgpAdvertised(AdvertisedRow) = "bgp-advertised", Pages::Announcements, None;
     /// Ways out, one for each port.
     Adjacencies(AdjacencyRow) = "adjacencies", Pages::Whole, None;
     /// Ports, their devices and counters.

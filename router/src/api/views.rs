@@ -1,5 +1,6 @@
 //! The answers of `show` and `explain`: flat objects with units in their keys.
 
+mod announcing;
 mod bgp;
 mod checks;
 mod commands;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
+use self::announcing::page_of_advertised;
 use self::bgp::bgp;
 use self::checks::page_of_checks;
 pub use self::commands::{overridden, reloaded, undamped};
@@ -79,6 +81,7 @@ pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> 
     Ok(match request.show {
         Show::Adjacencies => adjacencies(facts).into(),
         Show::Bgp => bgp(facts).into(),
+        Show::BgpAdvertised => page_of_advertised(facts, request)?.into(),
         Show::Checks => page_of_checks(facts, request)?.into(),
         Show::Drops => drops(facts).into(),
         Show::Fib => page_of_fib(facts, request)?.into(),

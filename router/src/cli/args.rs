@@ -308,6 +308,8 @@ mod tests {
         for words in [
             &["nearhop", "sh", "ser", "--json"][..],
             &["nearhop", "show", "--json", "fib"],
+            &["nearhop", "show", "bgp", "uplink"],
+            &["nearhop", "show", "bgp", "advertised", "uplink", "--json"],
             &["nearhop", "dr", "fra"],
             &["nearhop", "ex", "198.51.100.53", "--proto", "UDP", "--dport", "53"],
         ] {
@@ -316,6 +318,7 @@ mod tests {
         for words in [
             &["nearhop", "r", "x.toml"][..],
             &["nearhop", "show"],
+            &["nearhop", "show", "bgp-advertised"],
             &["nearhop", "explain", "dns"],
             &["nearhop", "explain", "::", "--proto", "256"],
         ] {

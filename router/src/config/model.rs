@@ -2,6 +2,8 @@
 //! text.
 #![forbid(unsafe_code)]
 
+mod announce;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
+pub use self::announce::{AnnounceRules, BelowMin};
 pub use crate::bgp::Import;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
@@ -158,6 +161,8 @@ pub struct Service {
     pub when_all_dead: WhenAllDead,
     /// The round-trip time that counts as one unit of cost; `None` leaves latency out.
     pub latency_unit: Option<Duration>,
+    /// When it is announced by BGP.
+    pub announce: AnnounceRules,
     /// Its sites, in file order; names are unique within the service.
     pub sites: Vec<Site>,
 }

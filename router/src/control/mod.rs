@@ -38,6 +38,8 @@ use nearhop_fib::{Handle, PathId, WriteError, Writer, name_key};
 
 use self::bgp::Bgp;
 pub use self::bgp::NeighborState;
+pub use self::bgp::announce::decide::{Decision, Reason};
+pub use self::bgp::announce::{Advertised, Offered};
 pub use self::device::{Changed, DeviceFault};
 pub use self::legs::{LegKey, LegState, Legs};
 pub use self::ports::{PortState, Ports};
@@ -54,6 +56,7 @@ use self::wanted::wanted_legs;
 use crate::batch::Exit;
 use crate::bgp::lane::BgpOrder;
 use crate::config::Config;
+use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::forward::Snapshot;
 use crate::liveness::leg::LegSpec;
@@ -234,14 +237,17 @@ impl Control {
         self.bgp.has_news()
     }
 
-    /// Brings what is announced up to date; returns what the sessions have to do.
+    /// Whether [`Self::poll_bgp`] has more to bring up to date.
+    pub fn is_announcing(&self) -> bool {
+        self.bgp.is_behind()
+    }
+
+    /// Brings a part of what is announced up to date; returns what the sessions have to do.
     pub fn poll_bgp(&mut self, now: Nanos) -> Vec<BgpOrder> {
         let services = Services::new(&self.config, &self.legs, &self.ports);
-        let drained = &self.selection.overrides().drained;
-        self.bgp.announce(now, &self.config, |service, family| {
-            let mut legs = services.legs_of(&service.name);
-            legs.any(|(key, leg)| key.family == family && leg.up && !drained.contains(&key.site))
-        });
+        let known = Known { services, rib: &self.routing.rib };
+        let health = |service: &Service, family| self.selection.health(known, service, family);
+        self.bgp.announce(now, &self.config, services, health);
         self.bgp.take_orders()
     }
 

@@ -35,6 +35,7 @@ impl Control {
                     if let Some(leg) = self.legs.get_mut(&key) {
                         leg.damped = true;
                     }
+                    self.bgp.mark(&key.service);
                     let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
                     let (service, site) = (key.service.clone(), key.site.clone());
                     let kind = EventKind::Damped { service, site, family: key.family, hold_ms };
@@ -100,7 +101,7 @@ impl Control {
         let Some(key) = self.key_of(path) else { return };
         let before = self.distance_of(&key);
         self.legs.decide(&key, t, up, reason);
-        self.bgp.mark();
+        self.bgp.mark(&key.service);
         let kind = EventKind::Site {
             service: key.service.clone(),
             site: key.site.clone(),

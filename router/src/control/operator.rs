@@ -9,6 +9,7 @@ use super::publish::SELECTIONS_AT_ONCE;
 use super::select::Overrides;
 use super::services::Services;
 use crate::config::Config;
+use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::time::Nanos;
 
@@ -19,7 +20,7 @@ impl Control {
             return false;
         }
         if self.selection.drain(site, drained) {
-            self.bgp.mark();
+            self.mark_announcements(site);
             self.store_accepts();
             let kind = EventKind::Drain { by: by.to_owned(), site: site.to_owned(), drained };
             self.events.push_back((now, kind));
@@ -46,6 +47,7 @@ impl Control {
         if !self.selection.disable(site, disabled) {
             return Some(Vec::new());
         }
+        self.mark_announcements(site);
         let kind = EventKind::Disable { by: by.to_owned(), site: site.to_owned(), disabled };
         self.events.push_back((now, kind));
         let of_site = self.legs.iter().filter(|(key, _)| key.site == site);
@@ -79,6 +81,14 @@ impl Control {
 
     pub(super) fn has_site(&self, site: &str) -> bool {
         self.config.services.iter().any(|service| service.sites.iter().any(|s| s.name == site))
+    }
+
+    /// What is announced of the services that have this site may be another.
+    fn mark_announcements(&mut self, site: &str) {
+        let with = |service: &&Service| service.sites.iter().any(|one| one.name == site);
+        for service in self.config.services.iter().filter(with) {
+            self.bgp.mark(&service.name);
+        }
     }
 
     pub(super) fn store_accepts(&self) {

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use nearhop_fib::{GroupId, Handle, IpPrefix, PathId, Writer};
 
 use super::bgp::NeighborState;
+use super::bgp::announce::Advertised;
 use super::cost::Rule;
 use super::legs::{LegKey, LegState};
 use super::ports::PortState;
@@ -24,6 +25,11 @@ impl Control {
     /// Every BGP neighbour.
     pub fn bgp_neighbors(&self) -> impl Iterator<Item = (NeighborId, &NeighborState)> {
         self.bgp.neighbors()
+    }
+
+    /// What is decided about the announcement of prefixes after one, in their order.
+    pub fn bgp_advertised(&self, after: Option<IpPrefix>) -> impl Iterator<Item = Advertised<'_>> {
+        self.bgp.advertised(&self.config, self.services(), after)
     }
 
     /// What BGP neighbours announce.

@@ -7,6 +7,7 @@ use nearhop_fib::IpPrefix;
 use serde::{Deserialize, Serialize};
 
 use super::LegState;
+use super::bgp::announce::standing::Health;
 use super::cost::{Ranked, Rule, compare};
 use super::services::Services;
 use super::wanted::families;
@@ -218,6 +219,21 @@ impl Selection {
             !is_out && legs.any(|(_, leg)| leg.up)
         };
         service.sites.iter().filter(is_left).count()
+    }
+
+    /// What counts for the announcement of a service: sites that are up, and neither damped, drained nor
+    /// disabled.
+    pub(super) fn health(&self, known: Known<'_>, service: &Service, family: Family) -> Health {
+        let Overrides { drained, disabled } = &self.overrides;
+        let is_well = |site: &&Site| {
+            let mut legs = known.services.site_legs(&service.name, family, &site.name);
+            let is_out = drained.contains(&site.name) || disabled.contains(&site.name);
+            !is_out && legs.any(|(_, leg)| leg.up && !leg.damped)
+        };
+        let weights = service.sites.iter().filter(is_well).map(|site| u64::from(site.weight));
+        let (well, weight) = weights.fold((0, 0), |(well, sum), weight| (well + 1, sum + weight));
+        let is_served = well > 0 || !self.serving(known, service, family).sites.is_empty();
+        Health { well, weight, is_served }
     }
 
     /// The services, each in the families, that are served now, and would have nobody left but drained sites

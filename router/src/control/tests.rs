@@ -18,6 +18,7 @@ use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::memory::MemoryPort;
 use crate::rib::{NextHops, Source};
 
+mod announcements;
 mod last_resorts;
 mod ports;
 mod publication;

@@ -237,7 +237,7 @@ impl ControlThread {
     fn has_work(&self) -> bool {
         let control = &self.daemon.control;
         let has_more = control.is_unpublished() || control.has_bgp_news();
-        control.has_orders() || has_more && !self.held_back
+        control.has_orders() || control.is_announcing() || has_more && !self.held_back
     }
 
     /// Publishes a part of what waits for it.

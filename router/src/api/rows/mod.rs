@@ -2,10 +2,12 @@
 //! says on the page of documents. Any value that is `None` is `null`, or absent where that is declared.
 #![forbid(unsafe_code)]
 
+mod announcing;
 mod answers;
 mod counters;
 mod routing;
 
+pub use self::announcing::AdvertisedRow;
 pub use self::answers::{
     ExplainHead, ExplainRow, ExplainedGroup, OverrideHead, OverrideRow, ReloadRow, TopOfService,
     TopRow,

@@ -377,6 +377,7 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
         let count = match noun {
             Show::Fib | Show::Routes => prefixes,
             Show::Groups => 6,
+            Show::BgpAdvertised => 0,
             _ => control.config().services.len(),
         };
         assert_eq!((all.count, all.next), (count, None), "{noun:?}");

@@ -5,20 +5,23 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, FromArgMatches, Subcommand};
 
 use super::ShowNoun;
-use crate::api::nouns::{Pages, SHOWN};
+use crate::api::nouns::{Noun, Pages, SHOWN};
 
 impl Subcommand for ShowNoun {
     fn augment_subcommands(command: clap::Command) -> clap::Command {
         let command = command.subcommand_required(true).arg_required_else_help(true);
-        SHOWN.iter().fold(command, |command, noun| {
-            let only = Arg::new("only").value_name("ONLY").help(match noun.pages {
-                Pages::Prefixes => {
-                    "Only prefixes in this one, or the one that an address is forwarded by"
-                }
-                _ => "Only rows with this word: a service, a site, a port",
+        let nouns = SHOWN.iter().filter(|noun| noun.words().1.is_none());
+        nouns.fold(command, |command, noun| {
+            let parts = SHOWN.iter().filter_map(|part| match part.words() {
+                (of, Some(word)) if of == noun.name => Some(shown(part, word)),
+                _ => None,
             });
-            let about = noun.about.trim_end_matches('.');
-            command.subcommand(clap::Command::new(noun.name).about(about).arg(only))
+            command.subcommand(parts.fold(shown(noun, noun.name), |command, part| {
+                command
+                    .subcommand(part)
+                    .args_conflicts_with_subcommands(true)
+                    .disable_help_subcommand(true)
+            }))
         })
     }
 
@@ -33,8 +36,12 @@ impl Subcommand for ShowNoun {
 
 impl FromArgMatches for ShowNoun {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let found = matches.subcommand().and_then(|(name, matches)| {
-            let noun = SHOWN.iter().find(|noun| noun.name == name)?;
+        let found = matches.subcommand().and_then(|(noun, matches)| {
+            let (words, matches) = match matches.subcommand() {
+                Some((part, matches)) => ((noun, Some(part)), matches),
+                None => ((noun, None), matches),
+            };
+            let noun = SHOWN.iter().find(|noun| noun.words() == words)?;
             Some(Self { noun, only: matches.get_one("only").cloned() })
         });
         found.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
@@ -44,4 +51,14 @@ impl FromArgMatches for ShowNoun {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// The command that shows a noun, or a part of one.
+fn shown(noun: &'static Noun, word: &'static str) -> clap::Command {
+    let only = Arg::new("only").value_name("ONLY").help(match noun.pages {
+        Pages::Prefixes => "Only prefixes in this one, or the one that an address is forwarded by",
+        Pages::Announcements => "Only rows with this word: a neighbour, a prefix, a state",
+        _ => "Only rows with this word: a service, a site, a port",
+    });
+    clap::Command::new(word).about(noun.about.trim_end_matches('.')).arg(only)
 }

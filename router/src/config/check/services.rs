@@ -13,6 +13,7 @@ use crate::policy::CHECKS_MAX;
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     for service in &raw.services {
         few_enough_links(service, report);
+        enough_sites(service, report);
         targets_fit(service, report);
         targets_are_elsewhere(raw, service, report);
     }
@@ -81,6 +82,19 @@ fn few_enough_links(service: &RawService, report: &Report) {
         let span = service.name.as_ref().map_or(service.span.clone(), Spanned::span);
         let finding = Finding::mistake(format!("the service has {links} links to its sites"))
             .at(span, format!("expected at most {LINKS_MAX} over all its sites"));
+        report.add(finding);
+    }
+}
+
+/// A service that needs more sites than it has would never be announced.
+fn enough_sites(service: &RawService, report: &Report) {
+    let Some(needed) = &service.announce.min_sites else { return };
+    let count = service.sites.len();
+    if *needed.get_ref() > count {
+        let text = format!("the service needs {} sites and has {count}", needed.get_ref());
+        let finding = Finding::mistake(text)
+            .at(needed.span(), "it would never be announced")
+            .help("lower min-sites, or add a [[service.site]]");
         report.add(finding);
     }
 }

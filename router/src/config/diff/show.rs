@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
 use crate::config::model::{
-    AddPath, Affinity, Capacity, Check, Device, Export, Import, Neighbor, Port, Route, RouteFile,
-    RouteTarget, Site, Via, WhenAllDead,
+    AddPath, Affinity, BelowMin, Capacity, Check, Device, Export, Import, Neighbor, Port, Route,
+    RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -157,6 +157,14 @@ pub(super) fn affinity(affinity: Affinity) -> String {
     let word = match affinity {
         Affinity::None => "none",
         Affinity::Hash => "hash",
+    };
+    word.into()
+}
+
+pub(super) fn below_min(choice: BelowMin) -> String {
+    let word = match choice {
+        BelowMin::Withdraw => "withdraw",
+        BelowMin::Deprioritise => "deprioritise",
     };
     word.into()
 }

@@ -2,6 +2,7 @@
 //! has been reported; here its default takes its place.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod bgp;
 mod health;
 mod policy;

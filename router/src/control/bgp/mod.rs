@@ -1,7 +1,7 @@
 //! BGP in the control plane: what neighbours announce becomes routes of the RIB, and what services are
 //! worth becomes what is announced.
 
-mod announce;
+pub(super) mod announce;
 mod receive;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, bounded};
 use nearhop_fib::IpPrefix;
 
-use self::announce::Held;
+use self::announce::Announcements;
+use self::announce::stale::Stale;
 use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, Peering};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
@@ -35,10 +36,9 @@ pub(super) struct Bgp {
     /// Who is served first.
     turn: usize,
     orders: Vec<BgpOrder>,
-    /// Of each prefix that was ever to be announced: whether it is, and since when not.
-    held: BTreeMap<IpPrefix, Held>,
-    /// Whether what is announced may have to be another.
-    is_dirty: bool,
+    /// Whether `[bgp]` is configured.
+    is_on: bool,
+    announcements: Announcements,
 }
 
 /// A neighbour, as the control plane knows it.
@@ -55,6 +55,10 @@ pub struct NeighborState {
     pub announced: BTreeMap<IpPrefix, Arc<Attributes>>,
     /// Whether End-of-RIB is to follow what is announced first.
     owes_end: bool,
+    /// Prefixes about which it may have to hear something else.
+    stale: Stale,
+    /// Families of which it wants to hear all once more.
+    again: PerFamily<bool>,
     /// The families that are exchanged.
     pub families: PerFamily<bool>,
     lane: Receiver<BgpNews>,
@@ -72,10 +76,8 @@ impl NeighborState {
 impl Bgp {
     /// What is configured changes.
     pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
-        self.is_dirty = true;
-        let prefixes = config.services.iter().flat_map(|service| &service.prefixes);
-        let prefixes: BTreeSet<IpPrefix> = prefixes.copied().collect();
-        self.held.retain(|prefix, _| prefixes.contains(prefix));
+        self.is_on = config.bgp.is_some();
+        self.announcements.configure(config);
         let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
@@ -114,6 +116,7 @@ impl Bgp {
                     log::info!("bgp {name}: what it announces is judged again");
                 }
                 state.config = neighbor.clone();
+                state.stale.mark_all();
                 continue;
             }
             let id = NeighborId(self.next_id);
@@ -129,6 +132,8 @@ impl Bgp {
                 last_error: None,
                 announced: BTreeMap::new(),
                 owes_end: false,
+                stale: Stale::default(),
+                again: PerFamily::NONE,
                 families: PerFamily::NONE,
                 lane: news,
                 peering,
@@ -136,11 +141,6 @@ impl Bgp {
             };
             self.neighbors.insert(id, state);
         }
-    }
-
-    /// Sites may be well now, or no more.
-    pub(super) fn mark(&mut self) {
-        self.is_dirty = true;
     }
 
     /// Whether news wait.

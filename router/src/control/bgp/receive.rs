@@ -1,7 +1,6 @@
 //! What neighbours announce becomes routes of the RIB.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
@@ -89,7 +88,7 @@ impl Bgp {
             BgpNews::Down { at, was_established, why } => {
                 state.last_error = Some(why.clone());
                 state.since = at;
-                state.announced.clear();
+                state.end_announcing();
                 if was_established {
                     events.extend([(at, EventKind::Bgp { neighbor, up: false, reason: why })]);
                     self.forget(id);
@@ -99,7 +98,7 @@ impl Bgp {
                 state.since = at;
                 state.last_error = None;
                 state.families = negotiated.families;
-                state.announced.clear();
+                state.begin_announcing();
                 let sender = Sender {
                     asn: negotiated.remote_as,
                     internal: state.is_internal,
@@ -118,16 +117,8 @@ impl Bgp {
                 self.paths.begin(id, sender);
                 let reason = "established".to_owned();
                 events.extend([(at, EventKind::Bgp { neighbor, up: true, reason })]);
-                state.owes_end = true;
-                self.is_dirty = true;
             }
-            // Said again, all of it.
-            BgpNews::Refresh(family) => {
-                let of_family = |(prefix, _): &(&IpPrefix, _)| Family::of(prefix.addr()) == family;
-                let all = state.announced.iter().filter(of_family);
-                let changes = all.map(|(prefix, one)| (*prefix, Some(Arc::clone(one)))).collect();
-                self.orders.push(BgpOrder::Announce(id, changes, true));
-            }
+            BgpNews::Refresh(family) => state.announce_again(family),
             BgpNews::Received(_) => {}
         }
     }

@@ -1,0 +1,31 @@
+//! Rows of what is announced by BGP.
+
+use crate::api::column::Text;
+use crate::api::column::Unit::{self, List, Number};
+use crate::api::row::rows;
+
+rows! {
+    /// A prefix that may be announced, and a neighbour.
+    pub struct AdvertisedRow {
+        /// The prefix.
+        prefix: Text = "PREFIX" Unit::Text,
+        /// The neighbour's name.
+        neighbor: Text = "NEIGHBOR" Unit::Text,
+        /// What the prefix is of: `service` and its name.
+        of: Text = "OF" Unit::Text => 5,
+        /// `announced`; `withheld`, whatever becomes of its sites; or `withdrawn`.
+        state: Text = "STATE" Unit::Text,
+        /// The next hop that is announced.
+        next_hop: Option<Text> = "NEXT HOP" Unit::Text => 4,
+        /// The AS path that is announced, the latest AS first.
+        as_path: Option<Text> = "PATH" Unit::Text => 1,
+        /// The MED that is announced.
+        med: Option<u64> = "MED" Number => 2,
+        /// The LOCAL_PREF that is announced, to a neighbour in the same AS.
+        local_pref: Option<u64> = "LOCAL PREF" Number => 6,
+        /// The communities that are announced, of all kinds.
+        communities: Vec<Text> = "COMMUNITIES" List => 3,
+        /// Why.
+        why: Text = "WHY" Unit::Text,
+    }
+}

@@ -1,0 +1,63 @@
+//! Rows of what is announced by BGP.
+
+use std::fmt::Display;
+
+use super::{Facts, owned};
+use crate::api::ApiError;
+use crate::api::column::Text;
+use crate::api::pages::{Page, PageRequest, prefix_of};
+use crate::api::rows::AdvertisedRow;
+use crate::bgp::Attributes;
+use crate::control::Advertised;
+
+/// What is decided about every prefix that may be announced, for each neighbour. A page has about as many
+/// rows as others have prefixes.
+pub(super) fn page_of_advertised(
+    facts: &Facts<'_>,
+    request: &PageRequest,
+) -> Result<Page<Vec<AdvertisedRow>>, ApiError> {
+    let after = request.after.as_deref().map(|text| prefix_of("after", text)).transpose()?;
+    let neighbors = facts.control.bgp_neighbors().count().max(1);
+    let count = request.count.div_ceil(neighbors);
+    let mut page = Page::default();
+    for advertised in facts.control.bgp_advertised(after).take(count) {
+        page.count += 1;
+        page.next = Some(advertised.prefix.to_string());
+        page.rows.extend(rows(facts, &advertised));
+    }
+    if page.count < count {
+        page.next = None;
+    }
+    Ok(page)
+}
+
+fn rows(facts: &Facts<'_>, advertised: &Advertised<'_>) -> Vec<AdvertisedRow> {
+    let row = |(neighbor, decision): &(&crate::control::NeighborState, _)| {
+        let decision: &crate::control::Decision = decision;
+        let attributes = decision.announce.as_ref();
+        AdvertisedRow {
+            prefix: advertised.prefix.to_string().into(),
+            neighbor: owned(&neighbor.config.name),
+            of: advertised.of.to_string().into(),
+            state: decision.label().into(),
+            next_hop: attributes.map(|all| all.next_hop.to_string().into()),
+            as_path: attributes.map(|all| all.as_path.to_string().into()),
+            med: attributes.and_then(|all| all.med).map(u64::from),
+            local_pref: attributes.and_then(|all| all.local_pref).map(u64::from),
+            communities: attributes.map(communities).unwrap_or_default(),
+            why: decision.text(facts.now).into(),
+        }
+    };
+    advertised.decisions.iter().map(row).collect()
+}
+
+/// Those of every kind, the short ones first.
+fn communities(attributes: &Attributes) -> Vec<Text> {
+    fn texts<T: Display>(all: &[T]) -> impl Iterator<Item = Text> + '_ {
+        all.iter().map(|one| one.to_string().into())
+    }
+    texts(&attributes.communities)
+        .chain(texts(attributes.large()))
+        .chain(texts(attributes.extended()))
+        .collect()
+}

@@ -1,0 +1,248 @@
+//! What is announced of a prefix to a neighbour, and why: one pure function, which what is sent and what is
+//! shown are made from.
+
+use std::net::IpAddr;
+
+use nearhop_fib::IpPrefix;
+
+use super::standing::{Level, Standing};
+use crate::bgp::policy::{Policy, Verdict};
+use crate::bgp::session::State;
+use crate::bgp::{
+    AsPath, Attributes, Community, NextHop as BgpNextHop, PerFamily, Role, otc_to_send,
+};
+use crate::config::model::{Export, Neighbor, Service};
+use crate::ids::Family;
+use crate::time::Nanos;
+
+/// What is announced of a prefix to a neighbour.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Decision {
+    /// With these attributes; `None` is not at all.
+    pub announce: Option<Attributes>,
+    /// Why.
+    pub why: Reason,
+}
+
+/// Why a prefix is announced so, or not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// So many sites are well, which is enough.
+    Enough {
+        /// Sites that are well.
+        well: usize,
+        /// Sites that are needed.
+        needed: usize,
+    },
+    /// So many sites are well, which is too few.
+    TooFew {
+        /// Sites that are well.
+        well: usize,
+        /// Sites that are needed.
+        needed: usize,
+    },
+    /// Enough sites are well again, and it waits in case they are not for long.
+    Delayed {
+        /// Until then.
+        until: Nanos,
+    },
+    /// The neighbour's `export` does not have it.
+    NotExported,
+    /// No session is established.
+    NoSession(State),
+    /// The neighbour does not take routes of this family.
+    FamilyNotNegotiated,
+    /// The router has no address of this family towards the neighbour.
+    NoNextHop,
+    /// The neighbour's `export-policy` refuses it.
+    Policy {
+        /// The policy's name.
+        policy: String,
+        /// The rule's; `None`: no rule decided.
+        rule: Option<String>,
+    },
+}
+
+/// A prefix that may be announced.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) prefix: IpPrefix,
+    pub(super) service: &'a Service,
+    pub(super) standing: &'a Standing,
+}
+
+/// A neighbour, as far as announcements depend on it.
+#[derive(Clone, Copy)]
+pub(super) struct Audience<'a> {
+    pub(super) config: &'a Neighbor,
+    pub(super) state: State,
+    /// The families that are exchanged.
+    pub(super) families: PerFamily<bool>,
+    pub(super) next_hops: PerFamily<Option<IpAddr>>,
+    pub(super) is_internal: bool,
+    /// The router's AS.
+    pub(super) asn: u32,
+}
+
+/// Decides. The first of these that applies is the reason: there is no session; the neighbour's `export`,
+/// family or next hop; how the prefix stands.
+pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>) -> Decision {
+    let next_hop = match passage(subject, audience) {
+        Ok(next_hop) => next_hop,
+        Err(why) => return Decision { announce: None, why },
+    };
+    let Standing { level, .. } = *subject.standing;
+    let announce = (level > Level::Withdrawn).then(|| {
+        let mut attributes = originated(next_hop, audience);
+        if level == Level::Deprioritised {
+            deprioritise(&mut attributes, audience);
+        }
+        attributes
+    });
+    let why = standing_reason(subject);
+    match (announce, audience.config.export_policy.as_deref()) {
+        (Some(attributes), Some(policy)) => exported(policy, subject.prefix, &attributes, why),
+        (announce, _) => Decision { announce, why },
+    }
+}
+
+/// The next hop, or what keeps any service of the kind from the neighbour.
+fn passage(subject: &Subject<'_>, audience: &Audience<'_>) -> Result<IpAddr, Reason> {
+    if audience.state != State::Established {
+        return Err(Reason::NoSession(audience.state));
+    }
+    let is_exported = match &audience.config.export {
+        Export::AllServices => true,
+        Export::Services(names) => names.contains(&subject.service.name),
+    };
+    if !is_exported {
+        return Err(Reason::NotExported);
+    }
+    let family = Family::of(subject.prefix.addr());
+    if !audience.families.of(family) {
+        return Err(Reason::FamilyNotNegotiated);
+    }
+    audience.next_hops.of(family).ok_or(Reason::NoNextHop)
+}
+
+/// What the neighbour's export policy makes of it.
+fn exported(policy: &Policy, prefix: IpPrefix, attributes: &Attributes, why: Reason) -> Decision {
+    match policy.verdict(prefix, attributes) {
+        Verdict::Accepted { attributes, .. } => {
+            Decision { announce: Some(attributes.into_owned()), why }
+        }
+        Verdict::Refused { by } => {
+            let (policy, rule) = (policy.name.clone(), by.map(str::to_owned));
+            Decision { announce: None, why: Reason::Policy { policy, rule } }
+        }
+    }
+}
+
+fn standing_reason(subject: &Subject<'_>) -> Reason {
+    let needed = subject.service.announce.min_sites;
+    let Standing { health, until, .. } = *subject.standing;
+    let well = health.well;
+    match until {
+        Some(until) => Reason::Delayed { until },
+        None if well >= needed => Reason::Enough { well, needed },
+        None => Reason::TooFew { well, needed },
+    }
+}
+
+/// A route that begins here.
+fn originated(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
+    let mut attributes = Attributes::originated(BgpNextHop::new(next_hop));
+    if audience.is_internal {
+        attributes.local_pref = Some(LOCAL_PREF);
+    } else {
+        attributes.as_path = AsPath::sequence(&[audience.asn]);
+    }
+    if let Some(remote) = audience.config.role.map(Role::counterpart)
+        && let Ok(Some(asn)) = otc_to_send(&attributes, remote, audience.asn)
+    {
+        attributes.change_rare(|rare| rare.only_to_customer = Some(asn));
+    }
+    attributes
+}
+
+/// Makes a route one that is taken only where there is no other: by GRACEFUL_SHUTDOWN, and, as neighbours
+/// need not honour that (RFC 8326), by all else that a neighbour compares.
+fn deprioritise(attributes: &mut Attributes, audience: &Audience<'_>) {
+    if !attributes.has_community(Community::GRACEFUL_SHUTDOWN) {
+        let before = std::mem::take(&mut attributes.communities);
+        let with = before.into_iter().chain([Community::GRACEFUL_SHUTDOWN]);
+        attributes.communities = with.collect();
+    }
+    attributes.med = Some(u32::MAX);
+    if audience.is_internal {
+        attributes.local_pref = Some(0);
+    } else {
+        attributes.as_path = attributes.as_path.prepend(audience.asn, PREPENDED);
+    }
+}
+
+impl Decision {
+    /// `announced`, `withheld` (whatever becomes of its sites) or `withdrawn`.
+    pub fn label(&self) -> &'static str {
+        match (&self.announce, &self.why) {
+            (Some(_), _) => "announced",
+            (
+                None,
+                Reason::NotExported
+                | Reason::NoSession(_)
+                | Reason::FamilyNotNegotiated
+                | Reason::NoNextHop
+                | Reason::Policy { .. },
+            ) => "withheld",
+            (None, _) => "withdrawn",
+        }
+    }
+
+    /// The reason, in words.
+    pub fn text(&self, now: Nanos) -> String {
+        let sites = |well: usize| match well {
+            0 => "no site is well".to_owned(),
+            1 => "1 site is well".to_owned(),
+            _ => format!("{well} sites are well"),
+        };
+        let is_announced = self.announce.is_some();
+        match &self.why {
+            Reason::Enough { well, needed } => format!("{}, {needed} needed", sites(*well)),
+            Reason::TooFew { well, needed } if is_announced => {
+                format!("deprioritised: {}, {needed} needed", sites(*well))
+            }
+            Reason::TooFew { well, needed } => format!("{}, {needed} needed", sites(*well)),
+            Reason::Delayed { until } if is_announced => {
+                format!("deprioritised for another {}", seconds(now, *until))
+            }
+            Reason::Delayed { until } => format!("delayed for another {}", seconds(now, *until)),
+            Reason::NotExported => "export of the neighbour does not have it".into(),
+            Reason::NoSession(state) => format!("no session ({})", state.label()),
+            Reason::FamilyNotNegotiated => "the family was not negotiated".into(),
+            Reason::Policy { policy, rule: Some(rule) } => {
+                format!("rule {rule:?} of policy {policy:?} refuses it")
+            }
+            Reason::Policy { policy, rule: None } => {
+                format!("no rule of policy {policy:?} accepts it")
+            }
+            Reason::NoNextHop => {
+                "no next hop: the router has no address of the family on the neighbour's port"
+                    .into()
+            }
+        }
+    }
+}
+
+/// Rounded up, so that it is never 0 while there is time left.
+fn seconds(now: Nanos, until: Nanos) -> String {
+    format!("{} s", until.since(now).as_millis().div_ceil(1000))
+}
+
+/// Of what is announced within the AS.
+const LOCAL_PREF: u32 = 100;
+
+/// ASes that a deprioritised route has more than others.
+const PREPENDED: u8 = 3;
+
+#[cfg(test)]
+mod tests;

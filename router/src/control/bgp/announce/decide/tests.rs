@@ -1,0 +1,174 @@
+use super::*;
+use crate::config;
+use crate::control::bgp::announce::standing::Health;
+
+const PREFIX: &str = "198.51.100.53/32";
+
+/// A decision about the service `dns`, with these keys of it and of the neighbour.
+struct Case {
+    config: config::Config,
+    standing: Standing,
+    state: State,
+    families: PerFamily<bool>,
+    next_hop: Option<IpAddr>,
+}
+
+impl Case {
+    fn new(service: &str, neighbor: &str) -> Self {
+        let text = format!(
+            "[router]\nname = \"r1\"\nid = \"10.9.0.1\"\nhash-seed = 7\n\
+             [[port]]\nname = \"up\"\ntun = \"t1\"\naddresses = [\"10.9.0.1/24\"]\n\
+             [[service]]\nname = \"dns\"\nprefixes = [\"{PREFIX}\"]\n{service}\n\
+             [[service.site]]\nname = \"ams\"\nvia = \"up\"\n\
+             [[service.site]]\nname = \"fra\"\nvia = \"up\"\n\
+             [bgp]\nas = 65001\n\
+             [[bgp.neighbor]]\naddress = \"10.9.0.2\"\nimport = \"none\"\n{neighbor}\n"
+        );
+        let config = config::parse("r1.toml", &text).unwrap_or_else(|e| panic!("{e}")).0;
+        let mut case = Self {
+            config,
+            standing: Standing::default(),
+            state: State::Established,
+            families: PerFamily::BOTH,
+            next_hop: Some([10, 9, 0, 1].into()),
+        };
+        case.well(2);
+        case
+    }
+
+    fn external() -> Self {
+        Self::new("", "as = 65002\nexport = [\"dns\"]")
+    }
+
+    fn well(&mut self, well: usize) -> Decision {
+        let health = Health { well, weight: well as u64, is_served: well > 0 };
+        let rules = self.config.services[0].announce;
+        self.standing.update(NOW, &rules, health);
+        self.decide()
+    }
+
+    fn decide(&self) -> Decision {
+        let neighbor = &self.config.bgp.as_ref().unwrap().neighbors[0];
+        let subject = Subject {
+            prefix: PREFIX.parse().unwrap(),
+            service: &self.config.services[0],
+            standing: &self.standing,
+        };
+        let audience = Audience {
+            config: neighbor,
+            state: self.state,
+            families: self.families,
+            next_hops: PerFamily::with(|_| self.next_hop),
+            is_internal: neighbor.asn == 65_001,
+            asn: 65_001,
+        };
+        decide(&subject, &audience)
+    }
+}
+
+/// State and reason.
+fn said(decision: &Decision) -> (&'static str, String) {
+    (decision.label(), decision.text(NOW))
+}
+
+const NOW: Nanos = Nanos(1_000_000_000_000);
+
+#[test]
+fn what_is_well_is_announced_as_configured() {
+    let decision = Case::external().decide();
+    assert_eq!(said(&decision), ("announced", "2 sites are well, 1 needed".into()));
+    let attributes = decision.announce.unwrap();
+    assert_eq!(attributes.as_path.to_string(), "65001");
+    assert_eq!((attributes.med, attributes.local_pref), (None, None));
+    assert_eq!(attributes.next_hop.addr, IpAddr::from([10, 9, 0, 1]));
+
+    let internal = Case::new("", "as = 65001\nexport = \"services\"").decide().announce.unwrap();
+    assert!(internal.as_path.is_empty());
+    assert_eq!(internal.local_pref, Some(100));
+}
+
+#[test]
+fn whatever_keeps_it_from_a_neighbour_is_said_before_what_becomes_of_it() {
+    let case = Case::external;
+    for (decision, why) in [
+        (Case { state: State::Active, ..case() }.decide(), "no session (Active)"),
+        (
+            Case::new("", "as = 65002\nexport = \"none\"").decide(),
+            "export of the neighbour does not have it",
+        ),
+        (
+            Case { families: PerFamily::only(Family::Ipv6), ..case() }.decide(),
+            "the family was not negotiated",
+        ),
+        (
+            Case { next_hop: None, ..case() }.decide(),
+            "no next hop: the router has no address of the family on the neighbour's port",
+        ),
+    ] {
+        assert_eq!(said(&decision), ("withheld", why.into()));
+        assert_eq!(decision.announce, None);
+    }
+}
+
+#[test]
+fn with_too_few_sites_it_is_withdrawn_and_waits_before_it_comes_back() {
+    let mut case = Case::new("min-sites = 2", "as = 65002\nexport = [\"dns\"]");
+    assert_eq!(said(&case.well(0)), ("withdrawn", "no site is well, 2 needed".into()));
+    assert_eq!(said(&case.well(1)), ("withdrawn", "1 site is well, 2 needed".into()));
+    let decision = case.well(2);
+    assert_eq!(said(&decision), ("withdrawn", "delayed for another 10 s".into()));
+    assert_eq!(
+        decision.text(NOW + std::time::Duration::from_millis(3500)),
+        "delayed for another 7 s"
+    );
+}
+
+/// By everything that a neighbour may compare, as it need not know GRACEFUL_SHUTDOWN.
+#[test]
+fn what_is_deprioritised_loses_against_any_other_path() {
+    let low = "min-sites = 2\nbelow-min = \"deprioritise\"";
+    let mut case = Case::new(low, "as = 65002\nexport = [\"dns\"]");
+    let decision = case.well(1);
+    let why = "deprioritised: 1 site is well, 2 needed";
+    assert_eq!(said(&decision), ("announced", why.into()));
+    let external = decision.announce.unwrap();
+    assert_eq!(*external.communities, [Community::GRACEFUL_SHUTDOWN]);
+    assert_eq!(external.as_path.to_string(), "65001 65001 65001 65001");
+    assert_eq!(external.med, Some(u32::MAX));
+    assert_eq!(said(&case.well(2)), ("announced", "deprioritised for another 10 s".into()));
+
+    let internal = Case::new(low, "as = 65001\nexport = [\"dns\"]").well(1).announce.unwrap();
+    assert!(internal.as_path.is_empty(), "its own AS in the path would be a loop");
+    assert_eq!((internal.local_pref, internal.med), (Some(0), Some(u32::MAX)));
+    // Not even that where nobody takes its packets.
+    assert_eq!(said(&case.well(0)), ("withdrawn", "no site is well, 2 needed".into()));
+}
+
+/// RFC 9234, section 5.
+#[test]
+fn what_a_customer_or_peer_gets_is_marked_only_to_customer() {
+    for (role, want) in [("provider", Some(65_001)), ("peer", Some(65_001)), ("customer", None)] {
+        let keys = format!("as = 65002\nexport = [\"dns\"]\nrole = \"{role}\"");
+        let attributes = Case::new("", &keys).decide().announce.unwrap();
+        assert_eq!(attributes.only_to_customer(), want, "{role}");
+    }
+}
+
+#[test]
+fn an_export_policy_changes_what_is_announced_or_refuses_it() {
+    let case = |rule: &str| {
+        let policy = format!(
+            "as = 65002\nexport = [\"dns\"]\nexport-policy = \"out\"\n\
+             [[bgp.policy]]\nname = \"out\"\n[[bgp.policy.rule]]\nname = \"r\"\n{rule}"
+        );
+        Case::new("", &policy).decide()
+    };
+    let changed = case("med = 7\nthen = \"accept\"");
+    assert_eq!(said(&changed), ("announced", "2 sites are well, 1 needed".into()));
+    assert_eq!(changed.announce.unwrap().med, Some(7));
+    let refused = case("then = \"refuse\"");
+    assert_eq!(said(&refused), ("withheld", "rule \"r\" of policy \"out\" refuses it".into()));
+    assert_eq!(refused.announce, None);
+    let unmet = case("prefixes = [\"192.0.2.0/24\"]\nthen = \"accept\"");
+    assert_eq!(said(&unmet), ("withheld", "no rule of policy \"out\" accepts it".into()));
+}

@@ -1,0 +1,182 @@
+//! How well a service is served, and as what it may be announced since when.
+
+use std::time::Duration;
+
+use crate::config::model::{AnnounceRules, BelowMin};
+use crate::time::Nanos;
+
+/// As what a prefix is announced, from the worst to the best.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// Not at all.
+    #[default]
+    Withdrawn,
+    /// As what is taken only where there is nothing else.
+    Deprioritised,
+    /// As configured.
+    Full,
+}
+
+/// What is known of the sites of a service in one family.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Health {
+    /// Sites that are up, and neither damped, drained nor disabled.
+    pub well: usize,
+    /// The sum of their weights.
+    pub weight: u64,
+    /// Whether any site takes packets, be it as a last resort.
+    pub is_served: bool,
+}
+
+/// How a service stands in one family. What gets worse does so at once; what gets better waits, the longer
+/// the more often it got worse, so that a site that flaps is no route that flaps.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    /// The sites.
+    pub health: Health,
+    /// As what it is announced.
+    pub level: Level,
+    /// When it is announced as something better, if it waits for that.
+    pub until: Option<Nanos>,
+    /// When it last got better.
+    rose: Nanos,
+    delay: Duration,
+}
+
+impl AnnounceRules {
+    /// As what a service with these sites is to be announced.
+    pub fn level(&self, health: Health) -> Level {
+        if health.well >= self.min_sites {
+            return Level::Full;
+        }
+        match self.below_min {
+            BelowMin::Deprioritise if health.is_served => Level::Deprioritised,
+            _ => Level::Withdrawn,
+        }
+    }
+}
+
+impl Standing {
+    /// Notes what became of the sites, or that time has passed.
+    pub fn update(&mut self, now: Nanos, rules: &AnnounceRules, health: Health) {
+        self.health = health;
+        let wanted = rules.level(health);
+        if wanted < self.level {
+            if now.since(self.rose) > self.delay * FORGOTTEN_AFTER {
+                self.delay = Duration::ZERO;
+            }
+            self.delay = (self.delay * 2).clamp(rules.delay, DELAY_MAX.max(rules.delay));
+        }
+        if wanted <= self.level {
+            (self.level, self.until) = (wanted, None);
+            return;
+        }
+        let until = *self.until.get_or_insert(now + self.delay);
+        if now >= until {
+            (self.level, self.until, self.rose) = (wanted, None, now);
+        }
+    }
+}
+
+/// The longest wait.
+const DELAY_MAX: Duration = Duration::from_mins(10);
+
+/// What was well for so many waits begins with the shortest one again.
+const FORGOTTEN_AFTER: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Nanos = Nanos(1_000_000_000_000);
+
+    const fn health(well: usize) -> Health {
+        Health { well, weight: well as u64, is_served: well > 0 }
+    }
+
+    fn level(standing: &mut Standing, now: Nanos, rules: &AnnounceRules, well: usize) -> Level {
+        standing.update(now, rules, health(well));
+        standing.level
+    }
+
+    /// A site that is up and down twenty times a second is one withdrawal; each death begins the wait again.
+    #[test]
+    fn a_site_that_flaps_is_no_route_that_flaps() {
+        let (mut standing, rules) = (Standing::default(), AnnounceRules::default());
+        let mut now = START;
+        assert_eq!(level(&mut standing, now, &rules, 1), Level::Full, "at once the first time");
+        let (mut before, mut changes) = (Level::Full, Vec::new());
+        for turn in 0..20 * 300 {
+            now += Duration::from_millis(25);
+            assert_eq!(level(&mut standing, now, &rules, 0), Level::Withdrawn, "it is dead");
+            now += Duration::from_millis(25);
+            let is = level(&mut standing, now, &rules, 1);
+            if before != is {
+                changes.push(turn);
+            }
+            before = is;
+        }
+        assert_eq!(changes, [0]);
+
+        // Well for good: announced after the wait, and after another death later than the first time.
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            let begin = now;
+            while level(&mut standing, now, &rules, 1) == Level::Withdrawn {
+                now = standing.until.unwrap();
+            }
+            waits.push(now.since(begin).as_secs());
+            now += Duration::from_secs(1);
+            assert_eq!(level(&mut standing, now, &rules, 0), Level::Withdrawn);
+        }
+        assert!(waits[0] < 11 && waits[1..] == [20, 40], "{waits:?}");
+        level(&mut standing, now, &rules, 1);
+        now = standing.until.unwrap();
+        assert_eq!(level(&mut standing, now, &rules, 1), Level::Full);
+        now += DELAY_MAX * 10;
+        level(&mut standing, now, &rules, 0);
+        level(&mut standing, now, &rules, 1);
+        assert_eq!(standing.until, Some(now + rules.delay), "forgotten after a while");
+    }
+
+    #[test]
+    fn waits_end_at_ten_minutes_and_none_is_none() {
+        let mut now = START;
+        let (mut standing, rules) = (Standing::default(), AnnounceRules::default());
+        for _ in 0..20 {
+            level(&mut standing, now, &rules, 1);
+            now = standing.until.unwrap_or(now);
+            level(&mut standing, now, &rules, 1);
+            level(&mut standing, now, &rules, 0);
+        }
+        level(&mut standing, now, &rules, 1);
+        assert_eq!(standing.until, Some(now + DELAY_MAX));
+        let rules = AnnounceRules { delay: Duration::ZERO, ..rules };
+        let mut standing = Standing::default();
+        for well in [1, 0, 1, 0, 1] {
+            let want = if well == 1 { Level::Full } else { Level::Withdrawn };
+            assert_eq!(level(&mut standing, now, &rules, well), want);
+        }
+    }
+
+    /// Between too few sites and enough, too, what gets better waits.
+    #[test]
+    fn below_the_minimum_it_is_withdrawn_or_deprioritised() {
+        let withdraw = AnnounceRules { min_sites: 2, ..AnnounceRules::default() };
+        let deprioritise = AnnounceRules { below_min: BelowMin::Deprioritise, ..withdraw };
+        for (rules, low) in [(withdraw, Level::Withdrawn), (deprioritise, Level::Deprioritised)] {
+            let mut standing = Standing::default();
+            assert_eq!(level(&mut standing, START, &rules, 2), Level::Full);
+            assert_eq!(level(&mut standing, START, &rules, 1), low);
+            assert_eq!(level(&mut standing, START, &rules, 2), low, "it waits");
+            let until = standing.until.unwrap();
+            assert_eq!(until, START + rules.delay);
+            assert_eq!(level(&mut standing, until, &rules, 2), Level::Full);
+            assert_eq!(level(&mut standing, until, &rules, 0), Level::Withdrawn);
+        }
+        // Drained sites, which are not well, take packets where nobody else is left.
+        let last = Health { well: 0, weight: 0, is_served: true };
+        assert_eq!(deprioritise.level(last), Level::Deprioritised);
+        assert_eq!(withdraw.level(last), Level::Withdrawn);
+    }
+}

@@ -1,0 +1,194 @@
+//! What sessions are ordered to announce, by what becomes of sites, operators and time.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use crossbeam_channel::Sender;
+
+use super::*;
+use crate::bgp::lane::{BgpNews, NeighborSpec};
+use crate::bgp::session::State;
+use crate::bgp::{AddPath, Attributes, Negotiated, PerFamily};
+use crate::ids::NeighborId;
+
+/// A router whose neighbours are played by the test.
+struct Speaking {
+    rig: Rig,
+    lanes: BTreeMap<IpAddr, (NeighborId, Sender<BgpNews>)>,
+    now: Nanos,
+}
+
+/// What a neighbour was told: the prefix, and its attributes or none.
+type Told = (NeighborId, IpPrefix, Option<Arc<Attributes>>);
+
+impl Speaking {
+    /// Every leg is up, every session established; what that announces was told.
+    fn new(text: &str) -> Self {
+        let mut speaking = Self { rig: Rig::up(text), lanes: BTreeMap::new(), now: NOW };
+        speaking.told();
+        let lanes: Vec<IpAddr> = speaking.lanes.keys().copied().collect();
+        lanes.into_iter().for_each(|address| speaking.establish(address));
+        speaking
+    }
+
+    fn establish(&mut self, address: IpAddr) {
+        let (_, lane) = &self.lanes[&address];
+        lane.send(BgpNews::State(State::Established)).unwrap();
+        lane.send(BgpNews::Established(self.now, Box::new(NEGOTIATED))).unwrap();
+        self.rig.control.publish(self.now).unwrap();
+    }
+
+    /// All that there is to tell now, in any number of steps.
+    fn told(&mut self) -> Vec<Told> {
+        let mut told = Vec::new();
+        loop {
+            for order in self.rig.control.poll_bgp(self.now) {
+                match order {
+                    BgpOrder::Announce(id, changes, _) => {
+                        assert!(changes.len() <= 512, "an order is a part of a step");
+                        told.extend(changes.into_iter().map(|(prefix, one)| (id, prefix, one)));
+                    }
+                    BgpOrder::Begin(spec) => {
+                        let NeighborSpec { id, peering, lane } = *spec;
+                        self.lanes.insert(peering.address, (id, lane));
+                    }
+                    BgpOrder::End(..) | BgpOrder::Prefixes(..) => {}
+                }
+            }
+            if !self.rig.control.is_announcing() {
+                return told;
+            }
+        }
+    }
+
+    /// As [`Self::told`], a line for each: `+` or `-`, the prefix, the path.
+    fn lines(&mut self) -> Vec<String> {
+        let line = |(_, prefix, attributes): Told| match attributes {
+            Some(attributes) => format!("+{prefix} {}", attributes.as_path),
+            None => format!("-{prefix}"),
+        };
+        self.told().into_iter().map(line).collect()
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now += span;
+    }
+}
+
+const NO_ADD_PATH: AddPath = AddPath { send: false, receive: false };
+
+const NEGOTIATED: Negotiated = Negotiated {
+    remote_as: 65_002,
+    remote_id: Ipv4Addr::new(10, 0, 0, 2),
+    internal: false,
+    hold_time: Duration::from_secs(90),
+    four_octet_as: true,
+    families: PerFamily::BOTH,
+    add_path: PerFamily { ipv4: NO_ADD_PATH, ipv6: NO_ADD_PATH },
+    extended_next_hop: false,
+    link_local_next_hop: false,
+    receive_max: 4096,
+    send_max: 4096,
+    route_refresh: true,
+    enhanced_refresh: true,
+    sends_end_of_rib: true,
+    remote_role: None,
+};
+
+fn speaking(service: &str) -> Speaking {
+    let router = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
+    let sites = "[[service.site]]\nname = \"ams\"\nvia = \"ams\"\n\
+                 [[service.site]]\nname = \"fra\"\nvia = \"fra\"\n";
+    Speaking::new(&format!(
+        "{router}[[service]]\nname = \"www\"\nprefixes = [\"{SERVICE}/32\"]\n{service}\n{sites}\
+         [bgp]\nas = 65001\n\
+         [[bgp.neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"none\"\nexport = \"services\"\n"
+    ))
+}
+
+/// A site that is up and down twenty times a second for five minutes is one announcement and one withdrawal.
+#[test]
+fn a_flap_of_twenty_a_second_is_two_changes_for_a_neighbour() {
+    let mut speaking = speaking("");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    speaking.rig.set("fra", "fra", false);
+    assert!(speaking.lines().is_empty(), "the other site is enough");
+    let mut changes = Vec::new();
+    for _ in 0..20 * 300 {
+        for up in [false, true] {
+            speaking.pass(Duration::from_millis(25));
+            speaking.rig.set("ams", "ams", up);
+            changes.extend(speaking.lines());
+        }
+    }
+    assert_eq!(changes, ["-198.51.100.53/32"]);
+    // Without a flap it comes back, once.
+    let due = speaking.rig.control.bgp_timeout().unwrap();
+    speaking.pass(due.since(speaking.now));
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    assert_eq!(speaking.rig.control.bgp_timeout(), None);
+}
+
+/// Those that are drained, damped or disabled do not count.
+#[test]
+fn below_min_sites_a_service_is_withdrawn() {
+    for out in ["down", "drain", "disable", "damp"] {
+        let mut speaking = speaking("min-sites = 2");
+        assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+        let rig = &mut speaking.rig;
+        match out {
+            "down" => rig.set("fra", "fra", false),
+            "drain" => drop(rig.control.drain(NOW, "fra", true, "test")),
+            "disable" => drop(rig.control.disable(NOW, "fra", true, "test")),
+            _ => {
+                rig.set("fra", "fra", false);
+                rig.damp("fra", "fra");
+            }
+        }
+        assert_eq!(speaking.lines(), ["-198.51.100.53/32"], "{out}");
+    }
+}
+
+#[test]
+fn a_service_that_is_to_be_deprioritised_stays_announced() {
+    let mut speaking =
+        speaking("min-sites = 2\nbelow-min = \"deprioritise\"\nannounce-delay = \"1s\"");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    speaking.rig.set("fra", "fra", false);
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001 65001 65001 65001"]);
+    speaking.rig.set("fra", "fra", true);
+    assert!(speaking.lines().is_empty(), "it waits");
+    speaking.pass(Duration::from_secs(1));
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+}
+
+/// A thousand services to four neighbours: each step decides about a part, and all of them come.
+#[test]
+fn many_announcements_are_many_steps() {
+    let mut text = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
+    for n in 0..1000 {
+        let _ = write!(
+            text,
+            "[[service]]\nname = \"s{n}\"\nprefixes = [\"198.18.{}.{}/32\"]\n\
+             [[service.site]]\nname = \"s{n}\"\nvia = \"ams\"\n",
+            n / 256,
+            n % 256
+        );
+    }
+    text.push_str("[bgp]\nas = 65001\n");
+    for n in 2..6 {
+        let _ = write!(
+            text,
+            "[[bgp.neighbor]]\naddress = \"10.0.0.{n}\"\nas = 65002\nimport = \"none\"\n\
+             export = \"services\"\n"
+        );
+    }
+    let mut speaking = Speaking::new(&text);
+    let told = speaking.told();
+    assert_eq!(told.len(), 4000);
+    let shared: BTreeSet<usize> =
+        told.iter().map(|(_, _, one)| Arc::as_ptr(one.as_ref().unwrap()) as usize).collect();
+    assert_eq!(shared.len(), 1, "equal attributes are one, and so are their UPDATEs");
+    speaking.rig.set("s7", "ams", false);
+    assert_eq!(speaking.told().len(), 4, "one service's change is one for each neighbour");
+}
