@@ -1,7 +1,8 @@
 //! From TOML to a scenario: every mistake of the file at once, each with its place.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+mod step;
+
 use std::fs;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -10,13 +11,13 @@ use std::time::Duration;
 
 use nearhop::config::reader::{
     self, ConfigErrors, Finding, Report, Table, ValueError, boolean, did_you_mean, duration_in,
-    integer, list_of, one_of, parsed, text,
+    integer, list_of, parsed, text,
 };
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::{Deed, Expect, FileErrors, FlowSpec, Scenario, Step};
-use crate::measure::KillKind;
+use self::step::{check_order, step};
+use super::{Expect, FileErrors, FlowSpec, Scenario};
 use crate::topology::{NodeKind, Topology};
 
 /// Reads the file and the topology it names.
@@ -219,134 +220,6 @@ fn default_flows(topology: Option<&Topology>) -> Vec<FlowSpec> {
     topology.nodes_of(NodeKind::Client).map(|client| flow(&client.name)).collect()
 }
 
-/// `None` where that has been reported. The place is that of `[[step]]`.
-fn step(mut table: Table<'_>, names: &Names) -> Option<Spanned<Step>> {
-    let at = duration_in(Duration::ZERO..=LONGEST);
-    let at = table.need("at", "at = \"2s\"", text("a span of time", at));
-    let present: Vec<_> = DEEDS.iter().copied().filter(|deed| table.has(deed)).collect();
-    if present.len() != 1 {
-        let finding =
-            Finding::mistake(format!("a step does one thing, this does {}", present.len()))
-                .at(table.span(), list_of("expected one of", &DEEDS));
-        table.report().add(finding.consequence());
-    }
-    let kill = table.table("kill", "kill = { site = \"ams\", how = \"silent\" }");
-    let kill = kill.and_then(|table| kill_deed(table, names));
-    let heal = table.table("heal", "heal = { site = \"ams\" }");
-    let heal = heal.and_then(|table| heal_deed(table, names));
-    let flap = table.table("flap", "flap = { site = \"ams\", every = \"50ms\", lasts = \"2s\" }");
-    let flap = flap.and_then(|table| flap_deed(table, names));
-    let site = || text("a site's name", names.site());
-    let drain = table.get("drain", site()).map(|site| Deed::Drain(site.into_inner()));
-    let undrain = table.get("undrain", site()).map(|site| Deed::Undrain(site.into_inner()));
-    let order: Vec<_> =
-        table.list("reorder", site()).into_iter().map(Spanned::into_inner).collect();
-    if table
-        .node("reorder")
-        .and_then(|node| node.get_ref().as_array())
-        .is_some_and(|a| a.is_empty())
-    {
-        let finding = Finding::mistake("reorder is empty")
-            .at(table.span_of("reorder"), "expected a site at least, the cheapest first");
-        table.report().add(finding);
-    }
-    let reorder = (!order.is_empty()).then_some(Deed::Reorder(order));
-    let undamp = table.get("undamp", only_true).map(|_| Deed::Undamp);
-    let span = table.span();
-    table.finish();
-    if present.len() != 1 {
-        return None;
-    }
-    let deed = kill.or(heal).or(flap).or(drain).or(undrain).or(reorder).or(undamp);
-    Some(Spanned::new(span, Step { at: at?.into_inner(), deed: deed? }))
-}
-
-fn only_true(value: &DeValue<'_>) -> Result<(), ValueError> {
-    let fault = || ValueError::new("expected true");
-    if boolean(value)? { Ok(()) } else { Err(fault().help("leave the step out")) }
-}
-
-fn kill_deed(mut table: Table<'_>, names: &Names) -> Option<Deed> {
-    let site = table.need("site", "site = \"ams\"", text("a site's name", names.site()));
-    let how = table.need("how", "how = \"silent\"", text("a word", |word: &str| kind(word, &HOW)));
-    table.finish();
-    Some(Deed::Kill { site: site?.into_inner(), how: how?.into_inner() })
-}
-
-fn heal_deed(mut table: Table<'_>, names: &Names) -> Option<Deed> {
-    let site = table.need("site", "site = \"ams\"", text("a site's name", names.site()));
-    table.finish();
-    Some(Deed::Heal { site: site?.into_inner() })
-}
-
-fn flap_deed(mut table: Table<'_>, names: &Names) -> Option<Deed> {
-    let time = || text("a span of time", duration_in(Duration::from_millis(1)..=LONGEST));
-    let site = table.need("site", "site = \"ams\"", text("a site's name", names.site()));
-    let how = table.get("how", text("a word", |word: &str| kind(word, &HOW[..2])));
-    let every = table.need("every", "every = \"50ms\"", time());
-    let lasts = table.need("lasts", "lasts = \"2s\"", time());
-    let down = table.get("down", time());
-    if let (Some(every), Some(down)) = (&every, &down)
-        && down.get_ref() >= every.get_ref()
-    {
-        let finding = Finding::mistake("down is shorter than every")
-            .at(down.span(), "else it would never be up");
-        table.report().add(finding);
-    }
-    table.finish();
-    let every = every?.into_inner();
-    Some(Deed::Flap {
-        site: site?.into_inner(),
-        how: value_or(how, KillKind::Announced),
-        every,
-        down: value_or(down, every / 2),
-        lasts: lasts?.into_inner(),
-    })
-}
-
-fn kind(word: &str, kinds: &[KillKind]) -> Result<KillKind, ValueError> {
-    let words: Vec<_> = kinds.iter().map(|kind| (kind.label(), Some(*kind))).collect();
-    one_of(word, &words)
-}
-
-/// Steps come by time, and only what is alive dies.
-fn check_order(report: &Report, steps: &[Spanned<Step>]) {
-    let mut dead: BTreeMap<&str, Duration> = BTreeMap::new();
-    let mut before = Duration::ZERO;
-    for spanned in steps {
-        let (span, step) = (spanned.span(), spanned.get_ref());
-        let mistake = |message: String, label: &str| {
-            report.add(Finding::mistake(message).at(span.clone(), label).consequence());
-        };
-        if step.at < before {
-            mistake("steps come in the order of time".into(), "another step before it is later");
-        }
-        before = before.max(step.end());
-        match &step.deed {
-            Deed::Kill { site, .. } | Deed::Flap { site, .. }
-                if dead.contains_key(site.as_str()) =>
-            {
-                mistake(format!("\"{site}\" is dead already"), "heal it first");
-            }
-            Deed::Kill { site, .. } => drop(dead.insert(site, step.at)),
-            Deed::Heal { site } if dead.remove(site.as_str()).is_none() => {
-                mistake(format!("\"{site}\" is not dead"), "nothing has killed it");
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Step {
-    /// When all of it is done.
-    pub(super) fn end(&self) -> Duration {
-        match &self.deed {
-            Deed::Flap { lasts, .. } => self.at + *lasts,
-            _ => self.at,
-        }
-    }
-}
-
 fn lasts(root: &mut Table<'_>, last: Duration) -> Duration {
     let least = duration_in(Duration::from_millis(100)..=LONGEST);
     let Some(lasts) = root.get("lasts", text("a span of time", least)) else { return last + REST };
@@ -393,10 +266,6 @@ fn value_or<T>(value: Option<Spanned<T>>, default: T) -> T {
     value.map_or(default, Spanned::into_inner)
 }
 
-const DEEDS: [&str; 7] = ["kill", "heal", "flap", "drain", "undrain", "reorder", "undamp"];
-/// The first two are those that a link alone can do.
-const HOW: [KillKind; 4] =
-    [KillKind::Announced, KillKind::Silent, KillKind::Server, KillKind::Site];
 const SEED: u64 = 7;
 const EVERY: Duration = Duration::from_millis(1);
 const COUNT: u16 = 4;

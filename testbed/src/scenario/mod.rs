@@ -27,6 +27,7 @@ mod expected;
 mod judge;
 mod output;
 mod run;
+mod step;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -38,9 +39,10 @@ use crate::measure::KillKind;
 use crate::topology::Topology;
 
 pub use expected::Expectation;
-pub use judge::{Failure, Outcome, StepOutcome};
+pub use judge::{Failure, Outcome};
 pub(crate) use run::wait_for_answers;
 pub use run::{RunOptions, run};
+pub use step::StepOutcome;
 
 /// What `nearlab run` plays.
 #[derive(Clone, Debug, PartialEq)]
