@@ -142,6 +142,9 @@ impl Lab {
             Fault::Server => {
                 self.crew().kill(|program| at_node(program) && program.role == ProcessRole::Server)
             }
+            Fault::Daemon => {
+                self.crew().kill(|program| at_node(program) && program.role == ProcessRole::Daemon)
+            }
             // The link first, so that nothing a dying process sends leaves the site.
             Fault::Site => {
                 let silent = self.nic(node)?.set_silent(true)?;
@@ -157,7 +160,7 @@ impl Lab {
         match fault {
             Fault::Announced => self.nic(node)?.set_up(),
             Fault::Silent => self.nic(node)?.set_silent(false),
-            Fault::Server => self.crew().restart_dead(node),
+            Fault::Server | Fault::Daemon => self.crew().restart_dead(node),
             // The processes first: a machine boots before its link is up.
             Fault::Site => {
                 let booted = self.crew().restart_dead(node)?;

@@ -5,6 +5,7 @@
 //! never on the host. What it builds is a [`topology::Topology`], as a [`lab::Lab`].
 #![deny(unsafe_code)]
 
+pub mod announcer;
 pub mod calibration;
 mod console;
 pub mod demo;

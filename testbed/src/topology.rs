@@ -16,9 +16,11 @@
 //! sites = [{ name = "ams", cost = 10 }, { name = "fra", cost = 20 }]
 //! ```
 //!
-//! The addresses of a link follow from its position in the file.
+//! The addresses of a link follow from its position in the file. A site may announce the addresses by
+//! BGP instead of having a cost: `{ name = "ams", announce = { by = "bird", as = 65001 } }`.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod check;
 mod plan;
 mod quantity;
@@ -27,8 +29,10 @@ mod router;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use announce::{Announce, Daemon, ROUTER_AS};
 use nearhop::config::reader::ConfigErrors;
 pub use plan::LinkPlan;
+pub use router::HOLD_TIME_S;
 
 /// A lab.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,8 +138,64 @@ impl Health {
 pub struct ServiceSite {
     /// The site's node.
     pub name: String,
-    /// The cheapest living site gets the packets.
-    pub cost: u32,
+    /// How the router learns of it, and what it is worth.
+    pub known_by: KnownBy,
+}
+
+/// How the router learns of a site of a service, and what it is worth; of one service, all in the
+/// same way.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KnownBy {
+    /// By its configuration, with checks: the cheapest living site gets the packets.
+    Cost(u32),
+    /// By BGP: the site announces the addresses itself.
+    Bgp(Announce),
+}
+
+impl ServiceSite {
+    /// Its cost, if it has one.
+    pub fn cost(&self) -> Option<u32> {
+        match self.known_by {
+            KnownBy::Cost(cost) => Some(cost),
+            KnownBy::Bgp(_) => None,
+        }
+    }
+
+    /// What it announces, if it does.
+    pub fn announce(&self) -> Option<&Announce> {
+        match &self.known_by {
+            KnownBy::Cost(_) => None,
+            KnownBy::Bgp(announce) => Some(announce),
+        }
+    }
+
+    /// Its place among the sites of its service: the smallest is the nearest. Of announced sites the
+    /// length of the path counts first, then the MED.
+    pub fn rank(&self) -> (u32, u32) {
+        match &self.known_by {
+            KnownBy::Cost(cost) => (*cost, 0),
+            KnownBy::Bgp(announce) => (announce.prepend.into(), announce.med),
+        }
+    }
+}
+
+impl Service {
+    /// Whether its sites announce it by BGP; else they have costs.
+    pub fn is_announced(&self) -> bool {
+        self.sites.iter().any(|site| site.announce().is_some())
+    }
+
+    /// The sites that may serve while all are well: a router cannot prefer any other.
+    pub fn nearest(&self) -> Vec<&str> {
+        let shortest = self.sites.iter().map(|site| site.rank().0).min();
+        let near = || self.sites.iter().filter(|site| Some(site.rank().0) == shortest);
+        // MEDs of different neighbouring ASes are not compared (RFC 4271, section 9.1.2.2).
+        let is_beaten = |site: &ServiceSite| {
+            let asn = |site: &ServiceSite| site.announce().map(|announce| announce.asn);
+            near().any(|other| asn(other) == asn(site) && other.rank() < site.rank())
+        };
+        near().filter(|site| !is_beaten(site)).map(|site| site.name.as_str()).collect()
+    }
 }
 
 impl Topology {
@@ -168,6 +228,12 @@ impl Topology {
         self.services.iter().filter(serves).flat_map(|service| service.addresses.iter().copied())
     }
 
+    /// Each site that announces prefixes, with what it announces, in file order.
+    pub fn announcing(&self) -> impl Iterator<Item = (&str, &Announce)> {
+        let sites = self.services.iter().flat_map(|service| &service.sites);
+        sites.filter_map(|site| Some((site.name.as_str(), site.announce()?)))
+    }
+
     /// The same lab with the costs of every service reassigned: the sites in `order` get the lowest
     /// ones in that order, the others keep their order after them.
     #[must_use]
@@ -175,12 +241,13 @@ impl Topology {
         let mut changed = self.clone();
         let rank = |site: &str| order.iter().position(|name| *name == site).unwrap_or(usize::MAX);
         for service in &mut changed.services {
-            let mut costs: Vec<_> = service.sites.iter().map(|site| site.cost).collect();
+            let mut costs: Vec<_> = service.sites.iter().filter_map(ServiceSite::cost).collect();
             costs.sort_unstable();
-            let mut sites: Vec<_> = service.sites.iter_mut().collect();
-            sites.sort_by_key(|site| (rank(&site.name), site.cost));
+            let costed = service.sites.iter_mut().filter(|site| site.cost().is_some());
+            let mut sites: Vec<_> = costed.collect();
+            sites.sort_by_key(|site| (rank(&site.name), site.cost()));
             for (site, cost) in sites.into_iter().zip(costs) {
-                site.cost = cost;
+                site.known_by = KnownBy::Cost(cost);
             }
         }
         changed

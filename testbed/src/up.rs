@@ -12,7 +12,7 @@ use crate::doctor;
 use crate::report::RunFolder;
 use crate::scenario::wait_for_answers;
 use crate::stage::{ECHO_PORT, Stage, StageError};
-use crate::topology::{NodeKind, Topology};
+use crate::topology::{NodeKind, Service, Topology};
 use crate::traffic::{Moved, ProbeOptions, Prober};
 use crate::utc::Utc;
 
@@ -49,7 +49,7 @@ pub fn run(topology: Topology, options: &UpOptions) -> Result<(), StageError> {
     stage.wait_for_sites()?;
     let mut probers = start_probers(&stage)?;
     for prober in &mut probers {
-        wait_for_answers(prober)?;
+        wait_for_answers(prober, &stage)?;
     }
     let took = Nanos::now().since(started).as_secs_f64();
     console.line(format_args!("network  up, every flow answered in {took:.2} s"));
@@ -93,10 +93,25 @@ fn say_how_to_enter(console: &Console, stage: &Stage, folder: &RunFolder) {
     console.line(format_args!("logs     {}", folder.path().display()));
     console.line("");
     console.line("The lab stays up until Ctrl-C. From another terminal:");
-    console.line(format_args!("  nearlab shell {router} nearhop show services"));
+    // Of sites that announce, the router knows no service but routes.
+    let noun =
+        if topology.services.iter().all(Service::is_announced) { "routes" } else { "services" };
+    console.line(format_args!("  nearlab shell {router} nearhop show {noun}"));
     console.line(format_args!("  nearlab shell {router} nearhop watch"));
     if let Some(site) = topology.nodes_of(NodeKind::Site).next() {
         console.line(format_args!("  nearlab shell {0} ip link set nh-{0} down", site.name));
+    }
+    if !stage.announcers().is_empty() {
+        console.line(format_args!("  nearlab shell {router} nearhop show bgp"));
+        console.line("");
+        console.line("Sites announce by BGP, each by a daemon whose own command works there:");
+    }
+    for announcer in stage.announcers() {
+        let [about, commands @ ..] = announcer.examples();
+        console.line(format_args!("  # {about}"));
+        for command in commands {
+            console.line(format_args!("  nearlab shell {} {command}", announcer.site()));
+        }
     }
     console.line("");
 }

@@ -270,15 +270,15 @@ fn files_of_the_lab_are_valid() {
     fs::copy(labs, folder.path().join("three-sites.toml")).unwrap();
     let page = page("lab.md");
     let examples = blocks(&page, "toml");
-    assert_eq!(examples.len(), 2);
-    for (example, kind) in examples.iter().zip(["topology", "scenario"]) {
+    assert_eq!(examples.len(), 3);
+    for (example, kind) in examples.iter().zip(["topology", "topology", "scenario"]) {
         let file = folder.path().join("example.toml");
         fs::write(&file, example).unwrap();
         let reported = scenario::validate(&file)
             .unwrap_or_else(|errors| panic!("{}", errors.render(Style::PLAIN)));
         assert!(reported.starts_with(kind), "{reported}");
     }
-    for file in ["failover.toml", "flap.toml"] {
+    for file in ["bgp-anycast.toml", "failover.toml", "flap.toml"] {
         Scenario::load(&repository().join("testbed/labs").join(file)).unwrap();
     }
 }
@@ -296,11 +296,13 @@ fn every_key_of_the_lab_is_reported_of() {
         "[[service]]\nzzzzzz = 1\n",
         "[[service]]\nhealth = { zzzzzz = 1 }\n",
         "[[service]]\nsites = [{ zzzzzz = 1 }]\n",
+        "[[service]]\nsites = [{ announce = { zzzzzz = 1 } }]\n",
         "seed = 1\nzzzzzz = 1\n",
         "[topology]\nzzzzzz = 1\n",
         "[[flow]]\nzzzzzz = 1\n",
         "[[step]]\nzzzzzz = 1\n",
         "[[step]]\nflap = { zzzzzz = 1 }\n",
+        "[[step]]\nexpect = { zzzzzz = 1 }\n",
         "[expect]\nzzzzzz = 1\n",
     ] {
         fs::write(&file, text).unwrap();

@@ -106,6 +106,63 @@ fn the_flap_scenario_holds() {
     assert!(summary["moves"].as_u64().unwrap() > 0, "it hit no flow: {summary:#}");
 }
 
+/// BIRD withdraws, FRR is drained, ExaBGP dies, and each comes back: the file says who answers next, and
+/// that nothing is lost but by the death.
+#[test]
+fn the_bgp_scenario_holds() {
+    let Some(summary) = played(&labs().join("bgp-anycast.toml"), Beside::Nothing) else { return };
+    let steps = summary["steps"].as_array().unwrap();
+    let served: Vec<_> = steps.iter().map(|step| step["served_by"][0].as_str().unwrap()).collect();
+    assert_eq!(served, ["fra", "par", "fra", "par", "fra", "ams"], "{summary:#}");
+    assert!(steps.iter().all(|step| step["moves"] == 8), "every flow, each time: {summary:#}");
+    let listed = summary["expectations"].as_array().unwrap();
+    let of_steps = listed.iter().filter(|one| one["expect"].as_str().unwrap().starts_with("step "));
+    assert_eq!(of_steps.count(), 11, "{summary:#}");
+}
+
+/// What `up` prints to type works, and does what it says.
+#[test]
+fn a_lab_whose_sites_announce_prints_commands_that_work() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = nearlab();
+    up.arg("up").arg(labs().join("bgp-sites.toml")).arg("--runs").arg(folder.path());
+    up.env("XDG_RUNTIME_DIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut up = up.spawn().unwrap();
+    let mut lines = BufReader::new(up.stdout.take().unwrap()).lines().map(Result::unwrap);
+    if !lines.by_ref().any(|line| line.starts_with("Sites announce by BGP")) {
+        return cannot(&up.wait_with_output().unwrap());
+    }
+    let commands: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let typed = |of: &str| {
+        let is_of = |line: &&String| line.trim_start().starts_with(of);
+        commands.iter().filter(is_of).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((commands.len(), typed("#").len()), (9, 3), "{commands:#?}");
+    let said = |command: &str| {
+        let mut shell = Command::new("sh");
+        let nearlab = format!("nearlab() {{ {} \"$@\"; }}; ", env!("CARGO_BIN_EXE_nearlab"));
+        shell.args(["-c", &(nearlab + command)]).env("XDG_RUNTIME_DIR", folder.path());
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (site, established, moves) in [
+        ("ams", "Established", "ams -> fra"),
+        ("fra", "10.0.2.1        4      65000", "fra -> par"),
+        ("par", "established", "par -> fra"),
+    ] {
+        let [show, take] = typed(&format!("nearlab shell {site}")).try_into().unwrap();
+        let shown = said(&show);
+        assert!(shown.contains(established), "{show}: {shown}");
+        said(&take);
+        let moved = lines.by_ref().filter(|line| line.contains(" ipv4 ") && line.ends_with(moves));
+        assert_eq!(moved.take(4).count(), 4, "{moves}");
+    }
+    interrupt(&up);
+    assert!(!up.wait().unwrap().success());
+}
+
 #[test]
 fn an_expectation_that_fails_is_reported_with_the_events_round_it_and_1() {
     let folder = tempfile::tempdir().unwrap();

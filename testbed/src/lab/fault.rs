@@ -15,12 +15,14 @@ pub enum Fault {
     Silent,
     /// Its server processes get SIGKILL; the machine still answers.
     Server,
+    /// Its BGP daemon gets SIGKILL, and the kernel closes its sessions; the servers live.
+    Daemon,
     /// Power loss: all its processes get SIGKILL and its link loses all packets.
     Site,
 }
 
 impl Fault {
-    /// All faults, in the order of the demo.
+    /// The faults of the demo, in its order.
     pub const ALL: [Self; 4] = [Self::Announced, Self::Silent, Self::Server, Self::Site];
 
     /// The name used in reports.
@@ -29,6 +31,7 @@ impl Fault {
             Self::Announced => "announced",
             Self::Silent => "silent",
             Self::Server => "server",
+            Self::Daemon => "daemon",
             Self::Site => "site",
         }
     }

@@ -44,6 +44,8 @@ pub enum ProcessRole {
     Router,
     /// A server, which [`super::Fault::Server`] kills.
     Server,
+    /// A BGP daemon, which [`super::Fault::Daemon`] kills.
+    Daemon,
     /// A traffic source.
     Client,
     /// The emulator of an impaired link.

@@ -25,6 +25,8 @@ pub enum KillKind {
     Server,
     /// Power loss: all its processes killed and its link silent at once.
     Site,
+    /// The site's BGP daemon gets SIGKILL; its servers live.
+    Daemon,
 }
 
 /// A kill, as the one who did it knows it.
@@ -331,7 +333,7 @@ impl Kill {
 }
 
 impl KillKind {
-    /// All kinds, in the order in which they are shown.
+    /// The kinds of the demo, in the order in which they are shown.
     pub const ALL: [Self; 4] = [Self::Announced, Self::Silent, Self::Server, Self::Site];
 
     /// Its name in JSON and on the command line.
@@ -341,6 +343,7 @@ impl KillKind {
             Self::Silent => "silent",
             Self::Server => "server",
             Self::Site => "site",
+            Self::Daemon => "daemon",
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct PlayedStep {
     pub sent: u64,
     /// Changes of site.
     pub moves: u64,
+    /// Who answered the flows when the next step was taken.
+    pub served_by: Vec<String>,
 }
 
 /// An expectation beside what was found.
@@ -71,22 +73,23 @@ fn steps(played: &Played) -> String {
     let mut html = String::from(
         "<section><h2>Steps</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"n\">at s\
          <th>step<th class=\"n\">outage ms<th class=\"n\">lost<th class=\"n\">sent<th class=\"n\">moves\
-         </tr></thead>\n<tbody>\n",
+         <th>served by</tr></thead>\n<tbody>\n",
     );
     for step in &played.steps {
         let _ = writeln!(
             html,
             "<tr><td class=\"n\">{:.3}<th>{}<td class=\"n strong\">{}<td class=\"n\">{}<td class=\"n\">{}\
-             <td class=\"n\">{}</tr>",
+             <td class=\"n\">{}<td>{}</tr>",
             step.at_ms / 1e3,
             esc(&step.what),
             fmt_ms(step.outage_ms),
             step.lost,
             step.sent,
-            step.moves
+            step.moves,
+            esc(&step.served_by.join(", "))
         );
     }
     html + "</tbody></table></div>\n<p class=\"quiet\">Each row is of the time until the next step. An \
             outage is the longest time between two arrivals of any flow, in either direction, less the \
-            sending interval.</p></section>\n"
+            sending interval. Served by: who answered the flows at its end.</p></section>\n"
 }

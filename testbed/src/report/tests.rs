@@ -80,7 +80,7 @@ struct Round {
 impl Round {
     fn new(kind: KillKind, family: Family, site: u16, number: u64, dice: &mut Dice) -> Self {
         let detect_us = match kind {
-            KillKind::Announced => 90 + dice.roll(120),
+            KillKind::Announced | KillKind::Daemon => 90 + dice.roll(120),
             KillKind::Silent | KillKind::Site => 24_000 + dice.roll(7_000),
             KillKind::Server => 21_000 + dice.roll(11_000),
         };
@@ -330,6 +330,7 @@ fn the_page_of_a_scenario_has_its_steps_and_its_expectations() {
         lost: 31,
         sent: 1_000,
         moves: 8,
+        served_by: vec!["fra".into(), "par".into()],
     };
     let expected = |key: &str, found: &str, held| Expected {
         key: key.into(),
@@ -353,6 +354,7 @@ fn the_page_of_a_scenario_has_its_steps_and_its_expectations() {
         " · 2 steps · 3 sites · ",
         "1.000<th>kill ams (silent)<td class=\"n strong\">23.5",
         "2.000<th>drain fra<td",
+        "<td>fra, par</tr>",
         "<tr><th>outage-max<td>60ms at most<td class=\"why\">23.50 ms<td class=\"strong good\">held</tr>",
         "<tr><th>lost-max<td>60ms at most<td class=\"why\">31 probes were lost<td class=\"strong bad\">failed</tr>",
     ] {

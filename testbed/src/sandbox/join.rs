@@ -18,6 +18,7 @@ use rustix::thread::{
 use super::outer::WATCHED;
 use super::registry::{Entry, running};
 use super::{MARK, SandboxError, prompt};
+use crate::announcer::bin_of;
 use crate::sys::{self, SignalWatch};
 
 /// Runs `command` (the user's shell if empty) at `node` of a running lab and waits for it. The
@@ -41,6 +42,7 @@ pub fn shell(
     let _signals = SignalWatch::new(&WATCHED).map_err(SandboxError::step("watch signals"))?;
     let mut command = shell_command(node, command);
     command.env_remove(MARK).env_remove("XDG_RUNTIME_DIR").env("NEARLAB_NODE", node);
+    command.env("PATH", path_at(node));
     sys::unblock_in_child(&mut command)
         .status()
         .map_err(SandboxError::step(format!("run {}", command.get_program().display())))
@@ -103,6 +105,17 @@ fn nodes() -> Vec<String> {
     let mut names: Vec<_> = files.map(|file| file.file_name().display().to_string()).collect();
     names.sort();
     names
+}
+
+/// The search path, with the command of the node's BGP daemon in front.
+fn path_at(node: &str) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let bin = bin_of(node);
+    if !bin.exists() {
+        return path;
+    }
+    let folders = std::iter::once(bin).chain(env::split_paths(&path));
+    env::join_paths(folders).unwrap_or(path)
 }
 
 fn shell_command(node: &str, command: &[OsString]) -> Command {

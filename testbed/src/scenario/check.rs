@@ -135,6 +135,7 @@ fn check_topology(report: &Report, span: Range<usize>, topology: &Topology) {
 struct Names {
     clients: Option<Vec<String>>,
     sites: Option<Vec<String>>,
+    announcing: Option<Vec<String>>,
     addresses: Option<Vec<IpAddr>>,
 }
 
@@ -149,6 +150,8 @@ impl Names {
         Self {
             clients: topology.map(|topology| names(topology, NodeKind::Client)),
             sites: topology.map(|topology| names(topology, NodeKind::Site)),
+            announcing: topology
+                .map(|topology| topology.announcing().map(|(site, _)| site.to_owned()).collect()),
             addresses: topology.map(addresses),
         }
     }
@@ -156,6 +159,22 @@ impl Names {
     /// Reads the name of a site that is there.
     fn site(&self) -> impl Fn(&str) -> Result<String, ValueError> {
         |text| known(text, "site", self.sites.as_deref())
+    }
+
+    /// Reads the name of a site that announces by BGP.
+    fn announcing_site(&self) -> impl Fn(&str) -> Result<String, ValueError> {
+        |text| {
+            let site = known(text, "site", self.sites.as_deref())?;
+            if self.sites.is_none() || self.announces(&site) {
+                return Ok(site);
+            }
+            Err(ValueError::new("expected a site with announce = { … } in the topology")
+                .because(format!("\"{site}\" announces nothing")))
+        }
+    }
+
+    fn announces(&self, site: &str) -> bool {
+        self.announcing.iter().flatten().any(|one| one == site)
     }
 
     fn client(&self) -> impl Fn(&str) -> Result<String, ValueError> {

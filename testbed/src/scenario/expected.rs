@@ -8,8 +8,8 @@ use super::{Expect, Outcome};
 /// An expectation, and whether it held.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Expectation {
-    /// Its key in `[expect]`.
-    pub expect: &'static str,
+    /// Its key in `[expect]`; after the number of the step if it is a step's.
+    pub expect: String,
     /// What was expected.
     pub wanted: String,
     /// What was found.
@@ -22,9 +22,10 @@ pub struct Expectation {
 pub(super) fn expectations(expect: &Expect, outcome: &Outcome) -> Vec<Expectation> {
     let most = |most: u64| format!("{most} at most");
     let mut all = Vec::new();
-    let mut add = |expect: &'static str, wanted: String, found: String| {
+    let mut add = |expect: &str, wanted: String, found: String| {
         let failure = outcome.failures.iter().find(|failure| failure.expect == expect);
         let found = failure.map_or(found, |failure| failure.what.clone());
+        let expect = expect.to_owned();
         all.push(Expectation { expect, wanted, found, held: failure.is_none() });
     };
     if let Some(longest) = expect.outage_max {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::expected::{Expectation, expectations};
 use super::step::StepOutcome;
-use super::{Deed, Expect, Scenario};
+use super::{Deed, Expect, Scenario, step};
 use crate::measure::{
     Cause, FlowResult, Probe, SiteChange, Trace, Window, measure_flow, ms, unexplained,
 };
@@ -70,8 +70,8 @@ pub struct Outcome {
 /// An expectation that did not hold.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Failure {
-    /// Its key in `[expect]`.
-    pub expect: &'static str,
+    /// Its key in `[expect]`; after the number of the step if it is a step's.
+    pub expect: String,
     /// What was expected and what was found.
     pub what: String,
     /// The moment that shows it best, CLOCK_MONOTONIC nanoseconds.
@@ -82,7 +82,10 @@ impl Outcome {
     pub(super) fn of(scenario: &Scenario, record: &Record<'_>) -> Self {
         let flows = record.flows();
         let sum = |of: fn(&FlowResult) -> u64| flows.iter().map(of).sum();
-        let failures = failures(scenario, record, &flows);
+        let steps = record.steps(scenario);
+        let of_steps = step::expectations(scenario, &steps, record.begin_ns);
+        let mut failures = failures(scenario, record, &flows);
+        failures.extend(of_steps.iter().filter_map(step::failure));
         let mut outcome = Self {
             schema: "nearlab.run.v1",
             scenario: scenario.name.clone(),
@@ -95,11 +98,12 @@ impl Outcome {
             reordered: sum(|flow| flow.to_client.reordered),
             moves: sum(|flow| flow.changes.len() as u64),
             unexplained_moves: record.unexplained(&flows).len() as u64,
-            steps: record.steps(scenario),
+            steps,
             expectations: Vec::new(),
             failures,
         };
         outcome.expectations = expectations(&scenario.expect, &outcome);
+        outcome.expectations.extend(of_steps.into_iter().map(|(expectation, _)| expectation));
         outcome
     }
 }
@@ -164,8 +168,15 @@ impl Record<'_> {
                 cause.enters = Some(site.clone());
                 cause.to_ns = until(later().find(died));
             }
-            Deed::Drain(site) => cause.leaves = Some(site.clone()),
-            Deed::Undrain(site) => cause.enters = Some(site.clone()),
+            // A BGP daemon says it when it likes: the reason holds until the next step took effect.
+            Deed::Drain(site) | Deed::Withdraw(site) => {
+                cause.leaves = Some(site.clone());
+                cause.to_ns = until(later().next()) + NOTICED_NS;
+            }
+            Deed::Undrain(site) | Deed::Announce(site) => {
+                cause.enters = Some(site.clone());
+                cause.to_ns = until(later().next()) + NOTICED_NS;
+            }
             Deed::Reorder(_) | Deed::Undamp => {}
         }
         cause
@@ -188,7 +199,7 @@ fn outage(expect: &Expect, flows: &[FlowResult]) -> Option<Failure> {
     let worst = flows.iter().map(|flow| (flow.outage(), flow.flow));
     let (outage, flow) = worst.max_by_key(|(outage, _)| outage.length_ns)?;
     (Duration::from_nanos(outage.length_ns) > most).then(|| Failure {
-        expect: "outage-max",
+        expect: "outage-max".into(),
         what: format!(
             "flow {flow} had no service for {:.3} ms, expected {most:?} at most",
             ms(outage.length_ns)
@@ -224,7 +235,7 @@ fn counts(expect: &Expect, record: &Record<'_>, flows: &[FlowResult]) -> Vec<Fai
     .into_iter()
     .filter_map(|(expect, most, found, what, t_ns)| {
         let what = format!("{found} {what}, expected {} at most", most?);
-        (found > most?).then_some(Failure { expect, what, t_ns })
+        (found > most?).then(|| Failure { expect: expect.into(), what, t_ns })
     })
     .collect()
 }
@@ -240,7 +251,7 @@ fn moves(expect: &Expect, record: &Record<'_>, flows: &[FlowResult]) -> Vec<Fail
             "moves without a reason",
         ),
     ];
-    let over = |(expect, most, mut moves, what): (_, Option<u64>, Vec<SiteChange>, &str)| {
+    let over = |(expect, most, mut moves, what): (&str, Option<u64>, Vec<SiteChange>, &str)| {
         moves.sort_by_key(|change| change.t_ns);
         let (most, first) = (most?, moves.first()?);
         let what = format!(
@@ -251,7 +262,7 @@ fn moves(expect: &Expect, record: &Record<'_>, flows: &[FlowResult]) -> Vec<Fail
             first.to
         );
         let t_ns = first.t_ns;
-        (moves.len() as u64 > most).then_some(Failure { expect, what, t_ns })
+        (moves.len() as u64 > most).then(|| Failure { expect: expect.to_owned(), what, t_ns })
     };
     rows.into_iter().filter_map(over).collect()
 }
@@ -276,12 +287,12 @@ fn served(expect: &Expect, record: &Record<'_>) -> Vec<Failure> {
         }
     }
     let silent = (expect.every_client_served && !silent.is_empty()).then(|| Failure {
-        expect: "every-client-served",
+        expect: "every-client-served".into(),
         what: format!("not answered any more at the end: flow {}", silent.join(", ")),
         t_ns: t_ns[0],
     });
     let elsewhere = (!expect.served_by.is_empty() && !elsewhere.is_empty()).then(|| Failure {
-        expect: "served-by",
+        expect: "served-by".into(),
         what: format!(
             "expected {} at the end, answered is flow {}",
             expect.served_by.join(" or "),
@@ -302,7 +313,7 @@ fn damped(expect: &Expect, record: &Record<'_>) -> Vec<Failure> {
         .collect();
     let missing = expect.damped.iter().filter(|site| !held.contains(site.as_str()));
     let failure = |site: &String| Failure {
-        expect: "damped",
+        expect: "damped".into(),
         what: format!("the router did not hold {site} down for flapping"),
         t_ns: record.end_ns,
     };

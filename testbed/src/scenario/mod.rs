@@ -83,6 +83,19 @@ pub struct Step {
     pub at: Duration,
     /// What.
     pub deed: Deed,
+    /// What has to hold of it alone.
+    pub expect: StepExpect,
+}
+
+/// What has to hold of one step, from then until the next. `None`, or nobody named: anything goes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StepExpect {
+    /// Who answers every flow when the next step is taken: one of these. The next step waits for it.
+    pub served_by: Vec<String>,
+    /// Probes that were never answered.
+    pub lost_max: Option<u64>,
+    /// Changes of site.
+    pub moves_max: Option<u64>,
 }
 
 /// What is done.
@@ -113,10 +126,14 @@ pub enum Deed {
         /// For how long this goes on.
         lasts: Duration,
     },
-    /// An operator takes a site out of service.
+    /// An operator takes a site out of service: at the router, or, if it announces by BGP, at the site.
     Drain(String),
     /// And takes that back.
     Undrain(String),
+    /// A site's BGP daemon withdraws what it announces.
+    Withdraw(String),
+    /// And announces it again.
+    Announce(String),
     /// A reload that hands the costs to the sites in this order.
     Reorder(Vec<String>),
     /// An operator forgives every flapping site.

@@ -18,6 +18,8 @@ impl fmt::Display for Deed {
             }
             Self::Drain(site) => write!(f, "drain {site}"),
             Self::Undrain(site) => write!(f, "undrain {site}"),
+            Self::Withdraw(site) => write!(f, "withdraw {site}"),
+            Self::Announce(site) => write!(f, "announce {site}"),
             Self::Reorder(order) => write!(f, "reorder {}", order.join(", ")),
             Self::Undamp => f.write_str("undamp"),
         }
@@ -27,16 +29,21 @@ impl fmt::Display for Deed {
 /// A table of the steps, and what came of the whole.
 pub(super) fn outcome(console: &Console, outcome: &Outcome) {
     console.line("");
-    console.line("       AT  STEP                                  OUTAGE       LOST  MOVES");
+    let width = outcome.steps.iter().map(|step| step.what.len()).max().unwrap_or(0).max(4);
+    console.line(format_args!(
+        "       AT  {:width$}      OUTAGE        LOST  MOVES  SERVED BY",
+        "STEP"
+    ));
     for step in &outcome.steps {
         console.line(format_args!(
-            "{:>7.3} s  {:<34}  {:>7.2} ms  {:>4}/{:<5}  {:>5}",
+            "{:>7.3} s  {:width$}  {:>7.2} ms  {:>4}/{:<5}  {:>5}  {}",
             step.at_ms / 1e3,
             step.what,
             step.outage_ms,
             step.lost,
             step.sent,
-            step.moves
+            step.moves,
+            step.served_by.join(", ")
         ));
     }
     console.line("");

@@ -11,6 +11,7 @@ use nearhop::time::Nanos;
 
 use super::judge::{Done, Record};
 use super::{Deed, Expectation, Outcome, Scenario, StepOutcome, output};
+use crate::announcer::Stance;
 use crate::console::Console;
 use crate::doctor;
 use crate::measure::{KillKind, SUMMARY_SCHEMA, Summary, Trace};
@@ -79,7 +80,7 @@ impl<'a> Play<'a> {
         play.stage.wait_for_sites()?;
         play.probers = start_probers(scenario, &play.stage)?;
         for prober in &mut play.probers {
-            wait_for_answers(prober)?;
+            wait_for_answers(prober, &play.stage)?;
         }
         let took = Nanos::now().since(started).as_secs_f64();
         let sites = play.stage.sites().join(", ");
@@ -110,10 +111,30 @@ impl<'a> Play<'a> {
                     }
                 }
             }
+            if !step.expect.served_by.is_empty() {
+                self.wait_for(&step.expect.served_by)?;
+                let next = self.scenario.steps.get(index + 1);
+                times.catch_up(Nanos::now(), next.map_or(self.scenario.lasts, |next| next.at));
+            }
         }
         let end = times.at(self.scenario.lasts);
         sleep_until(end);
         Ok(begin..end)
+    }
+
+    /// Waits until the last answer of every flow is from one of these sites, and was heard after this
+    /// call. Whether that came about is judged later, by the records.
+    fn wait_for(&mut self, sites: &[String]) -> Result<(), StageError> {
+        let from = Nanos::now();
+        let is_served = |flow: &FlowNow| {
+            let by = flow.site.as_ref();
+            flow.heard_ns > from.0 && by.is_some_and(|site| sites.contains(site))
+        };
+        for prober in &mut self.probers {
+            let all = |flows: &[FlowNow]| flows.iter().all(is_served);
+            let _ = prober.wait_until(STEP_BUDGET, all).map_err(StageError::lab)?;
+        }
+        Ok(())
     }
 
     /// Deaths at their own times; later where a return took long, so that between two deaths the
@@ -145,8 +166,10 @@ impl<'a> Play<'a> {
                 }
             }
             Deed::Flap { .. } => {}
-            Deed::Drain(site) => stage.ask(&format!("drain/{site}"))?,
-            Deed::Undrain(site) => stage.ask(&format!("undrain/{site}"))?,
+            Deed::Drain(site) => stage.set_drained(site, true)?,
+            Deed::Undrain(site) => stage.set_drained(site, false)?,
+            Deed::Withdraw(site) => stage.take(site, Stance::Withdrawn, "withdraw")?,
+            Deed::Announce(site) => stage.take(site, Stance::Announced, "announce")?,
             Deed::Reorder(order) => stage.reorder(order)?,
             Deed::Undamp => stage.ask("undamp")?,
         }
@@ -241,9 +264,10 @@ fn played(outcome: &Outcome) -> Played {
         lost: step.lost,
         sent: step.sent,
         moves: step.moves,
+        served_by: step.served_by.clone(),
     };
     let expected = |one: &Expectation| Expected {
-        key: one.expect.to_owned(),
+        key: one.expect.clone(),
         wanted: one.wanted.clone(),
         found: one.found.clone(),
         held: one.held,
@@ -264,6 +288,11 @@ struct Times {
 impl Times {
     fn at(&self, planned: Duration) -> Nanos {
         self.begin + planned + self.late
+    }
+
+    /// What comes next was planned for then: it is later if that is past already.
+    fn catch_up(&mut self, now: Nanos, planned: Duration) {
+        self.late += now.since(self.at(planned));
     }
 
     /// A step took so long. Returns whether what follows is later for it.
@@ -295,14 +324,18 @@ fn start_probers(scenario: &Scenario, stage: &Stage) -> Result<Vec<Prober>, Stag
     Ok(probers)
 }
 
-/// Waits until each flow has been answered.
-pub(crate) fn wait_for_answers(prober: &mut Prober) -> Result<(), StageError> {
-    let all = |flows: &[FlowNow]| flows.iter().all(|flow| flow.site.is_some());
+/// Waits until each flow has been answered, by a site that may answer while all are well.
+pub(crate) fn wait_for_answers(prober: &mut Prober, stage: &Stage) -> Result<(), StageError> {
+    let may = stage.may_answer();
+    let is_served = |flow: &FlowNow| flow.site.as_deref().is_some_and(|site| may.contains(&site));
+    let all = |flows: &[FlowNow]| flows.iter().all(is_served);
     match prober.wait_until(ANSWERS_BUDGET, all).map_err(StageError::lab)? {
         Ok(_) => Ok(()),
         Err(last) => {
-            let silent = last.iter().filter(|flow| flow.site.is_none()).count();
-            Err(StageError::Lab(format!("{silent} flows had no answer in {ANSWERS_BUDGET:?}")))
+            let silent = last.iter().filter(|flow| !is_served(flow)).count();
+            let may = may.join(" or ");
+            let what = format!("{silent} flows had no answer from {may} in {ANSWERS_BUDGET:?}");
+            Err(StageError::Lab(what))
         }
     }
 }
@@ -314,6 +347,9 @@ fn write_outcome(folder: &Path, outcome: &Outcome) -> Result<(), StageError> {
 
 /// A step that took longer, on a machine that is busy, postpones what follows it.
 const LATE_FROM: Duration = Duration::from_millis(50);
+
+/// For a step to come to what it is expected to; ten times what silence of a BGP neighbour takes.
+const STEP_BUDGET: Duration = Duration::from_secs(90);
 
 /// From the first answers to the beginning.
 const LEAD: Duration = Duration::from_millis(100);

@@ -11,6 +11,7 @@ fn load(text: &str) -> Result<Scenario, String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, topology) in [
         ("three-sites.toml", include_str!("../../labs/three-sites.toml")),
+        ("bgp-sites.toml", include_str!("../../labs/bgp-sites.toml")),
         ("broken.toml", "name = \"x\"\n[[node]]\nname = \"ams\"\nkind = \"siet\"\n"),
         ("two-routers.toml", TWO_ROUTERS),
     ] {
@@ -116,6 +117,86 @@ fn all_mistakes_of_both_files_are_reported_at_once() {
     }
 }
 
+#[test]
+fn steps_of_bgp_need_a_site_that_announces_and_an_order_that_can_be() {
+    let with = |steps: &str| load(&format!("[topology]\nfile = \"bgp-sites.toml\"\n{steps}"));
+    let step = |deed: &str| format!("[[step]]\nat = \"1s\"\n{deed}\n");
+    let (withdraw, announce) = (step("withdraw = \"ams\""), step("announce = \"ams\""));
+    let (drain, daemon) =
+        (step("drain = \"ams\""), step("kill = { site = \"par\", how = \"daemon\" }"));
+    let good = with(&[&drain, &withdraw, &announce, &daemon].map(String::as_str).concat()).unwrap();
+    let deeds: Vec<_> = good.steps.iter().map(|step| step.deed.to_string()).collect();
+    assert_eq!(deeds, ["drain ams", "withdraw ams", "announce ams", "kill par (daemon)"]);
+    for (steps, expected) in [
+        (withdraw.repeat(2), "\"ams\" is withdrawn already"),
+        (announce.clone(), "\"ams\" is not withdrawn"),
+        (withdraw.clone() + &drain, "\"ams\" is withdrawn"),
+        (step("reorder = [\"ams\"]"), "\"ams\" has no cost to reorder"),
+        (step("undamp = true\nexpect = { served = 1 }"), "known keys: served-by, lost-max"),
+    ] {
+        let reported = with(&steps).unwrap_err();
+        assert!(reported.contains(expected), "{steps}: {reported}");
+    }
+    for (steps, expected) in
+        [(&withdraw, "\"ams\" announces nothing"), (&daemon, "\"par\" has no BGP daemon")]
+    {
+        let reported = load(steps).unwrap_err();
+        assert!(reported.contains(expected), "{steps}: {reported}");
+    }
+}
+
+/// 2 s of a probe every 1 ms; fra (site 0) falls silent after 1 s, ams (1) takes over 30 ms later.
+#[test]
+fn each_step_has_expectations_of_its_own() {
+    let first = "[[step]]\nat = \"500ms\"\nundrain = \"fra\"\n";
+    let second = "[[step]]\nat = \"1s\"\nkill = { site = \"fra\", how = \"silent\" }\n";
+    for (of_first, of_second, failed) in [
+        ("served-by = [\"fra\"], lost-max = 0, moves-max = 0", "served-by = [\"ams\"]", vec![]),
+        ("served-by = [\"ams\"]", "lost-max = 30", vec![("step 1 served-by", 1_000)]),
+        (
+            "",
+            "served-by = [\"fra\", \"par\"], lost-max = 29, moves-max = 0",
+            vec![
+                ("step 2 served-by", 2_000),
+                ("step 2 lost-max", 1_000),
+                ("step 2 moves-max", 1_000),
+            ],
+        ),
+    ] {
+        let expect = |keys: &str| format!("expect = {{ {keys} }}\n");
+        let text = [first, &expect(of_first), second, &expect(of_second)].concat();
+        let done =
+            [done(Deed::Undrain("fra".into()), 500), Done { step: 1, ..done(kill("fra"), 1_000) }];
+        let record = Record {
+            begin_ns: 0,
+            end_ns: 2_000 * MS,
+            traces: &one_failover(),
+            done: &done,
+            events: &[],
+        };
+        let outcome = Outcome::of(&load(&text).unwrap(), &record);
+        let found: Vec<_> =
+            outcome.failures.iter().map(|one| (one.expect.as_str(), one.t_ns / MS)).collect();
+        assert_eq!(found, failed, "{text}");
+        let served: Vec<_> = outcome.steps.iter().map(|step| step.served_by.join(",")).collect();
+        assert_eq!(served, ["fra", "ams"]);
+        let listed = outcome.expectations.iter().filter(|one| one.expect.starts_with("step "));
+        assert_eq!(listed.filter(|one| !one.held).count(), failed.len());
+    }
+}
+
+#[test]
+fn a_flow_that_nobody_answers_is_served_by_nobody() {
+    let half: Vec<_> = (0..1_000).map(|seq| answered(seq, seq * 1_000, 0)).collect();
+    let lost = (1_000..2_000).map(|seq| crate::measure::testing::lost(seq, seq * 1_000));
+    let traces = [trace(Family::Ipv6, half.into_iter().chain(lost).collect())];
+    let scenario = load("[[step]]\nat = \"500ms\"\nundamp = true\n").unwrap();
+    let done = [done(Deed::Undamp, 500)];
+    let record =
+        Record { begin_ns: 0, end_ns: 2_000 * MS, traces: &traces, done: &done, events: &[] };
+    assert_eq!(Outcome::of(&scenario, &record).steps[0].served_by, ["nobody"]);
+}
+
 fn done(deed: Deed, from_ms: u64) -> Done {
     Done { step: 0, deed, from_ns: from_ms * MS, to_ns: from_ms * MS + 1 }
 }
@@ -153,14 +234,17 @@ fn expectations_hold_or_are_reported_with_their_moment() {
     for (expect, wanted) in table {
         let outcome = judged(expect, &one_failover(), &kills, &[]);
         let found: Vec<_> =
-            outcome.failures.iter().map(|one| (one.expect, one.t_ns / MS)).collect();
+            outcome.failures.iter().map(|one| (one.expect.as_str(), one.t_ns / MS)).collect();
         assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{expect}");
         assert_eq!(outcome.ok, wanted.is_none());
         let failed = outcome.expectations.iter().filter(|one| !one.held);
-        let failed: Vec<_> = failed.map(|one| one.expect).collect();
+        let failed: Vec<_> = failed.map(|one| one.expect.as_str()).collect();
         assert_eq!(failed, wanted.map(|(key, _)| key).into_iter().collect::<Vec<_>>(), "{expect}");
         let key = expect.split(' ').next();
-        assert!(outcome.expectations.iter().any(|one| Some(one.expect) == key), "{expect}");
+        assert!(
+            outcome.expectations.iter().any(|one| Some(one.expect.as_str()) == key),
+            "{expect}"
+        );
     }
 }
 
@@ -171,7 +255,7 @@ fn what_held_is_listed_too_with_what_was_found() {
     let listed: Vec<_> = outcome
         .expectations
         .iter()
-        .map(|one| (one.expect, one.wanted.as_str(), one.found.as_str(), one.held))
+        .map(|one| (one.expect.as_str(), one.wanted.as_str(), one.found.as_str(), one.held))
         .collect();
     assert_eq!(
         listed,

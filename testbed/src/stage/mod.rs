@@ -2,6 +2,7 @@
 //! scenarios and `nearlab up` stand on it.
 #![forbid(unsafe_code)]
 
+mod bgp;
 mod router;
 
 use std::collections::BTreeSet;
@@ -15,13 +16,14 @@ use nearhop::event::{Event, EventKind};
 use nearhop::ids::Family;
 use nearhop::time::Nanos;
 
+use crate::announcer::{Announcer, AnnouncerError};
 use crate::lab::process::Program;
 use crate::lab::{Act, Fault, Lab, Output, ProcessRole, wait_for, wait_until};
 use crate::measure::KillKind;
 use crate::report::{EventLog, LabEventKind, RunFolder};
 use crate::sandbox::own_executable;
 use crate::site::SiteOptions;
-use crate::topology::{Node, NodeKind, Topology};
+use crate::topology::{Node, NodeKind, ServiceSite, Topology};
 use crate::traffic::{Awaited, Patience, ProbeOptions, Prober};
 use router::Router;
 
@@ -29,8 +31,10 @@ use router::Router;
 pub(crate) struct Stage {
     pub(crate) lab: Lab,
     pub(crate) router: Router,
-    /// Sites from the cheapest on.
+    /// Sites from the nearest on.
     pub(crate) order: Vec<String>,
+    /// The BGP daemons of sites that announce.
+    announcers: Vec<Announcer>,
     pub(crate) events: EventLog,
     config: PathBuf,
     router_name: String,
@@ -49,6 +53,9 @@ pub enum StageError {
     /// Flows are not answered as they have to be: the router's fault, or a site's.
     #[error("{0}")]
     NotServed(String),
+    /// A BGP daemon of a site.
+    #[error(transparent)]
+    Announcer(#[from] AnnouncerError),
     /// A file of the run could not be written.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
@@ -78,9 +85,10 @@ impl Stage {
         folder: &RunFolder,
         router_args: &[OsString],
     ) -> Result<Self, StageError> {
+        let announcers = Announcer::all(&topology)?;
         let router = topology.nodes_of(NodeKind::Router).next();
         let router_name = router.map(|node| node.name.clone()).unwrap_or_default();
-        let order = by_cost(&topology);
+        let order = by_rank(&topology);
         let config = PathBuf::from(format!("/run/{router_name}.toml"));
         // Where the client command looks, in a shell at the router.
         let socket = PathBuf::from(format!("/run/nearhop/{router_name}.sock"));
@@ -94,11 +102,15 @@ impl Stage {
         for site in lab.topology().nodes_of(NodeKind::Site).filter(serves) {
             start_site(&lab, &site.name, folder)?;
         }
+        for announcer in &announcers {
+            let (site, daemon) = (announcer.site(), announcer.daemon().label());
+            announcer.start(&lab, &folder.path().join(format!("{site}-{daemon}.log")))?;
+        }
         wait_until("the router's control socket", START_BUDGET, || socket.exists())?;
         let events = folder.events()?;
         let router = Router::follow(&socket, events.clone())?;
         let silence = lab.silence().map_or_else(|| "unknown".into(), |way| way.to_string());
-        Ok(Self { lab, router, order, events, config, router_name, silence })
+        Ok(Self { lab, router, order, announcers, events, config, router_name, silence })
     }
 
     /// Starts a prober at its client.
@@ -112,7 +124,8 @@ impl Stage {
             .map_err(StageError::lab)
     }
 
-    /// Waits until every site of every service is up in every family.
+    /// Waits until every site of every service is up in every family, and everything that sites
+    /// announce has come to the router.
     pub(crate) fn wait_for_sites(&self) -> Result<(), StageError> {
         let wanted = legs(self.lab.topology());
         let events = &self.events;
@@ -122,7 +135,7 @@ impl Stage {
             let missing: Vec<_> = wanted.difference(&up).map(|leg| leg.1.as_str()).collect();
             if missing.is_empty() { Ok(()) } else { Err(format!("not up: {}", missing.join(", "))) }
         })?;
-        Ok(())
+        self.wait_for_announcements()
     }
 
     /// Does this to a site, and says so in the log.
@@ -153,7 +166,7 @@ impl Stage {
         fs::write(&self.config, topology.router_config(&self.router_name))
             .map_err(StageError::lab)?;
         self.router.post("/v1/reload")?;
-        self.order = by_cost(&topology);
+        self.order = by_rank(&topology);
         let what = format!("reload: {} is the cheapest", order[0]);
         self.note(LabEventKind::Change { what })
     }
@@ -190,10 +203,10 @@ impl Stage {
     }
 }
 
-/// Sites of the first service, the cheapest first.
-fn by_cost(topology: &Topology) -> Vec<String> {
+/// Sites of the first service, the nearest first.
+fn by_rank(topology: &Topology) -> Vec<String> {
     let mut sites = topology.services.first().map_or_else(Vec::new, |first| first.sites.clone());
-    sites.sort_by_key(|site| site.cost);
+    sites.sort_by_key(ServiceSite::rank);
     sites.into_iter().map(|site| site.name).collect()
 }
 
@@ -203,6 +216,7 @@ fn fault(kind: KillKind) -> Fault {
         KillKind::Silent => Fault::Silent,
         KillKind::Server => Fault::Server,
         KillKind::Site => Fault::Site,
+        KillKind::Daemon => Fault::Daemon,
     }
 }
 
@@ -211,7 +225,7 @@ type Leg = (String, String, &'static str);
 
 fn legs(topology: &Topology) -> BTreeSet<Leg> {
     let mut legs = BTreeSet::new();
-    for service in &topology.services {
+    for service in topology.services.iter().filter(|service| !service.is_announced()) {
         for site in &service.sites {
             legs.extend(service.addresses.iter().map(|address| {
                 (service.name.clone(), site.name.clone(), Family::of(*address).label())

@@ -24,6 +24,10 @@ impl Router {
         Client::new(socket.to_owned()).map(Self).map_err(StageError::lab)
     }
 
+    pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>, StageError> {
+        self.0.get(path).map(|answer| answer.to_vec()).map_err(StageError::lab)
+    }
+
     pub(crate) fn post(&self, path: &str) -> Result<(), StageError> {
         self.0.post(path).map(drop).map_err(StageError::lab)
     }

@@ -12,7 +12,10 @@ use nearhop::config::reader::{
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Health, Impairment, Link, Node, NodeKind, Service, ServiceSite, Topology, quantity};
+use super::announce::announce;
+use super::{
+    Health, Impairment, KnownBy, Link, Node, NodeKind, Service, ServiceSite, Topology, quantity,
+};
 
 /// Reads and checks a topology; errors refer to the file as `file`.
 pub(super) fn parse(file: &str, text: &str) -> Result<Topology, ConfigErrors> {
@@ -208,6 +211,8 @@ struct RawService {
     service: Service,
     name: Option<Spanned<String>>,
     addresses: Vec<Spanned<IpAddr>>,
+    /// The sites that announce it.
+    announcing: Vec<Spanned<String>>,
 }
 
 fn service(mut table: Table<'_>, known: &Known, links: &[Link]) -> RawService {
@@ -227,35 +232,74 @@ fn service(mut table: Table<'_>, known: &Known, links: &[Link]) -> RawService {
         known.report_unknown(report, router.span(), router.get_ref(), Some(NodeKind::Router));
     }
     let router = router.map(Spanned::into_inner).unwrap_or_default();
+    let bare: Vec<IpAddr> = addresses.iter().map(|address| *address.get_ref()).collect();
     let mut seen = BTreeSet::new();
-    let mut sites = Vec::new();
+    let (mut sites, mut announcing) = (Vec::new(), Vec::new());
     for table in table.tables("sites", "sites = [{ name = \"ams\", cost = 10 }]") {
-        let (name, site) = site(table);
+        let (name, site) = site(table, &bare);
         if let Some(name) = name {
             check_unique(report, &mut seen, "site", &name);
             check_site(report, &name, &router, known, links);
+            let announces = site.as_ref().is_some_and(|site| site.announce().is_some());
+            announcing.extend(announces.then_some(name));
         }
         sites.extend(site);
     }
+    let health_span = table.has("health").then(|| table.span_of("health"));
     let health = table.table("health", "health = { interval = \"10ms\" }").map(health);
     table.finish();
+    check_alike(report, &sites, &announcing, health_span);
     let service = Service {
         name: name.as_ref().map(|name| name.get_ref().clone()).unwrap_or_default(),
         router,
-        addresses: addresses.iter().map(|address| *address.get_ref()).collect(),
+        addresses: bare,
         sites,
         health: health.unwrap_or_default(),
     };
-    RawService { service, name, addresses }
+    RawService { service, name, addresses, announcing }
 }
 
-fn site(mut table: Table<'_>) -> (Option<Spanned<String>>, Option<ServiceSite>) {
+fn site(
+    mut table: Table<'_>,
+    addresses: &[IpAddr],
+) -> (Option<Spanned<String>>, Option<ServiceSite>) {
     let name = table.need("name", "name = \"ams\"", text("a name", |text| Ok(text.to_owned())));
-    let cost = table.need("cost", "cost = 10", integer(0..=u32::MAX)).map(Spanned::into_inner);
+    let announced = table.has("announce");
+    let example = "announce = { by = \"bird\", as = 65001 }";
+    let bgp = table.table("announce", example).map(|table| announce(table, addresses));
+    let cost = if announced {
+        let cost = table.get("cost", integer(0..=u32::MAX));
+        if let Some(cost) = cost {
+            let finding = Finding::mistake("a site has a cost or announces, not both");
+            table.report().add(finding.at(cost.span(), "BGP decides what it is worth"));
+        }
+        None
+    } else {
+        table.need("cost", "cost = 10", integer(0..=u32::MAX)).map(Spanned::into_inner)
+    };
     table.finish();
-    let site = name.as_ref().zip(cost);
-    let site = site.map(|(name, cost)| ServiceSite { name: name.get_ref().clone(), cost });
+    let known_by = cost.map(KnownBy::Cost).or(bgp.map(KnownBy::Bgp));
+    let site = name.as_ref().zip(known_by);
+    let site = site.map(|(name, known_by)| ServiceSite { name: name.get_ref().clone(), known_by });
     (name, site)
+}
+
+/// The router knows all sites of a service in the same way, and checks only those with costs.
+fn check_alike(
+    report: &Report,
+    sites: &[ServiceSite],
+    announcing: &[Spanned<String>],
+    health: Option<std::ops::Range<usize>>,
+) {
+    let Some(first) = announcing.first() else { return };
+    if announcing.len() < sites.len() {
+        let finding = Finding::mistake("some sites of the service announce it, others have costs");
+        report.add(finding.at(first.span(), "this one announces: let all of them, or none"));
+    }
+    if let Some(span) = health {
+        let finding = Finding::mistake("sites that announce a service are not checked");
+        report.add(finding.at(span, "leave it out: the router believes BGP"));
+    }
 }
 
 fn check_site(
@@ -294,9 +338,17 @@ fn health(mut table: Table<'_>) -> Health {
 
 fn check_services(report: &Report, services: &[RawService]) {
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    let mut announcing = BTreeSet::new();
     for service in services {
         if let Some(name) = &service.name {
             check_unique(report, &mut names, "service", name);
+        }
+        for site in &service.announcing {
+            if !announcing.insert(site.get_ref().as_str()) {
+                let what = format!("\"{}\" announces two services", site.get_ref());
+                let label = "a site has one BGP daemon: let it announce both in one service";
+                report.add(Finding::mistake(what).at(site.span(), label));
+            }
         }
         for address in &service.addresses {
             if !addresses.insert(*address.get_ref()) {

@@ -7,21 +7,52 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::{Health, LinkPlan, NodeKind, Service, Topology};
+use super::{Health, LinkPlan, NodeKind, ROUTER_AS, Service, Topology};
 
 /// The configuration as TOML.
 pub(super) fn config(topology: &Topology, router: &str) -> String {
     let name = quoted(router);
     let mut text =
         format!("[router]\nname = {name}\nworkers = {WORKERS}\nhash-seed = {HASH_SEED}\n");
+    let neighbors = neighbors(topology, router);
+    if let Some((plan, _)) = neighbors.first() {
+        push(&mut text, &format!("id = \"{}\"", plan.router_addresses[0].ip()));
+    }
     for plan in topology.plans().iter().filter(|plan| plan.router == router) {
         let is_client = topology.nodes_of(NodeKind::Client).any(|node| node.name == plan.host);
         port(&mut text, plan, is_client);
     }
-    for service in topology.services.iter().filter(|service| service.router == router) {
+    let of_router = topology.services.iter().filter(|service| service.router == router);
+    for service in of_router.filter(|service| !service.is_announced()) {
         anycast(&mut text, service);
     }
+    bgp(&mut text, &neighbors);
     text
+}
+
+/// The links of the sites that announce services, with their ASes.
+fn neighbors(topology: &Topology, router: &str) -> Vec<(LinkPlan, u32)> {
+    let plans = topology.plans().into_iter().filter(|plan| plan.router == router);
+    let asn = |plan: &LinkPlan| topology.announcing().find(|(site, _)| *site == plan.host);
+    plans.filter_map(|plan| asn(&plan).map(|(_, announce)| (plan, announce.asn))).collect()
+}
+
+fn bgp(text: &mut String, neighbors: &[(LinkPlan, u32)]) {
+    if neighbors.is_empty() {
+        return;
+    }
+    push(text, &format!("\n[bgp]\nas = {ROUTER_AS}"));
+    for (plan, asn) in neighbors {
+        push(text, "\n[[bgp.neighbor]]");
+        push(text, &format!("name = {}", quoted(&plan.host)));
+        push(text, &format!("address = \"{}\"", plan.host_addresses[0].ip()));
+        push(
+            text,
+            &format!(
+                "as = {asn}\nimport = \"all\"\nexport = \"none\"\nhold-time = \"{HOLD_TIME_S}s\""
+            ),
+        );
+    }
 }
 
 fn port(text: &mut String, plan: &LinkPlan, is_client: bool) {
@@ -48,7 +79,8 @@ fn anycast(text: &mut String, service: &Service) {
     push(text, "latency-unit = \"off\"");
     for site in &service.sites {
         push(text, "\n[[service.site]]");
-        push(text, &format!("name = {0}\nvia = {0}\ncost = {1}", quoted(&site.name), site.cost));
+        let cost = site.cost().unwrap_or_default();
+        push(text, &format!("name = {0}\nvia = {0}\ncost = {cost}", quoted(&site.name)));
         push(text, &health(service.health));
     }
 }
@@ -96,6 +128,9 @@ fn micros(us: u128) -> String {
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(10);
 pub(super) const FALL: u32 = 3;
+/// How long a neighbour may be silent. Only a death that nobody announces takes so long to be noticed,
+/// and a shorter time would find a live daemon dead on a busy machine.
+pub const HOLD_TIME_S: u32 = 9;
 const RISE_ECHO: u32 = 5;
 const RISE_QUERY: u32 = 3;
 

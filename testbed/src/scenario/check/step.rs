@@ -1,21 +1,22 @@
 //! Reads what is done, and when.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nearhop::config::reader::{
-    Finding, Report, Table, ValueError, boolean, duration_in, list_of, one_of, text,
+    Finding, Report, Table, ValueError, boolean, duration_in, integer, list_of, one_of, text,
 };
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::super::{Deed, Step};
+use super::super::{Deed, Step, StepExpect};
 use super::{LONGEST, Names, value_or};
 use crate::measure::KillKind;
 
 /// `None` where that has been reported. The place is that of `[[step]]`.
 pub(super) fn step(mut table: Table<'_>, names: &Names) -> Option<Spanned<Step>> {
+    let span = table.span();
     let at = duration_in(Duration::ZERO..=LONGEST);
     let at = table.need("at", "at = \"2s\"", text("a span of time", at));
     let present: Vec<_> = DEEDS.iter().copied().filter(|deed| table.has(deed)).collect();
@@ -25,6 +26,17 @@ pub(super) fn step(mut table: Table<'_>, names: &Names) -> Option<Spanned<Step>>
                 .at(table.span(), list_of("expected one of", &DEEDS));
         table.report().add(finding.consequence());
     }
+    let deed = deed(&mut table, names);
+    let expect = table.table("expect", "expect = { served-by = [\"fra\"], lost-max = 0 }");
+    let expect = expect.map(|table| step_expect(table, names)).unwrap_or_default();
+    table.finish();
+    if present.len() != 1 {
+        return None;
+    }
+    Some(Spanned::new(span, Step { at: at?.into_inner(), deed: deed?, expect }))
+}
+
+fn deed(table: &mut Table<'_>, names: &Names) -> Option<Deed> {
     let kill = table.table("kill", "kill = { site = \"ams\", how = \"silent\" }");
     let kill = kill.and_then(|table| kill_deed(table, names));
     let heal = table.table("heal", "heal = { site = \"ams\" }");
@@ -34,26 +46,41 @@ pub(super) fn step(mut table: Table<'_>, names: &Names) -> Option<Spanned<Step>>
     let site = || text("a site's name", names.site());
     let drain = table.get("drain", site()).map(|site| Deed::Drain(site.into_inner()));
     let undrain = table.get("undrain", site()).map(|site| Deed::Undrain(site.into_inner()));
-    let order: Vec<_> =
-        table.list("reorder", site()).into_iter().map(Spanned::into_inner).collect();
-    if table
-        .node("reorder")
-        .and_then(|node| node.get_ref().as_array())
-        .is_some_and(|a| a.is_empty())
-    {
+    let speaker = || text("a site's name", names.announcing_site());
+    let withdraw = table.get("withdraw", speaker()).map(|site| Deed::Withdraw(site.into_inner()));
+    let announce = table.get("announce", speaker()).map(|site| Deed::Announce(site.into_inner()));
+    let reorder = reorder(table, names);
+    let undamp = table.get("undamp", only_true).map(|_| Deed::Undamp);
+    let bgp = withdraw.or(announce);
+    kill.or(heal).or(flap).or(drain).or(undrain).or(bgp).or(reorder).or(undamp)
+}
+
+fn reorder(table: &mut Table<'_>, names: &Names) -> Option<Deed> {
+    let order = table.list("reorder", text("a site's name", names.site()));
+    let items = table.node("reorder").and_then(|node| node.get_ref().as_array());
+    if items.is_some_and(|items| items.is_empty()) {
         let finding = Finding::mistake("reorder is empty")
             .at(table.span_of("reorder"), "expected a site at least, the cheapest first");
         table.report().add(finding);
     }
-    let reorder = (!order.is_empty()).then_some(Deed::Reorder(order));
-    let undamp = table.get("undamp", only_true).map(|_| Deed::Undamp);
-    let span = table.span();
-    table.finish();
-    if present.len() != 1 {
-        return None;
+    for site in order.iter().filter(|site| names.announces(site.get_ref())) {
+        let what = format!("\"{}\" has no cost to reorder", site.get_ref());
+        table.report().add(Finding::mistake(what).at(site.span(), "it announces by BGP"));
     }
-    let deed = kill.or(heal).or(flap).or(drain).or(undrain).or(reorder).or(undamp);
-    Some(Spanned::new(span, Step { at: at?.into_inner(), deed: deed? }))
+    let order: Vec<_> = order.into_iter().map(Spanned::into_inner).collect();
+    (!order.is_empty()).then_some(Deed::Reorder(order))
+}
+
+fn step_expect(mut table: Table<'_>, names: &Names) -> StepExpect {
+    let site = || text("a site's name", names.site());
+    let count = || integer(0..=u64::MAX);
+    let expect = StepExpect {
+        served_by: table.list("served-by", site()).into_iter().map(Spanned::into_inner).collect(),
+        lost_max: table.get("lost-max", count()).map(Spanned::into_inner),
+        moves_max: table.get("moves-max", count()).map(Spanned::into_inner),
+    };
+    table.finish();
+    expect
 }
 
 fn only_true(value: &DeValue<'_>) -> Result<(), ValueError> {
@@ -64,6 +91,13 @@ fn only_true(value: &DeValue<'_>) -> Result<(), ValueError> {
 fn kill_deed(mut table: Table<'_>, names: &Names) -> Option<Deed> {
     let site = table.need("site", "site = \"ams\"", text("a site's name", names.site()));
     let how = table.need("how", "how = \"silent\"", text("a word", |word: &str| kind(word, &HOW)));
+    if let (Some(site), Some(how)) = (&site, &how)
+        && *how.get_ref() == KillKind::Daemon
+        && !names.announces(site.get_ref())
+    {
+        let finding = Finding::mistake(format!("\"{}\" has no BGP daemon", site.get_ref()));
+        table.report().add(finding.at(how.span(), "only a site that announces has one"));
+    }
     table.finish();
     Some(Deed::Kill { site: site?.into_inner(), how: how?.into_inner() })
 }
@@ -107,6 +141,7 @@ fn kind(word: &str, kinds: &[KillKind]) -> Result<KillKind, ValueError> {
 /// Steps come by time, and only what is alive dies.
 pub(super) fn check_order(report: &Report, steps: &[Spanned<Step>]) {
     let mut dead: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut withdrawn: BTreeSet<&str> = BTreeSet::new();
     let mut before = Duration::ZERO;
     for spanned in steps {
         let (span, step) = (spanned.span(), spanned.get_ref());
@@ -127,6 +162,15 @@ pub(super) fn check_order(report: &Report, steps: &[Spanned<Step>]) {
             Deed::Heal { site } if dead.remove(site.as_str()).is_none() => {
                 mistake(format!("\"{site}\" is not dead"), "nothing has killed it");
             }
+            Deed::Withdraw(site) if !withdrawn.insert(site) => {
+                mistake(format!("\"{site}\" is withdrawn already"), "announce it first");
+            }
+            Deed::Announce(site) if !withdrawn.remove(site.as_str()) => {
+                mistake(format!("\"{site}\" is not withdrawn"), "it announces all the time");
+            }
+            Deed::Drain(site) | Deed::Undrain(site) if withdrawn.contains(site.as_str()) => {
+                mistake(format!("\"{site}\" is withdrawn"), "announce it first");
+            }
             _ => {}
         }
     }
@@ -142,7 +186,8 @@ impl Step {
     }
 }
 
-const DEEDS: [&str; 7] = ["kill", "heal", "flap", "drain", "undrain", "reorder", "undamp"];
+const DEEDS: [&str; 9] =
+    ["kill", "heal", "flap", "drain", "undrain", "withdraw", "announce", "reorder", "undamp"];
 /// The first two are those that a link alone can do.
-const HOW: [KillKind; 4] =
-    [KillKind::Announced, KillKind::Silent, KillKind::Server, KillKind::Site];
+const HOW: [KillKind; 5] =
+    [KillKind::Announced, KillKind::Silent, KillKind::Server, KillKind::Site, KillKind::Daemon];
