@@ -6,7 +6,7 @@ use nearhop_fib::IpPrefix;
 
 use super::Bgp;
 use crate::bgp::lane::{BgpNews, BgpOrder};
-use crate::bgp::session::Received;
+use crate::bgp::session::{Received, State};
 use crate::bgp::table::Sender;
 use crate::bgp::{LoopRules, Role, Update};
 use crate::config::Config;
@@ -84,7 +84,11 @@ impl Bgp {
         let Some(state) = self.neighbors.get_mut(&id) else { return };
         let neighbor = state.config.name.clone();
         match news {
-            BgpNews::State(now) => state.state = now,
+            BgpNews::State(now) => {
+                state.state = now;
+                // It comes after the session's beginning, which may have been looked at before.
+                self.is_dirty |= now == State::Established;
+            }
             BgpNews::Down { at, was_established, why } => {
                 state.last_error = Some(why.clone());
                 state.since = at;
