@@ -5,17 +5,25 @@
 /// A fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PutBack {
+    /// What was announced before a session ended counts as announced in the next one.
+    AnnouncedBefore,
     /// News of a port's carrier may come after the port is released, and counts for whichever port has the
     /// number by now.
     CarrierOlderThanPort,
+    /// The routes of a session that went down stay.
+    DeadSessionStays,
     /// A full lane of state loses what does not fit.
     FullLaneLoses,
     /// Groups are replaced in place while prefixes leave them or come to them.
     GroupInPlace,
+    /// A site that goes down is no reason to look at what is announced.
+    IllStaysAnnounced,
     /// Verdicts about checks that are no more count for those that there are.
     OldVerdicts,
     /// Checks are called silent while their answers lie unread.
     SilentWhileUnread,
+    /// A session that stands is no reason to look at what is announced, unless its news come at once.
+    StateUnnoticed,
 }
 
 #[cfg(not(test))]

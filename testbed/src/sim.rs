@@ -49,6 +49,8 @@ pub enum ShapeArg {
     Mesh,
     /// Two, each of which falls back on the other.
     Pair,
+    /// Four to six in a mesh, which announce their services to each other by BGP.
+    Peers,
     /// Three to six in a ring.
     Ring,
 }
@@ -60,6 +62,8 @@ pub enum InvariantArg {
     Account,
     /// No false alarm; broken by counting what came after a fault too.
     Alarm,
+    /// Nothing announced that is not well; broken by calling every site dead.
+    Announce,
     /// No third answer while a configuration is published; broken by accepting only the old one.
     Answer,
     /// No black hole while a path exists; broken by the death of every site before judgement.
@@ -68,10 +72,14 @@ pub enum InvariantArg {
     Carrier,
     /// No flow moves without a cause; broken by ignoring the routers' events.
     Cause,
+    /// Neighbours know what is announced; broken by an oracle that expects nothing.
+    Learn,
     /// No forwarding loop after the budget; broken by two routers that send to one another.
     Loop,
     /// The site is one of the oracle's; broken by an oracle with wrong costs.
     Site,
+    /// No route outlives its withdrawal; broken by counting every route as withdrawn.
+    Withdraw,
     /// Bounded work; broken by a bound of zero steps.
     Work,
 }
@@ -102,17 +110,21 @@ impl SimOptions {
             ShapeArg::Circle => NetShape::Circle,
             ShapeArg::Mesh => NetShape::Mesh,
             ShapeArg::Pair => NetShape::Pair,
+            ShapeArg::Peers => NetShape::Peers,
             ShapeArg::Ring => NetShape::Ring,
         });
         let spoil = self.spoil.map(|invariant| match invariant {
             InvariantArg::Account => Invariant::Account,
             InvariantArg::Alarm => Invariant::Alarm,
+            InvariantArg::Announce => Invariant::Announce,
             InvariantArg::Answer => Invariant::Answer,
             InvariantArg::BlackHole => Invariant::BlackHole,
             InvariantArg::Carrier => Invariant::Carrier,
             InvariantArg::Cause => Invariant::Cause,
+            InvariantArg::Learn => Invariant::Learn,
             InvariantArg::Loop => Invariant::Loop,
             InvariantArg::Site => Invariant::Site,
+            InvariantArg::Withdraw => Invariant::Withdraw,
             InvariantArg::Work => Invariant::Work,
         });
         Options { shape, spoil }

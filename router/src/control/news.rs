@@ -101,7 +101,9 @@ impl Control {
         let Some(key) = self.key_of(path) else { return };
         let before = self.distance_of(&key);
         self.legs.decide(&key, t, up, reason);
-        self.bgp.mark(&key.service);
+        if up || !put_back::is(PutBack::IllStaysAnnounced) {
+            self.bgp.mark(&key.service);
+        }
         let kind = EventKind::Site {
             service: key.service.clone(),
             site: key.site.clone(),

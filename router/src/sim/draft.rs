@@ -19,6 +19,9 @@ pub const SERVICES: [&str; 2] = ["198.51.100.53:7", "[2001:db8:53::53]:7"];
 #[derive(Clone, Debug)]
 pub struct Draft {
     name: String,
+    /// `id` of the router.
+    id: String,
+    bgp: String,
     ports: String,
     routes: String,
     services: Vec<ServiceDraft>,
@@ -41,8 +44,8 @@ impl Draft {
 
     /// A router without ports and services.
     pub fn without_services(name: &str) -> Self {
-        let [ports, routes] = [const { String::new() }; 2];
-        Self { name: name.to_owned(), ports, routes, services: Vec::new() }
+        let [id, bgp, ports, routes] = [const { String::new() }; 4];
+        Self { name: name.to_owned(), id, bgp, ports, routes, services: Vec::new() }
     }
 
     /// Begins a service with these prefixes. What is said of services and sites from now on is said of it.
@@ -72,6 +75,22 @@ impl Draft {
         self
     }
 
+    /// Makes it a router of an AS, with this BGP identifier.
+    pub fn bgp(&mut self, asn: u32, id: &str) -> &mut Self {
+        self.id = format!("id = \"{id}\"\n");
+        self.bgp = format!("[bgp]\nas = {asn}\n");
+        self
+    }
+
+    /// Adds a neighbour of [`Self::bgp`]; `more` is appended to its table, such as `import`.
+    pub fn neighbor(&mut self, name: &str, address: &str, asn: u32, more: &str) -> &mut Self {
+        let _ = writeln!(
+            self.bgp,
+            "[[bgp.neighbor]]\nname = \"{name}\"\naddress = \"{address}\"\nas = {asn}\n{more}"
+        );
+        self
+    }
+
     /// Turns `latency-unit` off, so latency does not add to costs.
     pub fn without_latency(&mut self) -> &mut Self {
         if let Some(service) = self.services.last_mut() {
@@ -96,8 +115,8 @@ impl Draft {
     /// # Errors
     /// Every mistake in the configuration.
     pub fn config(&self) -> Result<Config, ConfigErrors> {
-        let Self { name, ports, routes, services } = self;
-        let mut text = format!("[router]\nname = \"{name}\"\n{ports}{routes}");
+        let Self { name, id, bgp, ports, routes, services } = self;
+        let mut text = format!("[router]\nname = \"{name}\"\n{id}{ports}{routes}{bgp}");
         for ServiceDraft { keys, sites } in services {
             let _ = write!(text, "[[service]]\n{keys}{sites}");
         }

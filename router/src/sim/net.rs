@@ -227,6 +227,11 @@ impl Net {
         &self.routers[index].node
     }
 
+    /// Whether a router runs, or was killed.
+    pub fn runs(&self, node: usize) -> bool {
+        self.routers[node].running
+    }
+
     /// The site with this number.
     pub fn site(&self, index: usize) -> &Site {
         &self.sites[index]

@@ -264,7 +264,7 @@ impl Node {
         let due = [
             of(RouterThread::Liveness, liveness),
             of(RouterThread::Host, host),
-            of(RouterThread::Control, None),
+            of(RouterThread::Control, self.control.bgp_timeout()),
         ];
         due.into_iter().flatten().min()
     }
@@ -401,7 +401,7 @@ impl Node {
             let verdict = LivenessOrder::TcpVerdict(key, event);
             put(to_liveness, room, ToLiveness::Order(verdict))
         }) && !lanes.verdicts.is_behind();
-        any
+        any | self.host.take_bgp_news()
     }
 
     /// What the control engine is told; before an order, what happened before that.
@@ -418,11 +418,12 @@ impl Node {
     }
 
     fn turn_of_control(&mut self, now: Nanos) -> bool {
-        let mut any = self.control.is_unpublished();
+        let mut any = self.control.is_unpublished() || self.control.has_bgp_news();
         any |= self.hear(now);
+        self.control.announce(now);
         // What a stalled reader holds back is published by a later step.
         any &= self.control.publish_step(now).is_ok();
-        if self.control.is_unpublished() {
+        if self.control.is_unpublished() || self.control.has_bgp_news() {
             // Others have their turns meanwhile.
             let long = Duration::from_nanos(1 + self.rng.next_u64() % STEP_MAX_NS);
             self.held.insert(RouterThread::Control, now + long);

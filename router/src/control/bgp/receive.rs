@@ -6,12 +6,13 @@ use nearhop_fib::IpPrefix;
 
 use super::Bgp;
 use crate::bgp::lane::{BgpNews, BgpOrder};
-use crate::bgp::session::{Received, State};
+use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
 use crate::bgp::{LoopRules, Role, Update};
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::ids::{Family, NeighborId};
+use crate::put_back::{self, PutBack};
 use crate::rib::{Candidate, NextHop, NextHops, Rib, Source};
 use crate::time::Nanos;
 
@@ -84,18 +85,16 @@ impl Bgp {
         let Some(state) = self.neighbors.get_mut(&id) else { return };
         let neighbor = state.config.name.clone();
         match news {
-            BgpNews::State(now) => {
-                state.state = now;
-                // It comes after the session's beginning, which may have been looked at before.
-                self.is_dirty |= now == State::Established;
-            }
+            BgpNews::State(now) => state.state = now,
             BgpNews::Down { at, was_established, why } => {
                 state.last_error = Some(why.clone());
                 state.since = at;
                 state.end_announcing();
                 if was_established {
                     events.extend([(at, EventKind::Bgp { neighbor, up: false, reason: why })]);
-                    self.forget(id);
+                    if !put_back::is(PutBack::DeadSessionStays) {
+                        self.forget(id);
+                    }
                 }
             }
             BgpNews::Established(at, negotiated) => {

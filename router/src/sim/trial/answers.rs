@@ -81,6 +81,10 @@ fn during(world: &World, publication: Publication, passes: &[Pass]) -> Vec<Answe
     let Publication { node, from, to: Some(to), configs: 1 } = publication else {
         return Vec::new();
     };
+    // Where BGP decides, something else can change the answer meanwhile.
+    if !world.layout.hosts(node) {
+        return Vec::new();
+    }
     let first = passes.partition_point(|pass| pass.t < from);
     let end = passes.partition_point(|pass| pass.t <= to);
     let (Some(before), Some(after)) = (first.checked_sub(1), passes.get(end)) else {

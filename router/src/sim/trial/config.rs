@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
-use super::layout::{ADDRESSES, Layout, LegTarget};
+use super::layout::{ADDRESSES, Layout, LegTarget, Speaks};
 use crate::config::{Config, ConfigErrors};
 use crate::sim::Draft;
 
@@ -23,7 +24,11 @@ impl Layout {
             port(&mut draft, &client_name(client), CLIENT, client, 1);
         }
         self.routes(router, &mut draft);
+        self.neighbors(router, &mut draft);
         for (service, legs) in self.legs[router].iter().enumerate() {
+            if legs.is_empty() {
+                continue;
+            }
             let prefixes = self.addresses(router, service).flat_map(|address| PREFIXES[address]);
             draft.service(&service_name(service), prefixes).without_latency();
             for leg in legs {
@@ -76,6 +81,20 @@ impl Layout {
         }
     }
 
+    /// Adds a session over each trunk of a router that speaks BGP.
+    fn neighbors(&self, router: usize, draft: &mut Draft) {
+        let Some(Speaks { hold_s, exports }) = self.speaks.get(router).copied() else { return };
+        draft.bgp(FIRST_AS + router as u32, &format!("10.255.0.{}", router + 1));
+        let export = if exports { "services" } else { "none" };
+        let more = format!("import = \"all\"\nexport = \"{export}\"\nhold-time = \"{hold_s}s\"\n");
+        for (trunk, ends) in self.trunks.iter().enumerate().filter(|(_, e)| e.contains(&router)) {
+            let other = self.across(trunk, router);
+            let host = if ends[0] == other { 1 } else { 2 };
+            let address = format!("10.{TRUNK}.{trunk}.{host}");
+            draft.neighbor(&router_name(other), &address, FIRST_AS + other as u32, &more);
+        }
+    }
+
     fn health(&self, router: usize, to: LegTarget) -> String {
         let mut text = "health = [\n".to_owned();
         let every = self.every_ms[router];
@@ -122,6 +141,20 @@ pub(super) fn client_addresses(client: usize) -> [String; 2] {
     [format!("10.{CLIENT}.{client}.2"), format!("fd00:{CLIENT}:{client:x}::2")]
 }
 
+/// The trunk that an address between routers is of.
+pub(super) fn trunk_of(address: IpAddr) -> Option<usize> {
+    match address {
+        IpAddr::V4(v4) => match v4.octets() {
+            [10, TRUNK, trunk, _] => Some(trunk.into()),
+            _ => None,
+        },
+        IpAddr::V6(v6) => match v6.segments() {
+            [0xfd00, TRUNK_V6, trunk, ..] => Some(trunk.into()),
+            _ => None,
+        },
+    }
+}
+
 fn port(draft: &mut Draft, name: &str, net: u8, number: usize, host: u8) {
     let v4 = format!("10.{net}.{number}.{host}/24");
     let v6 = format!("fd00:{net}:{number:x}::{host}/64");
@@ -135,7 +168,7 @@ pub(super) const SOCKETS: [[&str; 2]; ADDRESSES] = [
     ["198.51.100.55:7", "[2001:db8:53::55]:7"],
 ];
 
-const PREFIXES: [[&str; 2]; ADDRESSES] = [
+pub(super) const PREFIXES: [[&str; 2]; ADDRESSES] = [
     ["198.51.100.53/32", "2001:db8:53::53/128"],
     ["198.51.100.54/32", "2001:db8:53::54/128"],
     ["198.51.100.55/32", "2001:db8:53::55/128"],
@@ -144,8 +177,14 @@ const PREFIXES: [[&str; 2]; ADDRESSES] = [
 /// The cost of the one leg that has no checks: cheaper than all others.
 pub(super) const UNCHECKED: u32 = 1;
 
+/// The AS of the first router; the next one's follows.
+const FIRST_AS: u32 = 65_001;
+
 /// Second byte of the IPv4 networks between routers.
 const TRUNK: u8 = 100;
+
+/// The same digits in the IPv6 networks.
+const TRUNK_V6: u16 = 0x100;
 
 /// Second byte of the IPv4 networks to sites.
 const SITE: u8 = 101;

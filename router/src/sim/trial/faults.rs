@@ -223,7 +223,8 @@ pub(super) fn reload_of(world: &mut World, node: usize) -> Result<(), TrialError
     for service in 0..layout.services() {
         layout.deal(node, service, rng);
     }
-    layout.every_ms[node] = 20 + rng.below(3);
+    layout.every_ms[node] = layout.shape.every_ms() + rng.below(3);
+    layout.speak(node, rng);
     layout.falls[node] = 2 + rng.below(2);
     for site in 0..layout.sites.len() {
         if layout.sites[site] == node && rng.below(3) == 0 {

@@ -8,6 +8,8 @@ pub enum Invariant {
     Account,
     /// As long as nothing has failed that can lose packets, no leg is called down.
     Alarm,
+    /// What a router announces is well: one of its own sites serves it.
+    Announce,
     /// While a router publishes a configuration, each packet gets the answer of before or of after.
     Answer,
     /// After the budget no packet is lost while there is a path.
@@ -16,25 +18,33 @@ pub enum Invariant {
     Carrier,
     /// No flow moves unless the router at which its path changes reported why.
     Cause,
+    /// After the budget each session stands whose link is up, and each neighbour has exactly what the oracle
+    /// expects to be announced.
+    Learn,
     /// After the budget no packet reaches a router twice.
     Loop,
     /// After the budget each flow is served by a site that the oracle expects, always the same one.
     Site,
+    /// No route outlives its session, or its withdrawal for longer than the hold time.
+    Withdraw,
     /// Routers are stepped only for packets, timers and actions, and never panic.
     Work,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Account,
         Self::Alarm,
+        Self::Announce,
         Self::Answer,
         Self::BlackHole,
         Self::Carrier,
         Self::Cause,
+        Self::Learn,
         Self::Loop,
         Self::Site,
+        Self::Withdraw,
         Self::Work,
     ];
 
@@ -43,12 +53,15 @@ impl Invariant {
         match self {
             Self::Account => "account",
             Self::Alarm => "alarm",
+            Self::Announce => "announce",
             Self::Answer => "answer",
             Self::BlackHole => "black-hole",
             Self::Carrier => "carrier",
             Self::Cause => "cause",
+            Self::Learn => "learn",
             Self::Loop => "loop",
             Self::Site => "site",
+            Self::Withdraw => "withdraw",
             Self::Work => "work",
         }
     }
@@ -58,12 +71,15 @@ impl Invariant {
         match self {
             Self::Account => "every packet ends in one verdict",
             Self::Alarm => "no false alarm",
+            Self::Announce => "nothing announced that is not well",
             Self::Answer => "no third answer amid a publication",
             Self::BlackHole => "no black hole while a path exists",
             Self::Carrier => "carrier as it is",
             Self::Cause => "no flow moves without a cause",
+            Self::Learn => "neighbours know what is announced",
             Self::Loop => "no forwarding loop after the budget",
             Self::Site => "the site is the oracle's",
+            Self::Withdraw => "no route outlives its withdrawal",
             Self::Work => "bounded work",
         }
     }
@@ -73,6 +89,7 @@ impl Invariant {
         match self {
             Self::Account | Self::Answer | Self::BlackHole | Self::Loop => "packets",
             Self::Alarm => "legs",
+            Self::Announce | Self::Learn | Self::Withdraw => "routes",
             Self::Carrier => "reports",
             Self::Cause => "moves",
             Self::Site => "flows",

@@ -5,13 +5,14 @@ use std::array;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::answers;
 use super::config::site_name;
 use super::layout::ADDRESSES;
 use super::moves::FlowMove;
 use super::oracle::Oracle;
 use super::world::{World, address_of};
 use super::{Breach, Invariant, TransientLoop};
+use super::{answers, watch};
+use crate::bgp::session::State;
 use crate::event::EventKind;
 use crate::sim::{Arrival, CarrierNews, Flow, FlowId, NodeEvent, Revisit};
 use crate::time::Nanos;
@@ -42,6 +43,7 @@ impl Judge {
     /// which may still be on their way, are left out.
     pub(super) fn converged(&mut self, world: &World, since: Nanos, expected: &Expected) {
         self.shown_carrier(world);
+        self.sessions(world);
         let until = world.net.now() - IN_FLIGHT;
         for (id, flow) in world.net.flows().iter().enumerate() {
             let sent = flow.sent.iter().filter(|t| (since..until).contains(t)).count() as u64;
@@ -71,6 +73,10 @@ impl Judge {
         self.alarms(world);
         self.answers(world);
         self.carriers(world);
+        for (&invariant, &count) in &world.watch.checked {
+            self.check(invariant, count, || None);
+        }
+        self.breaches.extend(world.watch.breaches.iter().cloned());
         let (steps, delivered) = (world.net.steps(), world.net.delivered());
         let ms = world.net.now().since(since).as_millis() as u64;
         let idle = STEPS_PER_MS * ms * world.layout.routers() as u64;
@@ -185,10 +191,49 @@ impl Judge {
         }
     }
 
+    /// Checks that each session stands whose link is up, and no other, and that each router has from its
+    /// neighbour what that announces by the oracle.
+    fn sessions(&mut self, world: &World) {
+        if world.layout.speaks.is_empty() {
+            return;
+        }
+        let oracle = Oracle::new(world, false);
+        let spoilt = self.spoilt == Some(Invariant::Learn);
+        for (trunk, &[a, b]) in world.layout.trunks.iter().enumerate() {
+            let is_up = oracle.up(world.trunk_links[trunk]);
+            for (node, other) in [(a, b), (b, a)] {
+                let state = world.session(node, other).map(|(_, session)| session.state);
+                let stands = state == Some(State::Established);
+                self.check(Invariant::Learn, 1, || {
+                    let what =
+                        || format!("r{node} is {state:?} with r{other}, the link is up: {is_up}");
+                    (stands != is_up).then(what)
+                });
+                for (address, prefix) in watch::prefixes() {
+                    let expected = is_up && !spoilt && oracle.announces(other, address);
+                    let has = world.has_path(node, other, prefix);
+                    self.check(Invariant::Learn, 1, || {
+                        let what = || {
+                            format!("r{node} has {prefix} from r{other}: {has}, should: {expected}")
+                        };
+                        (has != expected).then(what)
+                    });
+                }
+            }
+        }
+    }
+
     fn check(&mut self, invariant: Invariant, count: u64, breach: impl FnOnce() -> Option<String>) {
         *self.checked.entry(invariant).or_default() += count;
         self.breaches.extend(breach().map(|what| Breach { invariant, what }));
     }
+}
+
+/// Whether every session is as it must be once the routers have converged.
+pub(super) fn agree(world: &World) -> bool {
+    let mut judge = Judge::new(None);
+    judge.sessions(world);
+    judge.breaches.is_empty()
 }
 
 /// Groups returns into loops: two belong to the same loop if less than [`LOOP_ENDS_AFTER`] is

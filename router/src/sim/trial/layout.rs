@@ -17,6 +17,9 @@ pub enum NetShape {
     Circle,
     /// In a row, with more links across.
     Mesh,
+    /// Linked as a mesh. Nobody falls back on anybody: each router announces by BGP what its own sites serve,
+    /// and sends what it has no sites for to one that announces it.
+    Peers,
     /// Two, each of which falls back on the other. Only the rule against sending a packet back
     /// where it came from prevents a loop.
     Pair,
@@ -26,7 +29,8 @@ pub enum NetShape {
 
 impl NetShape {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Chain, Self::Circle, Self::Mesh, Self::Pair, Self::Ring];
+    pub const ALL: [Self; 6] =
+        [Self::Chain, Self::Circle, Self::Mesh, Self::Pair, Self::Peers, Self::Ring];
 
     /// The shape's name on command lines and in JSON.
     pub const fn label(self) -> &'static str {
@@ -35,7 +39,17 @@ impl NetShape {
             Self::Circle => "circle",
             Self::Mesh => "mesh",
             Self::Pair => "pair",
+            Self::Peers => "peers",
             Self::Ring => "ring",
+        }
+    }
+
+    /// The shortest interval of echo checks, milliseconds. Where BGP's timers decide, a trial takes a minute:
+    /// fewer checks do.
+    pub(super) const fn every_ms(self) -> u64 {
+        match self {
+            Self::Peers => 40,
+            _ => 20,
         }
     }
 
@@ -68,6 +82,17 @@ pub(super) struct Layout {
     pub(super) over_tcp: Vec<bool>,
     /// How often each site's cable was moved to another port.
     pub(super) plugs: Vec<u32>,
+    /// What each router says by BGP; empty if none speaks it.
+    pub(super) speaks: Vec<Speaks>,
+}
+
+/// What a router says by BGP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speaks {
+    /// Its hold time, seconds.
+    pub(super) hold_s: u64,
+    /// Whether it announces its services.
+    pub(super) exports: bool,
 }
 
 /// A way for a router to send the service's packets.
@@ -95,7 +120,7 @@ impl Layout {
             NetShape::Circle => 3,
             NetShape::Chain => 2 + rng.below(5) as usize,
             NetShape::Ring => 3 + rng.below(4) as usize,
-            NetShape::Mesh => 4 + rng.below(3) as usize,
+            NetShape::Mesh | NetShape::Peers => 4 + rng.below(3) as usize,
         };
         let sites = draw_sites(rng, shape, routers);
         let clients = vec![0, rng.below(routers as u64) as usize];
@@ -107,12 +132,16 @@ impl Layout {
             homes: vec![[0; ADDRESSES]; routers],
             trunks,
             clients,
-            every_ms: vec![20; routers],
+            every_ms: vec![shape.every_ms(); routers],
             falls: vec![3; routers],
             over_tcp: sites.iter().map(|_| rng.below(2) == 0).collect(),
             plugs: vec![0; sites.len()],
             sites,
+            speaks: Vec::new(),
         };
+        if shape == NetShape::Peers {
+            layout.speaks = vec![Speaks { hold_s: HOLD_S, exports: true }; routers];
+        }
         for router in 0..routers {
             for service in 0..services {
                 layout.deal(router, service, rng);
@@ -138,6 +167,21 @@ impl Layout {
         (0..ADDRESSES).filter(move |&address| homes[address] == service)
     }
 
+    /// Whether a router has sites of its own, or others to fall back on.
+    pub(super) fn hosts(&self, router: usize) -> bool {
+        self.legs[router].iter().any(|legs| !legs.is_empty())
+    }
+
+    /// Draws what a router says by BGP from now on, if it speaks it: as before, more often than not.
+    pub(super) fn speak(&mut self, router: usize, rng: &mut Rng) {
+        if let Some(speaks) = self.speaks.get_mut(router) {
+            speaks.exports = rng.below(4) > 0;
+            if rng.below(4) == 0 {
+                speaks.hold_s = HOLD_S + rng.below(2);
+            }
+        }
+    }
+
     /// Draws new costs for the legs of a service. Two legs have equal costs only if both lead to the router's
     /// own sites: between two neighbours a flow's choice would depend on the hash.
     pub(super) fn deal(&mut self, router: usize, service: usize, rng: &mut Rng) {
@@ -147,7 +191,8 @@ impl Layout {
         }
         let mutual = self.shape == NetShape::Pair;
         let down = |ends: &[usize; 2]| ends[0] == router || mutual;
-        let trunks = self.trunks.iter().enumerate().filter(|(_, ends)| down(ends));
+        let falls_back = self.shape != NetShape::Peers;
+        let trunks = self.trunks.iter().enumerate().filter(|(_, ends)| falls_back && down(ends));
         let trunks = trunks.map(|(trunk, _)| vec![LegTarget::Trunk(trunk)]);
         let mut tiers: Vec<Vec<LegTarget>> = own.into_iter().chain(trunks).collect();
         // Routers that can form a loop prefer their own sites, or a loop would never end.
@@ -226,6 +271,10 @@ impl Layout {
 fn draw_sites(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<usize> {
     let mut sites = Vec::new();
     for router in 0..routers {
+        // The clients of the first of such routers have BGP alone.
+        if shape == NetShape::Peers && router == 0 {
+            continue;
+        }
         let one = u64::from(shape.goes_round() || router + 1 == routers);
         let count = one + rng.below(3 - one);
         sites.extend((0..count).map(|_| router));
@@ -239,7 +288,7 @@ fn draw_trunks(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<[usize; 2]
         NetShape::Chain | NetShape::Pair => {}
         NetShape::Circle => trunks.push([routers - 1, 0]),
         NetShape::Ring => trunks.push([0, routers - 1]),
-        NetShape::Mesh => {
+        NetShape::Mesh | NetShape::Peers => {
             for low in 0..routers {
                 for high in low + 2..routers {
                     if rng.below(3) == 0 {
@@ -251,6 +300,9 @@ fn draw_trunks(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<[usize; 2]
     }
     trunks
 }
+
+/// The shortest hold time that a router may propose, seconds (RFC 4271, section 4.2).
+const HOLD_S: u64 = 3;
 
 /// How many services a network has at most.
 const SERVICES: usize = 2;

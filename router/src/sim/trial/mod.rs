@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A trial draws two to six routers with links, sites and clients, gives some of them other configurations,
-//! and inflicts faults for two seconds, one after the other. Then it ends stalls and corruption, waits for the routers'
+//! and inflicts faults for two seconds (six where routers speak BGP), one after the other. Then it ends stalls and corruption, waits for the routers'
 //! [`budget`], and judges every packet sent after that. Other faults remain: an oracle derives from
 //! links, sites, costs and routes which site must serve each client.
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod oracle;
 mod rush;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod world;
 
 pub use faults::FaultKind;
@@ -130,9 +131,10 @@ pub fn run(seed: u64, options: Options) -> TrialResult {
 }
 
 /// Time in which the routers must have converged: the longest sequence of checks that wait for one
-/// another.
-pub fn budget(routers: usize) -> Duration {
-    Duration::from_secs(1) + Duration::from_millis(300) * routers as u32
+/// another, and where routers speak BGP the longest sequence of its timers.
+pub fn budget(shape: NetShape, routers: usize) -> Duration {
+    let checks = Duration::from_secs(1) + Duration::from_millis(300) * routers as u32;
+    if shape == NetShape::Peers { checks + SESSIONS_STAND_AFTER } else { checks }
 }
 
 impl TransientLoop {
@@ -186,6 +188,7 @@ fn try_run(
     let mut world = World::new(outcome.seed, layout, rng)?;
     let begun = world.net.now();
     let mut judge = Judge::new(options.spoil);
+    world.watch.spoilt = options.spoil;
     let ended = play(&mut world, &mut judge, &mut outcome.faults);
     if ended.is_ok() {
         judge.always(&world, begun);
@@ -204,7 +207,8 @@ fn play(
     judge: &mut Judge,
     faults: &mut BTreeMap<FaultKind, u64>,
 ) -> Result<(), TrialError> {
-    world.run_for(WARM_UP)?;
+    let bgp = world.layout.shape == NetShape::Peers;
+    world.run_for(if bgp { WARM_UP_OF_BGP } else { WARM_UP })?;
     world.warm_since = world.net.now();
     world.start_flows();
     // While nothing fails, only they can change what packets get.
@@ -214,7 +218,7 @@ fn play(
         *faults.entry(FaultKind::Reload).or_default() += 1;
     }
     faults::pause(world, 40, 40)?;
-    let end = world.net.now() + FAULTS_LAST;
+    let end = world.net.now() + if bgp { BGP_FAULTS_LAST } else { FAULTS_LAST };
     while world.net.now() < end {
         *faults.entry(faults::inflict(world)?).or_default() += 1;
         faults::pause(world, 20, 180)?;
@@ -224,8 +228,7 @@ fn play(
     *faults.entry(FaultKind::Rush).or_default() += 1;
     world.note("nothing fails any more".to_owned());
     world.settle();
-    let routers = world.layout.routers();
-    world.run_for(budget(routers))?;
+    converge(world, bgp)?;
     let expected = judge.expected(world);
     for (client, addresses) in expected.iter().enumerate() {
         for (address, sites) in addresses.iter().enumerate() {
@@ -234,9 +237,22 @@ fn play(
     }
     spoil(world, judge.spoilt)?;
     let since = world.net.now();
-    world.run_for(JUDGED)?;
+    world.run_for(if bgp { 2 * JUDGED } else { JUDGED })?;
     judge.converged(world, since, &expected);
     Ok(())
+}
+
+/// Waits until the routers must have converged. Where they speak BGP, the longest sequence of timers is rare:
+/// once every session is as it must be, nothing is waited for but checks.
+fn converge(world: &mut World, bgp: bool) -> Result<(), TrialError> {
+    let routers = world.layout.routers();
+    let end = world.net.now() + budget(world.layout.shape, routers);
+    world.run_for(budget(NetShape::Chain, routers))?;
+    while bgp && world.net.now() < end && !judge::agree(world) {
+        world.run_for(CONVERGING_FOR)?;
+    }
+    // What was learned last is published.
+    if bgp { world.run_for(CONVERGING_FOR) } else { Ok(()) }
 }
 
 /// Breaks an invariant by changing the network; the judge breaks the others for itself.
@@ -282,8 +298,19 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 /// Time for the first results.
 const WARM_UP: Duration = Duration::from_secs(1);
+
+/// A first attempt to connect may meet a neighbour whose ports are not open yet.
+const WARM_UP_OF_BGP: Duration = Duration::from_secs(4);
+
+/// A neighbour that is silent is lost after the hold time; after that it waits, each time for longer, and then
+/// for the next attempt to connect, which comes every 30 s. What was withdrawn is announced again after 10 s.
+const SESSIONS_STAND_AFTER: Duration = Duration::from_mins(1);
 const CALM_RELOADS: usize = 6;
 const FAULTS_LAST: Duration = Duration::from_secs(2);
+const BGP_FAULTS_LAST: Duration = Duration::from_secs(6);
 const JUDGED: Duration = Duration::from_millis(400);
+
+/// Between two looks whether sessions are as they must be.
+const CONVERGING_FOR: Duration = Duration::from_millis(500);
 
 const SPOILT_FOR: Duration = Duration::from_millis(100);

@@ -46,6 +46,8 @@ impl FlowMove<'_> {
             let is_some = matches!(one.kind, EventKind::Publish { .. });
             is_some && one.node == node && window.contains(&one.t)
         });
+        // What the routes of neighbours decide is no choice among sites: it is published.
+        let relearned = published && !self.world.layout.hosts(node);
         let rehomed = published && homes.len() > 1;
         let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
         let (mut left, mut came) = (false, false);
@@ -63,6 +65,6 @@ impl FlowMove<'_> {
             let passed = came && (left || published);
             member == "reload" || members.contains(&Some(member)) || passed
         });
-        restarted || rehomed || named
+        restarted || rehomed || relearned || named
     }
 }

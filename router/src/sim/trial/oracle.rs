@@ -49,6 +49,8 @@ impl<'w> Oracle<'w> {
         address: usize,
         seen: &mut Vec<usize>,
     ) -> Option<(usize, Vec<&'w Leg>)> {
+        let router =
+            if self.layout.hosts(router) { router } else { self.announcer(router, address)? };
         let legs = self.choice(router, self.layout.homes[router][address], seen);
         match legs.first()?.to {
             LegTarget::Site(_) => Some((router, legs)),
@@ -59,6 +61,33 @@ impl<'w> Oracle<'w> {
                 last
             }
         }
+    }
+
+    /// The neighbour whose path to an address a router without sites uses. All paths are one AS long: the
+    /// lowest identifier decides, which grows with the number.
+    fn announcer(&self, router: usize, address: usize) -> Option<usize> {
+        let trunks = self.layout.trunks.iter().enumerate().filter(|(_, e)| e.contains(&router));
+        let open = trunks.filter(|(trunk, _)| self.up(self.world.trunk_links[*trunk]));
+        let others = open.map(|(trunk, _)| self.layout.across(trunk, router));
+        let announcing = others.filter(|&other| self.announces(other, address));
+        if self.wrong { announcing.max() } else { announcing.min() }
+    }
+
+    /// Whether a router announces an address to those it is linked with.
+    pub(super) fn announces(&self, router: usize, address: usize) -> bool {
+        let exports = self.layout.speaks.get(router).is_some_and(|speaks| speaks.exports);
+        exports && self.world.net.runs(router) && self.serves(router, address)
+    }
+
+    /// Whether one of a router's own sites for an address is well and not drained.
+    pub(super) fn serves(&self, router: usize, address: usize) -> bool {
+        let service = self.layout.homes[router][address];
+        let mut legs = self.layout.legs[router][service].iter();
+        legs.any(|leg| {
+            let name = self.layout.leg_name(router, leg.to);
+            let is_drained = self.world.drained.contains(&(router, name));
+            !is_drained && self.lives(router, service, leg.to, &mut Vec::new())
+        })
     }
 
     /// The cheapest tier among a service's living legs at a router that are not drained; among all living
@@ -112,7 +141,7 @@ impl<'w> Oracle<'w> {
         true
     }
 
-    fn up(&self, link: LinkId) -> bool {
+    pub(super) fn up(&self, link: LinkId) -> bool {
         self.world.net.link(link) == LinkState::Up
     }
 }

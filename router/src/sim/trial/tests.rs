@@ -4,13 +4,17 @@ use super::*;
 use crate::put_back::{PutBack, for_tests};
 use crate::sim::{CarrierNews, FlowId, Revisit};
 
+const PEERS: Option<NetShape> = Some(NetShape::Peers);
+
 #[test]
 fn the_same_seed_gives_the_same_story() {
-    let story = |seed| run(seed, Options::default()).story;
-    let first = story(3);
-    assert!(first.len() > 100, "{}", first.len());
-    assert_eq!(first, story(3));
-    assert_ne!(first, story(4));
+    for shape in [None, PEERS] {
+        let story = |seed| run(seed, Options { shape, ..Options::default() }).story;
+        let first = story(3);
+        assert!(first.len() > 100, "{}", first.len());
+        assert_eq!(first, story(3));
+        assert_ne!(first, story(4));
+    }
 }
 
 #[test]
@@ -33,7 +37,11 @@ fn seeds_draw_every_shape_every_size_and_every_fault() {
 fn each_invariant_that_is_broken_is_noticed_as_itself() {
     for invariant in Invariant::ALL {
         // In a circle whose sites all die, packets also loop.
-        let options = Options { spoil: Some(invariant), shape: Some(NetShape::Chain) };
+        let shape = match invariant {
+            Invariant::Announce | Invariant::Learn | Invariant::Withdraw => NetShape::Peers,
+            _ => NetShape::Chain,
+        };
+        let options = Options { spoil: Some(invariant), shape: Some(shape) };
         let broken = |seed| -> BTreeSet<Invariant> {
             run(seed, options).breaches.iter().map(|breach| breach.invariant).collect()
         };
@@ -48,13 +56,19 @@ fn each_invariant_that_is_broken_is_noticed_as_itself() {
 
 /// Some trial notices the fault by one of these invariants, which hold in it without the fault.
 fn is_caught(fault: PutBack, by: &[Invariant]) {
+    is_caught_in(None, fault, by);
+}
+
+/// As [`is_caught`], in networks of one shape.
+fn is_caught_in(shape: Option<NetShape>, fault: PutBack, by: &[Invariant]) {
+    let options = Options { shape, ..Options::default() };
     let broken = |seed: &u64| {
-        let outcome = for_tests::with(fault, || run(*seed, Options::default()));
+        let outcome = for_tests::with(fault, || run(*seed, options));
         outcome.breaches.iter().any(|breach| by.contains(&breach.invariant))
     };
     let seed = (1..=1000).find(broken).unwrap_or_else(|| panic!("{fault:?} is not caught"));
     eprintln!("{fault:?}: seed {seed}");
-    let without = run(seed, Options::default()).breaches;
+    let without = run(seed, options).breaches;
     assert_eq!(without, [], "{fault:?}: seed {seed} breaks without it too");
 }
 
@@ -81,6 +95,26 @@ fn verdicts_about_checks_that_are_no_more_are_caught() {
 #[test]
 fn checks_that_are_silent_while_answers_lie_unread_are_caught() {
     is_caught(PutBack::SilentWhileUnread, &[Invariant::Alarm, Invariant::Cause]);
+}
+
+#[test]
+fn what_was_announced_in_an_earlier_session_alone_is_caught() {
+    is_caught_in(PEERS, PutBack::AnnouncedBefore, &[Invariant::Learn]);
+}
+
+#[test]
+fn routes_of_a_dead_session_are_caught() {
+    is_caught_in(PEERS, PutBack::DeadSessionStays, &[Invariant::Withdraw]);
+}
+
+#[test]
+fn a_session_that_begins_between_two_looks_is_caught() {
+    is_caught_in(PEERS, PutBack::StateUnnoticed, &[Invariant::Learn]);
+}
+
+#[test]
+fn an_ill_service_that_stays_announced_is_caught() {
+    is_caught_in(PEERS, PutBack::IllStaysAnnounced, &[Invariant::Announce]);
 }
 
 /// All sites die silently, and each router falls back on the next until it has missed enough
@@ -113,7 +147,7 @@ fn all_sites_die(shape: NetShape) -> (Nanos, World) {
     assert_eq!(world.net.revisits(), [], "no loop as long as the sites live");
     let died = world.net.now();
     (0..world.layout.sites.len()).for_each(|site| world.set_power(site, Power::Off));
-    world.run_for(budget(world.layout.routers())).unwrap();
+    world.run_for(budget(shape, world.layout.routers())).unwrap();
     let judged = world.net.now();
     world.run_for(Duration::from_millis(300)).unwrap();
     assert!(world.net.revisits().iter().all(|at| at.t < judged));
@@ -152,6 +186,7 @@ fn by_hand(services: usize) -> Layout {
         falls: vec![3; 3],
         over_tcp: vec![false; 2],
         plugs: vec![0; 2],
+        speaks: Vec::new(),
     }
 }
 
@@ -177,7 +212,7 @@ fn a_site_is_served_by_the_port_that_its_cable_is_in() {
     world.start_flows();
     for _ in 0..2 {
         rush::replug_site(&mut world, 1).unwrap();
-        world.run_for(budget(3)).unwrap();
+        world.run_for(budget(NetShape::Chain, 3)).unwrap();
         let mut judge = Judge::new(None);
         let (expected, since) = (judge.expected(&world), world.net.now());
         assert_eq!(expected[0][0], BTreeSet::from(["s1".to_owned()]));

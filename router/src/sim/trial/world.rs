@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::config::{SOCKETS, client_addresses, client_name, router_name, site_name};
-use super::layout::Layout;
+use super::layout::{Layout, NetShape};
+use super::watch::{LOOK_EVERY, Watch};
 use super::{StoryLine, TrialError};
 use crate::port::memory::LinkState;
 use crate::probe::Rng;
@@ -40,6 +41,7 @@ pub(super) struct World {
     /// When which router was told to reload: later than that if its control thread stalls.
     reloads: Vec<(Nanos, usize)>,
     pub(super) story: Vec<StoryLine>,
+    pub(super) watch: Watch,
 }
 
 /// A time in which something was so at a router.
@@ -107,14 +109,20 @@ impl World {
             rehomed,
             reloads: Vec::new(),
             story: Vec::new(),
+            watch: Watch::default(),
         })
     }
 
     /// Starts a flow of every client to every address.
     pub(super) fn start_flows(&mut self) {
+        let interval = match self.layout.shape {
+            // Its trials are long.
+            NetShape::Peers => 5 * FLOW_INTERVAL,
+            _ => FLOW_INTERVAL,
+        };
         for client in 0..self.layout.clients.len() {
             for (_, socket) in sockets() {
-                self.net.add_flow(client, socket, FLOW_INTERVAL, Nanos(u64::MAX));
+                self.net.add_flow(client, socket, interval, Nanos(u64::MAX));
             }
         }
     }
@@ -176,10 +184,32 @@ impl World {
     }
 
     pub(super) fn run_for(&mut self, time: Duration) -> Result<(), TrialError> {
-        Ok(self.net.run_until(self.net.now() + time)?)
+        let end = self.net.now() + time;
+        if self.layout.speaks.is_empty() {
+            return Ok(self.net.run_until(end)?);
+        }
+        while self.net.now() < end {
+            let before = self.net.now();
+            self.net.run_until(end.min(before + LOOK_EVERY))?;
+            self.watch(self.net.now().since(before));
+        }
+        Ok(())
     }
 
     pub(super) fn act(&mut self, action: Action) {
+        match &action {
+            Action::Drain { node, .. }
+            | Action::Plug { node, .. }
+            | Action::Reload { node, .. }
+            | Action::Start { node } => self.forgive(*node),
+            Action::Power { site, .. } => self.forgive(self.layout.sites[*site]),
+            Action::Link { link, .. } => {
+                if let Some(site) = self.site_links.iter().position(|one| one == link) {
+                    self.forgive(self.layout.sites[site]);
+                }
+            }
+            _ => {}
+        }
         self.net.at(self.net.now(), action);
     }
 

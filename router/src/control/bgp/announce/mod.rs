@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::config::model;
 use crate::control::services::Services;
 use crate::ids::{Family, NeighborId};
+use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 
 /// What may be announced, and how it stands.
@@ -245,7 +246,9 @@ impl NeighborState {
 
     /// A session has ended, and the neighbour has forgotten all.
     pub(super) fn end_announcing(&mut self) {
-        self.announced.clear();
+        if !put_back::is(PutBack::AnnouncedBefore) {
+            self.announced.clear();
+        }
         self.stale = Stale::default();
         (self.again, self.owes_end) = (PerFamily::NONE, false);
     }
@@ -259,7 +262,9 @@ impl NeighborState {
 }
 
 fn is_behind(state: &NeighborState) -> bool {
-    state.state == State::Established && (!state.stale.is_empty() || state.owes_end)
+    // The news of the state come after those of the session's beginning.
+    let is_heard = state.state == State::Established || put_back::is(PutBack::StateUnnoticed);
+    is_heard && (!state.stale.is_empty() || state.owes_end)
 }
 
 /// The first prefix after one that may be announced, or is.
