@@ -29,10 +29,10 @@ mod fib;
 mod flow;
 mod group;
 mod kernel;
+mod map;
 mod memory;
 mod prefix;
 mod qsbr;
-mod rib;
 mod segments;
 mod select;
 mod short;
@@ -50,6 +50,7 @@ pub use group::{
     ADJACENCY_MAX, Group, GroupError, GroupId, MEMBERS_MAX, Member, PATH_MAX, Spread, TIER_MAX,
     WhenDead,
 };
+pub use map::{PrefixMap, PrefixMapIter};
 pub use prefix::{IpPrefix, Prefix, PrefixError};
 pub use select::{COVERING_MAX, Selected};
 pub use state::{ACCEPT_ALL, ACCEPT_NONE, AdjacencyId, PathId, Reason, Reasons};

@@ -14,9 +14,9 @@
 use crossbeam_utils::CachePadded;
 
 use crate::addr::Addr;
+use crate::map::{Rib, STRIDE};
 use crate::memory::Slab;
 use crate::prefix::Prefix;
-use crate::rib::{Rib, STRIDE};
 use crate::sync::{AtomicU32, Ordering};
 
 /// For each value of the first stride, the answer of the longest prefix of up to `len_max` bits: 0, or

@@ -14,8 +14,8 @@ use crate::group::{
     ADJACENCY_MAX, GROUPS, Group, GroupError, GroupId, Groups, LINES, Layout, Member, PATH_MAX,
     SiteWord,
 };
+use crate::map::{Iter, LARGE};
 use crate::prefix::{IpPrefix, Prefix};
-use crate::rib::{Iter, LARGE};
 use crate::space::Space;
 use crate::state::{AdjacencyId, PathId, Reasons};
 use crate::sync::{Arc, Ordering};

@@ -5,8 +5,8 @@ use core::hint::select_unpredictable;
 use core::net::Ipv4Addr;
 
 use crate::group::GroupId;
+use crate::map::for_each;
 use crate::memory::prefetch_far;
-use crate::rib::for_each;
 use crate::short::Short;
 use crate::v4::dir::{Dir, root_slot};
 use crate::v4::slot::Slot;

@@ -4,7 +4,7 @@
 use core::net::Ipv6Addr;
 
 use crate::group::GroupId;
-use crate::rib::for_each;
+use crate::map::for_each;
 use crate::sync::Ordering;
 use crate::v6::{LINES, NODE, ROOT_BITS, SLOTS, STEPS, Table, WINDOW, word};
 

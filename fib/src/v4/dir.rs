@@ -5,8 +5,8 @@ use core::hint::select_unpredictable;
 
 use super::slot::{Chunks, Slot};
 use super::{CHILD, chunk_slot, short_slot};
+use crate::map::{STRIDE, for_each};
 use crate::memory::Slab;
-use crate::rib::{STRIDE, for_each};
 use crate::short::Short;
 use crate::sync::{AtomicU16, AtomicU32};
 

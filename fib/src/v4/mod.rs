@@ -29,7 +29,7 @@ use self::dir::Dir;
 use self::slot::Slot;
 pub(crate) use self::writer::{FREES_MAX, Freed, TableWriter};
 use crate::group::GroupId;
-use crate::rib::STRIDE;
+use crate::map::STRIDE;
 use crate::short::Short;
 use crate::sync::{AtomicU16, AtomicU32, OnceBox, Ordering};
 

@@ -4,8 +4,8 @@
 use core::ops::BitOr;
 
 use super::CHILD;
+use crate::map::STRIDE;
 use crate::memory::Zeroed;
-use crate::rib::STRIDE;
 use crate::segments::Segments;
 use crate::sync::{AtomicU16, AtomicU32, Ordering};
 

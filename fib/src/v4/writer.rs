@@ -7,8 +7,8 @@ use core::net::Ipv4Addr;
 use super::dir::{ROOT_BITS, root_slot};
 use super::{CHILD, Table};
 use crate::group::GroupId;
+use crate::map::{LARGE, Rib, STRIDE, for_each, node_depth, outside};
 use crate::prefix::Prefix;
-use crate::rib::{LARGE, Rib, STRIDE, for_each, node_depth, outside};
 
 /// The routes, and which chunks are free.
 pub(crate) struct TableWriter {

@@ -37,8 +37,8 @@ pub(crate) use self::line::{Narrow, Wide};
 use self::word::Kind;
 pub(crate) use self::writer::{Freed, Full, Mark, TableWriter};
 use crate::group::GroupId;
+use crate::map::STRIDE;
 use crate::memory::Slab;
-use crate::rib::STRIDE;
 use crate::short::Short;
 use crate::sync::{AtomicU32, Ordering};
 

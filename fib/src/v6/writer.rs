@@ -12,8 +12,8 @@ use super::store::{Place, Unlinked};
 use super::{ANSWER, MIDDLES, ROOT_BITS, Table, WINDOW, root_of};
 use crate::addr::Addr;
 use crate::group::GroupId;
+use crate::map::{LARGE, Node, Rib, STRIDE, for_each};
 use crate::prefix::Prefix;
-use crate::rib::{LARGE, Node, Rib, STRIDE, for_each};
 use crate::sync::Ordering;
 
 /// The routes, and the books of the trie's memory.

@@ -14,7 +14,7 @@ use core::net::Ipv6Addr;
 
 use super::ops::{LANES, bytes_of_four, find_in_line, from_array, load_all, to_array};
 use crate::group::GroupId;
-use crate::rib::{STRIDE, for_each};
+use crate::map::{STRIDE, for_each};
 use crate::sync::AtomicU32;
 use crate::v6::{ANSWER, LINES, NODE, STEPS, Table, word};
 

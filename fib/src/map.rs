@@ -1,4 +1,4 @@
-//! The writer's routes in order: a trie of nodes for eight bits each.
+//! Values by prefix, in order: a trie of nodes for eight bits each. The writer's routes are one.
 //!
 //! A node holds the prefixes that end in its bits as a bitmap over a complete binary tree: the one
 //! of `l` of its bits with value `v` is bit `2^l + v`, so its shorter neighbours are found by
@@ -21,10 +21,25 @@ pub(crate) const STRIDE: u8 = 8;
 #[cfg(loom)]
 pub(crate) const STRIDE: u8 = 1;
 
-/// Every route of one family, with its group.
-pub(crate) struct Rib<A> {
+/// A value for each of any number of prefixes of one family.
+///
+/// Made for tables of the Internet, whose prefixes share nodes: of a full IPv4 table a prefix takes ten
+/// bytes and one or two times its value.
+///
+/// ```
+/// use nearhop_fib::PrefixMap;
+/// use std::net::Ipv4Addr;
+///
+/// let mut map = PrefixMap::<Ipv4Addr, char>::new();
+/// assert_eq!(map.insert("10.0.0.0/8".parse()?, 'a'), None);
+/// assert_eq!(map.insert("10.1.0.0/16".parse()?, 'b'), None);
+/// let (prefix, value) = map.longest_match(Ipv4Addr::new(10, 1, 2, 3)).ok_or("none covers it")?;
+/// assert_eq!((prefix.len(), value), (16, 'b'));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct PrefixMap<A, T> {
     /// The root is the first.
-    nodes: Vec<Node>,
+    nodes: Vec<Node<T>>,
     free: Vec<u32>,
     /// For each value of the first two strides, 1 + the node there: most ways begin here.
     shortcut: Vec<u32>,
@@ -32,21 +47,37 @@ pub(crate) struct Rib<A> {
     family: PhantomData<A>,
 }
 
-/// The routes whose length ends in one stride, and what is below.
-#[derive(Clone, Default)]
-pub(crate) struct Node {
+/// The writer's routes.
+pub(crate) type Rib<A> = PrefixMap<A, GroupId>;
+
+/// The prefixes whose length ends in one stride, and what is below.
+#[derive(Clone)]
+pub(crate) struct Node<T> {
     /// Bit `2^l + v`: a prefix of `l` bits with value `v`. Only the root has bit 1, the empty one.
     prefixes: [u64; 8],
     /// Bit `v`: a node below.
     children: [u64; 4],
-    /// The groups of the prefixes, in the order of their bits.
-    groups: Vec<GroupId>,
+    /// The values of the prefixes, in the order of their bits.
+    values: Vec<T>,
     /// The nodes below, in the order of their bits.
     below: Vec<u32>,
 }
 
-impl<A: Addr> Rib<A> {
-    pub(crate) fn new() -> Self {
+impl<T> Default for Node<T> {
+    fn default() -> Self {
+        Self { prefixes: [0; 8], children: [0; 4], values: Vec::new(), below: Vec::new() }
+    }
+}
+
+impl<A: Addr, T: Copy> Default for PrefixMap<A, T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: Addr, T: Copy> PrefixMap<A, T> {
+    /// Without prefixes.
+    pub fn new() -> Self {
         Self {
             nodes: vec![Node::default()],
             free: Vec::new(),
@@ -56,16 +87,16 @@ impl<A: Addr> Rib<A> {
         }
     }
 
-    /// Adds or replaces a route; returns its previous group.
-    pub(crate) fn insert(&mut self, prefix: Prefix<A>, group: GroupId) -> Option<GroupId> {
+    /// Adds a prefix, or gives it another value; returns its previous one.
+    pub fn insert(&mut self, prefix: Prefix<A>, value: T) -> Option<T> {
         let node = self.make_node(prefix.addr(), node_depth(prefix.len()));
-        let old = self.nodes[node].insert(index_of(prefix), group);
+        let old = self.nodes[node].insert(index_of(prefix), value);
         self.len += usize::from(old.is_none());
         old
     }
 
-    /// Removes a route; returns its group.
-    pub(crate) fn remove(&mut self, prefix: Prefix<A>) -> Option<GroupId> {
+    /// Removes a prefix; returns its value.
+    pub fn remove(&mut self, prefix: Prefix<A>) -> Option<T> {
         let depth = node_depth(prefix.len());
         let node = self.find(prefix.addr(), depth)?;
         let old = self.nodes[node].remove(index_of(prefix))?;
@@ -76,19 +107,25 @@ impl<A: Addr> Rib<A> {
         Some(old)
     }
 
-    /// The group of exactly this prefix.
-    pub(crate) fn get(&self, prefix: Prefix<A>) -> Option<GroupId> {
+    /// The value of exactly this prefix.
+    pub fn get(&self, prefix: Prefix<A>) -> Option<T> {
         self.node(prefix.addr(), node_depth(prefix.len()))?.get(index_of(prefix))
     }
 
+    /// The value of exactly this prefix, to be changed.
+    pub fn get_mut(&mut self, prefix: Prefix<A>) -> Option<&mut T> {
+        let node = self.find(prefix.addr(), node_depth(prefix.len()))?;
+        self.nodes[node].get_mut(index_of(prefix))
+    }
+
     /// The longest prefix that covers `addr`.
-    pub(crate) fn longest_match(&self, addr: A) -> Option<(Prefix<A>, GroupId)> {
+    pub fn longest_match(&self, addr: A) -> Option<(Prefix<A>, T)> {
         let host = Prefix::host(addr);
         self.get(host).map(|group| (host, group)).or_else(|| self.covering(host))
     }
 
     /// The longest prefix that covers `prefix` and is shorter.
-    pub(crate) fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, GroupId)> {
+    pub fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, T)> {
         let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
         // Of a node at `depth`, what covers the prefix.
         let in_node = |node: u32, depth: u8| {
@@ -130,7 +167,7 @@ impl<A: Addr> Rib<A> {
     }
 
     /// The node for lengths `depth + 1 ..= depth + STRIDE` on the way to `addr`.
-    pub(crate) fn node(&self, addr: A, depth: u8) -> Option<&Node> {
+    pub(crate) fn node(&self, addr: A, depth: u8) -> Option<&Node<T>> {
         self.find(addr, depth).map(|node| &self.nodes[node])
     }
 
@@ -146,40 +183,34 @@ impl<A: Addr> Rib<A> {
         outside(covered, first..first + (1 << (STRIDE - bits)))
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many prefixes there are.
+    pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Bytes of the trie, but for what the allocator adds.
-    pub(crate) fn bytes(&self) -> usize {
-        let numbers = |node: &Node| (node.groups.capacity() + node.below.capacity()) * 4;
-        self.nodes.capacity() * size_of::<Node>()
+    pub fn bytes(&self) -> usize {
+        let numbers = |node: &Node<T>| {
+            node.values.capacity() * size_of::<T>() + node.below.capacity() * size_of::<u32>()
+        };
+        self.nodes.capacity() * size_of::<Node<T>>()
             + self.nodes.iter().map(numbers).sum::<usize>()
             + self.shortcut.len() * 4
     }
 
-    /// The values that `prefix` covers, each with its group by prefixes of up to `len_max` bits, which
-    /// is at most a stride. `prefix` is one of these, or was.
-    pub(crate) fn short_answers(
-        &self,
-        prefix: Prefix<A>,
-        len_max: u8,
-    ) -> impl Iterator<Item = (usize, GroupId)> + '_ {
-        let (root, first) = (&self.nodes[0], prefix.addr().bits_at(0, STRIDE));
-        (first..first + (1 << (STRIDE - prefix.len()))).map(move |value| {
-            let nearest = root.nearest(((1 << STRIDE) + value) >> (STRIDE - len_max));
-            (value, nearest.and_then(|index| root.get(index)).unwrap_or(GroupId::NONE))
-        })
-    }
-
-    /// All routes in order: by address, the shorter first.
-    pub(crate) fn iter(&self) -> Iter<'_, A> {
+    /// All prefixes in order: by address, the shorter first.
+    pub fn iter(&self) -> PrefixMapIter<'_, A, T> {
         let root = Place::new(&self.nodes, 0, 0, 0);
-        Iter { nodes: &self.nodes, addr: 0, places: vec![root], family: PhantomData }
+        PrefixMapIter { nodes: &self.nodes, addr: 0, places: vec![root], family: PhantomData }
     }
 
-    /// The routes after `prefix`, in order.
-    pub(crate) fn iter_after(&self, prefix: Prefix<A>) -> Iter<'_, A> {
+    /// The prefixes after one, which need not be there, in order.
+    pub fn iter_after(&self, prefix: Prefix<A>) -> PrefixMapIter<'_, A, T> {
         let (addr, last) = (prefix.addr(), node_depth(prefix.len()));
         let mut places = Vec::new();
         let (mut node, mut depth) = (0, 0);
@@ -198,7 +229,7 @@ impl<A: Addr> Rib<A> {
             let at = order_of(index_of(prefix)) + 1;
             places.push(Place::new(&self.nodes, node, depth, at));
         }
-        Iter { nodes: &self.nodes, addr: addr.to_bits128(), places, family: PhantomData }
+        PrefixMapIter { nodes: &self.nodes, addr: addr.to_bits128(), places, family: PhantomData }
     }
 
     fn find(&self, addr: A, depth: u8) -> Option<usize> {
@@ -268,11 +299,41 @@ impl<A: Addr> Rib<A> {
     }
 }
 
-impl Node {
-    /// The group of the prefix with this bit.
+impl<A: Addr> Rib<A> {
+    /// The values that `prefix` covers, each with its group by prefixes of up to `len_max` bits, which
+    /// is at most a stride. `prefix` is one of these, or was.
+    pub(crate) fn short_answers(
+        &self,
+        prefix: Prefix<A>,
+        len_max: u8,
+    ) -> impl Iterator<Item = (usize, GroupId)> + '_ {
+        let (root, first) = (&self.nodes[0], prefix.addr().bits_at(0, STRIDE));
+        (first..first + (1 << (STRIDE - prefix.len()))).map(move |value| {
+            let nearest = root.nearest(((1 << STRIDE) + value) >> (STRIDE - len_max));
+            (value, nearest.and_then(|index| root.get(index)).unwrap_or(GroupId::NONE))
+        })
+    }
+}
+
+impl<'a, A: Addr, T: Copy> IntoIterator for &'a PrefixMap<A, T> {
+    type Item = (Prefix<A>, T);
+    type IntoIter = PrefixMapIter<'a, A, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T: Copy> Node<T> {
+    /// The value of the prefix with this bit.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<GroupId> {
-        self.has(index).then(|| self.groups[rank(&self.prefixes, index)])
+    pub(crate) fn get(&self, index: usize) -> Option<T> {
+        self.has(index).then(|| self.values[rank(&self.prefixes, index)])
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        let rank = rank(&self.prefixes, index);
+        if self.has(index) { self.values.get_mut(rank) } else { None }
     }
 
     /// The longest prefix of this node that covers `index` or is it.
@@ -289,7 +350,7 @@ impl Node {
 
     /// Whether no prefix ends here.
     pub(crate) fn has_no_prefix(&self) -> bool {
-        self.groups.is_empty()
+        self.values.is_empty()
     }
 
     /// Whether no prefix ends below.
@@ -327,21 +388,21 @@ impl Node {
         self.prefixes[index / 64] >> (index % 64) & 1 != 0
     }
 
-    fn insert(&mut self, index: usize, group: GroupId) -> Option<GroupId> {
+    fn insert(&mut self, index: usize, value: T) -> Option<T> {
         let rank = rank(&self.prefixes, index);
         if self.has(index) {
-            return Some(core::mem::replace(&mut self.groups[rank], group));
+            return Some(core::mem::replace(&mut self.values[rank], value));
         }
-        self.groups.insert(rank, group);
+        self.values.insert(rank, value);
         self.prefixes[index / 64] |= 1 << (index % 64);
         None
     }
 
-    fn remove(&mut self, index: usize) -> Option<GroupId> {
+    fn remove(&mut self, index: usize) -> Option<T> {
         let rank = rank(&self.prefixes, index);
         self.has(index).then(|| {
             self.prefixes[index / 64] &= !(1 << (index % 64));
-            self.groups.remove(rank)
+            self.values.remove(rank)
         })
     }
 
@@ -351,21 +412,24 @@ impl Node {
     }
 
     fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.below.is_empty()
+        self.values.is_empty() && self.below.is_empty()
     }
 }
 
-/// Routes in order.
-pub(crate) struct Iter<'a, A> {
-    nodes: &'a [Node],
+/// Prefixes in order, with their values.
+pub struct PrefixMapIter<'a, A, T> {
+    nodes: &'a [Node<T>],
     /// Its leading bits are the way to the innermost place.
     addr: u128,
     places: Vec<Place>,
     family: PhantomData<A>,
 }
 
-impl<A> Iter<'_, A> {
-    /// No routes.
+/// The writer's routes in order.
+pub(crate) type Iter<'a, A> = PrefixMapIter<'a, A, GroupId>;
+
+impl<A, T> PrefixMapIter<'_, A, T> {
+    /// No prefixes.
     pub(crate) const END: Self =
         Self { nodes: &[], addr: 0, places: Vec::new(), family: PhantomData };
 }
@@ -381,13 +445,13 @@ struct Place {
 }
 
 impl Place {
-    fn new(nodes: &[Node], node: usize, depth: u8, at: usize) -> Self {
+    fn new<T: Copy>(nodes: &[Node<T>], node: usize, depth: u8, at: usize) -> Self {
         Self { node, depth, at, busy: nodes[node].busy() }
     }
 }
 
-impl<A: Addr> Iterator for Iter<'_, A> {
-    type Item = (Prefix<A>, GroupId);
+impl<A: Addr, T: Copy> Iterator for PrefixMapIter<'_, A, T> {
+    type Item = (Prefix<A>, T);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
