@@ -24,9 +24,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Bound;
 
-use nearhop_fib::{Addr, IpPrefix, Prefix};
+use nearhop_fib::{Addr, IpPrefix, Prefix, PrefixMap};
 
 pub use self::dirty::{Cursor, Dirty};
 pub use self::feed::{Feed, Offered};
@@ -97,21 +96,21 @@ pub struct Rib {
 
 /// Candidates of one family.
 struct Table<A> {
-    best: BTreeMap<Prefix<A>, Candidate>,
+    best: PrefixMap<A, Candidate>,
     /// Those that are not best, in the order of their sources; hardly any prefix has some.
     others: BTreeMap<Prefix<A>, Vec<Candidate>>,
 }
 
-impl<A> Default for Table<A> {
+impl<A: Addr> Default for Table<A> {
     fn default() -> Self {
-        Self { best: BTreeMap::new(), others: BTreeMap::new() }
+        Self { best: PrefixMap::new(), others: BTreeMap::new() }
     }
 }
 
 impl<A: Addr> Table<A> {
     /// Returns whether the best changed.
     fn offer(&mut self, prefix: Prefix<A>, offered: Candidate) -> bool {
-        let Some(best) = self.best.get_mut(&prefix) else {
+        let Some(best) = self.best.get_mut(prefix) else {
             self.best.insert(prefix, offered);
             return true;
         };
@@ -130,11 +129,11 @@ impl<A: Addr> Table<A> {
 
     /// Returns whether the best changed.
     fn withdraw(&mut self, prefix: Prefix<A>, source: Source) -> bool {
-        let Some(best) = self.best.get_mut(&prefix) else { return false };
+        let Some(best) = self.best.get_mut(prefix) else { return false };
         let is_best = best.source == source;
         let Some(others) = self.others.get_mut(&prefix) else {
             if is_best {
-                self.best.remove(&prefix);
+                self.best.remove(prefix);
             }
             return is_best;
         };
@@ -150,7 +149,7 @@ impl<A: Addr> Table<A> {
     }
 
     fn candidates(&self, prefix: Prefix<A>) -> impl Iterator<Item = Candidate> + '_ {
-        let best = self.best.get(&prefix).copied();
+        let best = self.best.get(prefix);
         let none_beside = best.is_none() || self.others.is_empty();
         let others = if none_beside { None } else { self.others.get(&prefix) };
         best.into_iter().chain(others.into_iter().flatten().copied())
@@ -158,11 +157,7 @@ impl<A: Addr> Table<A> {
 
     /// The best route to the longest prefix that covers `addr` and is none of all addresses.
     fn covering(&self, addr: A) -> Option<(Prefix<A>, Candidate)> {
-        let lengths = (1..=A::BITS).rev();
-        lengths.into_iter().find_map(|len| {
-            let prefix = Prefix::around(addr, len)?;
-            Some((prefix, *self.best.get(&prefix)?))
-        })
+        self.best.longest_match(addr).filter(|(prefix, _)| prefix.len() > 0)
     }
 }
 
@@ -213,14 +208,14 @@ impl Rib {
     /// first.
     pub fn prefixes_after(&self, after: Option<IpPrefix>) -> impl Iterator<Item = IpPrefix> + '_ {
         let (v4, v6) = match after {
-            None => (Some(Bound::Unbounded), Bound::Unbounded),
-            Some(IpPrefix::V4(prefix)) => (Some(Bound::Excluded(prefix)), Bound::Unbounded),
-            Some(IpPrefix::V6(prefix)) => (None, Bound::Excluded(prefix)),
+            None => (Some(self.v4.best.iter()), self.v6.best.iter()),
+            Some(IpPrefix::V4(prefix)) => {
+                (Some(self.v4.best.iter_after(prefix)), self.v6.best.iter())
+            }
+            Some(IpPrefix::V6(prefix)) => (None, self.v6.best.iter_after(prefix)),
         };
-        let v4 = v4.into_iter().flat_map(|from| self.v4.best.range((from, Bound::Unbounded)));
-        let v6 = self.v6.best.range((v6, Bound::Unbounded));
-        v4.map(|(&prefix, _)| IpPrefix::V4(prefix))
-            .chain(v6.map(|(&prefix, _)| IpPrefix::V6(prefix)))
+        let v4 = v4.into_iter().flatten().map(|(prefix, _)| IpPrefix::V4(prefix));
+        v4.chain(v6.map(|(prefix, _)| IpPrefix::V6(prefix)))
     }
 
     /// Why an address leads nowhere; `None` if it leads somewhere, or is no next hop.
