@@ -10,6 +10,7 @@ mod failover;
 mod fib;
 mod forward;
 mod frames;
+mod fulltable;
 #[cfg(test)]
 #[path = "../../router/tests/support/kernel.rs"]
 mod kernel;
@@ -50,7 +51,7 @@ struct Cli {
     #[arg(long)]
     noisy: bool,
     /// Rounds, or faults of each kind and size; targets are judged over their medians. 11 by
-    /// default, for `throughput` 21.
+    /// default, for `throughput` 21, for `fulltable` 5.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
     /// Leave the peers out.
@@ -68,6 +69,8 @@ struct Cli {
     /// Also draw the table as a bar chart (`fib`, `throughput`).
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    feed: fulltable::Feed,
 }
 
 /// A bench's arguments.
@@ -85,6 +88,8 @@ pub struct Wish<'a> {
     pub measure: &'a str,
     /// Where to draw the figures.
     pub svg: Option<&'a Path>,
+    /// Who announces what.
+    pub feed: fulltable::Feed,
 }
 
 fn main() -> ExitCode {
@@ -155,10 +160,17 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     for (name, bench) in chosen {
         noise::refuse_if_busy(cli.noisy)?;
         let mut noise = Noise::begin();
-        let repeat = cli.repeat.unwrap_or(if name == "throughput" { 21 } else { 11 });
+        let repeat = cli.repeat.unwrap_or(match name {
+            "throughput" => 21,
+            "fulltable" => 5,
+            _ => 11,
+        });
         let (alone, judged, svg) = (cli.alone, cli.judged, cli.svg.as_deref());
         let (without, measure) = (&*cli.without, &*cli.measure);
-        let rows = bench(Wish { repeat, alone, without, judged, measure, svg }, &mut noise)?;
+        let rows = bench(
+            Wish { repeat, alone, without, judged, measure, svg, feed: cli.feed },
+            &mut noise,
+        )?;
         let bench = Bench::new(name, noise.end(), rows);
         println!("{bench}");
         met &= bench.met();
@@ -201,6 +213,7 @@ const BENCHES: &[(&str, Run)] = &[
     ("failover", failover::run),
     ("fib", fib::run),
     ("forward", forward::run),
+    ("fulltable", fulltable::run),
     ("starve", starve::run),
     ("throughput", throughput::run),
 ];

@@ -1,0 +1,325 @@
+//! A router between a client, a sink and those who announce; packets flow from the client to the sink.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nearhop::client::Client;
+use nearhop::event::{Event, EventKind};
+use nearhop::kernel::link::{KernelRoute, LinkSetup, LinkStatus};
+use nearhop::kernel::netns::NetNs;
+use nearhop::time::Nanos;
+use nearlab::lab::{Namespace, wait_for};
+use nearlab::traffic::probe::sleep_until;
+use serde_json::Value;
+
+use crate::daemon::Daemon;
+use crate::report::BenchError;
+
+/// A router, its neighbours' namespace, and a flow through it.
+pub struct Lab {
+    pub daemon: Daemon,
+    client: Client,
+    news: Arc<News>,
+    stop: Arc<AtomicBool>,
+    flow: Arc<Flow>,
+    threads: Vec<JoinHandle<()>>,
+    _namespaces: Vec<Namespace>,
+}
+
+/// What the router has published since it was last asked.
+#[derive(Default)]
+pub struct News {
+    published: Mutex<Published>,
+    changed: Condvar,
+}
+
+/// Sums of `publish` events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Published {
+    /// Prefixes added, changed or removed.
+    pub prefixes: u64,
+    /// When the latest of these events came.
+    pub at: Nanos,
+    /// When the first session of this count was established.
+    pub up: Option<Nanos>,
+    /// How many publications.
+    pub times: u64,
+}
+
+/// Datagrams.
+#[derive(Default)]
+struct Flow {
+    sent: AtomicU64,
+    arrived: AtomicU64,
+}
+
+impl Lab {
+    /// Starts the router, with this many neighbours, and the flow.
+    ///
+    /// # Errors
+    /// Something of it cannot be started.
+    pub fn start(neighbors: usize) -> Result<Self, BenchError> {
+        let namespaces: Result<Vec<_>, _> =
+            NODES.iter().map(|name| Namespace::make(name)).collect();
+        let namespaces = namespaces.map_err(BenchError::environment)?;
+        let mut daemon = Daemon::start_unready("fulltable", &configuration(neighbors))?;
+        for name in NODES {
+            set_up(name, neighbors)?;
+        }
+        daemon.wait_ready(WITHIN)?;
+        let client = Client::new(daemon.socket.clone()).map_err(BenchError::environment)?;
+        let news = follow(daemon.socket.clone())?;
+        let (stop, flow) = (Arc::default(), Arc::default());
+        let threads = start_flow(&flow, &stop)?;
+        let lab = Self { daemon, client, news, stop, flow, threads, _namespaces: namespaces };
+        wait_for("the flow", WITHIN, || match lab.flow.arrived.load(Ordering::Relaxed) {
+            0 => Err("no datagram came through".to_owned()),
+            _ => Ok(()),
+        })
+        .map_err(BenchError::environment)?;
+        Ok(lab)
+    }
+
+    /// Begins to count what is published.
+    pub fn count_again(&self) {
+        let mut published = self.news.published.lock().unwrap_or_else(PoisonError::into_inner);
+        *published = Published::default();
+    }
+
+    /// Waits until so many prefixes were published since [`Self::count_again`].
+    ///
+    /// # Errors
+    /// Not within a minute and a half.
+    pub fn wait_published(&self, prefixes: u64) -> Result<Published, BenchError> {
+        let locked = self.news.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .news
+            .changed
+            .wait_timeout_while(locked, WITHIN, |published| published.prefixes < prefixes);
+        let (published, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timed_out.timed_out() {
+            let (have, log) = (published.prefixes, self.daemon.socket.with_extension("log"));
+            let said = fs::read_to_string(log).unwrap_or_default();
+            let end: Vec<&str> = said.lines().rev().take(5).collect();
+            let why = format!("{have} of {prefixes} prefixes were published; the log: {end:#?}");
+            return Err(BenchError::environment(why));
+        }
+        Ok(*published)
+    }
+
+    /// What a lookup of an address finds, as the router explains it.
+    ///
+    /// # Errors
+    /// The router does not answer.
+    pub fn explain(&self, address: IpAddr) -> Result<Value, BenchError> {
+        let path = format!("/v1/explain?address={address}");
+        let answer = self.client.get(&path).map_err(BenchError::environment)?;
+        serde_json::from_slice(&answer).map_err(BenchError::environment)
+    }
+
+    /// Rows of `show NOUN`.
+    ///
+    /// # Errors
+    /// The router does not answer.
+    pub fn show(&self, noun: &str) -> Result<Vec<Value>, BenchError> {
+        let path = format!("/v1/show/{noun}");
+        let answer = self.client.get(&path).map_err(BenchError::environment)?;
+        let document: Value = serde_json::from_slice(&answer).map_err(BenchError::environment)?;
+        Ok(document["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The longest step of the router's threads that was worth noting, and which.
+    ///
+    /// # Errors
+    /// The router does not answer.
+    pub fn longest_step(&self) -> Result<(u64, String), BenchError> {
+        let of = |row: &Value| row["longest_us"].as_u64().unwrap_or(0);
+        let steps = self.show("steps")?;
+        let slowest = steps.iter().max_by_key(|row| of(row));
+        Ok(slowest.map_or_else(Default::default, |row| {
+            (of(row), format!("{} of {}", row["step"], row["thread"]))
+        }))
+    }
+
+    /// Ends the flow; how many datagrams were sent and how many were lost, since the start.
+    pub fn losses(&mut self) -> (u64, u64) {
+        self.end();
+        let (sent, arrived) = (&self.flow.sent, &self.flow.arrived);
+        let (sent, arrived) = (sent.load(Ordering::Relaxed), arrived.load(Ordering::Relaxed));
+        (sent, sent.saturating_sub(arrived))
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Most memory that a process ever had, MB.
+///
+/// # Errors
+/// The kernel does not say it.
+pub fn peak_mb(pid: u32) -> Result<f64, BenchError> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(path).map_err(BenchError::environment)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    let kib = kib.ok_or_else(|| BenchError::environment("the kernel does not report VmHWM"))?;
+    Ok(kib * 1.024 / 1000.0)
+}
+
+/// The address of a neighbour.
+pub fn neighbor(index: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST_NEIGHBOR.to_bits() + index as u32)
+}
+
+fn follow(socket: PathBuf) -> Result<Arc<News>, BenchError> {
+    let news: Arc<News> = Arc::default();
+    let noted = Arc::clone(&news);
+    let watch = move || {
+        let Ok(client) = Client::new(socket) else { return };
+        let mut rest = Vec::new();
+        // Ends with the router.
+        let _ = client.follow("/v1/watch", std::future::pending(), |chunk| {
+            rest.extend_from_slice(chunk);
+            let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            for line in rest[..whole].split(|&byte| byte == b'\n') {
+                let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
+                noted.note(&event);
+            }
+            rest.drain(..whole);
+            ControlFlow::Continue(())
+        });
+    };
+    let thread = thread::Builder::new().name("watch".into()).spawn(watch);
+    thread.map_err(BenchError::environment)?;
+    Ok(news)
+}
+
+impl News {
+    fn note(&self, event: &Event) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        match &event.kind {
+            EventKind::Publish { prefixes, .. } => {
+                published.prefixes += prefixes;
+                published.times += 1;
+                published.at = Nanos::now();
+                self.changed.notify_all();
+            }
+            EventKind::Bgp { up: true, .. } => {
+                published.up.get_or_insert(Nanos(event.t_ns));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn start_flow(flow: &Arc<Flow>, stop: &Arc<AtomicBool>) -> Result<Vec<JoinHandle<()>>, BenchError> {
+    let open = |node: &str, address: SocketAddr| {
+        let made = NetNs::named(node).within(|| UdpSocket::bind(address));
+        made.map_err(BenchError::environment)?.map_err(BenchError::environment)
+    };
+    let sink = open("sink", SocketAddr::from((SINK, PORT)))?;
+    let source = open("client", SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    source.connect((SINK, PORT)).map_err(BenchError::environment)?;
+    sink.set_read_timeout(Some(LATE)).map_err(BenchError::environment)?;
+    let (counted, ended) = (Arc::clone(flow), Arc::clone(stop));
+    let receiver = thread::spawn(move || {
+        let mut buffer = [0; 64];
+        loop {
+            match sink.recv(&mut buffer) {
+                Ok(_) => drop(counted.arrived.fetch_add(1, Ordering::Relaxed)),
+                Err(_) if ended.load(Ordering::Relaxed) => return,
+                Err(_) => {}
+            }
+        }
+    });
+    let (counted, ended) = (Arc::clone(flow), Arc::clone(stop));
+    let sender = thread::spawn(move || {
+        let mut next = Nanos::now();
+        while !ended.load(Ordering::Relaxed) {
+            if source.send(&[0; 32]).is_ok() {
+                counted.sent.fetch_add(1, Ordering::Relaxed);
+            }
+            next = (next + SPACING).max(Nanos::now());
+            sleep_until(next);
+        }
+    });
+    Ok(vec![receiver, sender])
+}
+
+/// Addresses of a node's device, once the router has made it, and its way back.
+fn set_up(node: &str, neighbors: usize) -> Result<(), BenchError> {
+    let mut links = LinkSetup::open(&NetNs::named(node)).map_err(BenchError::environment)?;
+    let device = format!("nh-{node}");
+    wait_for("the router's devices", WITHIN, || match links.find(&device) {
+        Ok(Some(link)) if LinkStatus::up(&link) => Ok(()),
+        _ => Err(String::new()),
+    })
+    .map_err(BenchError::environment)?;
+    let to = "0.0.0.0/0".parse().map_err(BenchError::environment)?;
+    let route = KernelRoute { to, gateway: None, interface: device.clone() };
+    links.replace_route(&route).map_err(BenchError::environment)?;
+    if node == "up" {
+        for index in 0..neighbors {
+            let address = format!("{}/32", neighbor(index)).parse();
+            let address = address.map_err(BenchError::environment)?;
+            links.replace_address(&device, address).map_err(BenchError::environment)?;
+        }
+    }
+    Ok(())
+}
+
+fn configuration(neighbors: usize) -> String {
+    let mut text =
+        String::from("[router]\nname = \"fulltable\"\nid = \"10.1.0.1\"\nhash-seed = 7\n");
+    for (index, name) in NODES.iter().enumerate() {
+        let _ = write!(
+            text,
+            "[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\nnetns = \"{name}\"\n\
+             addresses = [\"10.{index}.0.1/16\", \"fd00:{index}::1/64\"]\n\
+             peer-addresses = [\"10.{index}.0.2/16\", \"fd00:{index}::2/64\"]\n"
+        );
+    }
+    let _ = write!(text, "[bgp]\nas = {LOCAL_AS}\n");
+    for index in 0..neighbors {
+        let _ = write!(
+            text,
+            "[[bgp.neighbor]]\nname = \"n{index}\"\naddress = \"{}\"\nas = {REMOTE_AS}\n\
+             passive = true\nimport = \"all\"\nmax-prefixes = 2000000\n",
+            neighbor(index)
+        );
+    }
+    text
+}
+
+/// Each with a port of the router; the place is the second octet of the port's addresses.
+const NODES: [&str; 3] = ["client", "up", "sink"];
+
+pub const LOCAL_AS: u32 = 64_999;
+pub const REMOTE_AS: u32 = 3_356;
+/// The router's end of the sessions.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+const FIRST_NEIGHBOR: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 0);
+const SINK: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+const PORT: u16 = 9;
+const SPACING: Duration = Duration::from_micros(500);
+/// How late the last datagrams may be.
+const LATE: Duration = Duration::from_millis(300);
+const WITHIN: Duration = Duration::from_secs(90);

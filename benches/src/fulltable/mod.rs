@@ -1,0 +1,316 @@
+//! How fast a table of BGP comes into the FIB, what memory the whole process needs for it at its peak, and
+//! what happens to packets meanwhile. BIRD takes the same table in the same run, and sends it too.
+#![forbid(unsafe_code)]
+
+mod bird;
+mod lab;
+mod speaker;
+mod table;
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use nearhop::kernel::link::LinkSetup;
+use nearhop::kernel::netns::NetNs;
+use nearhop::time::Nanos;
+use nearlab::lab::{Namespace, wait_for};
+use nearlab::traffic::probe::sleep_until;
+
+use self::bird::Bird;
+use self::lab::{LOCAL_AS, Lab, REMOTE_AS, ROUTER, neighbor, peak_mb};
+use self::speaker::{Ends, Speaker};
+use self::table::{Announcer, Table};
+use crate::noise::Noise;
+use crate::report::{BenchError, Row};
+use crate::stats::Summary;
+use crate::{Wish, linux};
+
+/// Who announces what.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Feed {
+    /// How many neighbours announce, each its own part of the table (`fulltable`).
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=250))]
+    neighbors: u32,
+    /// How many routes each of them has (`fulltable`); a million in all by default.
+    #[arg(long)]
+    routes: Option<u32>,
+    /// So many of them die at once, ten times, and come back with their routes (`fulltable`).
+    #[arg(long, default_value_t = 0)]
+    flap: u32,
+}
+
+/// One load of a table.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    seconds: f64,
+    peak_mb: f64,
+    lost: f64,
+    step_ms: f64,
+}
+
+/// Runs it.
+pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
+    let count = wish.feed.neighbors as usize;
+    let each = wish.feed.routes.map_or(MILLION / count, |routes| routes as usize);
+    let table = Table::load(count * each)?;
+    eprintln!("{} routes with {} sets of attributes", table.routes.len(), table.sets);
+    let parts: Vec<Part> = (0..count).map(|index| Part::new(&table, index, each)).collect();
+    let (mut loads, mut flaps) = (Vec::new(), Vec::new());
+    for _ in 0..wish.repeat {
+        let (load, flapped) = load(&parts, wish.feed.flap as usize)?;
+        loads.push(load);
+        flaps.extend(flapped);
+        noise.look_after();
+    }
+    let peers = if wish.alone { None } else { Some(with_bird(&table, wish.repeat)) };
+    let (by_bird, of_bird) = match peers {
+        Some(peers) => peers?,
+        None => (Vec::new(), Vec::new()),
+    };
+    let name = if count == 1 {
+        format!("{each} routes, pre-encoded")
+    } else {
+        format!("{count} neighbours with {each} routes")
+    };
+    let is_judged = count * each == MILLION;
+    let mut rows = rows(&name, &loads, &of_bird, is_judged);
+    if !by_bird.is_empty() {
+        rows.extend(self::rows(
+            &format!("{} routes, by BIRD", table.routes.len()),
+            &by_bird,
+            &[],
+            is_judged,
+        ));
+    }
+    if !flaps.is_empty() {
+        let of = |figure: fn(&Flap) -> f64| Summary::of(flaps.iter().map(figure));
+        let name = format!("{} of them flap", wish.feed.flap);
+        rows.push(Row::figure(format!("{name}: gone"), "s", &of(|flap| flap.gone)));
+        rows.push(Row::figure(format!("{name}: back"), "s", &of(|flap| flap.back)));
+    }
+    if wish.alone || of_bird.is_empty() {
+        rows.push(Row::missing("BIRD", "BIRD 2", "left out, or not installed"));
+    }
+    Ok(rows)
+}
+
+/// What one neighbour announces.
+struct Part {
+    ends: Ends,
+    routes: Vec<(nearhop_fib::IpPrefix, u32)>,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    fn new(table: &Table, index: usize, each: usize) -> Self {
+        let routes = table.routes[index * each..][..each].to_vec();
+        let local = neighbor(index);
+        let from = Announcer { asn: REMOTE_AS, v4: local, v6: NEXT_HOP_V6 };
+        let ends = Ends { local, asn: REMOTE_AS, remote: ROUTER };
+        let bytes = Table::encode(&routes, from);
+        Self { ends, routes, bytes }
+    }
+
+    fn open(&self) -> Result<Speaker, BenchError> {
+        Speaker::open(&NetNs::named("up"), self.ends)
+    }
+}
+
+/// How long routes of neighbours that died were there, and how long they needed to be back.
+#[derive(Clone, Copy, Debug)]
+struct Flap {
+    gone: f64,
+    back: f64,
+}
+
+/// Starts a router and loads it with all parts at once; then some of the neighbours flap.
+fn load(parts: &[Part], flap: usize) -> Result<(Load, Vec<Flap>), BenchError> {
+    let mut lab = Lab::start(parts.len())?;
+    let speakers: Result<Vec<_>, _> = parts.iter().map(Part::open).collect();
+    let mut speakers = speakers?;
+    let total: usize = parts.iter().map(|part| part.routes.len()).sum();
+    lab.count_again();
+    let begun = send_all(&mut speakers, parts)?;
+    let published = lab.wait_published(total as u64)?;
+    let seconds = published.at.since(begun).as_secs_f64();
+    let (step_us, step) = lab.longest_step()?;
+    check(&lab, parts)?;
+    let peak_mb = peak_mb(lab.daemon.child.id())?;
+    let mut flaps = Vec::new();
+    for _ in 0..if flap > 0 { FLAPS } else { 0 } {
+        flaps.push(self::flap(&lab, &mut speakers, parts, flap)?);
+    }
+    let (sent, lost) = lab.losses();
+    eprintln!(
+        "{seconds:.3} s in {} publications, {peak_mb:.1} MB, {lost} of {sent} datagrams lost, \
+         longest step {:.1} ms {step}",
+        published.times,
+        step_us as f64 / 1e3
+    );
+    let load = Load { seconds, peak_mb, lost: lost as f64, step_ms: step_us as f64 / 1e3 };
+    Ok((load, flaps))
+}
+
+/// Each neighbour on a thread of its own; returns when the first byte was sent.
+fn send_all(speakers: &mut [Speaker], parts: &[Part]) -> Result<Nanos, BenchError> {
+    let begun = std::thread::scope(|scope| {
+        let each = speakers.iter_mut().zip(parts);
+        let threads: Vec<_> =
+            each.map(|(speaker, part)| scope.spawn(|| speaker.send(&part.bytes))).collect();
+        let sent = threads.into_iter().map(|thread| match thread.join() {
+            Ok(sent) => sent,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        sent.collect::<Result<Vec<_>, _>>()
+    });
+    Ok(begun?.into_iter().min().unwrap_or_default())
+}
+
+/// The first neighbours die and come back.
+fn flap(
+    lab: &Lab,
+    speakers: &mut Vec<Speaker>,
+    parts: &[Part],
+    count: usize,
+) -> Result<Flap, BenchError> {
+    let routes: usize = parts[..count].iter().map(|part| part.routes.len()).sum();
+    lab.count_again();
+    let died = Nanos::now();
+    drop(speakers.drain(..count));
+    let gone = lab.wait_published(routes as u64)?.at.since(died).as_secs_f64();
+    let again: Result<Vec<_>, _> = parts[..count].iter().map(Part::open).collect();
+    speakers.splice(0..0, again?);
+    lab.count_again();
+    let begun = send_all(&mut speakers[..count], &parts[..count])?;
+    let back = lab.wait_published(routes as u64)?.at.since(begun).as_secs_f64();
+    Ok(Flap { gone, back })
+}
+
+/// What was sent is what the router has, and some of it is looked up.
+fn check(lab: &Lab, parts: &[Part]) -> Result<(), BenchError> {
+    let rows = lab.show("bgp")?;
+    let of = |key: &str| rows.iter().filter_map(|row| row[key].as_u64()).sum::<u64>();
+    let total: usize = parts.iter().map(|part| part.routes.len()).sum();
+    let received = of("received_ipv4") + of("received_ipv6");
+    if received != total as u64 || of("refused") != 0 {
+        let refused = of("refused");
+        let why = format!("{received} of {total} routes received, {refused} of them refused");
+        return Err(BenchError::environment(why));
+    }
+    for part in parts {
+        for (prefix, _) in part.routes.iter().step_by((part.routes.len() / LOOKUPS).max(1)) {
+            let found = lab.explain(prefix.addr())?;
+            if found["source"] != "bgp" || found["outcome"] != "sent" {
+                return Err(BenchError::environment(format!("{prefix} leads to {found}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// BIRD takes the table from the same speaker, then sends it to a router.
+fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), BenchError> {
+    if !linux::finds("bird") {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let (local, remote) = (Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 1));
+    let from = Announcer { asn: REMOTE_AS + 1, v4: local, v6: FEEDER_V6 };
+    let ends = Ends { local, asn: from.asn, remote };
+    let bytes = Table::encode(&table.routes, from);
+    let (mut sent, mut taken) = (Vec::new(), Vec::new());
+    for _ in 0..repeat {
+        let mut lab = Lab::start(1)?;
+        let _feeder = Namespace::make("feeder").map_err(BenchError::environment)?;
+        let (up, feeder) = (NetNs::named("up"), NetNs::named("feeder"));
+        linux::join(&up, "feed", &feeder)?;
+        for (netns, device, host) in [(&up, "feed", 1), (&feeder, "eth", 2)] {
+            let mut links = LinkSetup::open(netns).map_err(BenchError::environment)?;
+            for address in [format!("10.9.0.{host}/24"), format!("fd00:9::{host}/64")] {
+                let address = address.parse().map_err(BenchError::environment)?;
+                links.replace_address(device, address).map_err(BenchError::environment)?;
+            }
+        }
+        let bird = Bird::start(&up, &configuration())?;
+        let mut speaker = Speaker::open(&feeder, ends)?;
+        let begun = speaker.send(&bytes)?;
+        let has_all = || match bird.routes()? {
+            have if have == table.routes.len() => Ok(Nanos::now()),
+            have => Err(format!("BIRD has {have} routes")),
+        };
+        let loaded = wait_for("BIRD to have the table", LOADED_WITHIN, has_all);
+        let loaded = loaded.map_err(BenchError::environment)?;
+        let seconds = loaded.since(begun).as_secs_f64();
+        let (peak, unknown) = (peak_mb(bird.pid())?, 0.0);
+        taken.push(Load { seconds, peak_mb: peak, lost: unknown, step_ms: unknown });
+        lab.count_again();
+        bird.ask("enable router").map_err(BenchError::environment)?;
+        let published = lab.wait_published(table.routes.len() as u64)?;
+        let up = published.up.ok_or_else(|| BenchError::environment("no session with BIRD"))?;
+        let seconds = published.at.since(up).as_secs_f64();
+        let (step_us, _) = lab.longest_step()?;
+        let router = peak_mb(lab.daemon.child.id())?;
+        let (_, lost) = lab.losses();
+        eprintln!("by BIRD: {seconds:.3} s, {router:.1} MB, {lost} lost; BIRD itself {peak:.1} MB");
+        let step_ms = step_us as f64 / 1e3;
+        sent.push(Load { seconds, peak_mb: router, lost: lost as f64, step_ms });
+        sleep_until(Nanos::now() + Duration::from_millis(100));
+    }
+    Ok((sent, taken))
+}
+
+fn configuration() -> String {
+    let mut text = format!("router id {};\nprotocol device {{ scan time 1; }}\n", neighbor(0));
+    let families = |import: &str, export: &str| {
+        let of = |family: &str| {
+            format!("{family} {{ import {import}; export {export}; next hop self; }};")
+        };
+        format!("{} {}", of("ipv4"), of("ipv6"))
+    };
+    let asn = REMOTE_AS + 1;
+    let _ = write!(
+        text,
+        "protocol bgp feeder {{ local 10.9.0.1 as {REMOTE_AS}; neighbor 10.9.0.2 as {asn}; passive; {} }}\n\
+         protocol bgp router {{ disabled; local {} as {REMOTE_AS}; neighbor {ROUTER} as {LOCAL_AS}; {} }}\n",
+        families("all", "none"),
+        neighbor(0),
+        families("none", "all").replace(
+            "ipv6 { import none; export all; next hop self;",
+            &format!("ipv6 {{ import none; export all; next hop address {NEXT_HOP_V6};")
+        ),
+    );
+    text
+}
+
+fn rows(name: &str, loads: &[Load], peer: &[Load], is_judged: bool) -> Vec<Row> {
+    let of = |figure: fn(&Load) -> f64| Summary::of(loads.iter().map(figure));
+    let against = |row: Row, figure: fn(&Load) -> f64| {
+        let figure = Summary::of(peer.iter().map(figure)).p50;
+        if peer.is_empty() { row } else { row.against("BIRD 2, its RIB alone", Some(figure)) }
+    };
+    let judged = |row: Row, target: &str, met: bool| {
+        if is_judged { row.judged(target, met) } else { row }
+    };
+    let (time, memory) = (of(|load| load.seconds), of(|load| load.peak_mb));
+    let time_row = Row::figure(format!("{name}: in the FIB"), "s", &time);
+    let memory_row = Row::figure(format!("{name}: peak"), "MB", &memory);
+    vec![
+        judged(against(time_row, |load| load.seconds), "within 1.5 s", time.p50 <= 1.5),
+        judged(against(memory_row, |load| load.peak_mb), "at most 200 MB", memory.max <= 200.0),
+        Row::figure(format!("{name}: lost"), "", &of(|load| load.lost))
+            .judged("none", of(|load| load.lost).max == 0.0),
+        Row::figure(format!("{name}: longest step"), "ms", &of(|load| load.step_ms)),
+    ]
+}
+
+const MILLION: usize = 1_000_000;
+
+/// Prefixes of each neighbour that are looked up at the end.
+const LOOKUPS: usize = 100;
+
+/// How often neighbours die in one run.
+const FLAPS: usize = 10;
+
+const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
+const FEEDER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
+const LOADED_WITHIN: Duration = Duration::from_secs(60);
