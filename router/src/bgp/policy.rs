@@ -78,7 +78,7 @@ pub enum Change {
     LocalPref(u32),
     /// MED, or none.
     Med(Option<u32>),
-    /// Next hop.
+    /// Next hop, of routes whose next hop is of the same family.
     NextHop(NextHop),
     /// The AS in front of the path, so many times more.
     Prepend {
@@ -229,7 +229,11 @@ impl Change {
             }
             Self::LocalPref(value) => attributes.local_pref = Some(*value),
             Self::Med(med) => attributes.med = *med,
-            Self::NextHop(next_hop) => attributes.next_hop = *next_hop,
+            Self::NextHop(next_hop) => {
+                if next_hop.family() == attributes.next_hop.family() {
+                    attributes.next_hop = *next_hop;
+                }
+            }
             Self::Prepend { asn, times } => {
                 attributes.as_path = attributes.as_path.prepend(*asn, *times);
             }
@@ -373,6 +377,8 @@ mod tests {
         assert_eq!(changed.large().last(), Some(&large));
         assert_eq!(changed.as_path.to_string(), "7 7 1 2 3");
         assert_eq!(changed.next_hop.to_string(), "192.0.2.9");
+        Change::NextHop(NextHop::new("2001:db8::9".parse().unwrap())).apply(&mut changed);
+        assert_eq!(changed.next_hop.to_string(), "192.0.2.9", "of the other family");
         Change::RemoveLargeCommunity(large).apply(&mut changed);
         assert_eq!(changed.large(), route().large());
         Change::RemoveCommunities.apply(&mut changed);

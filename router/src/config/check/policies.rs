@@ -1,6 +1,8 @@
 //! Checks of `[[bgp.policy]]`, and of what refers to them.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 
 use super::no_twins;
@@ -15,22 +17,22 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     let names = bgp.policies.iter().filter_map(|policy| policy.name.as_ref());
     let keyed = names.clone().map(|name| (name.get_ref(), name.span()));
     no_twins(keyed, report, |name| format!("two policies are named {name:?}"));
-    for name in names.filter(|name| RESERVED.contains(&name.get_ref().as_str())) {
+    for name in names.clone().filter(|name| RESERVED.contains(&name.get_ref().as_str())) {
         let finding = Finding::mistake(format!("a policy cannot be named {:?}", name.get_ref()))
             .at(name.span(), "import has this word already");
         report.add(finding);
     }
     for policy in &bgp.policies {
         rules(policy, report);
-        if let Some(name) = policy.name.as_ref().filter(|name| !is_used(bgp, name.get_ref())) {
-            let finding = Finding::warning(format!(
-                "no neighbor has the policy {name:?}",
-                name = name.get_ref()
-            ))
+    }
+    let is_spare = |name: &&Spanned<String>| {
+        !RESERVED.contains(&name.get_ref().as_str()) && !is_used(bgp, name.get_ref())
+    };
+    for name in names.filter(is_spare) {
+        let finding = Finding::warning(format!("no neighbor has the policy {:?}", name.get_ref()))
             .at(name.span(), "it judges nothing")
-            .help(format!("write import = {:?} or export-policy of a neighbor", name.get_ref()));
-            report.add(finding);
-        }
+            .help(format!("write import = {0:?} or export-policy = {0:?}", name.get_ref()));
+        report.add(finding);
     }
     for neighbor in &bgp.neighbors {
         let import = neighbor.import.iter().map(|name| (name, &RESERVED[..]));
@@ -113,7 +115,9 @@ fn is_used(bgp: &RawBgp, name: &str) -> bool {
 fn is_known(bgp: &RawBgp, name: &Spanned<String>, words: &[&str], report: &Report) {
     let policies = bgp.policies.iter().filter_map(|policy| policy.name.as_ref());
     let known: Vec<&str> = policies.map(|name| name.get_ref().as_str()).collect();
-    let known: Vec<&str> = words.iter().copied().chain(known).collect();
+    let mut known: Vec<&str> = words.iter().copied().chain(known).collect();
+    let mut seen = BTreeSet::new();
+    known.retain(|name| seen.insert(*name));
     if known.contains(&name.get_ref().as_str()) {
         return;
     }

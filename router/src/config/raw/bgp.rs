@@ -220,7 +220,7 @@ pub(super) fn asn(value: &DeValue<'_>) -> Result<u32, ValueError> {
     let asn = value::integer(0..=u32::MAX)(value).map_err(|fault| match value {
         DeValue::String(_) => {
             ValueError::new(format!("expected a number, found {}", article("string")))
-                .help("write as = 65001; 1.10 is written 65546")
+                .help("write 65001 without quotes; 1.10 is written 65546")
         }
         _ => fault,
     })?;
