@@ -104,6 +104,13 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
                         "reasons": ["carrier"], "mtu": 1400, "packets": 12, "bytes": 1200 }],
         }))
         .into_response(),
+        "/v1/show/bgp" if uri.query().is_none() => axum::Json(json!({
+            "schema": "nearhop.bgp.v1", "items": [{ "neighbor": "uplink", "state": "Established" }],
+        }))
+        .into_response(),
+        "/v1/show/bgp" | "/v1/show/bgp-neighbor" | "/v1/show/bgp-transcript" => {
+            axum::Json(json!({ "schema": "nearhop.bgp.v1", "items": [] })).into_response()
+        }
         "/v1/show/checks" => {
             axum::Json(json!({ "schema": "nearhop.checks.v1", "items": [] })).into_response()
         }
@@ -327,14 +334,56 @@ fn a_table_fits_the_terminal_and_a_pipe_gets_every_column() {
 #[test]
 fn a_word_that_no_row_has_is_answered_with_the_name_like_it() {
     let server = Server::start();
+    let none = "nothing to show: no service, site or port is named";
     let (_, err, status) = server.run(&["show", "checks", "frs"]);
-    assert_eq!(
-        (&*err, status),
-        ("nothing to show: no row has \"frs\"; did you mean \"fra\"?\n", 0)
+    assert_eq!((err, status), (format!("{none} \"frs\"; did you mean the site \"fra\"?\n"), 1));
+    let (_, err, status) = server.run(&["show", "checks", "dms"]);
+    assert_eq!((err, status), (format!("{none} \"dms\"; did you mean the service \"dns\"?\n"), 1));
+    let (_, err, status) = server.run(&["show", "checks", "london"]);
+    assert_eq!((err, status), (format!("{none} \"london\"\n"), 1));
+    // It is there, and has no check.
+    let (_, err, status) = server.run(&["show", "checks", "fra"]);
+    assert_eq!((&*err, status), ("nothing to show: no row has \"fra\"\n", 1));
+    for words in
+        [&["bgp", "uplnk"][..], &["bgp", "neighbor", "uplnk"], &["bgp", "transcript", "uplnk"]]
+    {
+        let (_, err, status) = server.run(&[&["show"], words].concat());
+        let wanted = "nothing to show: no BGP neighbour is named \"uplnk\"; did you mean the BGP neighbour \"uplink\"?\n";
+        assert_eq!((&*err, status), (wanted, 1), "{words:?}");
+    }
+    let (out, err, status) = server.run(&["show", "checks", "frs", "--json"]);
+    assert!(
+        out.contains("\"items\":[]") && err.contains("did you mean") && status == 1,
+        "{out}{err}"
     );
-    let (_, err, _) = server.run(&["show", "checks", "london"]);
-    assert_eq!(err, "nothing to show: no row has \"london\"\n");
-    assert_eq!(server.run(&["show", "checks"]).1, "nothing to show\n");
+    // Without a word it is no expectation.
+    let (_, err, status) = server.run(&["show", "checks"]);
+    assert_eq!((&*err, status), ("nothing to show\n", 0));
+    assert_eq!(server.run(&["show", "checks", "--json"]).2, 0);
+}
+
+#[test]
+fn routes_are_asked_for_by_what_became_of_them_and_by_neighbour() {
+    let server = Server::start();
+    let asked = |args: &[&str]| {
+        let (_, err, _) = server.run(&[&["show"], args].concat());
+        server.asked.lock().unwrap().pop().unwrap_or(err)
+    };
+    for (args, path) in [
+        (&["routes", "--refused"][..], "routes?of=refused"),
+        (
+            &["routes", "--received", "--neighbor", "uplink", "10.0.0.0/8"],
+            "routes?only=10.0.0.0%2F8&of=received&neighbor=uplink",
+        ),
+        (&["routes", "--neighbor=uplink"], "routes?neighbor=uplink"),
+        (&["bgp", "neighbor"], "bgp-neighbor"),
+    ] {
+        assert_eq!(asked(args), format!("GET /v1/show/{path}"), "{args:?}");
+    }
+    let (_, err, status) = server.run(&["show", "routes", "--refused", "--best"]);
+    assert!(status == 2 && err.contains("cannot be used with"), "{err}");
+    let (_, err, status) = server.run(&["show", "fib", "--refused"]);
+    assert!(status == 2 && err.contains("--refused"), "{err}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod support;
 
 use bgp_support::{Bird, missing};
 use daemon_support::{Costs, Rig, SERVICE_V4, SERVICE_V6, config};
+use nearhop::bgp::{AttributeStore, Frame, MESSAGE_MAX, Message, PerFamily, UpdateContext};
+use serde_json::Value;
 use support::skip::skip;
 use support::{in_namespaces, wait_for};
 
@@ -36,7 +38,7 @@ fn bird(extra: &str) -> String {
 /// The table that the router forwards by.
 fn routes(rig: &Rig, source: &str) -> Vec<String> {
     let rows = rig.show("routes");
-    let of = rows.iter().filter(|row| row["source"] == source);
+    let of = rows.iter().filter(|row| row["source"] == source && row["best"] == true);
     of.map(|row| row["prefix"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -86,6 +88,77 @@ fn routes_come_from_bird_and_services_go_there() {
     });
 }
 
+/// The rows of a command.
+fn rows_of(rig: &Rig, args: &[&str]) -> Vec<Value> {
+    let out = rig.nearhop(&[args, &["--json"]].concat());
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let document: Value = serde_json::from_slice(&out.stdout).unwrap();
+    document["items"].as_array().unwrap().clone()
+}
+
+/// What an operator sees of one refused route, of the neighbour, and of what was said.
+fn seen(rig: &Rig) {
+    let refused = rows_of(rig, &["show", "routes", "--refused"]);
+    let [row] = &refused[..] else { panic!("one refused route: {refused:?}") };
+    assert_eq!((&row["prefix"], &row["rule"]), (&"203.0.114.0/24".into(), &"in/no-114".into()));
+    assert_eq!((&row["neighbor"], &row["as_path"]), (&"bird".into(), &"65002".into()));
+    assert_eq!(row["why"], "refused: policy in refuses it by rule no-114");
+    let accepted = rows_of(rig, &["show", "routes", "--accepted", "--neighbor", "bird"]);
+    assert!(
+        accepted.len() == 2 && accepted.iter().all(|row| row["rule"] == "in/rest"),
+        "{accepted:?}"
+    );
+    let advertised = rows_of(rig, &["show", "routes", "--advertised"]);
+    assert_eq!(advertised.len(), 2, "{advertised:?}");
+    let explained = rig.nearhop(&["explain", "203.0.113.9"]);
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("bird (AS path 65002): used"), "{explained}");
+
+    let facts = rows_of(rig, &["show", "bgp", "neighbor", "bird"]);
+    let value = |topic: &str, what: &str| {
+        let row = facts.iter().find(|row| row["topic"] == topic && row["what"] == what);
+        row.unwrap_or_else(|| panic!("{topic}, {what}: {facts:?}"))["value"].clone()
+    };
+    assert_eq!(value("refused", "in/no-114"), "1");
+    assert_eq!(value("agreed", "router id"), "10.2.0.2");
+    assert_eq!(value("agreed", "hold time"), "9 s");
+    // BIRD says so by one connection or by both.
+    assert_ne!(value("messages", "OPEN received"), "0");
+
+    // What was said, read by the codec: BIRD's OPEN, and three prefixes.
+    let said = rows_of(rig, &["show", "bgp", "transcript", "bird"]);
+    let messages = said.iter().map(|row| {
+        let hex = row["hex"].as_str().unwrap();
+        let digits = (0..hex.len()).step_by(2).map(|at| &hex[at..at + 2]);
+        let bytes: Vec<u8> = digits.map(|two| u8::from_str_radix(two, 16).unwrap()).collect();
+        assert_eq!(row["length"], bytes.len());
+        let frame = Frame::first(&bytes, MESSAGE_MAX).unwrap().unwrap();
+        let context = UpdateContext {
+            four_octet_as: true,
+            internal: false,
+            first_as: None,
+            families: PerFamily::BOTH,
+            path_ids: PerFamily::NONE,
+            extended_next_hop: false,
+            link_local_next_hop: false,
+        };
+        let message = Message::decode(frame, &context, &mut AttributeStore::default()).unwrap();
+        (row["direction"] == "received", message)
+    });
+    let heard: Vec<Message> = messages.filter_map(|(heard, one)| heard.then_some(one)).collect();
+    let is_birds = |one: &Message| matches!(one, Message::Open(open) if open.router_id.to_string() == "10.2.0.2");
+    assert!(heard.iter().any(is_birds), "{heard:?}");
+    let prefixes = heard.iter().map(|message| match message {
+        Message::Update(update) => update.announced.iter().map(|one| one.nlri.len()).sum(),
+        _ => 0,
+    });
+    assert_eq!(prefixes.sum::<usize>(), 3, "{heard:?}");
+    let unknown = rig.nearhop(&["show", "bgp", "neighbor", "brid"]);
+    let error = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_eq!(unknown.status.code(), Some(1), "{error}");
+    assert!(error.contains("did you mean the BGP neighbour \"bird\"?"), "{error}");
+}
+
 /// A policy refuses, changes and accepts; another one, and other bogons, act on what came already, within the
 /// same session.
 #[test]
@@ -111,6 +184,7 @@ fn a_policy_judges_birds_routes_and_a_reload_judges_them_again() {
             (routes(&rig, "bgp") == ["203.0.113.0/24", "2001:db8:113::/48"]).then_some(())
         });
         assert_eq!((&of(&rig)["received_ipv4"], &of(&rig)["refused"]), (&2.into(), &1.into()));
+        seen(&rig);
 
         // The other one is refused now, and the first comes back.
         let no_v6 = rule("no-v6", "prefixes = [\"::/0 ge 0\"]\nthen = \"refuse\"");

@@ -144,6 +144,8 @@ impl Described for ShowQuery {
         optional("after", Kind::Text),
         optional("limit", Kind::Number(usize::MAX as u64)),
         optional("only", Kind::Text),
+        optional("of", Kind::Text),
+        optional("neighbor", Kind::Text),
     ];
 }
 

@@ -10,9 +10,9 @@ use serde_json::Result as JsonResult;
 use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
-    AdjacencyRow, AdvertisedRow, BgpRow, CheckRow, DropRow, ExplainHead, ExplainRow, FibRow,
-    GroupRow, HostRow, OverrideHead, OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow,
-    ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
+    AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRow, CheckRow, DropRow,
+    ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead, OverrideRow, PortRow,
+    ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -186,6 +186,10 @@ shown! {
     Bgp(BgpRow) = "bgp", Pages::Whole, metrics!(BgpRow, "bgp", neighbor);
     /// What is announced to BGP neighbours, what is not, and why.
     BgpAdvertised(AdvertisedRow) = "bgp-advertised", Pages::Announcements, None;
+    /// All that is known of a BGP neighbour: its session, what was agreed on, messages, refusals by reason.
+    BgpNeighbor(BgpNeighborRow) = "bgp-neighbor", Pages::Whole, None;
+    /// The last messages of a BGP neighbour in both directions, the oldest first.
+    BgpTranscript(BgpMessageRow) = "bgp-transcript", Pages::Whole, None;
     /// Ways out, one for each port.
     Adjacencies(AdjacencyRow) = "adjacencies", Pages::Whole, None;
     /// Ports, their devices and counters.

@@ -28,6 +28,48 @@ pub struct ShowQuery {
     /// Of `fib` and `routes`: only prefixes in this one, or the one that an address is forwarded by. Of
     /// any other: only rows that contain this word.
     pub only: Option<String>,
+    /// Of `routes`: `received`, `accepted`, `refused`, `best` or `advertised` ones.
+    pub of: Option<String>,
+    /// Of `routes`: those of this BGP neighbour.
+    pub neighbor: Option<String>,
+}
+
+/// Which routes are shown.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RoutesOf {
+    /// Those of every source, and what BGP neighbours announce, used or not.
+    #[default]
+    All,
+    /// What BGP neighbours announce and is accepted, as it is used.
+    Accepted,
+    /// What is announced to BGP neighbours.
+    Advertised,
+    /// Those in use.
+    Best,
+    /// What BGP neighbours announce, as it came.
+    Received,
+    /// What BGP neighbours announce and is refused, as it came.
+    Refused,
+}
+
+impl RoutesOf {
+    /// Words for all but the first.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("received", Self::Received),
+        ("accepted", Self::Accepted),
+        ("refused", Self::Refused),
+        ("best", Self::Best),
+        ("advertised", Self::Advertised),
+    ];
+
+    fn named(word: &str) -> Result<Self, ApiError> {
+        let found = Self::WORDS.into_iter().find(|(name, _)| *name == word);
+        found.map(|(_, of)| of).ok_or_else(|| {
+            let names = Self::WORDS.map(|(name, _)| name);
+            let help = super::known("words", word, &names);
+            ApiError::bad_request(format!("of: {word:?} is not known")).with_help(help)
+        })
+    }
 }
 
 /// What the control thread is asked for.
@@ -39,6 +81,10 @@ pub struct PageRequest {
     pub after: Option<String>,
     /// Only these prefixes.
     pub only: Option<Only>,
+    /// Which of the routes.
+    pub of: RoutesOf,
+    /// Only those of this BGP neighbour.
+    pub neighbor: Option<String>,
     /// At most so many prefixes, groups or services.
     pub count: usize,
 }
@@ -116,6 +162,14 @@ pub(super) async fn stream(
     }
     let mut rest = Rest::new(commands, show, wanted);
     rest.request.after.clone_from(&query.after);
+    if show == Show::Routes {
+        rest.request.of = query.of.as_deref().map(RoutesOf::named).transpose()?.unwrap_or_default();
+        rest.request.neighbor.clone_from(&query.neighbor);
+    } else if matches!(show, Show::BgpNeighbor | Show::BgpTranscript) {
+        rest.request.neighbor.clone_from(&query.only);
+    } else if query.of.is_some() || query.neighbor.is_some() {
+        return Err(ApiError::bad_request("of and neighbor are about routes alone"));
+    }
     match &query.only {
         Some(only) if show.noun().pages == Pages::Prefixes => {
             rest.request.only = Some(match only.parse() {
@@ -158,7 +212,8 @@ pub(super) async fn collect(
 
 impl Rest {
     fn new(commands: mpsc::Sender<Command>, show: Show, wanted: usize) -> Self {
-        let request = PageRequest { show, after: None, only: None, count: 0 };
+        let (of, neighbor) = (RoutesOf::All, None);
+        let request = PageRequest { show, after: None, only: None, of, neighbor, count: 0 };
         Self { commands, request, wanted, word: None, page: None, begun: false, first: true }
     }
 

@@ -8,6 +8,7 @@ mod explain;
 mod groups;
 mod members;
 mod packets;
+mod paths;
 mod ports;
 mod router;
 mod routes;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use nearhop_fib::PathId;
 
 use self::announcing::page_of_advertised;
-use self::bgp::bgp;
+use self::bgp::{bgp, bgp_neighbor, bgp_transcript};
 use self::checks::page_of_checks;
 pub use self::commands::{overridden, reloaded, undamped};
 pub use self::explain::explain;
@@ -34,9 +35,11 @@ use super::ApiError;
 use super::column::Text;
 use super::nouns::Show;
 use super::pages::{Page, PageRequest};
+use crate::bgp::session::{Counters, Said};
 use crate::control::Control;
 use crate::event::SlowStep;
 use crate::host::HostStats;
+use crate::ids::NeighborId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
 use crate::liveness::leg::TcpCheckKey;
@@ -58,6 +61,10 @@ pub struct Facts<'a> {
     pub host: HostStats,
     /// What the host thread's TCP checks of these paths have found.
     pub tcp_checks: &'a dyn Fn(&BTreeSet<PathId>) -> BTreeMap<TcpCheckKey, CheckStats>,
+    /// What the BGP sessions have counted.
+    pub sessions: BTreeMap<NeighborId, Counters>,
+    /// Requests the last messages of a BGP neighbour. `None`: they did not come in time.
+    pub transcript: &'a dyn Fn(NeighborId) -> Option<Vec<Said>>,
     /// Steps of the control and host threads that took too long.
     pub slow_steps: Vec<SlowStep>,
     /// The namespace in which each port's device was opened.
@@ -82,6 +89,8 @@ pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> 
         Show::Adjacencies => adjacencies(facts).into(),
         Show::Bgp => bgp(facts).into(),
         Show::BgpAdvertised => page_of_advertised(facts, request)?.into(),
+        Show::BgpNeighbor => bgp_neighbor(facts, request).into(),
+        Show::BgpTranscript => bgp_transcript(facts, request).into(),
         Show::Checks => page_of_checks(facts, request)?.into(),
         Show::Drops => drops(facts).into(),
         Show::Fib => page_of_fib(facts, request)?.into(),

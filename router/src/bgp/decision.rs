@@ -62,6 +62,24 @@ pub enum ChoiceRule {
     PathId,
 }
 
+impl ChoiceRule {
+    /// What a path has that loses by it, after "it has".
+    pub const fn fault(self) -> &'static str {
+        match self {
+            Self::LocalPref => "a lower local preference",
+            Self::PathLength => "a longer AS path",
+            Self::Origin => "a worse origin",
+            Self::Med => "a higher MED",
+            Self::External => "a neighbour in the router's own AS",
+            Self::NextHopCost => "a farther next hop",
+            Self::RouterId => "a higher router id",
+            Self::ClusterList => "more reflectors",
+            Self::Address => "a higher address of the neighbour",
+            Self::PathId => "a higher path identifier",
+        }
+    }
+}
+
 /// Which path is used, and why each other one is not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Choice {

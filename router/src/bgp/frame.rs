@@ -86,6 +86,11 @@ impl FrameKind {
         }
     }
 
+    /// That of a message, as its header says.
+    pub(super) fn of_message(message: &[u8]) -> Option<Self> {
+        Self::of(*message.get(HEADER_LEN - 1)?).ok()
+    }
+
     fn of(value: u8) -> Result<Self, MessageError> {
         match value {
             1 => Ok(Self::Open),

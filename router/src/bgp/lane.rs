@@ -21,6 +21,8 @@ pub struct NeighborSpec {
     pub peering: Peering,
     /// Where its news go.
     pub lane: Sender<BgpNews>,
+    /// Octets of the last messages that are kept.
+    pub transcript: usize,
 }
 
 /// What a session begins with: when it is to be another, another session begins.
@@ -68,6 +70,8 @@ pub enum BgpOrder {
     Announce(NeighborId, Vec<Change>, bool),
     /// So many prefixes of a family are accepted of a neighbour.
     Prefixes(NeighborId, Family, u32),
+    /// Keep so many octets of the last messages.
+    Keep(NeighborId, usize),
     /// Speak with a neighbour.
     Begin(Box<NeighborSpec>),
     /// Speak with a neighbour no more.

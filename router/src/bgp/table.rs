@@ -231,6 +231,22 @@ impl Paths {
         incoming.into_iter().flat_map(|incoming| incoming.rulings.refusals())
     }
 
+    /// The prefixes after one, or all, to which a neighbour, or any, announces a path: in the order of
+    /// [`IpPrefix`]. Each takes a look at every neighbour.
+    pub fn prefixes_after(
+        &self,
+        after: Option<IpPrefix>,
+        of: Option<NeighborId>,
+    ) -> impl Iterator<Item = IpPrefix> + '_ {
+        let mut last = after;
+        std::iter::from_fn(move || {
+            let asked = self.neighbors.iter().filter(|(id, _)| of.is_none_or(|of| of == **id));
+            let present = asked.filter(|(_, incoming)| !incoming.is_leaving);
+            last = present.filter_map(|(_, incoming)| incoming.next_after(last)).min();
+            last
+        })
+    }
+
     /// Every path to exactly this prefix, in no order of merit.
     pub fn of(&self, prefix: IpPrefix) -> impl Iterator<Item = Found<'_>> {
         let present = self.neighbors.iter().filter(|(_, incoming)| !incoming.is_leaving);
@@ -266,6 +282,22 @@ pub fn choice(usable: &[Found<'_>]) -> Option<Choice> {
     let compared: Vec<Compared<'_>> =
         usable.iter().zip(&used).map(|(found, attributes)| found.compared(attributes)).collect();
     choose(&compared, ChoiceRules::default())
+}
+
+impl Incoming {
+    fn next_after(&self, after: Option<IpPrefix>) -> Option<IpPrefix> {
+        let (v4, v6) = match after {
+            None => (Some(Bound::Unbounded), Bound::Unbounded),
+            Some(IpPrefix::V4(after)) => {
+                (Some(Bound::Excluded((after, u32::MAX))), Bound::Unbounded)
+            }
+            Some(IpPrefix::V6(after)) => (None, Bound::Excluded((after, u32::MAX))),
+        };
+        let v4 = v4.and_then(|from| self.v4.range((from, Bound::Unbounded)).next());
+        let v6 = || self.v6.range((v6, Bound::Unbounded)).next();
+        v4.map(|((prefix, _), _)| IpPrefix::V4(*prefix))
+            .or_else(|| v6().map(|((prefix, _), _)| IpPrefix::V6(*prefix)))
+    }
 }
 
 impl<'a> Found<'a> {
@@ -441,6 +473,31 @@ mod tests {
         // Nothing that is the same is reported.
         paths.change_rules(from, |sender| sender.refuses_bogons = false);
         assert!(paths.judge_some(from, 100, |prefix| panic!("{prefix} is as it was")));
+    }
+
+    #[test]
+    fn prefixes_of_several_neighbours_come_in_order_and_each_once() {
+        let mut paths = Paths::default();
+        let all = [("10.0.0.0/8", 1), ("10.0.0.0/8", 2), ("10.0.0.0/16", 2), ("2001:db8::/32", 1)];
+        for id in [1, 2] {
+            paths.begin(NeighborId(id), sender(65_002, id as u8));
+        }
+        for (prefix, id) in all {
+            for path_id in [0, u32::MAX] {
+                let one = Nlri { path_id, ..nlri(prefix) };
+                paths.announce(NeighborId(id), one, &Arc::new(route(&[65_002])));
+            }
+        }
+        let found = |paths: &Paths, after: Option<&str>, of: Option<u32>| -> Vec<String> {
+            let after = after.map(|text| text.parse().unwrap());
+            paths.prefixes_after(after, of.map(NeighborId)).map(|one| one.to_string()).collect()
+        };
+        assert_eq!(found(&paths, None, None), ["10.0.0.0/8", "10.0.0.0/16", "2001:db8::/32"]);
+        assert_eq!(found(&paths, Some("10.0.0.0/8"), None), ["10.0.0.0/16", "2001:db8::/32"]);
+        assert_eq!(found(&paths, None, Some(2)), ["10.0.0.0/8", "10.0.0.0/16"]);
+        assert_eq!(found(&paths, Some("2001:db8::/32"), None), [""; 0]);
+        paths.forget(NeighborId(2));
+        assert_eq!(found(&paths, None, None), ["10.0.0.0/8", "2001:db8::/32"]);
     }
 
     #[test]

@@ -139,6 +139,10 @@ pub(super) struct ShowNoun {
     pub(super) noun: &'static Noun,
     /// All, if `None`.
     pub(super) only: Option<String>,
+    /// Of `routes`: which of them.
+    pub(super) of: Option<&'static str>,
+    /// Of `routes`: those of this BGP neighbour.
+    pub(super) neighbor: Option<String>,
 }
 
 #[derive(Args, Debug)]

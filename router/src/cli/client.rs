@@ -28,12 +28,13 @@ use crate::config::reader::did_you_mean;
 use crate::printable;
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
-    let ShowNoun { noun, only } = &args.noun;
+    let ShowNoun { noun, only, of, neighbor } = &args.noun;
     let noun = noun.name;
+    let query = [("only", only.as_deref()), ("of", *of), ("neighbor", neighbor.as_deref())];
     let mut path = format!("/v1/show/{noun}");
-    if let Some(only) = only {
-        path.push_str("?only=");
-        path.push_str(&percent_encoded(only));
+    for (name, value) in query.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let _ = write!(path, "{sign}{name}={}", percent_encoded(value));
     }
     let client = connect(&args.client.socket)?;
     let mut body = client.read(&path)?;
@@ -52,7 +53,9 @@ pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
         (true, _) => {}
         (false, Some(only)) => {
             complain(&format!("nothing to show: {}\n", no_row(&client, noun, only)));
+            return Ok(ExitCode::from(EXPECTATION_FAILED));
         }
+        (false, None) if args.client.json => {}
         (false, None) => complain("nothing to show\n"),
     }
     Ok(ExitCode::SUCCESS)
@@ -60,11 +63,27 @@ pub(super) fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
 
 /// Why there is no row of this noun, and what may have been meant.
 fn no_row(client: &Client, noun: &str, only: &str) -> String {
-    let why = format!("no row has {:?}", printable::line(only));
-    let names = Names::of_noun(noun).and_then(|names| names.read(client).ok()).unwrap_or_default();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    match did_you_mean(only, &names).filter(|best| *best != only) {
-        Some(best) => format!("{why}; did you mean {:?}?", printable::line(best)),
+    let word = printable::line(only);
+    let Some(names) = Names::of_noun(noun) else { return format!("no row has {word:?}") };
+    let known = names.read(client).unwrap_or_default();
+    if known.iter().any(|(name, _)| name == only) {
+        // One that is there and has none, such as a service without checks.
+        return format!("no row has {word:?}");
+    }
+    let (last, before) = names.kinds().split_last().unwrap_or((&"row", &[]));
+    let kinds = if before.is_empty() {
+        (*last).to_owned()
+    } else {
+        format!("{} or {last}", before.join(", "))
+    };
+    let why = format!("no {kinds} is named {word:?}");
+    let words: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+    let best = did_you_mean(only, &words);
+    let found = best.and_then(|best| known.iter().find(|(name, _)| name == best));
+    match found {
+        Some((name, kind)) => {
+            format!("{why}; did you mean the {kind} {:?}?", printable::line(name))
+        }
         None => why,
     }
 }
@@ -144,10 +163,11 @@ fn print(args: &ClientArgs, noun: &str, body: &[u8]) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// Passes a document on as it comes.
+/// Passes a document on as it comes. Returns whether it has rows, or anything else besides.
 fn print_json(body: &mut impl BufRead) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     let mut pending = Vec::new();
+    let mut head = Vec::new();
     loop {
         // Why it cannot be read is known to the caller.
         let part = body.fill_buf().map_err(|error| Failure::environment(error.to_string()))?;
@@ -156,11 +176,12 @@ fn print_json(body: &mut impl BufRead) -> Result<bool, Failure> {
         }
         out.write_all(printable::json_part(&mut pending, part).as_bytes())?;
         let count = part.len();
+        head.extend_from_slice(&part[..count.min(HEAD.saturating_sub(head.len()))]);
         body.consume(count);
     }
     out.write_all(b"\n")?;
     out.flush()?;
-    Ok(true)
+    Ok(!head.windows(NO_ITEMS.len()).any(|part| part == NO_ITEMS))
 }
 
 /// Whether there was something to print.
@@ -203,6 +224,13 @@ fn percent_encoded(text: &str) -> String {
     }
     out
 }
+
+/// The rows of a document without any, and how far at its beginning they stand.
+const NO_ITEMS: &[u8] = br#""items":[]"#;
+const HEAD: usize = 256;
+
+/// Exit status where no row is what was asked for.
+const EXPECTATION_FAILED: u8 = 1;
 
 /// Bytes of a document that are read, or of a table that are written, at once.
 const BUFFER: usize = 64 << 10;

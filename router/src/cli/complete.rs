@@ -27,7 +27,8 @@ pub(super) fn run(args: &CompleteArgs) -> Result<ExitCode, Failure> {
         let given = || std::env::var_os("NEARHOP_SOCKET").map(PathBuf::from);
         let names = client::connect(&SocketArgs { socket: asked.socket.or_else(given) })
             .and_then(|client| asked.names.read(&client));
-        let _ = found.send(names.unwrap_or_default());
+        let names = names.unwrap_or_default().into_iter().map(|(name, _)| name);
+        let _ = found.send(names.collect::<BTreeSet<_>>());
     });
     let names = wait.recv_timeout(ANSWER_WITHIN).unwrap_or_default();
     if !names.is_empty() {
@@ -39,6 +40,8 @@ pub(super) fn run(args: &CompleteArgs) -> Result<ExitCode, Failure> {
 /// What of a router has names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Names {
+    /// BGP neighbours.
+    Neighbors,
     /// Ports.
     Ports,
     /// Services, their sites and their ports.
@@ -56,27 +59,44 @@ impl Names {
             "services" | "checks" => Some(Self::OfServices),
             "groups" => Some(Self::ServicesAndPorts),
             "ports" | "adjacencies" => Some(Self::Ports),
+            "bgp" | "bgp-neighbor" | "bgp-transcript" => Some(Self::Neighbors),
             _ => None,
         }
     }
 
-    /// Asks a router.
-    pub(super) fn read(self, client: &Client) -> Result<BTreeSet<String>, Failure> {
-        let path = if self == Self::Ports { "/v1/show/ports" } else { "/v1/show/services" };
+    /// What has these names.
+    pub(super) const fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Neighbors => &["BGP neighbour"],
+            Self::OfServices => &["service", "site", "port"],
+            Self::Ports => &["port"],
+            Self::ServicesAndPorts => &["service", "port"],
+            Self::Sites => &["site"],
+        }
+    }
+
+    /// Asks a router: each name with what has it.
+    pub(super) fn read(self, client: &Client) -> Result<BTreeSet<(String, &'static str)>, Failure> {
+        let path = match self {
+            Self::Neighbors => "/v1/show/bgp",
+            Self::Ports => "/v1/show/ports",
+            _ => "/v1/show/services",
+        };
         let rows: Vec<Named> = client::items(&client.get(path)?)?;
-        let names = rows.into_iter().flat_map(|Named { service, site, port }| match self {
-            Self::OfServices => vec![service, site, port],
-            Self::Ports => vec![port],
-            Self::ServicesAndPorts => vec![service, port],
-            Self::Sites => vec![site],
+        let names = rows.into_iter().flat_map(|row| {
+            let Named { neighbor, service, site, port } = row;
+            let all =
+                [(neighbor, "BGP neighbour"), (service, "service"), (site, "site"), (port, "port")];
+            all.into_iter().filter_map(|(name, kind)| Some((name?, kind)))
         });
-        Ok(names.flatten().collect())
+        Ok(names.filter(|(_, kind)| self.kinds().contains(kind)).collect())
     }
 }
 
 /// The names in a row.
 #[derive(Deserialize)]
 struct Named {
+    neighbor: Option<String>,
     service: Option<String>,
     site: Option<String>,
     port: Option<String>,
@@ -111,6 +131,9 @@ impl Asked {
         let names = match given[..] {
             [verb] if TAKES_SITE.contains(&&*command(verb)?) => Some(Names::Sites),
             [verb, noun] if command(verb)? == "show" => Names::of_noun(&shown(noun)?),
+            [verb, noun, part] if command(verb)? == "show" => {
+                Names::of_noun(&format!("{}-{part}", shown(noun)?))
+            }
             _ => None,
         }?;
         Some(Self { names, socket: socket.map(PathBuf::from) })
@@ -170,6 +193,10 @@ mod tests {
             ("show ports ", Some((Names::Ports, None))),
             ("show groups ", Some((Names::ServicesAndPorts, None))),
             ("show fib 1", None),
+            ("show bgp ", Some((Names::Neighbors, None))),
+            ("show bgp neighbor u", Some((Names::Neighbors, None))),
+            ("show bgp transcript u", Some((Names::Neighbors, None))),
+            ("show ports fra ", None),
             ("show se", None),
             ("reload ", None),
             ("", None),

@@ -282,6 +282,8 @@ pub struct Neighbor {
     pub allow_own_as: u8,
     /// Several paths of a prefix (RFC 7911).
     pub add_path: AddPath,
+    /// Octets of its session's last messages that are kept.
+    pub transcript: usize,
 }
 
 /// What is announced to a neighbor (RFC 8212).

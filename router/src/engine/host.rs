@@ -10,12 +10,13 @@ use nearhop_fib::{AdjacencyId, PathId, Reader};
 use super::speaker::Speaker;
 use crate::batch::Batch;
 use crate::bgp::lane::BgpOrder;
+use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
 use crate::host::{Host, HostConfig, HostStats, OwnAddress};
-use crate::ids::PortId;
+use crate::ids::{NeighborId, PortId};
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::packet::origin::{clamp_mss, mtu_of_own};
 use crate::probe::{CheckEvent, CheckId, CheckStats};
@@ -164,6 +165,16 @@ impl HostEngine {
     /// What became of the packets for the router.
     pub fn stats(&self) -> HostStats {
         self.host.stats()
+    }
+
+    /// What every BGP session has counted.
+    pub fn bgp_counters(&self) -> impl Iterator<Item = (NeighborId, SessionCounters)> + '_ {
+        self.speaker.counters()
+    }
+
+    /// The last messages of a BGP neighbour in both directions.
+    pub fn bgp_transcript(&self, id: NeighborId) -> Vec<Said> {
+        self.speaker.transcript(id)
     }
 
     /// Every TCP check.

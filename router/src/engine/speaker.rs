@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec, Peering};
-use crate::bgp::session::{Action, Event, Progress, Session, Side};
+use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
 use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
 use crate::ids::{Family, NeighborId};
@@ -59,6 +59,11 @@ impl Speaker {
         match order {
             BgpOrder::Announce(id, changes, end) => self.announce(id, changes, end),
             BgpOrder::Begin(spec) => self.set_neighbor(now, host, *spec),
+            BgpOrder::Keep(id, octets) => {
+                if let Some(neighbor) = self.neighbors.get_mut(&id) {
+                    neighbor.session.keep_transcript(octets);
+                }
+            }
             BgpOrder::End(id, why) => self.remove_neighbor(now, host, id, &why),
             BgpOrder::Prefixes(id, family, count) => self.note_prefixes(now, id, family, count),
         }
@@ -66,10 +71,11 @@ impl Speaker {
 
     /// Begins a session with a neighbour, or another one if what is wanted of it changed.
     fn set_neighbor(&mut self, now: Nanos, host: &mut Host, spec: NeighborSpec) {
-        let NeighborSpec { id, peering, lane } = spec;
+        let NeighborSpec { id, peering, lane, transcript } = spec;
         self.remove_neighbor(now, host, id, "reconfigured");
         let seed = self.seed.wrapping_add(u64::from(id.0));
         let mut session = Session::new(peering.session.clone(), seed);
+        session.keep_transcript(transcript);
         session.start(now);
         let neighbor = Neighbor {
             peering,
@@ -94,6 +100,16 @@ impl Speaker {
             host.tcp_abort(socket);
         }
         self.listen(host);
+    }
+
+    /// What every session has counted.
+    pub fn counters(&self) -> impl Iterator<Item = (NeighborId, Counters)> + '_ {
+        self.neighbors.iter().map(|(&id, neighbor)| (id, neighbor.session.counters()))
+    }
+
+    /// The last messages of a neighbour in both directions; none of one that is not there.
+    pub fn transcript(&self, id: NeighborId) -> Vec<Said> {
+        self.neighbors.get(&id).map(|neighbor| neighbor.session.transcript()).unwrap_or_default()
     }
 
     /// Ends all sessions.

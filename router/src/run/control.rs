@@ -369,9 +369,15 @@ impl ControlThread {
             Command::Show(request, reply) => {
                 let liveness = |paths| self.report(paths);
                 let tcp_checks = |paths: &BTreeSet<PathId>| self.tcp_checks(paths);
+                let transcript = |id| self.transcript(id);
                 let facts = match request.show {
                     Show::Fib | Show::Routes | Show::Groups => self.facts_of_routes(),
-                    _ => Facts { liveness: &liveness, tcp_checks: &tcp_checks, ..self.facts() },
+                    _ => Facts {
+                        liveness: &liveness,
+                        tcp_checks: &tcp_checks,
+                        transcript: &transcript,
+                        ..self.facts()
+                    },
                 };
                 drop(reply.send(views::show(&facts, &request)));
             }

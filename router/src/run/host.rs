@@ -15,10 +15,12 @@ use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
 use super::turns::Turns;
+use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
 use crate::event::SlowStep;
 use crate::forward::Counters;
 use crate::host::HostStats;
+use crate::ids::NeighborId;
 use crate::liveness::leg::TcpCheckKey;
 use crate::probe::{CheckEvent, CheckStats};
 use crate::time::Nanos;
@@ -28,6 +30,8 @@ use crate::worker::{LanePacket, Reading, Wake};
 pub enum HostCall {
     /// Something of the engine.
     Order(HostOrder),
+    /// The last messages of a BGP neighbour.
+    Transcript(NeighborId, Sender<Vec<Said>>),
     /// End the thread.
     End,
 }
@@ -63,6 +67,8 @@ pub struct HostReport {
     pub stats: HostStats,
     /// TCP checks.
     pub checks: Vec<(TcpCheckKey, CheckStats)>,
+    /// BGP sessions.
+    pub bgp: Vec<(NeighborId, SessionCounters)>,
     /// Steps that took too long.
     pub slow_steps: Vec<SlowStep>,
 }
@@ -129,6 +135,10 @@ impl HostThread {
         for call in self.orders.try_iter().take(ORDERS_PER_STEP) {
             match call {
                 HostCall::Order(order) => self.engine.handle_order(Nanos::now(), order),
+                // One who no longer waits is no error.
+                HostCall::Transcript(id, answer) => {
+                    let _ = answer.try_send(self.engine.bgp_transcript(id));
+                }
                 HostCall::End => return false,
             }
         }
@@ -181,6 +191,8 @@ impl HostThread {
         report.stats = self.engine.stats();
         report.slow_steps.clear();
         report.slow_steps.extend(self.steps.slow());
+        report.bgp.clear();
+        report.bgp.extend(self.engine.bgp_counters());
         report.checks.clear();
         report.checks.extend(self.engine.check_stats());
         self.published_at = now;

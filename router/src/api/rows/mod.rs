@@ -16,5 +16,6 @@ pub use self::counters::{
     AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,
 };
 pub use self::routing::{
-    BgpRow, CheckRow, Distance, FibRow, GroupRow, LegPart, MemberPart, RouteRow, ServiceRow,
+    BgpMessageRow, BgpNeighborRow, BgpRow, CheckRow, Distance, FibRow, GroupRow, LegPart,
+    MemberPart, PathPart, RouteRow, ServiceRow,
 };

@@ -3,7 +3,7 @@
 use crate::api::column::Scale::{Ms, Us};
 use crate::api::column::Text;
 use crate::api::column::Unit::{
-    self, Age, Cost, Count, Duration, List, Mark, Number, Percent, State,
+    self, Age, Cost, Count, Duration, Flag, List, Mark, Number, Percent, State,
 };
 use crate::api::row::rows;
 
@@ -118,10 +118,33 @@ rows! {
         kind: Text = "KIND" Unit::Text => 1,
         /// Its next hops as configured: ports or addresses; of a service, the ports of its sites.
         via: Vec<Text> = "VIA" List,
-        /// `up`, `down` (no member is up) or `unused`.
+        /// `up`, `down` (no member is up), `unused`, `refused` or `advertised`.
         state: Text = "STATE" State,
+        /// The path; absent for routes that are none of a BGP neighbour.
+        #[serde(flatten)]
+        path: Option<PathPart>,
         /// Why it is not used; `null` if it is.
         why: Option<Text> = "WHY" Unit::Text,
+    }
+
+    /// What a path of a BGP neighbour says of itself.
+    pub struct PathPart {
+        /// The neighbour that announces it, or to which it is announced.
+        neighbor: Text = "NEIGHBOR" Unit::Text,
+        /// Which of the neighbour's paths to the prefix (RFC 7911); 0 where it has one.
+        path_id: u64 = "PATH ID" Number => 8,
+        /// The ASes that it passed, the latest first; sets in braces.
+        as_path: Text = "AS PATH" Unit::Text => 2,
+        /// `igp`, `egp` or `incomplete`.
+        origin: Text = "ORIGIN" Unit::Text => 7,
+        /// Local preference; `null` is 100.
+        local_pref: Option<u64> = "LOCAL PREF" Number => 4,
+        /// MED.
+        med: Option<u64> = "MED" Number => 6,
+        /// Communities, large and extended ones too.
+        communities: Vec<Text> = "COMMUNITIES" List => 5,
+        /// What accepted or refused it: `POLICY/RULE`, or the label of a reason that is no policy's.
+        rule: Option<Text> = "RULE" Unit::Text => 3,
     }
 
     /// A group of the FIB.
@@ -214,7 +237,55 @@ rows! {
         refused: u64 = "REFUSED" Number => 2,
         /// Prefixes that are announced to it.
         announced: Vec<Text> = "ANNOUNCED" List => 5,
+        /// How many these are.
+        advertised: u64 = "ADVERTISED" Number => 7,
+        /// Whether routes are exchanged.
+        up: bool = "UP" Flag => 8,
+        /// Times that the session came to exchange routes.
+        sessions: u64 = "SESSIONS" Count => 9,
+        /// Messages that it sent.
+        messages_received: u64 = "MSG IN" Count => 10,
+        /// Messages that were sent to it.
+        messages_sent: u64 = "MSG OUT" Count => 11,
+        /// UPDATEs among those that it sent.
+        updates_received: u64 = "UPDATES IN" Count => 12,
+        /// UPDATEs among those that were sent to it.
+        updates_sent: u64 = "UPDATES OUT" Count => 13,
+        /// Octets of the messages that it sent.
+        bytes_received: u64 = "BYTES IN" Unit::Bytes => 14,
+        /// Octets of the messages that were sent to it.
+        bytes_sent: u64 = "BYTES OUT" Unit::Bytes => 15,
         /// Why its last session ended, or could not begin.
         why: Option<Text> = "WHY" Unit::Text => 1,
+    }
+
+    /// Something that is known of a BGP neighbour.
+    pub struct BgpNeighborRow {
+        /// The neighbour's name.
+        neighbor: Text = "NEIGHBOR" Unit::Text => 1,
+        /// `session`, `configured`, `agreed` (while routes are exchanged), `messages`, `prefixes` or `refused`.
+        topic: Text = "TOPIC" Unit::Text,
+        /// What it is about; of `refused` the reason, or `POLICY/RULE`.
+        what: Text = "WHAT" Unit::Text,
+        /// What is known.
+        value: Text = "VALUE" Unit::Text,
+    }
+
+    /// A message of a BGP session.
+    pub struct BgpMessageRow {
+        /// The neighbour's name.
+        neighbor: Text = "NEIGHBOR" Unit::Text => 3,
+        /// When it was read, or put into what is to be sent: nanoseconds of the clock that events have.
+        t_ns: u64 = "T" Number => 2,
+        /// How long ago, in milliseconds.
+        age_ms: u64 = "AGE" Age(Ms),
+        /// `received` or `sent`.
+        direction: Text = "DIRECTION" Unit::Text,
+        /// Its type, such as `UPDATE`; `?` for what is no message.
+        message: Text = "MESSAGE" Unit::Text,
+        /// How many octets it has.
+        length: u64 = "LENGTH" Number,
+        /// Its octets in hexadecimal digits, header included; fewer than `length` where it did not fit.
+        hex: Text = "HEX" Unit::Text => 1,
     }
 }

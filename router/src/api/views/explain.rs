@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use nearhop_fib::{FlowHash, FlowKey, GroupId, Member, Selected, Spread};
+use nearhop_fib::{FlowHash, FlowKey, GroupId, IpPrefix, Member, Selected, Spread};
 
 use super::Facts;
 use super::groups::name_for;
 use super::members::{group_members, is_alive, kind, members};
+use super::paths::{Judged, judged, name_of};
 use super::routes::used_source;
 use crate::api::column::Text;
 use crate::api::document::{Document, Explanation};
@@ -17,6 +18,7 @@ use crate::forward::refusal;
 use crate::packet::error::ErrorKind;
 use crate::packet::martian::destination_verdict;
 use crate::packet::protocol;
+use crate::rib::Source;
 use crate::verdict::Verdict;
 
 /// The answer to `explain ADDRESS`.
@@ -55,6 +57,11 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
     let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
     let rows = members(facts, group).into_iter().map(|member| ExplainRow { chosen: None, member });
     let mut rows: Vec<_> = rows.collect();
+    let is_of_bgp = control.source(prefix) == Some(Source::Bgp);
+    let why = if is_of_bgp { why_best(control, prefix) } else { None };
+    for row in rows.iter_mut().filter(|row| row.member.best) {
+        row.member.why = row.member.why.take().or_else(|| why.clone());
+    }
     if let Some(chosen) = chosen {
         for (member, row) in group_members(control, group).iter().zip(&mut rows) {
             mark_chosen(row, *member, chosen, control);
@@ -70,6 +77,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
         kind: kind(control.writer().group(group).as_ref()).into(),
         group: name_for(control, prefix, group),
         selected,
+        paths: if is_of_bgp { paths_text(control, prefix) } else { Vec::new() },
     });
     Ok(Document::new("explain", head, rows))
 }
@@ -199,6 +207,32 @@ fn selected_text(selected: Selected, control: &Control) -> Text {
         },
         other => fate_of(other).text,
     }
+}
+
+/// Each path of BGP to a prefix, and why it is used or not.
+fn paths_text(control: &Control, prefix: IpPrefix) -> Vec<Text> {
+    let text = |one: &Judged<'_>| {
+        let name = name_of(control, one.found.neighbor);
+        let used = one.found.used();
+        let why = one.why(control, prefix).unwrap_or_else(|| "used".into());
+        format!("{name} (AS path {}): {why}", used.as_path).into()
+    };
+    judged(control, prefix).iter().map(text).collect()
+}
+
+/// By which rules the best path of BGP won.
+fn why_best(control: &Control, prefix: IpPrefix) -> Option<Text> {
+    let all = judged(control, prefix);
+    let best = all.first().filter(|one| one.found.is_accepted())?;
+    let name = name_of(control, best.found.neighbor);
+    let losses = all.iter().filter_map(|one| Some((one, one.loss?.0)));
+    let losses: Vec<String> = losses
+        .map(|(one, rule)| format!("{} has {}", name_of(control, one.found.neighbor), rule.fault()))
+        .collect();
+    Some(match losses.is_empty() {
+        true => format!("BGP's only path, of {name}").into(),
+        false => format!("BGP's best path, of {name}: {}", losses.join("; ")).into(),
+    })
 }
 
 fn bits(addr: IpAddr) -> u128 {

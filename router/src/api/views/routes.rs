@@ -4,12 +4,14 @@ use nearhop_fib::{GroupId, IpPrefix, Member};
 
 use super::groups::name_for;
 use super::members::{group_members, is_alive, kind, members, port_name};
+use super::paths::{advertised_after, advertised_rows, neighbor_named, path_rows};
 use super::{Facts, owned};
 use crate::api::ApiError;
 use crate::api::column::Text;
-use crate::api::pages::{Only, PER_PAGE, Page, PageRequest, prefix_of};
+use crate::api::pages::{Only, PER_PAGE, Page, PageRequest, RoutesOf, prefix_of};
 use crate::api::rows::{FibRow, RouteRow};
 use crate::control::Control;
+use crate::ids::NeighborId;
 use crate::rib::{NextHop, NextHops, SetId, Source};
 
 /// A page of what is installed.
@@ -37,12 +39,46 @@ pub(super) fn page_of_routes(
     facts: &Facts<'_>,
     request: &PageRequest,
 ) -> Result<Page<Vec<RouteRow>>, ApiError> {
-    let rib = facts.control.rib();
-    let following =
-        |after: Option<IpPrefix>| -> Prefixes<'_> { Box::new(rib.prefixes_after(after)) };
-    let is_there = |prefix: &IpPrefix| !rib.candidates(*prefix).is_empty();
-    page_of_prefixes(facts, request, is_there, following, |prefix, rows| {
-        route_rows(facts, prefix, rows);
+    let (control, of) = (facts.control, request.of);
+    let (rib, paths) = (control.rib(), control.bgp_paths());
+    let neighbor = request.neighbor.as_deref();
+    let neighbor = neighbor.map(|name| neighbor_named(control, name)).transpose()?;
+    let following = |after: Option<IpPrefix>| -> Prefixes<'_> {
+        match of {
+            RoutesOf::Advertised => Box::new(advertised_after(control, after, neighbor)),
+            RoutesOf::All | RoutesOf::Best if neighbor.is_none() => {
+                let of_paths = paths.prefixes_after(after, None);
+                Box::new(merged(rib.prefixes_after(after), of_paths))
+            }
+            _ => Box::new(paths.prefixes_after(after, neighbor)),
+        }
+    };
+    let is_there = |prefix: &IpPrefix| match of {
+        RoutesOf::Advertised => {
+            control.bgp_neighbors().any(|(_, one)| one.announced.contains_key(prefix))
+        }
+        _ => !rib.candidates(*prefix).is_empty() || paths.of(*prefix).next().is_some(),
+    };
+    page_of_prefixes(facts, request, is_there, following, |prefix, rows| match of {
+        RoutesOf::Advertised => advertised_rows(facts, prefix, neighbor, rows),
+        _ => route_rows(facts, (prefix, of), neighbor, rows),
+    })
+}
+
+/// Both, in their order, each once.
+fn merged(
+    one: impl Iterator<Item = IpPrefix>,
+    other: impl Iterator<Item = IpPrefix>,
+) -> impl Iterator<Item = IpPrefix> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || {
+        let first = match (one.peek(), other.peek()) {
+            (Some(one), Some(other)) => *one.min(other),
+            (first, None) | (None, first) => *first?,
+        };
+        one.next_if_eq(&first);
+        other.next_if_eq(&first);
+        Some(first)
     })
 }
 
@@ -61,8 +97,14 @@ fn page_of_prefixes<'a, T>(
     let found: Prefixes<'a> = match (request.only, after) {
         (Some(Only::Covering(_)), Some(_)) => Box::new(std::iter::empty()),
         (Some(Only::Covering(addr)), None) => {
-            let longest = facts.control.writer().longest_match(addr);
-            Box::new(longest.map(|(prefix, _)| prefix).into_iter())
+            let of_fib = || facts.control.writer().longest_match(addr).map(|(prefix, _)| prefix);
+            let lengths = (0..=if addr.is_ipv4() { 32 } else { 128 }).rev();
+            let mut around = lengths.filter_map(|len| IpPrefix::around(addr, len));
+            let longest = match request.of {
+                RoutesOf::All | RoutesOf::Best => of_fib(),
+                _ => around.find(is_there),
+            };
+            Box::new(longest.into_iter())
         }
         (Some(Only::In(prefix)), None) => {
             let itself = Some(prefix).filter(is_there);
@@ -75,25 +117,31 @@ fn page_of_prefixes<'a, T>(
         Some(Only::In(outer)) => outer.len() <= prefix.len() && outer.contains(prefix.addr()),
         _ => true,
     };
-    let (mut page, mut last) = (Page::default(), None);
-    for prefix in found.take_while(|&prefix| is_in(prefix)).take(request.count) {
+    let mut page = Page::default();
+    // A prefix may have many rows, or none that is wanted.
+    for (looked_at, prefix) in (1..).zip(found.take_while(|&prefix| is_in(prefix))) {
+        let before = page.rows.len();
         rows(prefix, &mut page.rows);
-        page.count += 1;
-        last = Some(prefix);
-        // A prefix may have many rows.
-        if page.rows.len() >= PER_PAGE {
+        page.count += usize::from(page.rows.len() > before);
+        let is_full = page.count >= request.count || page.rows.len() >= PER_PAGE;
+        if is_full || looked_at >= PER_PAGE {
+            page.next = Some(prefix.to_string());
             break;
         }
-    }
-    if page.count == request.count || page.rows.len() >= PER_PAGE {
-        page.next = last.map(|last| last.to_string());
     }
     Ok(page)
 }
 
-/// Every route to a prefix, the best source's first.
-fn route_rows(facts: &Facts<'_>, prefix: IpPrefix, items: &mut Vec<RouteRow>) {
+/// The routes to a prefix that are asked for, the best source's first.
+fn route_rows(
+    facts: &Facts<'_>,
+    (prefix, of): (IpPrefix, RoutesOf),
+    neighbor: Option<NeighborId>,
+    items: &mut Vec<RouteRow>,
+) {
     let control = facts.control;
+    // The row of the route that BGP offers becomes that of its path.
+    let mut of_bgp = None;
     let (rib, writer) = (control.rib(), control.writer());
     let used = rib.used(prefix);
     for candidate in rib.candidates(prefix) {
@@ -113,16 +161,28 @@ fn route_rows(facts: &Facts<'_>, prefix: IpPrefix, items: &mut Vec<RouteRow>) {
             (true, false) => Some("not installed: no room in the FIB".into()),
             (false, _) => why_not_used(control, candidate.set),
         };
-        items.push(RouteRow {
+        let row = RouteRow {
             prefix: prefix.to_string().into(),
             best: is_used,
             source: source_text(control, candidate.source),
             via: next_hop_names(control, candidate.set, &members),
             kind: kind_of_set(rib.next_hops(candidate.set)).into(),
             state: state.into(),
+            path: None,
             why,
-        });
+        };
+        let is_wanted = match of {
+            RoutesOf::All => true,
+            RoutesOf::Best => is_used,
+            _ => false,
+        };
+        if candidate.source == Source::Bgp {
+            of_bgp = Some(row);
+        } else if is_wanted && neighbor.is_none() {
+            items.push(row);
+        }
     }
+    path_rows(facts, (prefix, of), neighbor, of_bgp, items);
 }
 
 /// A route is not used because its next hops lead nowhere, or because another source's is better.

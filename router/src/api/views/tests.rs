@@ -1,5 +1,7 @@
 //! What `explain` answers about flows.
 
+mod bgp;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,7 +16,7 @@ use super::*;
 use crate::api::ExplainQuery;
 use crate::api::document::Explanation;
 use crate::api::nouns::{Pages, Rows, SHOWN};
-use crate::api::pages::Only;
+use crate::api::pages::{Only, RoutesOf};
 use crate::api::rows::{PortRow, RouteRow, ServiceRow, VerdictRow};
 use crate::batch::Exit;
 use crate::config;
@@ -92,6 +94,8 @@ fn bare(control: &Control) -> Facts<'_> {
         workers: Vec::new(),
         host: HostStats::default(),
         tcp_checks: &|_| BTreeMap::new(),
+        sessions: BTreeMap::new(),
+        transcript: &|_| None,
         slow_steps: Vec::new(),
         opened: &OPENED,
         liveness: &|_| None,
@@ -104,7 +108,7 @@ fn answer(control: &Control, query: &ExplainQuery) -> Result<Explanation, ApiErr
 
 /// A request for all rows.
 fn all_of(show: Show) -> PageRequest {
-    PageRequest { show, after: None, only: None, count: 256 }
+    PageRequest { show, after: None, only: None, of: RoutesOf::All, neighbor: None, count: 256 }
 }
 
 /// Calls `use_it` with a router that has rows of every kind.
@@ -368,7 +372,7 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
     let control = core_of(&(text("hash") + routes));
     let facts = bare(&control);
     let ask = |show, after, only, count| {
-        super::show(&facts, &PageRequest { show, after, only, count }).unwrap()
+        super::show(&facts, &PageRequest { after, only, count, ..all_of(show) }).unwrap()
     };
     let paged = SHOWN.iter().zip(Show::ALL).filter(|(noun, _)| noun.pages != Pages::Whole);
     for noun in paged.map(|(_, show)| *show) {
@@ -416,7 +420,7 @@ fn pages_one_after_the_other_have_every_row_once_and_filters_have_theirs() {
         (Show::Services, "gone", "no service is called \"gone\" now"),
         (Show::Checks, "gone", "no service is called \"gone\" now"),
     ] {
-        let request = PageRequest { show, after: Some(after.into()), only: None, count: 1 };
+        let request = PageRequest { after: Some(after.into()), count: 1, ..all_of(show) };
         let error = super::show(&facts, &request).unwrap_err();
         assert!(error.text().contains(says), "{show:?}: {}", error.text());
     }

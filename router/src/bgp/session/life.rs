@@ -39,7 +39,7 @@ impl Session {
     }
 
     pub(super) fn link_timeout(&mut self, now: Nanos, side: Side) {
-        let Some(link) = self.link_mut(side) else { return };
+        let Some(link) = self.link(side) else { return };
         if link.is_stuck(now) {
             let Some(link) = self.link_mut(side).take() else { return };
             self.actions.push_back(Action::Close { side, last: Vec::new() });
@@ -51,8 +51,10 @@ impl Session {
             return;
         }
         if link.keepalive_due.is_some_and(|due| due <= now) {
-            let is_said = link.say_keepalive(now);
-            self.counters.keepalives_sent += u64::from(is_said);
+            let (link, record) = self.link_and_record(side);
+            if let Some(link) = link {
+                link.say_keepalive(now, record);
+            }
             self.next_keepalive(now, side);
         }
     }
@@ -77,13 +79,20 @@ impl Session {
     /// Says `notification` on a connection, closes it, and goes to Idle unless there is another.
     pub(super) fn fail(&mut self, now: Nanos, side: Side, notification: Notification, why: String) {
         let Some(link) = self.link_mut(side).take() else { return };
-        self.close(side, &link, &notification);
+        self.close(now, side, &link, &notification);
         self.lost(now, &link, Cause::Sent { notification, why });
     }
 
-    pub(super) fn close(&mut self, side: Side, link: &Link, notification: &Notification) {
+    pub(super) fn close(
+        &mut self,
+        now: Nanos,
+        side: Side,
+        link: &Link,
+        notification: &Notification,
+    ) {
         let mut last = link.output().to_vec();
         notification.put(&mut last);
+        self.record.said(now, &last[link.output().len()..]);
         self.actions.push_back(Action::Close { side, last });
     }
 
@@ -139,7 +148,7 @@ impl Session {
         let before = self.state();
         for side in [Side::Incoming, Side::Outgoing] {
             let Some(link) = self.link_mut(side).take() else { continue };
-            self.close(side, &link, notification);
+            self.close(now, side, &link, notification);
             let was_established = link.state == State::Established;
             let cause = Cause::Sent { notification: notification.clone(), why: why.into() };
             self.down(cause, was_established);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::frame::{EXTENDED_MAX, Frame, MESSAGE_MAX};
 use super::super::{Message, MessageError, Negotiated, UpdateContext};
 use super::State;
+use super::record::Record;
 use crate::time::Nanos;
 
 /// A connection. What it may say and hear is for [`super::Session`].
@@ -79,6 +80,11 @@ impl Link {
         Frame::first(self.input.rest(), max)
     }
 
+    /// What is not read yet.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.input.rest()
+    }
+
     /// The message of [`Self::next_frame`] was handled, or will be.
     pub(super) fn consume(&mut self, len: usize) {
         self.input.skip(len);
@@ -90,8 +96,15 @@ impl Link {
     }
 
     /// Appends bytes for the neighbour. From now on it has to take some.
-    pub(super) fn say<T>(&mut self, now: Nanos, put: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(super) fn say<T>(
+        &mut self,
+        now: Nanos,
+        record: &mut Record,
+        put: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        let before = self.output.len();
         let result = self.output.append(put);
+        record.said(now, &self.output.rest()[before..]);
         if self.output.len() > 0 && self.send_due.is_none() {
             self.send_due = Some(now + self.send_hold);
         }
@@ -108,13 +121,11 @@ impl Link {
         self.send_due = is_waiting.then(|| now + self.send_hold);
     }
 
-    /// Says a KEEPALIVE, unless something waits already, which says as much; returns whether it did.
-    pub(super) fn say_keepalive(&mut self, now: Nanos) -> bool {
-        let is_idle = self.output.len() == 0;
-        if is_idle {
-            self.say(now, Message::put_keepalive);
+    /// Says a KEEPALIVE, unless something waits already, which says as much.
+    pub(super) fn say_keepalive(&mut self, now: Nanos, record: &mut Record) {
+        if self.output.len() == 0 {
+            self.say(now, record, Message::put_keepalive);
         }
-        is_idle
     }
 
     /// From now on silence for `hold` is an error, and for `send_hold` of the neighbour's side too.

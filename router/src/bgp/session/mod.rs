@@ -22,6 +22,7 @@ mod event;
 mod life;
 mod link;
 mod outbox;
+mod record;
 mod talk;
 
 #[cfg(test)]
@@ -35,6 +36,8 @@ pub use config::{PrefixLimit, RemoteAs, SessionConfig};
 pub use event::{Action, Cause, Event, Progress, Received, Side, State};
 use link::Link;
 use outbox::Outbox;
+use record::Record;
+pub use record::{Counters, Messages, Said};
 
 use super::{
     AttributeStore, Attributes, MessageError, Negotiated, Nlri, Notification, PerFamily,
@@ -66,26 +69,9 @@ pub struct Session {
     /// No burst of announcements before this.
     burst_due: Nanos,
     warned: PerFamily<bool>,
-    counters: Counters,
+    record: Record,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
-}
-
-/// What a session counts, from its beginning on.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counters {
-    /// Times it became established.
-    pub established: u64,
-    /// Messages received.
-    pub messages_received: u64,
-    /// UPDATEs received.
-    pub updates_received: u64,
-    /// UPDATEs, End-of-RIBs and ROUTE-REFRESHs sent.
-    pub updates_sent: u64,
-    /// KEEPALIVEs of the timer.
-    pub keepalives_sent: u64,
-    /// Connections that were refused.
-    pub refused: u64,
 }
 
 /// The connection is not wanted: it is to be reset.
@@ -115,7 +101,7 @@ impl Session {
             outbox: Outbox::default(),
             burst_due: Nanos::ZERO,
             warned: PerFamily::NONE,
-            counters: Counters::default(),
+            record: Record::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -152,7 +138,7 @@ impl Session {
             Side::Outgoing => self.phase == State::Connect,
         };
         if !is_wanted || self.link(side).is_some() {
-            self.counters.refused += 1;
+            self.record.counters.refused += 1;
             return Err(Refused);
         }
         let before = self.state();
@@ -163,7 +149,7 @@ impl Session {
         let send_hold = self.config.send_hold(Duration::from_secs(self.config.hold_time_s.into()));
         let mut link = Link::new(now, self.bare, send_hold);
         let open = own_open(&self.config, self.bare);
-        if let Err(error) = link.say(now, |out| wire::encode_open(&open, out)) {
+        if let Err(error) = link.say(now, &mut self.record, |out| wire::encode_open(&open, out)) {
             // Only with more capabilities than there are.
             debug_assert!(false, "{error}");
             return Err(Refused);
@@ -269,7 +255,17 @@ impl Session {
 
     /// What it counted.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.record.counters
+    }
+
+    /// Keeps the last messages, in about so many octets; none if zero.
+    pub fn keep_transcript(&mut self, max: usize) {
+        self.record.keep(max);
+    }
+
+    /// The last messages in both directions, the oldest first.
+    pub fn transcript(&self) -> Vec<Said> {
+        self.record.transcript()
     }
 
     /// What is configured.
@@ -289,6 +285,14 @@ impl Session {
             Side::Incoming => self.incoming.as_ref(),
             Side::Outgoing => self.outgoing.as_ref(),
         }
+    }
+
+    fn link_and_record(&mut self, side: Side) -> (Option<&mut Link>, &mut Record) {
+        let link = match side {
+            Side::Incoming => self.incoming.as_mut(),
+            Side::Outgoing => self.outgoing.as_mut(),
+        };
+        (link, &mut self.record)
     }
 
     fn link_mut(&mut self, side: Side) -> &mut Option<Link> {

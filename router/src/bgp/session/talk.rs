@@ -113,7 +113,7 @@ impl Session {
                 self.outbox.begin_burst();
                 self.burst_due = now + self.jitter(interval);
             }
-            let Self { incoming, outgoing, outbox, counters, events, .. } = self;
+            let Self { incoming, outgoing, outbox, record, events, .. } = self;
             let link = match side {
                 Side::Incoming => incoming,
                 Side::Outgoing => outgoing,
@@ -124,8 +124,8 @@ impl Session {
                 return;
             }
             let packing = negotiated.packing();
-            match link.say(now, |out| outbox.put_message(&packing, out)) {
-                Ok(true) => counters.updates_sent += 1,
+            match link.say(now, record, |out| outbox.put_message(&packing, out)) {
+                Ok(true) => {}
                 Ok(false) => return,
                 Err(Unsendable { nlri, why }) => {
                     events.push_back(Event::NotAnnounced { nlri, why });
@@ -154,11 +154,13 @@ impl Session {
         store: &mut AttributeStore,
         room: bool,
     ) -> Progress {
-        let Some(link) = self.link_mut(side) else { return Progress::Idle };
+        let (Some(link), record) = self.link_and_record(side) else { return Progress::Idle };
         let frame = match link.next_frame() {
             Ok(Some(frame)) => frame,
             Ok(None) => return Progress::Idle,
             Err(MessageError { notification, why }) => {
+                let unread = link.unread();
+                record.heard_nonsense(now, &unread[..unread.len().min(NONSENSE_MAX)]);
                 self.fail(now, side, notification, why);
                 return Progress::Handled;
             }
@@ -168,8 +170,8 @@ impl Session {
         if has_routes && state == State::Established && !room {
             return Progress::Full;
         }
+        record.heard(now, frame.message);
         if !is_expected(kind, state) {
-            self.counters.messages_received += 1;
             let codes = match state {
                 State::OpenSent => codes::UNEXPECTED_IN_OPEN_SENT,
                 State::OpenConfirm => codes::UNEXPECTED_IN_OPEN_CONFIRM,
@@ -189,7 +191,6 @@ impl Session {
         };
         link.consume(len);
         link.heard(now);
-        self.counters.messages_received += 1;
         match message {
             Ok(message) => self.handle_message(now, side, message),
             Err(MessageError { notification, why }) => {
@@ -211,7 +212,6 @@ impl Session {
             }
             Message::RouteRefresh(refresh) => return self.handle_refresh(refresh),
             Message::Update(update) => {
-                self.counters.updates_received += 1;
                 return Progress::Received(Received::Update(update));
             }
         }
@@ -241,10 +241,10 @@ impl Session {
                 return;
             }
         }
-        if let Some(link) = self.link_mut(side) {
+        if let (Some(link), record) = self.link_and_record(side) {
             link.state = State::OpenConfirm;
             // Even if the OPEN still waits: it is what the neighbour's next state needs.
-            link.say(now, Message::put_keepalive);
+            link.say(now, record, Message::put_keepalive);
         }
         self.next_keepalive(now, side);
     }
@@ -263,7 +263,7 @@ impl Session {
 
     fn collide(&mut self, now: Nanos, side: Side) {
         let Some(link) = self.link_mut(side).take() else { return };
-        self.close(side, &link, &Notification::new(codes::COLLISION));
+        self.close(now, side, &link, &Notification::new(codes::COLLISION));
         self.lost(now, &link, Cause::Collision);
     }
 
@@ -276,7 +276,7 @@ impl Session {
         link.state = State::Established;
         link.since = now;
         let negotiated = link.agreed.as_ref().map(|agreed| agreed.negotiated.clone());
-        self.counters.established += 1;
+        self.record.counters.established += 1;
         self.burst_due = now;
         self.connect_due = None;
         if self.phase == State::Connect {
@@ -317,6 +317,9 @@ const fn is_expected(kind: FrameKind, state: State) -> bool {
         FrameKind::Update | FrameKind::RouteRefresh => matches!(state, State::Established),
     }
 }
+
+/// Octets that are kept in a transcript of what is no message.
+const NONSENSE_MAX: usize = 256;
 
 /// Octets that are kept ready, besides one message.
 const OUTPUT_MIN: usize = 16 << 10;

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, FromArgMatches, Subcommand};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, FromArgMatches, Subcommand};
 
 use super::ShowNoun;
 use crate::api::nouns::{Noun, Pages, SHOWN};
+use crate::api::pages::RoutesOf;
 
 impl Subcommand for ShowNoun {
     fn augment_subcommands(command: clap::Command) -> clap::Command {
@@ -42,7 +43,12 @@ impl FromArgMatches for ShowNoun {
                 None => ((noun, None), matches),
             };
             let noun = SHOWN.iter().find(|noun| noun.words() == words)?;
-            Some(Self { noun, only: matches.get_one("only").cloned() })
+            let is_given = |(word, _): &(&'static str, _)| {
+                matches.try_get_one::<bool>(word).is_ok_and(|given| given == Some(&true))
+            };
+            let of = RoutesOf::WORDS.iter().find(|word| is_given(word)).map(|(word, _)| *word);
+            let neighbor = matches.try_get_one::<String>("neighbor").ok().flatten().cloned();
+            Some(Self { noun, only: matches.get_one("only").cloned(), of, neighbor })
         });
         found.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
     }
@@ -58,7 +64,25 @@ fn shown(noun: &'static Noun, word: &'static str) -> clap::Command {
     let only = Arg::new("only").value_name("ONLY").help(match noun.pages {
         Pages::Prefixes => "Only prefixes in this one, or the one that an address is forwarded by",
         Pages::Announcements => "Only rows with this word: a neighbour, a prefix, a state",
-        _ => "Only rows with this word: a service, a site, a port",
+        _ => "Only rows with this word: a service, a site, a port, a neighbour",
     });
-    clap::Command::new(word).about(noun.about.trim_end_matches('.')).arg(only)
+    let about = noun.about.trim_end_matches('.');
+    let command = clap::Command::new(word).about(about).arg(only);
+    if noun.name != "routes" {
+        return command;
+    }
+    let flag = |(word, of): (&'static str, RoutesOf)| {
+        Arg::new(word).long(word).action(ArgAction::SetTrue).help(match of {
+            RoutesOf::Accepted => "What BGP neighbours announce and is accepted, as it is used",
+            RoutesOf::Advertised => "What is announced to BGP neighbours",
+            RoutesOf::Best => "Routes in use",
+            RoutesOf::Refused => "What BGP neighbours announce and is refused, as it came",
+            _ => "What BGP neighbours announce, as it came",
+        })
+    };
+    let neighbor = Arg::new("neighbor").long("neighbor").value_name("NAME");
+    command
+        .args(RoutesOf::WORDS.map(flag))
+        .group(ArgGroup::new("of").args(RoutesOf::WORDS.map(|(word, _)| word)))
+        .arg(neighbor.help("Only routes of this BGP neighbour"))
 }

@@ -254,7 +254,7 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 15] = [
+const NEIGHBOR: [Field<Neighbor>; 16] = [
     ("address", |n| n.address.to_string()),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
@@ -270,6 +270,7 @@ const NEIGHBOR: [Field<Neighbor>; 15] = [
     ("max-prefixes", |n| n.max_prefixes.to_string()),
     ("allow-own-as", |n| n.allow_own_as.to_string()),
     ("add-path", |n| show::add_path(n.add_path)),
+    ("transcript-kib", |n| (n.transcript / 1024).to_string()),
 ];
 
 const API: [Field<Api>; 2] = [

@@ -51,6 +51,7 @@ pub(in crate::config) struct RawNeighbor {
     max_prefixes: u32,
     allow_own_as: u8,
     add_path: AddPath,
+    transcript_kib: usize,
     says_export: bool,
 }
 
@@ -114,6 +115,10 @@ impl RawNeighbor {
             ),
             allow_own_as: inner_or_default(table.get("allow-own-as", value::integer(0..=10))),
             add_path: inner_or_default(table.get("add-path", text("a word", add_path))),
+            transcript_kib: inner_or(
+                table.get("transcript-kib", value::integer(0..=TRANSCRIPT_MAX)),
+                TRANSCRIPT_DEFAULT,
+            ),
             span: table.span(),
         };
         table.later("bfd", "BFD");
@@ -175,6 +180,7 @@ impl RawNeighbor {
             max_prefixes: self.max_prefixes,
             allow_own_as: self.allow_own_as,
             add_path: self.add_path,
+            transcript: self.transcript_kib * 1024,
         }
     }
 }
@@ -264,3 +270,7 @@ const HOLD_TIME_MAX: Duration = Duration::from_secs(65_535);
 /// The global table twice.
 const MAX_PREFIXES_DEFAULT: u32 = 2_500_000;
 const MAX_PREFIXES_MAX: u32 = 10_000_000;
+
+/// KiB: the OPENs and a dozen of UPDATEs.
+const TRANSCRIPT_DEFAULT: usize = 16;
+const TRANSCRIPT_MAX: usize = 4096;

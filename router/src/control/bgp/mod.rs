@@ -16,7 +16,7 @@ use self::announce::stale::Stale;
 use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, Peering};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
-use crate::bgp::{AddPath, Attributes, PerFamily};
+use crate::bgp::{AddPath, Attributes, Negotiated, PerFamily};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
 use crate::ids::NeighborId;
@@ -61,6 +61,8 @@ pub struct NeighborState {
     again: PerFamily<bool>,
     /// The families that are exchanged.
     pub families: PerFamily<bool>,
+    /// What both sides agreed on, of a session that exchanges routes.
+    pub negotiated: Option<Box<Negotiated>>,
     lane: Receiver<BgpNews>,
     peering: Peering,
     is_internal: bool,
@@ -115,6 +117,9 @@ impl Bgp {
                     self.judging.insert(*id);
                     log::info!("bgp {name}: what it announces is judged again");
                 }
+                if state.config.transcript != neighbor.transcript {
+                    self.orders.push(BgpOrder::Keep(*id, neighbor.transcript));
+                }
                 state.config = neighbor.clone();
                 state.stale.mark_all();
                 continue;
@@ -123,7 +128,12 @@ impl Bgp {
             self.next_id += 1;
             let (lane, news) = bounded(LANE);
             let is_internal = neighbor.asn == asn;
-            let spec = NeighborSpec { id, peering: peering.clone(), lane };
+            let spec = NeighborSpec {
+                id,
+                peering: peering.clone(),
+                lane,
+                transcript: neighbor.transcript,
+            };
             self.orders.push(BgpOrder::Begin(Box::new(spec)));
             let state = NeighborState {
                 config: neighbor.clone(),
@@ -135,6 +145,7 @@ impl Bgp {
                 stale: Stale::default(),
                 again: PerFamily::NONE,
                 families: PerFamily::NONE,
+                negotiated: None,
                 lane: news,
                 peering,
                 is_internal,

@@ -88,6 +88,7 @@ impl Bgp {
             BgpNews::State(now) => state.state = now,
             BgpNews::Down { at, was_established, why } => {
                 state.last_error = Some(why.clone());
+                state.negotiated = None;
                 state.since = at;
                 state.end_announcing();
                 if was_established {
@@ -118,6 +119,7 @@ impl Bgp {
                     refuses_bogons: state.config.refuses_bogons,
                 };
                 self.paths.begin(id, sender);
+                state.negotiated = Some(negotiated);
                 let reason = "established".to_owned();
                 events.extend([(at, EventKind::Bgp { neighbor, up: true, reason })]);
             }

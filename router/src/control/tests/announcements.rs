@@ -49,7 +49,7 @@ impl Speaking {
                         told.extend(changes.into_iter().map(|(prefix, one)| (id, prefix, one)));
                     }
                     BgpOrder::Begin(spec) => {
-                        let NeighborSpec { id, peering, lane } = *spec;
+                        let NeighborSpec { id, peering, lane, .. } = *spec;
                         self.lanes.insert(peering.address, (id, lane));
                     }
                     BgpOrder::End(..) | BgpOrder::Prefixes(..) => {}

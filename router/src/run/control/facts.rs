@@ -8,12 +8,13 @@ use nearhop_fib::PathId;
 
 use super::ControlThread;
 use crate::api::views::{Facts, WorkerFacts};
+use crate::bgp::session::Said;
 use crate::host::HostStats;
-use crate::ids::PortId;
+use crate::ids::{NeighborId, PortId};
 use crate::liveness::LivenessReport;
 use crate::liveness::leg::TcpCheckKey;
 use crate::probe::CheckStats;
-use crate::run::host::HostReport;
+use crate::run::host::{HostCall, HostReport};
 use crate::run::liveness::Order;
 use crate::time::Nanos;
 use crate::worker::WorkerReport;
@@ -83,6 +84,7 @@ impl ControlThread {
             totals,
             workers,
             host: host.stats,
+            sessions: host.bgp.iter().copied().collect(),
             slow_steps: self.steps.slow().chain(host.slow_steps.iter().copied()).collect(),
             ..self.facts_of_routes()
         }
@@ -97,6 +99,8 @@ impl ControlThread {
             workers: Vec::new(),
             host: HostStats::default(),
             tcp_checks: &|_| BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            transcript: &|_| None,
             slow_steps: Vec::new(),
             opened: &self.opened,
             liveness: &|_| None,
@@ -112,6 +116,13 @@ impl ControlThread {
         host.checks.iter().copied().filter(|(key, _)| paths.contains(&key.path)).collect()
     }
 
+    /// The last messages of a BGP neighbour, which the host thread has.
+    pub(super) fn transcript(&self, id: NeighborId) -> Option<Vec<Said>> {
+        let (answer, wait) = crossbeam_channel::bounded(1);
+        self.daemon.host.order(HostCall::Transcript(id, answer));
+        wait.recv_timeout(LIVENESS_ANSWERS_WITHIN).ok()
+    }
+
     /// What the liveness thread knows, and of the checks of these paths.
     pub(super) fn report(&self, paths: BTreeSet<PathId>) -> Option<LivenessReport> {
         let (answer, wait) = crossbeam_channel::bounded(1);
@@ -120,5 +131,5 @@ impl ControlThread {
     }
 }
 
-/// How long the liveness thread may take to answer.
+/// How long the liveness thread, or the host thread, may take to answer.
 const LIVENESS_ANSWERS_WITHIN: Duration = Duration::from_secs(2);

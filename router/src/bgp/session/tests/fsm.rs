@@ -221,6 +221,42 @@ fn the_way_to_established_and_what_is_said_on_it() {
     assert_eq!(bench.session.counters().established, 1);
 }
 
+/// Every message is counted once and kept, in both directions, also the last words; and so is what is none.
+#[test]
+fn what_is_said_and_heard_is_counted_and_kept() {
+    let mut bench = Bench::new(config());
+    bench.session.keep_transcript(8192);
+    bench.session.start(bench.now);
+    bench.connect(Side::Outgoing);
+    let open = bytes_of(&remote_open());
+    bench.hear(Side::Outgoing, &open);
+    bench.hear(Side::Outgoing, &keepalive());
+    bench.hear(Side::Outgoing, &end_of_rib());
+    bench.session.end_of_rib(Family::Ipv4).unwrap();
+    bench.session.transmit(bench.now, Side::Outgoing);
+    bench.hear(Side::Outgoing, b"nonsense");
+    let said = bench.session.transcript();
+    let kinds: Vec<_> =
+        said.iter().map(|one| (one.is_own, one.kind().map(FrameKind::label))).collect();
+    // Those of the same instant: first what is neither UPDATE nor KEEPALIVE.
+    let wanted = [
+        (true, Some("OPEN")),
+        (false, Some("OPEN")),
+        (false, None),
+        (true, Some("NOTIFICATION")),
+        (true, Some("KEEPALIVE")),
+        (false, Some("KEEPALIVE")),
+        (false, Some("UPDATE")),
+        (true, Some("UPDATE")),
+    ];
+    assert_eq!(kinds, wanted);
+    assert_eq!((&said[1].bytes, &said[2].bytes[..]), (&open, &b"nonsense"[..]));
+    let Counters { received, sent, .. } = bench.session.counters();
+    assert_eq!((received.opens, received.keepalives, received.updates), (1, 1, 1));
+    assert_eq!((sent.opens, sent.keepalives, sent.updates, sent.notifications), (1, 1, 1, 1));
+    assert_eq!(received.bytes, (open.len() + 19 + 23) as u64);
+}
+
 #[test]
 fn a_passive_session_waits() {
     let mut passive = config();

@@ -1,0 +1,185 @@
+//! Rows of BGP's paths: what neighbours announce and why it is used or not, and what is announced to them.
+
+use std::borrow::Cow;
+
+use nearhop_fib::IpPrefix;
+
+use super::{Facts, owned};
+use crate::api::column::Text;
+use crate::api::pages::RoutesOf;
+use crate::api::rows::{PathPart, RouteRow};
+use crate::api::{ApiError, known};
+use crate::bgp::table::{Found, choice};
+use crate::bgp::{Attributes, ChoiceRule};
+use crate::control::{Control, NeighborState};
+use crate::ids::NeighborId;
+
+/// A path to a prefix, and why it is not used.
+pub(super) struct Judged<'a> {
+    pub(super) found: Found<'a>,
+    /// By which rule it loses, and to which neighbour.
+    pub(super) loss: Option<(ChoiceRule, NeighborId)>,
+}
+
+/// Every path to a prefix: the best one first, then those that lose, then those that are refused.
+pub(super) fn judged(control: &Control, prefix: IpPrefix) -> Vec<Judged<'_>> {
+    let (usable, refused): (Vec<_>, Vec<_>) =
+        control.bgp_paths().of(prefix).partition(Found::is_accepted);
+    let choice = choice(&usable);
+    let loss = |at: usize| {
+        let loss = choice.as_ref()?.losses.get(at).copied()??;
+        Some((loss.rule, usable.get(loss.to)?.neighbor))
+    };
+    let accepted = usable.iter().enumerate();
+    let mut all: Vec<Judged<'_>> =
+        accepted.map(|(at, found)| Judged { found: *found, loss: loss(at) }).collect();
+    all.sort_by_key(|one| one.loss.is_some());
+    all.extend(refused.into_iter().map(|found| Judged { found, loss: None }));
+    all
+}
+
+impl Judged<'_> {
+    /// Why it is not used as BGP's path; `None` for the best one.
+    pub(super) fn why(&self, control: &Control, prefix: IpPrefix) -> Option<String> {
+        if let Some((rule, to)) = self.loss {
+            return Some(format!("loses to {}: it has {}", name_of(control, to), rule.fault()));
+        }
+        self.found.why_not(prefix).map(|why| format!("refused: {why}"))
+    }
+}
+
+/// The rows of paths that a request is about. `best` is the row of the route that the best path is.
+pub(super) fn path_rows(
+    facts: &Facts<'_>,
+    (prefix, of): (IpPrefix, RoutesOf),
+    neighbor: Option<NeighborId>,
+    best: Option<RouteRow>,
+    rows: &mut Vec<RouteRow>,
+) {
+    let control = facts.control;
+    let mut best = best;
+    for one in judged(control, prefix) {
+        let found = one.found;
+        let is_accepted = found.is_accepted();
+        // Of the route that BGP offers, its row says whether it is used.
+        let route = best.take_if(|_| is_accepted && one.loss.is_none());
+        let is_wanted = match of {
+            RoutesOf::All | RoutesOf::Received => true,
+            RoutesOf::Accepted => is_accepted,
+            RoutesOf::Refused => !is_accepted,
+            RoutesOf::Best => route.as_ref().is_some_and(|route| route.best),
+            RoutesOf::Advertised => false,
+        };
+        if !is_wanted || neighbor.is_some_and(|id| id != found.neighbor) {
+            continue;
+        }
+        let as_it_came = of == RoutesOf::Received || !is_accepted;
+        let attributes =
+            if as_it_came { Cow::Borrowed(&*found.path.attributes) } else { found.used() };
+        let why_not = found.why_not(prefix);
+        let rule = why_not.map(|why| why.label()).or_else(|| Some(found.accepted_by()?.into()));
+        let about =
+            About { neighbor: name_of(control, found.neighbor), path_id: found.path_id, rule };
+        let why = one.why(control, prefix).map(Text::from);
+        let state = if is_accepted { "unused" } else { "refused" };
+        let row = path_row(prefix, state, about, &attributes, why);
+        rows.push(match route {
+            Some(route) if as_it_came => RouteRow { path: row.path, via: row.via, ..route },
+            Some(route) => RouteRow { path: row.path, ..route },
+            None => row,
+        });
+    }
+}
+
+/// What is announced to neighbours of a prefix.
+pub(super) fn advertised_rows(
+    facts: &Facts<'_>,
+    prefix: IpPrefix,
+    neighbor: Option<NeighborId>,
+    rows: &mut Vec<RouteRow>,
+) {
+    for (id, state) in facts.control.bgp_neighbors() {
+        let Some(attributes) = state.announced.get(&prefix) else { continue };
+        if neighbor.is_none_or(|one| one == id) {
+            let about = About { neighbor: state.config.name.clone(), path_id: 0, rule: None };
+            rows.push(path_row(prefix, "advertised", about, attributes, None));
+        }
+    }
+}
+
+/// The prefixes that are announced after one, in their order.
+pub(super) fn advertised_after<'a>(
+    control: &'a Control,
+    after: Option<IpPrefix>,
+    neighbor: Option<NeighborId>,
+) -> impl Iterator<Item = IpPrefix> + 'a {
+    let mut last = after;
+    std::iter::from_fn(move || {
+        let from = last.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let of = control.bgp_neighbors().filter(|(id, _)| neighbor.is_none_or(|one| one == *id));
+        let next = |state: &NeighborState| {
+            let mut rest = state.announced.range((from, std::ops::Bound::Unbounded));
+            rest.next().map(|(prefix, _)| *prefix)
+        };
+        last = of.filter_map(|(_, state)| next(state)).min();
+        last
+    })
+}
+
+/// The neighbour with this name.
+///
+/// # Errors
+/// There is none.
+pub(super) fn neighbor_named(control: &Control, name: &str) -> Result<NeighborId, ApiError> {
+    let found = control.bgp_neighbors().find(|(_, state)| state.config.name == name);
+    found.map(|(id, _)| id).ok_or_else(|| {
+        let names: Vec<&str> =
+            control.bgp_neighbors().map(|(_, state)| state.config.name.as_str()).collect();
+        let error = format!("no BGP neighbour is named {name:?}");
+        ApiError::not_found(error).with_help(known("neighbours", name, &names))
+    })
+}
+
+pub(super) fn name_of(control: &Control, id: NeighborId) -> String {
+    let found = control.bgp_neighbors().find(|(one, _)| *one == id);
+    found.map_or_else(|| "a neighbour that is gone".into(), |(_, state)| state.config.name.clone())
+}
+
+/// Whose path it is.
+struct About {
+    neighbor: String,
+    path_id: u32,
+    rule: Option<Text>,
+}
+
+fn path_row(
+    prefix: IpPrefix,
+    state: &'static str,
+    about: About,
+    attributes: &Attributes,
+    why: Option<Text>,
+) -> RouteRow {
+    let plain = attributes.communities.iter().map(ToString::to_string);
+    let large = attributes.large().iter().map(ToString::to_string);
+    let extended = attributes.extended().iter().map(ToString::to_string);
+    let path = PathPart {
+        neighbor: about.neighbor.into(),
+        path_id: about.path_id.into(),
+        as_path: attributes.as_path.to_string().into(),
+        origin: attributes.origin.label().into(),
+        local_pref: attributes.local_pref.map(u64::from),
+        med: attributes.med.map(u64::from),
+        communities: plain.chain(large).chain(extended).map(Text::from).collect(),
+        rule: about.rule,
+    };
+    RouteRow {
+        prefix: prefix.to_string().into(),
+        best: false,
+        source: "bgp".into(),
+        kind: "forward".into(),
+        via: vec![owned(&attributes.next_hop.addr.to_string())],
+        state: state.into(),
+        path: Some(path),
+        why,
+    }
+}

@@ -1,0 +1,281 @@
+//! What is shown of BGP: every path and why it is used or not, a neighbour, its last messages.
+
+use std::net::Ipv4Addr;
+
+use crossbeam_channel::Sender;
+
+use super::*;
+use crate::api::pages::RoutesOf;
+use crate::bgp::lane::{BgpNews, BgpOrder};
+use crate::bgp::session::{Messages, Received, State};
+use crate::bgp::{
+    AddPath, Announced, AsPath, Attributes, Community, Negotiated, NextHop, Nlri, PerFamily, Update,
+};
+
+const BGP: &str = r#"
+[bgp]
+as = 65001
+[[bgp.policy]]
+name = "in"
+[[bgp.policy.rule]]
+name = "bad"
+communities = ["65002:666"]
+then = "refuse"
+[[bgp.policy.rule]]
+name = "good"
+communities = ["65002:1"]
+local-pref = 300
+then = "accept"
+[[bgp.policy.rule]]
+name = "rest"
+then = "accept"
+[[bgp.neighbor]]
+name = "one"
+address = "10.1.0.2"
+as = 65002
+import = "in"
+export = "services"
+[[bgp.neighbor]]
+name = "two"
+address = "10.2.0.2"
+as = 65003
+import = "all"
+export = "none"
+"#;
+
+/// A router with the sessions of both neighbours, and their lanes.
+fn with_neighbors() -> (Control, Vec<(NeighborId, Sender<BgpNews>)>) {
+    let text = text("hash").replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.1.0.1\"\n") + BGP;
+    let mut control = core_of(&text);
+    let mut lanes = Vec::new();
+    for order in control.poll_bgp(Nanos::ZERO) {
+        let BgpOrder::Begin(spec) = order else { continue };
+        let remote = spec.peering.address.to_string().parse().unwrap();
+        let negotiated = Negotiated {
+            remote_as: if lanes.is_empty() { 65_002 } else { 65_003 },
+            remote_id: remote,
+            internal: false,
+            hold_time: Duration::from_secs(9),
+            four_octet_as: true,
+            families: PerFamily::BOTH,
+            add_path: PerFamily::with(|_| AddPath::default()),
+            extended_next_hop: false,
+            link_local_next_hop: false,
+            receive_max: 4096,
+            send_max: 4096,
+            route_refresh: true,
+            enhanced_refresh: false,
+            sends_end_of_rib: true,
+            remote_role: None,
+        };
+        spec.lane.send(BgpNews::State(State::Established)).unwrap();
+        spec.lane.send(BgpNews::Established(Nanos::ZERO, Box::new(negotiated))).unwrap();
+        lanes.push((spec.id, spec.lane));
+    }
+    // By address, as they are configured.
+    assert_eq!(lanes.len(), 2);
+    (control, lanes)
+}
+
+fn update(prefix: &str, path: &[u32], next_hop: [u8; 4], mark: u16) -> BgpNews {
+    let next_hop = NextHop::new(Ipv4Addr::from(next_hop).into());
+    let attributes = Attributes {
+        as_path: AsPath::sequence(path),
+        communities: [Community::new(65_002, mark)].into(),
+        ..Attributes::originated(next_hop)
+    };
+    let nlri = vec![Nlri::new(prefix.parse().unwrap())];
+    let announced = vec![Announced { attributes: Arc::new(attributes), nlri }];
+    BgpNews::Received(Received::Update(Update { announced, ..Update::default() }))
+}
+
+/// Both announce one prefix; the second's path is shorter, the first's policy prefers its own. Another is
+/// refused, another is the second's alone.
+fn filled() -> (Control, Vec<NeighborId>) {
+    let (mut control, lanes) = with_neighbors();
+    let (one, two) = (&lanes[0].1, &lanes[1].1);
+    let (by_one, by_two) = ([10, 1, 0, 2], [10, 2, 0, 2]);
+    one.send(update("203.0.113.0/24", &[65_002, 7, 8], by_one, 1)).unwrap();
+    two.send(update("203.0.113.0/24", &[65_003, 8], by_two, 1)).unwrap();
+    one.send(update("203.0.114.0/24", &[65_002], by_one, 666)).unwrap();
+    one.send(update("203.0.115.0/24", &[65_002, 9], by_one, 2)).unwrap();
+    two.send(update("203.0.115.0/24", &[65_003], by_two, 2)).unwrap();
+    two.send(update("203.0.116.0/24", &[65_003, 65_001], by_two, 2)).unwrap();
+    while control.has_bgp_news() || control.is_unpublished() {
+        control.publish(Nanos::ZERO).unwrap();
+    }
+    control.poll_bgp(Nanos::ZERO);
+    (control, lanes.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Prefix, neighbour, whether it is in use, state, rule and reason of each row.
+fn shown(
+    control: &Control,
+    of: RoutesOf,
+    neighbor: Option<&str>,
+    only: Option<Only>,
+) -> Vec<String> {
+    let neighbor = neighbor.map(str::to_owned);
+    let request = PageRequest { of, neighbor, only, ..all_of(Show::Routes) };
+    let page = super::super::show(&bare(control), &request).unwrap();
+    let of_bgp = routes_of(page.rows)
+        .into_iter()
+        .filter_map(|row| Some((row.path?, row.prefix, row.best, row.state, row.via, row.why)));
+    of_bgp
+        .map(|(path, prefix, best, state, via, why)| {
+            let mark = if best { ">" } else { "" };
+            let pref = path.local_pref.map_or("-".into(), |pref| pref.to_string());
+            let (rule, why) = (path.rule.unwrap_or_default(), why.unwrap_or_default());
+            format!(
+                "{mark}{prefix} {} {} {state} {pref} {rule}: {why}",
+                path.neighbor,
+                via.join(",")
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_path_says_why_it_is_used_or_not() {
+    let (control, _) = filled();
+    let won = ">203.0.113.0/24 one 10.1.0.2 up 300 in/good: ";
+    let lost =
+        "203.0.113.0/24 two 10.2.0.2 unused - : loses to one: it has a lower local preference";
+    let refused =
+        "203.0.114.0/24 one 10.1.0.2 refused - in/bad: refused: policy in refuses it by rule bad";
+    let own =
+        "203.0.116.0/24 two 10.2.0.2 refused - own-as: refused: our own AS is 1 times in its path";
+    let short = ">203.0.115.0/24 two 10.2.0.2 up - : ";
+    let long =
+        "203.0.115.0/24 one 10.1.0.2 unused - in/rest: loses to two: it has a longer AS path";
+    assert_eq!(shown(&control, RoutesOf::All, None, None), [won, lost, refused, short, long, own]);
+    assert_eq!(shown(&control, RoutesOf::Best, None, None), [won, short]);
+    assert_eq!(shown(&control, RoutesOf::Accepted, None, None), [won, lost, short, long]);
+    assert_eq!(shown(&control, RoutesOf::Refused, None, None), [refused, own]);
+    assert_eq!(shown(&control, RoutesOf::Refused, Some("two"), None), [own]);
+    assert_eq!(shown(&control, RoutesOf::All, Some("one"), None), [won, refused, long]);
+    // As they came, without what the policy makes of them.
+    let came = shown(&control, RoutesOf::Received, Some("one"), None);
+    assert_eq!(came[0], won.replace("300", "-"));
+    assert_eq!(came.len(), 3);
+    let inside = Only::In("203.0.114.0/23".parse().unwrap());
+    assert_eq!(shown(&control, RoutesOf::All, None, Some(inside)), [refused, short, long]);
+    let at = Only::Covering("203.0.114.9".parse().unwrap());
+    assert_eq!(shown(&control, RoutesOf::Refused, None, Some(at)), [refused]);
+    let advertised = shown(&control, RoutesOf::Advertised, None, None);
+    assert_eq!(advertised, ["198.51.100.53/32 one 10.1.0.1 advertised - : "]);
+}
+
+#[test]
+fn pages_of_few_among_many_end_and_have_all_of_them() {
+    let (mut control, lanes) = with_neighbors();
+    for n in 0..1_000u32 {
+        let [.., high, low] = n.to_be_bytes();
+        let mark = if n % 400 == 0 { 666 } else { 1 };
+        let news = update(&format!("198.18.{high}.{low}/32"), &[65_002], [10, 1, 0, 2], mark);
+        while lanes[0].1.try_send(news.clone()).is_err() {
+            control.publish(Nanos::ZERO).unwrap();
+        }
+    }
+    control.publish(Nanos::ZERO).unwrap();
+    let (mut after, mut found, mut pages) = (None, Vec::new(), 0);
+    loop {
+        let of = RoutesOf::Refused;
+        let request = PageRequest { of, after, ..all_of(Show::Routes) };
+        let page = super::super::show(&bare(&control), &request).unwrap();
+        found.extend(routes_of(page.rows).into_iter().map(|row| row.prefix.into_owned()));
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, ["198.18.0.0/32", "198.18.1.144/32", "198.18.3.32/32"]);
+    assert!(pages >= 4, "a page looks at so many only: {pages}");
+}
+
+#[test]
+fn an_unknown_neighbour_is_answered_with_the_one_like_it() {
+    let (control, _) = filled();
+    let request = PageRequest { neighbor: Some("tow".into()), ..all_of(Show::Routes) };
+    let error = super::super::show(&bare(&control), &request).unwrap_err();
+    assert_eq!(error.text(), "no BGP neighbour is named \"tow\"");
+}
+
+#[test]
+fn explain_has_the_rules_by_which_a_path_won() {
+    let (control, _) = filled();
+    let address = "203.0.113.9".parse().unwrap();
+    let query = ExplainQuery { address, from: None, proto: None, sport: None, dport: None };
+    let Explanation { head, items, .. } = answer(&control, &query).unwrap();
+    assert_eq!(
+        head.group.unwrap().paths,
+        [
+            "one (AS path 65002 7 8): used",
+            "two (AS path 65003 8): loses to one: it has a lower local preference",
+        ]
+    );
+    let why = items[0].member.why.as_deref();
+    assert_eq!(why, Some("BGP's best path, of one: two has a lower local preference"));
+    let query = ExplainQuery { address: "198.51.100.53".parse().unwrap(), ..query };
+    assert_eq!(answer(&control, &query).unwrap().head.group.unwrap().paths, [""; 0]);
+}
+
+#[test]
+fn a_neighbour_is_shown_with_all_that_is_known_of_it() {
+    let (control, ids) = filled();
+    let mut facts = bare(&control);
+    let received =
+        Messages { opens: 1, updates: 3, keepalives: 2, bytes: 500, ..Messages::default() };
+    let counters = Counters { established: 1, received, ..Counters::default() };
+    facts.sessions.insert(ids[0], counters);
+    let request = PageRequest { neighbor: Some("one".into()), ..all_of(Show::BgpNeighbor) };
+    let Rows::BgpNeighbor(rows) = super::super::show(&facts, &request).unwrap().rows else {
+        panic!("rows of a neighbour")
+    };
+    let value = |topic: &str, what: &str| {
+        let row = rows.iter().find(|row| row.topic == topic && row.what == what);
+        row.unwrap_or_else(|| panic!("{topic} {what}: {rows:?}")).value.clone().into_owned()
+    };
+    for (topic, what, wanted) in [
+        ("session", "state", "Established"),
+        ("session", "sessions so far", "1"),
+        ("session", "last error", "none"),
+        ("configured", "import", "in"),
+        ("configured", "bogons", "accept"),
+        ("agreed", "families", "ipv4, ipv6"),
+        ("agreed", "hold time", "9 s"),
+        ("agreed", "route refresh", "yes"),
+        ("messages", "UPDATE received", "3"),
+        ("messages", "octets received", "500"),
+        ("prefixes", "received ipv4", "3"),
+        ("prefixes", "accepted", "2"),
+        ("prefixes", "advertised", "1"),
+        ("refused", "in/bad", "1"),
+    ] {
+        assert_eq!(value(topic, what), wanted, "{topic} {what}");
+    }
+    assert!(rows.iter().all(|row| row.neighbor == "one"));
+    let Rows::Bgp(rows) = super::super::show(&facts, &all_of(Show::Bgp)).unwrap().rows else {
+        panic!("rows of neighbours")
+    };
+    assert_eq!((rows[0].messages_received, rows[0].updates_received, rows[0].up), (6, 3, true));
+}
+
+#[test]
+fn a_transcript_has_whole_messages_and_which_way_they_went() {
+    let (control, _) = filled();
+    let mut open = Vec::new();
+    crate::bgp::Message::put_keepalive(&mut open);
+    let said = |is_own, bytes: &[u8]| Said { at: Nanos(7), is_own, bytes: bytes.to_vec(), len: 19 };
+    let kept = vec![said(true, &open), said(false, b"GET / HTTP/1.1\r\n\r\n")];
+    let transcript = move |_| Some(kept.clone());
+    let facts = Facts { transcript: &transcript, ..bare(&control) };
+    let request = PageRequest { neighbor: Some("one".into()), ..all_of(Show::BgpTranscript) };
+    let Rows::BgpTranscript(rows) = super::super::show(&facts, &request).unwrap().rows else {
+        panic!("rows of a transcript")
+    };
+    let rows: Vec<_> =
+        rows.iter().map(|row| (&*row.direction, &*row.message, row.hex.len())).collect();
+    assert_eq!(rows, [("sent", "KEEPALIVE", 38), ("received", "?", 36)]);
+}
