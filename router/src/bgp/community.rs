@@ -58,6 +58,12 @@ impl ExtendedCommunity {
         Self(header | u64::from(asn) << 32 | u64::from(octets_per_second.to_bits()))
     }
 
+    /// The same in a form that goes on to other ASes, as later versions of the draft have it.
+    pub fn transitive_link_bandwidth(asn: u16, octets_per_second: f32) -> Self {
+        let non_transitive = u64::from(NON_TRANSITIVE) << 56;
+        Self(Self::link_bandwidth(asn, octets_per_second).0 & !non_transitive)
+    }
+
     /// AS and octets a second, if it is a bandwidth; also the transitive form that some send.
     pub fn as_link_bandwidth(self) -> Option<(u16, f32)> {
         let [kind, sub, high, low, ..] = self.0.to_be_bytes();
@@ -148,7 +154,9 @@ mod tests {
         assert_eq!(community.0.to_be_bytes(), [0x40, 4, 0xfd, 0xe9, 0x4e, 0x95, 0x02, 0xf9]);
         assert_eq!(community.as_link_bandwidth(), Some((65_001, 1.25e9)));
         assert!(!community.is_transitive());
-        let transitive = ExtendedCommunity(community.0 & !(0x40 << 56));
+        let transitive = ExtendedCommunity::transitive_link_bandwidth(65_001, 1.25e9);
+        assert_eq!(transitive.0.to_be_bytes()[0], 0);
+        assert!(transitive.is_transitive());
         assert_eq!(transitive.as_link_bandwidth(), Some((65_001, 1.25e9)));
         for bad in [f32::NAN, f32::INFINITY, -1.0] {
             assert_eq!(ExtendedCommunity::link_bandwidth(1, bad).as_link_bandwidth(), None);

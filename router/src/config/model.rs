@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
-pub use self::announce::{AnnounceRules, BelowMin};
+pub use self::announce::{Additions, AnnounceRules, BelowMin, LinkBandwidth, NeighborTerms};
 pub use crate::bgp::Import;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
@@ -163,6 +163,8 @@ pub struct Service {
     pub latency_unit: Option<Duration>,
     /// When it is announced by BGP.
     pub announce: AnnounceRules,
+    /// What BGP neighbors hear of its prefixes.
+    pub additions: Additions,
     /// Its sites, in file order; names are unique within the service.
     pub sites: Vec<Site>,
 }
@@ -266,6 +268,8 @@ pub struct Neighbor {
     pub export: Export,
     /// What is made of that, and what of it is announced.
     pub export_policy: Option<Arc<Policy>>,
+    /// What it hears of that.
+    pub terms: NeighborTerms,
     /// What this router is to it (RFC 9234).
     pub role: Option<Role>,
     /// How many hops away it may be; `None` is on a link.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod announce;
 mod bgp;
 mod names;
 mod networks;
@@ -42,6 +43,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     sources::check(raw, report);
     bgp::check(raw, report);
     policies::check(raw, report);
+    announce::check(raw, report);
 }
 
 /// Reports every item whose key occurred before; `message` is made from the key.

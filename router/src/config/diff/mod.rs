@@ -234,7 +234,7 @@ const PORT: [Field<Port>; 10] = [
     ("join", |p| p.join.to_string()),
 ];
 
-const SERVICE: [Field<Service>; 7] = [
+const SERVICE: [Field<Service>; 8] = [
     ("prefixes", |s| listed(&s.prefixes)),
     ("affinity", |s| show::affinity(s.affinity)),
     ("when-all-dead", |s| show::when_all_dead(s.when_all_dead)),
@@ -242,6 +242,7 @@ const SERVICE: [Field<Service>; 7] = [
     ("min-sites", |s| s.announce.min_sites.to_string()),
     ("below-min", |s| show::below_min(s.announce.below_min)),
     ("announce-delay", |s| show::span(s.announce.delay)),
+    ("announced with", |s| show::additions(&s.additions)),
 ];
 
 const SITE: [Field<Site>; 7] = [
@@ -254,7 +255,7 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 16] = [
+const NEIGHBOR: [Field<Neighbor>; 19] = [
     ("address", |n| n.address.to_string()),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
@@ -262,6 +263,9 @@ const NEIGHBOR: [Field<Neighbor>; 16] = [
     ("bogons", |n| show::bogons(n.refuses_bogons)),
     ("export", |n| show::export(&n.export)),
     ("export-policy", |n| n.export_policy.as_ref().map_or("none".into(), |one| one.name.clone())),
+    ("announced with", |n| show::additions(&n.terms.additions)),
+    ("local-pref", |n| or_default(n.terms.local_pref.as_ref())),
+    ("link-bandwidth", |n| show::link_bandwidth(n.terms.link_bandwidth)),
     ("role", |n| show::role(n.role)),
     ("multihop", |n| or_default(n.multihop.as_ref())),
     ("ttl-security", |n| n.ttl_security.to_string()),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
 use crate::config::model::{
-    AddPath, Affinity, BelowMin, Capacity, Check, Device, Export, Import, Neighbor, Port, Route,
-    RouteFile, RouteTarget, Site, Via, WhenAllDead,
+    AddPath, Additions, Affinity, BelowMin, Capacity, Check, Device, Export, Import, LinkBandwidth,
+    Neighbor, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -99,6 +99,25 @@ pub(super) fn export(export: &Export) -> String {
         Export::Services(names) => listed(names),
         Export::AllServices => "services".into(),
     }
+}
+
+pub(super) fn additions(additions: &Additions) -> String {
+    let plain = additions.communities.iter().map(ToString::to_string);
+    let large = additions.large_communities.iter().map(ToString::to_string);
+    let prepend = Some(additions.prepend).filter(|&times| times > 0);
+    let prepend = prepend.map(|times| format!("prepend {times}"));
+    let med = additions.med.map(|med| format!("med {med}"));
+    listed(&plain.chain(large).chain(prepend).chain(med).collect::<Vec<_>>())
+}
+
+pub(super) fn link_bandwidth(choice: LinkBandwidth) -> String {
+    let word = match choice {
+        LinkBandwidth::Off => "off",
+        LinkBandwidth::Auto => "auto",
+        LinkBandwidth::Transitive => "transitive",
+        LinkBandwidth::NonTransitive => "non-transitive",
+    };
+    word.into()
 }
 
 pub(super) fn role(role: Option<Role>) -> String {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::bgp::{Community, LargeCommunity};
+
 /// When a service is announced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AnnounceRules {
@@ -23,6 +25,44 @@ pub enum BelowMin {
     Withdraw,
     /// It is announced as what is taken only where there is nothing else, while any site takes its packets.
     Deprioritise,
+}
+
+/// What is added to the attributes of what is announced.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Additions {
+    /// Communities (RFC 1997), none twice.
+    pub communities: Vec<Community>,
+    /// Large communities (RFC 8092), none twice.
+    pub large_communities: Vec<LargeCommunity>,
+    /// How many times more the router's AS is in front of the path, for neighbors in other ASes.
+    pub prepend: u8,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+}
+
+/// What a neighbor hears of all that is announced to it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NeighborTerms {
+    /// For every prefix, besides what the prefix itself has.
+    pub additions: Additions,
+    /// LOCAL_PREF, for a neighbor in the same AS.
+    pub local_pref: Option<u32>,
+    /// Whether the weights of the sites that are well are announced.
+    pub link_bandwidth: LinkBandwidth,
+}
+
+/// Whether and as what the weight of a prefix is announced (draft-ietf-idr-link-bandwidth).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LinkBandwidth {
+    /// It is not.
+    #[default]
+    Off,
+    /// Non-transitive to neighbors in the same AS, and transitive to others.
+    Auto,
+    /// As a community that goes on to other ASes.
+    Transitive,
+    /// As a community that ends at the border of an AS, as the draft first had it.
+    NonTransitive,
 }
 
 impl Default for AnnounceRules {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::community::{community, large_community};
 use super::inner_or_default;
-use crate::config::model::{AnnounceRules, BelowMin};
+use crate::bgp::{Community, LargeCommunity};
+use crate::config::model::{Additions, AnnounceRules, BelowMin, LinkBandwidth, NeighborTerms};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 
@@ -15,6 +17,21 @@ pub(in crate::config) struct RawAnnounceRules {
     pub(in crate::config) min_sites: Option<Spanned<usize>>,
     below_min: BelowMin,
     delay: Option<Spanned<Duration>>,
+}
+
+/// What is added to announcements, as written.
+pub(in crate::config) struct RawAdditions {
+    pub(in crate::config) communities: Vec<Spanned<Community>>,
+    pub(in crate::config) large_communities: Vec<Spanned<LargeCommunity>>,
+    pub(in crate::config) prepend: Option<Spanned<u8>>,
+    med: Option<Spanned<u32>>,
+}
+
+/// What a neighbor hears of all that is announced to it, as written.
+pub(in crate::config) struct RawTerms {
+    pub(in crate::config) additions: RawAdditions,
+    pub(in crate::config) local_pref: Option<Spanned<u32>>,
+    link_bandwidth: LinkBandwidth,
 }
 
 impl RawAnnounceRules {
@@ -36,6 +53,59 @@ impl RawAnnounceRules {
     }
 }
 
+impl RawAdditions {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        Self {
+            communities: table.list("communities", text("a community", community)),
+            large_communities: table
+                .list("large-communities", text("a large community", large_community)),
+            prepend: table.get("prepend", value::integer(0..=PREPEND_MAX)),
+            med: table.get("med", value::integer(0..=u32::MAX)),
+        }
+    }
+
+    pub(super) fn into_model(self) -> Additions {
+        let communities = self.communities.into_iter().map(Spanned::into_inner);
+        let large_communities = self.large_communities.into_iter().map(Spanned::into_inner);
+        Additions {
+            communities: communities.collect(),
+            large_communities: large_communities.collect(),
+            prepend: inner_or_default(self.prepend),
+            med: self.med.map(Spanned::into_inner),
+        }
+    }
+}
+
+impl RawTerms {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        Self {
+            additions: RawAdditions::read(table),
+            local_pref: table.get("local-pref", value::integer(0..=u32::MAX)),
+            link_bandwidth: inner_or_default(
+                table.get("link-bandwidth", text("a word", link_bandwidth)),
+            ),
+        }
+    }
+
+    pub(super) fn into_model(self) -> NeighborTerms {
+        NeighborTerms {
+            additions: self.additions.into_model(),
+            local_pref: self.local_pref.map(Spanned::into_inner),
+            link_bandwidth: self.link_bandwidth,
+        }
+    }
+}
+
+fn link_bandwidth(word: &str) -> Result<LinkBandwidth, ValueError> {
+    let words = [
+        ("off", Some(LinkBandwidth::Off)),
+        ("auto", Some(LinkBandwidth::Auto)),
+        ("transitive", Some(LinkBandwidth::Transitive)),
+        ("non-transitive", Some(LinkBandwidth::NonTransitive)),
+    ];
+    one_of(word, &words)
+}
+
 fn below_min(word: &str) -> Result<BelowMin, ValueError> {
     let words =
         [("withdraw", Some(BelowMin::Withdraw)), ("deprioritise", Some(BelowMin::Deprioritise))];
@@ -46,6 +116,9 @@ fn below_min(word: &str) -> Result<BelowMin, ValueError> {
 fn delay(text: &str) -> Result<Duration, ValueError> {
     value::duration_in(Duration::ZERO..=DELAY_MAX)(text)
 }
+
+/// Longer paths are refused by many.
+const PREPEND_MAX: u8 = 16;
 
 const DELAY_MAX: Duration = Duration::from_mins(10);
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::announce::RawTerms;
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
 use crate::bgp::policy::Policy;
@@ -39,6 +40,7 @@ pub(in crate::config) struct RawNeighbor {
     pub(in crate::config) role: Option<Spanned<Role>>,
     pub(in crate::config) multihop: Option<Spanned<u8>>,
     pub(in crate::config) ttl_security: Option<Spanned<bool>>,
+    pub(in crate::config) terms: RawTerms,
     /// Position of `[[bgp.neighbor]]`.
     pub(in crate::config) span: Range<usize>,
     /// `all`, `none`, or the name of a policy.
@@ -103,6 +105,7 @@ impl RawNeighbor {
             refuses_bogons: table.get("bogons", text("a word", bogons)).map(Spanned::into_inner),
             role: table.get("role", text("a word", role)),
             multihop: table.get("multihop", value::integer(2..=u8::MAX)),
+            terms: RawTerms::read(&mut table),
             ttl_security: table.get("ttl-security", value::boolean),
             passive: inner_or_default(table.get("passive", value::boolean)),
             hold_time: inner_or(
@@ -172,6 +175,7 @@ impl RawNeighbor {
             refuses_bogons: self.refuses_bogons.unwrap_or(is_public_as(asn) && asn != own_as),
             export_policy,
             export: if self.exports_all { Export::AllServices } else { Export::Services(exports) },
+            terms: self.terms.into_model(),
             role: self.role.map(Spanned::into_inner),
             multihop: self.multihop.map(Spanned::into_inner),
             ttl_security: inner_or_default(self.ttl_security),

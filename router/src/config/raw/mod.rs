@@ -4,6 +4,7 @@
 
 mod announce;
 mod bgp;
+mod community;
 mod health;
 mod policy;
 mod port;
@@ -19,6 +20,7 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use announce::RawAdditions;
 pub(super) use bgp::{RawBgp, RawNeighbor};
 pub(super) use health::RawCheck;
 pub(super) use policy::{RawPolicy, RawRule};

@@ -8,7 +8,7 @@ use nearhop_fib::IpPrefix;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::announce::RawAnnounceRules;
+use super::announce::{RawAdditions, RawAnnounceRules};
 use super::health::RawHealth;
 use super::via::{RawVia, read_links, via_of};
 use super::{inner_or, inner_or_default};
@@ -24,6 +24,7 @@ pub(in crate::config) struct RawService {
     pub(in crate::config) prefixes: Vec<Spanned<IpPrefix>>,
     pub(in crate::config) when_all_dead: Option<Spanned<WhenAllDead>>,
     pub(in crate::config) announce: RawAnnounceRules,
+    pub(in crate::config) additions: RawAdditions,
     pub(in crate::config) sites: Vec<RawSite>,
     /// Position of `[[service]]`.
     pub(in crate::config) span: Range<usize>,
@@ -57,6 +58,7 @@ impl RawService {
             prefixes,
             when_all_dead: table.get("when-all-dead", text("a word", when_all_dead)),
             announce: RawAnnounceRules::read(&mut table),
+            additions: RawAdditions::read(&mut table),
             sites: table
                 .tables("site", "[[service.site]]")
                 .into_iter()
@@ -80,6 +82,7 @@ impl RawService {
             when_all_dead: inner_or_default(self.when_all_dead),
             latency_unit: self.latency_unit,
             announce: self.announce.into_model(),
+            additions: self.additions.into_model(),
             sites: self.sites.into_iter().map(RawSite::into_model).collect(),
         }
     }

@@ -52,7 +52,7 @@ impl Speaking {
                         let NeighborSpec { id, peering, lane, .. } = *spec;
                         self.lanes.insert(peering.address, (id, lane));
                     }
-                    BgpOrder::End(..) | BgpOrder::Prefixes(..) => {}
+                    BgpOrder::End(..) | BgpOrder::Keep(..) | BgpOrder::Prefixes(..) => {}
                 }
             }
             if !self.rig.control.is_announcing() {

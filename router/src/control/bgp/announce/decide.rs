@@ -9,9 +9,10 @@ use super::standing::{Level, Standing};
 use crate::bgp::policy::{Policy, Verdict};
 use crate::bgp::session::State;
 use crate::bgp::{
-    AsPath, Attributes, Community, NextHop as BgpNextHop, PerFamily, Role, otc_to_send,
+    AsPath, Attributes, Community, ExtendedCommunity, NextHop as BgpNextHop, PerFamily, Role,
+    otc_to_send,
 };
-use crate::config::model::{Export, Neighbor, Service};
+use crate::config::model::{Additions, Export, LinkBandwidth, Neighbor, Service};
 use crate::ids::Family;
 use crate::time::Nanos;
 
@@ -91,9 +92,13 @@ pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>) -> Decision
         Ok(next_hop) => next_hop,
         Err(why) => return Decision { announce: None, why },
     };
-    let Standing { level, .. } = *subject.standing;
+    let level = subject.standing.level.value;
     let announce = (level > Level::Withdrawn).then(|| {
         let mut attributes = originated(next_hop, audience);
+        add(&mut attributes, &subject.service.additions, audience);
+        // What a prefix says of itself comes before what all of a neighbour's have.
+        add(&mut attributes, &audience.config.terms.additions, audience);
+        add_link_bandwidth(&mut attributes, subject.standing.weight.value, audience);
         if level == Level::Deprioritised {
             deprioritise(&mut attributes, audience);
         }
@@ -140,9 +145,8 @@ fn exported(policy: &Policy, prefix: IpPrefix, attributes: &Attributes, why: Rea
 
 fn standing_reason(subject: &Subject<'_>) -> Reason {
     let needed = subject.service.announce.min_sites;
-    let Standing { health, until, .. } = *subject.standing;
-    let well = health.well;
-    match until {
+    let well = subject.standing.health.well;
+    match subject.standing.level.until {
         Some(until) => Reason::Delayed { until },
         None if well >= needed => Reason::Enough { well, needed },
         None => Reason::TooFew { well, needed },
@@ -153,7 +157,7 @@ fn standing_reason(subject: &Subject<'_>) -> Reason {
 fn originated(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
     let mut attributes = Attributes::originated(BgpNextHop::new(next_hop));
     if audience.is_internal {
-        attributes.local_pref = Some(LOCAL_PREF);
+        attributes.local_pref = Some(audience.config.terms.local_pref.unwrap_or(LOCAL_PREF));
     } else {
         attributes.as_path = AsPath::sequence(&[audience.asn]);
     }
@@ -165,14 +169,53 @@ fn originated(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
     attributes
 }
 
+/// Adds what is configured: communities and prepends to those there are; a MED only where there is none.
+fn add(attributes: &mut Attributes, additions: &Additions, audience: &Audience<'_>) {
+    add_communities(attributes, &additions.communities);
+    if !additions.large_communities.is_empty() {
+        attributes.change_rare(|rare| {
+            let new = additions.large_communities.iter().filter(|one| !rare.large.contains(one));
+            rare.large = rare.large.iter().chain(new).copied().collect();
+        });
+    }
+    attributes.med = attributes.med.or(additions.med);
+    if additions.prepend > 0 && !audience.is_internal {
+        attributes.as_path = attributes.as_path.prepend(audience.asn, additions.prepend);
+    }
+}
+
+fn add_communities(attributes: &mut Attributes, added: &[Community]) {
+    let known = &attributes.communities;
+    let new: Vec<Community> = added.iter().filter(|one| !known.contains(one)).copied().collect();
+    if !new.is_empty() {
+        attributes.communities = known.iter().copied().chain(new).collect();
+    }
+}
+
+/// What neighbours that have several ways to a prefix spread flows by. Only their ratio counts; one of
+/// weight is a megabit per second.
+fn add_link_bandwidth(attributes: &mut Attributes, weight: u64, audience: &Audience<'_>) {
+    let is_transitive = match audience.config.terms.link_bandwidth {
+        LinkBandwidth::Off => return,
+        LinkBandwidth::Auto => !audience.is_internal,
+        LinkBandwidth::Transitive => true,
+        LinkBandwidth::NonTransitive => false,
+    };
+    // Its field for an AS has two octets; RFC 6793 has a number for those that do not fit.
+    let asn = u16::try_from(audience.asn).unwrap_or(AS_TRANS);
+    let octets_per_second = weight as f32 * OCTETS_PER_WEIGHT;
+    let bandwidth = if is_transitive {
+        ExtendedCommunity::transitive_link_bandwidth(asn, octets_per_second)
+    } else {
+        ExtendedCommunity::link_bandwidth(asn, octets_per_second)
+    };
+    attributes.change_rare(|rare| rare.extended = [bandwidth].into());
+}
+
 /// Makes a route one that is taken only where there is no other: by GRACEFUL_SHUTDOWN, and, as neighbours
 /// need not honour that (RFC 8326), by all else that a neighbour compares.
 fn deprioritise(attributes: &mut Attributes, audience: &Audience<'_>) {
-    if !attributes.has_community(Community::GRACEFUL_SHUTDOWN) {
-        let before = std::mem::take(&mut attributes.communities);
-        let with = before.into_iter().chain([Community::GRACEFUL_SHUTDOWN]);
-        attributes.communities = with.collect();
-    }
+    add_communities(attributes, &[Community::GRACEFUL_SHUTDOWN]);
     attributes.med = Some(u32::MAX);
     if audience.is_internal {
         attributes.local_pref = Some(0);
@@ -240,6 +283,10 @@ fn seconds(now: Nanos, until: Nanos) -> String {
 
 /// Of what is announced within the AS.
 const LOCAL_PREF: u32 = 100;
+
+const OCTETS_PER_WEIGHT: f32 = 125_000.0;
+
+const AS_TRANS: u16 = 23_456;
 
 /// ASes that a deprioritised route has more than others.
 const PREPENDED: u8 = 3;

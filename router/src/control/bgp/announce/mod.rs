@@ -170,7 +170,7 @@ impl Bgp {
                 let standing = of_service.of_mut(family);
                 let before = *standing;
                 standing.update(now, &service.announce, health(service, family));
-                if let Some(until) = standing.until {
+                if let Some(until) = standing.due() {
                     let at = due.entry(name.clone()).or_insert(until);
                     *at = until.min(*at);
                 }

@@ -28,15 +28,24 @@ pub struct Health {
     pub is_served: bool,
 }
 
-/// How a service stands in one family. What gets worse does so at once; what gets better waits, the longer
-/// the more often it got worse, so that a site that flaps is no route that flaps.
+/// How a service stands in one family.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Standing {
     /// The sites.
     pub health: Health,
     /// As what it is announced.
-    pub level: Level,
-    /// When it is announced as something better, if it waits for that.
+    pub level: Held<Level>,
+    /// The sum of weights that is announced.
+    pub weight: Held<u64>,
+}
+
+/// A value that gets worse at once; what gets better waits, the longer the more often it got worse, so that
+/// a site that flaps is no route that flaps.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Held<T> {
+    /// The value that counts; the greater, the better.
+    pub value: T,
+    /// When it gets better, if it waits for that.
     pub until: Option<Nanos>,
     /// When it last got better.
     rose: Nanos,
@@ -60,20 +69,31 @@ impl Standing {
     /// Notes what became of the sites, or that time has passed.
     pub fn update(&mut self, now: Nanos, rules: &AnnounceRules, health: Health) {
         self.health = health;
-        let wanted = rules.level(health);
-        if wanted < self.level {
+        self.level.update(now, rules.delay, rules.level(health));
+        self.weight.update(now, rules.delay, health.weight);
+    }
+
+    /// When it changes although nothing happens.
+    pub fn due(&self) -> Option<Nanos> {
+        self.level.until.into_iter().chain(self.weight.until).min()
+    }
+}
+
+impl<T: Copy + Ord> Held<T> {
+    fn update(&mut self, now: Nanos, shortest: Duration, wanted: T) {
+        if wanted < self.value {
             if now.since(self.rose) > self.delay * FORGOTTEN_AFTER {
                 self.delay = Duration::ZERO;
             }
-            self.delay = (self.delay * 2).clamp(rules.delay, DELAY_MAX.max(rules.delay));
+            self.delay = (self.delay * 2).clamp(shortest, DELAY_MAX.max(shortest));
         }
-        if wanted <= self.level {
-            (self.level, self.until) = (wanted, None);
+        if wanted <= self.value {
+            (self.value, self.until) = (wanted, None);
             return;
         }
         let until = *self.until.get_or_insert(now + self.delay);
         if now >= until {
-            (self.level, self.until, self.rose) = (wanted, None, now);
+            (self.value, self.until, self.rose) = (wanted, None, now);
         }
     }
 }
@@ -96,7 +116,7 @@ mod tests {
 
     fn level(standing: &mut Standing, now: Nanos, rules: &AnnounceRules, well: usize) -> Level {
         standing.update(now, rules, health(well));
-        standing.level
+        standing.level.value
     }
 
     /// A site that is up and down twenty times a second is one withdrawal; each death begins the wait again.
@@ -123,7 +143,7 @@ mod tests {
         for _ in 0..3 {
             let begin = now;
             while level(&mut standing, now, &rules, 1) == Level::Withdrawn {
-                now = standing.until.unwrap();
+                now = standing.level.until.unwrap();
             }
             waits.push(now.since(begin).as_secs());
             now += Duration::from_secs(1);
@@ -131,12 +151,12 @@ mod tests {
         }
         assert!(waits[0] < 11 && waits[1..] == [20, 40], "{waits:?}");
         level(&mut standing, now, &rules, 1);
-        now = standing.until.unwrap();
+        now = standing.level.until.unwrap();
         assert_eq!(level(&mut standing, now, &rules, 1), Level::Full);
         now += DELAY_MAX * 10;
         level(&mut standing, now, &rules, 0);
         level(&mut standing, now, &rules, 1);
-        assert_eq!(standing.until, Some(now + rules.delay), "forgotten after a while");
+        assert_eq!(standing.level.until, Some(now + rules.delay), "forgotten after a while");
     }
 
     #[test]
@@ -145,18 +165,38 @@ mod tests {
         let (mut standing, rules) = (Standing::default(), AnnounceRules::default());
         for _ in 0..20 {
             level(&mut standing, now, &rules, 1);
-            now = standing.until.unwrap_or(now);
+            now = standing.level.until.unwrap_or(now);
             level(&mut standing, now, &rules, 1);
             level(&mut standing, now, &rules, 0);
         }
         level(&mut standing, now, &rules, 1);
-        assert_eq!(standing.until, Some(now + DELAY_MAX));
+        assert_eq!(standing.level.until, Some(now + DELAY_MAX));
         let rules = AnnounceRules { delay: Duration::ZERO, ..rules };
         let mut standing = Standing::default();
         for well in [1, 0, 1, 0, 1] {
             let want = if well == 1 { Level::Full } else { Level::Withdrawn };
             assert_eq!(level(&mut standing, now, &rules, well), want);
         }
+    }
+
+    /// The weight that is announced is no flapping attribute either.
+    #[test]
+    fn a_weight_falls_at_once_and_rises_after_a_wait() {
+        let (mut standing, rules) = (Standing::default(), AnnounceRules::default());
+        let mut now = START;
+        standing.update(now, &rules, health(2));
+        let mut changes = 0;
+        for turn in 0..100 {
+            now += Duration::from_millis(25);
+            let before = standing.weight.value;
+            standing.update(now, &rules, health(1 + turn % 2));
+            changes += usize::from(standing.weight.value != before);
+        }
+        assert_eq!((changes, standing.weight.value, standing.level.value), (1, 1, Level::Full));
+        standing.update(now, &rules, health(2));
+        now = standing.due().unwrap();
+        standing.update(now, &rules, health(2));
+        assert_eq!((standing.weight.value, standing.due()), (2, None));
     }
 
     /// Between too few sites and enough, too, what gets better waits.
@@ -169,7 +209,7 @@ mod tests {
             assert_eq!(level(&mut standing, START, &rules, 2), Level::Full);
             assert_eq!(level(&mut standing, START, &rules, 1), low);
             assert_eq!(level(&mut standing, START, &rules, 2), low, "it waits");
-            let until = standing.until.unwrap();
+            let until = standing.level.until.unwrap();
             assert_eq!(until, START + rules.delay);
             assert_eq!(level(&mut standing, until, &rules, 2), Level::Full);
             assert_eq!(level(&mut standing, until, &rules, 0), Level::Withdrawn);

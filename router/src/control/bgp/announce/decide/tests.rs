@@ -172,3 +172,45 @@ fn an_export_policy_changes_what_is_announced_or_refuses_it() {
     let unmet = case("prefixes = [\"192.0.2.0/24\"]\nthen = \"accept\"");
     assert_eq!(said(&unmet), ("withheld", "no rule of policy \"out\" accepts it".into()));
 }
+
+#[test]
+fn what_is_configured_is_said_of_what_is_announced() {
+    let service = "communities = [\"65001:100\", \"no-export\"]\nmed = 7\nprepend = 1";
+    let neighbor = "as = 65002\nexport = [\"dns\"]\ncommunities = [\"65002:1\", \"65001:100\"]\n\
+                    large-communities = [\"65001:1:2\"]\nmed = 9\nprepend = 2";
+    let attributes = Case::new(service, neighbor).decide().announce.unwrap();
+    let communities: Vec<_> = attributes.communities.iter().map(ToString::to_string).collect();
+    assert_eq!(communities, ["65001:100", "no-export", "65002:1"]);
+    assert_eq!(attributes.large()[0].to_string(), "65001:1:2");
+    assert_eq!(attributes.med, Some(7), "the service's own");
+    assert_eq!(attributes.as_path.to_string(), "65001 65001 65001 65001");
+    assert_eq!(attributes.link_bandwidth(), None);
+
+    let internal = "as = 65001\nexport = [\"dns\"]\nlocal-pref = 50";
+    let attributes = Case::new(service, internal).decide().announce.unwrap();
+    assert!(attributes.as_path.is_empty());
+    assert_eq!(attributes.local_pref, Some(50));
+}
+
+/// A community that must not leave an AS is not sent to another one, unless it is asked for.
+#[test]
+fn the_weight_of_sites_is_announced_in_the_form_that_fits_the_neighbour() {
+    for (asn, word, form) in [
+        (65_001, "auto", Some(false)),
+        (65_002, "auto", Some(true)),
+        (65_001, "transitive", Some(true)),
+        (65_002, "non-transitive", Some(false)),
+        (65_002, "off", None),
+    ] {
+        let keys = format!("as = {asn}\nexport = [\"dns\"]\nlink-bandwidth = \"{word}\"");
+        let mut case = Case::new("", &keys);
+        let attributes = case.decide().announce.unwrap();
+        let is_transitive = attributes.extended().first().map(|one| one.is_transitive());
+        assert_eq!(is_transitive, form, "{asn} {word}");
+        if form.is_some() {
+            assert_eq!(attributes.link_bandwidth(), Some((65_001, 250_000.0)), "two sites");
+            let attributes = case.well(1).announce.unwrap();
+            assert_eq!(attributes.link_bandwidth(), Some((65_001, 125_000.0)), "one site");
+        }
+    }
+}
