@@ -147,6 +147,13 @@ pub enum EventKind {
         /// What changed, one line each.
         changes: Vec<String>,
     },
+    /// An operator drained the router, or undrained it.
+    RouterDrain {
+        /// Who gave the command.
+        by: String,
+        /// Whether it takes back all that it announces.
+        drained: bool,
+    },
     /// The sites of a service's cheapest living tier changed.
     Select {
         /// Service name.
@@ -187,7 +194,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 14] = [
+    pub const NAMES: [&str; 15] = [
         "bgp",
         "carrier",
         "damped",
@@ -200,6 +207,7 @@ impl EventKind {
         "reader_stalled",
         "ready",
         "reload",
+        "router_drain",
         "select",
         "site",
     ];
@@ -284,6 +292,10 @@ impl fmt::Display for EventKind {
                 write!(f, "reloaded by {by}: no change")
             }
             Self::Reload { by, changes } => write!(f, "reloaded by {by}: {}", changes.join("; ")),
+            Self::RouterDrain { by, drained: true } => {
+                write!(f, "router: drained by {by}, announcements are taken back")
+            }
+            Self::RouterDrain { by, .. } => write!(f, "router: undrained by {by}"),
             Self::Select { service, family, from, to, resort, cause, member } => {
                 write!(f, "{service}/{}: {} (", family.label(), moved(from, to))?;
                 let joined = from.iter().all(|site| to.contains(site));
@@ -387,6 +399,10 @@ mod tests {
             (
                 EventKind::Drain { by: "uid 0".into(), site: site.clone(), drained: false },
                 "site fra: undrained by uid 0",
+            ),
+            (
+                EventKind::RouterDrain { by: "uid 0".into(), drained: false },
+                "router: undrained by uid 0",
             ),
             (
                 EventKind::Engine {

@@ -115,6 +115,7 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
         EventKind::Ready,
         EventKind::Reload { by: String::new(), changes: vec![] },
+        EventKind::RouterDrain { by: String::new(), drained: true },
         EventKind::Select {
             service: service.clone(),
             family,
@@ -140,6 +141,7 @@ fn one_of_each() -> Vec<EventKind> {
             | EventKind::ReaderStalled { .. }
             | EventKind::Ready
             | EventKind::Reload { .. }
+            | EventKind::RouterDrain { .. }
             | EventKind::Select { .. }
             | EventKind::Site { .. } => {}
         }

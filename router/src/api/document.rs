@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::rows::{ExplainHead, ExplainRow, OverrideHead, OverrideRow, ReloadRow};
+use super::rows::{EffectHead, ExplainHead, ExplainRow, OverrideHead, OverrideRow, ReloadRow};
 
 /// `{"schema": ..., "items": [...]}`, with keys of its own between them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,6 +23,9 @@ pub struct NoHead {}
 
 /// The answer of `explain`.
 pub type Explanation = Document<ExplainRow, ExplainHead>;
+
+/// The answer of commands about announcements, which has no rows.
+pub type Effected = Document<Value, EffectHead>;
 
 /// The answer of `drain`, `undrain`, `disable` and `enable`.
 pub type Overridden = Document<OverrideRow, OverrideHead>;

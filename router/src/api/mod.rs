@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 use crate::config::{ConfigErrors, Style};
 
-use self::document::{Explanation, Overridden, Reloaded, Undamped};
+use self::document::{Effected, Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
 use self::pages::{PageReply, PageRequest, ShowQuery};
 use self::params::{Described, Kind, Param, Params, optional, required};
@@ -56,6 +56,8 @@ pub struct Who(pub String);
 pub enum Command {
     /// `POST /v1/drain/SITE`, `/v1/undrain/SITE`, `/v1/disable/SITE` and `/v1/enable/SITE`.
     Override(OverrideRequest, Who, Reply<Overridden>),
+    /// What concerns announcements.
+    Announce(AnnounceRequest, Who, Reply<Effected>),
     /// `GET /v1/explain`.
     Explain(ExplainQuery, Reply<Explanation>),
     /// `POST /v1/reload`; whether also where it leaves a service without a site.
@@ -74,6 +76,7 @@ impl Command {
     /// What it is called where steps are named.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Announce(request, ..) => request.verb(),
             Self::Explain(..) => "explain",
             Self::Health(_) => "health",
             Self::Override(request, ..) => request.what.verb(),
@@ -126,6 +129,23 @@ impl OverrideKind {
     /// Whether it takes the site out.
     pub const fn takes_out(self) -> bool {
         matches!(self, Self::Drain | Self::Disable)
+    }
+}
+
+/// What an operator does to announcements.
+#[derive(Clone, Debug)]
+pub enum AnnounceRequest {
+    /// `POST /v1/drain-router`, `/v1/undrain-router`: takes all of them back, or no more.
+    DrainRouter(bool),
+}
+
+impl AnnounceRequest {
+    /// The word for it in paths and commands.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::DrainRouter(true) => "drain-router",
+            Self::DrainRouter(false) => "undrain-router",
+        }
     }
 }
 
@@ -340,6 +360,8 @@ fn all() -> Router<mpsc::Sender<Command>> {
     });
     overrides
         .route("/v1/undamp", post(undamp))
+        .route("/v1/drain-router", post(|commands, who| drain_router(commands, who, true)))
+        .route("/v1/undrain-router", post(|commands, who| drain_router(commands, who, false)))
         .route("/v1/reload", post(reload))
         .method_not_allowed_fallback(wrong_method)
 }
@@ -423,6 +445,15 @@ async fn put_override(
     let (UrlPath(site), Params(Force { force })) = (site?, query?);
     let request = OverrideRequest { site, what, force };
     change(&commands, |reply| Command::Override(request, who, reply)).await.map(Json)
+}
+
+async fn drain_router(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+    drained: bool,
+) -> Result<Json<Effected>, ApiError> {
+    let request = AnnounceRequest::DrainRouter(drained);
+    change(&commands, |reply| Command::Announce(request, who, reply)).await.map(Json)
 }
 
 async fn undamp(State(commands): Commands) -> Result<Json<Undamped>, ApiError> {

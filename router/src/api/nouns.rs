@@ -11,8 +11,8 @@ use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
     AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRow, CheckRow, DropRow,
-    ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead, OverrideRow, PortRow,
-    ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
+    EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead, OverrideRow,
+    PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -262,6 +262,11 @@ pub const OTHERS: &[Noun] = &[
         "override",
         Some("POST /v1/drain/SITE"),
         "What becomes of flows, and the services that have the site; also of `POST /v1/undrain/SITE`, `disable` and `enable`.",
+    ),
+    other::<EffectHead, ()>(
+        "effect",
+        Some("POST /v1/drain-router"),
+        "No rows: what becomes of announcements; also of `POST /v1/undrain-router`.",
     ),
     other::<(), ReloadRow>("reload", Some("POST /v1/reload"), "What changed."),
     other::<(), ()>(

@@ -44,10 +44,10 @@ pub(super) enum Command {
     Top(TopArgs),
     /// Drain a site: its flows move to other sites, and it serves only where nobody else is left.
     #[command(long_about = DRAIN)]
-    Drain(TakeOutArgs),
+    Drain(DrainArgs),
     /// Use a drained site again.
     #[command(long_about = UNDRAIN)]
-    Undrain(SiteArgs),
+    Undrain(UndrainArgs),
     /// Disable a site: its flows move to other sites, and it never serves until it is enabled.
     #[command(long_about = DISABLE)]
     Disable(TakeOutArgs),
@@ -202,6 +202,33 @@ pub(super) struct SiteArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct DrainArgs {
+    /// Name of the site.
+    #[arg(required_unless_present = "router")]
+    pub(super) site: Option<String>,
+    /// The router: all that it announces by BGP is deprioritised, and withdrawn after drain-wait in [bgp].
+    #[arg(long, conflicts_with_all = ["site", "force"])]
+    pub(super) router: bool,
+    /// Also if that leaves a service without a site (last-site-guard in [router]).
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndrainArgs {
+    /// Name of the site.
+    #[arg(required_unless_present = "router")]
+    pub(super) site: Option<String>,
+    /// The router, which announces what is well again.
+    #[arg(long, conflicts_with = "site")]
+    pub(super) router: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct TakeOutArgs {
     #[command(flatten)]
     pub(super) site: SiteArgs,
@@ -315,12 +342,17 @@ mod tests {
             &["nearhop", "show", "bgp", "uplink"],
             &["nearhop", "show", "bgp", "advertised", "uplink", "--json"],
             &["nearhop", "dr", "fra"],
+            &["nearhop", "drain", "--router", "--json"],
+            &["nearhop", "undrain", "--router"],
             &["nearhop", "ex", "198.51.100.53", "--proto", "UDP", "--dport", "53"],
         ] {
             assert!(Cli::try_parse_from(words).is_ok(), "{words:?}");
         }
         for words in [
             &["nearhop", "r", "x.toml"][..],
+            &["nearhop", "drain"],
+            &["nearhop", "drain", "fra", "--router"],
+            &["nearhop", "drain", "--router", "--force"],
             &["nearhop", "show"],
             &["nearhop", "show", "bgp-advertised"],
             &["nearhop", "explain", "dns"],

@@ -13,9 +13,7 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
-use super::args::{
-    ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SiteArgs, SocketArgs, UndampArgs,
-};
+use super::args::{ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SocketArgs, UndampArgs};
 use super::complete::Names;
 use super::output::{Failure, answer, complain};
 use super::screen;
@@ -117,9 +115,19 @@ impl From<ClientError> for Failure {
 }
 
 /// `verb` is `drain`, `undrain`, `disable` or `enable`.
-pub(super) fn put_override(args: &SiteArgs, verb: &str, force: bool) -> Result<ExitCode, Failure> {
-    let path = format!("/v1/{verb}/{}{}", percent_encoded(&args.site), forced(force));
-    print(&args.client, "override", &connect(&args.client.socket)?.post(&path)?)
+pub(super) fn put_override(
+    args: &ClientArgs,
+    site: &str,
+    verb: &str,
+    force: bool,
+) -> Result<ExitCode, Failure> {
+    let path = format!("/v1/{verb}/{}{}", percent_encoded(site), forced(force));
+    print(args, "override", &connect(&args.socket)?.post(&path)?)
+}
+
+/// A command about announcements.
+pub(super) fn affect(args: &ClientArgs, path: &str) -> Result<ExitCode, Failure> {
+    print(args, "effect", &connect(&args.socket)?.post(path)?)
 }
 
 pub(super) fn reload(args: &ForceArgs) -> Result<ExitCode, Failure> {

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command};
+use args::{Cli, Command, SiteArgs, TakeOutArgs};
 use output::Failure;
 
 use crate::printable;
@@ -61,10 +61,20 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Explain(args) => client::explain(args),
         Command::Watch(args) => watch::run(args),
         Command::Top(args) => top::run(args),
-        Command::Drain(args) => client::put_override(&args.site, "drain", args.force),
-        Command::Undrain(args) => client::put_override(args, "undrain", false),
-        Command::Disable(args) => client::put_override(&args.site, "disable", args.force),
-        Command::Enable(args) => client::put_override(args, "enable", false),
+        Command::Drain(args) => match &args.site {
+            Some(site) => client::put_override(&args.client, site, "drain", args.force),
+            None => client::affect(&args.client, "/v1/drain-router"),
+        },
+        Command::Undrain(args) => match &args.site {
+            Some(site) => client::put_override(&args.client, site, "undrain", false),
+            None => client::affect(&args.client, "/v1/undrain-router"),
+        },
+        Command::Disable(TakeOutArgs { site: SiteArgs { site, client }, force }) => {
+            client::put_override(client, site, "disable", *force)
+        }
+        Command::Enable(SiteArgs { site, client }) => {
+            client::put_override(client, site, "enable", false)
+        }
         Command::Undamp(args) => client::undamp(args),
         Command::Reload(args) => client::reload(args),
         Command::Lookup(args) => lookup::run(args),

@@ -12,7 +12,9 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
-pub use self::announce::{Additions, AnnounceRules, BelowMin, LinkBandwidth, NeighborTerms};
+pub use self::announce::{
+    Additions, AnnounceRules, BelowMin, Leaving, LinkBandwidth, NeighborTerms, OnExit,
+};
 pub use crate::bgp::Import;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
@@ -243,6 +245,8 @@ pub struct Check {
 pub struct Bgp {
     /// The router's AS.
     pub asn: u32,
+    /// How it takes back what it announces.
+    pub leaving: Leaving,
     /// Its policies, in file order; names are unique.
     pub policies: Vec<Arc<Policy>>,
     /// Its neighbors, in file order; names and addresses are unique.

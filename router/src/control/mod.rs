@@ -39,6 +39,7 @@ use nearhop_fib::{Handle, PathId, WriteError, Writer, name_key};
 use self::bgp::Bgp;
 pub use self::bgp::NeighborState;
 pub use self::bgp::announce::decide::{Decision, Reason};
+pub use self::bgp::announce::leave::{Leave, LeaveCause};
 pub use self::bgp::announce::{Advertised, Offered};
 pub use self::device::{Changed, DeviceFault};
 pub use self::legs::{LegKey, LegState, Legs};

@@ -1,15 +1,17 @@
 //! What operators take out of service, and back in.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId};
 
 use super::Control;
+use super::bgp::announce::leave::Leave;
 use super::publish::SELECTIONS_AT_ONCE;
 use super::select::Overrides;
 use super::services::Services;
 use crate::config::Config;
-use crate::config::model::Service;
+use crate::config::model::{Leaving, Service};
 use crate::event::{EventKind, MoveCause};
 use crate::time::Nanos;
 
@@ -54,6 +56,32 @@ impl Control {
         Some(of_site.map(|(_, leg)| leg.path).collect())
     }
 
+    /// Takes back all that is announced, or announces it again; `false` if it was so before.
+    pub fn drain_router(&mut self, now: Nanos, drained: bool, by: &str) -> bool {
+        if !self.selection.drain_router(drained) {
+            return false;
+        }
+        self.bgp.drain(now, drained, self.leaving().drain_wait);
+        self.events.push_back((now, EventKind::RouterDrain { by: by.to_owned(), drained }));
+        true
+    }
+
+    /// The process is about to end: takes back what is announced, as configured. Returns when it may end;
+    /// `None` is at once.
+    pub fn begin_exit(&mut self, now: Nanos) -> Option<Nanos> {
+        let how = self.leaving();
+        self.bgp.begin_exit(now, &how)
+    }
+
+    /// Whether the router takes back what it announces.
+    pub fn leaves(&self) -> Leave {
+        self.bgp.leaves()
+    }
+
+    fn leaving(&self) -> Leaving {
+        self.config.bgp.as_ref().map(|bgp| bgp.leaving).unwrap_or_default()
+    }
+
     /// Services that would have nobody left but drained sites, if this site were taken out too.
     pub fn served_by_last(&self, site: &str) -> BTreeSet<String> {
         self.selection.served_by_last(self.known(), site)
@@ -66,6 +94,8 @@ impl Control {
 
     /// What operators took out of service before a restart; to be called before the first configuration.
     pub fn restore(&mut self, overrides: Overrides) {
+        // What was withdrawn before is not announced to be withdrawn again.
+        self.bgp.drain(Nanos::ZERO, overrides.router, Duration::ZERO);
         self.selection.restore(overrides);
     }
 

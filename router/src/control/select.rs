@@ -40,6 +40,9 @@ pub struct Overrides {
     pub drained: BTreeSet<String>,
     /// Sites that never serve.
     pub disabled: BTreeSet<String>,
+    /// Whether the router announces nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub router: bool,
 }
 
 impl Overrides {
@@ -84,6 +87,11 @@ impl Selection {
     /// Drains a site or undrains it; `false` if it was so before.
     pub(super) fn drain(&mut self, site: &str, drained: bool) -> bool {
         self.overrides.drain(site, drained)
+    }
+
+    /// Drains the router or undrains it; `false` if it was so before.
+    pub(super) fn drain_router(&mut self, drained: bool) -> bool {
+        std::mem::replace(&mut self.overrides.router, drained) != drained
     }
 
     /// Disables a site or enables it; `false` if it was so before.
@@ -212,7 +220,7 @@ impl Selection {
 
     /// How many sites of a service are up, and neither drained nor disabled.
     pub(super) fn sites_left(&self, known: Known<'_>, service: &Service, family: Family) -> usize {
-        let Overrides { drained, disabled } = &self.overrides;
+        let Overrides { drained, disabled, .. } = &self.overrides;
         let is_left = |site: &&Site| {
             let mut legs = known.services.site_legs(&service.name, family, &site.name);
             let is_out = drained.contains(&site.name) || disabled.contains(&site.name);
@@ -224,7 +232,7 @@ impl Selection {
     /// What counts for the announcement of a service: sites that are up, and neither damped, drained nor
     /// disabled.
     pub(super) fn health(&self, known: Known<'_>, service: &Service, family: Family) -> Health {
-        let Overrides { drained, disabled } = &self.overrides;
+        let Overrides { drained, disabled, .. } = &self.overrides;
         let is_well = |site: &&Site| {
             let mut legs = known.services.site_legs(&service.name, family, &site.name);
             let is_out = drained.contains(&site.name) || disabled.contains(&site.name);
@@ -258,7 +266,7 @@ impl Selection {
     /// configuration that still has them.
     pub(super) fn left_without(&self, old: &[Service], new: &[Service]) -> Vec<String> {
         let is_open = |site: &Site| {
-            let Overrides { drained, disabled } = &self.overrides;
+            let Overrides { drained, disabled, .. } = &self.overrides;
             !drained.contains(&site.name) && !disabled.contains(&site.name)
         };
         let has_open = |service: &Service| service.sites.iter().any(is_open);

@@ -1,6 +1,7 @@
 //! The control thread's loop: one task owns all state, everything else sends it messages.
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
+mod announcing;
 mod facts;
 mod history;
 mod manager;
@@ -30,7 +31,7 @@ use super::liveness::Order;
 use super::notify::Manager;
 use super::placed::{Placed, ReadyGuard};
 use super::ports::{Opened, open_all};
-use super::signals::Signal;
+use super::signals::{Patience, Signal};
 use super::steps::Steps;
 use super::threads::Daemon;
 use super::{RunError, RunOptions};
@@ -54,11 +55,13 @@ pub(super) struct Shell {
     /// The control socket.
     pub(super) listener: UnixListener,
     pub(super) signals: mpsc::Receiver<Signal>,
+    /// How long the process may take to end.
+    pub(super) patience: Patience,
 }
 
 /// Runs the router until it is to end.
 pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<(), RunError> {
-    let Shell { options, placed, listener, mut signals } = shell;
+    let Shell { options, placed, listener, mut signals, patience } = shell;
     let failed = |error: std::io::Error| RunError::new(format!("cannot start: {error}"));
     let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
     let http = config.api.http.map(listen).transpose()?;
@@ -66,7 +69,7 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
     let (reloads, mut loaded) = Reloads::new();
     let mut control = ControlThread::new(daemon, options, Arc::clone(&placed), reloads);
     // Dropped before the threads are ended: from then on the router is not ready.
-    let ready = ReadyGuard(placed);
+    let mut ready = Some(ReadyGuard(placed));
     control.start(config)?;
     let wake = Arc::clone(&control.daemon.wake);
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
@@ -91,7 +94,8 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => control.hang_up(),
                 Some(Signal::Summarize) => control.step("summary", |control| control.log_summary()),
-                Some(Signal::End) | None => break Ok(()),
+                Some(Signal::End) | None if !control.begin_exit(&patience) => break Ok(()),
+                Some(Signal::End) | None => drop(ready.take()),
             },
             Some(loaded) = loaded.recv() => {
                 control.step("lanes", ControlThread::handle_lanes);
@@ -101,6 +105,9 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
         control.step("publication", ControlThread::publish);
         control.step("devices", ControlThread::reopen_ports);
         control.step("events", ControlThread::after_step);
+        if control.ends.is_some_and(|at| at <= Nanos::now()) {
+            break Ok(());
+        }
         if let Some(thread) = control.daemon.lost_thread() {
             break Err(RunError::new(format!("{thread} has ended; see the log")));
         }
@@ -156,6 +163,8 @@ struct ControlThread {
     watchdog: Watchdog,
     /// Why the last reload was refused, if it was.
     refused: Option<String>,
+    /// When the process ends, if it is about to.
+    ends: Option<Nanos>,
 }
 
 impl ControlThread {
@@ -179,6 +188,7 @@ impl ControlThread {
             manager: Manager::from_environment(),
             watchdog: Watchdog::default(),
             refused: None,
+            ends: None,
         }
     }
 
@@ -271,7 +281,7 @@ impl ControlThread {
         if self.reloads.is_idle() {
             self.manager.reloaded();
         }
-        if !self.ready && self.why_not_ready().is_none() {
+        if !self.ready && self.ends.is_none() && self.why_not_ready().is_none() {
             self.ready = true;
             self.placed.announce_ready();
             self.manager.ready();
@@ -315,7 +325,7 @@ impl ControlThread {
 
     fn next_timeout(&self) -> Instant {
         let now = Nanos::now();
-        let timers = [self.reopening.poll_timeout(), self.daemon.control.bgp_timeout()];
+        let timers = [self.reopening.poll_timeout(), self.daemon.control.bgp_timeout(), self.ends];
         let due = timers.into_iter().flatten().min().map(|at| at.since(now));
         let longest = if self.leaving.is_empty() { HOUSEKEEPING_EVERY } else { LEAVING_EVERY };
         let sleep = due.unwrap_or(longest).min(longest);
@@ -353,6 +363,9 @@ impl ControlThread {
     fn handle_command(&mut self, command: Command) {
         // One who asked and went away is not waited for.
         match command {
+            Command::Announce(request, who, reply) => {
+                drop(reply.send(self.change_announcements(&request, &who)));
+            }
             Command::Explain(query, reply) => {
                 drop(reply.send(views::explain(&self.facts_of_routes(), &query)));
             }

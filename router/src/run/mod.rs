@@ -99,7 +99,7 @@ pub fn run(signals: Signals, config: Config, options: &RunOptions) -> Result<(),
         let placed = Arc::clone(&placed);
         move || placed.retract()
     };
-    let signals = signals.begin(forced);
+    let (signals, patience) = signals.begin(forced);
     // The socket comes first: a second router of this name must not touch any device.
     let (listener, claim) = api::claim(&socket)?;
     placed.claim.get_or_init(|| claim);
@@ -108,7 +108,7 @@ pub fn run(signals: Signals, config: Config, options: &RunOptions) -> Result<(),
     needs::check_descriptors(&config.ports, workers)?;
     needs::check_address_space(workers)?;
     threads::start(&config, options).and_then(|daemon| {
-        let shell = Shell { options: options.clone(), placed, listener, signals };
+        let shell = Shell { options: options.clone(), placed, listener, signals, patience };
         runtime.block_on(control::run(daemon, config, shell))
     })
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
 use crate::logging;
 
@@ -27,12 +29,28 @@ pub struct Caught {
 pub struct Signals {
     asked: mpsc::Receiver<Signal>,
     forced: Arc<Mutex<Option<Forced>>>,
+    patience: Patience,
+}
+
+/// How long the router may take to end beyond [`END_WITHIN`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    /// It takes so much longer.
+    pub(super) fn extend(&self, by: Duration) {
+        self.0.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Acquire))
+    }
 }
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Signal {
-    /// To end (SIGTERM, SIGINT).
+    /// To end (SIGTERM, SIGINT); the second time, at once.
     End,
     /// To read the configuration again (SIGHUP).
     Reload,
@@ -74,7 +92,8 @@ impl Caught {
     pub fn watch(self) -> io::Result<Signals> {
         let (sender, asked) = mpsc::channel(ASKED_MAX);
         let forced = Arc::new(Mutex::new(None));
-        let signals = Signals { asked, forced: Arc::clone(&forced) };
+        let patience = Patience::default();
+        let signals = Signals { asked, forced: Arc::clone(&forced), patience: patience.clone() };
         let Self { runtime, mut terminate, mut interrupt, mut hangup, mut summarize, ignored } =
             self;
         thread::Builder::new().name("nh-signals".into()).spawn(move || {
@@ -91,11 +110,22 @@ impl Caught {
                 };
                 log::info!("{name}: the router ends");
                 exit_unless_begun(&forced);
-                // Ends the reader's wait even if there is no room.
-                let _ = sender.try_send(Signal::End);
-                drop(sender);
-                tokio::time::sleep(END_WITHIN).await;
-                log::error!("the router has not ended within {} s: forced", END_WITHIN.as_secs());
+                // Whoever does not read has as long as whoever does not end.
+                let _ = timeout(END_WITHIN, sender.send(Signal::End)).await;
+                let waited = tokio::select! {
+                    waited = wait(&patience) => waited,
+                    _ = terminate.recv() => Duration::ZERO,
+                    _ = interrupt.recv() => Duration::ZERO,
+                };
+                if waited.is_zero() {
+                    log::info!("another signal: the router ends at once");
+                    // Ends the reader's wait even if there is no room.
+                    let _ = sender.try_send(Signal::End);
+                    drop(sender);
+                    sleep(END_WITHIN).await;
+                }
+                let waited = waited.max(END_WITHIN).as_secs();
+                log::error!("the router has not ended within {waited} s: forced");
                 if let Some(forced) = &*forced.lock().unwrap_or_else(PoisonError::into_inner) {
                     forced();
                 }
@@ -107,12 +137,23 @@ impl Caught {
     }
 }
 
+/// Waits for as long as the router may take, which it may learn meanwhile.
+async fn wait(patience: &Patience) -> Duration {
+    sleep(END_WITHIN).await;
+    let more = patience.get();
+    sleep(more).await;
+    END_WITHIN + more
+}
+
 impl Signals {
     /// The router begins to make what it has to take back: from here on it is asked to end. Where it has
-    /// not [`END_WITHIN`] later, `forced` is called and the process exits with status 1.
-    pub(super) fn begin(self, forced: impl Fn() + Send + 'static) -> mpsc::Receiver<Signal> {
+    /// not [`END_WITHIN`] later, and what [`Patience`] adds, `forced` is called and the process exits with status 1.
+    pub(super) fn begin(
+        self,
+        forced: impl Fn() + Send + 'static,
+    ) -> (mpsc::Receiver<Signal>, Patience) {
         *self.forced.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(forced));
-        self.asked
+        (self.asked, self.patience)
     }
 }
 

@@ -188,6 +188,19 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
+    /// Files of routers that knew sites alone are read, and written so while there is nothing else.
+    #[test]
+    fn what_is_not_there_is_not_written() {
+        let dir = folder("older");
+        save(&dir, &drained(&["ams"])).unwrap();
+        let text = fs::read_to_string(dir.join(LIST)).unwrap();
+        assert_eq!(text, r#"{"drained":["ams"],"disabled":[]}"#);
+        let kept = Overrides { router: true, ..drained(&["ams"]) };
+        save(&dir, &kept).unwrap();
+        assert_eq!(load(&dir).unwrap(), kept);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
     #[test]
     fn what_cannot_be_written_leaves_the_list_as_it_was() {
         let dir = folder("unwritable");

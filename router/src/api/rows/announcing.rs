@@ -5,6 +5,12 @@ use crate::api::column::Unit::{self, List, Number};
 use crate::api::row::rows;
 
 rows! {
+    /// What a command about announcements brings about.
+    pub struct EffectHead {
+        /// What becomes of announcements, in a sentence.
+        effect: Text = "effect" Unit::Text,
+    }
+
     /// A prefix that may be announced, and a neighbour.
     pub struct AdvertisedRow {
         /// The prefix.

@@ -2,8 +2,8 @@
 
 use super::owned;
 use crate::api::OverrideKind;
-use crate::api::document::{Document, NoHead, Overridden, Reloaded, Undamped};
-use crate::api::rows::{OverrideHead, OverrideRow, ReloadRow};
+use crate::api::document::{Document, Effected, NoHead, Overridden, Reloaded, Undamped};
+use crate::api::rows::{EffectHead, OverrideHead, OverrideRow, ReloadRow};
 use crate::control::{Control, Serving};
 use crate::ids::Family;
 
@@ -59,6 +59,11 @@ fn effect(what: OverrideKind, site: &str, still_serves: bool) -> String {
 pub fn reloaded(changes: &[String]) -> Reloaded {
     let items = changes.iter().map(|change| ReloadRow { change: owned(change) }).collect();
     Document::new("reload", NoHead {}, items)
+}
+
+/// The answer to a command about announcements.
+pub fn effected(effect: String) -> Effected {
+    Document::new("effect", EffectHead { effect: effect.into() }, Vec::new())
 }
 
 /// The answer to `undamp`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Facts, micros, owned};
 use crate::api::column::Text;
 use crate::api::rows::{HostRow, RouterRow, StepRow, WorkerRow};
+use crate::control::{Leave, LeaveCause};
 use crate::event::SlowStep;
 use crate::worker::Polling;
 
@@ -26,8 +27,18 @@ pub(super) fn router(facts: &Facts<'_>) -> RouterRow {
         workers: facts.workers.len() as u64,
         ports: config.ports.len() as u64,
         services: config.services.len() as u64,
+        bgp: config.bgp.as_ref().map(|_| leaving(facts.control.leaves()).into()),
         liveness_late_us: liveness.as_ref().map(|report| micros(report.lateness_max)),
         probes_unsent: liveness.map(|report| report.unsent),
+    }
+}
+
+const fn leaving(leave: Leave) -> &'static str {
+    match leave {
+        Leave::No => "announcing",
+        Leave::Warned { why: LeaveCause::Drained, .. } => "draining",
+        Leave::Gone(LeaveCause::Drained) => "drained",
+        Leave::Warned { why: LeaveCause::Exit, .. } | Leave::Gone(LeaveCause::Exit) => "ending",
     }
 }
 

@@ -17,7 +17,13 @@ at the next site; a TCP connection ends, because the next site does not know it 
 connect once more. The answer says who serves each service now, and how many sites are left.
 
 A drain is kept over reloads, and over restarts if [router] has a state-dir, until `nearhop undrain`. The site is \
-checked meanwhile, and serves again where no other site is up and no other route covers the service.";
+checked meanwhile, and serves again where no other site is up and no other route covers the service.
+
+What is announced by BGP changes where fewer sites are left than min-sites of a service.
+
+With --router, all that the router announces is made what nobody should prefer (GRACEFUL_SHUTDOWN, a longer path, the \
+worst MED), so that neighbours move traffic to other routers while this one still forwards it. After drain-wait in [bgp] \
+it is withdrawn. That is kept as the drain of a site is, until `nearhop undrain --router`.";
 
 pub(super) const UNDRAIN: &str = "Use a drained site again.
 

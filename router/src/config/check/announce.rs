@@ -102,6 +102,22 @@ mod tests {
     }
 
     #[test]
+    fn how_the_router_leaves_is_within_bounds() {
+        for (keys, says) in [
+            ("drain-wait = \"0s\"\non-exit = \"graceful-shutdown\"\nexit-wait = \"1min\"", ""),
+            ("drain-wait = \"2h\"", "expected 0s to 1h"),
+            ("exit-wait = \"61s\"", "expected 0s to 1min"),
+            ("on-exit = \"withdrawn\"", "did you mean \"withdraw\""),
+        ] {
+            let text =
+                file("", "as = 65002").replace("as = 65001\n", &format!("as = 65001\n{keys}\n"));
+            let drawn = said(&text);
+            let is_said = if says.is_empty() { drawn.is_empty() } else { drawn.contains(says) };
+            assert!(is_said, "{keys}: {drawn}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_announced_so_is_a_mistake() {
         let external = "as = 65002";
         for (service, neighbor, says) in [

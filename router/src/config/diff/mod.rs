@@ -146,6 +146,9 @@ impl Lines {
         self.each(&before, &after, "bgp policy", name, text, |lines, old, new| {
             lines.policy(old, new);
         });
+        if let (Some(old), Some(new)) = (old, new) {
+            self.fields("bgp", old, new, &BGP);
+        }
         let neighbors = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.neighbors.clone());
         let name = |neighbor: &Neighbor| neighbor.name.clone();
         let (old, new) = (neighbors(old), neighbors(new));
@@ -275,6 +278,12 @@ const NEIGHBOR: [Field<Neighbor>; 19] = [
     ("allow-own-as", |n| n.allow_own_as.to_string()),
     ("add-path", |n| show::add_path(n.add_path)),
     ("transcript-kib", |n| (n.transcript / 1024).to_string()),
+];
+
+const BGP: [Field<Bgp>; 3] = [
+    ("drain-wait", |b| show::span(b.leaving.drain_wait)),
+    ("on-exit", |b| show::on_exit(b.leaving.on_exit)),
+    ("exit-wait", |b| show::span(b.leaving.exit_wait)),
 ];
 
 const API: [Field<Api>; 2] = [

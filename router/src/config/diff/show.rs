@@ -9,7 +9,7 @@ use crate::bgp::Role;
 use crate::bgp::policy::Policy;
 use crate::config::model::{
     AddPath, Additions, Affinity, BelowMin, Capacity, Check, Device, Export, Import, LinkBandwidth,
-    Neighbor, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
+    Neighbor, OnExit, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -116,6 +116,15 @@ pub(super) fn link_bandwidth(choice: LinkBandwidth) -> String {
         LinkBandwidth::Auto => "auto",
         LinkBandwidth::Transitive => "transitive",
         LinkBandwidth::NonTransitive => "non-transitive",
+    };
+    word.into()
+}
+
+pub(super) fn on_exit(choice: OnExit) -> String {
+    let word = match choice {
+        OnExit::End => "end",
+        OnExit::GracefulShutdown => "graceful-shutdown",
+        OnExit::Withdraw => "withdraw",
     };
     word.into()
 }

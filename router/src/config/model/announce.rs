@@ -65,6 +65,36 @@ pub enum LinkBandwidth {
     NonTransitive,
 }
 
+/// How the router takes back what it announces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Leaving {
+    /// For how long a router that is drained announces what nobody should prefer, before it withdraws it.
+    pub drain_wait: Duration,
+    /// What becomes of announcements before the process ends.
+    pub on_exit: OnExit,
+    /// For how long the router forwards on after each step of that.
+    pub exit_wait: Duration,
+}
+
+/// What becomes of announcements before the process ends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnExit {
+    /// Nothing: sessions end.
+    End,
+    /// They are deprioritised, then withdrawn.
+    GracefulShutdown,
+    /// They are withdrawn.
+    #[default]
+    Withdraw,
+}
+
+impl Default for Leaving {
+    fn default() -> Self {
+        let (drain_wait, exit_wait) = (Duration::from_secs(30), Duration::from_secs(1));
+        Self { drain_wait, on_exit: OnExit::default(), exit_wait }
+    }
+}
+
 impl Default for AnnounceRules {
     fn default() -> Self {
         Self { min_sites: 1, below_min: BelowMin::default(), delay: Duration::from_secs(10) }

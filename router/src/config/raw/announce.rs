@@ -6,9 +6,11 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::community::{community, large_community};
-use super::inner_or_default;
+use super::{inner_or, inner_or_default};
 use crate::bgp::{Community, LargeCommunity};
-use crate::config::model::{Additions, AnnounceRules, BelowMin, LinkBandwidth, NeighborTerms};
+use crate::config::model::{
+    Additions, AnnounceRules, BelowMin, Leaving, LinkBandwidth, NeighborTerms, OnExit,
+};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 
@@ -96,6 +98,26 @@ impl RawTerms {
     }
 }
 
+/// How the router takes back what it announces.
+pub(super) fn leaving(bgp: &mut Table<'_>) -> Leaving {
+    let default = Leaving::default();
+    let wait = |longest| text("a span of time", value::duration_in(Duration::ZERO..=longest));
+    Leaving {
+        drain_wait: inner_or(bgp.get("drain-wait", wait(DRAIN_WAIT_MAX)), default.drain_wait),
+        on_exit: inner_or_default(bgp.get("on-exit", text("a word", on_exit))),
+        exit_wait: inner_or(bgp.get("exit-wait", wait(EXIT_WAIT_MAX)), default.exit_wait),
+    }
+}
+
+fn on_exit(word: &str) -> Result<OnExit, ValueError> {
+    let words = [
+        ("withdraw", Some(OnExit::Withdraw)),
+        ("graceful-shutdown", Some(OnExit::GracefulShutdown)),
+        ("end", Some(OnExit::End)),
+    ];
+    one_of(word, &words)
+}
+
 fn link_bandwidth(word: &str) -> Result<LinkBandwidth, ValueError> {
     let words = [
         ("off", Some(LinkBandwidth::Off)),
@@ -119,6 +141,11 @@ fn delay(text: &str) -> Result<Duration, ValueError> {
 
 /// Longer paths are refused by many.
 const PREPEND_MAX: u8 = 16;
+
+const DRAIN_WAIT_MAX: Duration = Duration::from_hours(1);
+
+/// Whoever ends a process does not wait for long.
+const EXIT_WAIT_MAX: Duration = Duration::from_mins(1);
 
 const DELAY_MAX: Duration = Duration::from_mins(10);
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::announce::RawTerms;
+use super::announce::{RawTerms, leaving};
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
 use crate::bgp::policy::Policy;
 use crate::bgp::{Role, is_public_as};
-use crate::config::model::{AddPath, Bgp, Export, Import, Neighbor};
+use crate::config::model::{AddPath, Bgp, Export, Import, Leaving, Neighbor};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::{Table, article};
 
@@ -26,6 +26,7 @@ pub(in crate::config) struct RawBgp {
     pub(in crate::config) neighbors: Vec<RawNeighbor>,
     /// Position of `[bgp]`.
     pub(in crate::config) span: Range<usize>,
+    leaving: Leaving,
 }
 
 /// A neighbor as written.
@@ -62,6 +63,7 @@ impl RawBgp {
         let raw = Self {
             asn: table.need("as", "as = 65001, this router's AS", asn),
             span: table.span(),
+            leaving: leaving(&mut table),
             policies: policies(&mut table),
             neighbors: table
                 .tables("neighbor", "[[bgp.neighbor]]")
@@ -81,7 +83,7 @@ impl RawBgp {
         let policies: Vec<Arc<Policy>> = policies.collect();
         let neighbors = self.neighbors.into_iter();
         let neighbors = neighbors.map(|neighbor| neighbor.into_model(asn, &policies)).collect();
-        Bgp { asn, policies, neighbors }
+        Bgp { asn, leaving: self.leaving, policies, neighbors }
     }
 }
 

@@ -96,12 +96,17 @@ const NEGOTIATED: Negotiated = Negotiated {
 };
 
 fn speaking(service: &str) -> Speaking {
+    speaking_with(service, "")
+}
+
+/// With these keys of the service and of `[bgp]`.
+fn speaking_with(service: &str, bgp: &str) -> Speaking {
     let router = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
     let sites = "[[service.site]]\nname = \"ams\"\nvia = \"ams\"\n\
                  [[service.site]]\nname = \"fra\"\nvia = \"fra\"\n";
     Speaking::new(&format!(
         "{router}[[service]]\nname = \"www\"\nprefixes = [\"{SERVICE}/32\"]\n{service}\n{sites}\
-         [bgp]\nas = 65001\n\
+         [bgp]\nas = 65001\n{bgp}\n\
          [[bgp.neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"none\"\nexport = \"services\"\n"
     ))
 }
@@ -191,4 +196,57 @@ fn many_announcements_are_many_steps() {
     assert_eq!(shared.len(), 1, "equal attributes are one, and so are their UPDATEs");
     speaking.rig.set("s7", "ams", false);
     assert_eq!(speaking.told().len(), 4, "one service's change is one for each neighbour");
+}
+
+/// Neighbours hear first that they should take another way, and then that this one is gone.
+#[test]
+fn a_drained_router_warns_waits_and_withdraws() {
+    let mut speaking = speaking("");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    assert!(speaking.rig.control.drain_router(speaking.now, true, "test"));
+    assert!(!speaking.rig.control.drain_router(speaking.now, true, "test"), "it is already");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001 65001 65001 65001"]);
+    let due = speaking.rig.control.bgp_timeout().unwrap();
+    assert_eq!(due.since(speaking.now), Duration::from_secs(30));
+    speaking.pass(Duration::from_secs(30));
+    assert_eq!(speaking.lines(), ["-198.51.100.53/32"]);
+    assert_eq!(speaking.rig.control.bgp_timeout(), None);
+    // Whatever becomes of sites and sessions.
+    speaking.rig.set("fra", "fra", false);
+    speaking.establish([10, 0, 0, 2].into());
+    assert!(speaking.lines().is_empty());
+    assert!(speaking.rig.control.drain_router(speaking.now, false, "test"));
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    // What was withdrawn before a restart is not announced first.
+    speaking.rig.control.restore(Overrides { router: true, ..Overrides::default() });
+    assert_eq!(speaking.lines(), ["-198.51.100.53/32"]);
+}
+
+#[test]
+fn before_the_end_announcements_are_taken_back_if_there_are_any() {
+    let bgp = |keys: &str| {
+        let mut speaking = speaking_with("", keys);
+        assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+        speaking
+    };
+    let mut speaking = bgp("");
+    let ends = speaking.rig.control.begin_exit(speaking.now).unwrap();
+    assert_eq!(ends.since(speaking.now), Duration::from_secs(1));
+    assert_eq!(speaking.lines(), ["-198.51.100.53/32"]);
+    speaking.rig.control.drain_router(speaking.now, false, "test");
+    assert!(speaking.lines().is_empty(), "nothing brings it back");
+
+    let mut speaking = bgp("on-exit = \"graceful-shutdown\"\nexit-wait = \"3s\"");
+    let ends = speaking.rig.control.begin_exit(speaking.now).unwrap();
+    assert_eq!(ends.since(speaking.now), Duration::from_secs(6));
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001 65001 65001 65001"]);
+    speaking.pass(Duration::from_secs(3));
+    assert_eq!(speaking.lines(), ["-198.51.100.53/32"]);
+
+    assert_eq!(bgp("on-exit = \"end\"").rig.control.begin_exit(NOW), None);
+    let mut speaking = bgp("");
+    speaking.rig.set("ams", "ams", false);
+    speaking.rig.set("fra", "fra", false);
+    assert_eq!(speaking.lines(), ["-198.51.100.53/32"]);
+    assert_eq!(speaking.rig.control.begin_exit(NOW), None, "nobody waits for anything");
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use nearhop_fib::IpPrefix;
 
+use super::leave::{Leave, LeaveCause};
 use super::standing::{Level, Standing};
 use crate::bgp::policy::{Policy, Verdict};
 use crate::bgp::session::State;
@@ -47,6 +48,15 @@ pub enum Reason {
         /// Until then.
         until: Nanos,
     },
+    /// All is deprioritised, and withdrawn then.
+    Leaving {
+        /// When.
+        until: Nanos,
+        /// Why.
+        why: LeaveCause,
+    },
+    /// All is withdrawn.
+    Left(LeaveCause),
     /// The neighbour's `export` does not have it.
     NotExported,
     /// No session is established.
@@ -85,13 +95,22 @@ pub(super) struct Audience<'a> {
     pub(super) asn: u32,
 }
 
+/// What else an operator or time decides, for all prefixes.
+#[derive(Clone, Copy)]
+pub(super) struct Scene {
+    pub(super) leave: Leave,
+}
+
 /// Decides. The first of these that applies is the reason: there is no session; the neighbour's `export`,
-/// family or next hop; how the prefix stands.
-pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>) -> Decision {
+/// family or next hop; the router has left; how the prefix stands; the router leaves.
+pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>, scene: &Scene) -> Decision {
     let next_hop = match passage(subject, audience) {
         Ok(next_hop) => next_hop,
         Err(why) => return Decision { announce: None, why },
     };
+    if let Leave::Gone(why) = scene.leave {
+        return Decision { announce: None, why: Reason::Left(why) };
+    }
     let level = subject.standing.level.value;
     let announce = (level > Level::Withdrawn).then(|| {
         let mut attributes = originated(next_hop, audience);
@@ -99,12 +118,15 @@ pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>) -> Decision
         // What a prefix says of itself comes before what all of a neighbour's have.
         add(&mut attributes, &audience.config.terms.additions, audience);
         add_link_bandwidth(&mut attributes, subject.standing.weight.value, audience);
-        if level == Level::Deprioritised {
+        if level == Level::Deprioritised || scene.leave != Leave::No {
             deprioritise(&mut attributes, audience);
         }
         attributes
     });
-    let why = standing_reason(subject);
+    let why = match scene.leave {
+        Leave::Warned { until, why } if announce.is_some() => Reason::Leaving { until, why },
+        _ => standing_reason(subject),
+    };
     match (announce, audience.config.export_policy.as_deref()) {
         (Some(attributes), Some(policy)) => exported(policy, subject.prefix, &attributes, why),
         (announce, _) => Decision { announce, why },
@@ -259,6 +281,10 @@ impl Decision {
                 format!("deprioritised for another {}", seconds(now, *until))
             }
             Reason::Delayed { until } => format!("delayed for another {}", seconds(now, *until)),
+            Reason::Leaving { until, why } => {
+                format!("{}: withdrawn in {}", why.text(), seconds(now, *until))
+            }
+            Reason::Left(why) => why.text().into(),
             Reason::NotExported => "export of the neighbour does not have it".into(),
             Reason::NoSession(state) => format!("no session ({})", state.label()),
             Reason::FamilyNotNegotiated => "the family was not negotiated".into(),

@@ -2,6 +2,7 @@
 //! decides about so many prefixes.
 
 pub(in crate::control) mod decide;
+pub(in crate::control) mod leave;
 pub(super) mod stale;
 pub(in crate::control) mod standing;
 
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
-use self::decide::{Audience, Decision, Subject, decide};
+use self::decide::{Audience, Decision, Scene, Subject, decide};
+use self::leave::Leave;
 use self::stale::Stale;
 use self::standing::{Health, Standing};
 use super::{Bgp, NeighborState};
@@ -37,6 +39,8 @@ pub(super) struct Announcements {
     due: BTreeMap<String, Nanos>,
     /// Services that may stand otherwise by now.
     unsure: BTreeSet<String>,
+    /// Whether all of it is about to be withdrawn, or is.
+    leave: Leave,
     /// Equal attributes are one, so that prefixes share UPDATEs.
     store: AttributeStore,
     /// The neighbour that was served last.
@@ -97,6 +101,11 @@ impl Bgp {
         }
     }
 
+    /// All of what is announced may be another.
+    fn mark_all(&mut self) {
+        self.neighbors.values_mut().for_each(|state| state.stale.mark_all());
+    }
+
     /// Announces and withdraws a part of what changed; `health` is what is known of a service's sites.
     pub(in crate::control) fn announce(
         &mut self,
@@ -105,6 +114,7 @@ impl Bgp {
         services: Services<'_>,
         health: impl Fn(&model::Service, Family) -> Health,
     ) {
+        self.go_on_leaving(now);
         self.look_at_services(now, services, health);
         if !self.neighbors.values().any(is_behind) {
             return;
@@ -128,7 +138,8 @@ impl Bgp {
 
     /// When [`Self::announce`] has something to say although nothing happened.
     pub(in crate::control) fn poll_timeout(&self) -> Option<Nanos> {
-        self.announcements.due.values().min().copied()
+        let of_services = self.announcements.due.values().min().copied();
+        of_services.into_iter().chain(self.announcements.leave.due()).min()
     }
 
     /// What is decided about prefixes after one.
@@ -142,7 +153,8 @@ impl Bgp {
         let prefixes = self.announcements.offered.range((from, Bound::Unbounded));
         prefixes.filter_map(move |(&prefix, of)| {
             let subject = self.announcements.subject(services, prefix)?;
-            let decide = |state| (state, decide(&subject, &audience(config, state)));
+            let scene = self.announcements.scene();
+            let decide = |state| (state, decide(&subject, &audience(config, state), &scene));
             let decisions = self.neighbors.values().map(decide).collect();
             Some(Advertised { prefix, of, decisions })
         })
@@ -191,14 +203,14 @@ impl Bgp {
         announcements.served = Some(id);
         let mut news = std::mem::take(&mut state.stale);
         let mut said = std::mem::take(&mut state.announced);
-        let audience = audience(config, state);
+        let (audience, scene) = (audience(config, state), announcements.scene());
         let mut changes: Vec<Change> = Vec::new();
         while *left > 0
             && let Some(prefix) = news.take(|after| following(&announcements.offered, &said, after))
         {
             *left -= 1;
             let subject = announcements.subject(services, prefix);
-            let decision = subject.map(|subject| decide(&subject, &audience));
+            let decision = subject.map(|subject| decide(&subject, &audience, &scene));
             match decision.and_then(|decision| decision.announce) {
                 Some(attributes) => {
                     let is_again = *state.again.of(Family::of(prefix.addr()));
@@ -228,6 +240,10 @@ impl Bgp {
 }
 
 impl Announcements {
+    fn scene(&self) -> Scene {
+        Scene { leave: self.leave }
+    }
+
     fn subject<'a>(&'a self, services: Services<'a>, prefix: IpPrefix) -> Option<Subject<'a>> {
         let Offered::Service(name) = self.offered.get(&prefix)?;
         let service = services.get(name)?;

@@ -11,6 +11,7 @@ struct Case {
     state: State,
     families: PerFamily<bool>,
     next_hop: Option<IpAddr>,
+    leave: Leave,
 }
 
 impl Case {
@@ -31,6 +32,7 @@ impl Case {
             state: State::Established,
             families: PerFamily::BOTH,
             next_hop: Some([10, 9, 0, 1].into()),
+            leave: Leave::No,
         };
         case.well(2);
         case
@@ -62,7 +64,7 @@ impl Case {
             is_internal: neighbor.asn == 65_001,
             asn: 65_001,
         };
-        decide(&subject, &audience)
+        decide(&subject, &audience, &Scene { leave: self.leave })
     }
 }
 
@@ -142,6 +144,26 @@ fn what_is_deprioritised_loses_against_any_other_path() {
     assert_eq!((internal.local_pref, internal.med), (Some(0), Some(u32::MAX)));
     // Not even that where nobody takes its packets.
     assert_eq!(said(&case.well(0)), ("withdrawn", "no site is well, 2 needed".into()));
+}
+
+#[test]
+fn a_router_that_leaves_warns_and_withdraws() {
+    let mut case = Case::external();
+    let until = NOW + std::time::Duration::from_secs(7);
+    case.leave = Leave::Warned { until, why: LeaveCause::Drained };
+    let decision = case.decide();
+    let why = "the router is drained: withdrawn in 7 s";
+    assert_eq!(said(&decision), ("announced", why.into()));
+    let attributes = decision.announce.unwrap();
+    assert!(attributes.has_community(Community::GRACEFUL_SHUTDOWN));
+    assert_eq!((attributes.as_path.len(), attributes.med), (4, Some(u32::MAX)));
+    assert_eq!(said(&case.well(0)), ("withdrawn", "no site is well, 1 needed".into()));
+    for (cause, why) in
+        [(LeaveCause::Drained, "the router is drained"), (LeaveCause::Exit, "the router ends")]
+    {
+        case.leave = Leave::Gone(cause);
+        assert_eq!(said(&case.decide()), ("withdrawn", why.into()));
+    }
 }
 
 /// RFC 9234, section 5.

@@ -1,0 +1,75 @@
+//! What operators and the end of the process do to announcements.
+#![allow(clippy::disallowed_methods, reason = "part of a thread's shell")]
+
+use super::ControlThread;
+use crate::api::document::Effected;
+use crate::api::{AnnounceRequest, ApiError, Who, views};
+use crate::control::Overrides;
+use crate::run::signals::Patience;
+use crate::run::state_files;
+use crate::time::Nanos;
+
+impl ControlThread {
+    /// Carries a command out, once that is on disk.
+    pub(super) fn change_announcements(
+        &mut self,
+        request: &AnnounceRequest,
+        who: &Who,
+    ) -> Result<Effected, ApiError> {
+        let effect = match request {
+            AnnounceRequest::DrainRouter(drained) => self.drain_router(*drained, who)?,
+        };
+        Ok(views::effected(effect))
+    }
+
+    fn drain_router(&mut self, drained: bool, who: &Who) -> Result<String, ApiError> {
+        let Some(bgp) = &self.daemon.control.config().bgp else {
+            return Err(ApiError::conflict("the router announces nothing")
+                .with_help("configure [bgp], or drain sites: nearhop drain SITE"));
+        };
+        let wait = bgp.leaving.drain_wait;
+        let next = Overrides { router: drained, ..self.daemon.control.overrides().clone() };
+        self.keep(&next)?;
+        let is_new = self.daemon.control.drain_router(Nanos::now(), drained, &who.0);
+        Ok(match (drained, is_new) {
+            (true, true) if wait.is_zero() => "all announcements are withdrawn now".into(),
+            (true, true) => format!(
+                "all announcements are deprioritised now, and withdrawn in {} s; the router forwards on",
+                wait.as_secs_f64()
+            ),
+            (true, false) => "the router was drained before".into(),
+            (false, true) => "what is well is announced again".into(),
+            (false, false) => "the router was not drained".into(),
+        })
+    }
+
+    /// Writes what operators decided to disk, if there is a place for it.
+    fn keep(&self, next: &Overrides) -> Result<(), ApiError> {
+        let Some(dir) = &self.daemon.control.config().router.state_dir else { return Ok(()) };
+        state_files::save(dir, next).map_err(|error| {
+            let help = if error.may_be_on_disk {
+                "nothing was changed, but a restart may find it so: make state-dir writable, then repeat \
+                 the command or its opposite"
+            } else {
+                "nothing was changed: make state-dir writable, then repeat the command"
+            };
+            ApiError::environment(error.to_string()).with_help(help)
+        })
+    }
+
+    /// Takes back what is announced before the process ends. `false` if there is nothing to wait for, or it
+    /// is not to be waited for any longer.
+    pub(super) fn begin_exit(&mut self, patience: &Patience) -> bool {
+        let now = Nanos::now();
+        if self.ends.is_some() {
+            return false;
+        }
+        self.ends = self.daemon.control.begin_exit(now);
+        let Some(ends) = self.ends else { return false };
+        let wait = ends.since(now);
+        patience.extend(wait);
+        self.manager.stopping();
+        log::info!("announcements are taken back; the router ends in {} s", wait.as_secs_f64());
+        true
+    }
+}
