@@ -124,7 +124,7 @@ mod tests {
             ("", external, ""),
             ("min-sites = 2", external, "the service needs 2 sites and has 1"),
             ("min-sites = 0", external, "expected a whole number from 1 to 64"),
-            ("below-min = \"drop\"", external, "expected one of \"withdraw\", \"deprioritise\""),
+            ("below-min = \"drop\"", external, "expected one of: withdraw, deprioritise"),
             ("announce-delay = \"11min\"", external, "expected 0s to 10min"),
             ("communities = [\"no-exprt\"]", external, "or a name: no-export, no-advertise"),
             ("communities = [\"1:2:3\"]", external, "write it into large-communities"),
@@ -136,7 +136,7 @@ mod tests {
             ("prepend = 17", external, "expected a whole number from 0 to 16"),
             ("", "as = 65002\nlocal-pref = 1", "local-pref is for neighbors in the same AS"),
             ("", "as = 65001\nlocal-pref = 1", ""),
-            ("", "as = 65002\nlink-bandwidth = \"on\"", "expected one of \"off\", \"auto\""),
+            ("", "as = 65002\nlink-bandwidth = \"on\"", "expected one of: off, auto"),
         ] {
             let drawn = said(&file(service, neighbor));
             let is_said = if says.is_empty() { drawn.is_empty() } else { drawn.contains(says) };

@@ -69,8 +69,13 @@ impl Standing {
     /// Notes what became of the sites, or that time has passed.
     pub fn update(&mut self, now: Nanos, rules: &AnnounceRules, health: Health) {
         self.health = health;
+        let before = self.level.value;
         self.level.update(now, rules.delay, rules.level(health));
         self.weight.update(now, rules.delay, health.weight);
+        if before != self.level.value {
+            // Neighbours hear of it anyway.
+            self.weight = Held { value: health.weight, until: None, rose: now, ..self.weight };
+        }
     }
 
     /// When it changes although nothing happens.
@@ -197,6 +202,13 @@ mod tests {
         now = standing.due().unwrap();
         standing.update(now, &rules, health(2));
         assert_eq!((standing.weight.value, standing.due()), (2, None));
+        // What is announced again is announced with what there is.
+        for well in [1, 0, 2] {
+            standing.update(now, &rules, health(well));
+        }
+        now = standing.level.until.unwrap();
+        standing.update(now, &rules, health(2));
+        assert_eq!((standing.level.value, standing.weight.value), (Level::Full, 2));
     }
 
     /// Between too few sites and enough, too, what gets better waits.

@@ -1,0 +1,151 @@
+//! What BIRD hears of services, of routers that are drained or end, and of blocked prefixes.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::disallowed_methods, reason = "real time")]
+
+mod bgp_support;
+mod daemon_support;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bgp_support::{Bird, missing};
+use daemon_support::{Costs, Rig, SERVICE_V4, config, signal};
+use rustix::process::Signal;
+use support::skip::skip;
+use support::{in_namespaces, wait_for};
+
+/// The second is the neighbour.
+const SITES: Costs<'_> = &[("ams", 10), ("peer", 20)];
+
+/// With these keys of the service, of `[bgp]` and of the neighbour.
+fn speaking(service: &str, bgp: &str, neighbor: &str) -> String {
+    config(SITES)
+        .replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.0.0.1\"\n")
+        .replace("latency-unit = \"off\"\n", &format!("latency-unit = \"off\"\n{service}"))
+        + &format!(
+            "[bgp]\nas = 65001\n{bgp}\
+             [[bgp.neighbor]]\nname = \"bird\"\naddress = \"10.2.0.2\"\nas = 65002\n\
+             import = \"none\"\nexport = [\"echo\"]\n{neighbor}"
+        )
+}
+
+const BIRD: &str = "router id 10.2.0.2;\nprotocol device {}\n\
+     protocol bgp r1 { local 10.2.0.2 as 65002; neighbor 10.2.0.1 as 65001;\n\
+     ipv4 { import all; export none; }; ipv6 { import all; export none; }; }\n";
+
+/// What BIRD knows of an IPv4 prefix; empty if nothing.
+fn route(bird: &Bird, prefix: &str) -> String {
+    let known = bird.ask(&format!("show route all {prefix}"));
+    if known.contains(prefix) { known } else { String::new() }
+}
+
+/// As BIRD writes GRACEFUL_SHUTDOWN (RFC 8326).
+const GRACEFUL_SHUTDOWN: &str = "(65535,0)";
+
+fn state_of(rig: &Rig, prefix: &str) -> (String, String) {
+    let rows = rig.show("bgp-advertised");
+    let row = rows.iter().find(|row| row["prefix"] == prefix);
+    let text = |key: &str| row.map_or("", |row| row[key].as_str().unwrap()).to_owned();
+    (text("state"), text("why"))
+}
+
+fn is_drained(rig: &Rig) -> bool {
+    rig.show("router")[0]["bgp"] == "drained"
+}
+
+#[test]
+fn bird_hears_of_sites_and_of_a_router_that_is_drained() {
+    let test = "bird_hears_of_sites_and_of_a_router_that_is_drained";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let service = "min-sites = 2\nannounce-delay = \"0s\"\nmed = 7\n";
+        let terms = "communities = [\"65001:100\"]\nprepend = 1\n";
+        let config = speaking(service, "drain-wait = \"5s\"\n", terms);
+        let mut rig = Rig::start_with(SITES, &config);
+        let bird = Bird::start(rig.site_netns("peer"), "peer", BIRD);
+        let prefix = format!("{SERVICE_V4}/32");
+        let announced = wait_for("the service at BIRD", || {
+            Some(route(&bird, &prefix)).filter(|route| !route.is_empty())
+        });
+        for part in ["BGP.as_path: 65001 65001\n", "BGP.med: 7", "(65001,100)"] {
+            assert!(announced.contains(part), "{part}: {announced}");
+        }
+        assert_eq!(state_of(&rig, &prefix).0, "announced");
+
+        // One site of two that are needed.
+        assert!(rig.nearhop(&["drain", "ams"]).status.success());
+        wait_for("no service with one site", || route(&bird, &prefix).is_empty().then_some(()));
+        let (state, why) = state_of(&rig, &prefix);
+        assert_eq!((&*state, &*why), ("withdrawn", "1 site is well, 2 needed"));
+        assert!(rig.nearhop(&["undrain", "ams"]).status.success());
+        wait_for("the service again", || (!route(&bird, &prefix).is_empty()).then_some(()));
+
+        // All of them: deprioritised, then withdrawn, while the session goes on.
+        let drained = rig.nearhop(&["drain", "--router"]);
+        let said = String::from_utf8_lossy(&drained.stdout).into_owned();
+        assert!(said.contains("deprioritised now, and withdrawn in 5 s"), "{said}");
+        let warned = wait_for("GRACEFUL_SHUTDOWN", || {
+            Some(route(&bird, &prefix)).filter(|route| route.contains(GRACEFUL_SHUTDOWN))
+        });
+        for part in ["BGP.med: 4294967295", "BGP.as_path: 65001 65001 65001 65001 65001\n"] {
+            assert!(warned.contains(part), "{part}: {warned}");
+        }
+        wait_for("nothing of a drained router", || route(&bird, &prefix).is_empty().then_some(()));
+        assert!(bird.ask("show protocols r1").contains("Established"));
+        assert!(is_drained(&rig));
+
+        // It is over a restart, too.
+        assert_eq!(rig.terminate(), Some(0));
+        rig.restart_with(&config);
+        rig.connect();
+        rig.wait_all_up();
+        wait_for("the session again", || {
+            bird.ask("show protocols r1").contains("Established").then_some(())
+        });
+        assert!(is_drained(&rig));
+        assert_eq!(state_of(&rig, &prefix).1, "the router is drained");
+        assert!(rig.nearhop(&["undrain", "--router"]).status.success());
+        wait_for("what is well", || (!route(&bird, &prefix).is_empty()).then_some(()));
+    });
+}
+
+#[test]
+fn a_router_that_ends_takes_back_what_it_announced_first() {
+    let test = "a_router_that_ends_takes_back_what_it_announced_first";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let bgp = "on-exit = \"graceful-shutdown\"\nexit-wait = \"4s\"\n";
+        let mut rig = Rig::start_with(SITES, &speaking("", bgp, ""));
+        let bird = Bird::start(rig.site_netns("peer"), "peer", BIRD);
+        let prefix = format!("{SERVICE_V4}/32");
+        let is_there = || (!route(&bird, &prefix).is_empty()).then_some(());
+        wait_for("the service at BIRD", is_there);
+        signal(&rig.router, Signal::TERM);
+        wait_for("GRACEFUL_SHUTDOWN", || {
+            route(&bird, &prefix).contains(GRACEFUL_SHUTDOWN).then_some(())
+        });
+        wait_for("a withdrawal", || route(&bird, &prefix).is_empty().then_some(()));
+        let state = bird.ask("show protocols all r1");
+        assert!(state.contains("Established"), "the withdrawal comes first: {state}");
+        assert_eq!(rig.router.wait().unwrap().code(), Some(0));
+        wait_for("its last words", || {
+            bird.ask("show protocols all r1").contains("the router ends").then_some(())
+        });
+
+        // Whoever asks twice does not wait.
+        let bgp = "exit-wait = \"60s\"\n";
+        rig.restart_with(&speaking("", bgp, ""));
+        rig.connect();
+        wait_for("the service again", is_there);
+        let begin = Instant::now();
+        signal(&rig.router, Signal::TERM);
+        wait_for("a withdrawal", || route(&bird, &prefix).is_empty().then_some(()));
+        signal(&rig.router, Signal::TERM);
+        assert_eq!(rig.router.wait().unwrap().code(), Some(0));
+        assert!(begin.elapsed() < Duration::from_secs(60), "it waited");
+    });
+}
