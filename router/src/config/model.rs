@@ -13,7 +13,8 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
 pub use self::announce::{
-    Additions, AnnounceRules, BelowMin, Leaving, LinkBandwidth, NeighborTerms, OnExit,
+    Additions, Aggregate, AggregateWhile, AnnounceRules, BelowMin, Leaving, LinkBandwidth,
+    NeighborTerms, OnExit,
 };
 pub use crate::bgp::Import;
 use crate::bgp::Role;
@@ -245,6 +246,8 @@ pub struct Check {
 pub struct Bgp {
     /// The router's AS.
     pub asn: u32,
+    /// `[[bgp.aggregate]]`, in file order; prefixes are unique.
+    pub aggregates: Vec<Arc<Aggregate>>,
     /// How it takes back what it announces.
     pub leaving: Leaving,
     /// Its policies, in file order; names are unique.
@@ -299,8 +302,10 @@ pub struct Neighbor {
 pub enum Export {
     /// The prefixes of these services, by name; none if empty.
     Services(Vec<String>),
-    /// Those of all services.
+    /// Those of all services, and all aggregates.
     AllServices,
+    /// All aggregates, and no service.
+    Aggregates,
 }
 
 /// Which way several paths of a prefix may be sent (RFC 7911).

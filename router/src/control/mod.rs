@@ -10,6 +10,7 @@
 mod bgp;
 pub mod cost;
 mod device;
+mod discards;
 mod legs;
 mod news;
 mod numbers;
@@ -38,10 +39,12 @@ use nearhop_fib::{Handle, PathId, WriteError, Writer, name_key};
 
 use self::bgp::Bgp;
 pub use self::bgp::NeighborState;
+pub use self::bgp::announce::Advertised;
 pub use self::bgp::announce::decide::{Decision, Reason};
 pub use self::bgp::announce::leave::{Leave, LeaveCause};
-pub use self::bgp::announce::{Advertised, Offered};
+pub use self::bgp::announce::offers::Offered;
 pub use self::device::{Changed, DeviceFault};
+use self::discards::Discards;
 pub use self::legs::{LegKey, LegState, Legs};
 pub use self::ports::{PortState, Ports};
 use self::publication::Publication;
@@ -62,6 +65,7 @@ use crate::event::{EventKind, MoveCause};
 use crate::forward::Snapshot;
 use crate::liveness::leg::LegSpec;
 use crate::port::Port;
+use crate::rib::Source;
 use crate::time::Nanos;
 
 /// The control plane's state. There is one; its thread owns it.
@@ -80,6 +84,7 @@ pub struct Control {
     snapshots: SnapshotPublisher,
     stopping: Stopping,
     bgp: Bgp,
+    discards: Discards,
     /// Units of a publication's step: lookups and changes of the FIB.
     changes_per_step: usize,
     events: VecDeque<(Nanos, EventKind)>,
@@ -137,6 +142,7 @@ impl Control {
             snapshots: SnapshotPublisher::new(snapshot),
             stopping: Stopping::default(),
             bgp: Bgp::default(),
+            discards: Discards::default(),
             changes_per_step: CHANGES_PER_STEP,
             events: VecDeque::new(),
         }
@@ -249,6 +255,9 @@ impl Control {
         let known = Known { services, rib: &self.routing.rib };
         let health = |service: &Service, family| self.selection.health(known, service, family);
         self.bgp.announce(now, &self.config, services, health);
+        if let Some(aggregates) = self.bgp.take_active_aggregates() {
+            self.discards.set(Source::Aggregate, aggregates);
+        }
         self.bgp.take_orders()
     }
 

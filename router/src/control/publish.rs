@@ -29,6 +29,11 @@ impl Control {
         if self.routing.feed(changes.saturating_mul(ROUTES_PER_CHANGE)) {
             return Ok(false);
         }
+        if !self.publication.is_under_way() && self.discards.is_behind() {
+            self.discards.step(&mut self.routing.rib, changes);
+            self.publication.owe_routes();
+            return Ok(false);
+        }
         if !self.publication.is_under_way() && self.bgp.has_news() {
             let (rib, budget) = (&mut self.routing.rib, changes);
             if self.bgp.step(rib, &self.config, budget, &mut self.events) {
@@ -96,7 +101,7 @@ impl Control {
 
     /// Whether something waits for [`Self::publish_step`].
     pub fn is_unpublished(&self) -> bool {
-        !self.publication.is_idle() || !self.selection.is_settled()
+        !self.publication.is_idle() || !self.selection.is_settled() || self.discards.is_behind()
     }
 
     /// Takes ports that are configured no more out of the snapshot, once nobody can lead to them.

@@ -91,7 +91,8 @@ impl Routing {
 pub(super) fn sets_max(config: &Config) -> usize {
     let prefixes = config.services.iter().map(|service| service.prefixes.len());
     let in_files = config.route_files.iter().map(|file| file.routes.targets.len());
-    prefixes.chain(in_files).sum::<usize>() + config.routes.len() + config.ports.len() + 1
+    // One each for the router's own addresses and for what is discarded.
+    prefixes.chain(in_files).sum::<usize>() + config.routes.len() + config.ports.len() + 2
 }
 
 /// The table of every source, where it has any route. `way_by`: the way out by a port of this name.

@@ -47,6 +47,8 @@ pub enum Source {
     Static,
     /// A route file, by its place in the configuration: the first is best.
     File(u16),
+    /// `[[bgp.aggregate]]`, while it is announced: what no service and nothing else has is discarded.
+    Aggregate,
     /// BGP neighbours: the best of their paths.
     Bgp,
 }
@@ -55,6 +57,7 @@ impl Source {
     /// One word for tables and JSON.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Aggregate => "aggregate",
             Self::Bgp => "bgp",
             Self::Connected => "connected",
             Self::File(_) => "file",

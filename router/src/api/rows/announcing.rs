@@ -17,7 +17,7 @@ rows! {
         prefix: Text = "PREFIX" Unit::Text,
         /// The neighbour's name.
         neighbor: Text = "NEIGHBOR" Unit::Text,
-        /// What the prefix is of: `service` and its name.
+        /// What the prefix is of: `service` and its name, or `aggregate`.
         of: Text = "OF" Unit::Text => 5,
         /// `announced`; `withheld`, whatever becomes of its sites; or `withdrawn`.
         state: Text = "STATE" Unit::Text,

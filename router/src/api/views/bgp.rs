@@ -140,6 +140,7 @@ fn configured(config: &Neighbor, about: &mut About<'_>) {
     about.add("import", import);
     about.add("bogons", if config.refuses_bogons { "refuse" } else { "accept" });
     match &config.export {
+        Export::Aggregates => about.add("export", "aggregates"),
         Export::AllServices => about.add("export", "services"),
         Export::Services(names) if names.is_empty() => about.add("export", "none"),
         Export::Services(names) => about.add("export", names.join(", ")),

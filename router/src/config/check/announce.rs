@@ -15,6 +15,10 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
         discards(&service.additions, report);
     }
     let Some(bgp) = &raw.bgp else { return };
+    for aggregate in &bgp.aggregates {
+        additions(&aggregate.additions, report);
+        discards(&aggregate.additions, report);
+    }
     for neighbor in &bgp.neighbors {
         additions(&neighbor.terms.additions, report);
         discards(&neighbor.terms.additions, report);
@@ -75,11 +79,11 @@ fn inside_or_outside(bgp: &RawBgp, neighbor: &RawNeighbor, report: &Report) {
 const COMMUNITIES_MAX: usize = 32;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use crate::config::{Style, parse};
 
     /// A file with these keys in its service and its neighbor, an AS among them.
-    pub(super) fn file(service: &str, neighbor: &str) -> String {
+    pub(in crate::config::check) fn file(service: &str, neighbor: &str) -> String {
         format!(
             "[router]\nname = \"r1\"\nid = \"10.9.0.1\"\n\
              [[port]]\nname = \"up\"\ntun = \"t1\"\naddresses = [\"10.9.0.1/24\"]\n\
@@ -92,7 +96,7 @@ mod tests {
     }
 
     /// What is said of it, mistakes and warnings.
-    pub(super) fn said(text: &str) -> String {
+    pub(in crate::config::check) fn said(text: &str) -> String {
         match parse("r1.toml", text) {
             Ok((_, warnings)) => {
                 warnings.iter().map(|w| w.render(Style::PLAIN)).collect::<Vec<_>>().join("\n")

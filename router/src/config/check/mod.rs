@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod aggregates;
 mod announce;
 mod bgp;
 mod names;
@@ -44,6 +45,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     bgp::check(raw, report);
     policies::check(raw, report);
     announce::check(raw, report);
+    aggregates::check(raw, report);
 }
 
 /// Reports every item whose key occurred before; `message` is made from the key.

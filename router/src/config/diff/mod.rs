@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::model::{
-    Api, Bgp, Config, Neighbor, Port, Route, RouteFile, RouteTarget, Router, Service, Site,
+    Aggregate, Api, Bgp, Config, Neighbor, Port, Route, RouteFile, RouteTarget, Router, Service,
+    Site,
 };
 use crate::bgp::policy::Policy;
 use crate::rib::table::RouteTable;
@@ -149,6 +150,14 @@ impl Lines {
         if let (Some(old), Some(new)) = (old, new) {
             self.fields("bgp", old, new, &BGP);
         }
+        let aggregates = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.aggregates.clone());
+        let prefix = |one: &Arc<Aggregate>| one.prefix.to_string();
+        let text = |one: &Arc<Aggregate>| show::aggregate(one);
+        let (before, after) = (aggregates(old), aggregates(new));
+        self.each(&before, &after, "bgp aggregate", prefix, text, |lines, old, new| {
+            let owner = format!("bgp aggregate {}", new.prefix);
+            lines.fields(&owner, &**old, &**new, &AGGREGATE);
+        });
         let neighbors = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.neighbors.clone());
         let name = |neighbor: &Neighbor| neighbor.name.clone();
         let (old, new) = (neighbors(old), neighbors(new));
@@ -285,6 +294,9 @@ const BGP: [Field<Bgp>; 3] = [
     ("on-exit", |b| show::on_exit(b.leaving.on_exit)),
     ("exit-wait", |b| show::span(b.leaving.exit_wait)),
 ];
+
+const AGGREGATE: [Field<Aggregate>; 2] =
+    [("while", show::aggregate), ("announced with", |one| show::additions(&one.additions))];
 
 const API: [Field<Api>; 2] = [
     ("socket", |a| show::path(a.socket.as_ref())),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
 use crate::config::model::{
-    AddPath, Additions, Affinity, BelowMin, Capacity, Check, Device, Export, Import, LinkBandwidth,
-    Neighbor, OnExit, Port, Route, RouteFile, RouteTarget, Site, Via, WhenAllDead,
+    AddPath, Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device,
+    Export, Import, LinkBandwidth, Neighbor, OnExit, Port, Route, RouteFile, RouteTarget, Site,
+    Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -98,6 +99,7 @@ pub(super) fn export(export: &Export) -> String {
     match export {
         Export::Services(names) => listed(names),
         Export::AllServices => "services".into(),
+        Export::Aggregates => "aggregates".into(),
     }
 }
 
@@ -108,6 +110,14 @@ pub(super) fn additions(additions: &Additions) -> String {
     let prepend = prepend.map(|times| format!("prepend {times}"));
     let med = additions.med.map(|med| format!("med {med}"));
     listed(&plain.chain(large).chain(prepend).chain(med).collect::<Vec<_>>())
+}
+
+pub(super) fn aggregate(aggregate: &Aggregate) -> String {
+    let word = match aggregate.condition {
+        AggregateWhile::All => "all",
+        AggregateWhile::Any => "any",
+    };
+    format!("{word} of {}", listed(&aggregate.services))
 }
 
 pub(super) fn link_bandwidth(choice: LinkBandwidth) -> String {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use nearhop_fib::IpPrefix;
+
 use crate::bgp::{Community, LargeCommunity};
 
 /// When a service is announced.
@@ -63,6 +65,29 @@ pub enum LinkBandwidth {
     Transitive,
     /// As a community that ends at the border of an AS, as the draft first had it.
     NonTransitive,
+}
+
+/// A prefix that is announced while services are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Aggregate {
+    /// The prefix; no service and no other aggregate has it.
+    pub prefix: IpPrefix,
+    /// How many of the services have to be announced.
+    pub condition: AggregateWhile,
+    /// The services, at least one, each with a prefix of the family.
+    pub services: Vec<String>,
+    /// What is said of it.
+    pub additions: Additions,
+}
+
+/// How many services of an aggregate have to be announced.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AggregateWhile {
+    /// All of them.
+    All,
+    /// One of them.
+    #[default]
+    Any,
 }
 
 /// How the router takes back what it announces.

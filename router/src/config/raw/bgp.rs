@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::aggregate::RawAggregate;
 use super::announce::{RawTerms, leaving};
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
@@ -24,6 +25,7 @@ pub(in crate::config) struct RawBgp {
     pub(in crate::config) asn: Option<Spanned<u32>>,
     pub(in crate::config) policies: Vec<RawPolicy>,
     pub(in crate::config) neighbors: Vec<RawNeighbor>,
+    pub(in crate::config) aggregates: Vec<RawAggregate>,
     /// Position of `[bgp]`.
     pub(in crate::config) span: Range<usize>,
     leaving: Leaving,
@@ -47,7 +49,7 @@ pub(in crate::config) struct RawNeighbor {
     /// `all`, `none`, or the name of a policy.
     pub(in crate::config) import: Option<Spanned<String>>,
     pub(in crate::config) export_policy: Option<Spanned<String>>,
-    exports_all: bool,
+    exports_word: Option<Export>,
     refuses_bogons: Option<bool>,
     passive: bool,
     hold_time: Duration,
@@ -64,6 +66,11 @@ impl RawBgp {
             asn: table.need("as", "as = 65001, this router's AS", asn),
             span: table.span(),
             leaving: leaving(&mut table),
+            aggregates: table
+                .tables("aggregate", "[[bgp.aggregate]]")
+                .into_iter()
+                .map(RawAggregate::read)
+                .collect(),
             policies: policies(&mut table),
             neighbors: table
                 .tables("neighbor", "[[bgp.neighbor]]")
@@ -71,7 +78,6 @@ impl RawBgp {
                 .map(RawNeighbor::read)
                 .collect(),
         };
-        table.later("aggregate", "aggregates");
         table.later("playbook", "playbooks");
         table.finish();
         raw
@@ -83,13 +89,15 @@ impl RawBgp {
         let policies: Vec<Arc<Policy>> = policies.collect();
         let neighbors = self.neighbors.into_iter();
         let neighbors = neighbors.map(|neighbor| neighbor.into_model(asn, &policies)).collect();
-        Bgp { asn, leaving: self.leaving, policies, neighbors }
+        let aggregates = self.aggregates.into_iter().filter_map(RawAggregate::into_model);
+        let aggregates = aggregates.map(Arc::new).collect();
+        Bgp { asn, leaving: self.leaving, policies, aggregates, neighbors }
     }
 }
 
 impl RawNeighbor {
     fn read(mut table: Table<'_>) -> Self {
-        let (exports, exports_all) = exports(&mut table);
+        let (exports, exports_word) = exports(&mut table);
         let raw = Self {
             name: table.get("name", text("a name", value::name)),
             address: table.need(
@@ -101,7 +109,7 @@ impl RawNeighbor {
             local_address: table.get("local-address", text("an address", address)),
             says_export: table.has("export"),
             exports,
-            exports_all,
+            exports_word,
             import: table.get("import", text("a word", value::name)),
             export_policy: table.get("export-policy", text("a policy's name", value::name)),
             refuses_bogons: table.get("bogons", text("a word", bogons)).map(Spanned::into_inner),
@@ -176,7 +184,7 @@ impl RawNeighbor {
             // In a lab everything is private, and inside an AS routes are as long as it likes.
             refuses_bogons: self.refuses_bogons.unwrap_or(is_public_as(asn) && asn != own_as),
             export_policy,
-            export: if self.exports_all { Export::AllServices } else { Export::Services(exports) },
+            export: self.exports_word.unwrap_or(Export::Services(exports)),
             terms: self.terms.into_model(),
             role: self.role.map(Spanned::into_inner),
             multihop: self.multihop.map(Spanned::into_inner),
@@ -191,14 +199,20 @@ impl RawNeighbor {
     }
 }
 
-/// `"none"`, `"services"` or a list of services' names; whether it is all of them.
-fn exports(table: &mut Table<'_>) -> (Vec<Spanned<String>>, bool) {
+/// `"none"`, `"services"`, `"aggregates"`, or a list of services' names.
+fn exports(table: &mut Table<'_>) -> (Vec<Spanned<String>>, Option<Export>) {
     let word = table.node("export").filter(|node| node.get_ref().as_str().is_some());
     if word.is_none() {
-        return (table.list("export", text("a service's name", value::name)), false);
+        return (table.list("export", text("a service's name", value::name)), None);
     }
-    let all = |word: &str| one_of(word, &[("none", Some(false)), ("services", Some(true))]);
-    (Vec::new(), inner_or_default(table.get("export", text("a word", all))))
+    let words = [("none", Some(0)), ("services", Some(1)), ("aggregates", Some(2))];
+    let word = table.get("export", text("a word", |word: &str| one_of(word, &words)));
+    let export = match word.map(Spanned::into_inner) {
+        Some(1) => Export::AllServices,
+        Some(2) => Export::Aggregates,
+        _ => Export::Services(Vec::new()),
+    };
+    (Vec::new(), Some(export))
 }
 
 /// Whether they are refused.

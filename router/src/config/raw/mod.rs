@@ -2,6 +2,7 @@
 //! has been reported; here its default takes its place.
 #![forbid(unsafe_code)]
 
+mod aggregate;
 mod announce;
 mod bgp;
 mod community;
@@ -20,6 +21,7 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub(super) use aggregate::RawAggregate;
 pub(super) use announce::RawAdditions;
 pub(super) use bgp::{RawBgp, RawNeighbor};
 pub(super) use health::RawCheck;

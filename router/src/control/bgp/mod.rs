@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, bounded};
 use nearhop_fib::IpPrefix;
 
-use self::announce::Announcements;
+use self::announce::offers::Announcements;
 use self::announce::stale::Stale;
 use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, Peering};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};

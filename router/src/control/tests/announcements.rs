@@ -250,3 +250,59 @@ fn before_the_end_announcements_are_taken_back_if_there_are_any() {
     assert_eq!(speaking.lines(), ["-198.51.100.53/32"]);
     assert_eq!(speaking.rig.control.begin_exit(NOW), None, "nobody waits for anything");
 }
+
+/// An aggregate follows its services, with a route that discards what none of them has.
+#[test]
+fn an_aggregate_is_announced_while_its_services_are() {
+    let text = |condition: &str, export: &str| {
+        let router = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
+        let service = |name: &str, last: u8, site: &str| {
+            format!(
+                "[[service]]\nname = \"{name}\"\nprefixes = [\"198.51.100.{last}/32\"]\n\
+                 [[service.site]]\nname = \"{site}\"\nvia = \"{site}\"\n"
+            )
+        };
+        format!(
+            "{router}{}{}[bgp]\nas = 65001\n\
+             [[bgp.aggregate]]\nprefix = \"198.51.100.0/24\"\nwhile = \"{condition}\"\n\
+             services = [\"one\", \"two\"]\nmed = 5\n\
+             [[bgp.neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"none\"\nexport = {export}\n",
+            service("one", 1, "ams"),
+            service("two", 2, "fra"),
+        )
+    };
+    let source = |speaking: &mut Speaking| {
+        speaking.rig.control.publish(speaking.now).unwrap();
+        let prefix = "198.51.100.0/24".parse().unwrap();
+        let group = speaking.rig.group("198.51.100.77");
+        (speaking.rig.control.source(prefix).map(Source::label), group)
+    };
+    for (condition, first, both) in [("any", false, true), ("all", true, true)] {
+        let mut speaking = Speaking::new(&text(condition, "\"aggregates\""));
+        assert_eq!(speaking.lines(), ["+198.51.100.0/24 65001"], "{condition}");
+        assert_eq!(source(&mut speaking), (Some("aggregate"), Some(Group::Blackhole)));
+        speaking.rig.set("ams", "ams", false);
+        assert_eq!(!speaking.lines().is_empty(), first, "{condition}");
+        speaking.rig.set("fra", "fra", false);
+        let lines = speaking.lines();
+        assert_eq!(first || !lines.is_empty(), both, "{condition}: {lines:?}");
+        let (label, group) = source(&mut speaking);
+        assert_eq!(label, None, "{condition}: it discards no longer");
+        assert_ne!(group, Some(Group::Blackhole));
+    }
+    // Whoever hears of one service hears of none but that one; of all of them, of the aggregate too.
+    let mut speaking = Speaking::new(&text("any", "[\"two\"]"));
+    assert_eq!(speaking.lines(), ["+198.51.100.2/32 65001"]);
+    let mut speaking = Speaking::new(&text("any", "[\"two\", \"one\"]"));
+    let all = ["+198.51.100.0/24 65001", "+198.51.100.1/32 65001", "+198.51.100.2/32 65001"];
+    assert_eq!(speaking.lines(), all);
+    // Without its configuration there is none.
+    let mut speaking = Speaking::new(&text("any", "\"aggregates\""));
+    assert_eq!(speaking.lines(), ["+198.51.100.0/24 65001"]);
+    let whole = text("any", "\"aggregates\"");
+    let (begin, end) =
+        (whole.find("[[bgp.aggregate]]").unwrap(), whole.find("[[bgp.neighbor]]").unwrap());
+    speaking.rig.apply(&format!("{}{}", &whole[..begin], &whole[end..])).unwrap();
+    assert_eq!(speaking.lines(), ["-198.51.100.0/24"]);
+    assert_eq!(source(&mut speaking).0, None);
+}

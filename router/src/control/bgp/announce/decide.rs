@@ -13,7 +13,9 @@ use crate::bgp::{
     AsPath, Attributes, Community, ExtendedCommunity, NextHop as BgpNextHop, PerFamily, Role,
     otc_to_send,
 };
-use crate::config::model::{Additions, Export, LinkBandwidth, Neighbor, Service};
+use crate::config::model::{
+    Additions, Aggregate, AggregateWhile, Export, LinkBandwidth, Neighbor, Service,
+};
 use crate::ids::Family;
 use crate::time::Nanos;
 
@@ -42,6 +44,15 @@ pub enum Reason {
         well: usize,
         /// Sites that are needed.
         needed: usize,
+    },
+    /// So many services of an aggregate are announced.
+    Parts {
+        /// Services that are announced.
+        announced: usize,
+        /// Services that it has.
+        all: usize,
+        /// How many of them are needed.
+        needed: AggregateWhile,
     },
     /// Enough sites are well again, and it waits in case they are not for long.
     Delayed {
@@ -75,11 +86,57 @@ pub enum Reason {
 }
 
 /// A prefix that may be announced.
-#[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) prefix: IpPrefix,
-    pub(super) service: &'a Service,
-    pub(super) standing: &'a Standing,
+    pub(super) of: Of<'a>,
+    /// As what it may be announced.
+    pub(super) level: Level,
+    /// The sum of its sites' weights.
+    pub(super) weight: u64,
+    /// Why at this level.
+    pub(super) why: Reason,
+}
+
+/// What a prefix is of.
+#[derive(Clone, Copy)]
+pub(super) enum Of<'a> {
+    Aggregate(&'a Aggregate),
+    Service(&'a Service),
+}
+
+impl<'a> Of<'a> {
+    fn additions(self) -> &'a Additions {
+        match self {
+            Self::Aggregate(aggregate) => &aggregate.additions,
+            Self::Service(service) => &service.additions,
+        }
+    }
+
+    /// Whether a neighbour may hear of it: of an aggregate, if it may of every service in it.
+    fn is_exported(self, export: &Export) -> bool {
+        match (export, self) {
+            (Export::AllServices, _) | (Export::Aggregates, Self::Aggregate(_)) => true,
+            (Export::Aggregates, Self::Service(_)) => false,
+            (Export::Services(names), Self::Service(service)) => names.contains(&service.name),
+            (Export::Services(names), Self::Aggregate(aggregate)) => {
+                aggregate.services.iter().all(|name| names.contains(name))
+            }
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// A prefix of a service that stands so.
+    pub(super) fn of_service(prefix: IpPrefix, service: &'a Service, standing: &Standing) -> Self {
+        let (well, needed) = (standing.health.well, service.announce.min_sites);
+        let why = match standing.level.until {
+            Some(until) => Reason::Delayed { until },
+            None if well >= needed => Reason::Enough { well, needed },
+            None => Reason::TooFew { well, needed },
+        };
+        let (level, weight) = (standing.level.value, standing.weight.value);
+        Self { prefix, of: Of::Service(service), level, weight, why }
+    }
 }
 
 /// A neighbour, as far as announcements depend on it.
@@ -111,21 +168,20 @@ pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>, scene: &Sce
     if let Leave::Gone(why) = scene.leave {
         return Decision { announce: None, why: Reason::Left(why) };
     }
-    let level = subject.standing.level.value;
-    let announce = (level > Level::Withdrawn).then(|| {
+    let announce = (subject.level > Level::Withdrawn).then(|| {
         let mut attributes = originated(next_hop, audience);
-        add(&mut attributes, &subject.service.additions, audience);
+        add(&mut attributes, subject.of.additions(), audience);
         // What a prefix says of itself comes before what all of a neighbour's have.
         add(&mut attributes, &audience.config.terms.additions, audience);
-        add_link_bandwidth(&mut attributes, subject.standing.weight.value, audience);
-        if level == Level::Deprioritised || scene.leave != Leave::No {
+        add_link_bandwidth(&mut attributes, subject.weight, audience);
+        if subject.level == Level::Deprioritised || scene.leave != Leave::No {
             deprioritise(&mut attributes, audience);
         }
         attributes
     });
     let why = match scene.leave {
         Leave::Warned { until, why } if announce.is_some() => Reason::Leaving { until, why },
-        _ => standing_reason(subject),
+        _ => subject.why.clone(),
     };
     match (announce, audience.config.export_policy.as_deref()) {
         (Some(attributes), Some(policy)) => exported(policy, subject.prefix, &attributes, why),
@@ -138,11 +194,7 @@ fn passage(subject: &Subject<'_>, audience: &Audience<'_>) -> Result<IpAddr, Rea
     if audience.state != State::Established {
         return Err(Reason::NoSession(audience.state));
     }
-    let is_exported = match &audience.config.export {
-        Export::AllServices => true,
-        Export::Services(names) => names.contains(&subject.service.name),
-    };
-    if !is_exported {
+    if !subject.of.is_exported(&audience.config.export) {
         return Err(Reason::NotExported);
     }
     let family = Family::of(subject.prefix.addr());
@@ -162,16 +214,6 @@ fn exported(policy: &Policy, prefix: IpPrefix, attributes: &Attributes, why: Rea
             let (policy, rule) = (policy.name.clone(), by.map(str::to_owned));
             Decision { announce: None, why: Reason::Policy { policy, rule } }
         }
-    }
-}
-
-fn standing_reason(subject: &Subject<'_>) -> Reason {
-    let needed = subject.service.announce.min_sites;
-    let well = subject.standing.health.well;
-    match subject.standing.level.until {
-        Some(until) => Reason::Delayed { until },
-        None if well >= needed => Reason::Enough { well, needed },
-        None => Reason::TooFew { well, needed },
     }
 }
 
@@ -277,6 +319,13 @@ impl Decision {
                 format!("deprioritised: {}, {needed} needed", sites(*well))
             }
             Reason::TooFew { well, needed } => format!("{}, {needed} needed", sites(*well)),
+            Reason::Parts { announced, all, needed } => {
+                let needed = match needed {
+                    AggregateWhile::All => "all are needed",
+                    AggregateWhile::Any => "one is enough",
+                };
+                format!("{announced} of {all} services are announced, {needed}")
+            }
             Reason::Delayed { until } if is_announced => {
                 format!("deprioritised for another {}", seconds(now, *until))
             }

@@ -3,49 +3,31 @@
 
 pub(in crate::control) mod decide;
 pub(in crate::control) mod leave;
+pub(in crate::control) mod offers;
 pub(super) mod stale;
 pub(in crate::control) mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
-use self::decide::{Audience, Decision, Scene, Subject, decide};
-use self::leave::Leave;
+use self::decide::{Audience, Decision, decide};
+use self::offers::Offered;
 use self::stale::Stale;
-use self::standing::{Health, Standing};
+use self::standing::Health;
 use super::{Bgp, NeighborState};
+use crate::bgp::PerFamily;
 use crate::bgp::lane::{BgpOrder, Change};
 use crate::bgp::session::State;
-use crate::bgp::{AttributeStore, PerFamily};
 use crate::config::Config;
 use crate::config::model;
 use crate::control::services::Services;
 use crate::ids::{Family, NeighborId};
 use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
-
-/// What may be announced, and how it stands.
-#[derive(Default)]
-pub(super) struct Announcements {
-    /// Every prefix that may be announced.
-    offered: BTreeMap<IpPrefix, Offered>,
-    standings: BTreeMap<String, PerFamily<Standing>>,
-    /// When a service is looked at although nothing happened to it.
-    due: BTreeMap<String, Nanos>,
-    /// Services that may stand otherwise by now.
-    unsure: BTreeSet<String>,
-    /// Whether all of it is about to be withdrawn, or is.
-    leave: Leave,
-    /// Equal attributes are one, so that prefixes share UPDATEs.
-    store: AttributeStore,
-    /// The neighbour that was served last.
-    served: Option<NeighborId>,
-}
 
 /// What is decided about a prefix.
 pub struct Advertised<'a> {
@@ -57,47 +39,11 @@ pub struct Advertised<'a> {
     pub decisions: Vec<(&'a NeighborState, Decision)>,
 }
 
-/// What a prefix that may be announced is of.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Offered {
-    /// The service of this name.
-    Service(String),
-}
-
-impl fmt::Display for Offered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Service(name) => write!(f, "service {name}"),
-        }
-    }
-}
-
-impl Announcements {
-    /// What is configured changes.
-    pub(super) fn configure(&mut self, config: &Config) {
-        let services = config.services.iter().filter(|_| config.bgp.is_some());
-        self.offered.clear();
-        self.unsure.clear();
-        for service in services {
-            let prefixes = service.prefixes.iter();
-            self.offered
-                .extend(prefixes.map(|&prefix| (prefix, Offered::Service(service.name.clone()))));
-            self.unsure.insert(service.name.clone());
-        }
-        self.standings.retain(|service, _| self.unsure.contains(service));
-        self.due.retain(|service, _| self.unsure.contains(service));
-    }
-
-    fn standing(&self, service: &str, family: Family) -> Option<&Standing> {
-        self.standings.get(service).map(|standings| standings.of(family))
-    }
-}
-
 impl Bgp {
     /// A service's sites may be well now, or no more.
     pub(in crate::control) fn mark(&mut self, service: &str) {
         if self.is_on {
-            self.announcements.unsure.insert(service.to_owned());
+            self.announcements.mark(service);
         }
     }
 
@@ -115,7 +61,9 @@ impl Bgp {
         health: impl Fn(&model::Service, Family) -> Health,
     ) {
         self.go_on_leaving(now);
-        self.look_at_services(now, services, health);
+        for prefix in self.announcements.look_at_services(now, services, health) {
+            self.neighbors.values_mut().for_each(|state| state.stale.mark(prefix));
+        }
         if !self.neighbors.values().any(is_behind) {
             return;
         }
@@ -133,13 +81,17 @@ impl Bgp {
 
     /// Whether [`Self::announce`] has not brought everything up to date yet.
     pub(in crate::control) fn is_behind(&self) -> bool {
-        !self.announcements.unsure.is_empty() || self.neighbors.values().any(is_behind)
+        !self.announcements.is_settled() || self.neighbors.values().any(is_behind)
     }
 
     /// When [`Self::announce`] has something to say although nothing happened.
     pub(in crate::control) fn poll_timeout(&self) -> Option<Nanos> {
-        let of_services = self.announcements.due.values().min().copied();
-        of_services.into_iter().chain(self.announcements.leave.due()).min()
+        self.announcements.due()
+    }
+
+    /// Aggregates that are announced, if they are others than when it was last asked.
+    pub(in crate::control) fn take_active_aggregates(&mut self) -> Option<&BTreeSet<IpPrefix>> {
+        self.announcements.take_active()
     }
 
     /// What is decided about prefixes after one.
@@ -158,42 +110,6 @@ impl Bgp {
             let decisions = self.neighbors.values().map(decide).collect();
             Some(Advertised { prefix, of, decisions })
         })
-    }
-
-    fn look_at_services(
-        &mut self,
-        now: Nanos,
-        services: Services<'_>,
-        health: impl Fn(&model::Service, Family) -> Health,
-    ) {
-        let Announcements { due, unsure, standings, offered, .. } = &mut self.announcements;
-        unsure.extend(due.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()));
-        for _ in 0..SERVICES_PER_STEP {
-            let Some(name) = unsure.pop_first() else { break };
-            due.remove(&name);
-            let Some(service) = services.get(&name) else { continue };
-            let of_service = standings.entry(name.clone()).or_default();
-            for family in [Family::Ipv4, Family::Ipv6] {
-                let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
-                let mut prefixes = service.prefixes.iter().filter(of_family).peekable();
-                if prefixes.peek().is_none() {
-                    continue;
-                }
-                let standing = of_service.of_mut(family);
-                let before = *standing;
-                standing.update(now, &service.announce, health(service, family));
-                if let Some(until) = standing.due() {
-                    let at = due.entry(name.clone()).or_insert(until);
-                    *at = until.min(*at);
-                }
-                if before == *standing {
-                    continue;
-                }
-                for &prefix in prefixes.filter(|prefix| offered.contains_key(*prefix)) {
-                    self.neighbors.values_mut().for_each(|state| state.stale.mark(prefix));
-                }
-            }
-        }
     }
 
     /// Decides again about prefixes of one neighbour, while there are some and some are `left`.
@@ -229,26 +145,13 @@ impl Bgp {
         let mut end = false;
         if state.stale.is_empty() {
             state.again = PerFamily::NONE;
-            if announcements.unsure.is_empty() {
+            if announcements.is_settled() {
                 end = std::mem::take(&mut state.owes_end);
             }
         }
         if end || !changes.is_empty() {
             orders.push(BgpOrder::Announce(id, changes, end));
         }
-    }
-}
-
-impl Announcements {
-    fn scene(&self) -> Scene {
-        Scene { leave: self.leave }
-    }
-
-    fn subject<'a>(&'a self, services: Services<'a>, prefix: IpPrefix) -> Option<Subject<'a>> {
-        let Offered::Service(name) = self.offered.get(&prefix)?;
-        let service = services.get(name)?;
-        let standing = self.standing(&service.name, Family::of(prefix.addr()))?;
-        Some(Subject { prefix, service, standing })
     }
 }
 
@@ -320,9 +223,6 @@ fn next_hop_for(config: &Config, local: IpAddr, family: Family) -> Option<IpAddr
     };
     addresses.iter().map(ipnetwork::IpNetwork::ip).find(usable)
 }
-
-/// Services that are looked at in a step, each with all of its sites.
-const SERVICES_PER_STEP: usize = 32;
 
 /// Prefixes that are decided about in a step, over all neighbours, and changes of an order to a session at
 /// most.

@@ -51,11 +51,8 @@ impl Case {
 
     fn decide(&self) -> Decision {
         let neighbor = &self.config.bgp.as_ref().unwrap().neighbors[0];
-        let subject = Subject {
-            prefix: PREFIX.parse().unwrap(),
-            service: &self.config.services[0],
-            standing: &self.standing,
-        };
+        let (prefix, service) = (PREFIX.parse().unwrap(), &self.config.services[0]);
+        let subject = Subject::of_service(prefix, service, &self.standing);
         let audience = Audience {
             config: neighbor,
             state: self.state,
