@@ -53,6 +53,15 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// An operator blocked a prefix, or unblocked it.
+    Block {
+        /// Who gave the command.
+        by: String,
+        /// The prefix.
+        prefix: String,
+        /// Whether its packets are discarded now.
+        blocked: bool,
+    },
     /// A port's carrier came up or went down.
     Carrier {
         /// Port name.
@@ -194,8 +203,9 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 15] = [
+    pub const NAMES: [&str; 16] = [
         "bgp",
+        "block",
         "carrier",
         "damped",
         "device",
@@ -256,6 +266,10 @@ impl fmt::Display for EventKind {
         match self {
             Self::Bgp { neighbor, up: true, .. } => write!(f, "bgp {neighbor}: established"),
             Self::Bgp { neighbor, reason, .. } => write!(f, "bgp {neighbor}: down ({reason})"),
+            Self::Block { by, prefix, blocked } => {
+                let done = if *blocked { "blocked" } else { "unblocked" };
+                write!(f, "{prefix}: {done} by {by}")
+            }
             Self::Carrier { port, up } => {
                 write!(f, "port {port}: carrier {}", if *up { "up" } else { "down" })
             }
@@ -399,6 +413,10 @@ mod tests {
             (
                 EventKind::Drain { by: "uid 0".into(), site: site.clone(), drained: false },
                 "site fra: undrained by uid 0",
+            ),
+            (
+                EventKind::Block { by: "uid 0".into(), prefix: "::/0".into(), blocked: true },
+                "::/0: blocked by uid 0",
             ),
             (
                 EventKind::RouterDrain { by: "uid 0".into(), drained: false },

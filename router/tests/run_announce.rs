@@ -149,3 +149,53 @@ fn a_router_that_ends_takes_back_what_it_announced_first() {
         assert!(begin.elapsed() < Duration::from_secs(60), "it waited");
     });
 }
+
+#[test]
+fn bird_hears_of_a_blocked_prefix_as_one_to_be_discarded() {
+    let test = "bird_hears_of_a_blocked_prefix_as_one_to_be_discarded";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let config = speaking("", "", "blackhole = true\n");
+        let mut rig = Rig::start_with(SITES, &config);
+        let bird = Bird::start(rig.site_netns("peer"), "peer", BIRD);
+        wait_for("the service at BIRD", || {
+            (!route(&bird, &format!("{SERVICE_V4}/32")).is_empty()).then_some(())
+        });
+        assert!(rig.nearhop(&["block", "203.0.113.7"]).status.success());
+        let known = wait_for("the blocked prefix at BIRD", || {
+            Some(route(&bird, "203.0.113.7/32")).filter(|route| !route.is_empty())
+        });
+        // BLACKHOLE and NO_EXPORT, as BIRD writes them.
+        for community in ["(65535,666)", "(65535,65281)"] {
+            assert!(known.contains(community), "{community}: {known}");
+        }
+        let explained = rig.nearhop(&["explain", "203.0.113.7", "--json"]);
+        let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+        assert!(explained.contains("\"kind\":\"blackhole\""), "{explained}");
+
+        // What the router needs is not blocked by mistake.
+        for needed in ["10.2.0.0/24", "10.0.0.1", &format!("{SERVICE_V4}/32"), "0.0.0.0/0"] {
+            let refused = rig.nearhop(&["block", needed]);
+            assert_eq!(refused.status.code(), Some(2), "{needed}");
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(said.contains("--force"), "{needed}: {said}");
+        }
+        let shown = rig.show("blocks");
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert_eq!(shown[0]["announced_to"][0], "bird");
+
+        assert_eq!(rig.terminate(), Some(0));
+        rig.restart_with(&config);
+        rig.connect();
+        wait_for("the blocked prefix after a restart", || {
+            (!route(&bird, "203.0.113.7/32").is_empty()).then_some(())
+        });
+        assert!(rig.nearhop(&["unblock", "203.0.113.7"]).status.success());
+        wait_for("no blocked prefix at BIRD", || {
+            route(&bird, "203.0.113.7/32").is_empty().then_some(())
+        });
+        assert!(rig.show("blocks").is_empty());
+    });
+}

@@ -99,6 +99,7 @@ fn one_of_each() -> Vec<EventKind> {
     let (family, member, reason) = (Family::Ipv4, site.clone(), "x".to_owned());
     let all = vec![
         EventKind::Bgp { neighbor: String::new(), up: true, reason: reason.clone() },
+        EventKind::Block { by: String::new(), prefix: String::new(), blocked: true },
         EventKind::Carrier { port: port.clone(), up: true },
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
         EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
@@ -130,6 +131,7 @@ fn one_of_each() -> Vec<EventKind> {
     for event in &all {
         match event {
             EventKind::Bgp { .. }
+            | EventKind::Block { .. }
             | EventKind::Carrier { .. }
             | EventKind::Damped { .. }
             | EventKind::Device { .. }

@@ -137,6 +137,15 @@ impl OverrideKind {
 pub enum AnnounceRequest {
     /// `POST /v1/drain-router`, `/v1/undrain-router`: takes all of them back, or no more.
     DrainRouter(bool),
+    /// `POST /v1/block`, `/v1/unblock`: discards the packets of a prefix, or no more.
+    Block {
+        /// A prefix or an address.
+        prefix: String,
+        /// Whether it is to be blocked.
+        blocked: bool,
+        /// Whether also where the router needs something in it.
+        force: bool,
+    },
 }
 
 impl AnnounceRequest {
@@ -145,6 +154,8 @@ impl AnnounceRequest {
         match self {
             Self::DrainRouter(true) => "drain-router",
             Self::DrainRouter(false) => "undrain-router",
+            Self::Block { blocked: true, .. } => "block",
+            Self::Block { blocked: false, .. } => "unblock",
         }
     }
 }
@@ -167,6 +178,10 @@ impl Described for ShowQuery {
         optional("of", Kind::Text),
         optional("neighbor", Kind::Text),
     ];
+}
+
+impl Described for BlockQuery {
+    const ALL: &'static [Param] = &[required("prefix", Kind::Text), optional("force", Kind::Flag)];
 }
 
 impl Described for Force {
@@ -361,6 +376,8 @@ fn all() -> Router<mpsc::Sender<Command>> {
     overrides
         .route("/v1/undamp", post(undamp))
         .route("/v1/drain-router", post(|commands, who| drain_router(commands, who, true)))
+        .route("/v1/block", post(|commands, who, query| block(commands, who, query, true)))
+        .route("/v1/unblock", post(|commands, who, query| block(commands, who, query, false)))
         .route("/v1/undrain-router", post(|commands, who| drain_router(commands, who, false)))
         .route("/v1/reload", post(reload))
         .method_not_allowed_fallback(wrong_method)
@@ -453,6 +470,25 @@ async fn drain_router(
     drained: bool,
 ) -> Result<Json<Effected>, ApiError> {
     let request = AnnounceRequest::DrainRouter(drained);
+    change(&commands, |reply| Command::Announce(request, who, reply)).await.map(Json)
+}
+
+/// Which prefix is blocked or unblocked.
+#[derive(Deserialize)]
+struct BlockQuery {
+    prefix: String,
+    #[serde(default)]
+    force: bool,
+}
+
+async fn block(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+    query: Result<Params<BlockQuery>, ApiError>,
+    blocked: bool,
+) -> Result<Json<Effected>, ApiError> {
+    let Params(BlockQuery { prefix, force }) = query?;
+    let request = AnnounceRequest::Block { prefix, blocked, force };
     change(&commands, |reply| Command::Announce(request, who, reply)).await.map(Json)
 }
 

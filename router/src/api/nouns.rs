@@ -10,9 +10,10 @@ use serde_json::Result as JsonResult;
 use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
-    AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRow, CheckRow, DropRow,
-    EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead, OverrideRow,
-    PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
+    AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRow, BlockRow, CheckRow,
+    DropRow, EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead,
+    OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow,
+    WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -190,6 +191,8 @@ shown! {
     BgpNeighbor(BgpNeighborRow) = "bgp-neighbor", Pages::Whole, None;
     /// The last messages of a BGP neighbour in both directions, the oldest first.
     BgpTranscript(BgpMessageRow) = "bgp-transcript", Pages::Whole, None;
+    /// Prefixes whose packets are discarded because an operator blocked them.
+    Blocks(BlockRow) = "blocks", Pages::Whole, None;
     /// Ways out, one for each port.
     Adjacencies(AdjacencyRow) = "adjacencies", Pages::Whole, None;
     /// Ports, their devices and counters.
@@ -266,7 +269,7 @@ pub const OTHERS: &[Noun] = &[
     other::<EffectHead, ()>(
         "effect",
         Some("POST /v1/drain-router"),
-        "No rows: what becomes of announcements; also of `POST /v1/undrain-router`.",
+        "No rows: what becomes of announcements; also of `POST /v1/undrain-router`, `block` and `unblock`.",
     ),
     other::<(), ReloadRow>("reload", Some("POST /v1/reload"), "What changed."),
     other::<(), ()>(

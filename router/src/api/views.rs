@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
-use self::announcing::page_of_advertised;
+use self::announcing::{blocks, page_of_advertised};
 use self::bgp::{bgp, bgp_neighbor, bgp_transcript};
 use self::checks::page_of_checks;
 pub use self::commands::{effected, overridden, reloaded, undamped};
@@ -91,6 +91,7 @@ pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> 
         Show::BgpAdvertised => page_of_advertised(facts, request)?.into(),
         Show::BgpNeighbor => bgp_neighbor(facts, request).into(),
         Show::BgpTranscript => bgp_transcript(facts, request).into(),
+        Show::Blocks => blocks(facts).into(),
         Show::Checks => page_of_checks(facts, request)?.into(),
         Show::Drops => drops(facts).into(),
         Show::Fib => page_of_fib(facts, request)?.into(),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
-use self::texts::{DISABLE, DRAIN, ENABLE, LOOKUP, UNDRAIN, WATCH};
+use self::texts::{BLOCK, DISABLE, DRAIN, ENABLE, LOOKUP, UNDRAIN, WATCH};
 use super::watch::Since;
 use crate::api::nouns::Noun;
 use crate::event::EventKind;
@@ -54,6 +54,11 @@ pub(super) enum Command {
     /// Use a disabled site again.
     #[command(long_about = ENABLE)]
     Enable(SiteArgs),
+    /// Block a prefix: its packets are discarded here, and by neighbours that have blackhole = true.
+    #[command(long_about = BLOCK)]
+    Block(BlockArgs),
+    /// Use the routes of a blocked prefix again.
+    Unblock(UnblockArgs),
     /// Reset flap damping: sites held down only by damping are used at once.
     Undamp(UndampArgs),
     /// Reload a running router's configuration file, completely or not at all.
@@ -224,6 +229,25 @@ pub(super) struct UndrainArgs {
     /// The router, which announces what is well again.
     #[arg(long, conflicts_with = "site")]
     pub(super) router: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BlockArgs {
+    /// The prefix, or an address.
+    pub(super) prefix: String,
+    /// Also if the router's own address, a neighbour's or a service's is in it.
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UnblockArgs {
+    /// The prefix, or an address.
+    pub(super) prefix: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }

@@ -130,6 +130,17 @@ pub(super) fn affect(args: &ClientArgs, path: &str) -> Result<ExitCode, Failure>
     print(args, "effect", &connect(&args.socket)?.post(path)?)
 }
 
+/// `verb` is `block` or `unblock`.
+pub(super) fn block(
+    args: &ClientArgs,
+    verb: &str,
+    prefix: &str,
+    force: bool,
+) -> Result<ExitCode, Failure> {
+    let force = if force { "&force=true" } else { "" };
+    affect(args, &format!("/v1/{verb}?prefix={}{force}", percent_encoded(prefix)))
+}
+
 pub(super) fn reload(args: &ForceArgs) -> Result<ExitCode, Failure> {
     let path = format!("/v1/reload{}", forced(args.force));
     let body = connect(&args.client.socket)?.post(&path)?;

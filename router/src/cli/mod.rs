@@ -75,6 +75,8 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Enable(SiteArgs { site, client }) => {
             client::put_override(client, site, "enable", false)
         }
+        Command::Block(args) => client::block(&args.client, "block", &args.prefix, args.force),
+        Command::Unblock(args) => client::block(&args.client, "unblock", &args.prefix, false),
         Command::Undamp(args) => client::undamp(args),
         Command::Reload(args) => client::reload(args),
         Command::Lookup(args) => lookup::run(args),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod bgp;
+mod blocks;
 pub mod cost;
 mod device;
 mod discards;
@@ -43,6 +44,7 @@ pub use self::bgp::announce::Advertised;
 pub use self::bgp::announce::decide::{Decision, Reason};
 pub use self::bgp::announce::leave::{Leave, LeaveCause};
 pub use self::bgp::announce::offers::Offered;
+pub use self::blocks::{BLOCKS_MAX, Blocks};
 pub use self::device::{Changed, DeviceFault};
 use self::discards::Discards;
 pub use self::legs::{LegKey, LegState, Legs};

@@ -96,7 +96,9 @@ impl Control {
     pub fn restore(&mut self, overrides: Overrides) {
         // What was withdrawn before is not announced to be withdrawn again.
         self.bgp.drain(Nanos::ZERO, overrides.router, Duration::ZERO);
+        let blocked: Vec<_> = overrides.blocks.iter().collect();
         self.selection.restore(overrides);
+        self.blocks_changed(blocked);
     }
 
     /// The sites that are drained.

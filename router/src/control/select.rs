@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LegState;
 use super::bgp::announce::standing::Health;
+use super::blocks::Blocks;
 use super::cost::{Ranked, Rule, compare};
 use super::services::Services;
 use super::wanted::families;
@@ -43,6 +44,9 @@ pub struct Overrides {
     /// Whether the router announces nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub router: bool,
+    /// Prefixes whose packets are discarded.
+    #[serde(default, skip_serializing_if = "Blocks::is_empty")]
+    pub blocks: Blocks,
 }
 
 impl Overrides {
@@ -87,6 +91,11 @@ impl Selection {
     /// Drains a site or undrains it; `false` if it was so before.
     pub(super) fn drain(&mut self, site: &str, drained: bool) -> bool {
         self.overrides.drain(site, drained)
+    }
+
+    /// Blocks a prefix or unblocks it; `false` if it was so before.
+    pub(super) fn block(&mut self, prefix: IpPrefix, blocked: bool) -> bool {
+        self.overrides.blocks.set(prefix, blocked)
     }
 
     /// Drains the router or undrains it; `false` if it was so before.

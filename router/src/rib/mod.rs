@@ -37,6 +37,8 @@ pub use self::resolve::Unresolved;
 /// Who offers a route. Of several routes to a prefix, that of the first of these is best.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Source {
+    /// Prefixes that an operator blocks.
+    Block,
     /// The router's own addresses.
     Local,
     /// The networks of ports.
@@ -59,6 +61,7 @@ impl Source {
         match self {
             Self::Aggregate => "aggregate",
             Self::Bgp => "bgp",
+            Self::Block => "block",
             Self::Connected => "connected",
             Self::File(_) => "file",
             Self::Local => "local",

@@ -195,7 +195,8 @@ mod tests {
         save(&dir, &drained(&["ams"])).unwrap();
         let text = fs::read_to_string(dir.join(LIST)).unwrap();
         assert_eq!(text, r#"{"drained":["ams"],"disabled":[]}"#);
-        let kept = Overrides { router: true, ..drained(&["ams"]) };
+        let mut kept = Overrides { router: true, ..drained(&["ams"]) };
+        kept.blocks.set("203.0.113.7/32".parse().unwrap(), true);
         save(&dir, &kept).unwrap();
         assert_eq!(load(&dir).unwrap(), kept);
         fs::remove_dir_all(dir).unwrap();

@@ -5,6 +5,14 @@ use crate::api::column::Unit::{self, List, Number};
 use crate::api::row::rows;
 
 rows! {
+    /// A blocked prefix.
+    pub struct BlockRow {
+        /// The prefix.
+        prefix: Text = "PREFIX" Unit::Text,
+        /// Neighbours to which it is announced as one to be discarded.
+        announced_to: Vec<Text> = "ANNOUNCED TO" List,
+    }
+
     /// What a command about announcements brings about.
     pub struct EffectHead {
         /// What becomes of announcements, in a sentence.
@@ -17,7 +25,7 @@ rows! {
         prefix: Text = "PREFIX" Unit::Text,
         /// The neighbour's name.
         neighbor: Text = "NEIGHBOR" Unit::Text,
-        /// What the prefix is of: `service` and its name, or `aggregate`.
+        /// What the prefix is of: `service` and its name, `aggregate`, or `block`.
         of: Text = "OF" Unit::Text => 5,
         /// `announced`; `withheld`, whatever becomes of its sites; or `withdrawn`.
         state: Text = "STATE" Unit::Text,

@@ -6,7 +6,7 @@ use super::{Facts, owned};
 use crate::api::ApiError;
 use crate::api::column::Text;
 use crate::api::pages::{Page, PageRequest, prefix_of};
-use crate::api::rows::AdvertisedRow;
+use crate::api::rows::{AdvertisedRow, BlockRow};
 use crate::bgp::Attributes;
 use crate::control::Advertised;
 
@@ -29,6 +29,19 @@ pub(super) fn page_of_advertised(
         page.next = None;
     }
     Ok(page)
+}
+
+/// Every blocked prefix.
+pub(super) fn blocks(facts: &Facts<'_>) -> Vec<BlockRow> {
+    let row = |prefix| {
+        let all = facts.control.bgp_neighbors();
+        let of = all.filter(|(_, neighbor)| neighbor.announced.contains_key(&prefix));
+        BlockRow {
+            prefix: prefix.to_string().into(),
+            announced_to: of.map(|(_, neighbor)| owned(&neighbor.config.name)).collect(),
+        }
+    };
+    facts.control.overrides().blocks.iter().map(row).collect()
 }
 
 fn rows(facts: &Facts<'_>, advertised: &Advertised<'_>) -> Vec<AdvertisedRow> {

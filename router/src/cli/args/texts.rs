@@ -40,6 +40,16 @@ pub(super) const ENABLE: &str = "Use a disabled site again.
 Once its checks pass, flows that it is the best site for move to it, those that are there too. A TCP connection that \
 moves ends, because the site does not know it.";
 
+pub(super) const BLOCK: &str = "Block a prefix: its packets are discarded here, and by neighbours that have blackhole = true.
+
+A blocked prefix beats every other route to it, from whatever source. A longer prefix in it keeps its own routes, so \
+that a service or a customer in the middle of a blocked network is served. Neighbours with blackhole = true in their \
+[[bgp.neighbor]] hear of it with the communities BLACKHOLE (RFC 7999) and NO_EXPORT.
+
+A prefix that has an address of the router, of a neighbour or of a service is refused unless --force is given. Blocks \
+are kept over reloads, and over restarts if [router] has a state-dir, until `nearhop unblock`; `nearhop show blocks` \
+lists them. There are 1,024 at most.";
+
 pub(super) const LOOKUP: &str = "Look up addresses in a file of routes, without a router.
 
 The file has lines PREFIX NEXTHOP, where NEXTHOP is any word; IPv4 and IPv6 may be mixed, and # \

@@ -267,7 +267,7 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 19] = [
+const NEIGHBOR: [Field<Neighbor>; 20] = [
     ("address", |n| n.address.to_string()),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
@@ -278,6 +278,7 @@ const NEIGHBOR: [Field<Neighbor>; 19] = [
     ("announced with", |n| show::additions(&n.terms.additions)),
     ("local-pref", |n| or_default(n.terms.local_pref.as_ref())),
     ("link-bandwidth", |n| show::link_bandwidth(n.terms.link_bandwidth)),
+    ("blackhole", |n| n.terms.takes_blackholes.to_string()),
     ("role", |n| show::role(n.role)),
     ("multihop", |n| or_default(n.multihop.as_ref())),
     ("ttl-security", |n| n.ttl_security.to_string()),

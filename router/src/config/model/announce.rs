@@ -51,6 +51,8 @@ pub struct NeighborTerms {
     pub local_pref: Option<u32>,
     /// Whether the weights of the sites that are well are announced.
     pub link_bandwidth: LinkBandwidth,
+    /// Whether it hears of blocked prefixes (RFC 7999).
+    pub takes_blackholes: bool,
 }
 
 /// Whether and as what the weight of a prefix is announced (draft-ietf-idr-link-bandwidth).

@@ -34,6 +34,7 @@ pub(in crate::config) struct RawTerms {
     pub(in crate::config) additions: RawAdditions,
     pub(in crate::config) local_pref: Option<Spanned<u32>>,
     link_bandwidth: LinkBandwidth,
+    takes_blackholes: bool,
 }
 
 impl RawAnnounceRules {
@@ -86,6 +87,7 @@ impl RawTerms {
             link_bandwidth: inner_or_default(
                 table.get("link-bandwidth", text("a word", link_bandwidth)),
             ),
+            takes_blackholes: inner_or_default(table.get("blackhole", value::boolean)),
         }
     }
 
@@ -94,6 +96,7 @@ impl RawTerms {
             additions: self.additions.into_model(),
             local_pref: self.local_pref.map(Spanned::into_inner),
             link_bandwidth: self.link_bandwidth,
+            takes_blackholes: self.takes_blackholes,
         }
     }
 }

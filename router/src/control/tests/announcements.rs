@@ -306,3 +306,66 @@ fn an_aggregate_is_announced_while_its_services_are() {
     assert_eq!(speaking.lines(), ["-198.51.100.0/24"]);
     assert_eq!(source(&mut speaking).0, None);
 }
+
+/// Here at once, and at neighbours that take such routes, whatever else they hear of.
+#[test]
+fn a_blocked_prefix_is_discarded_and_announced_to_those_who_are_asked_to() {
+    let router = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
+    let text = format!(
+        "{router}[[route]]\nprefix = \"203.0.113.0/24\"\nvia = \"fra\"\n\
+         [[service]]\nname = \"www\"\nprefixes = [\"{SERVICE}/32\"]\n\
+         [[service.site]]\nname = \"ams\"\nvia = \"ams\"\n[bgp]\nas = 65001\n\
+         [[bgp.neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"none\"\n\
+         export = \"none\"\nblackhole = true\nprepend = 3\n\
+         [[bgp.neighbor]]\naddress = \"10.0.0.3\"\nas = 65003\nimport = \"none\"\nexport = \"services\"\n"
+    );
+    let mut speaking = Speaking::new(&text);
+    assert_eq!(speaking.lines(), [format!("+{SERVICE}/32 65001")]);
+    let attacked: IpPrefix = "203.0.113.7/32".parse().unwrap();
+    let block = |speaking: &mut Speaking, prefix: IpPrefix, blocked| {
+        assert!(speaking.rig.control.block(speaking.now, prefix, blocked, "test"));
+        assert!(!speaking.rig.control.block(speaking.now, prefix, blocked, "test"), "it is so");
+        speaking.rig.control.publish(speaking.now).unwrap();
+        speaking.told()
+    };
+    let told = block(&mut speaking, attacked, true);
+    let [(id, prefix, Some(attributes))] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((*prefix, *id), (attacked, speaking.lanes[&IpAddr::from([10, 0, 0, 2])].0));
+    let communities: Vec<_> = attributes.communities.iter().map(ToString::to_string).collect();
+    assert_eq!(communities, ["blackhole", "no-export"]);
+    assert_eq!(attributes.as_path.to_string(), "65001", "a prepend means nothing here");
+    assert_eq!(speaking.rig.group("203.0.113.7"), Some(Group::Blackhole));
+    assert_eq!(speaking.rig.control.source(attacked).map(Source::label), Some("block"));
+    let forwards = |group| matches!(group, Some(Group::Forward { .. }));
+    assert!(forwards(speaking.rig.group("203.0.113.8")));
+
+    // It is kept over a reload; a service's own prefix is announced to nobody else.
+    speaking.rig.apply(&text).unwrap();
+    assert!(speaking.told().is_empty());
+    assert_eq!(speaking.rig.group("203.0.113.7"), Some(Group::Blackhole));
+    let service: IpPrefix = format!("{SERVICE}/32").parse().unwrap();
+    let needed = speaking.rig.control.needed_in(service);
+    assert_eq!(needed, [format!("{SERVICE}/32 is of service www")]);
+    let mut lines: Vec<_> = block(&mut speaking, service, true)
+        .into_iter()
+        .map(|(id, _, attributes)| (id.0, attributes.is_some()))
+        .collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [(0, true), (1, false)]);
+    assert_eq!(speaking.rig.group(SERVICE), Some(Group::Blackhole));
+    assert_eq!(block(&mut speaking, service, false).len(), 2, "as before");
+    assert!(forwards(speaking.rig.group(SERVICE)));
+    assert!(block(&mut speaking, attacked, false)[0].2.is_none());
+    assert!(forwards(speaking.rig.group("203.0.113.7")));
+
+    let own = speaking.rig.control.needed_in("10.0.0.0/24".parse().unwrap());
+    assert_eq!(
+        own,
+        [
+            "10.0.0.1 is the router's",
+            "10.0.0.2 is a BGP neighbour's",
+            "10.0.0.3 is a BGP neighbour's",
+        ]
+    );
+    assert!(speaking.rig.control.needed_in(attacked).is_empty());
+}

@@ -1,10 +1,15 @@
 //! What operators and the end of the process do to announcements.
 #![allow(clippy::disallowed_methods, reason = "part of a thread's shell")]
 
+use std::net::IpAddr;
+
+use nearhop_fib::IpPrefix;
+
 use super::ControlThread;
 use crate::api::document::Effected;
+use crate::api::pages::prefix_of;
 use crate::api::{AnnounceRequest, ApiError, Who, views};
-use crate::control::Overrides;
+use crate::control::{BLOCKS_MAX, Overrides};
 use crate::run::signals::Patience;
 use crate::run::state_files;
 use crate::time::Nanos;
@@ -18,6 +23,13 @@ impl ControlThread {
     ) -> Result<Effected, ApiError> {
         let effect = match request {
             AnnounceRequest::DrainRouter(drained) => self.drain_router(*drained, who)?,
+            AnnounceRequest::Block { prefix, blocked, force } => {
+                let prefix = match prefix.parse::<IpAddr>() {
+                    Ok(address) => IpPrefix::host(address),
+                    Err(_) => prefix_of("prefix", prefix)?,
+                };
+                self.block(prefix, *blocked, *force, who)?
+            }
         };
         Ok(views::effected(effect))
     }
@@ -41,6 +53,50 @@ impl ControlThread {
             (false, true) => "what is well is announced again".into(),
             (false, false) => "the router was not drained".into(),
         })
+    }
+
+    fn block(
+        &mut self,
+        prefix: IpPrefix,
+        blocked: bool,
+        force: bool,
+        who: &Who,
+    ) -> Result<String, ApiError> {
+        let control = &self.daemon.control;
+        let mut next = control.overrides().clone();
+        let is_new = next.blocks.set(prefix, blocked);
+        if blocked && is_new {
+            self.may_block(prefix, next.blocks.len(), force)?;
+        }
+        if !is_new {
+            let was = if blocked { "blocked before" } else { "not blocked" };
+            return Ok(format!("{prefix} was {was}"));
+        }
+        self.keep(&next)?;
+        let control = &mut self.daemon.control;
+        control.block(Nanos::now(), prefix, blocked, &who.0);
+        Ok(match blocked {
+            true => {
+                format!("packets to {prefix} are discarded, but those that a longer prefix has")
+            }
+            false => format!("packets to {prefix} follow its routes again"),
+        })
+    }
+
+    /// Whether a prefix may be blocked beside others, which with it are `count`.
+    fn may_block(&self, prefix: IpPrefix, count: usize, force: bool) -> Result<(), ApiError> {
+        if count > BLOCKS_MAX {
+            return Err(ApiError::conflict(format!("{BLOCKS_MAX} prefixes are blocked already"))
+                .with_help("unblock some, or block a shorter prefix that covers them"));
+        }
+        let needed = self.daemon.control.needed_in(prefix);
+        let Some(first) = needed.first().filter(|_| !force) else { return Ok(()) };
+        let more = match needed.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let error = format!("{prefix} has what the router needs: {first}{more}");
+        Err(ApiError::conflict(error).with_help("add --force to block it all the same"))
     }
 
     /// Writes what operators decided to disk, if there is a place for it.

@@ -45,6 +45,10 @@ pub enum Reason {
         /// Sites that are needed.
         needed: usize,
     },
+    /// An operator has it discarded.
+    Blocked,
+    /// It is blocked, and the neighbour is not to hear of such prefixes.
+    NoBlackholes,
     /// So many services of an aggregate are announced.
     Parts {
         /// Services that are announced.
@@ -101,20 +105,23 @@ pub(super) struct Subject<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Of<'a> {
     Aggregate(&'a Aggregate),
+    Block,
     Service(&'a Service),
 }
 
 impl<'a> Of<'a> {
-    fn additions(self) -> &'a Additions {
+    fn additions(self) -> Option<&'a Additions> {
         match self {
-            Self::Aggregate(aggregate) => &aggregate.additions,
-            Self::Service(service) => &service.additions,
+            Self::Aggregate(aggregate) => Some(&aggregate.additions),
+            Self::Block => None,
+            Self::Service(service) => Some(&service.additions),
         }
     }
 
     /// Whether a neighbour may hear of it: of an aggregate, if it may of every service in it.
-    fn is_exported(self, export: &Export) -> bool {
-        match (export, self) {
+    fn is_exported(self, neighbor: &Neighbor) -> bool {
+        match (&neighbor.export, self) {
+            (_, Self::Block) => neighbor.terms.takes_blackholes,
             (Export::AllServices, _) | (Export::Aggregates, Self::Aggregate(_)) => true,
             (Export::Aggregates, Self::Service(_)) => false,
             (Export::Services(names), Self::Service(service)) => names.contains(&service.name),
@@ -170,7 +177,11 @@ pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>, scene: &Sce
     }
     let announce = (subject.level > Level::Withdrawn).then(|| {
         let mut attributes = originated(next_hop, audience);
-        add(&mut attributes, subject.of.additions(), audience);
+        let Some(additions) = subject.of.additions() else {
+            add_communities(&mut attributes, &[Community::BLACKHOLE, Community::NO_EXPORT]);
+            return attributes;
+        };
+        add(&mut attributes, additions, audience);
         // What a prefix says of itself comes before what all of a neighbour's have.
         add(&mut attributes, &audience.config.terms.additions, audience);
         add_link_bandwidth(&mut attributes, subject.weight, audience);
@@ -194,8 +205,9 @@ fn passage(subject: &Subject<'_>, audience: &Audience<'_>) -> Result<IpAddr, Rea
     if audience.state != State::Established {
         return Err(Reason::NoSession(audience.state));
     }
-    if !subject.of.is_exported(&audience.config.export) {
-        return Err(Reason::NotExported);
+    if !subject.of.is_exported(audience.config) {
+        let is_blocked = matches!(subject.of, Of::Block);
+        return Err(if is_blocked { Reason::NoBlackholes } else { Reason::NotExported });
     }
     let family = Family::of(subject.prefix.addr());
     if !audience.families.of(family) {
@@ -296,6 +308,7 @@ impl Decision {
             (
                 None,
                 Reason::NotExported
+                | Reason::NoBlackholes
                 | Reason::NoSession(_)
                 | Reason::FamilyNotNegotiated
                 | Reason::NoNextHop
@@ -319,6 +332,10 @@ impl Decision {
                 format!("deprioritised: {}, {needed} needed", sites(*well))
             }
             Reason::TooFew { well, needed } => format!("{}, {needed} needed", sites(*well)),
+            Reason::Blocked => "blocked: its packets are to be discarded".into(),
+            Reason::NoBlackholes => {
+                "blocked, and the neighbour has no blackhole = true in its configuration".into()
+            }
             Reason::Parts { announced, all, needed } => {
                 let needed = match needed {
                     AggregateWhile::All => "all are needed",

@@ -47,6 +47,19 @@ impl Bgp {
         }
     }
 
+    /// These prefixes are blocked, and no others; those that `changed` were not, or are no more.
+    pub(in crate::control) fn set_blocks(
+        &mut self,
+        config: &Config,
+        blocks: &BTreeSet<IpPrefix>,
+        changed: impl IntoIterator<Item = IpPrefix>,
+    ) {
+        self.announcements.set_blocks(config, blocks);
+        for prefix in changed {
+            self.neighbors.values_mut().for_each(|state| state.stale.mark(prefix));
+        }
+    }
+
     /// All of what is announced may be another.
     fn mark_all(&mut self) {
         self.neighbors.values_mut().for_each(|state| state.stale.mark_all());

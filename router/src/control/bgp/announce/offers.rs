@@ -31,6 +31,8 @@ pub(in crate::control::bgp) struct Announcements {
     /// Aggregates that stand well enough to be announced.
     active: BTreeSet<IpPrefix>,
     is_active_new: bool,
+    /// Prefixes that are blocked: whatever else they are of.
+    blocks: BTreeSet<IpPrefix>,
     /// Whether all of it is about to be withdrawn, or is.
     pub(super) leave: Leave,
     /// Equal attributes are one, so that prefixes share UPDATEs.
@@ -44,6 +46,8 @@ pub(in crate::control::bgp) struct Announcements {
 pub enum Offered {
     /// An aggregate.
     Aggregate(Arc<Aggregate>),
+    /// Nothing but that it is blocked.
+    Block,
     /// The service of this name.
     Service(String),
 }
@@ -52,6 +56,7 @@ impl fmt::Display for Offered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Aggregate(_) => f.write_str("aggregate"),
+            Self::Block => f.write_str("block"),
             Self::Service(name) => write!(f, "service {name}"),
         }
     }
@@ -79,12 +84,22 @@ impl Announcements {
                 self.offered.entry(aggregate.prefix).or_insert(offered);
             }
         }
+        if config.bgp.is_some() {
+            let blocked = self.blocks.iter().map(|&prefix| (prefix, Offered::Block));
+            self.offered.extend(blocked);
+        }
         self.standings.retain(|service, _| self.unsure.contains(service));
         self.due.retain(|service, _| self.unsure.contains(service));
         let aggregates: Vec<IpPrefix> = self.over.values().flatten().copied().collect();
         self.active.retain(|prefix| aggregates.contains(prefix));
         self.is_active_new = true;
         aggregates.into_iter().for_each(|prefix| self.look_at_aggregate(prefix));
+    }
+
+    /// These prefixes are blocked, and no others.
+    pub(super) fn set_blocks(&mut self, config: &Config, blocks: &BTreeSet<IpPrefix>) {
+        self.blocks.clone_from(blocks);
+        self.configure(config);
     }
 
     /// A service's sites may be well now, or no more.
@@ -181,6 +196,13 @@ impl Announcements {
                 let standing = self.standing(name, Family::of(prefix.addr()))?;
                 Some(Subject::of_service(prefix, service, standing))
             }
+            Offered::Block => Some(Subject {
+                prefix,
+                of: Of::Block,
+                level: Level::Full,
+                weight: 0,
+                why: Reason::Blocked,
+            }),
             Offered::Aggregate(aggregate) => {
                 let (level, announced, weight) = self.of_parts(aggregate);
                 let (needed, all) = (aggregate.condition, aggregate.services.len());
