@@ -1,6 +1,8 @@
 //! BGP routers that nobody here wrote, in the namespaces of one test.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod peer;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

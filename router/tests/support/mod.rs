@@ -42,13 +42,22 @@ pub fn in_namespaces_with(needs: &[kernel::Need], test: &str, body: impl FnOnce(
 /// `cargo test` prints it. Where namespaces cannot be made the test is skipped, and says so; with
 /// `NEARHOP_REQUIRE_ALL=1` it fails.
 pub fn in_namespaces(test: &str, body: impl FnOnce()) {
+    in_namespaces_by(&["-Urnm", "-nm"], test, body);
+}
+
+/// Like [`in_namespaces`], for programs that change their user: as root, without a user namespace.
+pub fn in_namespaces_as_root(test: &str, body: impl FnOnce()) {
+    in_namespaces_by(&["-nm"], test, body);
+}
+
+fn in_namespaces_by(ways: &[&str], test: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some_and(|inside| inside == test) {
         end_with_parent();
         mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).expect("mount over /run");
         fs::create_dir("/run/netns").expect("make /run/netns");
         return body();
     }
-    let mut unshare = match unshare_that_works() {
+    let mut unshare = match unshare_that_works(ways) {
         Ok(command) => command,
         Err(reason) => return skip::skip(test, &reason),
     };
@@ -226,10 +235,10 @@ pub fn v6(host: u16) -> IpAddr {
 }
 
 /// `unshare` with new user, network and mount namespaces; as root, without a user namespace if the
-/// machine allows only that. The error says why neither works.
-fn unshare_that_works() -> Result<Command, String> {
+/// machine allows only that. The error says why none of the ways works.
+fn unshare_that_works(ways: &[&str]) -> Result<Command, String> {
     let mut reasons = Vec::new();
-    for flags in ["-Urnm", "-nm"] {
+    for &flags in ways {
         let mut command = Command::new("unshare");
         command.arg(flags);
         let output = Command::new("unshare").args([flags, "true"]).stdin(Stdio::null()).output();

@@ -1,0 +1,224 @@
+//! The routers that people run, all asked the same.
+//!
+//! [`Program`] is which of them is at the other end, [`Setup`] what it is to do, [`Peer`] what a test asks of
+//! it, whichever it is. Each runs in the foreground with all its files in a folder of its own, and ends with
+//! the thread that started it.
+
+mod bird;
+mod exabgp;
+mod frr;
+mod gobgp;
+mod openbgpd;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nearhop::kernel::netns::NetNs;
+
+use super::missing;
+
+/// Which program is at the other end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Program {
+    Bird,
+    ExaBgp,
+    Frr,
+    GoBgp,
+    OpenBgpd,
+}
+
+/// What a peer is to do: one session, in both families, at these ends.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The peer's ends: of the session, and next hop of its IPv6 routes.
+    pub local: &'static str,
+    pub local_v6: &'static str,
+    /// The router's end.
+    pub remote: &'static str,
+    pub asn: u32,
+    pub remote_as: u32,
+    /// What it announces.
+    pub offers: Vec<Offer>,
+    /// GTSM (RFC 5082).
+    pub gtsm: bool,
+    /// What it says it is (RFC 9234).
+    pub role: Option<&'static str>,
+    /// ADD-PATH both ways (RFC 7911).
+    pub add_path: bool,
+    /// More prefixes of a family end the session.
+    pub max_prefixes: Option<u32>,
+    /// The router is its reflector client (RFC 4456).
+    pub reflects: bool,
+}
+
+/// A route that a peer announces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Offer {
+    pub prefix: &'static str,
+    /// Written `65002:1:2`.
+    pub large_community: Option<&'static str>,
+}
+
+/// A running peer.
+pub trait Peer {
+    /// Whether routes are exchanged.
+    fn is_up(&self) -> bool;
+
+    /// Prefixes that it has of the router.
+    fn learned(&self) -> BTreeSet<String>;
+
+    /// Announces these routes, and no others any more.
+    fn offer(&mut self, offers: &[Offer]);
+
+    /// Asks the router to announce everything again (RFC 2918); `false` if it has no way to.
+    fn ask_again(&mut self) -> bool;
+
+    /// UPDATEs that it received, by its own count; at least one for each prefix.
+    fn updates(&self) -> u64;
+
+    /// Ends the session and says why (RFC 9003); `false` if it has no way to.
+    fn shut(&mut self, words: &str) -> bool;
+
+    /// What it knows and logged of the session, as text.
+    fn report(&self) -> String;
+
+    /// Dies without a word.
+    fn kill(&mut self);
+}
+
+impl Program {
+    pub const ALL: [Self; 5] = [Self::Bird, Self::ExaBgp, Self::Frr, Self::GoBgp, Self::OpenBgpd];
+
+    /// Why it cannot be used here; `None` if it can.
+    pub fn missing(self) -> Option<String> {
+        let needed: &[(&str, &str)] = match self {
+            Self::Bird => &[("bird", "bird2")],
+            Self::ExaBgp => &[("exabgp", "exabgp")],
+            Self::Frr => &[("vtysh", "frr")],
+            Self::GoBgp => &[("gobgpd", "gobgpd"), ("gobgp", "gobgpd")],
+            Self::OpenBgpd => &[("bgpctl", "openbgpd")],
+        };
+        needed.iter().find_map(|(program, package)| missing(program, package))
+    }
+
+    /// Whether it changes its user when it starts, which a user namespace with one user does not allow.
+    pub const fn needs_root(self) -> bool {
+        matches!(self, Self::OpenBgpd)
+    }
+
+    /// Starts it in a namespace. `name` is new for each start.
+    pub fn start(self, netns: &NetNs, name: &str, setup: &Setup) -> Box<dyn Peer> {
+        match self {
+            Self::Bird => Box::new(bird::Bird::start(netns, name, setup)),
+            Self::ExaBgp => Box::new(exabgp::ExaBgp::start(netns, name, setup)),
+            Self::Frr => Box::new(frr::Frr::start(netns, name, setup)),
+            Self::GoBgp => Box::new(gobgp::GoBgp::start(netns, name, setup)),
+            Self::OpenBgpd => Box::new(openbgpd::OpenBgpd::start(netns, name, setup)),
+        }
+    }
+}
+
+impl Setup {
+    /// AS 65002 at the other end of the second site's link of a [`crate::daemon_support::Rig`].
+    pub fn new(offers: &[Offer]) -> Self {
+        Self {
+            local: "10.2.0.2",
+            local_v6: "fd00:2::2",
+            remote: "10.2.0.1",
+            asn: 65_002,
+            remote_as: 65_001,
+            offers: offers.to_vec(),
+            gtsm: false,
+            role: None,
+            add_path: false,
+            max_prefixes: None,
+            reflects: false,
+        }
+    }
+}
+
+impl Offer {
+    pub const fn new(prefix: &'static str) -> Self {
+        Self { prefix, large_community: None }
+    }
+
+    pub fn is_v6(&self) -> bool {
+        self.prefix.contains(':')
+    }
+}
+
+/// A process in a namespace, with a folder for its files and its log.
+struct Daemon {
+    child: Child,
+    folder: PathBuf,
+    netns: String,
+}
+
+impl Daemon {
+    /// A folder of its own under /run, which is the test's.
+    fn folder(name: &str) -> PathBuf {
+        let folder = PathBuf::from("/run").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Runs a program; it ends with the thread that starts it: with the test, however that ends.
+    fn run(netns: &NetNs, folder: PathBuf, env: &[(&str, &str)], words: &[&str]) -> Self {
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let netns = netns.to_string();
+        let mut command = inside(&netns, words);
+        command.envs(env.iter().copied()).stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Self { child: command.spawn().unwrap(), folder, netns }
+    }
+
+    /// What a command in the same namespace prints; `None` if it fails.
+    fn ask(&self, words: &[&str]) -> Option<String> {
+        let output = inside(&self.netns, words).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(text)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// A command in a namespace.
+fn inside(netns: &str, words: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "nsenter"]).arg(format!("--net={netns}")).args(words);
+    command
+}
+
+/// Every prefix in a text: words that have a `/` and are one.
+fn prefixes_in(text: &str) -> BTreeSet<String> {
+    let is_end = |c: char| !(c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '/'));
+    let words = text.split(is_end);
+    let prefix = |word: &str| {
+        let word = word.trim_matches(':');
+        let prefix: nearhop_fib::IpPrefix = word.parse().ok()?;
+        word.contains('/').then(|| prefix.to_string())
+    };
+    words.filter_map(prefix).collect()
+}
