@@ -246,12 +246,12 @@ pub struct Check {
 pub struct Bgp {
     /// The router's AS.
     pub asn: u32,
+    /// Its policies, in file order; names are unique.
+    pub policies: Vec<Arc<Policy>>,
     /// `[[bgp.aggregate]]`, in file order; prefixes are unique.
     pub aggregates: Vec<Arc<Aggregate>>,
     /// How it takes back what it announces.
     pub leaving: Leaving,
-    /// Its policies, in file order; names are unique.
-    pub policies: Vec<Arc<Policy>>,
     /// Its neighbors, in file order; names and addresses are unique.
     pub neighbors: Vec<Neighbor>,
 }

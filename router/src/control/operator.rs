@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use nearhop_fib::{ACCEPT_ALL, ACCEPT_NONE, PathId};
 
-use super::Control;
-use super::bgp::announce::leave::Leave;
 use super::publish::SELECTIONS_AT_ONCE;
 use super::select::Overrides;
 use super::services::Services;
+use super::{Control, Leave};
 use crate::config::Config;
 use crate::config::model::{Leaving, Service};
 use crate::event::{EventKind, MoveCause};

@@ -140,6 +140,9 @@ impl Lines {
         if before != after {
             self.0.push(format!("bgp: as {before} -> {after}"));
         }
+        if let (Some(old), Some(new)) = (old, new) {
+            self.fields("bgp", old, new, &BGP);
+        }
         let policies = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.policies.clone());
         let name = |policy: &Arc<Policy>| policy.name.clone();
         let text = |policy: &Arc<Policy>| show::policy(policy);
@@ -147,9 +150,6 @@ impl Lines {
         self.each(&before, &after, "bgp policy", name, text, |lines, old, new| {
             lines.policy(old, new);
         });
-        if let (Some(old), Some(new)) = (old, new) {
-            self.fields("bgp", old, new, &BGP);
-        }
         let aggregates = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.aggregates.clone());
         let prefix = |one: &Arc<Aggregate>| one.prefix.to_string();
         let text = |one: &Arc<Aggregate>| show::aggregate(one);

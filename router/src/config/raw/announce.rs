@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::community::{community, large_community};
+use super::policy::{community, large_community};
 use super::{inner_or, inner_or_default};
 use crate::bgp::{Community, LargeCommunity};
 use crate::config::model::{

@@ -65,13 +65,13 @@ impl RawBgp {
         let raw = Self {
             asn: table.need("as", "as = 65001, this router's AS", asn),
             span: table.span(),
+            policies: policies(&mut table),
             leaving: leaving(&mut table),
             aggregates: table
                 .tables("aggregate", "[[bgp.aggregate]]")
                 .into_iter()
                 .map(RawAggregate::read)
                 .collect(),
-            policies: policies(&mut table),
             neighbors: table
                 .tables("neighbor", "[[bgp.neighbor]]")
                 .into_iter()
@@ -91,7 +91,7 @@ impl RawBgp {
         let neighbors = neighbors.map(|neighbor| neighbor.into_model(asn, &policies)).collect();
         let aggregates = self.aggregates.into_iter().filter_map(RawAggregate::into_model);
         let aggregates = aggregates.map(Arc::new).collect();
-        Bgp { asn, leaving: self.leaving, policies, aggregates, neighbors }
+        Bgp { asn, policies, aggregates, leaving: self.leaving, neighbors }
     }
 }
 

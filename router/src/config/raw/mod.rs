@@ -5,7 +5,6 @@
 mod aggregate;
 mod announce;
 mod bgp;
-mod community;
 mod health;
 mod policy;
 mod port;

@@ -7,7 +7,7 @@ use nearhop_fib::IpPrefix;
 
 use super::leave::{Leave, LeaveCause};
 use super::standing::{Level, Standing};
-use crate::bgp::policy::{Policy, Verdict};
+use crate::bgp::policy::Verdict;
 use crate::bgp::session::State;
 use crate::bgp::{
     AsPath, Attributes, Community, ExtendedCommunity, NextHop as BgpNextHop, PerFamily, Role,
@@ -175,29 +175,32 @@ pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>, scene: &Sce
     if let Leave::Gone(why) = scene.leave {
         return Decision { announce: None, why: Reason::Left(why) };
     }
-    let announce = (subject.level > Level::Withdrawn).then(|| {
-        let mut attributes = originated(next_hop, audience);
-        let Some(additions) = subject.of.additions() else {
-            add_communities(&mut attributes, &[Community::BLACKHOLE, Community::NO_EXPORT]);
-            return attributes;
-        };
-        add(&mut attributes, additions, audience);
-        // What a prefix says of itself comes before what all of a neighbour's have.
-        add(&mut attributes, &audience.config.terms.additions, audience);
-        add_link_bandwidth(&mut attributes, subject.weight, audience);
-        if subject.level == Level::Deprioritised || scene.leave != Leave::No {
-            deprioritise(&mut attributes, audience);
+    if subject.level == Level::Withdrawn {
+        return Decision { announce: None, why: subject.why.clone() };
+    }
+    let mut attributes = originated(next_hop, audience);
+    match subject.of.additions() {
+        None => add_communities(&mut attributes, &[Community::BLACKHOLE, Community::NO_EXPORT]),
+        Some(additions) => {
+            add(&mut attributes, additions, audience);
+            // What a prefix says of itself comes before what all of a neighbour's have.
+            add(&mut attributes, &audience.config.terms.additions, audience);
+            add_link_bandwidth(&mut attributes, subject.weight, audience);
+            attributes = match exported(subject.prefix, attributes, audience) {
+                Ok(attributes) => attributes,
+                Err(why) => return Decision { announce: None, why },
+            };
+            // Last, for no policy is to make it better than others again.
+            if subject.level == Level::Deprioritised || scene.leave != Leave::No {
+                deprioritise(&mut attributes, audience);
+            }
         }
-        attributes
-    });
+    }
     let why = match scene.leave {
-        Leave::Warned { until, why } if announce.is_some() => Reason::Leaving { until, why },
+        Leave::Warned { until, why } => Reason::Leaving { until, why },
         _ => subject.why.clone(),
     };
-    match (announce, audience.config.export_policy.as_deref()) {
-        (Some(attributes), Some(policy)) => exported(policy, subject.prefix, &attributes, why),
-        (announce, _) => Decision { announce, why },
-    }
+    Decision { announce: Some(attributes), why }
 }
 
 /// The next hop, or what keeps any service of the kind from the neighbour.
@@ -216,15 +219,18 @@ fn passage(subject: &Subject<'_>, audience: &Audience<'_>) -> Result<IpAddr, Rea
     audience.next_hops.of(family).ok_or(Reason::NoNextHop)
 }
 
-/// What the neighbour's export policy makes of it.
-fn exported(policy: &Policy, prefix: IpPrefix, attributes: &Attributes, why: Reason) -> Decision {
-    match policy.verdict(prefix, attributes) {
-        Verdict::Accepted { attributes, .. } => {
-            Decision { announce: Some(attributes.into_owned()), why }
-        }
+/// What the neighbour's export policy makes of it, if it has one.
+fn exported(
+    prefix: IpPrefix,
+    attributes: Attributes,
+    audience: &Audience<'_>,
+) -> Result<Attributes, Reason> {
+    let Some(policy) = audience.config.export_policy.as_deref() else { return Ok(attributes) };
+    match policy.verdict(prefix, &attributes) {
+        Verdict::Accepted { attributes, .. } => Ok(attributes.into_owned()),
         Verdict::Refused { by } => {
             let (policy, rule) = (policy.name.clone(), by.map(str::to_owned));
-            Decision { announce: None, why: Reason::Policy { policy, rule } }
+            Err(Reason::Policy { policy, rule })
         }
     }
 }
