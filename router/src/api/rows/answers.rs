@@ -31,10 +31,6 @@ rows! {
         group: Text = "group" Unit::Text,
         /// What becomes of this flow: its site and port, or why it is dropped; `null` without `from`.
         selected: Option<Text> = "selected" Unit::Text,
-        /// Of a route of BGP: every path to the prefix, by its neighbour, and why it is used or not; absent for
-        /// others.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        paths: Vec<Text> = "paths" List,
     }
 
     /// A member of the group that an address leads to.

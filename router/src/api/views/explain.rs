@@ -77,7 +77,6 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
         kind: kind(control.writer().group(group).as_ref()).into(),
         group: name_for(control, prefix, group),
         selected,
-        paths: if is_of_bgp { paths_text(control, prefix) } else { Vec::new() },
     });
     Ok(Document::new("explain", head, rows))
 }
@@ -209,29 +208,22 @@ fn selected_text(selected: Selected, control: &Control) -> Text {
     }
 }
 
-/// Each path of BGP to a prefix, and why it is used or not.
-fn paths_text(control: &Control, prefix: IpPrefix) -> Vec<Text> {
-    let text = |one: &Judged<'_>| {
-        let name = name_of(control, one.found.neighbor);
-        let used = one.found.used();
-        let why = one.why(control, prefix).unwrap_or_else(|| "used".into());
-        format!("{name} (AS path {}): {why}", used.as_path).into()
-    };
-    judged(control, prefix).iter().map(text).collect()
-}
-
-/// By which rules the best path of BGP won.
+/// By which rules the best path of BGP won, and what other paths are refused.
 fn why_best(control: &Control, prefix: IpPrefix) -> Option<Text> {
     let all = judged(control, prefix);
-    let best = all.first().filter(|one| one.found.is_accepted())?;
+    let (best, others) = all.split_first().filter(|(best, _)| best.found.is_accepted())?;
+    let other = |one: &Judged<'_>| {
+        let name = name_of(control, one.found.neighbor);
+        match one.loss {
+            Some((rule, _)) => format!("{name} has {}", rule.fault()),
+            None => format!("{name} is {}", one.why(control, prefix).unwrap_or_default()),
+        }
+    };
     let name = name_of(control, best.found.neighbor);
-    let losses = all.iter().filter_map(|one| Some((one, one.loss?.0)));
-    let losses: Vec<String> = losses
-        .map(|(one, rule)| format!("{} has {}", name_of(control, one.found.neighbor), rule.fault()))
-        .collect();
-    Some(match losses.is_empty() {
+    let others: Vec<String> = others.iter().map(other).collect();
+    Some(match others.is_empty() {
         true => format!("BGP's only path, of {name}").into(),
-        false => format!("BGP's best path, of {name}: {}", losses.join("; ")).into(),
+        false => format!("BGP's best path, of {name}: {}", others.join("; ")).into(),
     })
 }
 

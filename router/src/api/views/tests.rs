@@ -114,7 +114,7 @@ fn all_of(show: Show) -> PageRequest {
 /// Calls `use_it` with a router that has rows of every kind.
 fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
     let text = text("hash").replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.1.0.1\"\n");
-    let control = core_of(&(text + CHECKED + NEIGHBOR));
+    let control = bgp::filled(&(text + CHECKED)).0;
     let mut totals = WorkerReport::default();
     totals.counters.verdicts = [17; Verdict::COUNT];
     totals.counters.errors_limited = 1;
@@ -144,6 +144,7 @@ fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
         host: HostStats { received: 17, ..HostStats::default() },
         slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
         liveness: &liveness,
+        transcript: &|_| Some(vec![bgp::said()]),
         ..bare(&control)
     })
 }
@@ -308,8 +309,6 @@ fn ports_are_taken_where_a_flow_has_them() {
 }
 
 /// A service with a check of its site.
-const NEIGHBOR: &str = "[bgp]\nas = 65001\n[[bgp.neighbor]]\naddress = \"10.1.0.2\"\nas = 65002\n";
-
 const CHECKED: &str = r#"
 [[service]]
 name = "www"
