@@ -1,7 +1,9 @@
 //! BGP routers that nobody here wrote, in the namespaces of one test.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod exabgp;
 pub mod peer;
+pub mod speaker;
 
 use std::fs;
 use std::path::{Path, PathBuf};

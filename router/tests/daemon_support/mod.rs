@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "real time")]
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod bgp;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
