@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod exabgp;
+pub mod frr;
+pub mod gobgp;
 pub mod peer;
 pub mod speaker;
 
