@@ -129,6 +129,15 @@ pub enum EventKind {
         /// Which worker sent it.
         worker: u16,
     },
+    /// An operator applied a playbook, or undid it.
+    Playbook {
+        /// Who gave the command.
+        by: String,
+        /// The playbook's name.
+        playbook: String,
+        /// Whether it is applied now.
+        applied: bool,
+    },
     /// A group or route became visible to the workers.
     Publish {
         /// Groups made or replaced.
@@ -203,7 +212,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 16] = [
+    pub const NAMES: [&str; 17] = [
         "bgp",
         "block",
         "carrier",
@@ -213,6 +222,7 @@ impl EventKind {
         "drain",
         "engine",
         "first_packet",
+        "playbook",
         "publish",
         "reader_stalled",
         "ready",
@@ -290,6 +300,10 @@ impl fmt::Display for EventKind {
             Self::FirstPacket { service, site, family, worker } => {
                 let family = family.label();
                 write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
+            }
+            Self::Playbook { by, playbook, applied } => {
+                let done = if *applied { "applied" } else { "undone" };
+                write!(f, "playbook {playbook}: {done} by {by}")
             }
             Self::Publish { groups, prefixes, refused, took_us } => {
                 write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")?;
@@ -417,6 +431,10 @@ mod tests {
             (
                 EventKind::Block { by: "uid 0".into(), prefix: "::/0".into(), blocked: true },
                 "::/0: blocked by uid 0",
+            ),
+            (
+                EventKind::Playbook { by: "uid 0".into(), playbook: "away".into(), applied: false },
+                "playbook away: undone by uid 0",
             ),
             (
                 EventKind::RouterDrain { by: "uid 0".into(), drained: false },

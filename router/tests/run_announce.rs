@@ -62,7 +62,9 @@ fn bird_hears_of_sites_and_of_a_router_that_is_drained() {
     in_namespaces(test, || {
         let service = "min-sites = 2\nannounce-delay = \"0s\"\nmed = 7\n";
         let terms = "communities = [\"65001:100\"]\nprepend = 1\n";
-        let config = speaking(service, "drain-wait = \"5s\"\n", terms);
+        let playbook = "[[bgp.playbook]]\nname = \"gone\"\n\
+                        [[bgp.playbook.step]]\nservices = [\"echo\"]\nwithdraw = true\n";
+        let config = speaking(service, "drain-wait = \"5s\"\n", terms) + playbook;
         let mut rig = Rig::start_with(SITES, &config);
         let bird = Bird::start(rig.site_netns("peer"), "peer", BIRD);
         let prefix = format!("{SERVICE_V4}/32");
@@ -81,6 +83,18 @@ fn bird_hears_of_sites_and_of_a_router_that_is_drained() {
         assert_eq!((&*state, &*why), ("withdrawn", "1 site is well, 2 needed"));
         assert!(rig.nearhop(&["undrain", "ams"]).status.success());
         wait_for("the service again", || (!route(&bird, &prefix).is_empty()).then_some(()));
+
+        // A playbook that leaves nobody who hears of it is refused.
+        let refused = rig.nearhop(&["playbook", "apply", "gone"]);
+        assert_eq!(refused.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("withdraws echo from all neighbours"), "{said}");
+        assert!(rig.nearhop(&["playbook", "apply", "gone", "--force"]).status.success());
+        wait_for("what a playbook withdraws", || route(&bird, &prefix).is_empty().then_some(()));
+        assert_eq!(state_of(&rig, &prefix).1, "playbook gone withdraws it");
+        assert_eq!(rig.show("playbooks")[0]["applied"], true);
+        assert!(rig.nearhop(&["playbook", "undo", "gone"]).status.success());
+        wait_for("the service once more", || (!route(&bird, &prefix).is_empty()).then_some(()));
 
         // All of them: deprioritised, then withdrawn, while the session goes on.
         let drained = rig.nearhop(&["drain", "--router"]);

@@ -137,6 +137,15 @@ impl OverrideKind {
 pub enum AnnounceRequest {
     /// `POST /v1/drain-router`, `/v1/undrain-router`: takes all of them back, or no more.
     DrainRouter(bool),
+    /// `POST /v1/playbook/apply/NAME`, `/v1/playbook/undo/NAME`.
+    Play {
+        /// Its name.
+        playbook: String,
+        /// Whether it is to be applied.
+        applied: bool,
+        /// Whether also where that withdraws a service from all neighbours.
+        force: bool,
+    },
     /// `POST /v1/block`, `/v1/unblock`: discards the packets of a prefix, or no more.
     Block {
         /// A prefix or an address.
@@ -154,6 +163,8 @@ impl AnnounceRequest {
         match self {
             Self::DrainRouter(true) => "drain-router",
             Self::DrainRouter(false) => "undrain-router",
+            Self::Play { applied: true, .. } => "playbook apply",
+            Self::Play { applied: false, .. } => "playbook undo",
             Self::Block { blocked: true, .. } => "block",
             Self::Block { blocked: false, .. } => "unblock",
         }
@@ -376,6 +387,14 @@ fn all() -> Router<mpsc::Sender<Command>> {
     overrides
         .route("/v1/undamp", post(undamp))
         .route("/v1/drain-router", post(|commands, who| drain_router(commands, who, true)))
+        .route(
+            "/v1/playbook/apply/{name}",
+            post(|commands, who, name, query| play(commands, who, (name, true), query)),
+        )
+        .route(
+            "/v1/playbook/undo/{name}",
+            post(|commands, who, name, query| play(commands, who, (name, false), query)),
+        )
         .route("/v1/block", post(|commands, who, query| block(commands, who, query, true)))
         .route("/v1/unblock", post(|commands, who, query| block(commands, who, query, false)))
         .route("/v1/undrain-router", post(|commands, who| drain_router(commands, who, false)))
@@ -470,6 +489,17 @@ async fn drain_router(
     drained: bool,
 ) -> Result<Json<Effected>, ApiError> {
     let request = AnnounceRequest::DrainRouter(drained);
+    change(&commands, |reply| Command::Announce(request, who, reply)).await.map(Json)
+}
+
+async fn play(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+    (name, applied): (UrlSegment, bool),
+    query: Result<Params<Force>, ApiError>,
+) -> Result<Json<Effected>, ApiError> {
+    let (UrlPath(playbook), Params(Force { force })) = (name?, query?);
+    let request = AnnounceRequest::Play { playbook, applied, force };
     change(&commands, |reply| Command::Announce(request, who, reply)).await.map(Json)
 }
 

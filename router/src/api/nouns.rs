@@ -12,8 +12,8 @@ use super::row::{Row, keys};
 use super::rows::{
     AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRow, BlockRow, CheckRow,
     DropRow, EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead,
-    OverrideRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow, VerdictRow,
-    WorkerRow,
+    OverrideRow, PlaybookRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow,
+    VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -193,6 +193,8 @@ shown! {
     BgpTranscript(BgpMessageRow) = "bgp-transcript", Pages::Whole, None;
     /// Prefixes whose packets are discarded because an operator blocked them.
     Blocks(BlockRow) = "blocks", Pages::Whole, None;
+    /// Playbooks, with their steps: changes to announcements that operators apply.
+    Playbooks(PlaybookRow) = "playbooks", Pages::Whole, None;
     /// Ways out, one for each port.
     Adjacencies(AdjacencyRow) = "adjacencies", Pages::Whole, None;
     /// Ports, their devices and counters.
@@ -269,7 +271,7 @@ pub const OTHERS: &[Noun] = &[
     other::<EffectHead, ()>(
         "effect",
         Some("POST /v1/drain-router"),
-        "No rows: what becomes of announcements; also of `POST /v1/undrain-router`, `block` and `unblock`.",
+        "No rows: what becomes of announcements; also of `POST /v1/undrain-router`, `block`, `unblock` and `playbook`.",
     ),
     other::<(), ReloadRow>("reload", Some("POST /v1/reload"), "What changed."),
     other::<(), ()>(

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
-use self::announcing::{blocks, page_of_advertised};
+use self::announcing::{blocks, page_of_advertised, playbooks};
 use self::bgp::{bgp, bgp_neighbor, bgp_transcript};
 use self::checks::page_of_checks;
 pub use self::commands::{effected, overridden, reloaded, undamped};
@@ -97,6 +97,7 @@ pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> 
         Show::Fib => page_of_fib(facts, request)?.into(),
         Show::Groups => page_of_groups(facts, request)?.into(),
         Show::Host => host(facts).into(),
+        Show::Playbooks => playbooks(facts).into(),
         Show::Ports => ports(facts).into(),
         Show::Router => vec![router(facts)].into(),
         Show::Routes => page_of_routes(facts, request)?.into(),

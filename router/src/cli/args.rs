@@ -54,6 +54,8 @@ pub(super) enum Command {
     /// Use a disabled site again.
     #[command(long_about = ENABLE)]
     Enable(SiteArgs),
+    /// Apply a playbook, or undo it: a named set of changes to announcements.
+    Playbook(PlaybookArgs),
     /// Block a prefix: its packets are discarded here, and by neighbours that have blackhole = true.
     #[command(long_about = BLOCK)]
     Block(BlockArgs),
@@ -234,6 +236,31 @@ pub(super) struct UndrainArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct PlaybookArgs {
+    #[command(subcommand)]
+    pub(super) what: PlaybookCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PlaybookCommand {
+    /// Apply a playbook; announcements change as its steps say, until it is undone.
+    Apply(PlayArgs),
+    /// Undo a playbook.
+    Undo(PlayArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PlayArgs {
+    /// Name of the playbook.
+    pub(super) playbook: String,
+    /// Also if that withdraws a service from all neighbours (last-site-guard in [router]).
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct BlockArgs {
     /// The prefix, or an address.
     pub(super) prefix: String,
@@ -368,6 +395,9 @@ mod tests {
             &["nearhop", "dr", "fra"],
             &["nearhop", "drain", "--router", "--json"],
             &["nearhop", "undrain", "--router"],
+            &["nearhop", "playbook", "apply", "away", "--force"],
+            &["nearhop", "playbook", "undo", "away", "--json"],
+            &["nearhop", "block", "203.0.113.7", "--force"],
             &["nearhop", "ex", "198.51.100.53", "--proto", "UDP", "--dport", "53"],
         ] {
             assert!(Cli::try_parse_from(words).is_ok(), "{words:?}");

@@ -130,6 +130,16 @@ pub(super) fn affect(args: &ClientArgs, path: &str) -> Result<ExitCode, Failure>
     print(args, "effect", &connect(&args.socket)?.post(path)?)
 }
 
+/// `verb` is `apply` or `undo`.
+pub(super) fn play(
+    args: &ClientArgs,
+    verb: &str,
+    playbook: &str,
+    force: bool,
+) -> Result<ExitCode, Failure> {
+    affect(args, &format!("/v1/playbook/{verb}/{}{}", percent_encoded(playbook), forced(force)))
+}
+
 /// `verb` is `block` or `unblock`.
 pub(super) fn block(
     args: &ClientArgs,

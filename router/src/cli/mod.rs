@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, SiteArgs, TakeOutArgs};
+use args::{Cli, Command, PlaybookArgs, PlaybookCommand, SiteArgs, TakeOutArgs};
 use output::Failure;
 
 use crate::printable;
@@ -74,6 +74,11 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         }
         Command::Enable(SiteArgs { site, client }) => {
             client::put_override(client, site, "enable", false)
+        }
+        Command::Playbook(PlaybookArgs { what }) => {
+            let (PlaybookCommand::Apply(args) | PlaybookCommand::Undo(args)) = what;
+            let verb = if matches!(what, PlaybookCommand::Apply(_)) { "apply" } else { "undo" };
+            client::play(&args.client, verb, &args.playbook, args.force)
         }
         Command::Block(args) => client::block(&args.client, "block", &args.prefix, args.force),
         Command::Unblock(args) => client::block(&args.client, "unblock", &args.prefix, false),

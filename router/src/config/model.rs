@@ -14,7 +14,7 @@ use nearhop_fib::IpPrefix;
 
 pub use self::announce::{
     Additions, Aggregate, AggregateWhile, AnnounceRules, BelowMin, Leaving, LinkBandwidth,
-    NeighborTerms, OnExit,
+    NeighborTerms, OnExit, Playbook, PlaybookStep,
 };
 pub use crate::bgp::Import;
 use crate::bgp::Role;
@@ -250,6 +250,8 @@ pub struct Bgp {
     pub policies: Vec<Arc<Policy>>,
     /// `[[bgp.aggregate]]`, in file order; prefixes are unique.
     pub aggregates: Vec<Arc<Aggregate>>,
+    /// `[[bgp.playbook]]`, in file order; names are unique.
+    pub playbooks: Vec<Arc<Playbook>>,
     /// How it takes back what it announces.
     pub leaving: Leaving,
     /// Its neighbors, in file order; names and addresses are unique.

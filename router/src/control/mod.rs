@@ -187,6 +187,7 @@ impl Control {
         let why = if first { "start" } else { "reload" };
         self.publication.owe_all(MoveCause::Configuration, why);
         self.bgp.configure(now, &self.config);
+        self.bgp.set_playbooks(&self.config, &self.selection.overrides().playbooks);
         orders
     }
 

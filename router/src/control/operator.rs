@@ -65,6 +65,22 @@ impl Control {
         true
     }
 
+    /// Applies a playbook, or undoes it; `false` if it was so before.
+    pub fn play(&mut self, now: Nanos, playbook: &str, applied: bool, by: &str) -> bool {
+        if !self.selection.play(playbook, applied) {
+            return false;
+        }
+        self.bgp.set_playbooks(&self.config, &self.selection.overrides().playbooks);
+        let (by, playbook) = (by.to_owned(), playbook.to_owned());
+        self.events.push_back((now, EventKind::Playbook { by, playbook, applied }));
+        true
+    }
+
+    /// Services that are announced now, and would be to nobody with these playbooks.
+    pub fn left_unannounced(&self, playbooks: &BTreeSet<String>) -> BTreeSet<String> {
+        self.bgp.left_unannounced(&self.config, self.services(), playbooks)
+    }
+
     /// The process is about to end: takes back what is announced, as configured. Returns when it may end;
     /// `None` is at once.
     pub fn begin_exit(&mut self, now: Nanos) -> Option<Nanos> {

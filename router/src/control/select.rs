@@ -44,6 +44,9 @@ pub struct Overrides {
     /// Whether the router announces nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub router: bool,
+    /// Names of the playbooks that are applied.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub playbooks: BTreeSet<String>,
     /// Prefixes whose packets are discarded.
     #[serde(default, skip_serializing_if = "Blocks::is_empty")]
     pub blocks: Blocks,
@@ -91,6 +94,11 @@ impl Selection {
     /// Drains a site or undrains it; `false` if it was so before.
     pub(super) fn drain(&mut self, site: &str, drained: bool) -> bool {
         self.overrides.drain(site, drained)
+    }
+
+    /// Applies a playbook or undoes it; `false` if it was so before.
+    pub(super) fn play(&mut self, playbook: &str, applied: bool) -> bool {
+        put(&mut self.overrides.playbooks, playbook, applied)
     }
 
     /// Blocks a prefix or unblocks it; `false` if it was so before.

@@ -196,6 +196,7 @@ mod tests {
         let text = fs::read_to_string(dir.join(LIST)).unwrap();
         assert_eq!(text, r#"{"drained":["ams"],"disabled":[]}"#);
         let mut kept = Overrides { router: true, ..drained(&["ams"]) };
+        kept.playbooks.insert("away".into());
         kept.blocks.set("203.0.113.7/32".parse().unwrap(), true);
         save(&dir, &kept).unwrap();
         assert_eq!(load(&dir).unwrap(), kept);

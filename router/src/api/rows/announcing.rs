@@ -1,10 +1,24 @@
 //! Rows of what is announced by BGP.
 
 use crate::api::column::Text;
-use crate::api::column::Unit::{self, List, Number};
+use crate::api::column::Unit::{self, Flag, List, Number};
 use crate::api::row::rows;
 
 rows! {
+    /// A step of a playbook.
+    pub struct PlaybookRow {
+        /// The playbook's name.
+        playbook: Text = "PLAYBOOK" Unit::Text,
+        /// Whether it is applied.
+        applied: bool = "APPLIED" Flag,
+        /// The neighbours that the step is about; all if empty.
+        neighbors: Vec<Text> = "NEIGHBORS" List => 1,
+        /// The services and prefixes that it is about; all if empty.
+        of: Vec<Text> = "OF" List => 2,
+        /// `withdraw`, or what is said besides of what is announced.
+        does: Text = "DOES" Unit::Text,
+    }
+
     /// A blocked prefix.
     pub struct BlockRow {
         /// The prefix.

@@ -7,7 +7,7 @@ mod answers;
 mod counters;
 mod routing;
 
-pub use self::announcing::{AdvertisedRow, BlockRow, EffectHead};
+pub use self::announcing::{AdvertisedRow, BlockRow, EffectHead, PlaybookRow};
 pub use self::answers::{
     ExplainHead, ExplainRow, ExplainedGroup, OverrideHead, OverrideRow, ReloadRow, TopOfService,
     TopRow,

@@ -6,7 +6,7 @@ use super::{Facts, owned};
 use crate::api::ApiError;
 use crate::api::column::Text;
 use crate::api::pages::{Page, PageRequest, prefix_of};
-use crate::api::rows::{AdvertisedRow, BlockRow};
+use crate::api::rows::{AdvertisedRow, BlockRow, PlaybookRow};
 use crate::bgp::Attributes;
 use crate::control::Advertised;
 
@@ -42,6 +42,39 @@ pub(super) fn blocks(facts: &Facts<'_>) -> Vec<BlockRow> {
         }
     };
     facts.control.overrides().blocks.iter().map(row).collect()
+}
+
+/// Every playbook, step by step, as configured; one that is applied and configured no more has a row without
+/// a step.
+pub(super) fn playbooks(facts: &Facts<'_>) -> Vec<PlaybookRow> {
+    let applied = &facts.control.overrides().playbooks;
+    let configured = facts.control.config().bgp.iter().flat_map(|bgp| &bgp.playbooks);
+    let steps = configured.clone().flat_map(|playbook| {
+        playbook.steps.iter().map(|step| {
+            let services = step.services.iter().map(|name| owned(name));
+            PlaybookRow {
+                playbook: owned(&playbook.name),
+                applied: applied.contains(&playbook.name),
+                neighbors: step.neighbors.iter().map(|name| owned(name)).collect(),
+                of: services
+                    .chain(step.prefixes.iter().map(|prefix| prefix.to_string().into()))
+                    .collect(),
+                does: if step.withdraw {
+                    "withdraw".into()
+                } else {
+                    step.additions.to_string().into()
+                },
+            }
+        })
+    });
+    let gone = applied.iter().filter(|name| configured.clone().all(|one| one.name != **name));
+    let gone = gone.map(|name| PlaybookRow {
+        playbook: owned(name),
+        applied: true,
+        does: "nothing: it is configured no more".into(),
+        ..PlaybookRow::default()
+    });
+    steps.chain(gone).collect()
 }
 
 fn rows(facts: &Facts<'_>, advertised: &Advertised<'_>) -> Vec<AdvertisedRow> {

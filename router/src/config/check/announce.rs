@@ -19,6 +19,10 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
         additions(&aggregate.additions, report);
         discards(&aggregate.additions, report);
     }
+    for step in bgp.playbooks.iter().flat_map(|playbook| &playbook.steps) {
+        additions(&step.additions, report);
+        discards(&step.additions, report);
+    }
     for neighbor in &bgp.neighbors {
         additions(&neighbor.terms.additions, report);
         discards(&neighbor.terms.additions, report);

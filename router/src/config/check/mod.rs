@@ -9,6 +9,7 @@ mod bgp;
 mod names;
 mod networks;
 mod next_hops;
+mod playbooks;
 mod policies;
 mod routes;
 mod services;
@@ -46,6 +47,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     policies::check(raw, report);
     announce::check(raw, report);
     aggregates::check(raw, report);
+    playbooks::check(raw, report);
 }
 
 /// Reports every item whose key occurred before; `message` is made from the key.

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::model::{
-    Aggregate, Api, Bgp, Config, Neighbor, Port, Route, RouteFile, RouteTarget, Router, Service,
-    Site,
+    Aggregate, Api, Bgp, Config, Neighbor, Playbook, Port, Route, RouteFile, RouteTarget, Router,
+    Service, Site,
 };
 use crate::bgp::policy::Policy;
 use crate::rib::table::RouteTable;
@@ -157,6 +157,14 @@ impl Lines {
         self.each(&before, &after, "bgp aggregate", prefix, text, |lines, old, new| {
             let owner = format!("bgp aggregate {}", new.prefix);
             lines.fields(&owner, &**old, &**new, &AGGREGATE);
+        });
+        let playbooks = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.playbooks.clone());
+        let name = |one: &Arc<Playbook>| one.name.clone();
+        let text = |one: &Arc<Playbook>| show::playbook(one);
+        let (before, after) = (playbooks(old), playbooks(new));
+        self.each(&before, &after, "bgp playbook", name, text, |lines, old, new| {
+            let steps = [("steps", show::playbook as fn(&Playbook) -> String)];
+            lines.fields(&format!("bgp playbook {}", new.name), &**old, &**new, &steps);
         });
         let neighbors = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.neighbors.clone());
         let name = |neighbor: &Neighbor| neighbor.name.clone();

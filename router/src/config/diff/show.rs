@@ -9,8 +9,8 @@ use crate::bgp::Role;
 use crate::bgp::policy::Policy;
 use crate::config::model::{
     AddPath, Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device,
-    Export, Import, LinkBandwidth, Neighbor, OnExit, Port, Route, RouteFile, RouteTarget, Site,
-    Via, WhenAllDead,
+    Export, Import, LinkBandwidth, Neighbor, OnExit, Playbook, PlaybookStep, Port, Route,
+    RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -104,12 +104,7 @@ pub(super) fn export(export: &Export) -> String {
 }
 
 pub(super) fn additions(additions: &Additions) -> String {
-    let plain = additions.communities.iter().map(ToString::to_string);
-    let large = additions.large_communities.iter().map(ToString::to_string);
-    let prepend = Some(additions.prepend).filter(|&times| times > 0);
-    let prepend = prepend.map(|times| format!("prepend {times}"));
-    let med = additions.med.map(|med| format!("med {med}"));
-    listed(&plain.chain(large).chain(prepend).chain(med).collect::<Vec<_>>())
+    additions.to_string()
 }
 
 pub(super) fn aggregate(aggregate: &Aggregate) -> String {
@@ -118,6 +113,17 @@ pub(super) fn aggregate(aggregate: &Aggregate) -> String {
         AggregateWhile::Any => "any",
     };
     format!("{word} of {}", listed(&aggregate.services))
+}
+
+pub(super) fn playbook(playbook: &Playbook) -> String {
+    let step = |step: &PlaybookStep| {
+        let all = |names: &[String]| if names.is_empty() { "all".into() } else { listed(names) };
+        let prefixes: Vec<String> = step.prefixes.iter().map(ToString::to_string).collect();
+        let of = all(&[&step.services[..], &prefixes[..]].concat());
+        let what = if step.withdraw { "withdraw".into() } else { additions(&step.additions) };
+        format!("{what} ({of} to {})", all(&step.neighbors))
+    };
+    listed(&playbook.steps.iter().map(step).collect::<Vec<_>>())
 }
 
 pub(super) fn link_bandwidth(choice: LinkBandwidth) -> String {

@@ -1,6 +1,7 @@
 //! What is announced by BGP, when, and what is said of it.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::time::Duration;
 
 use nearhop_fib::IpPrefix;
@@ -40,6 +41,20 @@ pub struct Additions {
     pub prepend: u8,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
+}
+
+/// As a configuration has it, such as `65001:100, prepend 2`; `none` if nothing is added.
+impl fmt::Display for Additions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.communities.iter().map(ToString::to_string);
+        let large = self.large_communities.iter().map(ToString::to_string);
+        let prepend = Some(self.prepend).filter(|&times| times > 0);
+        let prepend = prepend.map(|times| format!("prepend {times}"));
+        let med = self.med.map(|med| format!("med {med}"));
+        let all: Vec<String> = plain.chain(large).chain(prepend).chain(med).collect();
+        f.write_str(if all.is_empty() { "none" } else { "" })?;
+        f.write_str(&all.join(", "))
+    }
 }
 
 /// What a neighbor hears of all that is announced to it.
@@ -90,6 +105,30 @@ pub enum AggregateWhile {
     /// One of them.
     #[default]
     Any,
+}
+
+/// A named set of changes to announcements, which an operator applies and undoes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Playbook {
+    /// Its name.
+    pub name: String,
+    /// What it does, at least one.
+    pub steps: Vec<PlaybookStep>,
+}
+
+/// What a playbook does to some prefixes for some neighbors.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PlaybookStep {
+    /// Names of the neighbors; all if empty.
+    pub neighbors: Vec<String>,
+    /// Names of the services; with `prefixes`, all if both are empty.
+    pub services: Vec<String>,
+    /// Prefixes of services or aggregates.
+    pub prefixes: Vec<IpPrefix>,
+    /// Whether they are withdrawn.
+    pub withdraw: bool,
+    /// What is said of them besides.
+    pub additions: Additions,
 }
 
 /// How the router takes back what it announces.

@@ -67,6 +67,12 @@ impl RawAdditions {
         }
     }
 
+    /// Whether it adds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { communities, large_communities, prepend, med } = self;
+        communities.is_empty() && large_communities.is_empty() && prepend.is_none() && med.is_none()
+    }
+
     pub(super) fn into_model(self) -> Additions {
         let communities = self.communities.into_iter().map(Spanned::into_inner);
         let large_communities = self.large_communities.into_iter().map(Spanned::into_inner);

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 
 use super::aggregate::RawAggregate;
 use super::announce::{RawTerms, leaving};
+use super::playbook::RawPlaybook;
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
 use crate::bgp::policy::Policy;
@@ -26,6 +27,7 @@ pub(in crate::config) struct RawBgp {
     pub(in crate::config) policies: Vec<RawPolicy>,
     pub(in crate::config) neighbors: Vec<RawNeighbor>,
     pub(in crate::config) aggregates: Vec<RawAggregate>,
+    pub(in crate::config) playbooks: Vec<RawPlaybook>,
     /// Position of `[bgp]`.
     pub(in crate::config) span: Range<usize>,
     leaving: Leaving,
@@ -72,13 +74,17 @@ impl RawBgp {
                 .into_iter()
                 .map(RawAggregate::read)
                 .collect(),
+            playbooks: table
+                .tables("playbook", "[[bgp.playbook]]")
+                .into_iter()
+                .map(RawPlaybook::read)
+                .collect(),
             neighbors: table
                 .tables("neighbor", "[[bgp.neighbor]]")
                 .into_iter()
                 .map(RawNeighbor::read)
                 .collect(),
         };
-        table.later("playbook", "playbooks");
         table.finish();
         raw
     }
@@ -91,7 +97,9 @@ impl RawBgp {
         let neighbors = neighbors.map(|neighbor| neighbor.into_model(asn, &policies)).collect();
         let aggregates = self.aggregates.into_iter().filter_map(RawAggregate::into_model);
         let aggregates = aggregates.map(Arc::new).collect();
-        Bgp { asn, policies, aggregates, leaving: self.leaving, neighbors }
+        let playbooks = self.playbooks.into_iter().map(RawPlaybook::into_model);
+        let playbooks = playbooks.map(Arc::new).collect();
+        Bgp { asn, policies, aggregates, playbooks, leaving: self.leaving, neighbors }
     }
 }
 

@@ -16,7 +16,7 @@ use self::announce::stale::Stale;
 use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, Peering};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
-use crate::bgp::{AddPath, Attributes, Negotiated, PerFamily};
+use crate::bgp::{AddPath, AttributeStore, Attributes, Negotiated, PerFamily};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
 use crate::ids::NeighborId;
@@ -39,6 +39,8 @@ pub(super) struct Bgp {
     /// Whether `[bgp]` is configured.
     is_on: bool,
     announcements: Announcements,
+    /// Equal attributes of what is announced are one, so that prefixes share UPDATEs.
+    store: AttributeStore,
 }
 
 /// A neighbour, as the control plane knows it.

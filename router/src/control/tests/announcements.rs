@@ -369,3 +369,53 @@ fn a_blocked_prefix_is_discarded_and_announced_to_those_who_are_asked_to() {
     );
     assert!(speaking.rig.control.needed_in(attacked).is_empty());
 }
+
+/// All of a playbook's steps at once, kept over a reload, and undone without a trace.
+#[test]
+fn a_playbook_is_applied_and_undone_and_says_what_it_would_leave_unannounced() {
+    let router = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
+    let neighbor = |last: u8| {
+        format!(
+            "[[bgp.neighbor]]\nname = \"n{last}\"\naddress = \"10.0.0.{last}\"\nas = 65002\n\
+             import = \"none\"\nexport = \"services\"\n"
+        )
+    };
+    let text = format!(
+        "{router}[[service]]\nname = \"www\"\nprefixes = [\"{SERVICE}/32\"]\n\
+         [[service.site]]\nname = \"ams\"\nvia = \"ams\"\n[bgp]\nas = 65001\n{}{}\
+         [[bgp.playbook]]\nname = \"away\"\n\
+         [[bgp.playbook.step]]\nneighbors = [\"n2\"]\nwithdraw = true\n\
+         [[bgp.playbook.step]]\nneighbors = [\"n3\"]\nprepend = 2\n\
+         [[bgp.playbook]]\nname = \"gone\"\n[[bgp.playbook.step]]\nwithdraw = true\n",
+        neighbor(2),
+        neighbor(3)
+    );
+    let mut speaking = Speaking::new(&text);
+    let announced = format!("+{SERVICE}/32 65001");
+    assert_eq!(speaking.lines(), [announced.clone(), announced.clone()]);
+    let left = |speaking: &Speaking, names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        speaking.rig.control.left_unannounced(&names).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(left(&speaking, &["away"]), [""; 0]);
+    assert_eq!(left(&speaking, &["gone"]), ["www"]);
+    assert!(speaking.rig.control.play(NOW, "away", true, "test"));
+    assert!(!speaking.rig.control.play(NOW, "away", true, "test"), "it is already");
+    let mut lines = speaking.lines();
+    lines.sort_unstable();
+    assert_eq!(lines, [format!("+{SERVICE}/32 65001 65001 65001"), format!("-{SERVICE}/32")]);
+    speaking.rig.apply(&text).unwrap();
+    assert!(speaking.lines().is_empty(), "a reload changes nothing of it");
+    assert!(speaking.rig.control.play(NOW, "away", false, "test"));
+    assert_eq!(speaking.lines(), [announced.clone(), announced]);
+    let applied: Vec<bool> = speaking
+        .rig
+        .events()
+        .into_iter()
+        .filter_map(|kind| match kind {
+            EventKind::Playbook { applied, .. } => Some(applied),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(applied, [true, false]);
+}

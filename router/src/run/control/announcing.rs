@@ -8,8 +8,9 @@ use nearhop_fib::IpPrefix;
 use super::ControlThread;
 use crate::api::document::Effected;
 use crate::api::pages::prefix_of;
-use crate::api::{AnnounceRequest, ApiError, Who, views};
+use crate::api::{self, AnnounceRequest, ApiError, Who, views};
 use crate::control::{BLOCKS_MAX, Overrides};
+use crate::policy::LastSiteGuard;
 use crate::run::signals::Patience;
 use crate::run::state_files;
 use crate::time::Nanos;
@@ -23,6 +24,9 @@ impl ControlThread {
     ) -> Result<Effected, ApiError> {
         let effect = match request {
             AnnounceRequest::DrainRouter(drained) => self.drain_router(*drained, who)?,
+            AnnounceRequest::Play { playbook, applied, force } => {
+                self.play(playbook, *applied, *force, who)?
+            }
             AnnounceRequest::Block { prefix, blocked, force } => {
                 let prefix = match prefix.parse::<IpAddr>() {
                     Ok(address) => IpPrefix::host(address),
@@ -53,6 +57,60 @@ impl ControlThread {
             (false, true) => "what is well is announced again".into(),
             (false, false) => "the router was not drained".into(),
         })
+    }
+
+    fn play(
+        &mut self,
+        name: &str,
+        applied: bool,
+        force: bool,
+        who: &Who,
+    ) -> Result<String, ApiError> {
+        let control = &self.daemon.control;
+        let mut next = control.overrides().clone();
+        let configured = control.config().bgp.iter().flat_map(|bgp| &bgp.playbooks);
+        let names: Vec<&str> = configured.map(|playbook| &*playbook.name).collect();
+        if !names.contains(&name) && (applied || !next.playbooks.contains(name)) {
+            return Err(ApiError::not_found(format!("no playbook is named {name:?}"))
+                .with_help(api::known("playbooks", name, &names)));
+        }
+        let is_new = if applied {
+            next.playbooks.insert(name.to_owned())
+        } else {
+            next.playbooks.remove(name)
+        };
+        if !is_new {
+            let was = if applied { "applied before" } else { "not applied" };
+            return Ok(format!("playbook {name} was {was}"));
+        }
+        if !force {
+            let left = control.left_unannounced(&next.playbooks);
+            let left: Vec<String> = left.into_iter().collect();
+            let verb = if applied { "apply" } else { "undo" };
+            self.guard_announcements(&format!("playbook {verb} {name}"), &left)?;
+        }
+        self.keep(&next)?;
+        self.daemon.control.play(Nanos::now(), name, applied, &who.0);
+        let done = if applied { "applied" } else { "undone" };
+        Ok(format!("playbook {name} is {done}: nearhop show bgp advertised says what it changes"))
+    }
+
+    /// Refuses or warns of a command that leaves these services without a neighbour that hears of them.
+    fn guard_announcements(&self, command: &str, services: &[String]) -> Result<(), ApiError> {
+        if services.is_empty() {
+            return Ok(());
+        }
+        let left = format!("{command} withdraws {} from all neighbours", services.join(", "));
+        match self.daemon.control.config().router.last_site_guard {
+            LastSiteGuard::Warn => {
+                log::warn!("{left}");
+                Ok(())
+            }
+            LastSiteGuard::Refuse => {
+                let help = "add --force to do it all the same (last-site-guard in [router])";
+                Err(ApiError::conflict(left).with_help(help))
+            }
+        }
     }
 
     fn block(

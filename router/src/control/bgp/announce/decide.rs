@@ -2,10 +2,12 @@
 //! shown are made from.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
 use super::leave::{Leave, LeaveCause};
+use super::playbook::Played;
 use super::standing::{Level, Standing};
 use crate::bgp::policy::Verdict;
 use crate::bgp::session::State;
@@ -14,7 +16,7 @@ use crate::bgp::{
     otc_to_send,
 };
 use crate::config::model::{
-    Additions, Aggregate, AggregateWhile, Export, LinkBandwidth, Neighbor, Service,
+    Additions, Aggregate, AggregateWhile, Export, LinkBandwidth, Neighbor, Playbook, Service,
 };
 use crate::ids::Family;
 use crate::time::Nanos;
@@ -26,6 +28,8 @@ pub struct Decision {
     pub announce: Option<Attributes>,
     /// Why.
     pub why: Reason,
+    /// Playbooks that change what is announced.
+    pub playbooks: Vec<String>,
 }
 
 /// Why a prefix is announced so, or not.
@@ -49,6 +53,8 @@ pub enum Reason {
     Blocked,
     /// It is blocked, and the neighbour is not to hear of such prefixes.
     NoBlackholes,
+    /// The playbook of this name withdraws it.
+    Playbook(String),
     /// So many services of an aggregate are announced.
     Parts {
         /// Services that are announced.
@@ -161,34 +167,48 @@ pub(super) struct Audience<'a> {
 
 /// What else an operator or time decides, for all prefixes.
 #[derive(Clone, Copy)]
-pub(super) struct Scene {
+pub(super) struct Scene<'a> {
     pub(super) leave: Leave,
+    /// Those that are applied.
+    pub(super) playbooks: &'a [Arc<Playbook>],
 }
 
 /// Decides. The first of these that applies is the reason: there is no session; the neighbour's `export`,
-/// family or next hop; the router has left; how the prefix stands; the router leaves.
-pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>, scene: &Scene) -> Decision {
+/// family or next hop; the router has left; how the prefix stands; a playbook withdraws it; the router leaves.
+pub(super) fn decide(
+    subject: &Subject<'_>,
+    audience: &Audience<'_>,
+    scene: &Scene<'_>,
+) -> Decision {
     let next_hop = match passage(subject, audience) {
         Ok(next_hop) => next_hop,
-        Err(why) => return Decision { announce: None, why },
+        Err(why) => return Decision::not(why),
     };
     if let Leave::Gone(why) = scene.leave {
-        return Decision { announce: None, why: Reason::Left(why) };
+        return Decision::not(Reason::Left(why));
     }
     if subject.level == Level::Withdrawn {
-        return Decision { announce: None, why: subject.why.clone() };
+        return Decision::not(subject.why.clone());
+    }
+    let playbooks = scene.playbooks.iter().map(|playbook| &**playbook);
+    let Played { withdrawn_by, changes } = Played::of(playbooks, subject, audience);
+    if let Some(name) = withdrawn_by {
+        return Decision::not(Reason::Playbook(name.to_owned()));
     }
     let mut attributes = originated(next_hop, audience);
     match subject.of.additions() {
         None => add_communities(&mut attributes, &[Community::BLACKHOLE, Community::NO_EXPORT]),
         Some(additions) => {
-            add(&mut attributes, additions, audience);
-            // What a prefix says of itself comes before what all of a neighbour's have.
-            add(&mut attributes, &audience.config.terms.additions, audience);
+            // What is said first counts where there can be only one of it: what an operator applied, what
+            // the prefix says of itself, what all of a neighbour's have.
+            let played = changes.iter().map(|(_, step)| &step.additions);
+            for additions in played.chain([additions, &audience.config.terms.additions]) {
+                add(&mut attributes, additions, audience);
+            }
             add_link_bandwidth(&mut attributes, subject.weight, audience);
             attributes = match exported(subject.prefix, attributes, audience) {
                 Ok(attributes) => attributes,
-                Err(why) => return Decision { announce: None, why },
+                Err(why) => return Decision::not(why),
             };
             // Last, for no policy is to make it better than others again.
             if subject.level == Level::Deprioritised || scene.leave != Leave::No {
@@ -200,7 +220,9 @@ pub(super) fn decide(subject: &Subject<'_>, audience: &Audience<'_>, scene: &Sce
         Leave::Warned { until, why } => Reason::Leaving { until, why },
         _ => subject.why.clone(),
     };
-    Decision { announce: Some(attributes), why }
+    let mut playbooks: Vec<String> = changes.iter().map(|(name, _)| (*name).to_owned()).collect();
+    playbooks.dedup();
+    Decision { announce: Some(attributes), why, playbooks }
 }
 
 /// The next hop, or what keeps any service of the kind from the neighbour.
@@ -307,6 +329,10 @@ fn deprioritise(attributes: &mut Attributes, audience: &Audience<'_>) {
 }
 
 impl Decision {
+    const fn not(why: Reason) -> Self {
+        Self { announce: None, why, playbooks: Vec::new() }
+    }
+
     /// `announced`, `withheld` (whatever becomes of its sites) or `withdrawn`.
     pub fn label(&self) -> &'static str {
         match (&self.announce, &self.why) {
@@ -326,6 +352,14 @@ impl Decision {
 
     /// The reason, in words.
     pub fn text(&self, now: Nanos) -> String {
+        let reason = self.reason(now);
+        if self.playbooks.is_empty() {
+            return reason;
+        }
+        format!("{reason}; changed by playbook {}", self.playbooks.join(", "))
+    }
+
+    fn reason(&self, now: Nanos) -> String {
         let sites = |well: usize| match well {
             0 => "no site is well".to_owned(),
             1 => "1 site is well".to_owned(),
@@ -342,6 +376,7 @@ impl Decision {
             Reason::NoBlackholes => {
                 "blocked, and the neighbour has no blackhole = true in its configuration".into()
             }
+            Reason::Playbook(name) => format!("playbook {name} withdraws it"),
             Reason::Parts { announced, all, needed } => {
                 let needed = match needed {
                     AggregateWhile::All => "all are needed",

@@ -4,6 +4,7 @@
 pub(in crate::control) mod decide;
 pub(in crate::control) mod leave;
 pub(in crate::control) mod offers;
+mod playbook;
 pub(super) mod stale;
 pub(in crate::control) mod standing;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
-use self::decide::{Audience, Decision, decide};
+use self::decide::{Audience, Decision, Scene, decide};
 use self::offers::Offered;
 use self::stale::Stale;
 use self::standing::Health;
@@ -58,6 +59,40 @@ impl Bgp {
         for prefix in changed {
             self.neighbors.values_mut().for_each(|state| state.stale.mark(prefix));
         }
+    }
+
+    /// These playbooks are applied, and no others.
+    pub(in crate::control) fn set_playbooks(&mut self, config: &Config, names: &BTreeSet<String>) {
+        if self.announcements.set_playbooks(config, names) {
+            self.mark_all();
+        }
+    }
+
+    /// Services that are announced to a neighbour now, and would be to none if these playbooks were applied.
+    pub(in crate::control) fn left_unannounced(
+        &self,
+        config: &Config,
+        services: Services<'_>,
+        names: &BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        let applied = offers::playbooks(config, names);
+        let scene = Scene { playbooks: &applied, ..self.announcements.scene() };
+        let mut left = BTreeSet::new();
+        let mut still = BTreeSet::new();
+        for (&prefix, of) in &self.announcements.offered {
+            let Offered::Service(name) = of else { continue };
+            let Some(subject) = self.announcements.subject(services, prefix) else { continue };
+            for state in self.neighbors.values() {
+                if state.announced.contains_key(&prefix) {
+                    let decision = decide(&subject, &audience(config, state), &scene);
+                    let announced =
+                        if decision.announce.is_some() { &mut still } else { &mut left };
+                    announced.insert(name.clone());
+                }
+            }
+        }
+        left.retain(|name| !still.contains(name));
+        left
     }
 
     /// All of what is announced may be another.
@@ -127,7 +162,7 @@ impl Bgp {
 
     /// Decides again about prefixes of one neighbour, while there are some and some are `left`.
     fn serve(&mut self, config: &Config, services: Services<'_>, id: NeighborId, left: &mut usize) {
-        let Self { announcements, neighbors, orders, .. } = self;
+        let Self { announcements, neighbors, orders, store, .. } = self;
         let Some(state) = neighbors.get_mut(&id).filter(|state| is_behind(state)) else { return };
         announcements.served = Some(id);
         let mut news = std::mem::take(&mut state.stale);
@@ -145,7 +180,7 @@ impl Bgp {
                     let is_again = *state.again.of(Family::of(prefix.addr()));
                     let before = said.get(&prefix);
                     if is_again || before.is_none_or(|before| **before != attributes) {
-                        let attributes = announcements.store.intern(attributes);
+                        let attributes = store.intern(attributes);
                         changes.push((prefix, Some(Arc::clone(&attributes))));
                         said.insert(prefix, attributes);
                     }

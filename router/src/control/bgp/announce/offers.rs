@@ -9,9 +9,9 @@ use nearhop_fib::IpPrefix;
 use super::decide::{Of, Reason, Scene, Subject};
 use super::leave::Leave;
 use super::standing::{Health, Level, Standing};
-use crate::bgp::{AttributeStore, PerFamily};
+use crate::bgp::PerFamily;
 use crate::config::Config;
-use crate::config::model::{Aggregate, AggregateWhile, Service};
+use crate::config::model::{Aggregate, AggregateWhile, Playbook, Service};
 use crate::control::services::Services;
 use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
@@ -31,12 +31,12 @@ pub(in crate::control::bgp) struct Announcements {
     /// Aggregates that stand well enough to be announced.
     active: BTreeSet<IpPrefix>,
     is_active_new: bool,
+    /// Those that are applied, in the order of the configuration.
+    playbooks: Vec<Arc<Playbook>>,
     /// Prefixes that are blocked: whatever else they are of.
     blocks: BTreeSet<IpPrefix>,
     /// Whether all of it is about to be withdrawn, or is.
     pub(super) leave: Leave,
-    /// Equal attributes are one, so that prefixes share UPDATEs.
-    pub(super) store: AttributeStore,
     /// The neighbour that was served last.
     pub(super) served: Option<NeighborId>,
 }
@@ -180,8 +180,16 @@ impl Announcements {
     }
 
     /// What applies to all of it.
-    pub(super) fn scene(&self) -> Scene {
-        Scene { leave: self.leave }
+    pub(super) fn scene(&self) -> Scene<'_> {
+        Scene { leave: self.leave, playbooks: &self.playbooks }
+    }
+
+    /// These playbooks are applied, and no others; `false` if it was so before.
+    pub(super) fn set_playbooks(&mut self, config: &Config, names: &BTreeSet<String>) -> bool {
+        let applied = playbooks(config, names);
+        let is_new = applied != self.playbooks;
+        self.playbooks = applied;
+        is_new
     }
 
     /// A prefix as decisions are made about it; `None` if it is not offered, or not looked at yet.
@@ -229,6 +237,12 @@ impl Announcements {
     fn standing(&self, service: &str, family: Family) -> Option<&Standing> {
         self.standings.get(service).map(|standings| standings.of(family))
     }
+}
+
+/// The configured playbooks with these names.
+pub(super) fn playbooks(config: &Config, names: &BTreeSet<String>) -> Vec<Arc<Playbook>> {
+    let all = config.bgp.iter().flat_map(|bgp| &bgp.playbooks);
+    all.filter(|playbook| names.contains(&playbook.name)).map(Arc::clone).collect()
 }
 
 /// Services that are looked at in a step, each with all of its sites.

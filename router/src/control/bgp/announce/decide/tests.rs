@@ -1,5 +1,6 @@
 use super::*;
 use crate::config;
+use crate::config::model::PlaybookStep;
 use crate::control::bgp::announce::standing::Health;
 
 const PREFIX: &str = "198.51.100.53/32";
@@ -12,6 +13,7 @@ struct Case {
     families: PerFamily<bool>,
     next_hop: Option<IpAddr>,
     leave: Leave,
+    playbooks: Vec<Arc<Playbook>>,
 }
 
 impl Case {
@@ -33,6 +35,7 @@ impl Case {
             families: PerFamily::BOTH,
             next_hop: Some([10, 9, 0, 1].into()),
             leave: Leave::No,
+            playbooks: Vec::new(),
         };
         case.well(2);
         case
@@ -61,7 +64,7 @@ impl Case {
             is_internal: neighbor.asn == 65_001,
             asn: 65_001,
         };
-        decide(&subject, &audience, &Scene { leave: self.leave })
+        decide(&subject, &audience, &Scene { leave: self.leave, playbooks: &self.playbooks })
     }
 }
 
@@ -161,6 +164,45 @@ fn a_router_that_leaves_warns_and_withdraws() {
         case.leave = Leave::Gone(cause);
         assert_eq!(said(&case.decide()), ("withdrawn", why.into()));
     }
+}
+
+#[test]
+fn a_playbook_changes_what_it_names_and_nothing_else() {
+    let additions = |communities: &[Community], prepend, med| Additions {
+        communities: communities.to_vec(),
+        prepend,
+        med,
+        ..Additions::default()
+    };
+    let step = |neighbors: &[&str], services: &[&str], additions, withdraw| PlaybookStep {
+        neighbors: neighbors.iter().map(|name| (*name).to_owned()).collect(),
+        services: services.iter().map(|name| (*name).to_owned()).collect(),
+        additions,
+        withdraw,
+        ..PlaybookStep::default()
+    };
+    let play = |step: PlaybookStep| {
+        let mut case = Case::new("med = 7", "as = 65002\nexport = [\"dns\"]\nprepend = 1");
+        case.playbooks = vec![Arc::new(Playbook { name: "away".into(), steps: vec![step] })];
+        case.decide()
+    };
+    let more = || additions(&[Community::NO_EXPORT], 2, Some(9));
+    let changed = play(step(&["10.9.0.2"], &["dns"], more(), false));
+    let why = "2 sites are well, 1 needed; changed by playbook away";
+    assert_eq!(said(&changed), ("announced", why.into()));
+    let attributes = changed.announce.unwrap();
+    assert_eq!(attributes.as_path.to_string(), "65001 65001 65001 65001");
+    assert_eq!((attributes.med, &*attributes.communities), (Some(9), &[Community::NO_EXPORT][..]));
+    for other in [step(&["10.9.0.3"], &[], more(), false), step(&[], &["web"], more(), false)] {
+        let unchanged = play(other).announce.unwrap();
+        assert_eq!((unchanged.as_path.len(), unchanged.med), (2, Some(7)));
+    }
+    let of_prefix = PlaybookStep {
+        prefixes: vec![PREFIX.parse().unwrap()],
+        ..step(&[], &[], additions(&[], 0, None), true)
+    };
+    let withdrawn = play(of_prefix);
+    assert_eq!(said(&withdrawn), ("withdrawn", "playbook away withdraws it".into()));
 }
 
 /// RFC 9234, section 5.
