@@ -108,11 +108,12 @@ fn seen(rig: &Rig) {
         accepted.len() == 2 && accepted.iter().all(|row| row["rule"] == "in/rest"),
         "{accepted:?}"
     );
-    let advertised = rows_of(rig, &["show", "routes", "--advertised"]);
-    assert_eq!(advertised.len(), 2, "{advertised:?}");
+    wait_for("both services announced", || {
+        (rows_of(rig, &["show", "routes", "--advertised"]).len() == 2).then_some(())
+    });
     let explained = rig.nearhop(&["explain", "203.0.113.9"]);
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(explained.contains("bird (AS path 65002): used"), "{explained}");
+    assert!(explained.contains("BGP's only path, of bird"), "{explained}");
 
     let facts = rows_of(rig, &["show", "bgp", "neighbor", "bird"]);
     let value = |topic: &str, what: &str| {

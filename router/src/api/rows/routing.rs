@@ -244,17 +244,17 @@ rows! {
         /// Times that the session came to exchange routes.
         sessions: u64 = "SESSIONS" Count => 9,
         /// Messages that it sent.
-        messages_received: u64 = "MSG IN" Count => 10,
+        received_messages: u64 = "MSG IN" Count => 10,
         /// Messages that were sent to it.
-        messages_sent: u64 = "MSG OUT" Count => 11,
+        sent_messages: u64 = "MSG OUT" Count => 11,
         /// UPDATEs among those that it sent.
-        updates_received: u64 = "UPDATES IN" Count => 12,
+        received_updates: u64 = "UPDATES IN" Count => 12,
         /// UPDATEs among those that were sent to it.
-        updates_sent: u64 = "UPDATES OUT" Count => 13,
-        /// Octets of the messages that it sent.
-        bytes_received: u64 = "BYTES IN" Unit::Bytes => 14,
-        /// Octets of the messages that were sent to it.
-        bytes_sent: u64 = "BYTES OUT" Unit::Bytes => 15,
+        sent_updates: u64 = "UPDATES OUT" Count => 13,
+        /// Bytes of the messages that it sent.
+        received_bytes: u64 = "BYTES IN" Unit::Bytes => 14,
+        /// Bytes of the messages that were sent to it.
+        sent_bytes: u64 = "BYTES OUT" Unit::Bytes => 15,
         /// Why its last session ended, or could not begin.
         why: Option<Text> = "WHY" Unit::Text => 1,
     }
@@ -275,8 +275,8 @@ rows! {
     pub struct BgpMessageRow {
         /// The neighbour's name.
         neighbor: Text = "NEIGHBOR" Unit::Text => 3,
-        /// When it was read, or put into what is to be sent: nanoseconds of the clock that events have.
-        t_ns: u64 = "T" Number => 2,
+        /// When it was read, or put into what is to be sent: as `t_ns` of events.
+        t: u64 = "T" Number => 2,
         /// How long ago, in milliseconds.
         age_ms: u64 = "AGE" Age(Ms),
         /// `received` or `sent`.

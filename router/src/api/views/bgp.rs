@@ -31,12 +31,12 @@ pub(super) fn bgp(facts: &Facts<'_>) -> Vec<BgpRow> {
             advertised: state.announced.len() as u64,
             up: state.state == State::Established,
             sessions: counters.established,
-            messages_received: counters.received.all(),
-            messages_sent: counters.sent.all(),
-            updates_received: counters.received.updates,
-            updates_sent: counters.sent.updates,
-            bytes_received: counters.received.bytes,
-            bytes_sent: counters.sent.bytes,
+            received_messages: counters.received.all(),
+            sent_messages: counters.sent.all(),
+            received_updates: counters.received.updates,
+            sent_updates: counters.sent.updates,
+            received_bytes: counters.received.bytes,
+            sent_bytes: counters.sent.bytes,
             why: state.last_error.as_ref().map(|why| Text::Owned(why.clone())),
         }
     };
@@ -201,7 +201,7 @@ fn message(facts: &Facts<'_>, neighbor: &str, said: &Said) -> BgpMessageRow {
     let kind = said.kind();
     BgpMessageRow {
         neighbor: owned(neighbor),
-        t_ns: said.at.0,
+        t: said.at.0,
         age_ms: facts.age_ms(said.at),
         direction: if said.is_own { "sent" } else { "received" }.into(),
         message: kind.map_or("?", |kind| kind.label()).into(),

@@ -270,7 +270,7 @@ fn a_neighbour_is_shown_with_all_that_is_known_of_it() {
     let Rows::Bgp(rows) = super::super::show(&facts, &all_of(Show::Bgp)).unwrap().rows else {
         panic!("rows of neighbours")
     };
-    assert_eq!((rows[0].messages_received, rows[0].updates_received, rows[0].up), (6, 3, true));
+    assert_eq!((rows[0].received_messages, rows[0].received_updates, rows[0].up), (6, 3, true));
 }
 
 #[test]
