@@ -1,6 +1,6 @@
 //! Rows of BGP neighbours.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 use super::{Facts, owned};
 use crate::api::column::Text;
@@ -206,6 +206,14 @@ fn message(facts: &Facts<'_>, neighbor: &str, said: &Said) -> BgpMessageRow {
         direction: if said.is_own { "sent" } else { "received" }.into(),
         message: kind.map_or("?", |kind| kind.label()).into(),
         length: said.len as u64,
-        hex: said.bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        hex: hex(&said.bytes).into(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

@@ -221,9 +221,10 @@ fn why_best(control: &Control, prefix: IpPrefix) -> Option<Text> {
     };
     let name = name_of(control, best.found.neighbor);
     let others: Vec<String> = others.iter().map(other).collect();
-    Some(match others.is_empty() {
-        true => format!("BGP's only path, of {name}").into(),
-        false => format!("BGP's best path, of {name}: {}", others.join("; ")).into(),
+    Some(if others.is_empty() {
+        format!("BGP's only path, of {name}").into()
+    } else {
+        format!("BGP's best path, of {name}: {}", others.join("; ")).into()
     })
 }
 

@@ -108,11 +108,11 @@ pub(super) fn advertised_rows(
 }
 
 /// The prefixes that are announced after one, in their order.
-pub(super) fn advertised_after<'a>(
-    control: &'a Control,
+pub(super) fn advertised_after(
+    control: &Control,
     after: Option<IpPrefix>,
     neighbor: Option<NeighborId>,
-) -> impl Iterator<Item = IpPrefix> + 'a {
+) -> impl Iterator<Item = IpPrefix> + '_ {
     let mut last = after;
     std::iter::from_fn(move || {
         let from = last.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);

@@ -105,25 +105,9 @@ impl Bgp {
             self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
         }
         for (name, (neighbor, peering)) in wanted {
-            let known = self.neighbors.iter_mut().find(|(_, state)| state.config.name == name);
-            if let Some((id, state)) = known {
-                let rules =
-                    |one: &Neighbor| (one.import.clone(), one.refuses_bogons, one.allow_own_as);
-                if rules(&state.config) != rules(neighbor) {
-                    // What came is kept as it came: the session goes on.
-                    self.paths.change_rules(*id, |sender| {
-                        sender.import = neighbor.import.clone();
-                        sender.refuses_bogons = neighbor.refuses_bogons;
-                        sender.loops.own_as_max = neighbor.allow_own_as;
-                    });
-                    self.judging.insert(*id);
-                    log::info!("bgp {name}: what it announces is judged again");
-                }
-                if state.config.transcript != neighbor.transcript {
-                    self.orders.push(BgpOrder::Keep(*id, neighbor.transcript));
-                }
-                state.config = neighbor.clone();
-                state.stale.mark_all();
+            let known = self.neighbors.iter().find(|(_, state)| state.config.name == name);
+            if let Some((&id, _)) = known {
+                self.reconfigure(id, neighbor);
                 continue;
             }
             let id = NeighborId(self.next_id);
@@ -154,6 +138,27 @@ impl Bgp {
             };
             self.neighbors.insert(id, state);
         }
+    }
+
+    /// What is configured of a neighbour changes, but its session.
+    fn reconfigure(&mut self, id: NeighborId, neighbor: &Neighbor) {
+        let Some(state) = self.neighbors.get_mut(&id) else { return };
+        let rules = |one: &Neighbor| (one.import.clone(), one.refuses_bogons, one.allow_own_as);
+        if rules(&state.config) != rules(neighbor) {
+            // What came is kept as it came: the session goes on.
+            self.paths.change_rules(id, |sender| {
+                sender.import = neighbor.import.clone();
+                sender.refuses_bogons = neighbor.refuses_bogons;
+                sender.loops.own_as_max = neighbor.allow_own_as;
+            });
+            self.judging.insert(id);
+            log::info!("bgp {}: what it announces is judged again", neighbor.name);
+        }
+        if state.config.transcript != neighbor.transcript {
+            self.orders.push(BgpOrder::Keep(id, neighbor.transcript));
+        }
+        state.config = neighbor.clone();
+        state.stale.mark_all();
     }
 
     /// Whether news wait.

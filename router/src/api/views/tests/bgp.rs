@@ -134,7 +134,7 @@ fn shown(
     only: Option<Only>,
 ) -> Vec<String> {
     let neighbor = neighbor.map(str::to_owned);
-    let request = PageRequest { of, neighbor, only, ..all_of(Show::Routes) };
+    let request = PageRequest { only, of, neighbor, ..all_of(Show::Routes) };
     let page = super::super::show(&bare(control), &request).unwrap();
     let of_bgp = routes_of(page.rows)
         .into_iter()
@@ -199,7 +199,7 @@ fn pages_of_few_among_many_end_and_have_all_of_them() {
     let (mut after, mut found, mut pages) = (None, Vec::new(), 0);
     loop {
         let of = RoutesOf::Refused;
-        let request = PageRequest { of, after, ..all_of(Show::Routes) };
+        let request = PageRequest { after, of, ..all_of(Show::Routes) };
         let page = super::super::show(&bare(&control), &request).unwrap();
         found.extend(routes_of(page.rows).into_iter().map(|row| row.prefix.into_owned()));
         pages += 1;
