@@ -5,6 +5,7 @@
 //! halving. What readers' tables must know of the routes (who covers whom, which slots no longer
 //! prefix decides) are questions to one node, and mostly to one cache line.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -55,17 +56,24 @@ pub(crate) type Rib<A> = PrefixMap<A, GroupId>;
 pub(crate) struct Node<T> {
     /// Bit `2^l + v`: a prefix of `l` bits with value `v`. Only the root has bit 1, the empty one.
     prefixes: [u64; 8],
-    /// Bit `v`: a node below.
-    children: [u64; 4],
     /// The values of the prefixes, in the order of their bits.
     values: Vec<T>,
-    /// The nodes below, in the order of their bits.
-    below: Vec<u32>,
+    /// Most nodes have none.
+    children: Option<Box<Children>>,
+}
+
+/// The nodes below one.
+#[derive(Clone, Default)]
+struct Children {
+    /// Bit `v`: a node below.
+    bits: [u64; 4],
+    /// Their numbers, in the order of their bits.
+    nodes: Vec<u32>,
 }
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self { prefixes: [0; 8], children: [0; 4], values: Vec::new(), below: Vec::new() }
+        Self { prefixes: [0; 8], values: Vec::new(), children: None }
     }
 }
 
@@ -196,7 +204,9 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
     /// Bytes of the trie, but for what the allocator adds.
     pub fn bytes(&self) -> usize {
         let numbers = |node: &Node<T>| {
-            node.values.capacity() * size_of::<T>() + node.below.capacity() * size_of::<u32>()
+            let below = |one: &Children| size_of::<Children>() + one.nodes.capacity() * 4;
+            let below = node.children.as_deref().map_or(0, below);
+            node.values.capacity() * size_of::<T>() + below
         };
         self.nodes.capacity() * size_of::<Node<T>>()
             + self.nodes.iter().map(numbers).sum::<usize>()
@@ -269,10 +279,11 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
             self.nodes.push(Node::default());
             self.nodes.len() as u32 - 1
         });
-        let parent = &mut self.nodes[parent];
-        let rank = rank(&parent.children, value);
-        parent.below.insert(rank, child);
-        parent.children[value / 64] |= 1 << (value % 64);
+        let children = self.nodes[parent].children.get_or_insert_default();
+        let rank = rank(&children.bits, value);
+        grow(&mut children.nodes);
+        children.nodes.insert(rank, child);
+        children.bits[value / 64] |= 1 << (value % 64);
         child as usize
     }
 
@@ -292,9 +303,13 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
             self.free.push(node as u32);
             let value = addr.bits_at(depth, STRIDE);
             let parent = &mut self.nodes[parent];
-            let rank = rank(&parent.children, value);
-            parent.below.remove(rank);
-            parent.children[value / 64] &= !(1 << (value % 64));
+            let Some(children) = &mut parent.children else { return };
+            let rank = rank(&children.bits, value);
+            children.nodes.remove(rank);
+            children.bits[value / 64] &= !(1 << (value % 64));
+            if children.nodes.is_empty() {
+                parent.children = None;
+            }
         }
     }
 }
@@ -355,7 +370,7 @@ impl<T: Copy> Node<T> {
 
     /// Whether no prefix ends below.
     pub(crate) fn has_no_child(&self) -> bool {
-        self.below.is_empty()
+        self.children.is_none()
     }
 
     /// Which of the `2^STRIDE` values a prefix of more than `len` of the node's bits covers.
@@ -376,7 +391,7 @@ impl<T: Copy> Node<T> {
 
     /// The values at which a prefix begins, or a node is below.
     fn busy(&self) -> [u64; 4] {
-        let mut busy = self.children;
+        let mut busy = self.children.as_ref().map_or([0; 4], |children| children.bits);
         for_each(&self.prefixes, |index| {
             let value = order_of(index) / ORDER_LEN_OF_VALUE;
             busy[value / 64] |= 1 << (value % 64);
@@ -393,6 +408,7 @@ impl<T: Copy> Node<T> {
         if self.has(index) {
             return Some(core::mem::replace(&mut self.values[rank], value));
         }
+        grow(&mut self.values);
         self.values.insert(rank, value);
         self.prefixes[index / 64] |= 1 << (index % 64);
         None
@@ -407,12 +423,13 @@ impl<T: Copy> Node<T> {
     }
 
     fn child(&self, value: usize) -> Option<u32> {
-        let is_there = self.children[value / 64] >> (value % 64) & 1 != 0;
-        is_there.then(|| self.below[rank(&self.children, value)])
+        let children = self.children.as_deref()?;
+        let is_there = children.bits[value / 64] >> (value % 64) & 1 != 0;
+        is_there.then(|| children.nodes[rank(&children.bits, value)])
     }
 
     fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.below.is_empty()
+        self.values.is_empty() && self.children.is_none()
     }
 }
 
@@ -485,6 +502,13 @@ impl<A: Addr, T: Copy> Iterator for PrefixMapIter<'_, A, T> {
                 self.places.push(Place::new(self.nodes, node, depth, 0));
             }
         }
+    }
+}
+
+/// Makes room for one more in a list that many nodes have: by an eighth, not by doubling.
+fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 1);
     }
 }
 

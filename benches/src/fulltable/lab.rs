@@ -184,6 +184,19 @@ pub fn peak_mb(pid: u32) -> Result<f64, BenchError> {
     Ok(kib * 1.024 / 1000.0)
 }
 
+/// Processor time that a process has taken, of all its threads, seconds.
+///
+/// # Errors
+/// The kernel does not say it.
+pub fn processor_s(pid: u32) -> Result<f64, BenchError> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(BenchError::environment)?;
+    // utime and stime are the 14th and 15th; the second, the name, may have spaces.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks =
+        after.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok());
+    Ok(ticks.sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// The address of a neighbour.
 pub fn neighbor(index: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST_NEIGHBOR.to_bits() + index as u32)

@@ -18,7 +18,7 @@ use nearlab::lab::{Namespace, wait_for};
 use nearlab::traffic::probe::sleep_until;
 
 use self::bird::Bird;
-use self::lab::{LOCAL_AS, Lab, REMOTE_AS, ROUTER, neighbor, peak_mb};
+use self::lab::{LOCAL_AS, Lab, REMOTE_AS, ROUTER, neighbor, peak_mb, processor_s};
 use self::speaker::{Ends, Speaker};
 use self::table::{Announcer, Table};
 use crate::noise::Noise;
@@ -47,6 +47,8 @@ struct Load {
     peak_mb: f64,
     lost: f64,
     step_ms: f64,
+    /// Processor time of the router, of all its threads.
+    processor_s: f64,
 }
 
 /// Runs it.
@@ -131,9 +133,11 @@ fn load(parts: &[Part], flap: usize) -> Result<(Load, Vec<Flap>), BenchError> {
     let mut speakers = speakers?;
     let total: usize = parts.iter().map(|part| part.routes.len()).sum();
     lab.count_again();
+    let idle_s = processor_s(lab.daemon.child.id())?;
     let begun = send_all(&mut speakers, parts)?;
     let published = lab.wait_published(total as u64)?;
     let seconds = published.at.since(begun).as_secs_f64();
+    let processor_s = processor_s(lab.daemon.child.id())? - idle_s;
     let (step_us, step) = lab.longest_step()?;
     check(&lab, parts)?;
     let peak_mb = peak_mb(lab.daemon.child.id())?;
@@ -143,12 +147,13 @@ fn load(parts: &[Part], flap: usize) -> Result<(Load, Vec<Flap>), BenchError> {
     }
     let (sent, lost) = lab.losses();
     eprintln!(
-        "{seconds:.3} s in {} publications, {peak_mb:.1} MB, {lost} of {sent} datagrams lost, \
+        "{seconds:.3} s ({processor_s:.2} s of processors) in {} publications, {peak_mb:.1} MB, {lost} of {sent} datagrams lost, \
          longest step {:.1} ms {step}",
         published.times,
         step_us as f64 / 1e3
     );
-    let load = Load { seconds, peak_mb, lost: lost as f64, step_ms: step_us as f64 / 1e3 };
+    let step_ms = step_us as f64 / 1e3;
+    let load = Load { seconds, peak_mb, lost: lost as f64, step_ms, processor_s };
     Ok((load, flaps))
 }
 
@@ -201,7 +206,7 @@ fn check(lab: &Lab, parts: &[Part]) -> Result<(), BenchError> {
     for part in parts {
         for (prefix, _) in part.routes.iter().step_by((part.routes.len() / LOOKUPS).max(1)) {
             let found = lab.explain(prefix.addr())?;
-            if found["source"] != "bgp" || found["outcome"] != "sent" {
+            if found["source"] != "bgp" || found["verdict"] != "forwarded" {
                 return Err(BenchError::environment(format!("{prefix} leads to {found}")));
             }
         }
@@ -241,19 +246,22 @@ fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), Bench
         let loaded = wait_for("BIRD to have the table", LOADED_WITHIN, has_all);
         let loaded = loaded.map_err(BenchError::environment)?;
         let seconds = loaded.since(begun).as_secs_f64();
-        let (peak, unknown) = (peak_mb(bird.pid())?, 0.0);
-        taken.push(Load { seconds, peak_mb: peak, lost: unknown, step_ms: unknown });
+        let (peak, none) = (peak_mb(bird.pid())?, 0.0);
+        let processor_s = processor_s(bird.pid())?;
+        taken.push(Load { seconds, peak_mb: peak, lost: none, step_ms: none, processor_s });
         lab.count_again();
+        let idle_s = self::lab::processor_s(lab.daemon.child.id())?;
         bird.ask("enable router").map_err(BenchError::environment)?;
         let published = lab.wait_published(table.routes.len() as u64)?;
         let up = published.up.ok_or_else(|| BenchError::environment("no session with BIRD"))?;
         let seconds = published.at.since(up).as_secs_f64();
+        let processor_s = self::lab::processor_s(lab.daemon.child.id())? - idle_s;
         let (step_us, _) = lab.longest_step()?;
         let router = peak_mb(lab.daemon.child.id())?;
         let (_, lost) = lab.losses();
         eprintln!("by BIRD: {seconds:.3} s, {router:.1} MB, {lost} lost; BIRD itself {peak:.1} MB");
         let step_ms = step_us as f64 / 1e3;
-        sent.push(Load { seconds, peak_mb: router, lost: lost as f64, step_ms });
+        sent.push(Load { seconds, peak_mb: router, lost: lost as f64, step_ms, processor_s });
         sleep_until(Nanos::now() + Duration::from_millis(100));
     }
     Ok((sent, taken))
@@ -296,6 +304,10 @@ fn rows(name: &str, loads: &[Load], peer: &[Load], is_judged: bool) -> Vec<Row> 
     let memory_row = Row::figure(format!("{name}: peak"), "MB", &memory);
     vec![
         judged(against(time_row, |load| load.seconds), "within 1.5 s", time.p50 <= 1.5),
+        against(
+            Row::figure(format!("{name}: processor time"), "s", &of(|load| load.processor_s)),
+            |load| load.processor_s,
+        ),
         judged(against(memory_row, |load| load.peak_mb), "at most 200 MB", memory.max <= 200.0),
         Row::figure(format!("{name}: lost"), "", &of(|load| load.lost))
             .judged("none", of(|load| load.lost).max == 0.0),

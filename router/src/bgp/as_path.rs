@@ -37,6 +37,10 @@ impl AsPath {
             if ases.is_empty() {
                 continue;
             }
+            if words.is_empty() {
+                // Mostly there is one: so much, and no more, is kept for each set of attributes.
+                words.reserve_exact(1 + ases.len());
+            }
             match open {
                 Some(at) if kind == 0 => words[at] += ases.len() as u32,
                 _ => {

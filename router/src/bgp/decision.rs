@@ -129,6 +129,52 @@ pub fn choose(paths: &[Path<'_>], rules: ChoiceRules) -> Option<Choice> {
     Some(Choice { best, losses })
 }
 
+/// The paths that packets go by, each with its tier: 0 is used while one of it lives, then the next.
+///
+/// * Tier 0: the best path, and up to `multipath` in all of those that only a tie-break puts behind it
+///   ([`ChoiceRule::is_tie_break`]).
+/// * Then the next best path over another neighbour than those of tier 0; before it, if it is better still, the
+///   next best path of one of these with a next hop of its own. So the loss of a next hop and the loss of a
+///   neighbour each leave a path.
+///
+/// A neighbour is known by its address. At most `multipath` and 2 paths.
+pub fn rank(paths: &[Path<'_>], rules: ChoiceRules, multipath: usize) -> Vec<(u8, usize)> {
+    let Some(Choice { best, losses }) = choose(paths, rules) else { return Vec::new() };
+    let mut ranked = vec![(0, best)];
+    let is_as_good = |at: usize| {
+        let (one, other) = (&paths[best], &paths[at]);
+        let with_med = rules.always_compare_med
+            || one.attributes.as_path.first() == other.attributes.as_path.first();
+        losses[at].is_some_and(|loss| loss.rule.is_tie_break())
+            && compare(one, other, with_med).1.is_tie_break()
+    };
+    if multipath > 1 {
+        let mut equal: Vec<usize> = (0..paths.len()).filter(|&at| is_as_good(at)).collect();
+        equal.sort_by(|&one, &other| compare(&paths[one], &paths[other], false).0);
+        ranked.extend(equal.into_iter().take(multipath - 1).map(|at| (0, at)));
+    }
+    let neighbors: Vec<IpAddr> = ranked.iter().map(|(_, at)| paths[*at].from.address).collect();
+    let is_first = |at: usize| neighbors.contains(&paths[at].from.address);
+    let next_hop = |at: usize| paths[at].attributes.next_hop;
+    let is_new = |at: usize| {
+        !ranked
+            .iter()
+            .any(|(_, other)| *other == at || is_first(at) && next_hop(*other) == next_hop(at))
+    };
+    let mut left: Vec<usize> = (0..paths.len()).filter(|&at| is_new(at)).collect();
+    for tier in 1.. {
+        let compared: Vec<Path<'_>> = left.iter().map(|at| paths[*at]).collect();
+        let Some(next) = choose(&compared, rules) else { break };
+        let next = left[next.best];
+        ranked.push((tier, next));
+        if !is_first(next) {
+            break;
+        }
+        left.retain(|&at| !is_first(at));
+    }
+    ranked
+}
+
 /// Which of two different paths is preferred, and the rule by which.
 ///
 /// Among paths by the same neighbouring AS, `with_med`, it is a strict order, as it is among any without MED.
@@ -302,6 +348,46 @@ mod tests {
             }
             assert_eq!(compare(&better.path(), &against.path(), true).1, rule);
         }
+    }
+
+    #[test]
+    fn the_next_best_is_over_another_neighbour() {
+        let path = |neighbor: u8, path_id: u32, hop: u8, med: u32| {
+            changed(|path| {
+                path.0.next_hop = NextHop::new(Ipv4Addr::new(192, 0, 2, hop).into());
+                path.0.med = Some(med);
+                path.1.address = Ipv4Addr::new(10, 0, 0, neighbor).into();
+                path.1.router_id = Ipv4Addr::new(10, 0, 0, neighbor);
+                path.1.path_id = path_id;
+            })
+        };
+        let ranked = |paths: &[Owned], multipath| {
+            let compared: Vec<_> = paths.iter().map(Owned::path).collect();
+            rank(&compared, ChoiceRules::default(), multipath)
+        };
+        let (one, two, three) = (path(1, 0, 1, 0), path(2, 0, 2, 0), path(3, 0, 3, 1));
+        let all = [three.clone(), two.clone(), one.clone()];
+        assert_eq!(ranked(&all, 1), [(0, 2), (1, 1)], "two are enough");
+        assert_eq!(ranked(&all, 2), [(0, 2), (0, 1), (1, 0)], "and the next over a third");
+        assert_eq!(ranked(&all, 64), [(0, 2), (0, 1), (1, 0)], "MED is no tie-break");
+        // Several paths of one neighbour (RFC 7911): one with another next hop counts, one with the same not.
+        let second = path(1, 1, 4, 0);
+        let same = path(1, 2, 1, 0);
+        let all = [one.clone(), same.clone(), second.clone(), two.clone(), three.clone()];
+        assert_eq!(ranked(&all, 1), [(0, 0), (1, 2), (2, 3)]);
+        assert_eq!(ranked(&all, 2), [(0, 0), (0, 2), (1, 3)]);
+        let worse = path(1, 1, 4, 9);
+        assert_eq!(ranked(&[one.clone(), worse, two.clone()], 1), [(0, 0), (1, 2)]);
+        assert_eq!(ranked(&[one], 4), [(0, 0)]);
+        assert_eq!(ranked(&[], 4), []);
+        // One that another of its AS beats by MED is not as good as one that only a tie-break beats.
+        let of_as = |asn: u32, mut path: Owned| {
+            path.0.as_path = AsPath::sequence(&[asn, 9]);
+            path
+        };
+        let all =
+            [of_as(7, path(1, 0, 1, 0)), of_as(8, path(2, 0, 2, 5)), of_as(8, path(3, 0, 3, 0))];
+        assert_eq!(ranked(&all, 8), [(0, 0), (0, 2), (1, 1)]);
     }
 
     #[test]

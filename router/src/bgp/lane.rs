@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crossbeam_channel::Sender;
 use nearhop_fib::IpPrefix;
@@ -23,6 +24,10 @@ pub struct NeighborSpec {
     pub lane: Sender<BgpNews>,
     /// Octets of the last messages that are kept.
     pub transcript: usize,
+    /// Set once a session with routes ends: ahead of all that waits in the lane.
+    pub lost: Arc<AtomicBool>,
+    /// Prefixes of the messages in the lane.
+    pub waiting: Arc<AtomicUsize>,
 }
 
 /// What a session begins with: when it is to be another, another session begins.
@@ -60,6 +65,15 @@ pub enum BgpNews {
     State(State),
 }
 
+impl BgpNews {
+    /// How many prefixes are announced or withdrawn by it.
+    pub fn prefixes(&self) -> usize {
+        let Self::Received(Received::Update(update)) = self else { return 0 };
+        let announced = update.announced.iter().map(|announced| announced.nlri.len());
+        update.withdrawn.len() + announced.sum::<usize>()
+    }
+}
+
 /// A change of what is announced to a neighbour: its attributes, or `None` for a withdrawal.
 pub type Change = (IpPrefix, Option<Arc<Attributes>>);
 
@@ -68,6 +82,8 @@ pub type Change = (IpPrefix, Option<Arc<Attributes>>);
 pub enum BgpOrder {
     /// Change what is announced; `true` once that is all to begin with.
     Announce(NeighborId, Vec<Change>, bool),
+    /// There is room again in a lane that was full.
+    Room,
     /// So many prefixes of a family are accepted of a neighbour.
     Prefixes(NeighborId, Family, u32),
     /// Keep so many octets of the last messages.
@@ -77,3 +93,7 @@ pub enum BgpOrder {
     /// Speak with a neighbour no more.
     End(NeighborId, String),
 }
+
+/// Prefixes that may wait in a lane, besides those of one message: a neighbour of which more wait is not read.
+/// About two steps of the control plane, so that it is not idle while the session reads on.
+pub const PREFIXES_WAITING_MAX: usize = 2048;

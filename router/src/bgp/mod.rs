@@ -53,7 +53,9 @@ pub use attributes::{
 pub use bogon::{Bogon, is_public_as};
 pub use capability::{AddPath, Capability, Role};
 pub use community::{Community, ExtendedCommunity, LargeCommunity};
-pub use decision::{Choice, ChoiceRule, ChoiceRules, Loss, Path, PathSource, choose, compare};
+pub use decision::{
+    Choice, ChoiceRule, ChoiceRules, Loss, Path, PathSource, choose, compare, rank,
+};
 pub use family::{FAMILIES, Nlri, PerFamily, SAFI_UNICAST, afi_of, family_of};
 pub use fault::{Disposition, Fault, MessageError, Notification, codes};
 pub use frame::{EXTENDED_MAX, Frame, FrameKind, HEADER_LEN, MESSAGE_MAX};

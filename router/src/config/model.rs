@@ -246,6 +246,8 @@ pub struct Check {
 pub struct Bgp {
     /// The router's AS.
     pub asn: u32,
+    /// How many paths to a prefix that are as good share its packets, at least 1.
+    pub multipath: u8,
     /// Its policies, in file order; names are unique.
     pub policies: Vec<Arc<Policy>>,
     /// `[[bgp.aggregate]]`, in file order; prefixes are unique.

@@ -244,7 +244,12 @@ impl Control {
 
     /// Whether BGP neighbours have said something that is not in the RIB yet.
     pub fn has_bgp_news(&self) -> bool {
-        self.bgp.has_news()
+        self.bgp.has_news() || self.bgp.has_losses()
+    }
+
+    /// The neighbour whose session a path in the FIB is, if it is one's.
+    pub fn neighbor_of(&self, path: PathId) -> Option<&NeighborState> {
+        self.bgp.neighbor_of(path)
     }
 
     /// Whether [`Self::poll_bgp`] has more to bring up to date.

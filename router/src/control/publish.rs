@@ -3,6 +3,7 @@
 use nearhop_fib::WriteError;
 
 use super::Control;
+use super::bgp::BgpParts;
 use super::publication::Published;
 use super::publisher::{Done, Parts};
 use super::select::Known;
@@ -22,6 +23,9 @@ impl Control {
     }
 
     pub(super) fn publish_some(&mut self, now: Nanos, changes: usize) -> Result<bool, WriteError> {
+        if self.bgp.note_losses(&self.handle) {
+            self.changed();
+        }
         if !self.selection.is_settled() {
             self.select_some(now, changes.div_ceil(CHANGES_PER_SELECTION));
             return Ok(!self.is_unpublished());
@@ -29,20 +33,26 @@ impl Control {
         if self.routing.feed(changes.saturating_mul(ROUTES_PER_CHANGE)) {
             return Ok(false);
         }
-        if !self.publication.is_under_way() && self.discards.is_behind() {
+        let begins = !self.publication.is_under_way();
+        if begins && self.discards.is_behind() {
             self.discards.step(&mut self.routing.rib, changes);
             self.publication.owe_routes();
             return Ok(false);
         }
-        if !self.publication.is_under_way() && self.bgp.has_news() {
-            let (rib, budget) = (&mut self.routing.rib, changes);
-            if self.bgp.step(rib, &self.config, budget, &mut self.events) {
+        if begins && self.bgp.has_news() && !self.bgp.is_due() {
+            let (rib, fib) = (&mut self.routing.rib, &mut self.writer);
+            let mut parts = BgpParts { rib, fib, config: &self.config };
+            if self.bgp.step(&mut parts, changes, &mut self.events) {
                 self.publication.owe_routes();
             }
             return Ok(false);
         }
+        if begins {
+            self.bgp.note_publication();
+        }
         if self.publication.is_idle() {
-            return Ok(true);
+            self.bgp.release_paths(&mut self.writer);
+            return Ok(!self.bgp.has_news());
         }
         let services = Services::new(&self.config, &self.legs, &self.ports);
         let mut parts = Parts { fib: &mut self.writer, rib: &mut self.routing.rib, services };
@@ -50,7 +60,7 @@ impl Control {
             return Ok(false);
         };
         self.finish(now, published);
-        Ok(!self.is_unpublished())
+        Ok(!self.is_unpublished() && !self.bgp.has_news())
     }
 
     /// Publishes all there is to publish, however long it takes.
@@ -68,6 +78,7 @@ impl Control {
             self.finish_parting();
         }
         self.changed();
+        self.bgp.release_paths(&mut self.writer);
         let Done { groups, prefixes, refused } = done;
         if groups + prefixes + refused > 0 {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 
-use nearhop_fib::{Group, GroupId, IpPrefix, Member, Spread, WhenDead, WriteError, Writer};
+use nearhop_fib::{Group, GroupId, IpPrefix, Spread, WhenDead, WriteError, Writer};
 
 use super::services::Services;
 use crate::put_back::{self, PutBack};
-use crate::rib::{Cursor, NextHops, Rib, SetId, Way};
+use crate::rib::{Cursor, NextHops, Rib, SetId};
 
 /// Publishes what is dirty in a RIB.
 #[derive(Default)]
@@ -467,16 +467,8 @@ impl Publisher {
             Some(NextHops::Unreachable) => Some(Group::Unreachable),
             Some(NextHops::Prohibit) => Some(Group::Prohibit),
             Some(NextHops::Service(service)) => Some(parts.services.group(service, covering)),
-            Some(NextHops::Via(_)) => {
-                let ways = parts.rib.ways(set).iter();
-                let member = |way: &Way| Member {
-                    path: way.path,
-                    adjacency: way.adjacency,
-                    tier: 0,
-                    weight: 1,
-                    link_weight: 1,
-                };
-                let members: Vec<Member> = ways.map(member).collect();
+            Some(NextHops::Via(_) | NextHops::Ranked(_)) => {
+                let members = parts.rib.members(set).to_vec();
                 let (when_dead, spread) = (WhenDead::Unreachable, Spread::Flow);
                 let leads = !members.is_empty();
                 leads.then_some(Group::Forward { members, when_dead, spread })

@@ -19,6 +19,7 @@ use crate::port::memory::MemoryPort;
 use crate::rib::{NextHops, Source};
 
 mod announcements;
+mod bgp;
 mod last_resorts;
 mod ports;
 mod publication;

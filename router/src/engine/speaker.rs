@@ -1,12 +1,17 @@
 //! BGP sessions on the host stack: bytes between its connections and each neighbour's session, and what
 //! neighbours announce into a lane for each of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec, Peering};
+use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
 use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
 use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
@@ -34,6 +39,8 @@ pub struct Speaker {
 struct Neighbor {
     peering: Peering,
     lane: Sender<BgpNews>,
+    lost: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
     session: Session,
     incoming: Option<SocketId>,
     outgoing: Option<SocketId>,
@@ -41,6 +48,26 @@ struct Neighbor {
     is_opening: bool,
     /// What did not fit into its lane; while there is any, no routes are read.
     news: VecDeque<BgpNews>,
+    /// A message waits for room in the lane.
+    is_held: bool,
+}
+
+/// What is left of a poll, for all neighbours together.
+struct Budget {
+    bytes: usize,
+    /// A message is one, and so are some prefixes of it.
+    work: usize,
+}
+
+/// How far the messages that came are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Read {
+    /// All whole ones.
+    All,
+    /// The next one waits for room in the lane.
+    Held,
+    /// The poll has no time left.
+    Some,
 }
 
 impl Speaker {
@@ -65,13 +92,14 @@ impl Speaker {
                 }
             }
             BgpOrder::End(id, why) => self.remove_neighbor(now, host, id, &why),
+            BgpOrder::Room => self.is_behind = true,
             BgpOrder::Prefixes(id, family, count) => self.note_prefixes(now, id, family, count),
         }
     }
 
     /// Begins a session with a neighbour, or another one if what is wanted of it changed.
     fn set_neighbor(&mut self, now: Nanos, host: &mut Host, spec: NeighborSpec) {
-        let NeighborSpec { id, peering, lane, transcript } = spec;
+        let NeighborSpec { id, peering, lane, transcript, lost, waiting } = spec;
         self.remove_neighbor(now, host, id, "reconfigured");
         let seed = self.seed.wrapping_add(u64::from(id.0));
         let mut session = Session::new(peering.session.clone(), seed);
@@ -80,11 +108,14 @@ impl Speaker {
         let neighbor = Neighbor {
             peering,
             lane,
+            lost,
+            waiting,
             session,
             incoming: None,
             outgoing: None,
             is_opening: false,
             news: VecDeque::new(),
+            is_held: false,
         };
         self.neighbors.insert(id, neighbor);
         self.listen(host);
@@ -176,7 +207,7 @@ impl Speaker {
         self.accept(now, host);
         let count = self.neighbors.len();
         self.first = if count == 0 { 0 } else { (self.first + 1) % count };
-        let mut budget = BYTES_PER_POLL;
+        let mut budget = Budget { bytes: BYTES_PER_POLL, work: WORK_PER_POLL };
         let order: Vec<NeighborId> = {
             let (head, tail) = (self.neighbors.keys().skip(self.first), self.neighbors.keys());
             head.chain(tail.take(self.first)).copied().collect()
@@ -189,8 +220,9 @@ impl Speaker {
             neighbor.act(now, host);
             neighbor.write(now, host);
             neighbor.report(now);
-            self.has_news |= neighbor.flush();
-            self.is_behind |= more && neighbor.news.is_empty();
+            // A loss is heard of although the lane is full.
+            self.has_news |= neighbor.flush() | neighbor.lost.load(Ordering::Relaxed);
+            self.is_behind |= (more || neighbor.is_held) && neighbor.has_room();
         }
     }
 
@@ -200,7 +232,8 @@ impl Speaker {
             return Some(now);
         }
         let of = |neighbor: &Neighbor| {
-            let retry = (!neighbor.news.is_empty()).then(|| now + LANE_RETRY);
+            let is_stuck = neighbor.is_held || !neighbor.news.is_empty();
+            let retry = is_stuck.then(|| now + LANE_RETRY);
             [neighbor.session.poll_timeout(), retry].into_iter().flatten().min()
         };
         self.neighbors.values().filter_map(of).min()
@@ -266,7 +299,7 @@ impl Neighbor {
         now: Nanos,
         host: &mut Host,
         (store, buffer): (&mut AttributeStore, &mut Vec<u8>),
-        budget: &mut usize,
+        budget: &mut Budget,
     ) -> bool {
         let mut more = false;
         for side in [Side::Incoming, Side::Outgoing] {
@@ -274,39 +307,58 @@ impl Neighbor {
             if side == Side::Outgoing && self.is_opening {
                 continue;
             }
-            let room = self.session.room(side).min(*budget);
+            let room = self.session.room(side).min(budget.bytes);
             buffer.resize(room, 0);
             match host.tcp_receive(socket, buffer) {
                 Ok(len) => {
                     self.session.handle_bytes(side, &buffer[..len]);
-                    *budget -= len;
+                    budget.bytes -= len;
                     more |= len > 0 && len == room;
                 }
                 // Its last messages are read before the session hears of it.
-                Err(_) if self.is_read(now, store) => self.lose(now, host, side),
+                Err(_) if self.read_messages(now, store, budget) == Read::All => {
+                    self.lose(now, host, side);
+                }
                 Err(_) => more = true,
             }
         }
-        self.is_read(now, store);
-        more
+        // A message that waits for room is read once there is some, also if no byte comes after it.
+        let read = self.read_messages(now, store, budget);
+        self.is_held = read == Read::Held;
+        more || read == Read::Some
     }
 
-    /// Reads messages while there is room for what they say; `false` if one waits for room.
-    fn is_read(&mut self, now: Nanos, store: &mut AttributeStore) -> bool {
-        loop {
+    /// Whether routes may be read: what they say has a place.
+    fn has_room(&self) -> bool {
+        self.news.len() < NEWS_WAITING_MAX
+            && self.waiting.load(Ordering::Relaxed) < PREFIXES_WAITING_MAX
+    }
+
+    /// Reads messages while there is room for what they say, and time.
+    fn read_messages(
+        &mut self,
+        now: Nanos,
+        store: &mut AttributeStore,
+        budget: &mut Budget,
+    ) -> Read {
+        while budget.work > 0 {
             self.report(now);
-            let room = self.news.len() < NEWS_WAITING_MAX;
-            match self.session.receive(now, store, room) {
-                Progress::Idle => return true,
-                Progress::Full => return false,
-                Progress::Handled => {}
+            match self.session.receive(now, store, self.has_room()) {
+                Progress::Idle => return Read::All,
+                Progress::Full => return Read::Held,
+                Progress::Handled => budget.work -= 1,
                 Progress::Received(received) => {
                     self.report(now);
-                    self.news.push_back(BgpNews::Received(received));
+                    let news = BgpNews::Received(received);
+                    let prefixes = news.prefixes();
+                    budget.work = budget.work.saturating_sub(1 + prefixes / PREFIXES_PER_WORK);
+                    self.waiting.fetch_add(prefixes, Ordering::Relaxed);
+                    self.news.push_back(news);
                     self.flush();
                 }
             }
         }
+        Read::Some
     }
 
     fn lose(&mut self, now: Nanos, host: &mut Host, side: Side) {
@@ -371,6 +423,9 @@ impl Neighbor {
         while let Some(event) = self.session.poll_event() {
             self.news.push_back(match event {
                 Event::Down { was_established, cause } => {
+                    if was_established {
+                        self.lost.store(true, Ordering::Release);
+                    }
                     BgpNews::Down { at: now, was_established, why: cause.to_string() }
                 }
                 Event::Established(negotiated) => BgpNews::Established(now, negotiated),
@@ -410,8 +465,14 @@ impl Neighbor {
 
 const BGP_PORT: u16 = 179;
 
-/// About a third of a millisecond of messages.
+/// More than is read in the time of [`WORK_PER_POLL`].
 const BYTES_PER_POLL: usize = 96 * 1024;
+
+/// About a third of a millisecond: after that checks have their turn.
+const WORK_PER_POLL: usize = 128;
+
+/// Prefixes of a message that are decoded in the time that its attributes take.
+const PREFIXES_PER_WORK: usize = 32;
 
 /// Connections taken of each listener between two looks at anything else.
 const ACCEPTED_PER_POLL: usize = 8;

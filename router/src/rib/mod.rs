@@ -30,7 +30,7 @@ use nearhop_fib::{Addr, IpPrefix, Prefix, PrefixMap};
 pub use self::dirty::{Cursor, Dirty};
 pub use self::feed::{Feed, Offered};
 use self::next_hops::Sets;
-pub use self::next_hops::{NextHop, NextHops, ServiceSet, SetId, Way};
+pub use self::next_hops::{NextHop, NextHops, RankedHop, ServiceSet, SetId, Way};
 use self::resolve::Tracked;
 pub use self::resolve::Unresolved;
 
@@ -192,6 +192,16 @@ impl Rib {
             IpPrefix::V4(prefix) => self.v4.candidates(prefix).collect(),
             IpPrefix::V6(prefix) => self.v6.candidates(prefix).collect(),
         }
+    }
+
+    /// What a source's route to this prefix leads to, if it offers one.
+    pub fn offered(&self, prefix: IpPrefix, source: Source) -> Option<SetId> {
+        let is_it = |candidate: &Candidate| candidate.source == source;
+        let found = match prefix {
+            IpPrefix::V4(prefix) => self.v4.candidates(prefix).find(is_it),
+            IpPrefix::V6(prefix) => self.v6.candidates(prefix).find(is_it),
+        };
+        found.map(|candidate| candidate.set)
     }
 
     /// The route that is used: the best of those that lead somewhere.

@@ -1,10 +1,10 @@
 //! Sets of next hops: what routes lead to, each kept once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nearhop_fib::{AdjacencyId, IpPrefix, PathId};
+use nearhop_fib::{AdjacencyId, IpPrefix, Member, PathId};
 
 use crate::ids::Family;
 
@@ -25,6 +25,8 @@ pub enum NextHops {
     Prohibit,
     /// One of these, all as good.
     Via(Vec<NextHop>),
+    /// Those of the first tier that has a living one: the best paths of BGP, and the next best ones.
+    Ranked(Vec<RankedHop>),
     /// The sites of a service.
     Service(ServiceSet),
 }
@@ -49,6 +51,19 @@ pub enum NextHop {
     Address(IpAddr),
 }
 
+/// A next hop of a path that a session brought.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RankedHop {
+    /// 0 is the best.
+    pub tier: u8,
+    /// The session's path: down once the session is.
+    pub path: PathId,
+    /// Whatever the route to it leads to.
+    pub address: IpAddr,
+    /// Its share among those of its tier, at least 1.
+    pub weight: u16,
+}
+
 /// An adjacency, with the path that its packets are counted by.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Way {
@@ -62,7 +77,7 @@ pub struct Way {
 #[derive(Default)]
 pub(super) struct Sets {
     ids: HashMap<Arc<NextHops>, SetId>,
-    states: HashMap<SetId, SetState>,
+    states: BTreeMap<SetId, SetState>,
     next: u32,
 }
 
@@ -70,8 +85,8 @@ pub(super) struct SetState {
     pub(super) hops: Arc<NextHops>,
     /// How many hold it.
     holders: usize,
-    /// Of `Via`: what its next hops lead to.
-    pub(super) ways: Vec<Way>,
+    /// Of `Via` and `Ranked`: what its next hops lead to.
+    pub(super) members: Vec<Member>,
 }
 
 impl Sets {
@@ -87,8 +102,14 @@ impl Sets {
         self.next += 1;
         let hops = Arc::new(hops);
         self.ids.insert(Arc::clone(&hops), id);
-        self.states.insert(id, SetState { hops, holders: 1, ways: Vec::new() });
+        self.states.insert(id, SetState { hops, holders: 1, members: Vec::new() });
         (id, true)
+    }
+
+    /// A set that is held is held once more; `false` if it is held no more.
+    pub(super) fn hold_again(&mut self, id: SetId) -> bool {
+        let state = self.states.get_mut(&id);
+        state.map(|state| state.holders += 1).is_some()
     }
 
     /// Held once less. Returns the next hops of a set that is held no more, and is gone.
@@ -118,7 +139,7 @@ impl Sets {
     /// Whether a route that leads there can be used.
     pub(super) fn leads_somewhere(&self, id: SetId) -> bool {
         self.states.get(&id).is_some_and(|state| match &*state.hops {
-            NextHops::Via(_) => !state.ways.is_empty(),
+            NextHops::Via(_) | NextHops::Ranked(_) => !state.members.is_empty(),
             _ => true,
         })
     }
@@ -126,14 +147,16 @@ impl Sets {
 
 impl NextHops {
     /// The next hops that are addresses.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let hops = match self {
-            Self::Via(hops) => &hops[..],
-            _ => &[],
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let (via, ranked) = match self {
+            Self::Via(hops) => (&hops[..], &[][..]),
+            Self::Ranked(hops) => (&[][..], &hops[..]),
+            _ => (&[][..], &[][..]),
         };
-        hops.iter().filter_map(|hop| match hop {
+        let via = via.iter().filter_map(|hop| match hop {
             NextHop::Address(address) => Some(*address),
             NextHop::Way(_) => None,
-        })
+        });
+        via.chain(ranked.iter().map(|hop| hop.address))
     }
 }

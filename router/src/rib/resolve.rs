@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use nearhop_fib::IpPrefix;
+use nearhop_fib::{IpPrefix, MEMBERS_MAX, Member};
 
 use super::Rib;
-use super::next_hops::{NextHop, NextHops, SetId, Way};
+use super::next_hops::{NextHop, NextHops, RankedHop, SetId, Way};
 
 /// A next hop that is an address.
 #[derive(Default)]
@@ -51,13 +51,21 @@ impl Rib {
     /// The set of these next hops; to be released again. Routes may lead to it after the next
     /// [`Self::resolve`].
     pub fn hold(&mut self, mut hops: NextHops) -> SetId {
-        if let NextHops::Via(hops) = &mut hops {
-            hops.sort_unstable();
-            hops.dedup();
+        match &mut hops {
+            NextHops::Via(hops) => {
+                hops.sort_unstable();
+                hops.dedup();
+            }
+            NextHops::Ranked(hops) => {
+                hops.sort_unstable();
+                hops.dedup();
+            }
+            _ => {}
         }
-        let addresses: Vec<IpAddr> = hops.addresses().collect();
         let (set, is_new) = self.sets.hold(hops);
         if is_new {
+            let hops = self.next_hops(set);
+            let addresses: Vec<IpAddr> = hops.into_iter().flat_map(NextHops::addresses).collect();
             for &address in &addresses {
                 self.tracked.entry(address).or_default().sets.insert(set);
             }
@@ -66,6 +74,11 @@ impl Rib {
             self.flatten(set);
         }
         set
+    }
+
+    /// The set, if anybody holds it still, is held once more; whether it is. Cheaper than [`Self::hold`].
+    pub fn hold_again(&mut self, set: SetId) -> bool {
+        self.sets.hold_again(set)
     }
 
     /// The set is held once less; no route may lead to one that nobody holds.
@@ -94,9 +107,9 @@ impl Rib {
         Some(&self.sets.get(set)?.hops)
     }
 
-    /// The adjacencies that a set of `Via` leads to, in order.
-    pub fn ways(&self, set: SetId) -> &[Way] {
-        self.sets.get(set).map_or(&[], |state| &state.ways)
+    /// What a set of `Via` or `Ranked` leads to, in order.
+    pub fn members(&self, set: SetId) -> &[Member] {
+        self.sets.get(set).map_or(&[], |state| &state.members)
     }
 
     /// The addresses among next hops that lead nowhere, each with the reason.
@@ -199,9 +212,19 @@ impl Rib {
         }
     }
 
-    /// What the next hops of a set lead to now, in order.
+    /// What an address leads to whose cover leads to this set, in order: of several tiers to the first.
     fn ways_of_hops(&self, set: SetId) -> Vec<Way> {
-        let Some(NextHops::Via(hops)) = self.next_hops(set) else { return Vec::new() };
+        let hops = match self.next_hops(set) {
+            Some(NextHops::Via(hops)) => hops,
+            Some(NextHops::Ranked(hops)) => {
+                let members = self.ranked_members(hops);
+                let best = members.iter().take_while(|member| member.tier == members[0].tier);
+                let way = |member: &Member| Way { path: member.path, adjacency: member.adjacency };
+                let ways: BTreeSet<Way> = best.map(way).collect();
+                return ways.into_iter().collect();
+            }
+            _ => return Vec::new(),
+        };
         let mut ways = BTreeSet::new();
         for hop in hops {
             match hop {
@@ -213,14 +236,60 @@ impl Rib {
                 }
             }
         }
-        ways.into_iter().take(nearhop_fib::MEMBERS_MAX).collect()
+        ways.into_iter().take(MEMBERS_MAX).collect()
+    }
+
+    /// What next hops with tiers lead to, the best first. Two of a session that lead to one adjacency are the
+    /// better of them.
+    fn ranked_members(&self, hops: &[RankedHop]) -> Vec<Member> {
+        let mut members: Vec<Member> = Vec::new();
+        for &RankedHop { tier, path, address, weight } in hops {
+            for way in self.tracked.get(&address).map_or(&[][..], |tracked| &tracked.ways) {
+                let adjacency = way.adjacency;
+                if members.iter().any(|one| (one.path, one.adjacency) == (path, adjacency)) {
+                    continue;
+                }
+                let link_weight = weight;
+                members.push(Member { path, adjacency, tier, weight, link_weight });
+            }
+        }
+        members.truncate(MEMBERS_MAX);
+        // A session weighs as much as its next hops together.
+        let all = members.clone();
+        for member in &mut members {
+            let of_session =
+                all.iter().filter(|one| (one.tier, one.path) == (member.tier, member.path));
+            let weights = of_session.map(|one| u32::from(one.link_weight));
+            let is_only = weights.clone().count() == 1;
+            member.weight = u16::try_from(weights.sum::<u32>()).unwrap_or(u16::MAX);
+            if is_only {
+                member.link_weight = 1;
+            }
+        }
+        members
+    }
+
+    fn members_of_hops(&self, set: SetId) -> Vec<Member> {
+        if let Some(NextHops::Ranked(hops)) = self.next_hops(set) {
+            return self.ranked_members(hops);
+        }
+        let member = |Way { path, adjacency }: Way| Member {
+            path,
+            adjacency,
+            tier: 0,
+            weight: 1,
+            link_weight: 1,
+        };
+        self.ways_of_hops(set).into_iter().map(member).collect()
     }
 
     fn flatten(&mut self, set: SetId) {
-        let ways = self.ways_of_hops(set);
-        let Some(state) = self.sets.get_mut(set).filter(|state| state.ways != ways) else { return };
-        let was = std::mem::replace(&mut state.ways, ways);
-        let flips = was.is_empty() != state.ways.is_empty();
+        let members = self.members_of_hops(set);
+        let Some(state) = self.sets.get_mut(set).filter(|state| state.members != members) else {
+            return;
+        };
+        let was = std::mem::replace(&mut state.members, members);
+        let flips = was.is_empty() != state.members.is_empty();
         self.dirty.mark_set(set);
         if flips && !self.fresh.contains(&set) {
             // Routes that lead there are used now, or are no more.
@@ -239,7 +308,7 @@ impl Rib {
             match self.next_hops(set) {
                 Some(NextHops::Local) => return Unresolved::Own,
                 Some(NextHops::Service(_)) => return Unresolved::Service,
-                Some(hops @ NextHops::Via(_)) => {
+                Some(hops @ (NextHops::Via(_) | NextHops::Ranked(_))) => {
                     work.extend(hops.addresses().filter(|&next| seen.insert(next)));
                 }
                 _ => return Unresolved::Discarded,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use nearhop_fib::{AdjacencyId, IpPrefix, PathId};
+use nearhop_fib::{AdjacencyId, IpPrefix, Member, PathId};
 use proptest::prelude::*;
 
 use super::table::RouteTable;
@@ -64,7 +64,7 @@ impl Rig {
 
     fn leads_to(&self, text: &str) -> Option<Vec<u32>> {
         let used = self.rib.used(prefix(text))?;
-        Some(self.rib.ways(used.set).iter().map(|way| way.path.0).collect())
+        Some(self.rib.members(used.set).iter().map(|way| way.path.0).collect())
     }
 
     fn why(&self, address: &str) -> Option<Unresolved> {
@@ -185,7 +185,7 @@ fn a_table_takes_the_place_of_another_in_steps() {
     dirty.sort();
     let want = ["10.1.0.0/16", "10.2.0.0/16", "2001:db8:1::/48", "2001:db8::/32"];
     assert_eq!(dirty, want, "what differs, and nothing else");
-    let of = |text: &str| rib.used(prefix(text)).map(|used| rib.ways(used.set)[0].path.0);
+    let of = |text: &str| rib.used(prefix(text)).map(|used| rib.members(used.set)[0].path.0);
     assert_eq!(of("10.2.0.0/16"), Some(2), "the last of two");
     assert_eq!(rib.find(&via_way(2)), rib.used(prefix("10.2.0.0/16")).map(|used| used.set));
 }
@@ -298,7 +298,7 @@ fn of_rib(rib: &Rib, prefix: IpPrefix) -> Option<String> {
     let source = used.source;
     Some(match rib.next_hops(used.set).unwrap() {
         NextHops::Via(_) => {
-            let ways: BTreeSet<u32> = rib.ways(used.set).iter().map(|way| way.path.0).collect();
+            let ways: BTreeSet<u32> = rib.members(used.set).iter().map(|way| way.path.0).collect();
             format!("{source:?} {ways:?}")
         }
         hops => format!("{source:?} {hops:?}"),
@@ -316,7 +316,7 @@ proptest! {
         let mut model = Model::new();
         // What a reader of what is dirty believes of each prefix: which set it leads to, and that set to what.
         let mut believed: BTreeMap<IpPrefix, Option<SetId>> = BTreeMap::new();
-        let mut contents: BTreeMap<SetId, Vec<Way>> = BTreeMap::new();
+        let mut contents: BTreeMap<SetId, Vec<Member>> = BTreeMap::new();
         for batch in history {
             for change in batch {
                 match change {
@@ -332,13 +332,13 @@ proptest! {
             }
             rig.settle();
             for set in rig.rib.dirty().take_sets() {
-                contents.insert(set, rig.rib.ways(set).to_vec());
+                contents.insert(set, rig.rib.members(set).to_vec());
             }
             while let Some(prefix) = rig.rib.dirty().take_longest() {
                 let set = rig.rib.used(prefix).map(|used| used.set);
                 believed.insert(prefix, set);
                 if let Some(set) = set {
-                    contents.entry(set).or_insert_with(|| rig.rib.ways(set).to_vec());
+                    contents.entry(set).or_insert_with(|| rig.rib.members(set).to_vec());
                 }
             }
             for prefix in PREFIXES.map(prefix) {
@@ -346,7 +346,7 @@ proptest! {
                 let used = rig.rib.used(prefix).map(|used| used.set);
                 prop_assert_eq!(believed.get(&prefix).copied().flatten(), used, "{} is dirty", prefix);
                 if let Some(set) = used {
-                    prop_assert_eq!(&contents[&set][..], rig.rib.ways(set), "{:?} is dirty", set);
+                    prop_assert_eq!(&contents[&set][..], rig.rib.members(set), "{:?} is dirty", set);
                 }
             }
             // What is unresolved is so in the model, and has a reason.

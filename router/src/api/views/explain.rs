@@ -6,7 +6,7 @@ use nearhop_fib::{FlowHash, FlowKey, GroupId, IpPrefix, Member, Selected, Spread
 
 use super::Facts;
 use super::groups::name_for;
-use super::members::{group_members, is_alive, kind, members};
+use super::members::{group_members, is_alive, kind, members, port_by};
 use super::paths::{Judged, judged, name_of};
 use super::routes::used_source;
 use crate::api::column::Text;
@@ -198,11 +198,9 @@ fn mark_chosen(row: &mut ExplainRow, member: Member, chosen: Selected, control: 
 
 fn selected_text(selected: Selected, control: &Control) -> Text {
     match selected {
-        Selected::Member { path, .. } => match control.leg_of(path) {
+        Selected::Member { path, adjacency } => match control.leg_of(path) {
             Some((key, _)) => format!("{} by port {}", key.site, key.port).into(),
-            None => control
-                .port_of(path)
-                .map_or("a port".into(), |p| format!("port {}", p.name()).into()),
+            None => format!("port {}", port_by(control, adjacency)).into(),
         },
         other => fate_of(other).text,
     }

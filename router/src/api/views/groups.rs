@@ -1,5 +1,7 @@
 //! Rows of groups.
 
+use std::fmt::Write as _;
+
 use nearhop_fib::{Group, GroupId, IpPrefix, Spread, WhenDead};
 
 use super::members::{group_members, is_alive, kind, port_name};
@@ -85,6 +87,20 @@ fn name_of_set(control: &Control, set: SetId, id: GroupId) -> Text {
         Some(NextHops::Via(_)) => {
             let hops = next_hop_names(control, set, &group_members(control, id));
             format!("via {}", hops.join(", ")).into()
+        }
+        Some(NextHops::Ranked(hops)) => {
+            // "via 10.1.0.2, else 10.2.0.2": a group for each order of next hops.
+            let mut text = String::from("via ");
+            for (index, hop) in hops.iter().enumerate() {
+                let before = index.checked_sub(1).map(|before| hops[before].tier);
+                text.push_str(match before {
+                    None => "",
+                    Some(tier) if tier == hop.tier => ", ",
+                    Some(_) => ", else ",
+                });
+                let _ = write!(text, "{}", hop.address);
+            }
+            text.into()
         }
         _ => name_of(control, id),
     }

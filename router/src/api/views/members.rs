@@ -1,6 +1,6 @@
 //! Members of groups, in rows of prefixes and in explanations.
 
-use nearhop_fib::{Group, GroupId, Member};
+use nearhop_fib::{AdjacencyId, Group, GroupId, Member};
 
 use super::services::{TakenOut, Why, distance, state, why};
 use super::{Facts, owned};
@@ -30,6 +30,11 @@ pub(super) fn members(facts: &Facts<'_>, group: GroupId) -> Vec<MemberPart> {
             leg: None,
             why: None,
         };
+        if let Some(neighbor) = control.neighbor_of(member.path) {
+            let name = neighbor.config.name.as_str();
+            let when = if alive && !best { ", while no better one lives" } else { "" };
+            part.why = Some(format!("over neighbor {name}{when}").into());
+        }
         if let Some((key, leg)) = control.leg_of(member.path) {
             part.site = Some(owned(&key.site));
             if let Some((state, leg, why)) = leg_of_member(facts, key, leg, best) {
@@ -101,7 +106,12 @@ fn reasons(control: &Control, member: &Member) -> Vec<Text> {
 }
 
 pub(super) fn port_name(control: &Control, member: &Member) -> Text {
-    let id = control.writer().port(member.adjacency);
+    port_by(control, member.adjacency)
+}
+
+/// The name of the port that an adjacency leaves by.
+pub(super) fn port_by(control: &Control, adjacency: AdjacencyId) -> Text {
+    let id = control.writer().port(adjacency);
     let port = control.ports().find(|port| Some(port.id.0) == id);
     port.map_or("-".into(), |port| owned(port.name()))
 }

@@ -74,8 +74,7 @@ pub(super) fn path_rows(
             continue;
         }
         let as_it_came = of == RoutesOf::Received || !is_accepted;
-        let attributes =
-            if as_it_came { Cow::Borrowed(&*found.path.attributes) } else { found.used() };
+        let attributes = if as_it_came { Cow::Borrowed(&**found.attributes) } else { found.used() };
         let why_not = found.why_not(prefix);
         let rule = why_not.map(|why| why.label()).or_else(|| Some(found.accepted_by()?.into()));
         let about =

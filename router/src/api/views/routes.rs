@@ -188,17 +188,13 @@ fn route_rows(
 /// A route is not used because its next hops lead nowhere, or because another source's is better.
 fn why_not_used(control: &Control, set: SetId) -> Option<Text> {
     let rib = control.rib();
-    let Some(NextHops::Via(hops)) = rib.next_hops(set) else {
-        return Some("another source's is better".into());
-    };
-    if !rib.ways(set).is_empty() {
+    let leads_on = matches!(rib.next_hops(set), Some(NextHops::Via(_) | NextHops::Ranked(_)));
+    if !leads_on || !rib.members(set).is_empty() {
         return Some("another source's is better".into());
     }
-    hops.iter().find_map(|hop| match hop {
-        NextHop::Address(address) => {
-            rib.why_nowhere(*address).map(|why| format!("next hop {address}: {why}").into())
-        }
-        NextHop::Way(_) => None,
+    let mut addresses = rib.next_hops(set)?.addresses();
+    addresses.find_map(|address| {
+        rib.why_nowhere(address).map(|why| format!("next hop {address}: {why}").into())
     })
 }
 
@@ -214,6 +210,10 @@ pub(super) fn next_hop_names(control: &Control, set: SetId, members: &[Member]) 
     };
     let mut names: Vec<Text> = match control.rib().next_hops(set) {
         Some(NextHops::Via(hops)) => hops.iter().map(name).collect(),
+        Some(NextHops::Ranked(hops)) => {
+            let best = hops.iter().filter(|hop| hop.tier == 0);
+            best.map(|hop| hop.address.to_string().into()).collect()
+        }
         _ => members.iter().map(|member| port_name(control, member)).collect(),
     };
     names.sort_unstable();
@@ -223,7 +223,7 @@ pub(super) fn next_hop_names(control: &Control, set: SetId, members: &[Member]) 
 
 fn kind_of_set(hops: Option<&NextHops>) -> &'static str {
     match hops {
-        Some(NextHops::Via(_) | NextHops::Service(_)) => "forward",
+        Some(NextHops::Via(_) | NextHops::Ranked(_) | NextHops::Service(_)) => "forward",
         Some(NextHops::Local) => "local",
         Some(NextHops::Blackhole) => "blackhole",
         Some(NextHops::Unreachable) => "unreachable",

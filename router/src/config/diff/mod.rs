@@ -298,7 +298,8 @@ const NEIGHBOR: [Field<Neighbor>; 20] = [
     ("transcript-kib", |n| (n.transcript / 1024).to_string()),
 ];
 
-const BGP: [Field<Bgp>; 3] = [
+const BGP: [Field<Bgp>; 4] = [
+    ("multipath", |b| b.multipath.to_string()),
     ("drain-wait", |b| show::span(b.leaving.drain_wait)),
     ("on-exit", |b| show::on_exit(b.leaving.on_exit)),
     ("exit-wait", |b| show::span(b.leaving.exit_wait)),

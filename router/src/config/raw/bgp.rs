@@ -28,6 +28,7 @@ pub(in crate::config) struct RawBgp {
     pub(in crate::config) neighbors: Vec<RawNeighbor>,
     pub(in crate::config) aggregates: Vec<RawAggregate>,
     pub(in crate::config) playbooks: Vec<RawPlaybook>,
+    multipath: u8,
     /// Position of `[bgp]`.
     pub(in crate::config) span: Range<usize>,
     leaving: Leaving,
@@ -66,6 +67,7 @@ impl RawBgp {
     pub(super) fn read(mut table: Table<'_>) -> Self {
         let raw = Self {
             asn: table.need("as", "as = 65001, this router's AS", asn),
+            multipath: inner_or(table.get("multipath", value::integer(1..=64)), 1),
             span: table.span(),
             policies: policies(&mut table),
             leaving: leaving(&mut table),
@@ -99,7 +101,15 @@ impl RawBgp {
         let aggregates = aggregates.map(Arc::new).collect();
         let playbooks = self.playbooks.into_iter().map(RawPlaybook::into_model);
         let playbooks = playbooks.map(Arc::new).collect();
-        Bgp { asn, policies, aggregates, playbooks, leaving: self.leaving, neighbors }
+        Bgp {
+            asn,
+            multipath: self.multipath,
+            policies,
+            aggregates,
+            playbooks,
+            leaving: self.leaving,
+            neighbors,
+        }
     }
 }
 

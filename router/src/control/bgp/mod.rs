@@ -4,22 +4,27 @@
 pub(super) mod announce;
 mod receive;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, bounded};
-use nearhop_fib::IpPrefix;
+use nearhop_fib::{Handle, IpPrefix, PathId, Reason, Writer};
 
 use self::announce::offers::Announcements;
 use self::announce::stale::Stale;
-use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, Peering};
+pub(super) use self::receive::Parts as BgpParts;
+use self::receive::Rest;
+use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
 use crate::bgp::{AddPath, AttributeStore, Attributes, Negotiated, PerFamily};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
 use crate::ids::NeighborId;
+use crate::put_back::{self, PutBack};
+use crate::rib::{RankedHop, SetId};
 use crate::time::Nanos;
 
 /// Every neighbour, what they announce, and what is announced to them.
@@ -28,13 +33,20 @@ pub(super) struct Bgp {
     neighbors: BTreeMap<NeighborId, NeighborState>,
     /// Numbers are not used again.
     next_id: u32,
+    /// The lane of a neighbour whose paths are being forgotten is not read.
     paths: Paths,
-    /// Neighbours whose paths are being forgotten; a lane is not read before.
-    leaving: BTreeSet<NeighborId>,
-    /// Neighbours whose paths are being judged again.
-    judging: BTreeSet<NeighborId>,
     /// Who is served first.
     turn: usize,
+    /// Units of steps since a publication began.
+    units: usize,
+    /// How many paths that are as good share the packets to a prefix.
+    multipath: usize,
+    /// What the last prefix's paths lead to, and its set: often the next one's too.
+    last: Option<(Vec<RankedHop>, SetId)>,
+    /// Paths in the FIB of sessions that ended, whose byte is to be set.
+    lost: Vec<PathId>,
+    /// Those whose byte is set, until nothing leads to them any more.
+    retiring: Vec<PathId>,
     orders: Vec<BgpOrder>,
     /// Whether `[bgp]` is configured.
     is_on: bool,
@@ -66,6 +78,14 @@ pub struct NeighborState {
     /// What both sides agreed on, of a session that exchanges routes.
     pub negotiated: Option<Box<Negotiated>>,
     lane: Receiver<BgpNews>,
+    /// Set by the session when it ends.
+    lost: Arc<AtomicBool>,
+    /// Prefixes in the lane.
+    waiting: Arc<AtomicUsize>,
+    /// What is left of an UPDATE.
+    rest: Option<Rest>,
+    /// The session's path in the FIB, by which all its routes lead: one byte takes it down.
+    path: Option<PathId>,
     peering: Peering,
     is_internal: bool,
 }
@@ -75,6 +95,12 @@ impl NeighborState {
     pub fn local(&self) -> IpAddr {
         self.peering.local
     }
+
+    /// Whether the session may wait for room in the lane.
+    fn is_full(&self) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        self.lane.is_full() || waiting >= PREFIXES_WAITING_MAX
+    }
 }
 
 impl Bgp {
@@ -82,6 +108,10 @@ impl Bgp {
     pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
         self.is_on = config.bgp.is_some();
         self.announcements.configure(config);
+        let multipath = config.bgp.as_ref().map_or(1, |bgp| usize::from(bgp.multipath));
+        if std::mem::replace(&mut self.multipath, multipath) != multipath {
+            self.paths.change_choice();
+        }
         let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
@@ -100,8 +130,11 @@ impl Bgp {
             .map(|(&id, _)| id)
             .collect();
         for id in gone {
-            self.neighbors.remove(&id);
-            self.forget(id);
+            let state = self.neighbors.remove(&id);
+            let path = state.and_then(|state| state.path);
+            self.lost.extend(path);
+            self.retiring.extend(path);
+            self.paths.forget(id);
             self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
         }
         for (name, (neighbor, peering)) in wanted {
@@ -114,11 +147,14 @@ impl Bgp {
             self.next_id += 1;
             let (lane, news) = bounded(LANE);
             let is_internal = neighbor.asn == asn;
+            let (lost, waiting) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
             let spec = NeighborSpec {
                 id,
                 peering: peering.clone(),
                 lane,
                 transcript: neighbor.transcript,
+                lost: Arc::clone(&lost),
+                waiting: Arc::clone(&waiting),
             };
             self.orders.push(BgpOrder::Begin(Box::new(spec)));
             let state = NeighborState {
@@ -133,6 +169,10 @@ impl Bgp {
                 families: PerFamily::NONE,
                 negotiated: None,
                 lane: news,
+                lost,
+                waiting,
+                rest: None,
+                path: None,
                 peering,
                 is_internal,
             };
@@ -151,7 +191,6 @@ impl Bgp {
                 sender.refuses_bogons = neighbor.refuses_bogons;
                 sender.loops.own_as_max = neighbor.allow_own_as;
             });
-            self.judging.insert(id);
             log::info!("bgp {}: what it announces is judged again", neighbor.name);
         }
         if state.config.transcript != neighbor.transcript {
@@ -163,9 +202,51 @@ impl Bgp {
 
     /// Whether news wait.
     pub(super) fn has_news(&self) -> bool {
-        !self.leaving.is_empty()
-            || !self.judging.is_empty()
-            || self.neighbors.values().any(|state| !state.lane.is_empty())
+        let waits = |state: &NeighborState| state.rest.is_some() || !state.lane.is_empty();
+        self.paths.any_leaving() || self.paths.is_judging() || self.neighbors.values().any(waits)
+    }
+
+    /// Whether news have been taken for so long that what changed is to be published before more are.
+    pub(super) fn is_due(&self) -> bool {
+        self.units >= UNITS_MAX
+    }
+
+    /// A publication begins: all that was taken is in it.
+    pub(super) fn note_publication(&mut self) {
+        self.units = 0;
+    }
+
+    /// Takes sessions down that ended, by one byte each: packets go by what is left of each group, whatever
+    /// waits to be published. Returns whether there was any.
+    pub(super) fn note_losses(&mut self, handle: &Handle) -> bool {
+        for state in self.neighbors.values_mut() {
+            if state.lost.swap(false, Ordering::Acquire) && !put_back::is(PutBack::DeadSessionStays)
+            {
+                self.lost.extend(state.path);
+            }
+        }
+        let any = !self.lost.is_empty();
+        for path in self.lost.drain(..) {
+            handle.set_path_down(path, Reason::Session);
+        }
+        any
+    }
+
+    /// Whether something waits for [`Self::note_losses`].
+    pub(super) fn has_losses(&self) -> bool {
+        let is_lost = |state: &NeighborState| state.lost.load(Ordering::Relaxed);
+        !self.lost.is_empty() || self.neighbors.values().any(is_lost)
+    }
+
+    /// All that changed in the RIB is published: no group leads to sessions that are forgotten.
+    pub(super) fn release_paths(&mut self, writer: &mut Writer) {
+        if self.paths.any_leaving() {
+            return;
+        }
+        for path in self.retiring.drain(..) {
+            // A full retire list leaves a number unused, which costs nothing but the number.
+            let _ = writer.remove_path(path);
+        }
     }
 
     /// Takes what the host engine is asked for.
@@ -178,14 +259,14 @@ impl Bgp {
         self.neighbors.iter().map(|(&id, state)| (id, state))
     }
 
+    /// The neighbour whose session a path in the FIB is.
+    pub(super) fn neighbor_of(&self, path: PathId) -> Option<&NeighborState> {
+        self.neighbors.values().find(|state| state.path == Some(path))
+    }
+
     /// What neighbours announce.
     pub(super) fn paths(&self) -> &Paths {
         &self.paths
-    }
-
-    fn forget(&mut self, id: NeighborId) {
-        self.paths.forget(id);
-        self.leaving.insert(id);
     }
 }
 
@@ -225,5 +306,8 @@ fn peering_of(
     Peering { session, address: neighbor.address, local, ttl }
 }
 
+/// Units of steps before what they changed is published.
+const UNITS_MAX: usize = 1 << 15;
+
 /// News of a neighbour that may wait; then no more is read of it.
-const LANE: usize = 64;
+const LANE: usize = 256;

@@ -1,83 +1,118 @@
 //! What neighbours announce becomes routes of the RIB.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::vec;
 
-use nearhop_fib::IpPrefix;
+use nearhop_fib::{ACCEPT_ALL, IpPrefix, Writer, name_key};
 
-use super::Bgp;
+use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpNews, BgpOrder};
 use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
-use crate::bgp::{LoopRules, Role, Update};
+use crate::bgp::{Announced, Attributes, FAMILIES, LoopRules, Nlri, Role, Update};
 use crate::config::Config;
 use crate::event::EventKind;
-use crate::ids::{Family, NeighborId};
+use crate::ids::NeighborId;
 use crate::put_back::{self, PutBack};
-use crate::rib::{Candidate, NextHop, NextHops, Rib, Source};
+use crate::rib::{Candidate, NextHops, RankedHop, Rib, SetId, Source};
 use crate::time::Nanos;
 
+/// What is left of an UPDATE: withdrawals come before announcements.
+pub(super) struct Rest {
+    withdrawn: vec::IntoIter<Nlri>,
+    announced: vec::IntoIter<Announced>,
+    current: Option<(Arc<Attributes>, vec::IntoIter<Nlri>)>,
+}
+
+/// What changes with a prefix of an UPDATE.
+enum Piece<'a> {
+    Withdrawn(Nlri),
+    Announced(Nlri, &'a Arc<Attributes>),
+}
+
+impl Rest {
+    fn of(update: Update) -> Self {
+        let Update { withdrawn, announced, .. } = update;
+        let (withdrawn, announced) = (withdrawn.into_iter(), announced.into_iter());
+        Self { withdrawn, announced, current: None }
+    }
+
+    fn next(&mut self) -> Option<Piece<'_>> {
+        if let Some(nlri) = self.withdrawn.next() {
+            return Some(Piece::Withdrawn(nlri));
+        }
+        while self.current.as_ref().is_none_or(|(_, nlri)| nlri.len() == 0) {
+            let Announced { attributes, nlri } = self.announced.next()?;
+            self.current = Some((attributes, nlri.into_iter()));
+        }
+        let (attributes, nlri) = self.current.as_mut()?;
+        Some(Piece::Announced(nlri.next()?, attributes))
+    }
+}
+
+/// What a step works with.
+pub(in crate::control) struct Parts<'a> {
+    pub(in crate::control) rib: &'a mut Rib,
+    pub(in crate::control) fib: &'a mut Writer,
+    pub(in crate::control) config: &'a Config,
+}
+
 impl Bgp {
-    /// Takes news of neighbours in turn, up to about so many prefixes, and returns whether any route
-    /// changed. Not while a publication is under way: what it publishes must not change.
+    /// Takes news of neighbours in turn, up to `budget` prefixes or messages, and returns whether any route
+    /// changed. Not while a publication is under way: what it publishes must not change. An UPDATE of which
+    /// more is left goes on in the next step.
     pub(in crate::control) fn step(
         &mut self,
-        rib: &mut Rib,
-        config: &Config,
+        parts: &mut Parts<'_>,
         budget: usize,
         events: &mut impl Extend<(Nanos, EventKind)>,
     ) -> bool {
-        let mut left = budget;
-        let mut any = false;
-        for id in self.leaving.iter().copied().collect::<Vec<_>>() {
-            let mut changed = Vec::new();
-            let done = self.paths.forget_some(id, left, |prefix| changed.push(prefix));
-            left = left.saturating_sub(changed.len());
-            any |= !changed.is_empty();
-            for prefix in changed {
-                self.choose(rib, prefix);
-            }
-            if done {
-                self.leaving.remove(&id);
-            }
-        }
-        for id in self.judging.iter().copied().collect::<Vec<_>>() {
-            let (mut changed, looked_at) = (Vec::new(), left);
-            let done = self.paths.judge_some(id, looked_at, |prefix| changed.push(prefix));
-            // Those that stay as they are cost a look at each.
-            left = if done { left.saturating_sub(changed.len()) } else { 0 };
-            any |= !changed.is_empty();
-            for prefix in changed {
-                self.choose(rib, prefix);
-            }
-            if done {
-                self.judging.remove(&id);
-            }
+        let mut changed = Vec::new();
+        let mut left = self.paths.forget_some(budget, |prefix| changed.push(prefix));
+        left = self.paths.judge_some(left, |prefix| changed.push(prefix));
+        let mut any = !changed.is_empty();
+        for prefix in changed {
+            self.choose(parts.rib, prefix);
         }
         let count = self.neighbors.len();
         self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
         let ids: Vec<NeighborId> = self.neighbors.keys().copied().collect();
         for &id in ids[self.turn..].iter().chain(&ids[..self.turn]) {
-            while left > 0 && !self.leaving.contains(&id) {
+            let was_full = self.neighbors.get(&id).is_some_and(NeighborState::is_full);
+            while left > 0 && !self.paths.is_leaving(id) {
                 let Some(state) = self.neighbors.get_mut(&id) else { break };
+                if let Some(rest) = state.rest.take() {
+                    any = true;
+                    left = self.receive(parts.rib, id, rest, left);
+                    continue;
+                }
                 let Ok(news) = state.lane.try_recv() else { break };
+                state.waiting.fetch_sub(news.prefixes(), Ordering::Relaxed);
                 left -= 1;
                 match news {
                     BgpNews::Received(Received::Update(update)) => {
-                        left = left.saturating_sub(self.receive(rib, id, update));
-                        any = true;
+                        for fault in &update.faults {
+                            log::warn!("bgp {}: {fault}", state.config.name);
+                        }
+                        state.rest = Some(Rest::of(update));
                     }
                     // Without stale routes there is nothing to mark.
                     BgpNews::Received(_) => {}
-                    news => self.handle(config, id, news, events),
+                    news => self.handle(parts, id, news, events),
                 }
             }
+            if was_full && self.neighbors.get(&id).is_some_and(|state| !state.is_full()) {
+                self.orders.push(BgpOrder::Room);
+            }
         }
+        self.units += budget - left;
         any
     }
 
     fn handle(
         &mut self,
-        config: &Config,
+        parts: &mut Parts<'_>,
         id: NeighborId,
         news: BgpNews,
         events: &mut impl Extend<(Nanos, EventKind)>,
@@ -94,7 +129,11 @@ impl Bgp {
                 if was_established {
                     events.extend([(at, EventKind::Bgp { neighbor, up: false, reason: why })]);
                     if !put_back::is(PutBack::DeadSessionStays) {
-                        self.forget(id);
+                        // Usually it is down already.
+                        let path = state.path.take();
+                        self.lost.extend(path);
+                        self.retiring.extend(path);
+                        self.paths.forget(id);
                     }
                 }
             }
@@ -110,7 +149,7 @@ impl Bgp {
                     address: state.config.address,
                     role: state.config.role.map(Role::counterpart),
                     loops: LoopRules {
-                        local_as: config.bgp.as_ref().map_or(0, |bgp| bgp.asn),
+                        local_as: parts.config.bgp.as_ref().map_or(0, |bgp| bgp.asn),
                         own_as_max: state.config.allow_own_as,
                         router_id: state.peering.session.router_id,
                         cluster_id: None,
@@ -118,6 +157,10 @@ impl Bgp {
                     import: state.config.import.clone(),
                     refuses_bogons: state.config.refuses_bogons,
                 };
+                match parts.fib.add_path(name_key(&neighbor), ACCEPT_ALL) {
+                    Ok(path) => state.path = Some(path),
+                    Err(error) => log::error!("bgp {neighbor}: no route of it is used: {error}"),
+                }
                 self.paths.begin(id, sender);
                 state.negotiated = Some(negotiated);
                 let reason = "established".to_owned();
@@ -128,64 +171,109 @@ impl Bgp {
         }
     }
 
-    /// Returns how many prefixes it was about.
-    fn receive(&mut self, rib: &mut Rib, id: NeighborId, update: Update) -> usize {
-        for fault in &update.faults {
-            log::warn!("bgp {}: {fault}", self.neighbors[&id].config.name);
+    /// Takes up to `budget` prefixes of an UPDATE; returns what is left of the budget.
+    fn receive(&mut self, rib: &mut Rib, id: NeighborId, mut rest: Rest, budget: usize) -> usize {
+        for left in (0..budget).rev() {
+            let prefix = match rest.next() {
+                Some(Piece::Announced(nlri, attributes)) => {
+                    self.paths.announce(id, nlri, attributes);
+                    nlri.prefix
+                }
+                Some(Piece::Withdrawn(nlri)) if self.paths.withdraw(id, nlri) => nlri.prefix,
+                Some(Piece::Withdrawn(_)) => continue,
+                None => {
+                    self.check_limit(id);
+                    return left + 1;
+                }
+            };
+            self.choose(rib, prefix);
         }
-        let mut prefixes: Vec<IpPrefix> = Vec::new();
-        for nlri in update.withdrawn {
-            if self.paths.withdraw(id, nlri) {
-                prefixes.push(nlri.prefix);
-            }
+        if let Some(state) = self.neighbors.get_mut(&id) {
+            state.rest = Some(rest);
         }
-        for announced in &update.announced {
-            for &nlri in &announced.nlri {
-                self.paths.announce(id, nlri, &announced.attributes);
-                prefixes.push(nlri.prefix);
-            }
-        }
-        let families: BTreeSet<Family> =
-            prefixes.iter().map(|prefix| Family::of(prefix.addr())).collect();
-        for family in families {
+        0
+    }
+
+    /// A neighbour that announces too much is told so.
+    fn check_limit(&mut self, id: NeighborId) {
+        let Some(state) = self.neighbors.get(&id) else { return };
+        for family in FAMILIES {
             let count = u32::try_from(self.paths.count(id, family)).unwrap_or(u32::MAX);
-            if count > self.neighbors[&id].config.max_prefixes {
+            if count > state.config.max_prefixes {
                 self.orders.push(BgpOrder::Prefixes(id, family, count));
             }
         }
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        for &prefix in &prefixes {
-            self.choose(rib, prefix);
-        }
-        prefixes.len()
     }
 
-    /// The best path to a prefix becomes the route that BGP offers.
-    fn choose(&self, rib: &mut Rib, prefix: IpPrefix) {
-        let before = rib.candidates(prefix).into_iter().find(|one| one.source == Source::Bgp);
-        let best = self.paths.best(prefix);
-        let hops =
-            best.map(|best| NextHops::Via(vec![NextHop::Address(best.used().next_hop.addr)]));
-        match hops {
-            Some(hops) => {
-                let set = rib.hold(hops);
-                match before {
-                    Some(before) if before.set == set => rib.release(set),
-                    before => {
-                        rib.offer(prefix, Candidate { source: Source::Bgp, set });
-                        if let Some(before) = before {
-                            rib.release(before.set);
-                        }
-                    }
+    /// The best paths to a prefix and the next best become the route that BGP offers.
+    fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix) {
+        let before = rib.offered(prefix, Source::Bgp);
+        match self.hold(rib, prefix) {
+            Some(set) if before == Some(set) => rib.release(set),
+            Some(set) => {
+                rib.offer(prefix, Candidate { source: Source::Bgp, set });
+                if let Some(before) = before {
+                    rib.release(before);
                 }
             }
             None => {
                 if let Some(before) = before {
                     rib.withdraw(prefix, Source::Bgp);
-                    rib.release(before.set);
+                    rib.release(before);
                 }
             }
         }
     }
+
+    /// The set that the paths to a prefix lead to, held once more; `None` without any.
+    fn hold(&mut self, rib: &mut Rib, prefix: IpPrefix) -> Option<SetId> {
+        let hops = self.hops(prefix);
+        if hops.is_empty() {
+            return None;
+        }
+        if let Some((last, set)) = &self.last
+            && *last == hops
+            && rib.hold_again(*set)
+        {
+            return Some(*set);
+        }
+        let set = rib.hold(NextHops::Ranked(hops.clone()));
+        self.last = Some((hops, set));
+        Some(set)
+    }
+
+    /// Where the paths to a prefix lead.
+    fn hops(&self, prefix: IpPrefix) -> Vec<RankedHop> {
+        let ranked = self.paths.ranked(prefix, self.multipath);
+        let mut bandwidths = Vec::new();
+        let mut hops = Vec::with_capacity(ranked.len());
+        for (tier, found) in ranked {
+            let neighbor = self.neighbors.get(&found.neighbor);
+            let Some(path) = neighbor.and_then(|state| state.path) else { continue };
+            let used = found.used();
+            if tier == 0 && self.multipath > 1 {
+                bandwidths.push(used.link_bandwidth().map(|(_, octets)| octets));
+            }
+            hops.push(RankedHop { tier, path, address: used.next_hop.addr, weight: 1 });
+        }
+        for (hop, weight) in hops.iter_mut().zip(weights(&bandwidths)) {
+            hop.weight = weight;
+        }
+        hops
+    }
 }
+
+/// The shares of paths by their links' bandwidth, of which the greatest is [`WEIGHT_MAX`]; none unless all of
+/// several say it.
+fn weights(bandwidths: &[Option<f32>]) -> Vec<u16> {
+    let known: Vec<f32> = bandwidths.iter().flatten().copied().filter(|one| *one > 0.0).collect();
+    let most = known.iter().copied().fold(0.0, f32::max);
+    if known.len() < 2 || known.len() < bandwidths.len() || !most.is_finite() {
+        return Vec::new();
+    }
+    let share = |octets: f32| (octets / most * f32::from(WEIGHT_MAX)).round().max(1.0) as u16;
+    known.into_iter().map(share).collect()
+}
+
+/// Finer differences of bandwidth make no groups of their own.
+const WEIGHT_MAX: u16 = 100;

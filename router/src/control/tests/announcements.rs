@@ -52,7 +52,10 @@ impl Speaking {
                         let NeighborSpec { id, peering, lane, .. } = *spec;
                         self.lanes.insert(peering.address, (id, lane));
                     }
-                    BgpOrder::End(..) | BgpOrder::Keep(..) | BgpOrder::Prefixes(..) => {}
+                    BgpOrder::End(..)
+                    | BgpOrder::Keep(..)
+                    | BgpOrder::Prefixes(..)
+                    | BgpOrder::Room => {}
                 }
             }
             if !self.rig.control.is_announcing() {

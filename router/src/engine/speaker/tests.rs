@@ -1,0 +1,207 @@
+//! Two speakers on two hosts that are connected directly, each polled as its thread would: after packets, and
+//! when it says so.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use nearhop_fib::IpPrefix;
+
+use super::*;
+use crate::bgp::session::{Received, RemoteAs, SessionConfig};
+use crate::bgp::{AsPath, Attributes, NextHop};
+use crate::host::HostConfig;
+use crate::ids::PortId;
+
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
+const ID: NeighborId = NeighborId(1);
+
+struct Node {
+    host: Host,
+    speaker: Speaker,
+    news: Receiver<BgpNews>,
+    waiting: Arc<AtomicUsize>,
+    lost: Arc<AtomicBool>,
+    /// Until when its thread sleeps.
+    sleeps_until: Option<Nanos>,
+}
+
+struct Pair {
+    nodes: Vec<Node>,
+    now: Nanos,
+    /// When packets arrive, and where.
+    air: VecDeque<(Nanos, usize, Vec<u8>)>,
+}
+
+impl Node {
+    fn new(index: usize, lane: usize) -> Self {
+        let (local, remote) = (ADDRESSES[index], ADDRESSES[1 - index]);
+        let config = HostConfig { addresses: vec![local.into()], mtu: 1500, seed: 5 };
+        let mut host = Host::new(Nanos::ZERO, config);
+        let mut speaker = Speaker::new(index as u64);
+        let asn = |index: usize| 65_001 + index as u32;
+        let session = SessionConfig {
+            passive: index == 0,
+            ..SessionConfig::new(asn(index), local, RemoteAs::Exactly(asn(1 - index)))
+        };
+        let peering =
+            Peering { address: remote.into(), local: local.into(), ttl: u8::MAX, session };
+        let (lane, news) = bounded(lane);
+        let (waiting, lost) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (spec_waiting, spec_lost) = (Arc::clone(&waiting), Arc::clone(&lost));
+        let spec = NeighborSpec {
+            id: ID,
+            peering,
+            lane,
+            transcript: 0,
+            lost: spec_lost,
+            waiting: spec_waiting,
+        };
+        speaker.handle_order(Nanos::ZERO, &mut host, BgpOrder::Begin(Box::new(spec)));
+        Self { host, speaker, news, waiting, lost, sleeps_until: Some(Nanos::ZERO) }
+    }
+
+    /// Takes a message from the lane, as the control plane does.
+    fn take(&mut self) -> Option<BgpNews> {
+        let news = self.news.try_recv().ok()?;
+        self.waiting.fetch_sub(news.prefixes(), Ordering::Relaxed);
+        Some(news)
+    }
+}
+
+impl Pair {
+    fn new(lane: usize) -> Self {
+        let nodes = vec![Node::new(0, lane), Node::new(1, 64)];
+        Self { nodes, now: Nanos::ZERO, air: VecDeque::new() }
+    }
+
+    /// A tenth of a millisecond passes. Returns how many news the first speaker had meanwhile.
+    fn step(&mut self) -> usize {
+        self.now += Duration::from_micros(100);
+        let mut is_due = [false; 2];
+        while let Some((_, to, packet)) = self.air.pop_front_if(|(at, ..)| *at <= self.now) {
+            self.nodes[to].host.handle_packet(self.now, PortId(1), &packet);
+            is_due[to] = true;
+        }
+        let before = self.nodes[0].news.len();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if !(is_due[index] || node.sleeps_until.is_some_and(|at| at <= self.now)) {
+                continue;
+            }
+            node.host.poll(self.now);
+            node.speaker.poll(self.now, &mut node.host);
+            node.host.poll(self.now);
+            while let Some(out) = node.host.poll_transmit() {
+                let at = self.now + Duration::from_micros(100);
+                self.air.push_back((at, 1 - index, out.packet));
+            }
+            let timers = [node.host.poll_timeout(self.now), node.speaker.poll_timeout(self.now)];
+            node.sleeps_until = timers.into_iter().flatten().min();
+        }
+        self.nodes[0].news.len() - before
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..300_000 {
+            if done(self) {
+                return;
+            }
+            self.step();
+        }
+        panic!("{what}: not within 30 s of its clock");
+    }
+
+    /// Both have said that they are established.
+    fn established(lane: usize) -> Self {
+        let mut pair = Self::new(lane);
+        let mut up = [false; 2];
+        pair.until("established", |pair| {
+            for (node, up) in pair.nodes.iter_mut().zip(&mut up) {
+                while let Some(news) = node.take() {
+                    *up |= matches!(news, BgpNews::Established(..));
+                }
+            }
+            up == [true; 2]
+        });
+        pair
+    }
+
+    /// The second announces prefixes, each in an UPDATE of its own.
+    fn announce(&mut self, count: u32) {
+        let next_hop = NextHop::new(ADDRESSES[1].into());
+        let as_path = AsPath::sequence(&[65_002]);
+        let base = Attributes { as_path, ..Attributes::originated(next_hop) };
+        let changes = (0..count).map(|n| {
+            let prefix = IpPrefix::around(Ipv4Addr::from_bits(n << 8).into(), 24).unwrap();
+            (prefix, Some(Arc::new(Attributes { med: Some(n), ..base.clone() })))
+        });
+        let order = BgpOrder::Announce(ID, changes.collect(), true);
+        let node = &mut self.nodes[1];
+        node.speaker.handle_order(self.now, &mut node.host, order);
+        node.sleeps_until = Some(self.now);
+    }
+}
+
+fn announced(news: &BgpNews) -> usize {
+    match news {
+        BgpNews::Received(Received::Update(update)) => update.announced.len(),
+        _ => 0,
+    }
+}
+
+/// The lane is emptied only while nothing else happens: what waits for room wakes nobody by itself.
+#[test]
+fn messages_that_waited_for_room_are_read_although_no_packet_comes() {
+    let mut pair = Pair::established(4);
+    pair.announce(3000);
+    let mut count = 0;
+    while count < 3000 {
+        // Until the air is still: the neighbour has sent all that fits.
+        let mut quiet = 0;
+        while quiet < 50 {
+            pair.step();
+            quiet = if pair.air.is_empty() { quiet + 1 } else { 0 };
+        }
+        let before = count;
+        while let Some(news) = pair.nodes[0].take() {
+            count += announced(&news);
+        }
+        assert!(count > before, "{count} of 3000 came, and no more");
+    }
+}
+
+/// Checks have their turn between two polls, and each poll is a bounded piece of work.
+#[test]
+fn one_poll_reads_a_bounded_number_of_messages() {
+    let mut pair = Pair::established(100_000);
+    pair.announce(5000);
+    let (mut count, mut most) = (0, 0);
+    while count < 5000 {
+        most = most.max(pair.step());
+        while let Some(news) = pair.nodes[0].take() {
+            count += announced(&news);
+        }
+    }
+    assert!((2..=WORK_PER_POLL).contains(&most), "{most} messages in one poll");
+}
+
+#[test]
+fn a_lost_session_is_known_although_the_lane_is_full() {
+    let mut pair = Pair::established(4);
+    pair.announce(500);
+    pair.until("a full lane", |pair| pair.nodes[0].news.is_full());
+    assert!(!pair.nodes[0].lost.load(Ordering::Acquire));
+    let node = &mut pair.nodes[1];
+    node.speaker.handle_order(pair.now, &mut node.host, BgpOrder::End(ID, "enough".into()));
+    node.host.poll(pair.now);
+    let ended = |pair: &mut Pair| pair.nodes[0].lost.load(Ordering::Acquire);
+    // Its last message stands behind those that wait for room.
+    pair.until("the end", |pair| {
+        if ended(pair) {
+            return true;
+        }
+        pair.nodes[0].take();
+        false
+    });
+    assert!(pair.nodes[0].speaker.take_news());
+}
