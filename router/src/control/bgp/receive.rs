@@ -121,6 +121,8 @@ impl Bgp {
         let neighbor = state.config.name.clone();
         match news {
             BgpNews::State(now) => state.state = now,
+            // Of two connections at once, the one that is not the session.
+            BgpNews::Down { was_established: false, .. } if state.negotiated.is_some() => {}
             BgpNews::Down { at, was_established, why } => {
                 state.last_error = Some(why.clone());
                 state.negotiated = None;

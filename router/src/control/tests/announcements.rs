@@ -157,6 +157,24 @@ fn below_min_sites_a_service_is_withdrawn() {
     }
 }
 
+/// Both ends connect at once: that one of the connections is lost is no end of the session on the other.
+#[test]
+fn a_connection_that_lost_to_the_session_takes_nothing_back() {
+    let mut speaking = speaking("");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    let (_, lane) = speaking.lanes.values().next().unwrap();
+    let why = "the other connection stays".to_owned();
+    lane.send(BgpNews::Down { at: speaking.now, was_established: false, why }).unwrap();
+    speaking.rig.control.publish(speaking.now).unwrap();
+    assert!(speaking.lines().is_empty());
+    let (_, neighbor) = speaking.rig.control.bgp_neighbors().next().unwrap();
+    assert_eq!(neighbor.last_error, None);
+    for site in ["ams", "fra"] {
+        speaking.rig.set(site, site, false);
+    }
+    assert_eq!(speaking.lines(), ["-198.51.100.53/32"], "the neighbour has it still");
+}
+
 #[test]
 fn a_service_that_is_to_be_deprioritised_stays_announced() {
     let mut speaking =
