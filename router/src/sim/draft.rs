@@ -91,12 +91,17 @@ impl Draft {
         self
     }
 
-    /// Turns `latency-unit` off, so latency does not add to costs.
-    pub fn without_latency(&mut self) -> &mut Self {
+    /// Adds keys to the service, as TOML.
+    pub fn service_keys(&mut self, keys: &str) -> &mut Self {
         if let Some(service) = self.services.last_mut() {
-            service.keys.push_str("latency-unit = \"off\"\n");
+            service.keys.push_str(keys);
         }
         self
+    }
+
+    /// Turns `latency-unit` off, so latency does not add to costs.
+    pub fn without_latency(&mut self) -> &mut Self {
+        self.service_keys("latency-unit = \"off\"\n")
     }
 
     /// Adds a site of the service; `more` is appended to the site's table, such as `health`.

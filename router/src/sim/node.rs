@@ -418,7 +418,9 @@ impl Node {
     }
 
     fn turn_of_control(&mut self, now: Nanos) -> bool {
-        let mut any = self.control.is_unpublished() || self.control.has_bgp_news();
+        let mut any = self.control.is_unpublished()
+            || self.control.has_bgp_news()
+            || self.control.is_announcing();
         any |= self.hear(now);
         self.control.announce(now);
         // What a stalled reader holds back is published by a later step.

@@ -31,6 +31,11 @@ impl Layout {
             }
             let prefixes = self.addresses(router, service).flat_map(|address| PREFIXES[address]);
             draft.service(&service_name(service), prefixes).without_latency();
+            if let Some(Speaks { min_sites, delay_ms, .. }) = self.speaks.get(router) {
+                draft.service_keys(&format!(
+                    "min-sites = {min_sites}\nannounce-delay = \"{delay_ms}ms\"\n"
+                ));
+            }
             for leg in legs {
                 let name = self.leg_name(router, leg.to);
                 let health = match leg.cost {
@@ -83,7 +88,7 @@ impl Layout {
 
     /// Adds a session over each trunk of a router that speaks BGP.
     fn neighbors(&self, router: usize, draft: &mut Draft) {
-        let Some(Speaks { hold_s, exports }) = self.speaks.get(router).copied() else { return };
+        let Some(Speaks { hold_s, exports, .. }) = self.speaks.get(router).copied() else { return };
         draft.bgp(FIRST_AS + router as u32, &format!("10.255.0.{}", router + 1));
         let export = if exports { "services" } else { "none" };
         let more = format!("import = \"all\"\nexport = \"{export}\"\nhold-time = \"{hold_s}s\"\n");

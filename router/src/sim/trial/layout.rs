@@ -93,6 +93,10 @@ pub(super) struct Speaks {
     pub(super) hold_s: u64,
     /// Whether it announces its services.
     pub(super) exports: bool,
+    /// How many of its sites have to be well for that.
+    pub(super) min_sites: usize,
+    /// How long a service that can be announced again is not, milliseconds; longer each time.
+    pub(super) delay_ms: u64,
 }
 
 /// A way for a router to send the service's packets.
@@ -140,7 +144,11 @@ impl Layout {
             speaks: Vec::new(),
         };
         if shape == NetShape::Peers {
-            layout.speaks = vec![Speaks { hold_s: HOLD_S, exports: true }; routers];
+            let speaks = Speaks { hold_s: HOLD_S, exports: true, min_sites: 1, delay_ms: 0 };
+            layout.speaks = vec![speaks; routers];
+            for speaks in &mut layout.speaks {
+                speaks.delay_ms = DELAYS_MS[rng.below(DELAYS_MS.len() as u64) as usize];
+            }
         }
         for router in 0..routers {
             for service in 0..services {
@@ -174,7 +182,11 @@ impl Layout {
 
     /// Draws what a router says by BGP from now on, if it speaks it: as before, more often than not.
     pub(super) fn speak(&mut self, router: usize, rng: &mut Rng) {
+        let sites = self.sites.iter().filter(|at| **at == router).count();
         if let Some(speaks) = self.speaks.get_mut(router) {
+            if sites > 0 {
+                speaks.min_sites = 1 + rng.below(sites as u64) as usize;
+            }
             speaks.exports = rng.below(4) > 0;
             if rng.below(4) == 0 {
                 speaks.hold_s = HOLD_S + rng.below(2);
@@ -300,6 +312,9 @@ fn draw_trunks(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<[usize; 2]
     }
     trunks
 }
+
+/// Among which the wait of what is announced again is drawn, milliseconds.
+const DELAYS_MS: [u64; 3] = [0, 200, 2000];
 
 /// The shortest hold time that a router may propose, seconds (RFC 4271, section 4.2).
 const HOLD_S: u64 = 3;

@@ -79,15 +79,17 @@ impl<'w> Oracle<'w> {
         exports && self.world.net.runs(router) && self.serves(router, address)
     }
 
-    /// Whether one of a router's own sites for an address is well and not drained.
+    /// Whether as many of a router's own sites for an address as it takes are well and not drained.
     pub(super) fn serves(&self, router: usize, address: usize) -> bool {
         let service = self.layout.homes[router][address];
-        let mut legs = self.layout.legs[router][service].iter();
-        legs.any(|leg| {
+        let legs = self.layout.legs[router][service].iter();
+        let well = legs.filter(|leg| {
             let name = self.layout.leg_name(router, leg.to);
             let is_drained = self.world.drained.contains(&(router, name));
             !is_drained && self.lives(router, service, leg.to, &mut Vec::new())
-        })
+        });
+        let needed = self.layout.speaks.get(router).map_or(1, |speaks| speaks.min_sites);
+        well.count() >= needed
     }
 
     /// The cheapest tier among a service's living legs at a router that are not drained; among all living

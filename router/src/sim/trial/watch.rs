@@ -29,7 +29,7 @@ pub(super) struct Watch {
 /// Something that must not stay.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Wrong {
-    /// A router announces to another what none of its own sites serves.
+    /// A router announces to another what too few of its own sites serve.
     Ill { node: usize, to: usize, prefix: IpPrefix },
     /// A router has a path from another that does not announce it, or runs no more.
     Withdrawn { node: usize, from: usize, prefix: IpPrefix },
@@ -191,7 +191,7 @@ impl Wrong {
                 format!("r{node} uses {prefix} by r{from}, with which it has no session,")
             }
             Self::Ill { node, to, prefix } => {
-                format!("r{node} announces {prefix} to r{to}, which none of its sites serves,")
+                format!("r{node} announces {prefix} to r{to}, which too few of its sites serve,")
             }
             Self::Withdrawn { node, from, prefix } => {
                 format!("r{node} has {prefix} from r{from}, which does not announce it,")
