@@ -12,7 +12,7 @@ use crate::doctor;
 use crate::report::RunFolder;
 use crate::scenario::wait_for_answers;
 use crate::stage::{ECHO_PORT, Stage, StageError};
-use crate::topology::{NodeKind, Service, Topology};
+use crate::topology::{HOLD_TIME_S, NodeKind, Topology};
 use crate::traffic::{Moved, ProbeOptions, Prober};
 use crate::utc::Utc;
 
@@ -93,15 +93,19 @@ fn say_how_to_enter(console: &Console, stage: &Stage, folder: &RunFolder) {
     console.line(format_args!("logs     {}", folder.path().display()));
     console.line("");
     console.line("The lab stays up until Ctrl-C. From another terminal:");
-    // Of sites that announce, the router knows no service but routes.
-    let noun =
-        if topology.services.iter().all(Service::is_announced) { "routes" } else { "services" };
-    console.line(format_args!("  nearlab shell {router} nearhop show {noun}"));
+    // Of a service that sites announce, the router knows its routes alone.
+    let announced = topology.services.iter().find(|service| service.is_announced());
+    let address = announced.and_then(|service| service.addresses.first());
+    let shown =
+        address.map_or_else(|| "services".to_owned(), |address| format!("routes {address}"));
+    console.line(format_args!("  nearlab shell {router} nearhop show {shown}"));
     console.line(format_args!("  nearlab shell {router} nearhop watch"));
     if let Some(site) = topology.nodes_of(NodeKind::Site).next() {
-        console.line(format_args!("  nearlab shell {0} ip link set nh-{0} down", site.name));
+        let note = format!("   # noticed within the hold time, {HOLD_TIME_S} s");
+        let note = announced.map_or("", |_| &note);
+        console.line(format_args!("  nearlab shell {0} ip link set nh-{0} down{note}", site.name));
     }
-    if !stage.announcers().is_empty() {
+    if announced.is_some() {
         console.line(format_args!("  nearlab shell {router} nearhop show bgp"));
         console.line("");
         console.line("Sites announce by BGP, each by a daemon whose own command works there:");

@@ -1,8 +1,8 @@
 //! The how-to pages of `docs/`, command by command, as they are printed there.
 //!
 //! Every ```sh block is typed into one shell, in the order of the page. A ```text block right below it is
-//! what it prints, but for times and ages; such a block is typed again until it prints that, for people
-//! wait too.
+//! what it prints, apart from times and ages; such a block is typed again until it prints that, as a
+//! person would.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing it did not expect")]
 

@@ -42,7 +42,7 @@ pub(super) fn path_of(program: &str) -> PathBuf {
 }
 
 /// Looks also where distributions put programs that a user does not start by hand. FRR's bgpd is named
-/// with its folder, for OpenBGPD's has the same name.
+/// with its folder, because OpenBGPD's has the same name.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own: Vec<PathBuf> = std::env::split_paths(&path).collect();
