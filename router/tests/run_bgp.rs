@@ -113,7 +113,7 @@ fn seen(rig: &Rig) {
     });
     let explained = rig.nearhop(&["explain", "203.0.113.9"]);
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(explained.contains("BGP's only path, of bird"), "{explained}");
+    assert!(explained.contains("over neighbor bird; BGP's only path"), "{explained}");
 
     let facts = rows_of(rig, &["show", "bgp", "neighbor", "bird"]);
     let value = |topic: &str, what: &str| {

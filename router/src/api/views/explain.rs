@@ -60,7 +60,9 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
     let is_of_bgp = control.source(prefix) == Some(Source::Bgp);
     let why = if is_of_bgp { why_best(control, prefix) } else { None };
     for row in rows.iter_mut().filter(|row| row.member.best) {
-        row.member.why = row.member.why.take().or_else(|| why.clone());
+        let both = [row.member.why.take(), why.clone()];
+        let both: Vec<Text> = both.into_iter().flatten().collect();
+        row.member.why = (!both.is_empty()).then(|| both.join("; ").into());
     }
     if let Some(chosen) = chosen {
         for (member, row) in group_members(control, group).iter().zip(&mut rows) {
@@ -209,7 +211,7 @@ fn selected_text(selected: Selected, control: &Control) -> Text {
 /// By which rules the best path of BGP won, and what other paths are refused.
 fn why_best(control: &Control, prefix: IpPrefix) -> Option<Text> {
     let all = judged(control, prefix);
-    let (best, others) = all.split_first().filter(|(best, _)| best.found.is_accepted())?;
+    let (_, others) = all.split_first().filter(|(best, _)| best.found.is_accepted())?;
     let other = |one: &Judged<'_>| {
         let name = name_of(control, one.found.neighbor);
         match one.loss {
@@ -217,12 +219,11 @@ fn why_best(control: &Control, prefix: IpPrefix) -> Option<Text> {
             None => format!("{name} is {}", one.why(control, prefix).unwrap_or_default()),
         }
     };
-    let name = name_of(control, best.found.neighbor);
     let others: Vec<String> = others.iter().map(other).collect();
     Some(if others.is_empty() {
-        format!("BGP's only path, of {name}").into()
+        "BGP's only path".into()
     } else {
-        format!("BGP's best path, of {name}: {}", others.join("; ")).into()
+        format!("BGP's best path: {}", others.join(", ")).into()
     })
 }
 

@@ -226,7 +226,7 @@ fn explain_has_the_rules_by_which_a_path_won() {
     let address = "203.0.113.9".parse().unwrap();
     let query = ExplainQuery { address, from: None, proto: None, sport: None, dport: None };
     let why = |query: &ExplainQuery| answer(&control, query).unwrap().items[0].member.why.clone();
-    let wanted = "BGP's best path, of one: two has a lower local preference";
+    let wanted = "over neighbor one; BGP's best path: two has a lower local preference";
     assert_eq!(why(&query).as_deref(), Some(wanted));
     let query = ExplainQuery { address: "198.51.100.53".parse().unwrap(), ..query };
     assert!(!why(&query).unwrap().contains("BGP"));
