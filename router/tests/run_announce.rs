@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bgp_support::{Bird, missing};
 use daemon_support::{Costs, Rig, SERVICE_V4, config, signal};
 use rustix::process::Signal;
+use serde_json::Value;
 use support::skip::skip;
 use support::{in_namespaces, wait_for};
 
@@ -33,17 +34,23 @@ const BIRD: &str = "router id 10.2.0.2;\nprotocol device {}\n\
      protocol bgp r1 { local 10.2.0.2 as 65002; neighbor 10.2.0.1 as 65001;\n\
      ipv4 { import all; export none; }; ipv6 { import all; export none; }; }\n";
 
-/// What BIRD knows of an IPv4 prefix; empty if nothing.
+/// What BIRD knows of a prefix; empty if nothing.
 fn route(bird: &Bird, prefix: &str) -> String {
-    let known = bird.ask(&format!("show route all {prefix}"));
-    if known.contains(prefix) { known } else { String::new() }
+    // To ask for the prefix itself fails where there is none.
+    let all = bird.ask("show route all protocol r1");
+    let mut lines = all.lines().skip_while(|line| !line.starts_with(&format!("{prefix} ")));
+    let Some(first) = lines.next() else { return String::new() };
+    let rest = lines.take_while(|line| line.starts_with(char::is_whitespace));
+    rest.fold(first.to_owned(), |text, line| text + "\n" + line) + "\n"
 }
 
 /// As BIRD writes GRACEFUL_SHUTDOWN (RFC 8326).
 const GRACEFUL_SHUTDOWN: &str = "(65535,0)";
 
 fn state_of(rig: &Rig, prefix: &str) -> (String, String) {
-    let rows = rig.show("bgp-advertised");
+    let shown = rig.nearhop(&["show", "bgp", "advertised", "--json"]);
+    let document: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+    let rows = document["items"].as_array().cloned().unwrap_or_default();
     let row = rows.iter().find(|row| row["prefix"] == prefix);
     let text = |key: &str| row.map_or("", |row| row[key].as_str().unwrap()).to_owned();
     (text("state"), text("why"))
