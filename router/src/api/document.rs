@@ -33,6 +33,9 @@ pub type Overridden = Document<OverrideRow, OverrideHead>;
 /// The answer of `reload`.
 pub type Reloaded = Document<ReloadRow>;
 
+/// The answer of `clear`, which has no rows.
+pub type Cleared = Document<Value>;
+
 /// The answer of `undamp`, which has no rows.
 pub type Undamped = Document<Value>;
 

@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 use crate::config::{ConfigErrors, Style};
 
-use self::document::{Effected, Explanation, Overridden, Reloaded, Undamped};
+use self::document::{Cleared, Effected, Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
 use self::pages::{PageReply, PageRequest, ShowQuery};
 use self::params::{Described, Kind, Param, Params, optional, required};
@@ -58,6 +58,8 @@ pub enum Command {
     Override(OverrideRequest, Who, Reply<Overridden>),
     /// What concerns announcements.
     Announce(AnnounceRequest, Who, Reply<Effected>),
+    /// `POST /v1/clear/bgp/NEIGHBOR`, by its name or address; whether its session goes on.
+    Clear(String, bool, Who, Reply<Cleared>),
     /// `GET /v1/explain`.
     Explain(ExplainQuery, Reply<Explanation>),
     /// `POST /v1/reload`; whether also where it leaves a service without a site.
@@ -77,6 +79,7 @@ impl Command {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Announce(request, ..) => request.verb(),
+            Self::Clear(..) => "clear",
             Self::Explain(..) => "explain",
             Self::Health(_) => "health",
             Self::Override(request, ..) => request.what.verb(),
@@ -197,6 +200,10 @@ impl Described for BlockQuery {
 
 impl Described for Force {
     const ALL: &'static [Param] = &[optional("force", Kind::Flag)];
+}
+
+impl Described for Soft {
+    const ALL: &'static [Param] = &[optional("soft", Kind::Flag)];
 }
 
 impl Described for WatchQuery {
@@ -385,6 +392,7 @@ fn all() -> Router<mpsc::Sender<Command>> {
         router.route(&format!("/v1/{}/{{site}}", what.verb()), post(handler))
     });
     overrides
+        .route("/v1/clear/bgp/{neighbor}", post(clear))
         .route("/v1/undamp", post(undamp))
         .route("/v1/drain-router", post(|commands, who| drain_router(commands, who, true)))
         .route(
@@ -520,6 +528,23 @@ async fn block(
     let Params(BlockQuery { prefix, force }) = query?;
     let request = AnnounceRequest::Block { prefix, blocked, force };
     change(&commands, |reply| Command::Announce(request, who, reply)).await.map(Json)
+}
+
+/// Whether a session goes on while all is announced once more.
+#[derive(Deserialize)]
+struct Soft {
+    #[serde(default)]
+    soft: bool,
+}
+
+async fn clear(
+    State(commands): Commands,
+    Extension(who): Extension<Who>,
+    neighbor: UrlSegment,
+    query: Result<Params<Soft>, ApiError>,
+) -> Result<Json<Cleared>, ApiError> {
+    let (UrlPath(neighbor), Params(Soft { soft })) = (neighbor?, query?);
+    change(&commands, |reply| Command::Clear(neighbor, soft, who, reply)).await.map(Json)
 }
 
 async fn undamp(State(commands): Commands) -> Result<Json<Undamped>, ApiError> {

@@ -273,6 +273,11 @@ pub const OTHERS: &[Noun] = &[
         Some("POST /v1/drain-router"),
         "No rows: what becomes of announcements; also of `POST /v1/undrain-router`, `block`, `unblock` and `playbook`.",
     ),
+    other::<(), ()>(
+        "clear",
+        Some("POST /v1/clear/bgp/NEIGHBOR"),
+        "No rows: the neighbour's session begins again, or with `?soft=true` goes on while both sides announce all once more.",
+    ),
     other::<(), ReloadRow>("reload", Some("POST /v1/reload"), "What changed."),
     other::<(), ()>(
         "undamp",

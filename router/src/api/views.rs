@@ -22,7 +22,7 @@ use nearhop_fib::PathId;
 use self::announcing::{blocks, page_of_advertised, playbooks};
 use self::bgp::{bgp, bgp_neighbor, bgp_transcript};
 use self::checks::page_of_checks;
-pub use self::commands::{effected, overridden, reloaded, undamped};
+pub use self::commands::{cleared, effected, overridden, reloaded, undamped};
 pub use self::explain::explain;
 use self::groups::page_of_groups;
 use self::packets::{drops, verdicts};

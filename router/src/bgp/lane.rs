@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use nearhop_fib::IpPrefix;
 
 use super::session::{Received, SessionConfig, State};
-use super::{Attributes, Negotiated};
+use super::{Attributes, Negotiated, RefreshKind};
 use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
 
@@ -84,6 +84,10 @@ pub enum BgpOrder {
     Announce(NeighborId, Vec<Change>, bool),
     /// There is room again in a lane that was full.
     Room,
+    /// A neighbour's session begins again, or goes on and both sides announce all once more.
+    Clear(NeighborId, Clear),
+    /// What a neighbour asked to hear again begins or ends here (RFC 7313).
+    Mark(NeighborId, Family, RefreshKind),
     /// So many prefixes of a family are accepted of a neighbour.
     Prefixes(NeighborId, Family, u32),
     /// Keep so many octets of the last messages.
@@ -92,6 +96,15 @@ pub enum BgpOrder {
     Begin(Box<NeighborSpec>),
     /// Speak with a neighbour no more.
     End(NeighborId, String),
+}
+
+/// How a session is cleared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Clear {
+    /// It ends and begins again at once, also one that had ended for good.
+    Restart,
+    /// It goes on, and the neighbour is asked for all routes again (RFC 2918).
+    Soft,
 }
 
 /// Prefixes that may wait in a lane, besides those of one message: a neighbour of which more wait is not read.

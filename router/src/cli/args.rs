@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::texts::{BLOCK, DISABLE, DRAIN, ENABLE, LOOKUP, UNDRAIN, WATCH};
 use super::watch::Since;
@@ -63,6 +63,8 @@ pub(super) enum Command {
     Unblock(UnblockArgs),
     /// Reset flap damping: sites held down only by damping are used at once.
     Undamp(UndampArgs),
+    /// Begin the session with a BGP neighbor again, or ask it for all of its routes.
+    Clear(ClearArgs),
     /// Reload a running router's configuration file, completely or not at all.
     Reload(ForceArgs),
     /// Look up addresses in a file of routes, without a router.
@@ -301,6 +303,27 @@ pub(super) struct ForceArgs {
 pub(super) struct UndampArgs {
     #[command(flatten)]
     pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ClearArgs {
+    /// What has sessions.
+    #[arg(value_enum)]
+    pub(super) what: ClearNoun,
+    /// Name or address of the neighbor.
+    pub(super) neighbor: String,
+    /// The session goes on: both sides announce all of their routes once more.
+    #[arg(long)]
+    pub(super) soft: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+/// What has sessions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum ClearNoun {
+    /// BGP.
+    Bgp,
 }
 
 #[derive(Args, Debug)]

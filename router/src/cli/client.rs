@@ -2,8 +2,8 @@
 //!
 //! `GET /v1/show/NOUN`, `GET /v1/explain?address=&from=&proto=&sport=&dport=` (`proto` a number),
 //! `GET /v1/watch` (JSON lines without end), `POST /v1/drain/SITE`, `POST /v1/undrain/SITE`, `POST
-//! /v1/undamp`, `POST /v1/reload`. Documents are `{"schema": ..., "items": [...]}`; an item of a
-//! reload has one key, `change`. Errors are `{"error": ..., "help": ...}` with status 4xx if the
+//! /v1/clear/bgp/NEIGHBOR`, `POST /v1/undamp`, `POST /v1/reload`. Documents are `{"schema": ...,
+//! "items": [...]}`; an item of a reload has one key, `change`. Errors are `{"error": ..., "help": ...}` with status 4xx if the
 //! request is invalid, 5xx if the router cannot fulfil it.
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,10 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
-use super::args::{ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SocketArgs, UndampArgs};
+use super::args::{
+    ClearArgs, ClearNoun, ClientArgs, ExplainArgs, ForceArgs, ShowArgs, ShowNoun, SocketArgs,
+    UndampArgs,
+};
 use super::complete::Names;
 use super::output::{Failure, answer, complain};
 use super::screen;
@@ -169,6 +172,15 @@ pub(super) fn reload(args: &ForceArgs) -> Result<ExitCode, Failure> {
 
 const fn forced(force: bool) -> &'static str {
     if force { "?force=true" } else { "" }
+}
+
+pub(super) fn clear(args: &ClearArgs) -> Result<ExitCode, Failure> {
+    let soft = if args.soft { "?soft=true" } else { "" };
+    // There is nothing else yet.
+    let ClearNoun::Bgp = args.what;
+    let path = format!("/v1/clear/bgp/{}{soft}", percent_encoded(&args.neighbor));
+    let body = connect(&args.client.socket)?.post(&path)?;
+    if args.client.json { print(&args.client, "clear", &body) } else { Ok(ExitCode::SUCCESS) }
 }
 
 pub(super) fn undamp(args: &UndampArgs) -> Result<ExitCode, Failure> {

@@ -83,6 +83,7 @@ fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
         Command::Block(args) => client::block(&args.client, "block", &args.prefix, args.force),
         Command::Unblock(args) => client::block(&args.client, "unblock", &args.prefix, false),
         Command::Undamp(args) => client::undamp(args),
+        Command::Clear(args) => client::clear(args),
         Command::Reload(args) => client::reload(args),
         Command::Lookup(args) => lookup::run(args),
         Command::Completions(args) => manual::completions(args.shell),

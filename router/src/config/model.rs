@@ -16,9 +16,9 @@ pub use self::announce::{
     Additions, Aggregate, AggregateWhile, AnnounceRules, BelowMin, Leaving, LinkBandwidth,
     NeighborTerms, OnExit, Playbook, PlaybookStep,
 };
-pub use crate::bgp::Import;
 use crate::bgp::Role;
 use crate::bgp::policy::Policy;
+pub use crate::bgp::{AddPath, Import};
 use crate::kernel::netns::NetNs;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
 use crate::port::EngineChoice;
@@ -293,9 +293,11 @@ pub struct Neighbor {
     pub hold_time: Duration,
     /// The most prefixes that are accepted of it, both families together.
     pub max_prefixes: u32,
+    /// How long after that its session is tried again; `None` is when an operator clears it.
+    pub restart_after: Option<Duration>,
     /// How often the router's own AS may be in a path.
     pub allow_own_as: u8,
-    /// Several paths of a prefix (RFC 7911).
+    /// Which ways several paths of a prefix may be sent (RFC 7911).
     pub add_path: AddPath,
     /// Octets of its session's last messages that are kept.
     pub transcript: usize,
@@ -310,16 +312,6 @@ pub enum Export {
     AllServices,
     /// All aggregates, and no service.
     Aggregates,
-}
-
-/// Which way several paths of a prefix may be sent (RFC 7911).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum AddPath {
-    /// Neither way.
-    #[default]
-    Off,
-    /// By the neighbor.
-    Receive,
 }
 
 /// Where the router serves its API.

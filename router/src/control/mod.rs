@@ -60,7 +60,7 @@ use self::snapshot::SnapshotPublisher;
 use self::sources::Routing;
 use self::wanted::wanted_legs;
 use crate::batch::Exit;
-use crate::bgp::lane::BgpOrder;
+use crate::bgp::lane::{BgpOrder, Clear};
 use crate::config::Config;
 use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
@@ -267,6 +267,11 @@ impl Control {
             self.discards.set(Source::Aggregate, aggregates);
         }
         self.bgp.take_orders()
+    }
+
+    /// Clears the session with a BGP neighbour, named by its name or address; whether there is one.
+    pub fn clear_bgp(&mut self, neighbor: &str, how: Clear) -> bool {
+        self.bgp.clear(neighbor, how)
     }
 
     /// When [`Self::poll_bgp`] is to be called although nothing happened.

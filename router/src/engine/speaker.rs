@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::bgp::lane::{BgpNews, BgpOrder, Change, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
+use crate::bgp::lane::{
+    BgpNews, BgpOrder, Change, Clear, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
+};
 use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
-use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, codes};
+use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, RefreshKind, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
 use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
@@ -93,6 +95,8 @@ impl Speaker {
             }
             BgpOrder::End(id, why) => self.remove_neighbor(now, host, id, &why),
             BgpOrder::Room => self.is_behind = true,
+            BgpOrder::Clear(id, how) => self.clear(now, id, how),
+            BgpOrder::Mark(id, family, kind) => self.mark(id, family, kind),
             BgpOrder::Prefixes(id, family, count) => self.note_prefixes(now, id, family, count),
         }
     }
@@ -155,7 +159,7 @@ impl Speaker {
     fn announce(&mut self, id: NeighborId, changes: Vec<Change>, end: bool) {
         let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
         for (prefix, attributes) in changes {
-            let nlri = Nlri::new(prefix);
+            let nlri = Nlri { path_id: OWN_PATH, ..Nlri::new(prefix) };
             // A session that ended meanwhile takes none.
             let _ = match attributes {
                 Some(attributes) => neighbor.session.announce(nlri, &attributes),
@@ -164,6 +168,36 @@ impl Speaker {
         }
         for family in FAMILIES.into_iter().filter(|_| end) {
             let _ = neighbor.session.end_of_rib(family);
+        }
+        self.is_behind = true;
+    }
+
+    /// Marks where a refresh begins or ends, if the neighbour knows such marks.
+    fn mark(&mut self, id: NeighborId, family: Family, kind: RefreshKind) {
+        let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
+        // A session that ended meanwhile takes none.
+        let _ = match kind {
+            RefreshKind::Begin => neighbor.session.begin_refresh(family),
+            _ => neighbor.session.end_refresh(family),
+        };
+        self.is_behind = true;
+    }
+
+    /// Begins a neighbour's session again, or asks for all of its routes.
+    fn clear(&mut self, now: Nanos, id: NeighborId, how: Clear) {
+        let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
+        match how {
+            Clear::Restart => {
+                let reset = Notification::shutdown(codes::ADMIN_RESET, "cleared by the operator");
+                neighbor.session.stop(now, &reset);
+                neighbor.session.start(now);
+            }
+            Clear::Soft => {
+                for family in FAMILIES {
+                    // One that is not established announces all anyway once it is.
+                    let _ = neighbor.session.request_refresh(family);
+                }
+            }
         }
         self.is_behind = true;
     }
@@ -464,6 +498,10 @@ impl Neighbor {
 }
 
 const BGP_PORT: u16 = 179;
+
+/// The path of each prefix that is announced, to neighbours that take several (RFC 7911). Some take 0 for
+/// none.
+const OWN_PATH: u32 = 1;
 
 /// More than is read in the time of [`WORK_PER_POLL`].
 const BYTES_PER_POLL: usize = 96 * 1024;

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is a thread's shell")]
 
 mod announcing;
+mod clear;
 mod facts;
 mod history;
 mod manager;
@@ -365,6 +366,9 @@ impl ControlThread {
         match command {
             Command::Announce(request, who, reply) => {
                 drop(reply.send(self.change_announcements(&request, &who)));
+            }
+            Command::Clear(neighbor, soft, who, reply) => {
+                drop(reply.send(self.clear_bgp(&neighbor, soft, &who)));
             }
             Command::Explain(query, reply) => {
                 drop(reply.send(views::explain(&self.facts_of_routes(), &query)));

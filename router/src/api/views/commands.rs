@@ -2,7 +2,7 @@
 
 use super::owned;
 use crate::api::OverrideKind;
-use crate::api::document::{Document, Effected, NoHead, Overridden, Reloaded, Undamped};
+use crate::api::document::{Cleared, Document, Effected, NoHead, Overridden, Reloaded, Undamped};
 use crate::api::rows::{EffectHead, OverrideHead, OverrideRow, ReloadRow};
 use crate::control::{Control, Serving};
 use crate::ids::Family;
@@ -64,6 +64,11 @@ pub fn reloaded(changes: &[String]) -> Reloaded {
 /// The answer to a command about announcements.
 pub fn effected(effect: String) -> Effected {
     Document::new("effect", EffectHead { effect: effect.into() }, Vec::new())
+}
+
+/// The answer to `clear`.
+pub fn cleared() -> Cleared {
+    Document::new("clear", NoHead {}, Vec::new())
 }
 
 /// The answer to `undamp`.

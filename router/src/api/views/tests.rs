@@ -168,6 +168,7 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
     documents
         .push(("override", json!(overridden(&control, "ams", crate::api::OverrideKind::Drain))));
     documents.push(("reload", json!(reloaded(&["router: workers 1 -> 2".into()]))));
+    documents.push(("clear", json!(cleared())));
     documents.push(("undamp", json!(undamped())));
     documents
 }

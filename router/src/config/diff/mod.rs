@@ -275,7 +275,7 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 20] = [
+const NEIGHBOR: [Field<Neighbor>; 21] = [
     ("address", |n| n.address.to_string()),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
@@ -293,6 +293,7 @@ const NEIGHBOR: [Field<Neighbor>; 20] = [
     ("passive", |n| n.passive.to_string()),
     ("hold-time", |n| show::span(n.hold_time)),
     ("max-prefixes", |n| n.max_prefixes.to_string()),
+    ("restart-after", |n| n.restart_after.map_or("never".into(), show::span)),
     ("allow-own-as", |n| n.allow_own_as.to_string()),
     ("add-path", |n| show::add_path(n.add_path)),
     ("transcript-kib", |n| (n.transcript / 1024).to_string()),

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::bgp::Role;
 use crate::bgp::policy::Policy;
+use crate::bgp::{AddPath, Role};
 use crate::config::model::{
-    AddPath, Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device,
-    Export, Import, LinkBandwidth, Neighbor, OnExit, Playbook, PlaybookStep, Port, Route,
-    RouteFile, RouteTarget, Site, Via, WhenAllDead,
+    Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device, Export,
+    Import, LinkBandwidth, Neighbor, OnExit, Playbook, PlaybookStep, Port, Route, RouteFile,
+    RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -150,9 +150,11 @@ pub(super) fn role(role: Option<Role>) -> String {
 }
 
 pub(super) fn add_path(add_path: AddPath) -> String {
-    let word = match add_path {
-        AddPath::Off => "off",
-        AddPath::Receive => "receive",
+    let word = match (add_path.send, add_path.receive) {
+        (false, false) => "off",
+        (false, true) => "receive",
+        (true, false) => "send",
+        (true, true) => "both",
     };
     word.into()
 }

@@ -15,8 +15,8 @@ use super::playbook::RawPlaybook;
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
 use crate::bgp::policy::Policy;
-use crate::bgp::{Role, is_public_as};
-use crate::config::model::{AddPath, Bgp, Export, Import, Leaving, Neighbor};
+use crate::bgp::{AddPath, Role, is_public_as};
+use crate::config::model::{Bgp, Export, Import, Leaving, Neighbor};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::{Table, article};
 
@@ -58,6 +58,7 @@ pub(in crate::config) struct RawNeighbor {
     hold_time: Duration,
     max_prefixes: u32,
     allow_own_as: u8,
+    restart_after: Option<Duration>,
     add_path: AddPath,
     transcript_kib: usize,
     says_export: bool,
@@ -144,6 +145,9 @@ impl RawNeighbor {
                 table.get("max-prefixes", value::integer(1..=MAX_PREFIXES_MAX)),
                 MAX_PREFIXES_DEFAULT,
             ),
+            restart_after: table
+                .get("restart-after", text("a span of time", restart_after))
+                .map(Spanned::into_inner),
             allow_own_as: inner_or_default(table.get("allow-own-as", value::integer(0..=10))),
             add_path: inner_or_default(table.get("add-path", text("a word", add_path))),
             transcript_kib: inner_or(
@@ -210,6 +214,7 @@ impl RawNeighbor {
             passive: self.passive,
             hold_time: self.hold_time,
             max_prefixes: self.max_prefixes,
+            restart_after: self.restart_after,
             allow_own_as: self.allow_own_as,
             add_path: self.add_path,
             transcript: self.transcript_kib * 1024,
@@ -251,10 +256,10 @@ fn role(word: &str) -> Result<Role, ValueError> {
 
 fn add_path(word: &str) -> Result<AddPath, ValueError> {
     let words = [
-        ("off", Some(AddPath::Off)),
-        ("receive", Some(AddPath::Receive)),
-        ("send", None),
-        ("both", None),
+        ("off", Some(AddPath { send: false, receive: false })),
+        ("receive", Some(AddPath { send: false, receive: true })),
+        ("send", Some(AddPath { send: true, receive: false })),
+        ("both", Some(AddPath { send: true, receive: true })),
     ];
     one_of(word, &words)
 }
@@ -289,6 +294,10 @@ fn address(text: &str) -> Result<IpAddr, ValueError> {
     Ok(address)
 }
 
+fn restart_after(text: &str) -> Result<Duration, ValueError> {
+    value::duration_in(RESTART_AFTER_MIN..=RESTART_AFTER_MAX)(text)
+}
+
 /// Zero, or three seconds at least (RFC 4271 section 4.2).
 fn hold_time(text: &str) -> Result<Duration, ValueError> {
     let span = value::duration_in(Duration::ZERO..=HOLD_TIME_MAX)(text)?;
@@ -304,6 +313,10 @@ const AS_TRANS: u32 = 23_456;
 const HOLD_TIME_DEFAULT: Duration = Duration::from_secs(90);
 const HOLD_TIME_MIN: Duration = Duration::from_secs(3);
 const HOLD_TIME_MAX: Duration = Duration::from_secs(65_535);
+
+/// Sooner it is a session that flaps.
+const RESTART_AFTER_MIN: Duration = Duration::from_secs(1);
+const RESTART_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// The global table twice.
 const MAX_PREFIXES_DEFAULT: u32 = 2_500_000;

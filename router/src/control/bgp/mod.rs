@@ -3,8 +3,9 @@
 
 pub(super) mod announce;
 mod receive;
+mod refresh;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,10 +17,11 @@ use self::announce::offers::Announcements;
 use self::announce::stale::Stale;
 pub(super) use self::receive::Parts as BgpParts;
 use self::receive::Rest;
-use crate::bgp::lane::{BgpNews, BgpOrder, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
+use self::refresh::Refreshes;
+use crate::bgp::lane::{BgpNews, BgpOrder, Clear, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
-use crate::bgp::{AddPath, AttributeStore, Attributes, Negotiated, PerFamily};
+use crate::bgp::{AttributeStore, Attributes, Negotiated, PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
 use crate::ids::NeighborId;
@@ -35,6 +37,8 @@ pub(super) struct Bgp {
     next_id: u32,
     /// The lane of a neighbour whose paths are being forgotten is not read.
     paths: Paths,
+    /// Neighbours of which stale paths are being removed; a lane is not read before.
+    sweeping: BTreeSet<NeighborId>,
     /// Who is served first.
     turn: usize,
     /// Units of steps since a publication began.
@@ -73,6 +77,8 @@ pub struct NeighborState {
     stale: Stale,
     /// Families of which it wants to hear all once more.
     again: PerFamily<bool>,
+    /// What it announces again.
+    refreshes: Refreshes,
     /// The families that are exchanged.
     pub families: PerFamily<bool>,
     /// What both sides agreed on, of a session that exchanges routes.
@@ -166,6 +172,7 @@ impl Bgp {
                 owes_end: false,
                 stale: Stale::default(),
                 again: PerFamily::NONE,
+                refreshes: Refreshes::default(),
                 families: PerFamily::NONE,
                 negotiated: None,
                 lane: news,
@@ -203,7 +210,8 @@ impl Bgp {
     /// Whether news wait.
     pub(super) fn has_news(&self) -> bool {
         let waits = |state: &NeighborState| state.rest.is_some() || !state.lane.is_empty();
-        self.paths.any_leaving() || self.paths.is_judging() || self.neighbors.values().any(waits)
+        let is_busy = self.paths.any_leaving() || self.paths.is_judging();
+        is_busy || !self.sweeping.is_empty() || self.neighbors.values().any(waits)
     }
 
     /// Whether news have been taken for so long that what changed is to be published before more are.
@@ -254,6 +262,24 @@ impl Bgp {
         std::mem::take(&mut self.orders)
     }
 
+    /// Clears the session with a neighbour, named by its name or address; whether there is one.
+    pub(super) fn clear(&mut self, neighbor: &str, how: Clear) -> bool {
+        let address = neighbor.parse::<IpAddr>().ok();
+        let is_it = |state: &NeighborState| {
+            state.config.name == neighbor || address == Some(state.config.address)
+        };
+        let found = self.neighbors.iter_mut().find(|(_, state)| is_it(state));
+        let Some((&id, state)) = found else { return false };
+        self.orders.push(BgpOrder::Clear(id, how));
+        if how == Clear::Soft {
+            for family in state.families.set() {
+                self.orders.push(BgpOrder::Mark(id, family, RefreshKind::Begin));
+                state.announce_again(family);
+            }
+        }
+        true
+    }
+
     /// Every neighbour.
     pub(super) fn neighbors(&self) -> impl Iterator<Item = (NeighborId, &NeighborState)> {
         self.neighbors.iter().map(|(&id, state)| (id, state))
@@ -288,15 +314,14 @@ fn peering_of(
     let limit = PrefixLimit {
         max: neighbor.max_prefixes,
         warn_at: neighbor.max_prefixes / 10 * 9,
-        restart_after: None,
+        restart_after: neighbor.restart_after,
     };
-    let add_path = AddPath { send: false, receive: neighbor.add_path == model::AddPath::Receive };
     let session = SessionConfig {
         passive: neighbor.passive,
         hold_time_s: u16::try_from(neighbor.hold_time.as_secs()).unwrap_or(u16::MAX),
         role: neighbor.role,
         max_prefixes: PerFamily::with(|_| Some(limit)),
-        add_path: PerFamily::with(|_| add_path),
+        add_path: PerFamily::with(|_| neighbor.add_path),
         // A message of 65,535 octets is more than a step's work.
         extended_message: false,
         min_ttl: neighbor.ttl_security.then_some(u8::MAX),

@@ -6,11 +6,12 @@ use std::vec;
 
 use nearhop_fib::{ACCEPT_ALL, IpPrefix, Writer, name_key};
 
+use super::refresh::Refreshes;
 use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpNews, BgpOrder};
 use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
-use crate::bgp::{Announced, Attributes, FAMILIES, LoopRules, Nlri, Role, Update};
+use crate::bgp::{Announced, Attributes, FAMILIES, LoopRules, Nlri, RefreshKind, Role, Update};
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::ids::NeighborId;
@@ -71,6 +72,9 @@ impl Bgp {
         let mut changed = Vec::new();
         let mut left = self.paths.forget_some(budget, |prefix| changed.push(prefix));
         left = self.paths.judge_some(left, |prefix| changed.push(prefix));
+        let (looked_at, swept) = self.sweep_some(left);
+        left -= looked_at;
+        changed.extend(swept);
         let mut any = !changed.is_empty();
         for prefix in changed {
             self.choose(parts.rib, prefix);
@@ -80,7 +84,7 @@ impl Bgp {
         let ids: Vec<NeighborId> = self.neighbors.keys().copied().collect();
         for &id in ids[self.turn..].iter().chain(&ids[..self.turn]) {
             let was_full = self.neighbors.get(&id).is_some_and(NeighborState::is_full);
-            while left > 0 && !self.paths.is_leaving(id) {
+            while left > 0 && !self.paths.is_leaving(id) && !self.sweeping.contains(&id) {
                 let Some(state) = self.neighbors.get_mut(&id) else { break };
                 if let Some(rest) = state.rest.take() {
                     any = true;
@@ -97,8 +101,11 @@ impl Bgp {
                         }
                         state.rest = Some(Rest::of(update));
                     }
-                    // Without stale routes there is nothing to mark.
-                    BgpNews::Received(_) => {}
+                    BgpNews::Received(mark) => {
+                        if state.refreshes.note(&mark) {
+                            self.sweeping.insert(id);
+                        }
+                    }
                     news => self.handle(parts, id, news, events),
                 }
             }
@@ -136,6 +143,7 @@ impl Bgp {
                         self.lost.extend(path);
                         self.retiring.extend(path);
                         self.paths.forget(id);
+                        self.sweeping.remove(&id);
                     }
                 }
             }
@@ -144,6 +152,7 @@ impl Bgp {
                 state.last_error = None;
                 state.families = negotiated.families;
                 state.begin_announcing();
+                state.refreshes = Refreshes::default();
                 let sender = Sender {
                     asn: negotiated.remote_as,
                     internal: state.is_internal,
@@ -168,7 +177,10 @@ impl Bgp {
                 let reason = "established".to_owned();
                 events.extend([(at, EventKind::Bgp { neighbor, up: true, reason })]);
             }
-            BgpNews::Refresh(family) => state.announce_again(family),
+            BgpNews::Refresh(family) => {
+                self.orders.push(BgpOrder::Mark(id, family, RefreshKind::Begin));
+                state.announce_again(family);
+            }
             BgpNews::Received(_) => {}
         }
     }
@@ -179,6 +191,9 @@ impl Bgp {
             let prefix = match rest.next() {
                 Some(Piece::Announced(nlri, attributes)) => {
                     self.paths.announce(id, nlri, attributes);
+                    if let Some(state) = self.neighbors.get_mut(&id) {
+                        state.refreshes.announced(nlri);
+                    }
                     nlri.prefix
                 }
                 Some(Piece::Withdrawn(nlri)) if self.paths.withdraw(id, nlri) => nlri.prefix,

@@ -6,9 +6,12 @@ use std::net::Ipv4Addr;
 use crossbeam_channel::Sender;
 
 use super::*;
-use crate::bgp::lane::{BgpNews, NeighborSpec};
-use crate::bgp::session::State;
-use crate::bgp::{AddPath, Attributes, Negotiated, PerFamily};
+use crate::bgp::lane::{BgpNews, Clear, NeighborSpec};
+use crate::bgp::session::{Received, State};
+use crate::bgp::{
+    AddPath, Announced, AsPath, Attributes, Negotiated, NextHop as BgpNextHop, Nlri, PerFamily,
+    Update,
+};
 use crate::ids::NeighborId;
 
 /// A router whose neighbours are played by the test.
@@ -52,8 +55,10 @@ impl Speaking {
                         let NeighborSpec { id, peering, lane, .. } = *spec;
                         self.lanes.insert(peering.address, (id, lane));
                     }
-                    BgpOrder::End(..)
+                    BgpOrder::Clear(..)
+                    | BgpOrder::End(..)
                     | BgpOrder::Keep(..)
+                    | BgpOrder::Mark(..)
                     | BgpOrder::Prefixes(..)
                     | BgpOrder::Room => {}
                 }
@@ -71,6 +76,32 @@ impl Speaking {
             None => format!("-{prefix}"),
         };
         self.told().into_iter().map(line).collect()
+    }
+
+    /// All orders that there are now, in words.
+    fn orders(&mut self) -> Vec<String> {
+        let word = |order| match order {
+            BgpOrder::Announce(_, changes, _) => format!("{} route(s)", changes.len()),
+            BgpOrder::Clear(_, how) => format!("{how:?}"),
+            BgpOrder::Mark(_, family, kind) => format!("{kind:?} {}", family.label()),
+            other => format!("{other:?}"),
+        };
+        let mut all = Vec::new();
+        loop {
+            all.extend(self.rig.control.poll_bgp(self.now).into_iter().map(word));
+            if !self.rig.control.is_announcing() {
+                return all;
+            }
+        }
+    }
+
+    /// The only neighbour says this.
+    fn hear(&mut self, news: BgpNews) {
+        let (_, lane) = self.lanes.values().next().unwrap();
+        lane.send(news).unwrap();
+        while self.rig.control.has_bgp_news() {
+            self.rig.control.publish(self.now).unwrap();
+        }
     }
 
     fn pass(&mut self, span: Duration) {
@@ -439,4 +470,60 @@ fn a_playbook_is_applied_and_undone_and_says_what_it_would_leave_unannounced() {
         })
         .collect();
     assert_eq!(applied, [true, false]);
+}
+
+#[test]
+fn what_a_neighbor_asks_for_again_goes_between_marks() {
+    let mut speaking = speaking("");
+    speaking.orders();
+    speaking.hear(BgpNews::Refresh(Family::Ipv4));
+    assert_eq!(speaking.orders(), ["Begin ipv4", "1 route(s)", "End ipv4"]);
+    speaking.hear(BgpNews::Refresh(Family::Ipv6));
+    assert_eq!(speaking.orders(), ["Begin ipv6", "End ipv6"], "nothing of the other family");
+
+    // An operator's wish is both sides' refresh, or another session.
+    let address = "10.0.0.2";
+    assert!(speaking.rig.control.clear_bgp(address, Clear::Soft));
+    let soft = ["Soft", "Begin ipv4", "Begin ipv6", "1 route(s)", "End ipv4", "End ipv6"];
+    assert_eq!(speaking.orders(), soft);
+    assert!(speaking.rig.control.clear_bgp(address, Clear::Restart));
+    assert_eq!(speaking.orders(), ["Restart"]);
+    assert!(!speaking.rig.control.clear_bgp("10.0.0.3", Clear::Restart));
+    assert!(speaking.orders().is_empty());
+}
+
+/// RFC 7313: only of the family that was refreshed, and only at the end.
+#[test]
+fn what_a_neighbor_does_not_announce_between_marks_is_gone() {
+    let update = |prefixes: &[&str]| {
+        let next_hop = BgpNextHop::new(Ipv4Addr::new(10, 0, 0, 2).into());
+        let as_path = AsPath::sequence(&[65_002]);
+        let attributes = Arc::new(Attributes { as_path, ..Attributes::originated(next_hop) });
+        let nlri = prefixes.iter().map(|prefix| Nlri::new(prefix.parse().unwrap())).collect();
+        let announced = vec![Announced { attributes, nlri }];
+        BgpNews::Received(Received::Update(Update { announced, ..Update::default() }))
+    };
+    let kept = |speaking: &Speaking, prefixes: &[&str]| -> Vec<usize> {
+        let paths = speaking.rig.control.bgp_paths();
+        prefixes.iter().map(|prefix| paths.of(prefix.parse().unwrap()).count()).collect()
+    };
+    let all = ["203.0.113.0/24", "203.0.114.0/24", "203.0.115.0/24", "2001:db8::/48"];
+    let mut speaking = speaking("");
+    speaking.hear(update(&all[..3]));
+    speaking.hear(update(&all[3..]));
+    let [begin, end] = [Received::RefreshBegin, Received::RefreshEnd]
+        .map(|mark| move || BgpNews::Received(mark(Family::Ipv4)));
+    speaking.hear(end());
+    assert_eq!(kept(&speaking, &all), [1, 1, 1, 1], "an end without a begin is none");
+
+    speaking.hear(begin());
+    speaking.hear(update(&all[..1]));
+    // It begins again: what came before does not count.
+    speaking.hear(begin());
+    speaking.hear(update(&all[1..2]));
+    assert_eq!(kept(&speaking, &all), [1, 1, 1, 1]);
+    speaking.hear(end());
+    assert_eq!(kept(&speaking, &all), [0, 1, 0, 1]);
+    speaking.hear(end());
+    assert_eq!(kept(&speaking, &all), [0, 1, 0, 1]);
 }

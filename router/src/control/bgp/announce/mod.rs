@@ -20,9 +20,9 @@ use self::offers::Offered;
 use self::stale::Stale;
 use self::standing::Health;
 use super::{Bgp, NeighborState};
-use crate::bgp::PerFamily;
 use crate::bgp::lane::{BgpOrder, Change};
 use crate::bgp::session::State;
+use crate::bgp::{PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model;
 use crate::control::services::Services;
@@ -191,14 +191,18 @@ impl Bgp {
         }
         (state.stale, state.announced) = (news, said);
         let mut end = false;
+        let mut again = PerFamily::NONE;
         if state.stale.is_empty() {
-            state.again = PerFamily::NONE;
+            again = std::mem::replace(&mut state.again, PerFamily::NONE);
             if announcements.is_settled() {
                 end = std::mem::take(&mut state.owes_end);
             }
         }
         if end || !changes.is_empty() {
             orders.push(BgpOrder::Announce(id, changes, end));
+        }
+        for family in again.set() {
+            orders.push(BgpOrder::Mark(id, family, RefreshKind::End));
         }
     }
 }
@@ -224,7 +228,6 @@ impl NeighborState {
     pub(super) fn announce_again(&mut self, family: Family) {
         *self.again.of_mut(family) = true;
         self.stale.mark_all();
-        self.owes_end = true;
     }
 }
 
