@@ -17,7 +17,7 @@ use support::{in_namespaces, in_namespaces_as_root, wait_for};
 const SITES: Costs<'_> = &[("ams", 10), ("peer", 20)];
 
 const OFFERS: [Offer; 3] = [
-    Offer { prefix: "203.0.113.0/24", large_community: Some("65002:1:2") },
+    Offer { large_community: Some("65002:1:2"), ..Offer::new("203.0.113.0/24") },
     Offer::new("203.0.114.0/24"),
     Offer::new("2001:db8:113::/48"),
 ];
@@ -80,6 +80,10 @@ fn exchange(test: &str, program: Program) {
     with(test, program, || {
         let mut link = Link::up(program, "", Setup::new(&OFFERS));
         link.wait_both(&OFFERS);
+        let rows = link.rig.show("routes");
+        let of = |prefix| rows.iter().find(|row| row["prefix"] == prefix && row["state"] == "up");
+        let communities = of(OFFERS[0].prefix).map(|row| row["communities"].to_string());
+        assert!(communities.unwrap().contains("65002:1:2"), "{rows:?}");
 
         // Withdrawals and a new route, both ways.
         let others = [OFFERS[1], Offer::new("203.0.115.0/24"), Offer::new("2001:db8:114::/48")];
@@ -141,7 +145,7 @@ fn rules(test: &str, program: Program) {
         // All of it at once: what one does not know it ignores.
         let role = program.knows_roles().then_some("provider");
         let setup = Setup { gtsm: true, add_path: true, role, ..Setup::new(&OFFERS) };
-        let keys = "ttl-security = true\nadd-path = \"receive\"\nrole = \"customer\"\n";
+        let keys = "ttl-security = true\nadd-path = \"both\"\nrole = \"customer\"\n";
         link.again(keys, setup);
         link.wait_both(&OFFERS);
 
@@ -160,10 +164,85 @@ fn rules(test: &str, program: Program) {
         assert!(!link.peer.is_up());
 
         // A reflector and its client.
-        let setup = Setup { asn: 65_001, reflects: true, ..Setup::new(&OFFERS) };
+        let own = Offer { originator: Some("10.0.0.1"), ..Offer::new("203.0.116.0/24") };
+        let loops = program == Program::ExaBgp;
+        let offers: Vec<Offer> = OFFERS.into_iter().chain(loops.then_some(own)).collect();
+        let setup = Setup { asn: 65_001, reflects: true, ..Setup::new(&offers) };
         link.asn = 65_001;
         link.again("hold-time = \"9s\"\n", setup);
         link.wait_both(&OFFERS);
+        if loops {
+            // What the router is said to have originated came back to it.
+            let refused = wait_for("a refused path", || {
+                link.rig.show("routes").into_iter().find(|row| row["state"] == "refused")
+            });
+            assert_eq!(refused["prefix"], own.prefix, "{refused}");
+            assert_eq!(refused["rule"], "originator-loop", "{refused}");
+            link.wait_routes(&OFFERS);
+        }
+    });
+}
+
+/// A limit that is passed ends the session for a while, or until somebody clears it.
+#[test]
+fn a_session_over_its_limit_comes_back() {
+    with("a_session_over_its_limit_comes_back", Program::Bird, || {
+        let over = "1 are allowed";
+        let keys = "max-prefixes = 1\nrestart-after = \"1s\"\n";
+        let mut link = Link::up(Program::Bird, keys, Setup::new(&OFFERS));
+        link.wait_why(over);
+        link.peer.offer(&OFFERS[1..]);
+        link.wait_both(&OFFERS[1..]);
+
+        link.configure("max-prefixes = 1\n");
+        link.wait_both(&OFFERS[1..]);
+        link.peer.offer(&OFFERS);
+        link.wait_why(over);
+        link.peer.offer(&OFFERS[1..]);
+        let idle = || link.rig.show("bgp")[0]["state"] == "Idle";
+        assert!(idle(), "nobody begins it again");
+        assert!(link.rig.nearhop(&["clear", "bgp", "peer"]).status.success());
+        link.wait_both(&OFFERS[1..]);
+
+        // Softly: both sides announce all once more, between marks, on the same session.
+        let (said, heard) = (link.marks_at_bird(), link.peer.updates());
+        assert!(link.rig.nearhop(&["clear", "bgp", "10.2.0.2", "--soft"]).status.success());
+        wait_for("all services again", || (link.peer.updates() >= heard + 2).then_some(()));
+        wait_for("marks both ways", || {
+            let [sent, received] = link.marks_at_bird();
+            (sent >= said[0] + 4 && received >= said[1] + 4).then_some(())
+        });
+        link.wait_both(&OFFERS[1..]);
+
+        let out = link.rig.nearhop(&["clear", "bgp", "pear"]);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && stderr.contains("did you mean \"peer\"?"), "{stderr}");
+    });
+}
+
+/// What is reloaded of one session is nothing to another.
+#[test]
+fn a_reload_begins_only_the_session_again_that_changed() {
+    let test = "a_reload_begins_only_the_session_again_that_changed";
+    with(test, Program::Bird, || {
+        let other = "[[bgp.neighbor]]\nname = \"other\"\naddress = \"10.1.0.2\"\nas = 65003\n\
+                     import = \"all\"\nexport = [\"echo\"]\n";
+        let link = Link::up(Program::Bird, other, Setup::new(&OFFERS[..1]));
+        let setup = Setup {
+            local: "10.1.0.2",
+            local_v6: "fd00:1::2",
+            remote: "10.1.0.1",
+            asn: 65_003,
+            ..Setup::new(&OFFERS[1..])
+        };
+        let _peer = Program::Bird.start(link.rig.site_netns("ams"), "other", &setup);
+        link.wait_both(&OFFERS);
+        let times = |name: &str| link.rig.log().matches(&format!("{name}: established")).count();
+        assert_eq!((times("bgp peer"), times("bgp other")), (1, 1));
+        link.configure(&format!("hold-time = \"12s\"\n{other}"));
+        wait_for("another session", || (times("bgp peer") == 2).then_some(()));
+        link.wait_both(&OFFERS);
+        assert_eq!(times("bgp other"), 1, "{}", link.rig.log());
     });
 }
 
@@ -211,10 +290,11 @@ impl Link {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
-    /// Prefixes that the router forwards by and has of the peer.
+    /// Prefixes that the router accepts of the peer. OpenBGPD takes any address of its host for the next hop of IPv6
+    /// routes, here the service's own, by which the router does not forward.
     fn routes(&self) -> BTreeSet<String> {
         let rows = self.rig.show("routes");
-        let of = rows.iter().filter(|row| row["source"] == "bgp");
+        let of = rows.iter().filter(|row| row["source"] == "bgp" && row["state"] != "refused");
         of.map(|row| row["prefix"].as_str().unwrap().to_owned()).collect()
     }
 
@@ -239,6 +319,18 @@ impl Link {
             let why = rows.first().map(|row: &Value| row["why"].as_str().unwrap_or("").to_owned());
             why.filter(|why| why.to_lowercase().contains(&words.to_lowercase()))
         })
+    }
+}
+
+impl Link {
+    /// Begins and ends of refreshes that BIRD sent and received, by its log (RFC 7313).
+    fn marks_at_bird(&self) -> [usize; 2] {
+        let log = self.peer.report();
+        let count = |words: [&str; 2]| words.iter().map(|word| log.matches(word).count()).sum();
+        [
+            count(["Sending BEGIN-OF-RR", "Sending END-OF-RR"]),
+            count(["Got BEGIN-OF-RR", "Got END-OF-RR"]),
+        ]
     }
 }
 
@@ -267,7 +359,8 @@ fn with(test: &str, program: Program, body: impl FnOnce()) {
 fn text(keys: &str, asn: u32) -> String {
     let [one, other] = OTHER_SERVICES;
     let more = format!("prefixes = [\"{one}/32\", \"{other}/32\", ");
-    let export = if keys.contains("export") { "" } else { "export = [\"echo\"]\n" };
+    let own = keys.split("[[").next().unwrap_or("");
+    let export = if own.contains("export") { "" } else { "export = [\"echo\"]\n" };
     config(SITES)
         .replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.0.0.1\"\n")
         .replace("prefixes = [", &more)

@@ -147,8 +147,10 @@ fn config(setup: &Setup, script: &str) -> String {
         let hop = if offer.is_v6() { local_v6 } else { local };
         let large = offer.large_community.map(|large| format!(" large-community [ {large} ]"));
         let large = large.unwrap_or_default();
+        let originator = offer.originator.map(|id| format!(" originator-id {id}"));
+        let originator = originator.unwrap_or_default();
         let path = if setup.add_path { " path-information 0.0.0.1" } else { "" };
-        let _ = writeln!(text, "route {} next-hop {hop}{large}{path};", offer.prefix);
+        let _ = writeln!(text, "route {} next-hop {hop}{large}{originator}{path};", offer.prefix);
     }
     text + "}\n}\n"
 }

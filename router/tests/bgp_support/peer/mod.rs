@@ -59,6 +59,8 @@ pub struct Offer {
     pub prefix: &'static str,
     /// Written `65002:1:2`.
     pub large_community: Option<&'static str>,
+    /// Its ORIGINATOR_ID (RFC 4456); ExaBGP alone says what it is not.
+    pub originator: Option<&'static str>,
 }
 
 /// A running peer.
@@ -141,7 +143,7 @@ impl Setup {
 
 impl Offer {
     pub const fn new(prefix: &'static str) -> Self {
-        Self { prefix, large_community: None }
+        Self { prefix, large_community: None, originator: None }
     }
 
     pub fn is_v6(&self) -> bool {
