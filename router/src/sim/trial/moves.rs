@@ -1,11 +1,14 @@
 //! Moves of flows, and what the routers reported of them.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use super::config::service_name;
 use super::world::{World, address_of};
 use crate::event::EventKind;
 use crate::ids::Family;
 use crate::sim::{Arrival, Flow, FlowId, NodeEvent};
+use crate::time::Nanos;
 
 /// Two answers to one flow from different sites.
 pub(super) struct FlowMove<'m> {
@@ -42,12 +45,17 @@ impl FlowMove<'_> {
         let Some(address) = address_of(self.flow.dst.ip()) else { return false };
         let homes: Vec<String> =
             self.world.homes(node, address, from).into_iter().map(service_name).collect();
-        let published = reported.iter().any(|one| {
-            let is_some = matches!(one.kind, EventKind::Publish { .. });
-            is_some && one.node == node && window.contains(&one.t)
-        });
-        // What the routes of neighbours decide is no choice among sites: it is published.
-        let relearned = published && !self.world.layout.hosts(node);
+        let published_by = |end: Nanos| {
+            reported.iter().any(|one| {
+                let is_some = matches!(one.kind, EventKind::Publish { .. });
+                is_some && one.node == node && (since..=end).contains(&one.t)
+            })
+        };
+        let published = published_by(*window.end());
+        // What the routes of neighbours decide is no choice among sites: it is published, and packets move
+        // before the last step of that.
+        let relearned =
+            !self.world.layout.hosts(node) && published_by(*window.end() + PUBLISHED_WITHIN);
         let rehomed = published && homes.len() > 1;
         let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
         let (mut left, mut came) = (false, false);
@@ -68,3 +76,6 @@ impl FlowMove<'_> {
         restarted || rehomed || relearned || named
     }
 }
+
+/// The steps in which a neighbour's routes are published take no longer.
+const PUBLISHED_WITHIN: Duration = Duration::from_millis(50);
