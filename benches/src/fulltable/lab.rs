@@ -326,7 +326,8 @@ fn configuration(neighbors: usize) -> String {
 const NODES: [&str; 3] = ["client", "up", "sink"];
 
 pub const LOCAL_AS: u32 = 64_999;
-pub const REMOTE_AS: u32 = 3_356;
+/// In no path that is made, nor is the next one: BIRD refuses its own.
+pub const REMOTE_AS: u32 = 63_000;
 /// The router's end of the sessions.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const FIRST_NEIGHBOR: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 0);

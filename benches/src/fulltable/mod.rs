@@ -35,7 +35,7 @@ pub struct Feed {
     /// How many routes each of them has (`fulltable`); a million in all by default.
     #[arg(long)]
     routes: Option<u32>,
-    /// So many of them die at once, ten times, and come back with their routes (`fulltable`).
+    /// So many of them die at once, three times, and come back with their routes (`fulltable`).
     #[arg(long, default_value_t = 0)]
     flap: u32,
 }
@@ -251,7 +251,7 @@ fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), Bench
         taken.push(Load { seconds, peak_mb: peak, lost: none, step_ms: none, processor_s });
         lab.count_again();
         let idle_s = self::lab::processor_s(lab.daemon.child.id())?;
-        bird.ask("enable router").map_err(BenchError::environment)?;
+        bird.ask("enable out").map_err(BenchError::environment)?;
         let published = lab.wait_published(table.routes.len() as u64)?;
         let up = published.up.ok_or_else(|| BenchError::environment("no session with BIRD"))?;
         let seconds = published.at.since(up).as_secs_f64();
@@ -279,7 +279,7 @@ fn configuration() -> String {
     let _ = write!(
         text,
         "protocol bgp feeder {{ local 10.9.0.1 as {REMOTE_AS}; neighbor 10.9.0.2 as {asn}; passive; {} }}\n\
-         protocol bgp router {{ disabled; local {} as {REMOTE_AS}; neighbor {ROUTER} as {LOCAL_AS}; {} }}\n",
+         protocol bgp out {{ disabled; local {} as {REMOTE_AS}; neighbor {ROUTER} as {LOCAL_AS}; {} }}\n",
         families("all", "none"),
         neighbor(0),
         families("none", "all").replace(
@@ -320,8 +320,8 @@ const MILLION: usize = 1_000_000;
 /// Prefixes of each neighbour that are looked up at the end.
 const LOOKUPS: usize = 100;
 
-/// How often neighbours die in one run.
-const FLAPS: usize = 10;
+/// How often neighbours die in one run; the router waits longer each time before it takes them back.
+const FLAPS: usize = 3;
 
 const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
 const FEEDER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);

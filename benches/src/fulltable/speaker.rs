@@ -121,5 +121,6 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 const OPEN: u8 = 1;
 const KEEPALIVE: u8 = 4;
 
-const OPENED_WITHIN: Duration = Duration::from_secs(30);
+/// A router that lost a session waits before it takes the neighbour back.
+const OPENED_WITHIN: Duration = Duration::from_mins(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

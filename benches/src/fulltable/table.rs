@@ -237,7 +237,7 @@ mod tests {
     fn it_decodes_to_the_prefixes_and_as_many_sets_as_it_says() {
         let table = Table::load(1_000_000).unwrap();
         let from = Announcer {
-            asn: 3_356,
+            asn: 63_000,
             v4: Ipv4Addr::new(10, 1, 0, 2),
             v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2),
         };
