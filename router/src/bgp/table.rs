@@ -201,12 +201,11 @@ impl Paths {
         }
         *counts.of_mut(nlri.family()) += 1;
         let entry = Entry::new(number, nlri.path_id, attributes, ruling);
-        match head {
-            Some(first) => self.entries.insert_after(first, entry),
-            None => {
-                let first = self.entries.add(entry);
-                self.set_head(nlri.prefix, Some(first));
-            }
+        if let Some(first) = head {
+            self.entries.insert_after(first, entry);
+        } else {
+            let first = self.entries.add(entry);
+            self.set_head(nlri.prefix, Some(first));
         }
     }
 

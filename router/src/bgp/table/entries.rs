@@ -42,16 +42,12 @@ impl Entry {
 impl Entries {
     /// Adds the only path to a prefix.
     pub(super) fn add(&mut self, entry: Entry) -> Index {
-        match self.free.pop() {
-            Some(index) => {
-                self.all[index as usize] = Some(entry);
-                index
-            }
-            None => {
-                self.all.push(Some(entry));
-                self.all.len() as Index - 1
-            }
+        if let Some(index) = self.free.pop() {
+            self.all[index as usize] = Some(entry);
+            return index;
         }
+        self.all.push(Some(entry));
+        self.all.len() as Index - 1
     }
 
     /// Adds another path to the prefix whose first one is given.

@@ -114,10 +114,7 @@ impl Bgp {
     pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
         self.is_on = config.bgp.is_some();
         self.announcements.configure(config);
-        let multipath = config.bgp.as_ref().map_or(1, |bgp| usize::from(bgp.multipath));
-        if std::mem::replace(&mut self.multipath, multipath) != multipath {
-            self.paths.change_choice();
-        }
+        self.set_multipath(config);
         let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
@@ -212,6 +209,13 @@ impl Bgp {
         let waits = |state: &NeighborState| state.rest.is_some() || !state.lane.is_empty();
         let is_busy = self.paths.any_leaving() || self.paths.is_judging();
         is_busy || !self.sweeping.is_empty() || self.neighbors.values().any(waits)
+    }
+
+    fn set_multipath(&mut self, config: &Config) {
+        let multipath = config.bgp.as_ref().map_or(1, |bgp| usize::from(bgp.multipath));
+        if std::mem::replace(&mut self.multipath, multipath) != multipath {
+            self.paths.change_choice();
+        }
     }
 
     /// Whether news have been taken for so long that what changed is to be published before more are.
