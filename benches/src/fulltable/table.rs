@@ -46,8 +46,9 @@ impl Table {
     /// The file cannot be read, or has fewer.
     pub fn load(count: usize) -> Result<Self, BenchError> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/bart-prefixes.txt.gz");
-        let broken =
-            |error: &dyn std::fmt::Display| BenchError::environment(format!("{path:?}: {error}"));
+        let broken = |error: &dyn std::fmt::Display| {
+            BenchError::environment(format!("{}: {error}", path.display()))
+        };
         let file = File::open(&path).map_err(|error| broken(&error))?;
         let mut prefixes = Vec::new();
         for line in BufReader::new(GzDecoder::new(file)).lines() {
@@ -59,7 +60,7 @@ impl Table {
         }
         let have = prefixes.len();
         if have < count {
-            return Err(BenchError::usage(format!("{path:?} has {have} prefixes, not {count}")));
+            return Err(BenchError::usage(format!("the table has {have} prefixes, not {count}")));
         }
         let chosen = (0..count).map(|index| prefixes[index * have / count]);
         Ok(Self::with_sets(chosen, count * 4 / 25))
@@ -80,7 +81,7 @@ impl Table {
                     }
                     _ => {
                         let (one, two) = (random.below(1 << 20), random.below(1 << 20));
-                        (one * two * sets_max as u64 >> 40) as u32
+                        ((one * two * sets_max as u64) >> 40) as u32
                     }
                 };
                 last = Some((is_v4, set));
