@@ -276,10 +276,6 @@ impl fmt::Display for EventKind {
         match self {
             Self::Bgp { neighbor, up: true, .. } => write!(f, "bgp {neighbor}: established"),
             Self::Bgp { neighbor, reason, .. } => write!(f, "bgp {neighbor}: down ({reason})"),
-            Self::Block { by, prefix, blocked } => {
-                let done = if *blocked { "blocked" } else { "unblocked" };
-                write!(f, "{prefix}: {done} by {by}")
-            }
             Self::Carrier { port, up } => {
                 write!(f, "port {port}: carrier {}", if *up { "up" } else { "down" })
             }
@@ -288,22 +284,17 @@ impl fmt::Display for EventKind {
                 write!(f, "{service}/{family}: {site} is held down (flapped, hold {hold_ms} ms)")
             }
             Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
-            Self::Drain { by, site, drained: true } => write!(f, "site {site}: drained by {by}"),
-            Self::Drain { by, site, .. } => write!(f, "site {site}: undrained by {by}"),
-            Self::Disable { by, site, disabled } => {
-                let done = if *disabled { "disabled" } else { "enabled" };
-                write!(f, "site {site}: {done} by {by}")
-            }
+            Self::Block { .. }
+            | Self::Disable { .. }
+            | Self::Drain { .. }
+            | Self::Playbook { .. }
+            | Self::RouterDrain { .. } => self.command(f),
             Self::Engine { port, worker, engine, reason } => {
                 write!(f, "port {port}: worker {worker} falls back to {engine} ({reason})")
             }
             Self::FirstPacket { service, site, family, worker } => {
                 let family = family.label();
                 write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
-            }
-            Self::Playbook { by, playbook, applied } => {
-                let done = if *applied { "applied" } else { "undone" };
-                write!(f, "playbook {playbook}: {done} by {by}")
             }
             Self::Publish { groups, prefixes, refused, took_us } => {
                 write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")?;
@@ -320,10 +311,6 @@ impl fmt::Display for EventKind {
                 write!(f, "reloaded by {by}: no change")
             }
             Self::Reload { by, changes } => write!(f, "reloaded by {by}: {}", changes.join("; ")),
-            Self::RouterDrain { by, drained: true } => {
-                write!(f, "router: drained by {by}, announcements are taken back")
-            }
-            Self::RouterDrain { by, .. } => write!(f, "router: undrained by {by}"),
             Self::Select { service, family, from, to, resort, cause, member } => {
                 write!(f, "{service}/{}: {} (", family.label(), moved(from, to))?;
                 let joined = from.iter().all(|site| to.contains(site));
@@ -355,6 +342,33 @@ impl fmt::Display for EventKind {
                 }
                 write!(f, "is {state} ({reason})")
             }
+        }
+    }
+}
+
+impl EventKind {
+    /// What an operator did; nothing for what is no command.
+    fn command(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block { by, prefix, blocked } => {
+                let done = if *blocked { "blocked" } else { "unblocked" };
+                write!(f, "{prefix}: {done} by {by}")
+            }
+            Self::Drain { by, site, drained: true } => write!(f, "site {site}: drained by {by}"),
+            Self::Drain { by, site, .. } => write!(f, "site {site}: undrained by {by}"),
+            Self::Disable { by, site, disabled } => {
+                let done = if *disabled { "disabled" } else { "enabled" };
+                write!(f, "site {site}: {done} by {by}")
+            }
+            Self::Playbook { by, playbook, applied } => {
+                let done = if *applied { "applied" } else { "undone" };
+                write!(f, "playbook {playbook}: {done} by {by}")
+            }
+            Self::RouterDrain { by, drained: true } => {
+                write!(f, "router: drained by {by}, announcements are taken back")
+            }
+            Self::RouterDrain { by, .. } => write!(f, "router: undrained by {by}"),
+            _ => Ok(()),
         }
     }
 }

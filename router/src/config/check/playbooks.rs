@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::no_twins;
 use crate::config::finding::Finding;
-use crate::config::raw::{RawBgp, RawConfig, RawPlaybookStep};
+use crate::config::raw::{RawBgp, RawConfig, RawNeighbor, RawPlaybookStep};
 use crate::config::report::{Report, list_of};
 use crate::config::suggest::did_you_mean;
 
@@ -51,7 +51,7 @@ fn does_one_thing(step: &RawPlaybookStep, report: &Report) {
 }
 
 fn names_what_there_is(raw: &RawConfig, bgp: &RawBgp, step: &RawPlaybookStep, report: &Report) {
-    let neighbors: Vec<String> = bgp.neighbors.iter().filter_map(|one| one.called()).collect();
+    let neighbors: Vec<String> = bgp.neighbors.iter().filter_map(RawNeighbor::called).collect();
     let services = raw.services.iter().filter_map(|one| one.name.as_ref());
     let services: Vec<String> = services.map(|name| name.get_ref().clone()).collect();
     for (names, kind, known) in

@@ -146,42 +146,46 @@ impl Bgp {
                 self.reconfigure(id, neighbor);
                 continue;
             }
-            let id = NeighborId(self.next_id);
-            self.next_id += 1;
-            let (lane, news) = bounded(LANE);
-            let is_internal = neighbor.asn == asn;
-            let (lost, waiting) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-            let spec = NeighborSpec {
-                id,
-                peering: peering.clone(),
-                lane,
-                transcript: neighbor.transcript,
-                lost: Arc::clone(&lost),
-                waiting: Arc::clone(&waiting),
-            };
-            self.orders.push(BgpOrder::Begin(Box::new(spec)));
-            let state = NeighborState {
-                config: neighbor.clone(),
-                state: State::Idle,
-                since: now,
-                last_error: None,
-                announced: BTreeMap::new(),
-                owes_end: false,
-                stale: Stale::default(),
-                again: PerFamily::NONE,
-                refreshes: Refreshes::default(),
-                families: PerFamily::NONE,
-                negotiated: None,
-                lane: news,
-                lost,
-                waiting,
-                rest: None,
-                path: None,
-                peering,
-                is_internal,
-            };
-            self.neighbors.insert(id, state);
+            self.begin(now, neighbor, peering, neighbor.asn == asn);
         }
+    }
+
+    /// A neighbour is new, or its session has to be another.
+    fn begin(&mut self, now: Nanos, neighbor: &Neighbor, peering: Peering, is_internal: bool) {
+        let id = NeighborId(self.next_id);
+        self.next_id += 1;
+        let (lane, news) = bounded(LANE);
+        let (lost, waiting) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let spec = NeighborSpec {
+            id,
+            peering: peering.clone(),
+            lane,
+            transcript: neighbor.transcript,
+            lost: Arc::clone(&lost),
+            waiting: Arc::clone(&waiting),
+        };
+        self.orders.push(BgpOrder::Begin(Box::new(spec)));
+        let state = NeighborState {
+            config: neighbor.clone(),
+            state: State::Idle,
+            since: now,
+            last_error: None,
+            announced: BTreeMap::new(),
+            owes_end: false,
+            stale: Stale::default(),
+            again: PerFamily::NONE,
+            refreshes: Refreshes::default(),
+            families: PerFamily::NONE,
+            negotiated: None,
+            lane: news,
+            lost,
+            waiting,
+            rest: None,
+            path: None,
+            peering,
+            is_internal,
+        };
+        self.neighbors.insert(id, state);
     }
 
     /// What is configured of a neighbour changes, but its session.

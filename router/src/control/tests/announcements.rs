@@ -30,7 +30,9 @@ impl Speaking {
         let mut speaking = Self { rig: Rig::up(text), lanes: BTreeMap::new(), now: NOW };
         speaking.told();
         let lanes: Vec<IpAddr> = speaking.lanes.keys().copied().collect();
-        lanes.into_iter().for_each(|address| speaking.establish(address));
+        for address in lanes {
+            speaking.establish(address);
+        }
         speaking
     }
 

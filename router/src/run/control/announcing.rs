@@ -133,11 +133,10 @@ impl ControlThread {
         self.keep(&next)?;
         let control = &mut self.daemon.control;
         control.block(Nanos::now(), prefix, blocked, &who.0);
-        Ok(match blocked {
-            true => {
-                format!("packets to {prefix} are discarded, but those that a longer prefix has")
-            }
-            false => format!("packets to {prefix} follow its routes again"),
+        Ok(if blocked {
+            format!("packets to {prefix} are discarded, but those that a longer prefix has")
+        } else {
+            format!("packets to {prefix} follow its routes again")
         })
     }
 

@@ -367,11 +367,12 @@ impl Decision {
         };
         let is_announced = self.announce.is_some();
         match &self.why {
-            Reason::Enough { well, needed } => format!("{}, {needed} needed", sites(*well)),
             Reason::TooFew { well, needed } if is_announced => {
                 format!("deprioritised: {}, {needed} needed", sites(*well))
             }
-            Reason::TooFew { well, needed } => format!("{}, {needed} needed", sites(*well)),
+            Reason::Enough { well, needed } | Reason::TooFew { well, needed } => {
+                format!("{}, {needed} needed", sites(*well))
+            }
             Reason::Blocked => "blocked: its packets are to be discarded".into(),
             Reason::NoBlackholes => {
                 "blocked, and the neighbour has no blackhole = true in its configuration".into()

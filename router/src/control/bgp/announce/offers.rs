@@ -93,7 +93,9 @@ impl Announcements {
         let aggregates: Vec<IpPrefix> = self.over.values().flatten().copied().collect();
         self.active.retain(|prefix| aggregates.contains(prefix));
         self.is_active_new = true;
-        aggregates.into_iter().for_each(|prefix| self.look_at_aggregate(prefix));
+        for prefix in aggregates {
+            self.look_at_aggregate(prefix);
+        }
     }
 
     /// These prefixes are blocked, and no others.

@@ -8,20 +8,35 @@ use nearhop_fib::IpPrefix;
 #[derive(Clone, Debug, Default)]
 pub(in crate::control::bgp) struct Stale {
     some: BTreeSet<IpPrefix>,
-    /// All that follow the inner one, if there is an outer one.
-    rest: Option<Option<IpPrefix>>,
+    rest: Rest,
+}
+
+/// Which are, besides those that are listed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Rest {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// All that follow this one.
+    After(IpPrefix),
 }
 
 impl Stale {
     /// All of them are.
     pub(in crate::control::bgp) fn mark_all(&mut self) {
         self.some.clear();
-        self.rest = Some(None);
+        self.rest = Rest::All;
     }
 
     /// This one is.
     pub(super) fn mark(&mut self, prefix: IpPrefix) {
-        let is_marked = self.rest.is_some_and(|after| after.is_none_or(|after| prefix > after));
+        let is_marked = match self.rest {
+            Rest::None => false,
+            Rest::All => true,
+            Rest::After(after) => prefix > after,
+        };
         if !is_marked {
             self.some.insert(prefix);
         }
@@ -29,7 +44,7 @@ impl Stale {
 
     /// Whether none is.
     pub(super) fn is_empty(&self) -> bool {
-        self.some.is_empty() && self.rest.is_none()
+        self.some.is_empty() && self.rest == Rest::None
     }
 
     /// Takes one. `following` is the first of all prefixes after one.
@@ -40,8 +55,12 @@ impl Stale {
         if let Some(prefix) = self.some.pop_first() {
             return Some(prefix);
         }
-        let next = following(self.rest?);
-        self.rest = next.map(Some);
+        let next = match self.rest {
+            Rest::None => return None,
+            Rest::All => following(None),
+            Rest::After(after) => following(Some(after)),
+        };
+        self.rest = next.map_or(Rest::None, Rest::After);
         next
     }
 }
