@@ -63,9 +63,10 @@ fn only(pages: Pages) -> &'static str {
 /// What a page's `limit` counts, and what goes on after.
 fn pages(pages: Pages) -> Option<(&'static str, &'static str)> {
     match pages {
-        Pages::Announcements => Some(("prefixes", "a prefix, also one that is gone")),
         Pages::Groups => Some(("groups", "the `next` of the page before")),
-        Pages::Prefixes => Some(("prefixes", "a prefix, also one that is gone")),
+        Pages::Announcements | Pages::Prefixes => {
+            Some(("prefixes", "a prefix, also one that is gone"))
+        }
         Pages::Services => Some(("services", "the name of a service")),
         Pages::Whole => None,
     }

@@ -20,8 +20,17 @@ pub(super) struct Refreshes(PerFamily<Option<Refresh>>);
 struct Refresh {
     /// What was announced since it began. Paths need no mark of their own: most are never refreshed.
     fresh: HashSet<Nlri>,
-    /// Since its end: the prefix after which stale paths are still to be looked for.
-    swept: Option<Option<IpPrefix>>,
+    progress: Progress,
+}
+
+/// How far a refresh is.
+#[derive(Clone, Copy, Debug, Default)]
+enum Progress {
+    /// Its end has not come.
+    #[default]
+    Receiving,
+    /// Its end has come: stale paths are looked for after this prefix.
+    Sweeping { after: Option<IpPrefix> },
 }
 
 impl Refreshes {
@@ -31,7 +40,7 @@ impl Refreshes {
             Received::RefreshBegin(family) => *self.0.of_mut(*family) = Some(Refresh::default()),
             Received::RefreshEnd(family) => {
                 if let Some(refresh) = self.0.of_mut(*family) {
-                    refresh.swept = Some(before(*family));
+                    refresh.progress = Progress::Sweeping { after: before(*family) };
                     return true;
                 }
             }
@@ -53,14 +62,14 @@ impl Refreshes {
         let (mut looked_at, mut stale) = (0, Vec::new());
         for family in FAMILIES {
             let Some(refresh) = self.0.of_mut(family) else { continue };
-            let Some(after) = refresh.swept else { continue };
+            let Progress::Sweeping { after } = refresh.progress else { continue };
             let of_family = |prefix: &IpPrefix| Family::of(prefix.addr()) == family;
             for prefix in paths.prefixes_after(after, Some(id)).take_while(of_family) {
                 if looked_at == budget {
                     return (looked_at, stale, false);
                 }
                 looked_at += 1;
-                refresh.swept = Some(Some(prefix));
+                refresh.progress = Progress::Sweeping { after: Some(prefix) };
                 let own = paths.of(prefix).filter(|found| found.neighbor == id);
                 let nlri = own.map(|found| Nlri { prefix, path_id: found.path_id });
                 stale.extend(nlri.filter(|nlri| !refresh.fresh.contains(nlri)));
