@@ -82,7 +82,7 @@ fn config(setup: &Setup) -> String {
     let Setup { local, local_v6, remote, asn, remote_as, .. } = setup;
     let mut text = format!("router id {local};\nlog stderr all;\nprotocol device {{}}\n");
     for (family, is_v6) in [("ipv4", false), ("ipv6", true)] {
-        let _ = write!(text, "protocol static s_{family} {{ {family};\n");
+        let _ = writeln!(text, "protocol static s_{family} {{ {family};");
         for offer in setup.offers.iter().filter(|offer| offer.is_v6() == is_v6) {
             let _ = write!(text, "route {} unreachable", offer.prefix);
             if let Some(large) = offer.large_community {
@@ -112,10 +112,10 @@ fn config(setup: &Setup) -> String {
     let limit = setup.max_prefixes.map(|max| format!("receive limit {max} action disable;"));
     let limit = limit.unwrap_or_default();
     for (family, hop) in [("ipv4", local), ("ipv6", local_v6)] {
-        let _ = write!(
+        let _ = writeln!(
             text,
             "{family} {{ import all; export where proto = \"s_{family}\"; next hop address {hop}; \
-             {add_path} {limit} }};\n"
+             {add_path} {limit} }};"
         );
     }
     text + "}\n"

@@ -70,7 +70,7 @@ impl ExaBgp {
 impl Peer for ExaBgp {
     fn is_up(&self) -> bool {
         let states = self.events().into_iter().filter(|event| event["type"] == "state");
-        states.last().is_some_and(|event| event["neighbor"]["state"] == "up")
+        states.next_back().is_some_and(|event| event["neighbor"]["state"] == "up")
     }
 
     fn learned(&self) -> BTreeSet<String> {
@@ -94,7 +94,9 @@ impl Peer for ExaBgp {
     fn offer(&mut self, offers: &[Offer]) {
         let gone = self.setup.offers.iter().filter(|offer| !offers.contains(offer));
         gone.for_each(|offer| self.change("withdraw", offer));
-        offers.iter().for_each(|offer| self.change("announce", offer));
+        for offer in offers {
+            self.change("announce", offer);
+        }
         self.setup.offers = offers.to_vec();
     }
 

@@ -71,7 +71,9 @@ impl Peer for GoBgp {
     fn offer(&mut self, offers: &[Offer]) {
         let gone = self.setup.offers.iter().filter(|offer| !offers.contains(offer));
         gone.for_each(|offer| self.change("del", offer));
-        offers.iter().for_each(|offer| self.change("add", offer));
+        for offer in offers {
+            self.change("add", offer);
+        }
         self.setup.offers = offers.to_vec();
     }
 
