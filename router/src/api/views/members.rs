@@ -30,9 +30,8 @@ pub(super) fn members(facts: &Facts<'_>, group: GroupId) -> Vec<MemberPart> {
             leg: None,
             why: None,
         };
-        // Of the best ones, whoever explains says by which rules they are.
-        if let Some(neighbor) = control.neighbor_of(member.path).filter(|_| !best) {
-            let when = if alive { ", while no better one lives" } else { "" };
+        if let Some(neighbor) = control.neighbor_of(member.path) {
+            let when = if alive && !best { ", while no better one lives" } else { "" };
             part.why = Some(format!("over neighbor {}{when}", neighbor.config.name).into());
         }
         if let Some((key, leg)) = control.leg_of(member.path) {
