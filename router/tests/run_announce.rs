@@ -167,7 +167,7 @@ fn a_router_that_ends_takes_back_what_it_announced_first() {
         wait_for("a withdrawal", || route(&bird, &prefix).is_empty().then_some(()));
         signal(&rig.router, Signal::TERM);
         assert_eq!(rig.router.wait().unwrap().code(), Some(0));
-        assert!(begin.elapsed() < Duration::from_secs(60), "it waited");
+        assert!(begin.elapsed() < Duration::from_mins(1), "it waited");
     });
 }
 

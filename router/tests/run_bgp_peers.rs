@@ -78,7 +78,7 @@ fn openbgpd_keeps_the_rules() {
 /// Routes of both families both ways, their withdrawal, a refresh, words at the end, a peer that dies.
 fn exchange(test: &str, program: Program) {
     with(test, program, || {
-        let mut link = Link::up(program, "", Setup::new(&OFFERS));
+        let mut link = Link::up(program, "", &Setup::new(&OFFERS));
         link.wait_both(&OFFERS);
         let rows = link.rig.show("routes");
         let of = |prefix| rows.iter().find(|row| row["prefix"] == prefix && row["state"] == "up");
@@ -105,14 +105,14 @@ fn exchange(test: &str, program: Program) {
         // It dies, and comes back; the hold time is the longest that this takes.
         link.peer.kill();
         wait_for("no route of a dead peer", || link.routes().is_empty().then_some(()));
-        link.start(Setup::new(&OFFERS));
+        link.start(&Setup::new(&OFFERS));
         link.wait_both(&OFFERS);
 
         // Each says why it ends (RFC 9003).
         if link.peer.shut("maintenance at noon") {
             let why = link.wait_why("maintenance at noon");
             assert!(why.contains("the neighbour says"), "{why}");
-            link.start(Setup::new(&OFFERS));
+            link.start(&Setup::new(&OFFERS));
             link.wait_both(&OFFERS);
         }
         assert_eq!(link.rig.terminate(), Some(0));
@@ -129,7 +129,7 @@ fn exchange(test: &str, program: Program) {
 fn rules(test: &str, program: Program) {
     with(test, program, || {
         // The router's limit: the peer announces too much; FRR also what it has of the router.
-        let mut link = Link::up(program, "max-prefixes = 1\n", Setup::new(&OFFERS));
+        let mut link = Link::up(program, "max-prefixes = 1\n", &Setup::new(&OFFERS));
         let why = link.wait_why("ipv4 prefixes; 1 are allowed");
         assert!(why.contains("maximum number of prefixes"), "{why}");
         assert!(link.routes().is_empty(), "nothing of it is left");
@@ -137,7 +137,7 @@ fn rules(test: &str, program: Program) {
         // The peer's limit: the router does.
         if program != Program::ExaBgp {
             let setup = Setup { max_prefixes: Some(1), ..Setup::new(&OFFERS) };
-            link.again("hold-time = \"12s\"\nexport = \"services\"\n", setup);
+            link.again("hold-time = \"12s\"\nexport = \"services\"\n", &setup);
             let why = link.wait_why("maximum number of prefixes");
             assert!(why.contains("the neighbour says"), "{why}");
         }
@@ -146,19 +146,19 @@ fn rules(test: &str, program: Program) {
         let role = program.knows_roles().then_some("provider");
         let setup = Setup { gtsm: true, add_path: true, role, ..Setup::new(&OFFERS) };
         let keys = "ttl-security = true\nadd-path = \"both\"\nrole = \"customer\"\n";
-        link.again(keys, setup);
+        link.again(keys, &setup);
         link.wait_both(&OFFERS);
 
         // Two providers of each other there are not.
         if program.knows_roles() {
             let setup = Setup { role, ..Setup::new(&OFFERS) };
-            link.again("role = \"provider\"\n", setup);
+            link.again("role = \"provider\"\n", &setup);
             link.wait_why("role mismatch");
             assert!(link.routes().is_empty());
         }
 
         // Another AS than configured.
-        link.again("hold-time = \"15s\"\n", Setup { asn: 65_003, ..Setup::new(&OFFERS) });
+        link.again("hold-time = \"15s\"\n", &Setup { asn: 65_003, ..Setup::new(&OFFERS) });
         let why = link.wait_why("the neighbour is in AS 65003");
         assert!(why.contains("bad peer AS"), "{why}");
         assert!(!link.peer.is_up());
@@ -169,7 +169,7 @@ fn rules(test: &str, program: Program) {
         let offers: Vec<Offer> = OFFERS.into_iter().chain(loops.then_some(own)).collect();
         let setup = Setup { asn: 65_001, reflects: true, ..Setup::new(&offers) };
         link.asn = 65_001;
-        link.again("hold-time = \"9s\"\n", setup);
+        link.again("hold-time = \"9s\"\n", &setup);
         link.wait_both(&OFFERS);
         if loops {
             // What the router is said to have originated came back to it.
@@ -189,7 +189,7 @@ fn a_session_over_its_limit_comes_back() {
     with("a_session_over_its_limit_comes_back", Program::Bird, || {
         let over = "1 are allowed";
         let keys = "max-prefixes = 1\nrestart-after = \"1s\"\n";
-        let mut link = Link::up(Program::Bird, keys, Setup::new(&OFFERS));
+        let mut link = Link::up(Program::Bird, keys, &Setup::new(&OFFERS));
         link.wait_why(over);
         link.peer.offer(&OFFERS[1..]);
         link.wait_both(&OFFERS[1..]);
@@ -227,7 +227,7 @@ fn a_reload_begins_only_the_session_again_that_changed() {
     with(test, Program::Bird, || {
         let other = "[[bgp.neighbor]]\nname = \"other\"\naddress = \"10.1.0.2\"\nas = 65003\n\
                      import = \"all\"\nexport = [\"echo\"]\n";
-        let link = Link::up(Program::Bird, other, Setup::new(&OFFERS[..1]));
+        let link = Link::up(Program::Bird, other, &Setup::new(&OFFERS[..1]));
         let setup = Setup {
             local: "10.1.0.2",
             local_v6: "fd00:1::2",
@@ -257,7 +257,7 @@ struct Link {
 }
 
 impl Link {
-    fn up(program: Program, keys: &str, setup: Setup) -> Self {
+    fn up(program: Program, keys: &str, setup: &Setup) -> Self {
         let rig = Rig::begin_with(SITES, &text(keys, 65_002));
         for (site, _) in SITES {
             connect(rig.site_netns(site), &format!("nh-{site}"), &OTHER_SERVICES);
@@ -266,19 +266,19 @@ impl Link {
             let legs = rig.show("services");
             (!legs.is_empty() && legs.iter().all(|leg| leg["state"] == "up")).then_some(())
         });
-        let peer = program.start(rig.site_netns("peer"), "peer-0", &setup);
+        let peer = program.start(rig.site_netns("peer"), "peer-0", setup);
         Self { rig, program, peer, asn: 65_002, starts: 0 }
     }
 
     /// Another peer instead of the one there was.
-    fn start(&mut self, setup: Setup) {
+    fn start(&mut self, setup: &Setup) {
         self.peer.kill();
         self.starts += 1;
         let name = format!("peer-{}", self.starts);
-        self.peer = self.program.start(self.rig.site_netns("peer"), &name, &setup);
+        self.peer = self.program.start(self.rig.site_netns("peer"), &name, setup);
     }
 
-    fn again(&mut self, keys: &str, setup: Setup) {
+    fn again(&mut self, keys: &str, setup: &Setup) {
         self.start(setup);
         self.configure(keys);
     }

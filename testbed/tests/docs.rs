@@ -264,7 +264,8 @@ fn every_request_of_the_control_socket_is_reported_of() {
     for route in routes {
         let (path, rest) = route.split_once("\", ").unwrap();
         let verb = if rest.starts_with("get") { "GET" } else { "POST" };
-        let path = path.replace("/{site}", "/SITE").replace("/{noun}", "/");
+        let path = path.replace("/{site}", "/SITE").replace("/{neighbor}", "/NEIGHBOR");
+        let path = path.replace("/{noun}", "/");
         assert!(page.contains(&format!("`{verb} {path}")), "{verb} {path}");
     }
 }

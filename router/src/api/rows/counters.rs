@@ -124,7 +124,7 @@ rows! {
         ports: u64 = "PORTS" Number,
         /// How many services are configured.
         services: u64 = "SERVICES" Number,
-        /// Whether it takes back what it announces by BGP: `announcing`, `draining`, `drained` or `ending`; `null` without `[bgp]`.
+        /// Whether announcements are taken back: `announcing`, `draining`, `drained` or `ending`; `null` without `[bgp]`.
         bgp: Option<Text> = "BGP" Unit::Text => 2,
         /// How late the liveness thread's latest timer was handled, in microseconds.
         liveness_late_us: Option<u64> = "LIVENESS LATE" Duration(Us),

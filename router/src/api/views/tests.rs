@@ -169,6 +169,7 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
         .push(("override", json!(overridden(&control, "ams", crate::api::OverrideKind::Drain))));
     documents.push(("reload", json!(reloaded(&["router: workers 1 -> 2".into()]))));
     documents.push(("clear", json!(cleared())));
+    documents.push(("effect", json!(effected("198.51.100.0/24 was not blocked".into()))));
     documents.push(("undamp", json!(undamped())));
     documents
 }

@@ -53,9 +53,14 @@ impl FlowMove<'_> {
         };
         let published = published_by(*window.end());
         // What the routes of neighbours decide is no choice among sites: it is published, and packets move
-        // before the last step of that.
-        let relearned =
-            !self.world.layout.hosts(node) && published_by(*window.end() + PUBLISHED_WITHIN);
+        // before the last step of that; or a session ends or a carrier comes or goes, by which they move to the
+        // next best neighbour, or back, before anything is published.
+        let soon = *window.end() + PUBLISHED_WITHIN;
+        let switched = reported.iter().any(|one| {
+            let is_one = matches!(one.kind, EventKind::Bgp { .. } | EventKind::Carrier { .. });
+            is_one && one.node == node && (since..=soon).contains(&one.t)
+        });
+        let relearned = !self.world.layout.hosts(node) && (switched || published_by(soon));
         let rehomed = published && homes.len() > 1;
         let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
         let (mut left, mut came) = (false, false);

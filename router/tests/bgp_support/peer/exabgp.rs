@@ -69,7 +69,7 @@ impl ExaBgp {
 
 impl Peer for ExaBgp {
     fn is_up(&self) -> bool {
-        let states = self.events().into_iter().filter(|event| event["type"] == "state");
+        let mut states = self.events().into_iter().filter(|event| event["type"] == "state");
         states.next_back().is_some_and(|event| event["neighbor"]["state"] == "up")
     }
 
