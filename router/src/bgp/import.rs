@@ -46,7 +46,7 @@ pub enum NotUsed {
     },
 }
 
-/// What became of a path: which of its neighbour's [`Rulings`].
+/// What became of a path: which of its neighbour's rulings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ruling(u32);
 
