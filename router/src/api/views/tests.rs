@@ -114,7 +114,8 @@ fn all_of(show: Show) -> PageRequest {
 /// Calls `use_it` with a router that has rows of every kind.
 fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
     let text = text("hash").replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.1.0.1\"\n");
-    let control = bgp::filled(&(text + CHECKED)).0;
+    let mut control = bgp::filled(&(text + CHECKED)).0;
+    control.block(Nanos::ZERO, "203.0.113.66/32".parse().unwrap(), true, "test");
     let mut totals = WorkerReport::default();
     totals.counters.verdicts = [17; Verdict::COUNT];
     totals.counters.errors_limited = 1;

@@ -40,6 +40,11 @@ address = "10.2.0.2"
 as = 65003
 import = "all"
 export = "none"
+[[bgp.playbook]]
+name = "away"
+[[bgp.playbook.step]]
+neighbors = ["one"]
+withdraw = true
 "#;
 
 /// A router with the sessions of both neighbours, and their lanes.
