@@ -11,7 +11,7 @@
 //! * [`liveness`]: turns carrier and outcomes of checks into down-reasons; [`control`]: turns
 //!   configuration and events into groups in the FIB; [`run`]: the daemon and its threads.
 //! * [`config`], [`event`], [`api`], [`cli`], [`client`]: the interfaces for people and programs.
-//! * [`bgp`]: sessions with other routers.
+//! * [`bgp`]: sessions with other routers; [`bfd`]: whether a neighbour is there, within milliseconds.
 //! * [`sim`]: whole routers on a fake clock.
 //!
 //! Everything but [`run`], [`worker`] and the devices of [`port`] is sans-IO: it takes bytes
@@ -21,6 +21,7 @@
 pub mod address_text;
 pub mod api;
 pub mod batch;
+pub mod bfd;
 pub mod bgp;
 pub mod cli;
 pub mod client;
@@ -46,8 +47,10 @@ pub mod regular_file;
 pub mod rib;
 pub mod route_file;
 pub mod run;
+mod secret;
 pub mod sim;
 pub mod time;
+mod timers;
 pub mod utc;
 pub mod verdict;
 pub mod worker;

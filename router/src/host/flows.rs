@@ -13,7 +13,8 @@ use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::packet::ipv6::FLOW_LABEL;
 use crate::packet::tcp::{ACK, RST, SYN, Tcp};
-use crate::probe::{ErrorSeen, Ignore, Ignored, SecretRng, stamp};
+use crate::probe::{ErrorSeen, Ignore, Ignored, stamp};
+use crate::secret::SecretRng;
 use crate::time::Nanos;
 
 /// The two ends of a TCP connection.

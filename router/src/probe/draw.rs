@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{SOURCE_PORTS, SecretRng};
+use super::SOURCE_PORTS;
 use crate::ids::PortId;
+use crate::secret::SecretRng;
 use crate::time::Nanos;
 
 /// What the requests of a check have in common until the next draw.

@@ -32,9 +32,7 @@ mod draw;
 mod prober;
 mod refusal;
 mod rtt;
-mod secret;
 mod target;
-mod timers;
 mod wire;
 
 use std::net::IpAddr;
@@ -47,7 +45,6 @@ pub(crate) use draw::{REDRAW_EVERY, REDRAW_LIMIT};
 pub use prober::{AddError, Prober, ProberStats, Transmit};
 pub(crate) use prober::{phase_of, start_delay};
 pub use refusal::{ErrorSeen, Ignore, Ignored};
-pub(crate) use secret::SecretRng;
 pub(crate) use wire::stamp;
 
 use crate::batch::Exit;

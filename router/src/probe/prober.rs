@@ -8,15 +8,14 @@ use std::time::Duration;
 use super::dns::NameError;
 use super::draw::{Draws, Ends, Numbers, REDRAW_TRIES};
 use super::target::{Request, Target};
-use super::timers::Timers;
 use super::wire::{self, Body, PAYLOAD_MAX, PROBE_MAX};
-use super::{
-    CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Ignore, Rule, SOURCE_PORTS, SecretRng,
-};
+use super::{CheckEvent, CheckId, CheckSpec, CheckState, CheckStats, Ignore, Rule, SOURCE_PORTS};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::policy::CHECKS_MAX;
+use crate::secret::SecretRng;
 use crate::time::Nanos;
+use crate::timers::Timers;
 
 /// Sends ICMP, UDP and DNS checks and judges what comes back, for up to [`CHECKS_MAX`] of them.
 ///

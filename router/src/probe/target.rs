@@ -10,11 +10,12 @@ use super::dns::{QUERY_MAX, Question, Reply};
 use super::draw::{Draws, Ends};
 use super::prober::AddError;
 use super::wire::{self, Body, IcmpError, Incoming, PAYLOAD_MAX, PROBE_MAX};
-use super::{Answer, Cause, CheckState, ErrorSeen, Ignore, SecretRng};
+use super::{Answer, Cause, CheckState, ErrorSeen, Ignore};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::packet::udp;
 use crate::policy::CheckKind;
+use crate::secret::SecretRng;
 use crate::time::Nanos;
 
 /// A check and its liveness.

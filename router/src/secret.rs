@@ -4,8 +4,8 @@
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng};
 
-use super::Rng;
 use crate::packet::ipv6::FLOW_LABEL;
+use crate::random::Rng;
 
 /// ChaCha20 (RFC 8439) as a generator: who sees some of its numbers, as every target of a check
 /// does, cannot compute the others. [`Rng`] would reveal its whole state in one cookie.

@@ -9,14 +9,14 @@ use crate::time::Nanos;
 /// A heap of timers. Moving a timer later costs nothing: its old entry fires early, the owner finds
 /// nothing to do and arms it again.
 #[derive(Debug, Default)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Nanos, u32)>>,
     armed: Vec<Option<Nanos>>,
 }
 
 impl Timers {
     /// Wakes `slot` at `at` or, if it is armed for an earlier time, then.
-    pub(super) fn arm(&mut self, slot: u32, at: Option<Nanos>) {
+    pub(crate) fn arm(&mut self, slot: u32, at: Option<Nanos>) {
         let index = slot as usize;
         if self.armed.len() <= index {
             self.armed.resize(index + 1, None);
@@ -29,14 +29,14 @@ impl Timers {
     }
 
     /// Forgets `slot`'s timer.
-    pub(super) fn disarm(&mut self, slot: u32) {
+    pub(crate) fn disarm(&mut self, slot: u32) {
         if let Some(armed) = self.armed.get_mut(slot as usize) {
             *armed = None;
         }
     }
 
     /// Takes a slot whose timer is due; call until `None`, or as often as work is bounded to.
-    pub(super) fn pop_due(&mut self, now: Nanos) -> Option<u32> {
+    pub(crate) fn pop_due(&mut self, now: Nanos) -> Option<u32> {
         while let Some(&Reverse((at, slot))) = self.heap.peek() {
             if at > now {
                 return None;
@@ -51,7 +51,7 @@ impl Timers {
     }
 
     /// When to call [`Self::pop_due`] next: at the latest when the first timer is due.
-    pub(super) fn next(&self) -> Option<Nanos> {
+    pub(crate) fn next(&self) -> Option<Nanos> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 }
