@@ -44,6 +44,7 @@ pub enum Diagnostic {
 }
 
 /// A control packet without what authenticates it.
+#[expect(clippy::struct_excessive_bools, reason = "bits of the packet, each for itself")]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Control {
     /// Why the sender's session left Up last.
@@ -355,7 +356,9 @@ mod tests {
     fn each_rule_refuses_what_breaks_it() {
         let with = |changes: &[(usize, u8)]| {
             let mut bytes = DOWN;
-            changes.iter().for_each(|&(at, byte)| bytes[at] = byte);
+            for &(at, byte) in changes {
+                bytes[at] = byte;
+            }
             Received::parse(&bytes).map(|_| ()).unwrap_err()
         };
         assert_eq!(Received::parse(&DOWN[..23]).unwrap_err(), Malformed::Short);
