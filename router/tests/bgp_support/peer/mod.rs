@@ -18,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 use nearhop::kernel::netns::NetNs;
 
 use super::missing;
+use crate::support;
 
 /// Which program is at the other end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,6 +113,12 @@ impl Program {
 
     /// Starts it in a namespace. `name` is new for each start.
     pub fn start(self, netns: &NetNs, name: &str, setup: &Setup) -> Box<dyn Peer> {
+        // Processes of one that was killed may hold the port a little longer.
+        support::wait_for("BGP's port to be free", || {
+            let listening = ["ss", "-Hltn", "sport = :179"];
+            let output = inside(&netns.to_string(), &listening).output().unwrap();
+            (output.status.success() && output.stdout.is_empty()).then_some(())
+        });
         match self {
             Self::Bird => Box::new(bird::Bird::start(netns, name, setup)),
             Self::ExaBgp => Box::new(exabgp::ExaBgp::start(netns, name, setup)),
