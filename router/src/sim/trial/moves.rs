@@ -61,6 +61,14 @@ impl FlowMove<'_> {
             is_one && one.node == node && (since..=soon).contains(&one.t)
         });
         let relearned = !self.world.layout.hosts(node) && (switched || published_by(soon));
+        // A port that was lost says it of its site, also where what is chosen next is heard of late and at once.
+        let unplugged = reported.iter().any(|one| {
+            let EventKind::Carrier { port, up: false } = &one.kind else { return false };
+            let site = port.split('-').next().unwrap_or(port);
+            one.node == node
+                && (since..=soon).contains(&one.t)
+                && before.get(fork).is_some_and(|member| member == site)
+        });
         let rehomed = published && homes.len() > 1;
         let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
         let (mut left, mut came) = (false, false);
@@ -78,7 +86,7 @@ impl FlowMove<'_> {
             let passed = came && (left || published);
             member == "reload" || members.contains(&Some(member)) || passed
         });
-        restarted || rehomed || relearned || named
+        restarted || rehomed || relearned || unplugged || named
     }
 }
 
