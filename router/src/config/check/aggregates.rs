@@ -4,11 +4,10 @@
 use nearhop_fib::IpPrefix;
 use toml::Spanned;
 
-use super::{family, is_v6, no_twins};
+use super::{family, is_v6, no_twins, service_names, unknown};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawAggregate, RawConfig, RawService};
-use crate::config::report::{Report, list_of};
-use crate::config::suggest::did_you_mean;
+use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     let Some(bgp) = &raw.bgp else { return };
@@ -41,15 +40,7 @@ fn covers(raw: &RawConfig, aggregate: &RawAggregate, name: &Spanned<String>, rep
     let called =
         |one: &&RawService| one.name.as_ref().is_some_and(|own| own.get_ref() == name.get_ref());
     let Some(service) = raw.services.iter().find(called) else {
-        let names = raw.services.iter().filter_map(|one| one.name.as_ref());
-        let known: Vec<&str> = names.map(|name| name.get_ref().as_str()).collect();
-        let finding = Finding::mistake(format!("{:?} is not a service", name.get_ref()))
-            .at(name.span(), list_of("known services", &known))
-            .consequence();
-        report.add(match did_you_mean(name.get_ref(), &known) {
-            Some(best) => finding.help(format!("did you mean {best:?}?")),
-            None => finding,
-        });
+        report.add(unknown(name, "service", "known services", &service_names(raw)));
         return;
     };
     let Some(prefix) = &aggregate.prefix else { return };

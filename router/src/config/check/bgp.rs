@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 
-use super::{family, no_twins, own_addresses};
+use super::{family, no_twins, own_addresses, service_names, unknown};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawBgp, RawConfig, RawNeighbor};
-use crate::config::report::{Report, list_of};
-use crate::config::suggest::did_you_mean;
+use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     let Some(bgp) = &raw.bgp else { return };
@@ -83,19 +82,9 @@ fn ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
 }
 
 fn exported(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
-    let services = raw.services.iter().filter_map(|service| service.name.as_ref());
-    let known: Vec<&str> = services.map(|name| name.get_ref().as_str()).collect();
-    for name in &neighbor.exports {
-        if known.contains(&name.get_ref().as_str()) {
-            continue;
-        }
-        let finding = Finding::mistake(format!("{:?} is not a service", name.get_ref()))
-            .at(name.span(), list_of("known services", &known))
-            .consequence();
-        report.add(match did_you_mean(name.get_ref(), &known) {
-            Some(best) => finding.help(format!("did you mean {best:?}?")),
-            None => finding,
-        });
+    let known = service_names(raw);
+    for name in neighbor.exports.iter().filter(|name| !known.contains(&name.get_ref().as_str())) {
+        report.add(unknown(name, "service", "known services", &known));
     }
     let names = neighbor.exports.iter().map(|name| (name.get_ref(), name.span()));
     no_twins(names, report, |name| format!("export names {name:?} twice"));

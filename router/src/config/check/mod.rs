@@ -27,7 +27,8 @@ use toml::Spanned;
 
 use super::finding::Finding;
 use super::raw::RawConfig;
-use super::report::Report;
+use super::report::{Report, list_of};
+use super::suggest::did_you_mean;
 
 pub(super) use self::routes::never_forwarded;
 
@@ -67,6 +68,24 @@ fn no_twins<K: Eq + Hash>(
             first.insert(key, span);
         }
     }
+}
+
+/// What is said of a name that nothing of its kind has; `expected` leads the list of those that there are.
+fn unknown(name: &Spanned<String>, kind: &str, expected: &str, known: &[&str]) -> Finding {
+    let text = name.get_ref();
+    let finding = Finding::mistake(format!("{text:?} is not a {kind}"))
+        .at(name.span(), list_of(expected, known))
+        .consequence();
+    match did_you_mean(text, known) {
+        Some(best) => finding.help(format!("did you mean {best:?}?")),
+        None => finding,
+    }
+}
+
+/// The names of all services.
+fn service_names(raw: &RawConfig) -> Vec<&str> {
+    let names = raw.services.iter().filter_map(|service| service.name.as_ref());
+    names.map(|name| name.get_ref().as_str()).collect()
 }
 
 fn is_v6(prefix: IpPrefix) -> bool {

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use nearhop_fib::IpPrefix;
 use toml::Spanned;
 
-use super::no_twins;
+use super::{no_twins, service_names, unknown};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawBgp, RawConfig, RawNeighbor, RawPlaybookStep};
-use crate::config::report::{Report, list_of};
-use crate::config::suggest::did_you_mean;
+use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     let Some(bgp) = &raw.bgp else { return };
@@ -52,20 +51,12 @@ fn does_one_thing(step: &RawPlaybookStep, report: &Report) {
 
 fn names_what_there_is(raw: &RawConfig, bgp: &RawBgp, step: &RawPlaybookStep, report: &Report) {
     let neighbors: Vec<String> = bgp.neighbors.iter().filter_map(RawNeighbor::called).collect();
-    let services = raw.services.iter().filter_map(|one| one.name.as_ref());
-    let services: Vec<String> = services.map(|name| name.get_ref().clone()).collect();
+    let neighbors: Vec<&str> = neighbors.iter().map(String::as_str).collect();
     for (names, kind, known) in
-        [(&step.neighbors, "neighbor", &neighbors), (&step.services, "service", &services)]
+        [(&step.neighbors, "neighbor", neighbors), (&step.services, "service", service_names(raw))]
     {
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         for name in names.iter().filter(|name| !known.contains(&name.get_ref().as_str())) {
-            let finding = Finding::mistake(format!("{:?} is not a {kind}", name.get_ref()))
-                .at(name.span(), list_of(&format!("known {kind}s"), &known))
-                .consequence();
-            report.add(match did_you_mean(name.get_ref(), &known) {
-                Some(best) => finding.help(format!("did you mean {best:?}?")),
-                None => finding,
-            });
+            report.add(unknown(name, kind, &format!("known {kind}s"), &known));
         }
     }
     let of_services = raw.services.iter().flat_map(|one| &one.prefixes).map(Spanned::get_ref);

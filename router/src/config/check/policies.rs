@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 
 use toml::Spanned;
 
-use super::no_twins;
+use super::{no_twins, unknown};
 use crate::bgp::policy::Then;
 use crate::config::finding::Finding;
 use crate::config::raw::{RawBgp, RawConfig, RawPolicy, RawRule};
-use crate::config::report::{Report, list_of};
-use crate::config::suggest::did_you_mean;
+use crate::config::report::Report;
 
 pub(super) fn check(raw: &RawConfig, report: &Report) {
     let Some(bgp) = &raw.bgp else { return };
@@ -121,11 +120,9 @@ fn is_known(bgp: &RawBgp, name: &Spanned<String>, words: &[&str], report: &Repor
     if known.contains(&name.get_ref().as_str()) {
         return;
     }
-    let finding = Finding::mistake(format!("{:?} is not a policy", name.get_ref()))
-        .at(name.span(), list_of("expected one of", &known))
-        .consequence();
-    report.add(match did_you_mean(name.get_ref(), &known) {
-        Some(best) => finding.help(format!("did you mean {best:?}?")),
+    let finding = unknown(name, "policy", "expected one of", &known);
+    report.add(match finding.help_text() {
+        Some(_) => finding,
         None => finding.help("policies are made by [[bgp.policy]]"),
     });
 }
