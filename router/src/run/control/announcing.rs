@@ -10,9 +10,7 @@ use crate::api::document::Effected;
 use crate::api::pages::prefix_of;
 use crate::api::{self, AnnounceRequest, ApiError, Who, views};
 use crate::control::{BLOCKS_MAX, Overrides};
-use crate::policy::LastSiteGuard;
 use crate::run::signals::Patience;
-use crate::run::state_files;
 use crate::time::Nanos;
 
 impl ControlThread {
@@ -45,7 +43,7 @@ impl ControlThread {
         };
         let wait = bgp.leaving.drain_wait;
         let next = Overrides { router: drained, ..self.daemon.control.overrides().clone() };
-        self.keep(&next)?;
+        self.keep(&next, not_kept)?;
         let is_new = self.daemon.control.drain_router(Nanos::now(), drained, &who.0);
         Ok(match (drained, is_new) {
             (true, true) if wait.is_zero() => "all announcements are withdrawn now".into(),
@@ -87,30 +85,14 @@ impl ControlThread {
             let left = control.left_unannounced(&next.playbooks);
             let left: Vec<String> = left.into_iter().collect();
             let verb = if applied { "apply" } else { "undo" };
-            self.guard_announcements(&format!("playbook {verb} {name}"), &left)?;
+            self.guard_services(&left, |names| {
+                format!("playbook {verb} {name} withdraws {names} from all neighbours")
+            })?;
         }
-        self.keep(&next)?;
+        self.keep(&next, not_kept)?;
         self.daemon.control.play(Nanos::now(), name, applied, &who.0);
         let done = if applied { "applied" } else { "undone" };
         Ok(format!("playbook {name} is {done}: nearhop show bgp advertised says what it changes"))
-    }
-
-    /// Refuses or warns of a command that leaves these services without a neighbour that hears of them.
-    fn guard_announcements(&self, command: &str, services: &[String]) -> Result<(), ApiError> {
-        if services.is_empty() {
-            return Ok(());
-        }
-        let left = format!("{command} withdraws {} from all neighbours", services.join(", "));
-        match self.daemon.control.config().router.last_site_guard {
-            LastSiteGuard::Warn => {
-                log::warn!("{left}");
-                Ok(())
-            }
-            LastSiteGuard::Refuse => {
-                let help = "add --force to do it all the same (last-site-guard in [router])";
-                Err(ApiError::conflict(left).with_help(help))
-            }
-        }
     }
 
     fn block(
@@ -130,7 +112,7 @@ impl ControlThread {
             let was = if blocked { "blocked before" } else { "not blocked" };
             return Ok(format!("{prefix} was {was}"));
         }
-        self.keep(&next)?;
+        self.keep(&next, not_kept)?;
         let control = &mut self.daemon.control;
         control.block(Nanos::now(), prefix, blocked, &who.0);
         Ok(if blocked {
@@ -156,20 +138,6 @@ impl ControlThread {
         Err(ApiError::conflict(error).with_help("add --force to block it all the same"))
     }
 
-    /// Writes what operators decided to disk, if there is a place for it.
-    fn keep(&self, next: &Overrides) -> Result<(), ApiError> {
-        let Some(dir) = &self.daemon.control.config().router.state_dir else { return Ok(()) };
-        state_files::save(dir, next).map_err(|error| {
-            let help = if error.may_be_on_disk {
-                "nothing was changed, but a restart may find it so: make state-dir writable, then repeat \
-                 the command or its opposite"
-            } else {
-                "nothing was changed: make state-dir writable, then repeat the command"
-            };
-            ApiError::environment(error.to_string()).with_help(help)
-        })
-    }
-
     /// Takes back what is announced before the process ends. `false` if there is nothing to wait for, or it
     /// is not to be waited for any longer.
     pub(super) fn begin_exit(&mut self, patience: &Patience) -> bool {
@@ -184,5 +152,16 @@ impl ControlThread {
         self.manager.stopping();
         log::info!("announcements are taken back; the router ends in {} s", wait.as_secs_f64());
         true
+    }
+}
+
+/// What is in effect when a command was not written down: nothing of it.
+fn not_kept(may_be_on_disk: bool) -> String {
+    if may_be_on_disk {
+        "nothing was changed, but a restart may find it so: make state-dir writable, then repeat \
+         the command or its opposite"
+            .into()
+    } else {
+        "nothing was changed: make state-dir writable, then repeat the command".into()
     }
 }

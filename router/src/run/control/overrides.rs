@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::control::Overrides;
 use crate::policy::LastSiteGuard;
 use crate::run::RunError;
-use crate::run::state_files::{self, NotSaved};
+use crate::run::state_files;
 use crate::time::Nanos;
 
 impl ControlThread {
@@ -31,9 +31,7 @@ impl ControlThread {
             OverrideKind::Drain | OverrideKind::Undrain => next.drain(site, out),
             OverrideKind::Disable | OverrideKind::Enable => next.disable(site, out),
         };
-        if let Some(dir) = &self.daemon.control.config().router.state_dir {
-            state_files::save(dir, &next).map_err(|error| not_saved(&error, site, *what))?;
-        }
+        self.keep(&next, |may_be_on_disk| not_saved(may_be_on_disk, site, *what))?;
         let (now, control) = (Nanos::now(), &mut self.daemon.control);
         match what {
             OverrideKind::Drain | OverrideKind::Undrain => control.drain(now, site, out, &who.0),
@@ -45,10 +43,19 @@ impl ControlThread {
 
     /// Refuses or warns of a command that leaves these services without a site.
     pub(super) fn guard(&self, command: &str, services: &[String]) -> Result<(), ApiError> {
+        self.guard_services(services, |names| format!("{command} leaves no site for {names}"))
+    }
+
+    /// Refuses or warns of what is done to these services, if there are any; `what` says it of their names.
+    pub(super) fn guard_services(
+        &self,
+        services: &[String],
+        what: impl FnOnce(&str) -> String,
+    ) -> Result<(), ApiError> {
         if services.is_empty() {
             return Ok(());
         }
-        let left = format!("{command} leaves no site for {}", services.join(", "));
+        let left = what(&services.join(", "));
         match self.daemon.control.config().router.last_site_guard {
             LastSiteGuard::Warn => {
                 log::warn!("{left}");
@@ -59,6 +66,19 @@ impl ControlThread {
                 Err(ApiError::conflict(left).with_help(help))
             }
         }
+    }
+
+    /// Writes what operators decided to disk, if there is a place for it. `help` says what to do where that
+    /// fails, and whether it may be on disk all the same.
+    pub(super) fn keep(
+        &self,
+        next: &Overrides,
+        help: impl FnOnce(bool) -> String,
+    ) -> Result<(), ApiError> {
+        let Some(dir) = &self.daemon.control.config().router.state_dir else { return Ok(()) };
+        state_files::save(dir, next).map_err(|error| {
+            ApiError::environment(error.to_string()).with_help(help(error.may_be_on_disk))
+        })
     }
 
     /// To be called before the first configuration.
@@ -102,15 +122,14 @@ impl ControlThread {
 }
 
 /// What is in effect when a command was not written down: nothing of it.
-fn not_saved(error: &NotSaved, site: &str, what: OverrideKind) -> ApiError {
+fn not_saved(may_be_on_disk: bool, site: &str, what: OverrideKind) -> String {
     let verb = what.verb();
-    let help = if error.may_be_on_disk {
+    if may_be_on_disk {
         format!(
             "{site} serves as before, but {verb} may be in effect after a restart: make state-dir \
              writable, then repeat the command or its opposite"
         )
     } else {
         format!("nothing was changed: make state-dir writable, then {verb} {site} again")
-    };
-    ApiError::environment(error.to_string()).with_help(help)
+    }
 }
