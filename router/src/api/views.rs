@@ -74,7 +74,28 @@ pub struct Facts<'a> {
     pub liveness: &'a dyn Fn(BTreeSet<PathId>) -> Option<LivenessReport>,
 }
 
-impl Facts<'_> {
+impl<'a> Facts<'a> {
+    /// What the control plane knows alone: no thread is asked, nothing is counted.
+    pub fn of_control(
+        now: Nanos,
+        control: &'a Control,
+        opened: &'a BTreeMap<String, Place>,
+    ) -> Self {
+        Self {
+            now,
+            control,
+            totals: WorkerReport::default(),
+            workers: Vec::new(),
+            host: HostStats::default(),
+            tcp_checks: &|_| BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            transcript: &|_| None,
+            slow_steps: Vec::new(),
+            opened,
+            liveness: &|_| None,
+        }
+    }
+
     fn age_ms(&self, since: Nanos) -> u64 {
         u64::try_from(self.now.since(since).as_millis()).unwrap_or(u64::MAX)
     }

@@ -87,19 +87,7 @@ fn explained(control: &Control, from: &str) -> Result<Explanation, ApiError> {
 /// What is known of a router that has not run yet.
 fn bare(control: &Control) -> Facts<'_> {
     static OPENED: BTreeMap<String, Place> = BTreeMap::new();
-    Facts {
-        now: Nanos::ZERO,
-        control,
-        totals: WorkerReport::default(),
-        workers: Vec::new(),
-        host: HostStats::default(),
-        tcp_checks: &|_| BTreeMap::new(),
-        sessions: BTreeMap::new(),
-        transcript: &|_| None,
-        slow_steps: Vec::new(),
-        opened: &OPENED,
-        liveness: &|_| None,
-    }
+    Facts::of_control(Nanos::ZERO, control, &OPENED)
 }
 
 fn answer(control: &Control, query: &ExplainQuery) -> Result<Explanation, ApiError> {

@@ -9,7 +9,6 @@ use nearhop_fib::PathId;
 use super::ControlThread;
 use crate::api::views::{Facts, WorkerFacts};
 use crate::bgp::session::Said;
-use crate::host::HostStats;
 use crate::ids::{NeighborId, PortId};
 use crate::liveness::LivenessReport;
 use crate::liveness::leg::TcpCheckKey;
@@ -92,19 +91,7 @@ impl ControlThread {
 
     /// As [`Self::facts`], without what pages of routes do not show.
     pub(super) fn facts_of_routes(&self) -> Facts<'_> {
-        Facts {
-            now: Nanos::now(),
-            control: &self.daemon.control,
-            totals: WorkerReport::default(),
-            workers: Vec::new(),
-            host: HostStats::default(),
-            tcp_checks: &|_| BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            transcript: &|_| None,
-            slow_steps: Vec::new(),
-            opened: &self.opened,
-            liveness: &|_| None,
-        }
+        Facts::of_control(Nanos::now(), &self.daemon.control, &self.opened)
     }
 
     /// What the host thread knows of the TCP checks of these paths.
