@@ -133,6 +133,28 @@ pub fn negotiate(
 }
 
 impl Negotiated {
+    /// With a neighbour in another AS, by the usual capabilities.
+    #[cfg(test)]
+    pub(crate) fn for_tests(remote_as: u32, remote_id: Ipv4Addr) -> Self {
+        Self {
+            remote_as,
+            remote_id,
+            internal: false,
+            hold_time: Duration::from_secs(90),
+            four_octet_as: true,
+            families: PerFamily::BOTH,
+            add_path: PerFamily::with(|_| AddPath::default()),
+            extended_next_hop: false,
+            link_local_next_hop: false,
+            receive_max: MESSAGE_MAX,
+            send_max: MESSAGE_MAX,
+            route_refresh: true,
+            enhanced_refresh: false,
+            sends_end_of_rib: true,
+            remote_role: None,
+        }
+    }
+
     /// How UPDATEs from the neighbour are read.
     pub fn update_context(&self, config: &SessionConfig) -> UpdateContext {
         UpdateContext {

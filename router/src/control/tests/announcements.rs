@@ -8,10 +8,7 @@ use crossbeam_channel::Sender;
 use super::*;
 use crate::bgp::lane::{BgpNews, Clear, NeighborSpec};
 use crate::bgp::session::{Received, State};
-use crate::bgp::{
-    AddPath, Announced, AsPath, Attributes, Negotiated, NextHop as BgpNextHop, Nlri, PerFamily,
-    Update,
-};
+use crate::bgp::{Announced, AsPath, Attributes, Negotiated, NextHop as BgpNextHop, Nlri, Update};
 use crate::ids::NeighborId;
 
 /// A router whose neighbours are played by the test.
@@ -39,7 +36,7 @@ impl Speaking {
     fn establish(&mut self, address: IpAddr) {
         let (_, lane) = &self.lanes[&address];
         lane.send(BgpNews::State(State::Established)).unwrap();
-        lane.send(BgpNews::Established(self.now, Box::new(NEGOTIATED))).unwrap();
+        lane.send(BgpNews::Established(self.now, Box::new(negotiated()))).unwrap();
         self.rig.control.publish(self.now).unwrap();
     }
 
@@ -111,25 +108,10 @@ impl Speaking {
     }
 }
 
-const NO_ADD_PATH: AddPath = AddPath { send: false, receive: false };
-
-const NEGOTIATED: Negotiated = Negotiated {
-    remote_as: 65_002,
-    remote_id: Ipv4Addr::new(10, 0, 0, 2),
-    internal: false,
-    hold_time: Duration::from_secs(90),
-    four_octet_as: true,
-    families: PerFamily::BOTH,
-    add_path: PerFamily { ipv4: NO_ADD_PATH, ipv6: NO_ADD_PATH },
-    extended_next_hop: false,
-    link_local_next_hop: false,
-    receive_max: 4096,
-    send_max: 4096,
-    route_refresh: true,
-    enhanced_refresh: true,
-    sends_end_of_rib: true,
-    remote_role: None,
-};
+fn negotiated() -> Negotiated {
+    let usual = Negotiated::for_tests(65_002, Ipv4Addr::new(10, 0, 0, 2));
+    Negotiated { enhanced_refresh: true, ..usual }
+}
 
 fn speaking(service: &str) -> Speaking {
     speaking_with(service, "")

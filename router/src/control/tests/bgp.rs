@@ -10,8 +10,7 @@ use super::*;
 use crate::bgp::lane::BgpNews;
 use crate::bgp::session::{Received, State};
 use crate::bgp::{
-    AddPath, Announced, AsPath, Attributes, ExtendedCommunity, Negotiated, NextHop, Nlri,
-    PerFamily, Update,
+    Announced, AsPath, Attributes, ExtendedCommunity, Negotiated, NextHop, Nlri, Update,
 };
 
 /// A neighbour by each of two ports.
@@ -41,23 +40,7 @@ struct Peer {
 
 impl Peer {
     fn establish(&self) {
-        let negotiated = Negotiated {
-            remote_as: self.asn,
-            remote_id: Ipv4Addr::new(10, self.net, 0, 2),
-            internal: false,
-            hold_time: Duration::from_secs(90),
-            four_octet_as: true,
-            families: PerFamily::BOTH,
-            add_path: PerFamily::with(|_| AddPath::default()),
-            extended_next_hop: false,
-            link_local_next_hop: false,
-            receive_max: 4096,
-            send_max: 4096,
-            route_refresh: true,
-            enhanced_refresh: false,
-            sends_end_of_rib: false,
-            remote_role: None,
-        };
+        let negotiated = Negotiated::for_tests(self.asn, Ipv4Addr::new(10, self.net, 0, 2));
         self.lane.send(BgpNews::State(State::Established)).unwrap();
         self.lane.send(BgpNews::Established(NOW, Box::new(negotiated))).unwrap();
     }

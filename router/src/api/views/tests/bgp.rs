@@ -7,9 +7,7 @@ use crossbeam_channel::Sender;
 use super::*;
 use crate::bgp::lane::{BgpNews, BgpOrder};
 use crate::bgp::session::{Messages, Received, State};
-use crate::bgp::{
-    AddPath, Announced, AsPath, Attributes, Community, Negotiated, NextHop, Nlri, PerFamily, Update,
-};
+use crate::bgp::{Announced, AsPath, Attributes, Community, Negotiated, NextHop, Nlri, Update};
 
 const BGP: &str = r#"
 [bgp]
@@ -59,23 +57,9 @@ fn with_neighbors(text: &str) -> (Control, Vec<(NeighborId, Sender<BgpNews>)>) {
     for order in control.poll_bgp(Nanos::ZERO) {
         let BgpOrder::Begin(spec) = order else { continue };
         let remote = spec.peering.address.to_string().parse().unwrap();
-        let negotiated = Negotiated {
-            remote_as: if lanes.is_empty() { 65_002 } else { 65_003 },
-            remote_id: remote,
-            internal: false,
-            hold_time: Duration::from_secs(9),
-            four_octet_as: true,
-            families: PerFamily::BOTH,
-            add_path: PerFamily::with(|_| AddPath::default()),
-            extended_next_hop: false,
-            link_local_next_hop: false,
-            receive_max: 4096,
-            send_max: 4096,
-            route_refresh: true,
-            enhanced_refresh: false,
-            sends_end_of_rib: true,
-            remote_role: None,
-        };
+        let remote_as = if lanes.is_empty() { 65_002 } else { 65_003 };
+        let hold_time = Duration::from_secs(9);
+        let negotiated = Negotiated { hold_time, ..Negotiated::for_tests(remote_as, remote) };
         spec.lane.send(BgpNews::State(State::Established)).unwrap();
         spec.lane.send(BgpNews::Established(Nanos::ZERO, Box::new(negotiated))).unwrap();
         lanes.push((spec.id, spec.lane));
