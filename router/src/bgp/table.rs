@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use nearhop_fib::{IpPrefix, PrefixMap};
 
-use self::entries::{Entries, Entry, Index};
+use self::entries::{Entries, Entry, Index, Key};
 use super::import::Rulings;
 use super::{
     Attributes, Choice, ChoiceRules, Import, LoopRules, Nlri, NotUsed, Path as Compared,
@@ -184,16 +184,13 @@ impl Paths {
     /// A neighbour announces a path, instead of the one with the same identifier.
     pub fn announce(&mut self, neighbor: NeighborId, nlri: Nlri, attributes: &Arc<Attributes>) {
         let Some(&number) = self.numbers.get(&neighbor) else { return };
+        let head = self.head(nlri.prefix);
         let Some(incoming) = &mut self.neighbors[usize::from(number)] else { return };
         let Incoming { sender, rulings, counts, .. } = incoming;
         let ruling = rulings.judge(sender, nlri.prefix, attributes);
         let attributes = Arc::clone(attributes);
-        let head = match nlri.prefix {
-            IpPrefix::V4(prefix) => self.v4.get(prefix),
-            IpPrefix::V6(prefix) => self.v6.get(prefix),
-        };
-        let is_it = |entry: &Entry| (entry.neighbor, entry.path_id) == (number, nlri.path_id);
-        if let Some(known) = head.and_then(|first| self.entries.find_mut(first, is_it)) {
+        let known = head.and_then(|first| self.entries.find_mut(first, (number, nlri.path_id)));
+        if let Some(known) = known {
             rulings.drop(known.ruling);
             known.attributes = attributes;
             known.ruling = ruling;
@@ -278,7 +275,7 @@ impl Paths {
     /// A neighbour has a path no more; whether it had it.
     pub fn withdraw(&mut self, neighbor: NeighborId, nlri: Nlri) -> bool {
         let Some(&number) = self.numbers.get(&neighbor) else { return false };
-        self.remove(nlri.prefix, |entry| (entry.neighbor, entry.path_id) == (number, nlri.path_id))
+        self.remove(nlri.prefix, (number, nlri.path_id))
     }
 
     /// How many paths a neighbour announces in a family.
@@ -375,23 +372,23 @@ impl Paths {
     }
 
     fn drop_leaving(&mut self, prefix: IpPrefix) {
-        let leaving: Vec<(Number, u32)> = self
+        let leaving: Vec<Key> = self
             .head(prefix)
             .into_iter()
             .flat_map(|first| self.entries.chain(first))
             .filter(|entry| self.is_of_leaving(entry))
-            .map(|entry| (entry.neighbor, entry.path_id))
+            .map(Entry::key)
             .collect();
-        for (number, path_id) in leaving {
-            self.remove(prefix, |entry| (entry.neighbor, entry.path_id) == (number, path_id));
-            self.release(number);
+        for key in leaving {
+            self.remove(prefix, key);
+            self.release(key.0);
         }
     }
 
-    /// Removes the path that is meant; whether there was one.
-    fn remove(&mut self, prefix: IpPrefix, is_it: impl Fn(&Entry) -> bool) -> bool {
+    /// Removes a path; whether there was one.
+    fn remove(&mut self, prefix: IpPrefix, key: Key) -> bool {
         let Some(first) = self.head(prefix) else { return false };
-        let Some((gone, head)) = self.entries.remove(first, is_it) else { return false };
+        let Some((gone, head)) = self.entries.remove(first, key) else { return false };
         if head != Some(first) {
             self.set_head(prefix, head);
         }

@@ -9,6 +9,9 @@ use crate::bgp::{Attributes, Ruling};
 /// Where a path is.
 pub(super) type Index = u32;
 
+/// Which of the paths to a prefix: whose, and its identifier.
+pub(super) type Key = (Number, u32);
+
 /// A path.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -36,6 +39,10 @@ impl Entry {
         ruling: Ruling,
     ) -> Self {
         Self { attributes, path_id, next: NONE, neighbor, ruling }
+    }
+
+    pub(super) const fn key(&self) -> Key {
+        (self.neighbor, self.path_id)
     }
 }
 
@@ -66,15 +73,8 @@ impl Entries {
     }
 
     /// One of the paths to a prefix.
-    pub(super) fn find_mut(
-        &mut self,
-        first: Index,
-        is_it: impl Fn(&Entry) -> bool,
-    ) -> Option<&mut Entry> {
-        let mut at = first;
-        while !is_it(self.all.get(at as usize)?.as_ref()?) {
-            at = self.all[at as usize].as_ref()?.next;
-        }
+    pub(super) fn find_mut(&mut self, first: Index, key: Key) -> Option<&mut Entry> {
+        let (_, at) = self.find(first, key)?;
         self.all[at as usize].as_mut()
     }
 
@@ -88,16 +88,8 @@ impl Entries {
     }
 
     /// Removes one of the paths to a prefix. Returns it, and the first that is left.
-    pub(super) fn remove(
-        &mut self,
-        first: Index,
-        is_it: impl Fn(&Entry) -> bool,
-    ) -> Option<(Entry, Option<Index>)> {
-        let (mut before, mut at) = (None, first);
-        while !is_it(self.all.get(at as usize)?.as_ref()?) {
-            before = Some(at);
-            at = self.all[at as usize].as_ref()?.next;
-        }
+    pub(super) fn remove(&mut self, first: Index, key: Key) -> Option<(Entry, Option<Index>)> {
+        let (before, at) = self.find(first, key)?;
         let gone = self.all[at as usize].take()?;
         self.free.push(at);
         let head = match before {
@@ -112,6 +104,18 @@ impl Entries {
             *self = Self::default();
         }
         Some((gone, (head != NONE).then_some(head)))
+    }
+
+    /// Where one of the paths to a prefix is, and the one before it.
+    fn find(&self, first: Index, key: Key) -> Option<(Option<Index>, Index)> {
+        let (mut before, mut at) = (None, first);
+        loop {
+            let entry = self.all.get(at as usize)?.as_ref()?;
+            if entry.key() == key {
+                return Some((before, at));
+            }
+            (before, at) = (Some(at), entry.next);
+        }
     }
 }
 
