@@ -134,10 +134,7 @@ impl Bgp {
             .collect();
         for id in gone {
             let state = self.neighbors.remove(&id);
-            let path = state.and_then(|state| state.path);
-            self.lost.extend(path);
-            self.retiring.extend(path);
-            self.paths.forget(id);
+            self.forget(id, state.and_then(|state| state.path));
             self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
         }
         for (name, (neighbor, peering)) in wanted {
@@ -206,6 +203,14 @@ impl Bgp {
         }
         state.config = neighbor.clone();
         state.stale.mark_all();
+    }
+
+    /// What a neighbour announced is gone, and its session's path in the FIB is not used any more.
+    fn forget(&mut self, id: NeighborId, path: Option<PathId>) {
+        self.lost.extend(path);
+        self.retiring.extend(path);
+        self.paths.forget(id);
+        self.sweeping.remove(&id);
     }
 
     /// Whether news wait.

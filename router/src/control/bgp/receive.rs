@@ -140,10 +140,7 @@ impl Bgp {
                     if !put_back::is(PutBack::DeadSessionStays) {
                         // Usually it is down already.
                         let path = state.path.take();
-                        self.lost.extend(path);
-                        self.retiring.extend(path);
-                        self.paths.forget(id);
-                        self.sweeping.remove(&id);
+                        self.forget(id, path);
                     }
                 }
             }
