@@ -8,7 +8,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use bgp_support::{Bird, missing};
+use bgp_support::bird::Bird;
+use bgp_support::missing;
 use daemon_support::{Costs, Rig, SERVICE_V4, config, signal};
 use rustix::process::Signal;
 use serde_json::Value;

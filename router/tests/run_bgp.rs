@@ -5,7 +5,8 @@ mod bgp_support;
 mod daemon_support;
 mod support;
 
-use bgp_support::{Bird, missing};
+use bgp_support::bird::Bird;
+use bgp_support::missing;
 use daemon_support::{Costs, Rig, SERVICE_V4, SERVICE_V6, config};
 use nearhop::bgp::{AttributeStore, Frame, MESSAGE_MAX, Message, PerFamily, UpdateContext};
 use serde_json::Value;

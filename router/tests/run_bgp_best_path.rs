@@ -10,10 +10,11 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use bgp_support::bird::Bird;
 use bgp_support::frr::Frr;
 use bgp_support::gobgp::GoBgp;
+use bgp_support::missing;
 use bgp_support::speaker::{Ends, Speaker, as_path, attribute, nlri, update};
-use bgp_support::{Bird, missing};
 use nearhop::bgp::table::{Paths, Sender};
 use nearhop::bgp::{
     AttributeStore, Attributes, ChoiceRule, ChoiceRules, Frame, Import, LoopRules, MESSAGE_MAX,

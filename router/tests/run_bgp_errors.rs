@@ -10,9 +10,10 @@ mod support;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use bgp_support::bird::Bird;
 use bgp_support::exabgp::ExaBgp;
+use bgp_support::missing;
 use bgp_support::speaker::{End, Ends, Speaker, as_path, attribute, nlri};
-use bgp_support::{Bird, missing};
 use daemon_support::Rig;
 use daemon_support::bgp::{SITES, established, routes, with_neighbors};
 use nearhop::kernel::link::LinkSetup;

@@ -2,79 +2,60 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 
 use nearhop::kernel::netns::NetNs;
 
-use super::{Daemon, Offer, Peer, Setup, prefixes_in};
-use crate::support;
+use super::{Offer, Peer, Setup, prefixes_in};
+use crate::bgp_support::bird;
 
 /// A running BIRD 2, which speaks with the router as protocol `r1`.
 pub(super) struct Bird {
-    daemon: Daemon,
+    bird: bird::Bird,
     setup: Setup,
 }
 
 impl Bird {
     pub(super) fn start(netns: &NetNs, name: &str, setup: &Setup) -> Self {
-        let folder = Daemon::folder(&format!("bird-{name}"));
-        fs::write(folder.join("bird.conf"), config(setup)).unwrap();
-        let path = |file: &str| folder.join(file).to_str().unwrap().to_owned();
-        let (conf, ctl, pid) = (path("bird.conf"), path("bird.ctl"), path("bird.pid"));
-        let words = ["/usr/sbin/bird", "-f", "-c", &conf, "-s", &ctl, "-P", &pid];
-        let daemon = Daemon::run(netns, folder.clone(), &[], &words);
-        let bird = Self { daemon, setup: setup.clone() };
-        support::wait_for("BIRD to answer", || bird.try_ask(&["show", "status"]).map(drop));
-        bird
-    }
-
-    fn ask(&self, command: &str) -> String {
-        self.try_ask(&command.split(' ').collect::<Vec<_>>()).unwrap()
-    }
-
-    fn try_ask(&self, words: &[&str]) -> Option<String> {
-        let socket = self.daemon.path("bird.ctl");
-        self.daemon.ask(&[&["/usr/sbin/birdc", "-s", &socket], words].concat())
+        Self { bird: bird::Bird::start(netns, name, &config(setup)), setup: setup.clone() }
     }
 }
 
 impl Peer for Bird {
     fn is_up(&self) -> bool {
-        self.ask("show protocols r1").contains("Established")
+        self.bird.ask("show protocols r1").contains("Established")
     }
 
     fn learned(&self) -> BTreeSet<String> {
-        prefixes_in(&self.ask("show route protocol r1"))
+        prefixes_in(&self.bird.ask("show route protocol r1"))
     }
 
     fn offer(&mut self, offers: &[Offer]) {
         self.setup.offers = offers.to_vec();
-        fs::write(self.daemon.folder.join("bird.conf"), config(&self.setup)).unwrap();
-        self.ask("configure");
+        self.bird.configure(&config(&self.setup));
     }
 
     fn ask_again(&mut self) -> bool {
-        self.ask("reload in r1");
+        self.bird.ask("reload in r1");
         true
     }
 
     fn updates(&self) -> u64 {
         // Received, rejected, filtered, ignored, accepted: of each family.
-        let state = self.ask("show protocols all r1");
+        let state = self.bird.ask("show protocols all r1");
         let lines = state.lines().filter_map(|line| line.trim().strip_prefix("Import updates:"));
         lines.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
     }
 
     fn shut(&mut self, words: &str) -> bool {
-        self.try_ask(&["disable", "r1", &format!("\"{words}\"")]).is_some()
+        self.bird.try_ask(&["disable", "r1", &format!("\"{words}\"")]).is_some()
     }
 
     fn report(&self) -> String {
-        self.ask("show protocols all r1") + &self.daemon.log()
+        self.bird.ask("show protocols all r1") + &self.bird.daemon.log()
     }
 
     fn kill(&mut self) {
-        self.daemon.kill();
+        self.bird.daemon.kill();
     }
 }
 

@@ -2,47 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 
 use nearhop::kernel::netns::NetNs;
 
-use super::{Daemon, Offer, Peer, Setup, prefixes_in};
-use crate::support;
+use super::{Offer, Peer, Setup, prefixes_in};
+use crate::bgp_support::frr;
 
 /// A running bgpd.
 pub(super) struct Frr {
-    daemon: Daemon,
+    frr: frr::Frr,
     setup: Setup,
 }
 
 impl Frr {
     pub(super) fn start(netns: &NetNs, name: &str, setup: &Setup) -> Self {
-        let folder = Daemon::folder(&format!("frr-{name}"));
-        let path = |file: &str| folder.join(file).to_str().unwrap().to_owned();
-        let (conf, pid, socket) = (path("bgpd.conf"), path("bgpd.pid"), path("zserv.api"));
-        fs::write(&conf, config(setup)).unwrap();
-        let vty = folder.to_str().unwrap().to_owned();
-        // As who starts it, without the kernel's table, without zebra, without a port for commands.
-        let files = ["-f", &conf, "-i", &pid, "--vty_socket", &vty, "-z", &socket];
-        let words = [&["/usr/lib/frr/bgpd", "-S", "-n", "-Z", "-P", "0"], &files[..]].concat();
-        let daemon = Daemon::run(netns, folder.clone(), &[], &words);
-        let frr = Self { daemon, setup: setup.clone() };
-        support::wait_for("bgpd to answer", || frr.ask(&["show bgp summary json"]));
-        frr
-    }
-
-    fn ask(&self, commands: &[&str]) -> Option<String> {
-        let vty = self.daemon.folder.to_str().unwrap();
-        let mut words = vec!["vtysh", "--vty_socket", vty, "-d", "bgpd"];
-        words.extend(commands.iter().flat_map(|command| ["-c", command]));
-        self.daemon.ask(&words)
+        Self { frr: frr::Frr::start(netns, name, &config(setup)), setup: setup.clone() }
     }
 
     fn neighbor(&self) -> serde_json::Value {
         let remote = self.setup.remote;
-        let text = self.ask(&[&format!("show bgp neighbors {remote} json")]).unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        value[remote].clone()
+        self.frr.ask(&format!("show bgp neighbors {remote} json"))[remote].clone()
     }
 }
 
@@ -54,9 +33,7 @@ impl Peer for Frr {
     fn learned(&self) -> BTreeSet<String> {
         let mut all = BTreeSet::new();
         for family in ["ipv4", "ipv6"] {
-            let command = format!("show bgp {family} unicast json");
-            let text = self.ask(&[&command]).unwrap_or_default();
-            let table: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let table = self.frr.ask(&format!("show bgp {family} unicast json"));
             for (prefix, paths) in table["routes"].as_object().into_iter().flatten() {
                 let mut paths = paths.as_array().into_iter().flatten();
                 if paths.any(|path| path["peerId"] == self.setup.remote) {
@@ -78,14 +55,14 @@ impl Peer for Frr {
             }
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        self.ask(&lines).unwrap();
+        self.frr.try_ask(&lines).unwrap();
         self.setup.offers = offers.to_vec();
     }
 
     fn ask_again(&mut self) -> bool {
         for family in ["ipv4", "ipv6"] {
             let remote = self.setup.remote;
-            self.ask(&[&format!("clear bgp {family} unicast {remote} soft in")]).unwrap();
+            self.frr.try_ask(&[&format!("clear bgp {family} unicast {remote} soft in")]).unwrap();
         }
         true
     }
@@ -101,15 +78,15 @@ impl Peer for Frr {
             &format!("router bgp {asn}"),
             &format!("neighbor {remote} shutdown message {words}"),
         ];
-        self.ask(&lines).is_some()
+        self.frr.try_ask(&lines).is_some()
     }
 
     fn report(&self) -> String {
-        self.neighbor().to_string() + &self.daemon.log()
+        self.neighbor().to_string() + &self.frr.daemon.log()
     }
 
     fn kill(&mut self) {
-        self.daemon.kill();
+        self.frr.daemon.kill();
     }
 }
 

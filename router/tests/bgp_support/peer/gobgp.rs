@@ -2,36 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 
 use nearhop::kernel::netns::NetNs;
 
-use super::{Daemon, Offer, Peer, Setup, prefixes_in};
-use crate::support;
+use super::{Offer, Peer, Setup, prefixes_in};
+use crate::bgp_support::gobgp;
 
 /// A running gobgpd.
 pub(super) struct GoBgp {
-    daemon: Daemon,
+    gobgp: gobgp::GoBgp,
     setup: Setup,
 }
 
 impl GoBgp {
     pub(super) fn start(netns: &NetNs, name: &str, setup: &Setup) -> Self {
-        let folder = Daemon::folder(&format!("gobgp-{name}"));
-        let conf = folder.join("gobgpd.toml").to_str().unwrap().to_owned();
-        fs::write(&conf, config(setup)).unwrap();
-        let words = "-t toml -l debug --pprof-disable --api-hosts 127.0.0.1:50051";
-        let words: Vec<&str> =
-            ["gobgpd", "-f", &conf].into_iter().chain(words.split(' ')).collect();
-        let daemon = Daemon::run(netns, folder, &[], &words);
-        let gobgp = Self { daemon, setup: setup.clone() };
-        support::wait_for("gobgpd to answer", || gobgp.ask("neighbor"));
-        setup.offers.iter().for_each(|offer| gobgp.change("add", offer));
-        gobgp
+        let gobgp = gobgp::GoBgp::start(netns, name, &config(setup));
+        let peer = Self { gobgp, setup: setup.clone() };
+        setup.offers.iter().for_each(|offer| peer.change("add", offer));
+        peer
     }
 
     fn ask(&self, command: &str) -> Option<String> {
-        self.daemon.ask(&["gobgp"].into_iter().chain(command.split(' ')).collect::<Vec<_>>())
+        self.gobgp.try_ask(&command.split(' ').collect::<Vec<_>>())
     }
 
     fn change(&self, verb: &str, offer: &Offer) {
@@ -48,9 +40,7 @@ impl GoBgp {
     }
 
     fn neighbor(&self) -> serde_json::Value {
-        let text = self.ask("neighbor -j").unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        value[0].clone()
+        self.gobgp.ask(&["neighbor"])[0].clone()
     }
 }
 
@@ -91,15 +81,15 @@ impl Peer for GoBgp {
     fn shut(&mut self, words: &str) -> bool {
         let remote = self.setup.remote;
         let reason = format!("--reason={words}");
-        self.daemon.ask(&["gobgp", "neighbor", remote, "shutdown", &reason]).is_some()
+        self.gobgp.try_ask(&["neighbor", remote, "shutdown", &reason]).is_some()
     }
 
     fn report(&self) -> String {
-        self.neighbor().to_string() + &self.daemon.log()
+        self.neighbor().to_string() + &self.gobgp.daemon.log()
     }
 
     fn kill(&mut self) {
-        self.daemon.kill();
+        self.gobgp.daemon.kill();
     }
 }
 
