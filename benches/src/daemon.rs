@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
+use nearhop::client::Client;
+use nearhop::event::Event;
 use nearlab::lab::wait_for;
 use nearlab::sandbox::own_executable;
+use serde_json::Value;
 
 use crate::ROUTER;
 use crate::report::BenchError;
@@ -75,10 +80,74 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Passes events on from now on, or all that there were with `since=0` in `query`, on a thread that ends
+    /// with the router.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn follow(
+        &self,
+        query: &str,
+        mut note: impl FnMut(Event) + Send + 'static,
+    ) -> Result<(), BenchError> {
+        let (socket, path) = (self.socket.clone(), format!("/v1/watch{query}"));
+        let watch = move || {
+            let Ok(client) = Client::new(socket) else { return };
+            let mut rest = Vec::new();
+            let _ = client.follow(&path, std::future::pending(), |chunk| {
+                rest.extend_from_slice(chunk);
+                let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+                let lines = rest[..whole].split(|&byte| byte == b'\n');
+                lines.filter_map(|line| serde_json::from_slice(line).ok()).for_each(&mut note);
+                rest.drain(..whole);
+                ControlFlow::Continue(())
+            });
+        };
+        let thread = thread::Builder::new().name("watch".into()).spawn(watch);
+        thread.map(drop).map_err(BenchError::environment)
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         // It is the sandbox's: what is left of it ends with that.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Rows of `show NOUN`.
+///
+/// # Errors
+/// The router does not answer.
+pub fn show(client: &Client, noun: &str) -> Result<Vec<Value>, BenchError> {
+    let answer = client.get(&format!("/v1/show/{noun}")).map_err(BenchError::environment)?;
+    let document: Value = serde_json::from_slice(&answer).map_err(BenchError::environment)?;
+    Ok(document["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// The longest step of the router's threads that was worth noting, in microseconds, and which; 0 if none was.
+///
+/// # Errors
+/// The router does not answer.
+pub fn longest_step(client: &Client) -> Result<(u64, String), BenchError> {
+    let of = |row: &Value| row["longest_us"].as_u64().unwrap_or(0);
+    let steps = show(client, "steps")?;
+    let slowest = steps.iter().max_by_key(|row| of(row));
+    Ok(slowest.map_or_else(Default::default, |row| {
+        (of(row), format!("{} of {}", row["step"], row["thread"]))
+    }))
+}
+
+/// Memory of a process, KiB: `VmRSS` is what it has, `VmHWM` the most that it ever had.
+///
+/// # Errors
+/// The kernel does not report it.
+pub fn memory_kib(pid: u32, what: &str) -> Result<u64, BenchError> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).map_err(BenchError::environment)?;
+    let value = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+    let figure = value.and_then(|value| value.trim().strip_suffix(" kB")?.trim().parse().ok());
+    figure.ok_or_else(|| BenchError::environment(format!("the kernel does not report {what}")))
 }

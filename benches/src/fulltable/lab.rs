@@ -4,8 +4,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -20,7 +18,7 @@ use nearlab::lab::{Namespace, wait_for};
 use nearlab::traffic::probe::sleep_until;
 use serde_json::Value;
 
-use crate::daemon::Daemon;
+use crate::daemon::{self, Daemon, memory_kib};
 use crate::report::BenchError;
 
 /// A router, its neighbours' namespace, and a flow through it.
@@ -76,7 +74,9 @@ impl Lab {
         }
         daemon.wait_ready(WITHIN)?;
         let client = Client::new(daemon.socket.clone()).map_err(BenchError::environment)?;
-        let news = follow(daemon.socket.clone())?;
+        let news: Arc<News> = Arc::default();
+        let noted = Arc::clone(&news);
+        daemon.follow("", move |event| noted.note(&event))?;
         let (stop, flow) = (Arc::default(), Arc::default());
         let threads = start_flow(&flow, &stop)?;
         let lab = Self { daemon, client, news, stop, flow, threads, _namespaces: namespaces };
@@ -125,28 +125,20 @@ impl Lab {
         serde_json::from_slice(&answer).map_err(BenchError::environment)
     }
 
-    /// Rows of `show NOUN`.
+    /// As [`daemon::show`].
     ///
     /// # Errors
     /// The router does not answer.
     pub fn show(&self, noun: &str) -> Result<Vec<Value>, BenchError> {
-        let path = format!("/v1/show/{noun}");
-        let answer = self.client.get(&path).map_err(BenchError::environment)?;
-        let document: Value = serde_json::from_slice(&answer).map_err(BenchError::environment)?;
-        Ok(document["items"].as_array().cloned().unwrap_or_default())
+        daemon::show(&self.client, noun)
     }
 
-    /// The longest step of the router's threads that was worth noting, and which.
+    /// As [`daemon::longest_step`].
     ///
     /// # Errors
     /// The router does not answer.
     pub fn longest_step(&self) -> Result<(u64, String), BenchError> {
-        let of = |row: &Value| row["longest_us"].as_u64().unwrap_or(0);
-        let steps = self.show("steps")?;
-        let slowest = steps.iter().max_by_key(|row| of(row));
-        Ok(slowest.map_or_else(Default::default, |row| {
-            (of(row), format!("{} of {}", row["step"], row["thread"]))
-        }))
+        daemon::longest_step(&self.client)
     }
 
     /// Ends the flow; how many datagrams were sent and how many were lost, since the start.
@@ -176,11 +168,7 @@ impl Drop for Lab {
 /// # Errors
 /// The kernel does not say it.
 pub fn peak_mb(pid: u32) -> Result<f64, BenchError> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(path).map_err(BenchError::environment)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
-    let kib = kib.ok_or_else(|| BenchError::environment("the kernel does not report VmHWM"))?;
+    let kib = memory_kib(pid, "VmHWM")? as f64;
     Ok(kib * 1.024 / 1000.0)
 }
 
@@ -200,29 +188,6 @@ pub fn processor_s(pid: u32) -> Result<f64, BenchError> {
 /// The address of a neighbour.
 pub fn neighbor(index: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST_NEIGHBOR.to_bits() + index as u32)
-}
-
-fn follow(socket: PathBuf) -> Result<Arc<News>, BenchError> {
-    let news: Arc<News> = Arc::default();
-    let noted = Arc::clone(&news);
-    let watch = move || {
-        let Ok(client) = Client::new(socket) else { return };
-        let mut rest = Vec::new();
-        // Ends with the router.
-        let _ = client.follow("/v1/watch", std::future::pending(), |chunk| {
-            rest.extend_from_slice(chunk);
-            let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-            for line in rest[..whole].split(|&byte| byte == b'\n') {
-                let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
-                noted.note(&event);
-            }
-            rest.drain(..whole);
-            ControlFlow::Continue(())
-        });
-    };
-    let thread = thread::Builder::new().name("watch".into()).spawn(watch);
-    thread.map_err(BenchError::environment)?;
-    Ok(news)
 }
 
 impl News {

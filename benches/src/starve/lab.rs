@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::ops::{ControlFlow, Range};
-use std::path::PathBuf;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nearhop::client::Client;
-use nearhop::event::{Event, EventKind};
+use nearhop::event::EventKind;
 use nearhop::kernel::link::{KernelRoute, LinkSetup, LinkStatus};
 use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
@@ -22,7 +21,7 @@ use nearlab::traffic::probe::sleep_until;
 use serde_json::Value;
 
 use super::Harm;
-use crate::daemon::Daemon;
+use crate::daemon::{self, Daemon, memory_kib};
 use crate::report::BenchError;
 
 /// A router under watch, with flows through it.
@@ -69,7 +68,7 @@ impl Lab {
         }
         daemon.wait_ready(READY_WITHIN)?;
         let client = Client::new(daemon.socket.clone()).map_err(BenchError::environment)?;
-        let alarms = follow(daemon.socket.clone())?;
+        let alarms = follow(&daemon)?;
         wait_for("the events", READY_WITHIN, || {
             if alarms.ready.load(Ordering::Relaxed) { Ok(()) } else { Err(String::new()) }
         })
@@ -96,10 +95,7 @@ impl Lab {
 
     /// Rows of `show NOUN`.
     pub fn show(&self, noun: &str) -> Result<Vec<Value>, BenchError> {
-        let answer =
-            self.client.get(&format!("/v1/show/{noun}")).map_err(BenchError::environment)?;
-        let document: Value = serde_json::from_slice(&answer).map_err(BenchError::environment)?;
-        Ok(document["items"].as_array().cloned().unwrap_or_default())
+        daemon::show(&self.client, noun)
     }
 
     /// Resident memory of the router, KiB.
@@ -113,11 +109,7 @@ impl Lab {
         // Before the servers end.
         let false_alarms = self.alarms.down.load(Ordering::Relaxed);
         self.end();
-        let steps = self.show("steps")?;
-        let of = |row: &Value| row["longest_us"].as_u64().unwrap_or(0);
-        let slowest = steps.iter().max_by_key(|row| of(row));
-        let longest = slowest.map_or(0, of);
-        let step = slowest.map(|row| format!("{} of {}", row["step"], row["thread"]));
+        let (longest, step) = daemon::longest_step(&self.client)?;
         let (mut sent, mut lost, mut gap) = (0, 0, Duration::ZERO);
         for flow in &self.flows {
             let flow = flow.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +131,7 @@ impl Lab {
             lost,
             gap_ms: gap.as_secs_f64() * 1e3,
             step_ms: longest as f64 / 1e3,
-            step: step.unwrap_or_default(),
+            step,
             took_s: during.end.since(during.start).as_secs_f64(),
         })
     }
@@ -182,11 +174,7 @@ impl Drop for Lab {
 
 /// Resident memory of a router, KiB.
 pub fn resident_kib(daemon: &Daemon) -> Result<u64, BenchError> {
-    let path = format!("/proc/{}/status", daemon.child.id());
-    let status = fs::read_to_string(path).map_err(BenchError::environment)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let figure = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    figure.ok_or_else(|| BenchError::environment("the kernel does not tell VmRSS"))
+    memory_kib(daemon.child.id(), "VmRSS")
 }
 
 fn run_flow(socket: &UdpSocket, flow: &Mutex<Flow>, stop: &AtomicBool) {
@@ -210,34 +198,17 @@ fn run_flow(socket: &UdpSocket, flow: &Mutex<Flow>, stop: &AtomicBool) {
     }
 }
 
-/// Counts sites that are taken for dead from now on.
-fn follow(socket: PathBuf) -> Result<Arc<Alarms>, BenchError> {
+/// Counts sites that are taken for dead once the router is ready.
+fn follow(daemon: &Daemon) -> Result<Arc<Alarms>, BenchError> {
     let alarms: Arc<Alarms> = Arc::default();
     let noted = Arc::clone(&alarms);
-    let watch = move || {
-        let Ok(client) = Client::new(socket) else { return };
-        let mut rest = Vec::new();
-        // Ends with the router.
-        let _ = client.follow("/v1/watch?since=0", std::future::pending(), |chunk| {
-            rest.extend_from_slice(chunk);
-            let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-            for line in rest[..whole].split(|&byte| byte == b'\n') {
-                match serde_json::from_slice::<Event>(line).map(|event| event.kind) {
-                    Ok(EventKind::Ready) => noted.ready.store(true, Ordering::Relaxed),
-                    Ok(EventKind::Site { up: false, .. })
-                        if noted.ready.load(Ordering::Relaxed) =>
-                    {
-                        noted.down.fetch_add(1, Ordering::Relaxed);
-                    }
-                    _ => {}
-                }
-            }
-            rest.drain(..whole);
-            ControlFlow::Continue(())
-        });
-    };
-    let thread = thread::Builder::new().name("watch".into()).spawn(watch);
-    thread.map_err(BenchError::environment)?;
+    daemon.follow("?since=0", move |event| match event.kind {
+        EventKind::Ready => noted.ready.store(true, Ordering::Relaxed),
+        EventKind::Site { up: false, .. } if noted.ready.load(Ordering::Relaxed) => {
+            noted.down.fetch_add(1, Ordering::Relaxed);
+        }
+        _ => {}
+    })?;
     Ok(alarms)
 }
 
