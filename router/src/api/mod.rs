@@ -6,7 +6,9 @@
 
 mod claim;
 pub mod column;
+mod command;
 pub mod document;
+mod error;
 pub mod metrics;
 pub mod nouns;
 pub mod pages;
@@ -18,6 +20,10 @@ pub mod socket;
 pub mod views;
 
 pub use self::claim::{Claim, ClaimError, OwnFile, claim, is_listening};
+pub use self::command::{
+    AnnounceRequest, Command, ExplainQuery, OverrideKind, OverrideRequest, Reply, Who,
+};
+pub use self::error::ApiError;
 pub use self::server::CONNECTIONS_MAX;
 
 use std::io;
@@ -25,7 +31,7 @@ use std::thread;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
@@ -34,145 +40,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::config::{ConfigErrors, Style};
-
 use self::document::{Cleared, Effected, Explanation, Overridden, Reloaded, Undamped};
 use self::nouns::{SHOWN, Show};
-use self::pages::{PageReply, PageRequest, ShowQuery};
+use self::pages::ShowQuery;
 use self::params::{Described, Kind, Param, Params, optional, required};
 use crate::config::reader::did_you_mean;
-
-/// Who gives a command, as its event says.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Who(pub String);
-
-/// A client's request; the answer goes to the [`Reply`] in it.
-#[derive(Debug)]
-pub enum Command {
-    /// `POST /v1/drain/SITE`, `/v1/undrain/SITE`, `/v1/disable/SITE` and `/v1/enable/SITE`.
-    Override(OverrideRequest, Who, Reply<Overridden>),
-    /// What concerns announcements.
-    Announce(AnnounceRequest, Who, Reply<Effected>),
-    /// `POST /v1/clear/bgp/NEIGHBOR`, by its name or address; whether its session goes on.
-    Clear(String, bool, Who, Reply<Cleared>),
-    /// `GET /v1/explain`.
-    Explain(ExplainQuery, Reply<Explanation>),
-    /// `POST /v1/reload`; whether also where it leaves a service without a site.
-    Reload(Who, bool, Reply<Reloaded>),
-    /// `GET /healthz`.
-    Health(Reply<()>),
-    /// `GET /v1/show/NOUN`, or a page of it.
-    Show(PageRequest, PageReply),
-    /// `POST /v1/undamp`.
-    Undamp(Reply<Undamped>),
-    /// `GET /v1/watch`: the remembered lines from this `seq` on, and all later ones.
-    Watch(Option<u64>, Reply<(Vec<Bytes>, broadcast::Receiver<Bytes>)>),
-}
-
-impl Command {
-    /// What it is called where steps are named.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Announce(request, ..) => request.verb(),
-            Self::Clear(..) => "clear",
-            Self::Explain(..) => "explain",
-            Self::Health(_) => "health",
-            Self::Override(request, ..) => request.what.verb(),
-            Self::Reload(..) => "reload",
-            Self::Show(..) => "show",
-            Self::Undamp(_) => "undamp",
-            Self::Watch(..) => "watch",
-        }
-    }
-}
-
-/// A site that an operator takes out of service, or back in.
-#[derive(Clone, Debug)]
-pub struct OverrideRequest {
-    /// Its name.
-    pub site: String,
-    /// What is to be done.
-    pub what: OverrideKind,
-    /// Whether also where that leaves a service without a site.
-    pub force: bool,
-}
-
-/// What an operator does to a site.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum OverrideKind {
-    /// It serves only where nobody else is left.
-    Drain,
-    /// It is drained no more.
-    Undrain,
-    /// It never serves.
-    Disable,
-    /// It is disabled no more.
-    Enable,
-}
-
-impl OverrideKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Drain, Self::Undrain, Self::Disable, Self::Enable];
-
-    /// The word for it in paths and commands.
-    pub const fn verb(self) -> &'static str {
-        match self {
-            Self::Drain => "drain",
-            Self::Undrain => "undrain",
-            Self::Disable => "disable",
-            Self::Enable => "enable",
-        }
-    }
-
-    /// Whether it takes the site out.
-    pub const fn takes_out(self) -> bool {
-        matches!(self, Self::Drain | Self::Disable)
-    }
-}
-
-/// What an operator does to announcements.
-#[derive(Clone, Debug)]
-pub enum AnnounceRequest {
-    /// `POST /v1/drain-router`, `/v1/undrain-router`: takes all of them back, or no more.
-    DrainRouter(bool),
-    /// `POST /v1/playbook/apply/NAME`, `/v1/playbook/undo/NAME`.
-    Play {
-        /// Its name.
-        playbook: String,
-        /// Whether it is to be applied.
-        applied: bool,
-        /// Whether also where that withdraws a service from all neighbours.
-        force: bool,
-    },
-    /// `POST /v1/block`, `/v1/unblock`: discards the packets of a prefix, or no more.
-    Block {
-        /// A prefix or an address.
-        prefix: String,
-        /// Whether it is to be blocked.
-        blocked: bool,
-        /// Whether also where the router needs something in it.
-        force: bool,
-    },
-}
-
-impl AnnounceRequest {
-    /// The word for it in paths and commands.
-    pub const fn verb(&self) -> &'static str {
-        match self {
-            Self::DrainRouter(true) => "drain-router",
-            Self::DrainRouter(false) => "undrain-router",
-            Self::Play { applied: true, .. } => "playbook apply",
-            Self::Play { applied: false, .. } => "playbook undo",
-            Self::Block { blocked: true, .. } => "block",
-            Self::Block { blocked: false, .. } => "unblock",
-        }
-    }
-}
 
 impl Described for ExplainQuery {
     const ALL: &'static [Param] = &[
@@ -208,128 +84,6 @@ impl Described for Soft {
 
 impl Described for WatchQuery {
     const ALL: &'static [Param] = &[optional("since", Kind::Number(u64::MAX))];
-}
-
-/// The channel for an answer.
-pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
-
-/// Parameters of `GET /v1/explain`: an address, and optionally a flow.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ExplainQuery {
-    /// Destination.
-    pub address: std::net::IpAddr,
-    /// Source of a flow.
-    pub from: Option<std::net::IpAddr>,
-    /// IP protocol number.
-    pub proto: Option<u8>,
-    /// Source port.
-    pub sport: Option<u16>,
-    /// Destination port.
-    pub dport: Option<u16>,
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug)]
-pub struct ApiError {
-    status: StatusCode,
-    error: String,
-    help: Option<String>,
-    /// What a log has in place of an error of many lines.
-    log: Option<String>,
-}
-
-impl ApiError {
-    /// The request is invalid (status 400).
-    pub fn bad_request(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: error.into(), help: None, log: None }
-    }
-
-    /// The request names something that does not exist (status 404).
-    pub fn not_found(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, error: error.into(), help: None, log: None }
-    }
-
-    /// The request conflicts with the router's state or configuration (status 409).
-    pub fn conflict(error: impl Into<String>) -> Self {
-        Self { status: StatusCode::CONFLICT, error: error.into(), help: None, log: None }
-    }
-
-    /// The request is valid, but the machine cannot fulfil it now (status 500).
-    pub fn environment(error: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            error: error.into(),
-            help: None,
-            log: None,
-        }
-    }
-
-    /// The configuration has mistakes (status 409): drawn as `nearhop check` draws them.
-    pub fn mistakes(file: &str, errors: &ConfigErrors) -> Self {
-        let count = errors.mistakes.len();
-        let count = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
-        let drawn = errors.render(Style::PLAIN);
-        let error = format!("{file} has {count}, and the configuration in force stays\n\n{drawn}");
-        let log = Some(errors.to_string());
-        Self { log, ..Self::conflict(error.trim_end()) }
-    }
-
-    /// The error message.
-    pub fn text(&self) -> &str {
-        &self.error
-    }
-
-    /// The error as lines of a log.
-    pub fn log_text(&self) -> &str {
-        self.log.as_deref().unwrap_or(&self.error)
-    }
-
-    /// The router is shutting down (status 503).
-    fn ending() -> Self {
-        let error = "the router is shutting down".into();
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, error, help: None, log: None }
-    }
-
-    /// The router is not ready (status 503).
-    pub fn not_ready(why: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, error: why.into(), help: None, log: None }
-    }
-
-    /// The control thread does not answer (status 503).
-    fn busy() -> Self {
-        let error = format!("the router is busy: no answer within {} s", ANSWER_WITHIN.as_secs());
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            error,
-            help: Some("try again".into()),
-            log: None,
-        }
-    }
-
-    /// Adds what to do about it.
-    #[must_use]
-    pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
-
-impl From<PathRejection> for ApiError {
-    fn from(rejection: PathRejection) -> Self {
-        let error = match rejection {
-            PathRejection::FailedToDeserializePathParams(_) => {
-                "the path is not UTF-8 where its % escapes are decoded"
-            }
-            _ => "the path cannot be read",
-        };
-        Self::bad_request(error)
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.error, "help": self.help }))).into_response()
-    }
 }
 
 /// Starts the API's thread: the control socket, and the read-only requests over TCP. It ends with the
@@ -373,12 +127,7 @@ async fn named_by_address(request: Request, next: Next) -> Result<Response, ApiE
         return Ok(next.run(request).await);
     }
     let error = format!("expected an address in the Host header, found {:?}", host.unwrap_or(""));
-    Err(ApiError {
-        status: StatusCode::FORBIDDEN,
-        error,
-        help: Some("ask by address".into()),
-        log: None,
-    })
+    Err(ApiError::of(StatusCode::FORBIDDEN, error).with_help("ask by address"))
 }
 
 type Commands = State<mpsc::Sender<Command>>;
@@ -597,8 +346,8 @@ async fn no_such_path(uri: Uri) -> ApiError {
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let error = format!("{} does not support {method}", uri.path());
-    let help = "use GET to read and POST to change; changes need the control socket".to_owned();
-    ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error, help: Some(help), log: None }
+    ApiError::of(StatusCode::METHOD_NOT_ALLOWED, error)
+        .with_help("use GET to read and POST to change; changes need the control socket")
 }
 
 /// Asks the control thread, which is to answer within [`ANSWER_WITHIN`].

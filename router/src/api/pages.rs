@@ -186,7 +186,7 @@ pub(super) async fn stream(
         Some(match rest.chunk().await {
             Ok((chunk, true)) => (Ok(chunk), Some(rest)),
             Ok((chunk, false)) => (Ok(chunk), None),
-            Err(error) => (Err(io::Error::other(error.error)), None),
+            Err(error) => (Err(io::Error::other(error.text().to_owned())), None),
         })
     });
     let kind = [(header::CONTENT_TYPE, "application/json")];
