@@ -129,6 +129,16 @@ pub enum EventKind {
         /// Which worker sent it.
         worker: u16,
     },
+    /// What is announced to a BGP neighbour is taken back or deprioritised as a part of the router stood still,
+    /// or is announced as before.
+    Lease {
+        /// The neighbour's name.
+        neighbor: String,
+        /// Whether all is announced as it is to be.
+        held: bool,
+        /// What became of announcements, and who stood still.
+        reason: String,
+    },
     /// An operator applied a playbook, or undid it.
     Playbook {
         /// Who gave the command.
@@ -296,6 +306,7 @@ impl fmt::Display for EventKind {
                 let family = family.label();
                 write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
             }
+            Self::Lease { neighbor, reason, .. } => write!(f, "bgp {neighbor}: {reason}"),
             Self::Publish { groups, prefixes, refused, took_us } => {
                 write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")?;
                 match refused {

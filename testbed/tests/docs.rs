@@ -112,6 +112,7 @@ fn one_of_each() -> Vec<EventKind> {
             reason: reason.clone(),
         },
         EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
+        EventKind::Lease { neighbor: String::new(), held: true, reason: reason.clone() },
         EventKind::Playbook { by: String::new(), playbook: String::new(), applied: true },
         EventKind::Publish { groups: 0, prefixes: 0, refused: 0, took_us: 0 },
         EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
@@ -140,6 +141,7 @@ fn one_of_each() -> Vec<EventKind> {
             | EventKind::Drain { .. }
             | EventKind::Engine { .. }
             | EventKind::FirstPacket { .. }
+            | EventKind::Lease { .. }
             | EventKind::Playbook { .. }
             | EventKind::Publish { .. }
             | EventKind::ReaderStalled { .. }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crossbeam_channel::Sender;
 use nearhop_fib::IpPrefix;
 
+use super::lease::{LeaseRules, LeaseState};
 use super::session::{Received, SessionConfig, State};
 use super::{Attributes, Negotiated, RefreshKind};
 use crate::ids::{Family, NeighborId};
@@ -61,6 +62,8 @@ pub enum BgpNews {
     Received(Received),
     /// All routes of a family are to be announced again.
     Refresh(Family),
+    /// As what all is announced from now on, whatever is ordered.
+    Lease(Nanos, LeaseState),
     /// The session changed its state.
     State(State),
 }
@@ -82,6 +85,8 @@ pub type Change = (IpPrefix, Option<Arc<Attributes>>);
 pub enum BgpOrder {
     /// Change what is announced; `true` once that is all to begin with.
     Announce(NeighborId, Vec<Change>, bool),
+    /// Announce all as ordered only while these rules hold.
+    Lease(LeaseRules),
     /// There is room again in a lane that was full.
     Room,
     /// A neighbour's session begins again, or goes on and both sides announce all once more.

@@ -15,6 +15,7 @@
 //!   nobody. A [`Ruling`] is what became of a path by all of these.
 //! * [`choose`] is which of several paths is used, and by which rule each other one loses.
 //! * [`session`] is the machine that speaks with one neighbour; [`negotiate()`] what both agree on.
+//! * [`lease`] is whether what is announced may stand while others take no turns.
 //! * [`Attributes`] are shared by all routes with the same ones; [`AttributeStore`] is where they meet.
 //!
 //! Spoken are IPv4 and IPv6 unicast. What the neighbour says of other families is ignored.
@@ -26,11 +27,13 @@ mod bogon;
 mod capability;
 mod community;
 mod decision;
+mod deprioritise;
 mod family;
 mod fault;
 mod frame;
 mod import;
 pub mod lane;
+pub mod lease;
 mod message;
 mod negotiate;
 mod pack;

@@ -17,6 +17,7 @@ pub use self::announce::{
     NeighborTerms, OnExit, Playbook, PlaybookStep,
 };
 use crate::bgp::Role;
+use crate::bgp::lease::LeaseRules;
 use crate::bgp::policy::Policy;
 pub use crate::bgp::{AddPath, Import};
 use crate::kernel::netns::NetNs;
@@ -256,6 +257,8 @@ pub struct Bgp {
     pub playbooks: Vec<Arc<Playbook>>,
     /// How it takes back what it announces.
     pub leaving: Leaving,
+    /// When what it announces is deprioritised because a part of the router stands still.
+    pub lease: LeaseRules,
     /// Its neighbors, in file order; names and addresses are unique.
     pub neighbors: Vec<Neighbor>,
 }

@@ -10,6 +10,7 @@ use nearhop_fib::{AdjacencyId, PathId, Reader};
 use super::speaker::Speaker;
 use crate::batch::Batch;
 use crate::bgp::lane::BgpOrder;
+use crate::bgp::lease::Part;
 use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
@@ -130,6 +131,16 @@ impl HostEngine {
         }
     }
 
+    /// When [`Self::look`] is due, if it is ever.
+    pub fn next_look(&self) -> Option<Nanos> {
+        self.speaker.next_look()
+    }
+
+    /// How many turns those have taken who find out and decide what is announced.
+    pub fn look(&mut self, now: Nanos, turns: impl IntoIterator<Item = (Part, u64)>) {
+        self.speaker.look(now, turns);
+    }
+
     /// Whether a neighbour has news since the last call.
     pub fn take_bgp_news(&mut self) -> bool {
         self.speaker.take_news()
@@ -148,6 +159,7 @@ impl HostEngine {
             self.host.poll_timeout(now),
             self.checker.poll_timeout(),
             self.speaker.poll_timeout(now),
+            self.speaker.next_look(),
         ];
         timers.into_iter().flatten().min()
     }

@@ -1,6 +1,7 @@
 //! BGP sessions on the host stack: bytes between its connections and each neighbour's session, and what
 //! neighbours announce into a lane for each of them.
 
+mod ordered;
 #[cfg(test)]
 mod tests;
 
@@ -11,9 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
+use self::ordered::Ordered;
 use crate::bgp::lane::{
     BgpNews, BgpOrder, Change, Clear, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
 };
+use crate::bgp::lease::{Lease, LeaseState, Part};
 use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
 use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, RefreshKind, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
@@ -27,6 +30,8 @@ pub struct Speaker {
     /// By local address.
     listeners: BTreeMap<IpAddr, SocketId>,
     store: AttributeStore,
+    /// Whether what is announced may stand.
+    lease: Lease,
     /// Who is served first.
     first: usize,
     buffer: Vec<u8>,
@@ -44,6 +49,7 @@ struct Neighbor {
     lost: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
     session: Session,
+    ordered: Ordered,
     incoming: Option<SocketId>,
     outgoing: Option<SocketId>,
     /// Whether the outgoing connection is still being made.
@@ -94,6 +100,11 @@ impl Speaker {
                 }
             }
             BgpOrder::End(id, why) => self.remove_neighbor(now, host, id, &why),
+            BgpOrder::Lease(rules) => {
+                let before = self.lease.state();
+                self.lease.set_rules(Some(rules));
+                self.follow_lease(now, before);
+            }
             BgpOrder::Room => self.is_behind = true,
             BgpOrder::Clear(id, how) => self.clear(now, id, how),
             BgpOrder::Mark(id, family, kind) => self.mark(id, family, kind),
@@ -106,6 +117,8 @@ impl Speaker {
         let NeighborSpec { id, peering, lane, transcript, lost, waiting } = spec;
         self.remove_neighbor(now, host, id, "reconfigured");
         let seed = self.seed.wrapping_add(u64::from(id.0));
+        let lease = self.lease.state();
+        let is_low = lease != LeaseState::Held;
         let mut session = Session::new(peering.session.clone(), seed);
         session.keep_transcript(transcript);
         session.start(now);
@@ -115,10 +128,11 @@ impl Speaker {
             lost,
             waiting,
             session,
+            ordered: Ordered::default(),
             incoming: None,
             outgoing: None,
             is_opening: false,
-            news: VecDeque::new(),
+            news: is_low.then_some(BgpNews::Lease(now, lease)).into_iter().collect(),
             is_held: false,
         };
         self.neighbors.insert(id, neighbor);
@@ -135,6 +149,32 @@ impl Speaker {
             host.tcp_abort(socket);
         }
         self.listen(host);
+    }
+
+    /// When [`Self::look`] is due, if it is ever.
+    pub fn next_look(&self) -> Option<Nanos> {
+        self.lease.poll_timeout().filter(|_| self.has_neighbors())
+    }
+
+    /// How many turns those have taken who find out and decide what is to be announced.
+    pub fn look(&mut self, now: Nanos, turns: impl IntoIterator<Item = (Part, u64)>) {
+        let before = self.lease.state();
+        self.lease.look(now, turns);
+        self.follow_lease(now, before);
+    }
+
+    /// All is said again if the lease is in another state than before.
+    fn follow_lease(&mut self, now: Nanos, before: LeaseState) {
+        let state = self.lease.state();
+        if state == before {
+            return;
+        }
+        log::warn!("bgp: {}", state.text());
+        for neighbor in self.neighbors.values_mut() {
+            neighbor.ordered.begin_again();
+            neighbor.news.push_back(BgpNews::Lease(now, state));
+        }
+        self.is_behind = true;
     }
 
     /// What every session has counted.
@@ -160,11 +200,8 @@ impl Speaker {
         let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
         for (prefix, attributes) in changes {
             let nlri = Nlri { path_id: OWN_PATH, ..Nlri::new(prefix) };
-            // A session that ended meanwhile takes none.
-            let _ = match attributes {
-                Some(attributes) => neighbor.session.announce(nlri, &attributes),
-                None => neighbor.session.withdraw(nlri),
-            };
+            let how = (&mut self.store, self.lease.state());
+            neighbor.ordered.order(&mut neighbor.session, how, nlri, attributes);
         }
         for family in FAMILIES.into_iter().filter(|_| end) {
             let _ = neighbor.session.end_of_rib(family);
@@ -249,6 +286,8 @@ impl Speaker {
         for id in order {
             let Some(neighbor) = self.neighbors.get_mut(&id) else { continue };
             neighbor.follow(now, host);
+            let lease = self.lease.state();
+            let behind = neighbor.ordered.say_again(&mut neighbor.session, &mut self.store, lease);
             let more = neighbor.read(now, host, (&mut self.store, &mut self.buffer), &mut budget);
             neighbor.session.handle_timeout(now);
             neighbor.act(now, host);
@@ -256,7 +295,7 @@ impl Speaker {
             neighbor.report(now);
             // A loss is heard of although the lane is full.
             self.has_news |= neighbor.flush() | neighbor.lost.load(Ordering::Relaxed);
-            self.is_behind |= (more || neighbor.is_held) && neighbor.has_room();
+            self.is_behind |= behind || (more || neighbor.is_held) && neighbor.has_room();
         }
     }
 
@@ -458,6 +497,7 @@ impl Neighbor {
             self.news.push_back(match event {
                 Event::Down { was_established, cause } => {
                     if was_established {
+                        self.ordered.clear();
                         self.lost.store(true, Ordering::Release);
                     }
                     BgpNews::Down { at: now, was_established, why: cause.to_string() }

@@ -76,6 +76,7 @@ pub(super) async fn run(daemon: Daemon, config: Config, shell: Shell) -> Result<
     let mut second = tokio::time::interval(HOUSEKEEPING_EVERY);
     let (watchdog, mut looks) = watchdog(&control.manager);
     let ended = loop {
+        control.daemon.own_turns.take();
         let due = control.next_timeout();
         // In no order: lanes that are never empty, as under a flood, must not keep a signal or an
         // operator waiting, nor they the lanes.

@@ -14,7 +14,7 @@ use super::liveness::Order;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
-use super::turns::Turns;
+use super::turns::{Turns, Watched};
 use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
 use crate::event::SlowStep;
@@ -54,6 +54,8 @@ pub struct HostParts {
     pub wake: OwnedFd,
     /// Its turns, for the watchdog.
     pub turns: Turns,
+    /// Threads on which it depends whether announcements are true.
+    pub watched: Vec<Watched>,
     /// Where [`HostReport`]s are published.
     pub shared: Arc<Mutex<HostReport>>,
 }
@@ -87,6 +89,7 @@ pub struct HostThread {
     shared: Arc<Mutex<HostReport>>,
     published_at: Nanos,
     turns: Turns,
+    watched: Vec<Watched>,
     steps: Steps,
 }
 
@@ -105,6 +108,7 @@ impl HostThread {
             shared: parts.shared,
             published_at: Nanos::ZERO,
             turns: parts.turns,
+            watched: parts.watched,
             steps: Steps::of("host"),
         })
     }
@@ -157,6 +161,9 @@ impl HostThread {
     }
 
     fn poll(&mut self, now: Nanos) {
+        if self.engine.next_look().is_some_and(|at| at <= now) {
+            self.engine.look(now, self.watched.iter_mut().map(Watched::look));
+        }
         let (reading, packets) = (&mut self.reading, &self.packets);
         self.engine.poll(now, |snapshot, port, due| {
             reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())

@@ -16,9 +16,10 @@ use tokio::sync::Notify;
 use super::host::{HostCall, HostParts, HostReport, HostThread};
 use super::kernel::{KernelOrder, KernelParts, KernelReport, KernelThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
-use super::turns::Turns;
+use super::turns::{Count, Turns, Watched as WatchedThread};
 use super::watched::Watched;
 use super::{RunError, RunOptions};
+use crate::bgp::lease::Part;
 use crate::config::Config;
 use crate::control::Control;
 use crate::engine::{
@@ -45,6 +46,8 @@ pub(super) struct Daemon {
     pub(super) watched: Watched,
     /// Those of the liveness thread, the host thread and the kernel's thread.
     turns: [Turns; 3],
+    /// Those of the control thread.
+    pub(super) own_turns: Turns,
     /// Notified when a lane to the control thread has something.
     pub(super) wake: Arc<Notify>,
     pub(super) first_packets: Receiver<(usize, FirstPacket)>,
@@ -210,7 +213,18 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (kernel_wake, kernel_fd) = Wake::new().map_err(failed)?;
 
     let (watched, turns) = (Watched::default(), <[Turns; 3]>::default());
+    let own_turns = Turns::default();
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
+    let wakes = (0..count).map(|_| Wake::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let mut watched_threads = vec![
+        WatchedThread::new(Part::Control, Count::Turns(own_turns.clone()), control_wake.clone()),
+        WatchedThread::new(Part::Liveness, Count::Turns(turns[0].clone()), liveness_wake.clone()),
+    ];
+    watched_threads.extend(shared.iter().zip(&wakes).enumerate().map(
+        |(n, (shared, (wake, _)))| {
+            WatchedThread::new(Part::Worker(n), Count::Worker(Arc::clone(shared)), wake.clone())
+        },
+    ));
     let liveness = LivenessThread::new(LivenessParts {
         engine: LivenessEngine::new(
             Nanos::now(),
@@ -247,6 +261,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         control: control_wake.clone(),
         wake: host_fd,
         turns: turns[1].clone(),
+        watched: watched_threads,
         shared: Arc::clone(&host_report),
     })
     .map_err(failed)?;
@@ -274,6 +289,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         host_report,
         watched,
         turns,
+        own_turns,
         wake,
         first_packets,
         news: liveness_news,
@@ -291,8 +307,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
             engines.another(),
         )
     };
-    for (index, shared) in shared.into_iter().enumerate() {
-        let (wake, wake_fd) = Wake::new().map_err(failed)?;
+    for (index, (shared, (wake, wake_fd))) in shared.into_iter().zip(wakes).enumerate() {
         let parts = WorkerParts {
             plane: PlaneParts {
                 index,

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::worker::SimWorker;
 use crate::batch::LocalLane;
+use crate::bgp::lease::Part;
 use crate::config::Config;
 use crate::control::{Control, ReloadError};
 use crate::engine::{
@@ -41,6 +42,8 @@ pub struct Node {
     stalled: BTreeSet<RouterThread>,
     /// Threads that get no turn until a time.
     held: BTreeMap<RouterThread, Nanos>,
+    /// How many turns each thread has taken.
+    turns: BTreeMap<RouterThread, u64>,
 }
 
 /// What is on its way from one engine to another.
@@ -150,6 +153,7 @@ impl Node {
             rng,
             stalled: BTreeSet::new(),
             held: BTreeMap::new(),
+            turns: BTreeMap::new(),
         };
         node.control.set_changes_per_step(step);
         node.apply(now, config)?;
@@ -309,6 +313,7 @@ impl Node {
 
     /// A thread's turn; returns whether there was anything to do for it but what the clock brings.
     fn turn(&mut self, now: Nanos, part: RouterThread) -> bool {
+        *self.turns.entry(part).or_default() += 1;
         match part {
             RouterThread::Control => self.turn_of_control(now),
             RouterThread::Host => self.turn_of_host(now),
@@ -389,6 +394,10 @@ impl Node {
         }
         for (port, mut packet) in lanes.packets.drain(..) {
             self.host.handle_packet(now, port, &mut packet);
+        }
+        if self.host.next_look().is_some_and(|at| at <= now) {
+            let turns = |part| self.turns.get(&part).copied().unwrap_or_default();
+            self.host.look(now, PARTS.map(|(part, thread)| (part, turns(thread))));
         }
         let devices = &self.devices;
         self.host.poll(now, |snapshot, port, _| has_unread(devices, snapshot, port));
@@ -474,6 +483,13 @@ fn has_unread(
     let device = snapshot.port(port).and_then(|entry| devices.get(&entry.name));
     device.is_some_and(|device| device.has_unread())
 }
+
+/// Those whose turns the lease of announcements rests on.
+const PARTS: [(Part, RouterThread); 3] = [
+    (Part::Control, RouterThread::Control),
+    (Part::Liveness, RouterThread::Liveness),
+    (Part::Worker(0), RouterThread::Worker),
+];
 
 /// Threads that get no turn now and then.
 const HELD: [RouterThread; 3] = [RouterThread::Control, RouterThread::Host, RouterThread::Liveness];

@@ -81,9 +81,26 @@ impl Rig {
         Self { router: command.spawn().unwrap(), dir, client, sites }
     }
 
+    /// A router beside others, in a folder of its own, with sites that serve and nobody else; what its other
+    /// ports lead to is the test's.
+    pub fn beside(name: &str, client: &NetNs, costs: Costs<'_>, config: &str) -> Self {
+        let dir = PathBuf::from(format!("/run/rig-{name}"));
+        fs::create_dir_all(&dir).unwrap();
+        let sites = costs.iter().map(|(name, _)| Site::prepare(name)).collect();
+        let router = spawn(&dir, config);
+        let mut rig = Self { router, dir, client: client.clone(), sites };
+        rig.connect_sites();
+        rig.sites.iter_mut().for_each(Site::serve);
+        rig
+    }
+
     /// Waits for the router's devices, then sets addresses and routes of the hosts.
     pub fn connect(&self) {
         connect(&self.client, "nh-client", &[]);
+        self.connect_sites();
+    }
+
+    fn connect_sites(&self) {
         for site in &self.sites {
             let device = format!("nh-{}", site.name);
             connect(&site.netns, &device, &[SERVICE_V4, SERVICE_V6]);

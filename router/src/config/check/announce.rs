@@ -115,6 +115,10 @@ pub(super) mod tests {
             ("drain-wait = \"0s\"\non-exit = \"graceful-shutdown\"\nexit-wait = \"1min\"", ""),
             ("drain-wait = \"2h\"", "expected 0s to 1h"),
             ("exit-wait = \"61s\"", "expected 0s to 1min"),
+            ("lease = \"0s\"\nlease-withdraw = \"never\"", ""),
+            ("lease = \"10s\"\nlease-withdraw = \"1min\"", ""),
+            ("lease = \"900ms\"", "expected 0s (never), or 1s to 10min"),
+            ("lease-withdraw = \"25h\"", "expected 0s to 24h"),
             ("on-exit = \"withdrawn\"", "did you mean \"withdraw\""),
         ] {
             let text =

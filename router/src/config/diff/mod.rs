@@ -299,11 +299,13 @@ const NEIGHBOR: [Field<Neighbor>; 21] = [
     ("transcript-kib", |n| (n.transcript / 1024).to_string()),
 ];
 
-const BGP: [Field<Bgp>; 4] = [
+const BGP: [Field<Bgp>; 6] = [
     ("multipath", |b| b.multipath.to_string()),
     ("drain-wait", |b| show::span(b.leaving.drain_wait)),
     ("on-exit", |b| show::on_exit(b.leaving.on_exit)),
     ("exit-wait", |b| show::span(b.leaving.exit_wait)),
+    ("lease", |b| show::span(b.lease.after)),
+    ("lease-withdraw", |b| b.lease.withdraw.map_or("never".into(), show::span)),
 ];
 
 const AGGREGATE: [Field<Aggregate>; 2] =

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::policy::{community, large_community};
 use super::{inner_or, inner_or_default};
+use crate::bgp::lease::LeaseRules;
 use crate::bgp::{Community, LargeCommunity};
 use crate::config::model::{
     Additions, AnnounceRules, BelowMin, Leaving, LinkBandwidth, NeighborTerms, OnExit,
@@ -118,6 +119,35 @@ pub(super) fn leaving(bgp: &mut Table<'_>) -> Leaving {
     }
 }
 
+/// When what is announced is deprioritised because a part of the router stands still.
+pub(super) fn lease(bgp: &mut Table<'_>) -> LeaseRules {
+    let default = LeaseRules::default();
+    LeaseRules {
+        after: inner_or(bgp.get("lease", text("a span of time", lease_after)), default.after),
+        withdraw: inner_or(
+            bgp.get("lease-withdraw", text("a span of time, or \"never\"", lease_withdraw)),
+            default.withdraw,
+        ),
+        ..default
+    }
+}
+
+/// Zero, or a second at least: a thread of a busy machine may be late.
+fn lease_after(text: &str) -> Result<Duration, ValueError> {
+    let span = value::duration_in(Duration::ZERO..=LEASE_MAX)(text)?;
+    if !span.is_zero() && span < LEASE_MIN {
+        return Err(ValueError::new("expected 0s (never), or 1s to 10min"));
+    }
+    Ok(span)
+}
+
+fn lease_withdraw(text: &str) -> Result<Option<Duration>, ValueError> {
+    match text {
+        "never" => Ok(None),
+        _ => value::duration_in(Duration::ZERO..=LEASE_WITHDRAW_MAX)(text).map(Some),
+    }
+}
+
 fn on_exit(word: &str) -> Result<OnExit, ValueError> {
     let words = [
         ("withdraw", Some(OnExit::Withdraw)),
@@ -150,6 +180,10 @@ fn delay(text: &str) -> Result<Duration, ValueError> {
 
 /// Longer paths are refused by many.
 const PREPEND_MAX: u8 = 16;
+
+const LEASE_MIN: Duration = Duration::from_secs(1);
+const LEASE_MAX: Duration = Duration::from_mins(10);
+const LEASE_WITHDRAW_MAX: Duration = Duration::from_hours(24);
 
 const DRAIN_WAIT_MAX: Duration = Duration::from_hours(1);
 

@@ -10,10 +10,11 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::aggregate::RawAggregate;
-use super::announce::{RawTerms, leaving};
+use super::announce::{RawTerms, lease, leaving};
 use super::playbook::RawPlaybook;
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
+use crate::bgp::lease::LeaseRules;
 use crate::bgp::policy::Policy;
 use crate::bgp::{AddPath, Role, is_public_as};
 use crate::config::model::{Bgp, Export, Import, Leaving, Neighbor};
@@ -32,6 +33,7 @@ pub(in crate::config) struct RawBgp {
     /// Position of `[bgp]`.
     pub(in crate::config) span: Range<usize>,
     leaving: Leaving,
+    lease: LeaseRules,
 }
 
 /// A neighbor as written.
@@ -72,6 +74,7 @@ impl RawBgp {
             span: table.span(),
             policies: policies(&mut table),
             leaving: leaving(&mut table),
+            lease: lease(&mut table),
             aggregates: table
                 .tables("aggregate", "[[bgp.aggregate]]")
                 .into_iter()
@@ -109,6 +112,7 @@ impl RawBgp {
             aggregates,
             playbooks,
             leaving: self.leaving,
+            lease: self.lease,
             neighbors,
         }
     }

@@ -19,6 +19,7 @@ pub(super) use self::receive::Parts as BgpParts;
 use self::receive::Rest;
 use self::refresh::Refreshes;
 use crate::bgp::lane::{BgpNews, BgpOrder, Clear, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
+use crate::bgp::lease::{LeaseRules, LeaseState};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
 use crate::bgp::{AttributeStore, Attributes, Negotiated, PerFamily, RefreshKind};
@@ -52,6 +53,8 @@ pub(super) struct Bgp {
     /// Those whose byte is set, until nothing leads to them any more.
     retiring: Vec<PathId>,
     orders: Vec<BgpOrder>,
+    /// As last ordered.
+    lease: Option<LeaseRules>,
     /// Whether `[bgp]` is configured.
     is_on: bool,
     announcements: Announcements,
@@ -79,6 +82,8 @@ pub struct NeighborState {
     again: PerFamily<bool>,
     /// What it announces again.
     refreshes: Refreshes,
+    /// As what it hears all that is ordered.
+    pub lease: LeaseState,
     /// The families that are exchanged.
     pub families: PerFamily<bool>,
     /// What both sides agreed on, of a session that exchanges routes.
@@ -114,6 +119,7 @@ impl Bgp {
     pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
         self.is_on = config.bgp.is_some();
         self.announcements.configure(config);
+        self.set_lease(config);
         self.set_multipath(config);
         let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
@@ -172,6 +178,7 @@ impl Bgp {
             stale: Stale::default(),
             again: PerFamily::NONE,
             refreshes: Refreshes::default(),
+            lease: LeaseState::Held,
             families: PerFamily::NONE,
             negotiated: None,
             lane: news,
@@ -218,6 +225,16 @@ impl Bgp {
         let waits = |state: &NeighborState| state.rest.is_some() || !state.lane.is_empty();
         let is_busy = self.paths.any_leaving() || self.paths.is_judging();
         is_busy || !self.sweeping.is_empty() || self.neighbors.values().any(waits)
+    }
+
+    /// All services are back after the longest of their waits.
+    fn set_lease(&mut self, config: &Config) {
+        let Some(bgp) = &config.bgp else { return };
+        let back = config.services.iter().map(|service| service.announce.delay).max();
+        let rules = LeaseRules { back: back.unwrap_or(bgp.lease.back), ..bgp.lease };
+        if self.lease.replace(rules) != Some(rules) {
+            self.orders.push(BgpOrder::Lease(rules));
+        }
     }
 
     fn set_multipath(&mut self, config: &Config) {

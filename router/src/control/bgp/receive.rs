@@ -9,6 +9,7 @@ use nearhop_fib::{ACCEPT_ALL, IpPrefix, Writer, name_key};
 use super::refresh::Refreshes;
 use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpNews, BgpOrder};
+use crate::bgp::lease::LeaseState;
 use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
 use crate::bgp::{Announced, Attributes, FAMILIES, LoopRules, Nlri, RefreshKind, Role, Update};
@@ -128,6 +129,11 @@ impl Bgp {
         let neighbor = state.config.name.clone();
         match news {
             BgpNews::State(now) => state.state = now,
+            BgpNews::Lease(at, lease) => {
+                state.lease = lease;
+                let (held, reason) = (lease == LeaseState::Held, lease.text());
+                events.extend([(at, EventKind::Lease { neighbor, held, reason })]);
+            }
             // Of two connections at once, the one that is not the session.
             BgpNews::Down { was_established: false, .. } if state.negotiated.is_some() => {}
             BgpNews::Down { at, was_established, why } => {

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::*;
 use crate::bgp::lane::{BgpNews, Clear, NeighborSpec};
+use crate::bgp::lease::{LeaseState, Part};
 use crate::bgp::session::{Received, State};
 use crate::bgp::{Announced, AsPath, Attributes, Negotiated, NextHop as BgpNextHop, Nlri, Update};
 use crate::ids::NeighborId;
@@ -57,6 +58,7 @@ impl Speaking {
                     BgpOrder::Clear(..)
                     | BgpOrder::End(..)
                     | BgpOrder::Keep(..)
+                    | BgpOrder::Lease(..)
                     | BgpOrder::Mark(..)
                     | BgpOrder::Prefixes(..)
                     | BgpOrder::Room => {}
@@ -510,4 +512,40 @@ fn what_a_neighbor_does_not_announce_between_marks_is_gone() {
     assert_eq!(kept(&speaking, &all), [0, 1, 0, 1]);
     speaking.hear(end());
     assert_eq!(kept(&speaking, &all), [0, 1, 0, 1]);
+}
+
+/// Whoever has the sessions sees to it, and the control plane says what is so.
+#[test]
+fn what_is_announced_under_a_lost_lease_is_shown_with_the_part_that_stood_still() {
+    let mut speaking = speaking("");
+    let shown = |speaking: &Speaking| {
+        let mut all = speaking.rig.control.bgp_advertised(None);
+        let one = all.next().unwrap();
+        let (_, decision) = &one.decisions[0];
+        let path = decision.announce.as_ref().map(|attributes| attributes.as_path.to_string());
+        (decision.label(), decision.text(speaking.now), path)
+    };
+    let before = speaking.lines();
+    assert_eq!(before.len(), 1);
+    let part = Part::Worker(1);
+    for (lease, label, text, path) in [
+        (
+            LeaseState::Deprioritised(part),
+            "announced",
+            "deprioritised: worker 1 stood still",
+            Some("65001 65001 65001 65001"),
+        ),
+        (LeaseState::Withdrawn(part), "withdrawn", "withdrawn: worker 1 stood still", None),
+        (LeaseState::Held, "announced", "2 sites are well, 1 needed", Some("65001")),
+    ] {
+        speaking.hear(BgpNews::Lease(speaking.now, lease));
+        let want = (label, text.to_owned(), path.map(str::to_owned));
+        assert_eq!(shown(&speaking), want);
+        let events: Vec<String> = std::iter::from_fn(|| speaking.rig.control.poll_event())
+            .filter(|(_, kind)| matches!(kind, EventKind::Lease { .. }))
+            .map(|(_, kind)| kind.to_string())
+            .collect();
+        assert_eq!(events, [format!("bgp 10.0.0.2: {}", lease.text())]);
+        assert_eq!(speaking.lines(), Vec::<String>::new(), "nothing else is ordered");
+    }
 }

@@ -8,8 +8,9 @@ use crossbeam_channel::{Receiver, bounded};
 use nearhop_fib::IpPrefix;
 
 use super::*;
+use crate::bgp::lease::LeaseRules;
 use crate::bgp::session::{Received, RemoteAs, SessionConfig};
-use crate::bgp::{AsPath, Attributes, NextHop};
+use crate::bgp::{AsPath, Attributes, Community, NextHop};
 use crate::host::HostConfig;
 use crate::ids::PortId;
 
@@ -204,4 +205,85 @@ fn a_lost_session_is_known_although_the_lane_is_full() {
         false
     });
     assert!(pair.nodes[0].speaker.take_news());
+}
+
+/// What the first speaker knows of the second's prefixes: whether each is one that nobody prefers.
+#[derive(Default)]
+struct Known(BTreeMap<IpPrefix, bool>);
+
+impl Known {
+    fn hear(&mut self, pair: &mut Pair) {
+        while let Some(news) = pair.nodes[0].take() {
+            let BgpNews::Received(Received::Update(update)) = news else { continue };
+            for nlri in update.withdrawn {
+                self.0.remove(&nlri.prefix);
+            }
+            for announced in update.announced {
+                let is_low = announced.attributes.is_deprioritised();
+                self.0.extend(announced.nlri.iter().map(|nlri| (nlri.prefix, is_low)));
+            }
+        }
+    }
+
+    /// How many are announced, and how many of them are such.
+    fn counts(&self) -> (usize, usize) {
+        (self.0.len(), self.0.values().filter(|is_low| **is_low).count())
+    }
+}
+
+/// Nobody orders anything: the one who would stands still.
+#[test]
+fn while_a_part_stands_still_all_is_deprioritised_and_then_withdrawn() {
+    let mut pair = Pair::established(10_000);
+    pair.announce(300);
+    let rules = LeaseRules { withdraw: Some(Duration::from_secs(2)), ..LeaseRules::default() };
+    let order = |pair: &mut Pair, order| {
+        let node = &mut pair.nodes[1];
+        node.speaker.handle_order(pair.now, &mut node.host, order);
+        node.sleeps_until = Some(pair.now);
+    };
+    order(&mut pair, BgpOrder::Lease(rules));
+    // Of a prefix whose packets are to be discarded, the announcement is no invitation.
+    let blocked: IpPrefix = "192.0.2.1/32".parse().unwrap();
+    let mut attributes = Attributes::originated(NextHop::new(ADDRESSES[1].into()));
+    attributes.as_path = AsPath::sequence(&[65_002]);
+    attributes.add_communities(&[Community::BLACKHOLE]);
+    let route = |prefix: IpPrefix, attributes: &Attributes| {
+        BgpOrder::Announce(ID, vec![(prefix, Some(Arc::new(attributes.clone())))], false)
+    };
+    order(&mut pair, route(blocked, &attributes));
+    let (mut known, mut turns, mut moves) = (Known::default(), 0, true);
+    let mut run = |pair: &mut Pair, moves: bool, counts: (usize, usize)| {
+        pair.until(&format!("{counts:?}"), |pair| {
+            if pair.nodes[1].speaker.next_look().is_some_and(|at| at <= pair.now) {
+                turns += u64::from(moves);
+                let looked = [(Part::Control, turns), (Part::Liveness, pair.now.0)];
+                pair.nodes[1].speaker.look(pair.now, looked);
+                pair.nodes[1].sleeps_until = Some(pair.now);
+            }
+            known.hear(pair);
+            known.counts() == counts
+        });
+    };
+    run(&mut pair, moves, (301, 0));
+    moves = false;
+    run(&mut pair, moves, (301, 300));
+    // What is ordered meanwhile is announced no better.
+    attributes.communities = Box::default();
+    order(&mut pair, route("192.0.2.2/32".parse().unwrap(), &attributes));
+    run(&mut pair, moves, (302, 301));
+    run(&mut pair, moves, (1, 0));
+    moves = true;
+    run(&mut pair, moves, (302, 0));
+    assert_eq!(pair.nodes[1].speaker.lease.state(), LeaseState::Held);
+    let said: Vec<_> = std::iter::from_fn(|| pair.nodes[1].take()).collect();
+    let states = said.iter().filter_map(|news| match news {
+        BgpNews::Lease(_, state) => Some(*state),
+        _ => None,
+    });
+    let part = Part::Control;
+    assert_eq!(
+        states.collect::<Vec<_>>(),
+        [LeaseState::Deprioritised(part), LeaseState::Withdrawn(part), LeaseState::Held]
+    );
 }

@@ -1,6 +1,7 @@
 //! What is announced of a prefix to a neighbour, and why: one pure function, which what is sent and what is
 //! shown are made from.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use nearhop_fib::IpPrefix;
 use super::leave::{Leave, LeaveCause};
 use super::playbook::Played;
 use super::standing::{Level, Standing};
+use crate::bgp::lease::LeaseState;
 use crate::bgp::policy::Verdict;
 use crate::bgp::session::State;
 use crate::bgp::{
@@ -80,6 +82,8 @@ pub enum Reason {
     Left(LeaveCause),
     /// The neighbour's `export` does not have it.
     NotExported,
+    /// A part of the router stood still.
+    Lease(LeaseState),
     /// No session is established.
     NoSession(State),
     /// The neighbour does not take routes of this family.
@@ -165,6 +169,13 @@ pub(super) struct Audience<'a> {
     pub(super) asn: u32,
 }
 
+impl Audience<'_> {
+    /// What is prepended to paths: nothing within the AS.
+    pub(super) fn prepended(&self) -> Option<u32> {
+        (!self.is_internal).then_some(self.asn)
+    }
+}
+
 /// What else an operator or time decides, for all prefixes.
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
@@ -197,7 +208,7 @@ pub(super) fn decide(
     }
     let mut attributes = originated(next_hop, audience);
     match subject.of.additions() {
-        None => add_communities(&mut attributes, &[Community::BLACKHOLE, Community::NO_EXPORT]),
+        None => attributes.add_communities(&[Community::BLACKHOLE, Community::NO_EXPORT]),
         Some(additions) => {
             // What is said first counts where there can be only one of it: what an operator applied, what
             // the prefix says of itself, what all of a neighbour's have.
@@ -212,7 +223,7 @@ pub(super) fn decide(
             };
             // Last, for no policy is to make it better than others again.
             if subject.level == Level::Deprioritised || scene.leave != Leave::No {
-                deprioritise(&mut attributes, audience);
+                attributes.deprioritise(audience.prepended());
             }
         }
     }
@@ -275,7 +286,7 @@ fn originated(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
 
 /// Adds what is configured: communities and prepends to those there are; a MED only where there is none.
 fn add(attributes: &mut Attributes, additions: &Additions, audience: &Audience<'_>) {
-    add_communities(attributes, &additions.communities);
+    attributes.add_communities(&additions.communities);
     if !additions.large_communities.is_empty() {
         attributes.change_rare(|rare| {
             let new = additions.large_communities.iter().filter(|one| !rare.large.contains(one));
@@ -285,14 +296,6 @@ fn add(attributes: &mut Attributes, additions: &Additions, audience: &Audience<'
     attributes.med = attributes.med.or(additions.med);
     if additions.prepend > 0 && !audience.is_internal {
         attributes.as_path = attributes.as_path.prepend(audience.asn, additions.prepend);
-    }
-}
-
-fn add_communities(attributes: &mut Attributes, added: &[Community]) {
-    let known = &attributes.communities;
-    let new: Vec<Community> = added.iter().filter(|one| !known.contains(one)).copied().collect();
-    if !new.is_empty() {
-        attributes.communities = known.iter().copied().chain(new).collect();
     }
 }
 
@@ -316,19 +319,17 @@ fn add_link_bandwidth(attributes: &mut Attributes, weight: u64, audience: &Audie
     attributes.change_rare(|rare| rare.extended = [bandwidth].into());
 }
 
-/// Makes a route one that is taken only where there is no other: by GRACEFUL_SHUTDOWN, and, as neighbours
-/// need not honour that (RFC 8326), by all else that a neighbour compares.
-fn deprioritise(attributes: &mut Attributes, audience: &Audience<'_>) {
-    add_communities(attributes, &[Community::GRACEFUL_SHUTDOWN]);
-    attributes.med = Some(u32::MAX);
-    if audience.is_internal {
-        attributes.local_pref = Some(0);
-    } else {
-        attributes.as_path = attributes.as_path.prepend(audience.asn, PREPENDED);
-    }
-}
-
 impl Decision {
+    /// What the neighbour hears of it while the lease is in this state: whoever has the sessions sees to it.
+    pub(super) fn under(self, lease: LeaseState, audience: &Audience<'_>) -> Self {
+        let Some(ordered) = self.announce.as_ref() else { return self };
+        let announce = lease.apply(ordered, audience.prepended()).map(Cow::into_owned);
+        if announce == self.announce {
+            return self;
+        }
+        Self { announce, why: Reason::Lease(lease), ..self }
+    }
+
     const fn not(why: Reason) -> Self {
         Self { announce: None, why, playbooks: Vec::new() }
     }
@@ -393,6 +394,7 @@ impl Decision {
                 format!("{}: withdrawn in {}", why.text(), seconds(now, *until))
             }
             Reason::Left(why) => why.text().into(),
+            Reason::Lease(lease) => lease.text(),
             Reason::NotExported => "export of the neighbour does not have it".into(),
             Reason::NoSession(state) => format!("no session ({})", state.label()),
             Reason::FamilyNotNegotiated => "the family was not negotiated".into(),
@@ -421,9 +423,6 @@ const LOCAL_PREF: u32 = 100;
 const OCTETS_PER_WEIGHT: f32 = 125_000.0;
 
 const AS_TRANS: u16 = 23_456;
-
-/// ASes that a deprioritised route has more than others.
-const PREPENDED: u8 = 3;
 
 #[cfg(test)]
 mod tests;

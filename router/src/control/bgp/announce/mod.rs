@@ -154,7 +154,10 @@ impl Bgp {
         prefixes.filter_map(move |(&prefix, of)| {
             let subject = self.announcements.subject(services, prefix)?;
             let scene = self.announcements.scene();
-            let decide = |state| (state, decide(&subject, &audience(config, state), &scene));
+            let decide = |state| {
+                let audience = audience(config, state);
+                (state, decide(&subject, &audience, &scene).under(state.lease, &audience))
+            };
             let decisions = self.neighbors.values().map(decide).collect();
             Some(Advertised { prefix, of, decisions })
         })
