@@ -98,6 +98,22 @@ pub enum EventKind {
         /// What is wrong with it, or what happened to it.
         reason: String,
     },
+    /// A leg is used although its checks fail, as they call many sites dead at once; or no longer so, as they
+    /// pass or its port lost carrier.
+    Doubted {
+        /// Service name.
+        service: String,
+        /// Site name.
+        site: String,
+        /// Address family.
+        family: Family,
+        /// Name of the port it leaves by.
+        port: String,
+        /// Whether its checks are not believed now.
+        doubted: bool,
+        /// For how long they have to fail on until they are.
+        hold_ms: u64,
+    },
     /// An operator drained a site, or undrained it.
     Drain {
         /// Who gave the command.
@@ -222,16 +238,18 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 17] = [
+    pub const NAMES: [&str; 19] = [
         "bgp",
         "block",
         "carrier",
         "damped",
         "device",
         "disable",
+        "doubted",
         "drain",
         "engine",
         "first_packet",
+        "lease",
         "playbook",
         "publish",
         "reader_stalled",
@@ -289,10 +307,10 @@ impl fmt::Display for EventKind {
             Self::Carrier { port, up } => {
                 write!(f, "port {port}: carrier {}", if *up { "up" } else { "down" })
             }
-            Self::Damped { service, site, family, hold_ms } => {
-                let family = family.label();
-                write!(f, "{service}/{family}: {site} is held down (flapped, hold {hold_ms} ms)")
-            }
+            Self::Damped { .. }
+            | Self::Doubted { .. }
+            | Self::FirstPacket { .. }
+            | Self::Site { .. } => self.of_leg(f),
             Self::Device { port, reason, .. } => write!(f, "port {port}: {reason}"),
             Self::Block { .. }
             | Self::Disable { .. }
@@ -301,10 +319,6 @@ impl fmt::Display for EventKind {
             | Self::RouterDrain { .. } => self.command(f),
             Self::Engine { port, worker, engine, reason } => {
                 write!(f, "port {port}: worker {worker} falls back to {engine} ({reason})")
-            }
-            Self::FirstPacket { service, site, family, worker } => {
-                let family = family.label();
-                write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
             }
             Self::Lease { neighbor, reason, .. } => write!(f, "bgp {neighbor}: {reason}"),
             Self::Publish { groups, prefixes, refused, took_us } => {
@@ -344,6 +358,32 @@ impl fmt::Display for EventKind {
                     None => f.write_str(")"),
                 }
             }
+        }
+    }
+}
+
+impl EventKind {
+    /// What became of a leg; nothing for what is of none.
+    fn of_leg(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damped { service, site, family, hold_ms } => {
+                let family = family.label();
+                write!(f, "{service}/{family}: {site} is held down (flapped, hold {hold_ms} ms)")
+            }
+            Self::Doubted { service, site, family, port, doubted, hold_ms } => {
+                write!(f, "{service}/{}: {site} by {port} ", family.label())?;
+                match doubted {
+                    true => write!(
+                        f,
+                        "is used on for {hold_ms} ms (checks fail at too many sites at once)"
+                    ),
+                    false => f.write_str("is not doubted any more"),
+                }
+            }
+            Self::FirstPacket { service, site, family, worker } => {
+                let family = family.label();
+                write!(f, "{service}/{family}: first packet to {site} (worker {worker})")
+            }
             Self::Site { service, site, family, port, up, reason, .. } => {
                 let (family, state) = (family.label(), if *up { "up" } else { "down" });
                 write!(f, "{service}/{family}: {site} ")?;
@@ -353,11 +393,10 @@ impl fmt::Display for EventKind {
                 }
                 write!(f, "is {state} ({reason})")
             }
+            _ => Ok(()),
         }
     }
-}
 
-impl EventKind {
     /// What an operator did; nothing for what is no command.
     fn command(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

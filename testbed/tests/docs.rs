@@ -104,6 +104,14 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::Damped { service: service.clone(), site: site.clone(), family, hold_ms: 1 },
         EventKind::Device { port: port.clone(), ok: false, reason: reason.clone() },
         EventKind::Disable { by: String::new(), site: site.clone(), disabled: true },
+        EventKind::Doubted {
+            service: service.clone(),
+            site: site.clone(),
+            family,
+            port: port.clone(),
+            doubted: true,
+            hold_ms: 1,
+        },
         EventKind::Drain { by: String::new(), site: site.clone(), drained: true },
         EventKind::Engine {
             port: port.clone(),
@@ -138,6 +146,7 @@ fn one_of_each() -> Vec<EventKind> {
             | EventKind::Damped { .. }
             | EventKind::Device { .. }
             | EventKind::Disable { .. }
+            | EventKind::Doubted { .. }
             | EventKind::Drain { .. }
             | EventKind::Engine { .. }
             | EventKind::FirstPacket { .. }

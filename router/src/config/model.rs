@@ -165,6 +165,9 @@ pub struct Service {
     pub when_all_dead: WhenAllDead,
     /// The round-trip time that counts as one unit of cost; `None` leaves latency out.
     pub latency_unit: Option<Duration>,
+    /// So many percent of its sites may be called dead by checks within a second; later ones are used until a
+    /// second burst of checks agrees. 100: all are believed.
+    pub panic_threshold: u8,
     /// When it is announced by BGP.
     pub announce: AnnounceRules,
     /// What BGP neighbors hear of its prefixes.

@@ -9,7 +9,7 @@ use super::cost::Distance;
 use super::wanted::probes;
 use crate::batch::Exit;
 use crate::ids::Family;
-use crate::liveness::leg::LegSpec;
+use crate::liveness::leg::{Crowd, LegSpec};
 use crate::policy::Combine;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;
@@ -51,8 +51,8 @@ pub struct LegState {
     pub exit: Exit,
     /// Whether packets go there now.
     pub up: bool,
-    /// Whether its checks pass, and it waits only because it flapped.
-    pub damped: bool,
+    /// Whether that is what its checks say.
+    pub caution: Caution,
     /// Whether there was a first result.
     pub known: bool,
     /// Since when.
@@ -67,9 +67,27 @@ pub struct LegState {
     pub impossible: Option<String>,
     pub(super) checks: Vec<CheckSpec>,
     pub(super) combine: Combine,
+    crowd: Option<Crowd>,
+}
+
+/// Why a leg is not what its checks say.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Caution {
+    /// It is what they say.
+    #[default]
+    None,
+    /// They pass, and it waits only because it flapped.
+    Damped,
+    /// They fail, and packets go there all the same, as those of many other sites fail too.
+    Doubted,
 }
 
 impl LegState {
+    /// Whether its checks pass, and it waits only because it flapped.
+    pub fn is_damped(&self) -> bool {
+        self.caution == Caution::Damped
+    }
+
     /// What has to be answered for it to be up.
     pub fn checks(&self) -> &[CheckSpec] {
         &self.checks
@@ -135,7 +153,7 @@ impl Legs {
             version: spec.version,
             exit: spec.exit,
             up: false,
-            damped: false,
+            caution: Caution::None,
             known: false,
             since: now,
             reason: "no result yet".into(),
@@ -143,6 +161,7 @@ impl Legs {
             rtt: None,
             checks: spec.checks.clone(),
             combine: spec.combine,
+            crowd: spec.crowd,
             impossible: spec.impossible.clone(),
         };
         self.probes.insert(spec.path, probes(&spec.checks));
@@ -156,12 +175,13 @@ impl Legs {
     /// `None` if they are the same.
     pub(super) fn change(&mut self, key: &LegKey, mut spec: LegSpec) -> Option<LegSpec> {
         let leg = self.by_key.get_mut(key)?;
-        let was = (&leg.checks, leg.combine, &leg.impossible);
-        if was == (&spec.checks, spec.combine, &spec.impossible) {
+        let was = (&leg.checks, leg.combine, &leg.impossible, leg.crowd);
+        if was == (&spec.checks, spec.combine, &spec.impossible, spec.crowd) {
             return None;
         }
         leg.checks.clone_from(&spec.checks);
         leg.combine = spec.combine;
+        leg.crowd = spec.crowd;
         leg.impossible.clone_from(&spec.impossible);
         self.version += 1;
         leg.version = self.version;
@@ -176,7 +196,7 @@ impl Legs {
     /// Notes a verdict about a leg.
     pub(super) fn decide(&mut self, key: &LegKey, t: Nanos, up: bool, reason: &str) {
         let Some(leg) = self.by_key.get_mut(key) else { return };
-        (leg.up, leg.damped) = (up, false);
+        (leg.up, leg.caution) = (up, Caution::None);
         self.unknown -= usize::from(!std::mem::replace(&mut leg.known, true));
         leg.since = t;
         reason.clone_into(&mut leg.reason);

@@ -47,7 +47,7 @@ pub use self::bgp::announce::offers::Offered;
 pub use self::blocks::{BLOCKS_MAX, Blocks};
 pub use self::device::{Changed, DeviceFault};
 use self::discards::Discards;
-pub use self::legs::{LegKey, LegState, Legs};
+pub use self::legs::{Caution, LegKey, LegState, Legs};
 pub use self::ports::{PortState, Ports};
 use self::publication::Publication;
 use self::publish::CHANGES_PER_STEP;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nearhop_fib::{PathId, WriteError};
 
+use super::legs::Caution;
 use super::select::Known;
 use super::services::Services;
 use super::{Control, LegKey, PortState};
@@ -33,7 +34,7 @@ impl Control {
             MonitorEventKind::Damped { path, hold } => {
                 if let Some(key) = self.key_of(*path) {
                     if let Some(leg) = self.legs.get_mut(&key) {
-                        leg.damped = true;
+                        leg.caution = Caution::Damped;
                     }
                     self.bgp.mark(&key.service);
                     let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
@@ -42,6 +43,22 @@ impl Control {
                     self.events.push_back((event.t, kind));
                     self.look(event.t, &key, MoveCause::CheaperUp);
                 }
+            }
+            MonitorEventKind::Doubted { path, until } => {
+                let Some(key) = self.key_of(*path) else { return };
+                if let Some(leg) = self.legs.get_mut(&key) {
+                    leg.caution = until.map_or(Caution::None, |_| Caution::Doubted);
+                }
+                let hold = until.map_or(Duration::ZERO, |until| until.since(event.t));
+                let kind = EventKind::Doubted {
+                    service: key.service,
+                    site: key.site,
+                    family: key.family,
+                    port: key.port,
+                    doubted: until.is_some(),
+                    hold_ms: u64::try_from(hold.as_millis()).unwrap_or(u64::MAX),
+                };
+                self.events.push_back((event.t, kind));
             }
             MonitorEventKind::Gone { port, .. } => self.lose_device(event.t, *port),
             MonitorEventKind::Link { port, name, mtu, .. } => {

@@ -223,14 +223,14 @@ impl Selection {
         if !sites.is_empty() {
             return Serving { sites, resort: None };
         }
-        let sites = best(&|site, leg| leg.damped && !is_drained(site));
+        let sites = best(&|site, leg| leg.is_damped() && !is_drained(site));
         if !sites.is_empty() {
             return Serving { sites, resort: Some(Resort::Damped) };
         }
         if is_covered(known, service, family) {
             return Serving { sites, resort: Some(Resort::Covering) };
         }
-        let sites = best(&|_, leg| leg.up || leg.damped);
+        let sites = best(&|_, leg| leg.up || leg.is_damped());
         let resort = (!sites.is_empty()).then_some(Resort::Drained);
         Serving { sites, resort }
     }
@@ -253,7 +253,7 @@ impl Selection {
         let is_well = |site: &&Site| {
             let mut legs = known.services.site_legs(&service.name, family, &site.name);
             let is_out = drained.contains(&site.name) || disabled.contains(&site.name);
-            !is_out && legs.any(|(_, leg)| leg.up && !leg.damped)
+            !is_out && legs.any(|(_, leg)| leg.up && !leg.is_damped())
         };
         let weights = service.sites.iter().filter(is_well).map(|site| u64::from(site.weight));
         let (well, weight) = weights.fold((0, 0), |(well, sum), weight| (well + 1, sum + weight));
@@ -270,7 +270,7 @@ impl Selection {
             let takes = |one: &&Site| {
                 let mut legs = known.services.site_legs(name, *family, &one.name);
                 !self.overrides.drained.contains(&one.name)
-                    && legs.any(|(_, leg)| leg.up || leg.damped)
+                    && legs.any(|(_, leg)| leg.up || leg.is_damped())
             };
             let mut takers = service.sites.iter().filter(takes);
             let is_alone = takers.next().is_some_and(|one| one.name == site);

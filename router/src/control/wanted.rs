@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::PathId;
+use nearhop_fib::{PathId, name_key};
 
 use super::LegKey;
 use crate::batch::Exit;
 use crate::config::Config;
 use crate::config::model::{Check, Port, Service, Site, Via};
 use crate::ids::Family;
-use crate::liveness::leg::LegSpec;
+use crate::liveness::leg::{Crowd, LegSpec};
 use crate::packet::martian::is_link_local;
 use crate::probe::CheckSpec;
 
@@ -126,6 +126,7 @@ impl Link<'_> {
             combine: site.combine,
             impossible: None,
             disabled: false,
+            crowd: Some(self.crowd(site)),
         };
         match self.source() {
             Some(source) => {
@@ -136,6 +137,18 @@ impl Link<'_> {
             None => {}
         }
         spec
+    }
+
+    fn crowd(&self, site: &Site) -> Crowd {
+        let family = match self.family {
+            Family::Ipv4 => 0,
+            Family::Ipv6 => 1,
+        };
+        Crowd {
+            service: name_key(&self.service.name) ^ family,
+            site: name_key(&site.name),
+            threshold: self.service.panic_threshold,
+        }
     }
 
     /// The service's own address, unless configured otherwise, in each family on its own.

@@ -56,6 +56,13 @@ pub enum MonitorEventKind {
         /// For how long.
         hold: Duration,
     },
+    /// A leg is used although its checks fail, as many others' do; or no longer so.
+    Doubted {
+        /// Which leg.
+        path: PathId,
+        /// Until when; `None`: its checks pass, or the port has lost its carrier.
+        until: Option<Nanos>,
+    },
     /// A leg went up or down.
     Leg {
         /// Which leg.

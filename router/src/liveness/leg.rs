@@ -1,9 +1,12 @@
 //! Legs: what their checks are, and what these say together.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use nearhop_fib::{PathId, Reason, Reasons};
 
 use super::damping::Damping;
+use super::monitor::doubt::Doubt;
 use crate::batch::Exit;
 use crate::policy::{CheckKind, Combine};
 use crate::probe::{CheckId, CheckSpec};
@@ -26,6 +29,19 @@ pub struct LegSpec {
     pub impossible: Option<String>,
     /// Whether an operator has disabled its site.
     pub disabled: bool,
+    /// What it is one of; `None`: its checks are always believed.
+    pub crowd: Option<Crowd>,
+}
+
+/// Of which service and site a leg is, so that checks that call many sites dead at once are noticed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Crowd {
+    /// A number of the service in the leg's family.
+    pub service: u64,
+    /// A number of the site.
+    pub site: u64,
+    /// So many percent of the sites may be called dead within a second; later ones are not believed at once.
+    pub threshold: u8,
 }
 
 impl LegSpec {
@@ -74,6 +90,8 @@ pub(super) struct Leg {
     pub(super) combine: Combine,
     /// It has checks that cannot be done.
     pub(super) impossible: bool,
+    pub(super) crowd: Option<Crowd>,
+    pub(super) doubt: Doubt,
     pub(super) damping: Damping,
     /// Waits until then, although it is well.
     pub(super) hold_until: Option<Nanos>,
@@ -90,6 +108,8 @@ pub(super) struct Check {
     pub(super) reason: Reason,
     pub(super) up: bool,
     pub(super) known: bool,
+    /// As long as it takes to fall and to rise.
+    pub(super) burst: Duration,
 }
 
 impl Leg {
@@ -101,6 +121,8 @@ impl Leg {
             checks,
             combine: spec.combine,
             impossible: spec.impossible.is_some(),
+            crowd: spec.crowd,
+            doubt: Doubt::None,
             damping: Damping::default(),
             hold_until: None,
             up: false,

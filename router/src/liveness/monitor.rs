@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod carrier;
+pub(super) mod doubt;
 mod judge;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use nearhop_fib::{Handle, PathId, Reason};
 
 use self::carrier::{CarrierChange, PortCarrier};
+use self::doubt::{Crowds, Doubt, Doubts};
 use super::event::{self, MonitorEvent, of_check};
 use super::leg::{Check, Leg, LegSpec, TcpCheckKey, reason_of};
 use crate::ids::PortId;
@@ -34,6 +36,8 @@ pub struct Monitor {
     legs: BTreeMap<PathId, Leg>,
     checks: HashMap<CheckId, (PathId, usize)>,
     holds: BTreeSet<(Nanos, PathId)>,
+    crowds: Crowds,
+    doubts: Doubts,
     spreading: VecDeque<CarrierChange>,
     /// Ports whose carrier [`Self::poll_carrier`] has not reported yet.
     unreported: BTreeSet<PortId>,
@@ -52,6 +56,8 @@ impl Monitor {
             legs: BTreeMap::new(),
             checks: HashMap::new(),
             holds: BTreeSet::new(),
+            crowds: Crowds::default(),
+            doubts: Doubts::new(),
             spreading: VecDeque::new(),
             unreported: BTreeSet::new(),
             events: VecDeque::new(),
@@ -80,12 +86,14 @@ impl Monitor {
         let leg = match self.legs.remove(&spec.path) {
             Some(leg) => {
                 self.forget_checks(&leg.checks);
+                self.crowds.remove(leg.crowd);
                 let impossible = spec.impossible.is_some();
-                let LegSpec { version, exit, combine, .. } = spec;
-                Leg { version, exit, checks, combine, impossible, ..leg }
+                let LegSpec { version, exit, combine, crowd, .. } = spec;
+                Leg { version, exit, checks, combine, impossible, crowd, ..leg }
             }
             None => Leg::new(&spec, checks),
         };
+        self.crowds.add(spec.crowd);
         self.legs.insert(spec.path, leg);
         self.judge(now, None, spec.path, spec.impossible.as_deref().unwrap_or(event::INITIAL));
         self.settle();
@@ -96,6 +104,10 @@ impl Monitor {
     pub fn remove_leg(&mut self, path: PathId) {
         if let Some(leg) = self.legs.remove(&path) {
             self.forget_checks(&leg.checks);
+            self.crowds.remove(leg.crowd);
+            if let Doubt::Until(until, _) = leg.doubt {
+                self.doubts.remove(&(until, path));
+            }
             if let Some(until) = leg.hold_until {
                 self.holds.remove(&(until, path));
                 // Nobody else would ever clear it, should the path be watched again.
@@ -133,11 +145,16 @@ impl Monitor {
     /// As [`Self::handle_timeout`]; checks of a port are not called silent yet while `unread` says
     /// that packets which it had received by the given time may not have been handed in
     /// ([`Prober::handle_timeout_unless`]).
-    pub fn handle_timeout_unless(&mut self, now: Nanos, unread: impl FnMut(PortId, Nanos) -> bool) {
-        self.prober.handle_timeout_unless(now, unread);
+    pub fn handle_timeout_unless(
+        &mut self,
+        now: Nanos,
+        mut unread: impl FnMut(PortId, Nanos) -> bool,
+    ) {
+        self.prober.handle_timeout_unless(now, &mut unread);
         self.settle();
         self.spread();
         self.end_holds(now);
+        self.end_doubts(now, unread);
     }
 
     /// When to call [`Self::handle_timeout`] next.
@@ -145,7 +162,8 @@ impl Monitor {
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let hold = self.holds.first().map(|&(at, _)| at);
         let spreading = self.spreading.front().map(|change| change.t);
-        self.prober.poll_timeout().into_iter().chain(hold).chain(spreading).min()
+        let doubt = self.doubts.first().map(|&(at, _)| at);
+        self.prober.poll_timeout().into_iter().chain(hold).chain(doubt).chain(spreading).min()
     }
 
     /// Takes a packet to be sent; call until `None` after every `handle_*`.
@@ -237,7 +255,10 @@ impl Monitor {
         if event.cause == Cause::Carrier && self.is_to_follow(path) {
             return;
         }
-        self.judge(event.t, None, path, &of_check(reason, event.cause));
+        let why = of_check(reason, event.cause);
+        if event.cause == Cause::Carrier || !self.doubts(event.t, path, &why) {
+            self.judge(event.t, None, path, &why);
+        }
     }
 
     /// All of a leg's checks or none.
@@ -250,6 +271,7 @@ impl Monitor {
         let mut checks = Vec::with_capacity(specs.len());
         for spec in specs {
             let (reason, up) = (reason_of(&spec.kind), spec.initial_up);
+            let burst = spec.interval * (spec.fall + spec.rise);
             let id = match spec.kind {
                 CheckKind::Tcp { .. } => None,
                 _ => Some(match self.prober.add(now, spec) {
@@ -260,7 +282,7 @@ impl Monitor {
                     }
                 }),
             };
-            checks.push(Check { id, reason, up, known: up });
+            checks.push(Check { id, reason, up, known: up, burst });
         }
         for (index, check) in checks.iter().enumerate() {
             if let Some(id) = check.id {

@@ -24,7 +24,7 @@ rows! {
         site: Text = "SITE" Unit::Text,
         /// The port that leads to the site.
         port: Text = "PORT" Unit::Text => 6,
-        /// `waiting` (no check has a result yet), `up`, `down`, `damped` (well, but it flapped), `drained` or `disabled`.
+        /// `waiting` (no check has a result yet), `up`, `down`, `doubted` (used, though its checks fail), `damped` (well, but it flapped), `drained` or `disabled`.
         state: Text = "STATE" State,
         /// 0 is best; a later tier is used when no earlier one takes the flow.
         tier: u64 = "TIER" Number => 8,
@@ -81,7 +81,7 @@ rows! {
         tier: u64 = "TIER" Number => 8,
         /// Its share of flows is its weight, divided by the sum of its tier's.
         weight: u64 = "WEIGHT" Number => 7,
-        /// `up` or `down`; of a leg also `waiting`, `damped`, `drained` or `disabled`.
+        /// `up` or `down`; of a leg also `waiting`, `doubted`, `damped`, `drained` or `disabled`.
         state: Text = "STATE" State,
         /// Why it is down: `carrier`, `probe`, `tcp`, and so on.
         reasons: Vec<Text> = "REASONS" List => 5,

@@ -9,7 +9,7 @@ use crate::api::pages::{PER_PAGE, Page, PageRequest};
 use crate::api::rows::{Distance, ServiceRow};
 use crate::config::model::{Service, Site};
 use crate::control::cost::{Ranked, Rule};
-use crate::control::{Control, LegKey, LegState, Serving};
+use crate::control::{Caution, Control, LegKey, LegState, Serving};
 use crate::event::Resort;
 use crate::ids::Family;
 
@@ -69,7 +69,7 @@ fn service_rows(facts: &Facts<'_>, service: &Service, items: &mut Vec<ServiceRow
         for place in control.services().ranking(service, family) {
             let site = &service.sites[place.index];
             for (key, leg) in control.services().site_legs(&service.name, family, &site.name) {
-                let is_best = best.contains(&site.name) && (leg.up || leg.damped);
+                let is_best = best.contains(&site.name) && (leg.up || leg.is_damped());
                 let rule = control.against(&best, service, family, site);
                 let by_preference = control.services().is_preferred(service, family, &place);
                 let why_so = Why { place: &place, rule, best: is_best, by_preference, resort };
@@ -144,8 +144,9 @@ impl TakenOut {
 pub(super) fn state(leg: &LegState, TakenOut { drained, disabled }: TakenOut) -> &'static str {
     match (leg.known, leg.up, drained) {
         _ if disabled => "disabled",
-        _ if leg.damped && drained => "drained",
-        _ if leg.damped => "damped",
+        _ if leg.is_damped() && drained => "drained",
+        _ if leg.is_damped() => "damped",
+        _ if leg.caution == Caution::Doubted => "doubted",
         (false, ..) => "waiting",
         (_, false, _) => "down",
         (_, true, true) => "drained",
@@ -165,13 +166,16 @@ pub(super) fn why(
     if let Some(resort) = resort.filter(|_| best) {
         return resort.text().into();
     }
-    if !leg.up && !leg.damped {
+    if !leg.up && !leg.is_damped() {
         return format!("unreachable: {down}").into();
     }
     let winner = if by_preference { "highest preference" } else { "lowest cost" };
     match (drained, best, place.tier) {
         (true, ..) => "drained by an operator".into(),
-        _ if leg.damped => "it flapped, and has to be well for longer".into(),
+        _ if leg.is_damped() => "it flapped, and has to be well for longer".into(),
+        _ if leg.caution == Caution::Doubted && best => {
+            "checks fail at too many sites at once".into()
+        }
         (false, true, 0) if place.rule == Rule::Equal => winner.into(),
         (false, true, _) => format!("{winner} of the sites that are up").into(),
         (false, false, _) => rule.loser_text().into(),

@@ -30,6 +30,7 @@ pub(in crate::config) struct RawService {
     pub(in crate::config) span: Range<usize>,
     affinity: Affinity,
     latency_unit: Option<Duration>,
+    panic_threshold: u8,
 }
 
 /// A site as written.
@@ -66,6 +67,10 @@ impl RawService {
                 .collect(),
             span: table.span(),
             affinity: inner_or_default(table.get("affinity", text("a word", affinity))),
+            panic_threshold: inner_or(
+                table.get("panic-threshold", value::integer(1..=100)),
+                PANIC_THRESHOLD_DEFAULT,
+            ),
             latency_unit: inner_or(latency_unit, Some(LATENCY_UNIT_DEFAULT)),
         };
         table.later("compare", "an order of rules (compare)");
@@ -81,6 +86,7 @@ impl RawService {
             affinity: self.affinity,
             when_all_dead: inner_or_default(self.when_all_dead),
             latency_unit: self.latency_unit,
+            panic_threshold: self.panic_threshold,
             announce: self.announce.into_model(),
             additions: self.additions.into_model(),
             sites: self.sites.into_iter().map(RawSite::into_model).collect(),
@@ -168,6 +174,9 @@ fn weight(value: &DeValue<'_>) -> Result<u16, ValueError> {
         _ => fault,
     })
 }
+
+/// In percent: more than half of the sites.
+const PANIC_THRESHOLD_DEFAULT: u8 = 50;
 
 const COST_DEFAULT: u32 = 10;
 /// Leaves room for latency, which is added to it.

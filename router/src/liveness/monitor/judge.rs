@@ -14,6 +14,12 @@ impl Monitor {
         let Some(leg) = self.legs.get(&path) else { return };
         let well = leg.is_well();
         let carrier = self.has_carrier(leg.exit.port);
+        if well || !carrier {
+            self.end_doubt(now, path);
+        } else if self.is_doubted(path) {
+            return;
+        }
+        let Some(leg) = self.legs.get(&path) else { return };
         let before = self.fib.path_reasons(path);
         for reason in [Reason::Probe, Reason::Health] {
             if !well && leg.fails(reason) {

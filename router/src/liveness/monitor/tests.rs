@@ -9,6 +9,7 @@ use super::carrier::LEGS_PER_TURN;
 use super::*;
 use crate::batch::Exit;
 use crate::liveness::event::MonitorEventKind;
+use crate::liveness::leg::Crowd;
 use crate::policy::Combine;
 use crate::put_back::{PutBack, for_tests};
 use crate::sim::{Power, Site};
@@ -66,6 +67,7 @@ impl Rig {
             combine,
             impossible: None,
             disabled: false,
+            crowd: None,
         };
         let reasons = spec.initial_reasons();
         let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
@@ -185,6 +187,7 @@ fn verdicts_about_checks_that_are_no_more_do_not_count() {
             combine: Combine::All,
             impossible: None,
             disabled: false,
+            crowd: None,
         };
         rig.monitor.add_leg(rig.now, spec).unwrap();
         rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &verdict(&rig, false));
@@ -228,6 +231,7 @@ fn a_leg_whose_checks_cannot_be_done_stays_down_and_says_why() {
         combine: Combine::Any,
         impossible: None,
         disabled: false,
+        crowd: None,
     };
     let why = "no check is possible: there is no address";
     let spec = LegSpec { impossible: Some(why.into()), ..possible.clone() };
@@ -406,6 +410,7 @@ fn nothing_waits_without_carrier() {
         combine: Combine::All,
         impossible: None,
         disabled: false,
+        crowd: None,
     };
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
@@ -486,6 +491,7 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
         combine: Combine::All,
         impossible: None,
         disabled: false,
+        crowd: None,
     };
     let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
     assert!(matches!(error, AddError::Family { .. }), "{error}");
@@ -521,6 +527,7 @@ fn other_checks_begin_as_the_old_ones_ended() {
         combine: Combine::All,
         impossible: None,
         disabled: false,
+        crowd: None,
     };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert!(rig.alive(path));
@@ -555,6 +562,7 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
         combine: Combine::All,
         impossible: None,
         disabled: false,
+        crowd: None,
     };
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Damped]);
@@ -731,4 +739,101 @@ fn a_damped_leg_that_fails_is_reported_down() {
     let down = |kind: &MonitorEventKind| matches!(kind, MonitorEventKind::Leg { up: false, .. });
     assert!(rig.events().iter().any(down));
     assert!(!rig.reasons(path).contains(&Reason::Damped));
+}
+
+/// Four sites behind one port that all answer, each with a path.
+fn crowd(rig: &mut Rig, threshold: u8) -> [PathId; 4] {
+    let paths = [0, 1, 2, 3].map(|site| {
+        let crowd = Some(Crowd { service: 9, site, threshold });
+        let spec = LegSpec {
+            path: PathId(0),
+            version: 7,
+            exit: EXIT,
+            checks: vec![icmp()],
+            combine: Combine::All,
+            impossible: None,
+            disabled: false,
+            crowd,
+        };
+        let path = rig.writer.add_path_down(1, ACCEPT_ALL, spec.initial_reasons()).unwrap();
+        rig.monitor.add_leg(rig.now, LegSpec { path, ..spec }).unwrap();
+        path
+    });
+    rig.run_ms(100);
+    assert!(paths.iter().all(|&path| rig.alive(path)));
+    rig.events();
+    paths
+}
+
+/// Which legs are doubted from when, and which not any more.
+fn doubts(rig: &mut Rig) -> (usize, usize) {
+    let (mut begun, mut ended) = (0, 0);
+    for kind in rig.events() {
+        if let MonitorEventKind::Doubted { until, .. } = kind {
+            *if until.is_some() { &mut begun } else { &mut ended } += 1;
+        }
+    }
+    (begun, ended)
+}
+
+fn alive(rig: &Rig, paths: &[PathId]) -> usize {
+    paths.iter().filter(|&&path| rig.alive(path)).count()
+}
+
+#[test]
+fn checks_that_call_most_sites_dead_at_once_have_to_say_so_twice() {
+    let mut rig = Rig::with_carrier();
+    let paths = crowd(&mut rig, 50);
+    rig.site.power = Power::Off;
+    // 30 ms to fall, and 50 ms more until the others are believed: 3 to fall, and 2 to rise.
+    rig.run_ms(60);
+    assert_eq!(alive(&rig, &paths), 2, "half of them are believed");
+    assert_eq!(doubts(&mut rig), (2, 0));
+    rig.run_ms(60);
+    assert_eq!(alive(&rig, &paths), 0, "a second burst agrees");
+    rig.site.power = Power::On;
+    rig.run_ms(20_000);
+    assert_eq!(alive(&rig, &paths), 4);
+}
+
+#[test]
+fn sites_that_answer_again_in_time_were_never_out_of_use() {
+    let mut rig = Rig::with_carrier();
+    let paths = crowd(&mut rig, 50);
+    rig.site.power = Power::Off;
+    rig.run_ms(50);
+    assert_eq!(alive(&rig, &paths), 2);
+    rig.site.power = Power::On;
+    for _ in 0..1000 {
+        rig.run_ms(1);
+        assert!(alive(&rig, &paths) >= 2);
+    }
+    assert_eq!(doubts(&mut rig), (2, 2));
+    assert_eq!(alive(&rig, &paths), 4);
+}
+
+#[test]
+fn carrier_is_believed_whatever_the_checks_of_others_say() {
+    let mut rig = Rig::with_carrier();
+    let paths = crowd(&mut rig, 50);
+    rig.site.power = Power::Off;
+    rig.run_ms(50);
+    assert_eq!(alive(&rig, &paths), 2);
+    rig.carrier(false);
+    assert_eq!(alive(&rig, &paths), 0);
+    assert_eq!(doubts(&mut rig), (2, 2));
+    rig.carrier(true);
+    assert_eq!(alive(&rig, &paths), 0, "what its checks said before the carrier was lost is said");
+}
+
+/// The first is, of two as of one; at 100 percent all are.
+#[test]
+fn a_threshold_leaves_the_first_and_a_hundred_all() {
+    for (threshold, left) in [(1, 3), (50, 2), (75, 1), (100, 0)] {
+        let mut rig = Rig::with_carrier();
+        let paths = crowd(&mut rig, threshold);
+        rig.site.power = Power::Off;
+        rig.run_ms(50);
+        assert_eq!(alive(&rig, &paths), left, "{threshold} percent");
+    }
 }
