@@ -48,13 +48,16 @@ fn wait_until_heard(bird: &Bird, router: &str, how: Option<bool>) {
     wait_for(&format!("{router} heard: {how:?}"), || (heard(bird, router) == how).then_some(()));
 }
 
-#[test]
-fn a_part_that_stands_still_deprioritises_and_all_at_once_withdraw_nothing() {
-    let test = "a_part_that_stands_still_deprioritises_and_all_at_once_withdraw_nothing";
-    if let Some(why) = missing("bird", "bird2") {
-        return skip(test, &why);
-    }
-    in_namespaces(test, || {
+/// Both routers, BIRD, and clients beside it.
+struct Net {
+    routers: [Rig; 2],
+    bird: Bird,
+    probes: Probes,
+}
+
+impl Net {
+    /// Both are announced, and clients answered.
+    fn start() -> Self {
         let hub = support::netns("hub");
         let routers = [router("ams", 1, &hub), router("fra", 2, &hub)];
         let bird = Bird::start(&hub, "hub", BIRD);
@@ -63,6 +66,18 @@ fn a_part_that_stands_still_deprioritises_and_all_at_once_withdraw_nothing() {
         }
         let probes = Probes::start(&hub, SERVICE_V4, 4);
         probes.sites_now();
+        Self { routers, bird, probes }
+    }
+}
+
+#[test]
+fn a_part_that_stands_still_deprioritises_and_all_at_once_withdraw_nothing() {
+    let test = "a_part_that_stands_still_deprioritises_and_all_at_once_withdraw_nothing";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let Net { routers, bird, probes } = Net::start();
 
         // Who checks, and who decides: each of them alone is enough, and clients go elsewhere.
         for (thread, said) in [("nh-liveness", "the liveness thread"), ("", "the control thread")] {
@@ -104,5 +119,20 @@ fn a_part_that_stands_still_deprioritises_and_all_at_once_withdraw_nothing() {
             let received = withdrawals.and_then(|line| line.split_whitespace().nth(2));
             assert_eq!(received, Some("0"), "{counted}");
         }
+    });
+}
+
+#[test]
+fn a_router_that_is_killed_is_left_at_once_by_its_neighbour() {
+    let test = "a_router_that_is_killed_is_left_at_once_by_its_neighbour";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let Net { mut routers, bird, probes } = Net::start();
+        routers[0].router.kill().unwrap();
+        // Not by the hold timer: the wait is shorter.
+        wait_until_heard(&bird, "ams", None);
+        probes.wait_for_site("fra");
     });
 }

@@ -266,6 +266,40 @@ fn every_test_that_forwarding_names_is_there() {
     }
 }
 
+/// Each row of each table ends with tests that there are.
+#[test]
+fn every_test_that_failures_name_is_there() {
+    let page = page("failures.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| fault |"))
+        .collect();
+    assert!(rows.len() >= 25);
+    let mut code = String::new();
+    for folder in ["router/src", "router/tests", "testbed/tests", "testbed/src"] {
+        read_code(&repository().join(folder), &mut code);
+    }
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
+        for test in tests.split(", ").map(|test| test.trim_matches('`')) {
+            let at = code.find(&format!("fn {test}(")).unwrap_or_else(|| panic!("{row}"));
+            let before = code[..at].trim_end().lines().last().unwrap();
+            assert!(before.contains("#[test]"), "{test} is no test: {before}");
+        }
+    }
+}
+
+fn read_code(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_code(&path, code);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            code.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
 #[test]
 fn every_request_of_the_control_socket_is_reported_of() {
     let page = page("control-socket.md");
