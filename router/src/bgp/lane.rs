@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crossbeam_channel::Sender;
-use nearhop_fib::IpPrefix;
-
 use super::lease::{LeaseRules, LeaseState};
 use super::session::{Received, SessionConfig, State};
-use super::{Attributes, Negotiated, RefreshKind};
+use super::{Attributes, Negotiated, Nlri, RefreshKind};
 use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
 
@@ -77,8 +75,8 @@ impl BgpNews {
     }
 }
 
-/// A change of what is announced to a neighbour: its attributes, or `None` for a withdrawal.
-pub type Change = (IpPrefix, Option<Arc<Attributes>>);
+/// A change of what is announced to a neighbour: the attributes of a path, or `None` for a withdrawal.
+pub type Change = (Nlri, Option<Arc<Attributes>>);
 
 /// What the host engine is asked for.
 #[derive(Clone, Debug)]

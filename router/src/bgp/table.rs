@@ -344,6 +344,19 @@ impl Paths {
         Some(self.ranked(prefix, 1).first()?.1)
     }
 
+    /// The paths to a prefix that may be used, the best first, `at_most` so many: each is the best of those behind
+    /// it.
+    pub fn best_first(&self, prefix: IpPrefix, at_most: usize) -> Vec<Found<'_>> {
+        let mut usable: Vec<Found<'_>> = self.of(prefix).filter(Found::is_accepted).collect();
+        let mut sorted = Vec::new();
+        while sorted.len() < at_most
+            && let Some(Choice { best, .. }) = choice(&usable)
+        {
+            sorted.push(usable.swap_remove(best));
+        }
+        sorted
+    }
+
     /// A pass over all prefixes begins, or begins again.
     fn look_again(&mut self, all: bool) {
         let all = all || self.again.is_some_and(|again| again.all);
@@ -444,6 +457,11 @@ impl<'a> Found<'a> {
     /// Whether it may be used.
     pub fn is_accepted(&self) -> bool {
         self.ruling.is_accepted()
+    }
+
+    /// Whether it came from the router's own AS.
+    pub fn is_internal(&self) -> bool {
+        self.incoming.sender.internal
     }
 
     /// The attributes that it is used with: as the policy changes them.

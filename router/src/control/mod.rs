@@ -40,10 +40,10 @@ use nearhop_fib::{Handle, PathId, WriteError, Writer, name_key};
 
 use self::bgp::Bgp;
 pub use self::bgp::NeighborState;
-pub use self::bgp::announce::Advertised;
 pub use self::bgp::announce::decide::{Decision, Reason};
 pub use self::bgp::announce::leave::{Leave, LeaveCause};
 pub use self::bgp::announce::offers::Offered;
+pub use self::bgp::announce::{Advertised, Decided};
 pub use self::blocks::{BLOCKS_MAX, Blocks};
 pub use self::device::{Changed, DeviceFault};
 use self::discards::Discards;
@@ -187,6 +187,9 @@ impl Control {
         let why = if first { "start" } else { "reload" };
         self.publication.owe_all(MoveCause::Configuration, why);
         self.bgp.configure(now, &self.config);
+        let mut neighbors = self.config.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+        let any_learned = neighbors.any(|neighbor| neighbor.terms.takes_learned);
+        self.publication.publisher.note_prefixes(any_learned);
         self.bgp.set_playbooks(&self.config, &self.selection.overrides().playbooks);
         orders
     }
@@ -262,7 +265,7 @@ impl Control {
         let services = Services::new(&self.config, &self.legs, &self.ports);
         let known = Known { services, rib: &self.routing.rib };
         let health = |service: &Service, family| self.selection.health(known, service, family);
-        self.bgp.announce(now, &self.config, services, health);
+        self.bgp.announce(now, &self.config, known, health);
         if let Some(aggregates) = self.bgp.take_active_aggregates() {
             self.discards.set(Source::Aggregate, aggregates);
         }

@@ -78,6 +78,7 @@ impl Control {
             self.finish_parting();
         }
         self.changed();
+        self.bgp.mark_learned(self.publication.publisher.take_noted());
         self.bgp.release_paths(&mut self.writer);
         let Done { groups, prefixes, refused } = done;
         if groups + prefixes + refused > 0 {

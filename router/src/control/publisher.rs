@@ -43,6 +43,8 @@ pub(super) struct Publisher {
     /// Groups that were to go, and that refused prefixes still lead to.
     kept: Vec<GroupId>,
     done: Done,
+    /// Prefixes whose route may be another, if anybody wants to know.
+    noted: Option<Vec<IpPrefix>>,
     /// Called whenever readers may see something new.
     #[cfg(test)]
     pub(super) after_step: Option<Box<dyn FnMut()>>,
@@ -158,6 +160,16 @@ impl Publisher {
             }
         }
         Ok((self.phase == Phase::Idle).then(|| std::mem::take(&mut self.done)))
+    }
+
+    /// Whether [`Self::take_noted`] is asked after each publication.
+    pub(super) fn note_prefixes(&mut self, wanted: bool) {
+        self.noted = wanted.then(|| self.noted.take().unwrap_or_default());
+    }
+
+    /// Prefixes whose route may be another than when it was last asked.
+    pub(super) fn take_noted(&mut self) -> Vec<IpPrefix> {
+        self.noted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The group of a set, if it was ever needed.
@@ -287,6 +299,9 @@ impl Publisher {
         let Some(prefix) = parts.rib.dirty().take_longest() else {
             return Ok(Some(Phase::InPlace));
         };
+        if let Some(noted) = &mut self.noted {
+            noted.push(prefix);
+        }
         let now = parts.fib.get(prefix);
         let Some(used) = parts.rib.used(prefix) else {
             if now.is_some() {

@@ -10,7 +10,7 @@ use super::bgp::announce::Advertised;
 use super::cost::Rule;
 use super::legs::{LegKey, LegState};
 use super::ports::PortState;
-use super::select::Serving;
+use super::select::{Known, Serving};
 use super::services::Services;
 use super::{Control, own, select};
 use crate::bgp::table::Paths;
@@ -29,7 +29,8 @@ impl Control {
 
     /// What is decided about the announcement of prefixes after one, in their order.
     pub fn bgp_advertised(&self, after: Option<IpPrefix>) -> impl Iterator<Item = Advertised<'_>> {
-        self.bgp.advertised(&self.config, self.services(), after)
+        let known = Known { services: self.services(), rib: &self.routing.rib };
+        self.bgp.advertised(&self.config, known, after)
     }
 
     /// What BGP neighbours announce.

@@ -18,7 +18,7 @@ use crate::bgp::lane::{
 };
 use crate::bgp::lease::{Lease, LeaseState, Part};
 use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
-use crate::bgp::{AttributeStore, FAMILIES, Nlri, Notification, RefreshKind, codes};
+use crate::bgp::{AttributeStore, FAMILIES, Notification, RefreshKind, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
 use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
@@ -198,8 +198,7 @@ impl Speaker {
     /// of it again when there is one.
     fn announce(&mut self, id: NeighborId, changes: Vec<Change>, end: bool) {
         let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
-        for (prefix, attributes) in changes {
-            let nlri = Nlri { path_id: OWN_PATH, ..Nlri::new(prefix) };
+        for (nlri, attributes) in changes {
             let how = (&mut self.store, self.lease.state());
             neighbor.ordered.order(&mut neighbor.session, how, nlri, attributes);
         }
@@ -538,10 +537,6 @@ impl Neighbor {
 }
 
 const BGP_PORT: u16 = 179;
-
-/// The path of each prefix that is announced, to neighbours that take several (RFC 7911). Some take 0 for
-/// none.
-const OWN_PATH: u32 = 1;
 
 /// More than is read in the time of [`WORK_PER_POLL`].
 const BYTES_PER_POLL: usize = 96 * 1024;

@@ -235,9 +235,9 @@ rows! {
         received_ipv6: u64 = "IPV6" Number,
         /// Paths among these that may not be used.
         refused: u64 = "REFUSED" Number => 2,
-        /// Prefixes that are announced to it.
+        /// Prefixes of services, aggregates and blocks that are announced to it.
         announced: Vec<Text> = "ANNOUNCED" List => 5,
-        /// How many these are.
+        /// How many paths are announced to it, those of other neighbours too.
         advertised: u64 = "ADVERTISED" Number => 7,
         /// Whether routes are exchanged.
         up: bool = "UP" Flag => 8,

@@ -8,7 +8,7 @@ use crate::api::column::Text;
 use crate::api::pages::{Page, PageRequest, prefix_of};
 use crate::api::rows::{AdvertisedRow, BlockRow, PlaybookRow};
 use crate::bgp::Attributes;
-use crate::control::Advertised;
+use crate::control::{Advertised, Decided};
 
 /// What is decided about every prefix that may be announced, for each neighbour. A page has about as many
 /// rows as others have prefixes.
@@ -35,7 +35,7 @@ pub(super) fn page_of_advertised(
 pub(super) fn blocks(facts: &Facts<'_>) -> Vec<BlockRow> {
     let row = |prefix| {
         let all = facts.control.bgp_neighbors();
-        let of = all.filter(|(_, neighbor)| neighbor.announced.contains_key(&prefix));
+        let of = all.filter(|(_, neighbor)| neighbor.announced.has(prefix));
         BlockRow {
             prefix: prefix.to_string().into(),
             announced_to: of.map(|(_, neighbor)| owned(&neighbor.config.name)).collect(),
@@ -78,13 +78,12 @@ pub(super) fn playbooks(facts: &Facts<'_>) -> Vec<PlaybookRow> {
 }
 
 fn rows(facts: &Facts<'_>, advertised: &Advertised<'_>) -> Vec<AdvertisedRow> {
-    let row = |(neighbor, decision): &(&crate::control::NeighborState, _)| {
-        let decision: &crate::control::Decision = decision;
+    let row = |Decided { neighbor, of, decision }: &Decided<'_>| {
         let attributes = decision.announce.as_ref();
         AdvertisedRow {
             prefix: advertised.prefix.to_string().into(),
             neighbor: owned(&neighbor.config.name),
-            of: advertised.of.to_string().into(),
+            of: owned(of),
             state: decision.label().into(),
             next_hop: attributes.map(|all| all.next_hop.to_string().into()),
             as_path: attributes.map(|all| all.as_path.to_string().into()),

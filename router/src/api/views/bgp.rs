@@ -27,7 +27,7 @@ pub(super) fn bgp(facts: &Facts<'_>) -> Vec<BgpRow> {
             received_ipv4: paths.count(id, Family::Ipv4) as u64,
             received_ipv6: paths.count(id, Family::Ipv6) as u64,
             refused: paths.refused(id) as u64,
-            announced: state.announced.keys().map(|prefix| prefix.to_string().into()).collect(),
+            announced: state.announced.own().map(|prefix| prefix.to_string().into()).collect(),
             advertised: state.announced.len() as u64,
             up: state.state == State::Established,
             sessions: counters.established,
@@ -145,6 +145,7 @@ fn configured(config: &Neighbor, about: &mut About<'_>) {
         Export::Services(names) if names.is_empty() => about.add("export", "none"),
         Export::Services(names) => about.add("export", names.join(", ")),
     }
+    about.add_bool("export-learned", config.terms.takes_learned);
     let policy = config.export_policy.as_ref();
     about.add("export-policy", policy.map_or("none", |policy| &policy.name));
     about.add("role", config.role.map_or("none", Role::label));

@@ -10,9 +10,9 @@ use crate::api::pages::RoutesOf;
 use crate::api::rows::{PathPart, RouteRow};
 use crate::api::{ApiError, known};
 use crate::bgp::table::{Found, choice};
-use crate::bgp::{Attributes, ChoiceRule};
-use crate::control::{Control, NeighborState};
-use crate::ids::NeighborId;
+use crate::bgp::{Attributes, ChoiceRule, Negotiated};
+use crate::control::Control;
+use crate::ids::{Family, NeighborId};
 
 /// A path to a prefix, and why it is not used.
 pub(super) struct Judged<'a> {
@@ -97,10 +97,16 @@ pub(super) fn advertised_rows(
     neighbor: Option<NeighborId>,
     rows: &mut Vec<RouteRow>,
 ) {
+    let family = Family::of(prefix.addr());
     for (id, state) in facts.control.bgp_neighbors() {
-        let Some(attributes) = state.announced.get(&prefix) else { continue };
-        if neighbor.is_none_or(|one| one == id) {
-            let about = About { neighbor: state.config.name.clone(), path_id: 0, rule: None };
+        if neighbor.is_some_and(|one| one != id) {
+            continue;
+        }
+        let several = |negotiated: &Negotiated| negotiated.add_path.of(family).send;
+        let is_several = state.negotiated.as_deref().is_some_and(several);
+        for (nlri, attributes) in state.announced.of(prefix) {
+            let path_id = if is_several { nlri.path_id } else { 0 };
+            let about = About { neighbor: state.config.name.clone(), path_id, rule: None };
             rows.push(path_row(prefix, "advertised", about, attributes, None));
         }
     }
@@ -114,13 +120,8 @@ pub(super) fn advertised_after(
 ) -> impl Iterator<Item = IpPrefix> + '_ {
     let mut last = after;
     std::iter::from_fn(move || {
-        let from = last.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let of = control.bgp_neighbors().filter(|(id, _)| neighbor.is_none_or(|one| one == *id));
-        let next = |state: &NeighborState| {
-            let mut rest = state.announced.range((from, std::ops::Bound::Unbounded));
-            rest.next().map(|(prefix, _)| *prefix)
-        };
-        last = of.filter_map(|(_, state)| next(state)).min();
+        last = of.filter_map(|(_, state)| state.announced.following(last)).min();
         last
     })
 }

@@ -54,9 +54,7 @@ pub(super) fn page_of_routes(
         }
     };
     let is_there = |prefix: &IpPrefix| match of {
-        RoutesOf::Advertised => {
-            control.bgp_neighbors().any(|(_, one)| one.announced.contains_key(prefix))
-        }
+        RoutesOf::Advertised => control.bgp_neighbors().any(|(_, one)| one.announced.has(*prefix)),
         _ => !rib.candidates(*prefix).is_empty() || paths.of(*prefix).next().is_some(),
     };
     page_of_prefixes(facts, request, is_there, following, |prefix, rows| match of {

@@ -276,13 +276,14 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 21] = [
+const NEIGHBOR: [Field<Neighbor>; 22] = [
     ("address", |n| n.address.to_string()),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
     ("import", |n| show::import(&n.import)),
     ("bogons", |n| show::bogons(n.refuses_bogons)),
     ("export", |n| show::export(&n.export)),
+    ("export-learned", |n| n.terms.takes_learned.to_string()),
     ("export-policy", |n| n.export_policy.as_ref().map_or("none".into(), |one| one.name.clone())),
     ("announced with", |n| show::additions(&n.terms.additions)),
     ("local-pref", |n| or_default(n.terms.local_pref.as_ref())),

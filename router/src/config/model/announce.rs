@@ -68,6 +68,8 @@ pub struct NeighborTerms {
     pub link_bandwidth: LinkBandwidth,
     /// Whether it hears of blocked prefixes (RFC 7999).
     pub takes_blackholes: bool,
+    /// Whether it hears of other neighbors' routes.
+    pub takes_learned: bool,
 }
 
 /// Whether and as what the weight of a prefix is announced (draft-ietf-idr-link-bandwidth).

@@ -36,6 +36,7 @@ pub(in crate::config) struct RawTerms {
     pub(in crate::config) local_pref: Option<Spanned<u32>>,
     link_bandwidth: LinkBandwidth,
     takes_blackholes: bool,
+    takes_learned: bool,
 }
 
 impl RawAnnounceRules {
@@ -95,6 +96,7 @@ impl RawTerms {
                 table.get("link-bandwidth", text("a word", link_bandwidth)),
             ),
             takes_blackholes: inner_or_default(table.get("blackhole", value::boolean)),
+            takes_learned: inner_or_default(table.get("export-learned", value::boolean)),
         }
     }
 
@@ -104,6 +106,7 @@ impl RawTerms {
             local_pref: self.local_pref.map(Spanned::into_inner),
             link_bandwidth: self.link_bandwidth,
             takes_blackholes: self.takes_blackholes,
+            takes_learned: self.takes_learned,
         }
     }
 }

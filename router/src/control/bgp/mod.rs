@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, bounded};
-use nearhop_fib::{Handle, IpPrefix, PathId, Reason, Writer};
+use nearhop_fib::{Handle, PathId, Reason, Writer};
 
 use self::announce::offers::Announcements;
 use self::announce::stale::Stale;
+use self::announce::told::Told;
 pub(super) use self::receive::Parts as BgpParts;
 use self::receive::Rest;
 use self::refresh::Refreshes;
@@ -22,7 +23,7 @@ use crate::bgp::lane::{BgpNews, BgpOrder, Clear, NeighborSpec, PREFIXES_WAITING_
 use crate::bgp::lease::{LeaseRules, LeaseState};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
-use crate::bgp::{AttributeStore, Attributes, Negotiated, PerFamily, RefreshKind};
+use crate::bgp::{AttributeStore, Negotiated, PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
 use crate::ids::NeighborId;
@@ -72,8 +73,8 @@ pub struct NeighborState {
     pub since: Nanos,
     /// Why its last session ended.
     pub last_error: Option<String>,
-    /// What is announced to it, by prefix.
-    pub announced: BTreeMap<IpPrefix, Arc<Attributes>>,
+    /// What is announced to it.
+    pub announced: Told,
     /// Whether End-of-RIB is to follow what is announced first.
     owes_end: bool,
     /// Prefixes about which it may have to hear something else.
@@ -173,7 +174,7 @@ impl Bgp {
             state: State::Idle,
             since: now,
             last_error: None,
-            announced: BTreeMap::new(),
+            announced: Told::default(),
             owes_end: false,
             stale: Stale::default(),
             again: PerFamily::NONE,

@@ -229,7 +229,11 @@ impl Bgp {
     fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix) {
         let before = rib.offered(prefix, Source::Bgp);
         match self.hold(rib, prefix) {
-            Some(set) if before == Some(set) => rib.release(set),
+            Some(set) if before == Some(set) => {
+                rib.release(set);
+                // No route is published: only what a path says of itself is another.
+                self.mark_learned([prefix]);
+            }
             Some(set) => {
                 rib.offer(prefix, Candidate { source: Source::Bgp, set });
                 if let Some(before) = before {

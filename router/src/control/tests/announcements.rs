@@ -49,7 +49,7 @@ impl Speaking {
                 match order {
                     BgpOrder::Announce(id, changes, _) => {
                         assert!(changes.len() <= 512, "an order is a part of a step");
-                        told.extend(changes.into_iter().map(|(prefix, one)| (id, prefix, one)));
+                        told.extend(changes.into_iter().map(|(nlri, one)| (id, nlri.prefix, one)));
                     }
                     BgpOrder::Begin(spec) => {
                         let NeighborSpec { id, peering, lane, .. } = *spec;
@@ -521,7 +521,7 @@ fn what_is_announced_under_a_lost_lease_is_shown_with_the_part_that_stood_still(
     let shown = |speaking: &Speaking| {
         let mut all = speaking.rig.control.bgp_advertised(None);
         let one = all.next().unwrap();
-        let (_, decision) = &one.decisions[0];
+        let decision = &one.decisions[0].decision;
         let path = decision.announce.as_ref().map(|attributes| attributes.as_path.to_string());
         (decision.label(), decision.text(speaking.now), path)
     };

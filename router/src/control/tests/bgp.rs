@@ -30,8 +30,8 @@ fn text(keys: &str) -> String {
 }
 
 /// The session's end of a neighbour's lane.
-struct Peer {
-    lane: crossbeam_channel::Sender<BgpNews>,
+pub(super) struct Peer {
+    pub(super) lane: crossbeam_channel::Sender<BgpNews>,
     lost: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
     asn: u32,
@@ -39,30 +39,38 @@ struct Peer {
 }
 
 impl Peer {
+    pub(super) fn of(spec: crate::bgp::lane::NeighborSpec, asn: u32, net: u8) -> Self {
+        let crate::bgp::lane::NeighborSpec { lane, lost, waiting, .. } = spec;
+        Self { lane, lost, waiting, asn, net }
+    }
+
     fn establish(&self) {
-        let negotiated = Negotiated::for_tests(self.asn, Ipv4Addr::new(10, self.net, 0, 2));
+        self.establish_as(Negotiated::for_tests(self.asn, Ipv4Addr::new(10, self.net, 0, 2)));
+    }
+
+    pub(super) fn establish_as(&self, negotiated: Negotiated) {
         self.lane.send(BgpNews::State(State::Established)).unwrap();
         self.lane.send(BgpNews::Established(NOW, Box::new(negotiated))).unwrap();
     }
 
     /// As the session says it: the flag at once, the news behind all others.
-    fn die(&self) {
+    pub(super) fn die(&self) {
         self.lost.store(true, Ordering::Release);
         let why = "hold timer expired".to_owned();
         self.lane.send(BgpNews::Down { at: NOW, was_established: true, why }).unwrap();
     }
 
-    fn attributes(&self, host: u8) -> Attributes {
+    pub(super) fn attributes(&self, host: u8) -> Attributes {
         let next_hop = NextHop::new(Ipv4Addr::new(10, self.net, 0, host).into());
         Attributes { as_path: AsPath::sequence(&[self.asn]), ..Attributes::originated(next_hop) }
     }
 
-    fn announce(&self, nlri: Vec<Nlri>, attributes: Attributes) {
+    pub(super) fn announce(&self, nlri: Vec<Nlri>, attributes: Attributes) {
         let announced = vec![Announced { attributes: Arc::new(attributes), nlri }];
         self.send(Update { announced, ..Update::default() });
     }
 
-    fn withdraw(&self, nlri: Vec<Nlri>) {
+    pub(super) fn withdraw(&self, nlri: Vec<Nlri>) {
         self.send(Update { withdrawn: nlri, ..Update::default() });
     }
 
@@ -82,8 +90,7 @@ fn rig(keys: &str) -> (Rig, [Peer; 2]) {
         _ => None,
     });
     let peer = |(net, spec): (u8, crate::bgp::lane::NeighborSpec)| {
-        let crate::bgp::lane::NeighborSpec { lane, lost, waiting, .. } = spec;
-        let peer = Peer { lane, lost, waiting, asn: 65_000 + u32::from(net), net };
+        let peer = Peer::of(spec, 65_000 + u32::from(net), net);
         peer.establish();
         peer
     };
@@ -93,7 +100,7 @@ fn rig(keys: &str) -> (Rig, [Peer; 2]) {
     (rig, peers.try_into().ok().unwrap())
 }
 
-fn nlri(text: &str) -> Nlri {
+pub(super) fn nlri(text: &str) -> Nlri {
     Nlri::new(text.parse().unwrap())
 }
 

@@ -10,7 +10,7 @@ use nearhop_fib::IpPrefix;
 use super::*;
 use crate::bgp::lease::LeaseRules;
 use crate::bgp::session::{Received, RemoteAs, SessionConfig};
-use crate::bgp::{AsPath, Attributes, Community, NextHop};
+use crate::bgp::{AsPath, Attributes, Community, NextHop, Nlri};
 use crate::host::HostConfig;
 use crate::ids::PortId;
 
@@ -134,7 +134,7 @@ impl Pair {
         let base = Attributes { as_path, ..Attributes::originated(next_hop) };
         let changes = (0..count).map(|n| {
             let prefix = IpPrefix::around(Ipv4Addr::from_bits(n << 8).into(), 24).unwrap();
-            (prefix, Some(Arc::new(Attributes { med: Some(n), ..base.clone() })))
+            (Nlri::new(prefix), Some(Arc::new(Attributes { med: Some(n), ..base.clone() })))
         });
         let order = BgpOrder::Announce(ID, changes.collect(), true);
         let node = &mut self.nodes[1];
@@ -249,7 +249,7 @@ fn while_a_part_stands_still_all_is_deprioritised_and_then_withdrawn() {
     attributes.as_path = AsPath::sequence(&[65_002]);
     attributes.add_communities(&[Community::BLACKHOLE]);
     let route = |prefix: IpPrefix, attributes: &Attributes| {
-        BgpOrder::Announce(ID, vec![(prefix, Some(Arc::new(attributes.clone())))], false)
+        BgpOrder::Announce(ID, vec![(Nlri::new(prefix), Some(Arc::new(attributes.clone())))], false)
     };
     order(&mut pair, route(blocked, &attributes));
     let (mut known, mut turns, mut moves) = (Known::default(), 0, true);

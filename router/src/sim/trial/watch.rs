@@ -104,7 +104,7 @@ impl Watch {
         for to in world.neighbors(node) {
             let Some((_, session)) = world.session(node, to) else { continue };
             for (address, prefix) in prefixes() {
-                if session.announced.contains_key(&prefix) {
+                if session.announced.has(prefix) {
                     *self.checked.entry(Invariant::Announce).or_default() += 1;
                     if spoilt || !oracle.serves(node, address) {
                         wrong.push(Wrong::Ill { node, to, prefix });
@@ -124,8 +124,7 @@ impl Watch {
             for (_, prefix) in prefixes() {
                 if paths.of(prefix).any(|path| path.neighbor == id) {
                     *self.checked.entry(Invariant::Withdraw).or_default() += 1;
-                    let announced =
-                        |(_, other): (_, &NeighborState)| other.announced.contains_key(&prefix);
+                    let announced = |(_, other): (_, &NeighborState)| other.announced.has(prefix);
                     if spoilt || !other.is_some_and(announced) {
                         wrong.push(Wrong::Withdrawn { node, from, prefix });
                     }

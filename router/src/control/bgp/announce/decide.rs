@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
+use super::learned::{NotOnward, Path, onward};
 use super::leave::{Leave, LeaveCause};
 use super::playbook::Played;
 use super::standing::{Level, Standing};
@@ -20,7 +21,7 @@ use crate::bgp::{
 use crate::config::model::{
     Additions, Aggregate, AggregateWhile, Export, LinkBandwidth, Neighbor, Playbook, Service,
 };
-use crate::ids::Family;
+use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
 
 /// What is announced of a prefix to a neighbour.
@@ -80,6 +81,13 @@ pub enum Reason {
     },
     /// All is withdrawn.
     Left(LeaveCause),
+    /// The neighbour of this name announces it.
+    Learned {
+        /// Its name.
+        from: String,
+    },
+    /// Another neighbour's path that this one must not hear of.
+    NotOnward(NotOnward),
     /// The neighbour's `export` does not have it.
     NotExported,
     /// A part of the router stood still.
@@ -116,6 +124,8 @@ pub(super) struct Subject<'a> {
 pub(super) enum Of<'a> {
     Aggregate(&'a Aggregate),
     Block,
+    /// What a neighbour announces.
+    Path(Path<'a>),
     Service(&'a Service),
 }
 
@@ -123,7 +133,7 @@ impl<'a> Of<'a> {
     fn additions(self) -> Option<&'a Additions> {
         match self {
             Self::Aggregate(aggregate) => Some(&aggregate.additions),
-            Self::Block => None,
+            Self::Block | Self::Path(_) => None,
             Self::Service(service) => Some(&service.additions),
         }
     }
@@ -132,6 +142,7 @@ impl<'a> Of<'a> {
     fn is_exported(self, neighbor: &Neighbor) -> bool {
         match (&neighbor.export, self) {
             (_, Self::Block) => neighbor.terms.takes_blackholes,
+            (_, Self::Path(_)) => neighbor.terms.takes_learned,
             (Export::AllServices, _) | (Export::Aggregates, Self::Aggregate(_)) => true,
             (Export::Aggregates, Self::Service(_)) => false,
             (Export::Services(names), Self::Service(service)) => names.contains(&service.name),
@@ -164,6 +175,9 @@ pub(super) struct Audience<'a> {
     /// The families that are exchanged.
     pub(super) families: PerFamily<bool>,
     pub(super) next_hops: PerFamily<Option<IpAddr>>,
+    /// Which families it takes several paths of.
+    pub(super) several_paths: PerFamily<bool>,
+    pub(super) id: NeighborId,
     pub(super) is_internal: bool,
     /// The router's AS.
     pub(super) asn: u32,
@@ -206,27 +220,15 @@ pub(super) fn decide(
     if let Some(name) = withdrawn_by {
         return Decision::not(Reason::Playbook(name.to_owned()));
     }
-    let mut attributes = originated(next_hop, audience);
-    match subject.of.additions() {
-        None => attributes.add_communities(&[Community::BLACKHOLE, Community::NO_EXPORT]),
-        Some(additions) => {
-            // What is said first counts where there can be only one of it: what an operator applied, what
-            // the prefix says of itself, what all of a neighbour's have.
-            let played = changes.iter().map(|(_, step)| &step.additions);
-            for additions in played.chain([additions, &audience.config.terms.additions]) {
-                add(&mut attributes, additions, audience);
-            }
-            add_link_bandwidth(&mut attributes, subject.weight, audience);
-            attributes = match exported(subject.prefix, attributes, audience) {
-                Ok(attributes) => attributes,
-                Err(why) => return Decision::not(why),
-            };
-            // Last, for no policy is to make it better than others again.
-            if subject.level == Level::Deprioritised || scene.leave != Leave::No {
-                attributes.deprioritise(audience.prepended());
-            }
-        }
-    }
+    let steps = changes.iter().map(|(_, step)| &step.additions);
+    let attributes = match subject.of {
+        Of::Block => Ok(blocked(next_hop, audience)),
+        _ => with_additions(subject, audience, (next_hop, scene.leave), steps),
+    };
+    let attributes = match attributes {
+        Ok(attributes) => attributes,
+        Err(why) => return Decision::not(why),
+    };
     let why = match scene.leave {
         Leave::Warned { until, why } => Reason::Leaving { until, why },
         _ => subject.why.clone(),
@@ -234,6 +236,41 @@ pub(super) fn decide(
     let mut playbooks: Vec<String> = changes.iter().map(|(name, _)| (*name).to_owned()).collect();
     playbooks.dedup();
     Decision { announce: Some(attributes), why, playbooks }
+}
+
+/// A prefix whose packets the neighbour is to discard.
+fn blocked(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
+    let mut attributes = originated(next_hop, audience);
+    attributes.add_communities(&[Community::BLACKHOLE, Community::NO_EXPORT]);
+    attributes
+}
+
+/// What is said of a prefix, with all that is added to it.
+fn with_additions<'a>(
+    subject: &Subject<'a>,
+    audience: &Audience<'a>,
+    (next_hop, leave): (IpAddr, Leave),
+    played: impl Iterator<Item = &'a Additions>,
+) -> Result<Attributes, Reason> {
+    let mut attributes = match subject.of {
+        Of::Path(path) => onward(path, next_hop, audience).map_err(Reason::NotOnward)?,
+        _ => originated(next_hop, audience),
+    };
+    // What is said first counts where there can be only one of it: what an operator applied, what the prefix
+    // says of itself, what all of a neighbour's have.
+    let own = subject.of.additions();
+    for additions in played.chain(own).chain([&audience.config.terms.additions]) {
+        add(&mut attributes, additions, audience);
+    }
+    if !matches!(subject.of, Of::Path(_)) {
+        add_link_bandwidth(&mut attributes, subject.weight, audience);
+    }
+    attributes = exported(subject.prefix, attributes, audience)?;
+    // Last, for no policy is to make it better than others again.
+    if subject.level == Level::Deprioritised || leave != Leave::No {
+        attributes.deprioritise(audience.prepended());
+    }
+    Ok(attributes)
 }
 
 /// The next hop, or what keeps any service of the kind from the neighbour.
@@ -341,6 +378,7 @@ impl Decision {
             (
                 None,
                 Reason::NotExported
+                | Reason::NotOnward(_)
                 | Reason::NoBlackholes
                 | Reason::NoSession(_)
                 | Reason::FamilyNotNegotiated
@@ -374,6 +412,8 @@ impl Decision {
             Reason::Enough { well, needed } | Reason::TooFew { well, needed } => {
                 format!("{}, {needed} needed", sites(*well))
             }
+            Reason::Learned { from } => format!("{from} announces it"),
+            Reason::NotOnward(why) => why.to_string(),
             Reason::Blocked => "blocked: its packets are to be discarded".into(),
             Reason::NoBlackholes => {
                 "blocked, and the neighbour has no blackhole = true in its configuration".into()

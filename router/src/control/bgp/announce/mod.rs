@@ -2,29 +2,32 @@
 //! decides about so many prefixes.
 
 pub(in crate::control) mod decide;
+mod learned;
 pub(in crate::control) mod leave;
 pub(in crate::control) mod offers;
 mod playbook;
 pub(super) mod stale;
 pub(in crate::control) mod standing;
+pub(super) mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
 use self::decide::{Audience, Decision, Scene, decide};
-use self::offers::Offered;
+use self::learned::Learned;
 use self::stale::Stale;
 use self::standing::Health;
+use self::told::{PathKey, Told};
 use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpOrder, Change};
 use crate::bgp::session::State;
 use crate::bgp::{PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model;
+use crate::control::select::Known;
 use crate::control::services::Services;
 use crate::ids::{Family, NeighborId};
 use crate::put_back::{self, PutBack};
@@ -34,10 +37,18 @@ use crate::time::Nanos;
 pub struct Advertised<'a> {
     /// The prefix.
     pub prefix: IpPrefix,
-    /// What it is of.
-    pub of: &'a Offered,
     /// For each neighbour, in the order in which they were configured first.
-    pub decisions: Vec<(&'a NeighborState, Decision)>,
+    pub decisions: Vec<Decided<'a>>,
+}
+
+/// What is decided about a path to a prefix, for a neighbour.
+pub struct Decided<'a> {
+    /// The neighbour.
+    pub neighbor: &'a NeighborState,
+    /// What the prefix is of, or whose path it is.
+    pub of: String,
+    /// What is decided.
+    pub decision: Decision,
 }
 
 impl Bgp {
@@ -80,11 +91,11 @@ impl Bgp {
         let mut left = BTreeSet::new();
         let mut still = BTreeSet::new();
         for (&prefix, of) in &self.announcements.offered {
-            let Offered::Service(name) = of else { continue };
+            let offers::Offered::Service(name) = of else { continue };
             let Some(subject) = self.announcements.subject(services, prefix) else { continue };
-            for state in self.neighbors.values() {
-                if state.announced.contains_key(&prefix) {
-                    let decision = decide(&subject, &audience(config, state), &scene);
+            for (&id, state) in &self.neighbors {
+                if state.announced.has(prefix) {
+                    let decision = decide(&subject, &audience(config, (id, state)), &scene);
                     let announced =
                         if decision.announce.is_some() { &mut still } else { &mut left };
                     announced.insert(name.clone());
@@ -100,16 +111,27 @@ impl Bgp {
         self.neighbors.values_mut().for_each(|state| state.stale.mark_all());
     }
 
+    /// Other paths to these prefixes may be announced onward.
+    pub(in crate::control) fn mark_learned(
+        &mut self,
+        prefixes: impl IntoIterator<Item = IpPrefix>,
+    ) {
+        for prefix in prefixes {
+            let hear = self.neighbors.values_mut().filter(|state| state.config.terms.takes_learned);
+            hear.for_each(|state| state.stale.mark(prefix));
+        }
+    }
+
     /// Announces and withdraws a part of what changed; `health` is what is known of a service's sites.
     pub(in crate::control) fn announce(
         &mut self,
         now: Nanos,
         config: &Config,
-        services: Services<'_>,
+        known: Known<'_>,
         health: impl Fn(&model::Service, Family) -> Health,
     ) {
         self.go_on_leaving(now);
-        for prefix in self.announcements.look_at_services(now, services, health) {
+        for prefix in self.announcements.look_at_services(now, known.services, health) {
             self.neighbors.values_mut().for_each(|state| state.stale.mark(prefix));
         }
         if !self.neighbors.values().any(is_behind) {
@@ -123,7 +145,7 @@ impl Bgp {
             if left == 0 {
                 break;
             }
-            self.serve(config, services, id, &mut left);
+            self.serve(config, known, id, &mut left);
         }
     }
 
@@ -146,66 +168,128 @@ impl Bgp {
     pub(in crate::control) fn advertised<'a>(
         &'a self,
         config: &'a Config,
-        services: Services<'a>,
+        known: Known<'a>,
         after: Option<IpPrefix>,
     ) -> impl Iterator<Item = Advertised<'a>> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let prefixes = self.announcements.offered.range((from, Bound::Unbounded));
-        prefixes.filter_map(move |(&prefix, of)| {
-            let subject = self.announcements.subject(services, prefix)?;
-            let scene = self.announcements.scene();
-            let decide = |state| {
-                let audience = audience(config, state);
-                (state, decide(&subject, &audience, &scene).under(state.lease, &audience))
-            };
-            let decisions = self.neighbors.values().map(decide).collect();
-            Some(Advertised { prefix, of, decisions })
+        let learned = self.learned(known);
+        let mut last = after;
+        let prefixes = std::iter::from_fn(move || {
+            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let offered = self.announcements.offered.range((from, Bound::Unbounded)).next();
+            let offered = offered.map(|(prefix, _)| *prefix);
+            let of_others = self.exports_learned().then(|| learned.following(last)).flatten();
+            last = [offered, of_others].into_iter().flatten().min();
+            last
+        });
+        prefixes.filter_map(move |prefix| {
+            let decisions = self.decisions(config, (known, learned), prefix);
+            (!decisions.is_empty()).then_some(Advertised { prefix, decisions })
         })
     }
 
-    /// Decides again about prefixes of one neighbour, while there are some and some are `left`.
-    fn serve(&mut self, config: &Config, services: Services<'_>, id: NeighborId, left: &mut usize) {
-        let Self { announcements, neighbors, orders, store, .. } = self;
-        let Some(state) = neighbors.get_mut(&id).filter(|state| is_behind(state)) else { return };
-        announcements.served = Some(id);
-        let mut news = std::mem::take(&mut state.stale);
-        let mut said = std::mem::take(&mut state.announced);
-        let (audience, scene) = (audience(config, state), announcements.scene());
-        let mut changes: Vec<Change> = Vec::new();
-        while *left > 0
-            && let Some(prefix) = news.take(|after| following(&announcements.offered, &said, after))
-        {
-            *left -= 1;
-            let subject = announcements.subject(services, prefix);
-            let decision = subject.map(|subject| decide(&subject, &audience, &scene));
-            match decision.and_then(|decision| decision.announce) {
-                Some(attributes) => {
-                    let is_again = *state.again.of(Family::of(prefix.addr()));
-                    let before = said.get(&prefix);
-                    if is_again || before.is_none_or(|before| **before != attributes) {
-                        let attributes = store.intern(attributes);
-                        changes.push((prefix, Some(Arc::clone(&attributes))));
-                        said.insert(prefix, attributes);
-                    }
-                }
-                None if said.remove(&prefix).is_some() => changes.push((prefix, None)),
-                None => {}
+    /// What is decided about a prefix, for every neighbour; nothing of one that is not looked at yet.
+    fn decisions<'a>(
+        &'a self,
+        config: &Config,
+        (known, learned): (Known<'a>, Learned<'a>),
+        prefix: IpPrefix,
+    ) -> Vec<Decided<'a>> {
+        let scene = self.announcements.scene();
+        let mut all = Vec::new();
+        if let Some(of) = self.announcements.offered.get(&prefix) {
+            let Some(subject) = self.announcements.subject(known.services, prefix) else {
+                return all;
+            };
+            for (&id, neighbor) in &self.neighbors {
+                let audience = audience(config, (id, neighbor));
+                let decision = decide(&subject, &audience, &scene).under(neighbor.lease, &audience);
+                all.push(Decided { neighbor, of: of.to_string(), decision });
+            }
+            return all;
+        }
+        for (&id, neighbor) in &self.neighbors {
+            let audience = audience(config, (id, neighbor));
+            for ((from, path_id), decision) in learned.decide(prefix, &audience, &scene) {
+                let decision = decision.under(neighbor.lease, &audience);
+                let from = self.neighbors.get(&from);
+                let from = from.map_or("a neighbour that is gone", |state| &state.config.name);
+                all.push(Decided { neighbor, of: format!("path {path_id} of {from}"), decision });
             }
         }
+        all
+    }
+
+    /// Whether any neighbour hears of others' paths.
+    fn exports_learned(&self) -> bool {
+        self.neighbors.values().any(|state| state.config.terms.takes_learned)
+    }
+
+    fn learned<'a>(&'a self, known: Known<'a>) -> Learned<'a> {
+        Learned { paths: &self.paths, rib: known.rib, neighbors: &self.neighbors }
+    }
+
+    /// Decides again about prefixes of one neighbour, while there are some and some are `left`.
+    fn serve(&mut self, config: &Config, known: Known<'_>, id: NeighborId, left: &mut usize) {
+        let Some(state) = self.neighbors.get_mut(&id).filter(|state| is_behind(state)) else {
+            return;
+        };
+        self.announcements.served = Some(id);
+        let mut news = std::mem::take(&mut state.stale);
+        let mut said = std::mem::take(&mut state.announced);
+        let mut changes: Vec<Change> = Vec::new();
+        let mut store = std::mem::take(&mut self.store);
+        if let Some(state) = self.neighbors.get(&id) {
+            let (audience, scene) = (audience(config, (id, state)), self.announcements.scene());
+            let learned = self.learned(known);
+            let offered = &self.announcements.offered;
+            while *left > 0
+                && let Some(prefix) = news.take(|after| {
+                    let of_others =
+                        state.config.terms.takes_learned.then(|| learned.following(after));
+                    following(offered, after)
+                        .into_iter()
+                        .chain(said.following(after))
+                        .chain(of_others.flatten())
+                        .min()
+                })
+            {
+                let decisions: Vec<(Option<PathKey>, Decision)> = if offered.contains_key(&prefix) {
+                    let subject = self.announcements.subject(known.services, prefix);
+                    subject.map(|one| (None, decide(&one, &audience, &scene))).into_iter().collect()
+                } else {
+                    let all = learned.decide(prefix, &audience, &scene).into_iter();
+                    all.map(|(key, decision)| (Some(key), decision)).collect()
+                };
+                *left = left.saturating_sub(decisions.len().max(1));
+                let paths = decisions
+                    .into_iter()
+                    .filter_map(|(of, decision)| Some((of, store.intern(decision.announce?))));
+                let family = Family::of(prefix.addr());
+                let how = (*audience.several_paths.of(family), *state.again.of(family));
+                said.set(prefix, paths.collect(), how, &mut changes);
+            }
+        }
+        self.store = store;
+        self.send(id, (news, said), changes);
+    }
+
+    /// Orders what a neighbour has to hear, and keeps what is left to decide and what it has heard.
+    fn send(&mut self, id: NeighborId, (news, said): (Stale, Told), changes: Vec<Change>) {
+        let Some(state) = self.neighbors.get_mut(&id) else { return };
         (state.stale, state.announced) = (news, said);
         let mut end = false;
         let mut again = PerFamily::NONE;
         if state.stale.is_empty() {
             again = std::mem::replace(&mut state.again, PerFamily::NONE);
-            if announcements.is_settled() {
+            if self.announcements.is_settled() {
                 end = std::mem::take(&mut state.owes_end);
             }
         }
         if end || !changes.is_empty() {
-            orders.push(BgpOrder::Announce(id, changes, end));
+            self.orders.push(BgpOrder::Announce(id, changes, end));
         }
         for family in again.set() {
-            orders.push(BgpOrder::Mark(id, family, RefreshKind::End));
+            self.orders.push(BgpOrder::Mark(id, family, RefreshKind::End));
         }
     }
 }
@@ -240,24 +324,23 @@ fn is_behind(state: &NeighborState) -> bool {
     is_heard && (!state.stale.is_empty() || state.owes_end)
 }
 
-/// The first prefix after one that may be announced, or is.
-fn following<A, B>(
-    offered: &BTreeMap<IpPrefix, A>,
-    announced: &BTreeMap<IpPrefix, B>,
-    after: Option<IpPrefix>,
-) -> Option<IpPrefix> {
+/// The first prefix after one that may be announced.
+fn following<A>(offered: &BTreeMap<IpPrefix, A>, after: Option<IpPrefix>) -> Option<IpPrefix> {
     let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-    let offered = offered.range(from).next().map(|(prefix, _)| *prefix);
-    let announced = announced.range(from).next().map(|(prefix, _)| *prefix);
-    [offered, announced].into_iter().flatten().min()
+    offered.range(from).next().map(|(prefix, _)| *prefix)
 }
 
-fn audience<'a>(config: &Config, state: &'a NeighborState) -> Audience<'a> {
+fn audience<'a>(config: &Config, (id, state): (NeighborId, &'a NeighborState)) -> Audience<'a> {
+    let negotiated = state.negotiated.as_deref();
     Audience {
         config: &state.config,
         state: state.state,
         families: state.families,
         next_hops: PerFamily::with(|family| next_hop_for(config, state.local(), family)),
+        several_paths: PerFamily::with(|family| {
+            negotiated.is_some_and(|negotiated| negotiated.add_path.of(family).send)
+        }),
+        id,
         is_internal: state.is_internal,
         asn: config.bgp.as_ref().map_or(0, |bgp| bgp.asn),
     }

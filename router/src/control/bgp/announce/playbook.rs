@@ -40,7 +40,7 @@ fn applies(step: &PlaybookStep, subject: &Subject<'_>, neighbor: &Neighbor) -> b
     let is_of = match subject.of {
         Of::Block => return false,
         Of::Service(service) => step.services.contains(&service.name),
-        Of::Aggregate(_) => false,
+        Of::Aggregate(_) | Of::Path(_) => false,
     };
     is_to && (is_all || is_of || step.prefixes.contains(&subject.prefix))
 }

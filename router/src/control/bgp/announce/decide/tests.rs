@@ -61,6 +61,8 @@ impl Case {
             state: self.state,
             families: self.families,
             next_hops: PerFamily::with(|_| self.next_hop),
+            several_paths: PerFamily::NONE,
+            id: NeighborId(1),
             is_internal: neighbor.asn == 65_001,
             asn: 65_001,
         };
