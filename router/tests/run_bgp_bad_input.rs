@@ -30,7 +30,11 @@ impl Bench {
     fn start(neighbors: u8, keys: &str) -> Self {
         let keys = format!("export = \"services\"\n{keys}");
         let config = with_neighbors(2..2 + neighbors, &[INTERNAL], &keys);
-        let rig = Rig::start_with(SITES, &config);
+        Self::of(Rig::start_with(SITES, &config))
+    }
+
+    /// The first neighbour's session stands.
+    fn of(rig: Rig) -> Self {
         let mut good = Speaker::open(rig.site_netns("peer"), ends(2));
         good.update(&[], &route(2), &nlri("5.2.0.0/24"));
         wait_for("the good route", || routes(&rig).contains(&"5.2.0.0/24".into()).then_some(()));
@@ -195,6 +199,51 @@ fn four_thousand_connections_of_one_address_harm_nobody() {
         let mut speaker = Speaker::open(bench.netns(), ends(3));
         speaker.update(&[], &route(3), &nlri("5.3.0.0/24"));
         wait_for("its route", || routes(&bench.rig).contains(&"5.3.0.0/24".into()).then_some(()));
+        bench.is_unharmed();
+    });
+}
+
+/// Connections from all over a range at once: as many as it has room for are neighbours for a while, the others
+/// are refused, and all of it costs little.
+#[test]
+fn four_thousand_connections_from_a_range_harm_nobody() {
+    in_namespaces("four_thousand_connections_from_a_range_harm_nobody", || {
+        let lasts = 64..128_u8;
+        let addresses = lasts.clone().map(|last| format!("\"10.2.0.{last}/24\""));
+        let addresses = addresses.collect::<Vec<_>>().join(", ");
+        let one = with_neighbors(2..3, &[], "passive = true\nexport = \"services\"\n");
+        let config = one.replace("\"10.2.0.2/24\"", &format!("\"10.2.0.2/24\", {addresses}"))
+            + "[[bgp.neighbor]]\nname = \"rack\"\nrange = \"10.2.0.64/26\"\nlimit = 8\nas = 65002\n\
+               import = \"all\"\nexport = \"services\"\n";
+        let mut bench = Bench::of(Rig::start_with(SITES, &config));
+        let before = bench.memory();
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, Rlimit { ..limit }).unwrap();
+        let room = limit.current.map_or(CONNECTIONS, |limit| limit.saturating_sub(100) as usize);
+        let mut open: Vec<Speaker> = Vec::new();
+        for last in lasts.clone().cycle().take(CONNECTIONS) {
+            open.extend(Speaker::connect(bench.netns(), ends(last)));
+            if open.len() >= room {
+                open.clear();
+            }
+        }
+        let rows = bench.rig.show("bgp");
+        let of_range = rows.iter().filter(|row| row["range"] == "rack").count();
+        assert!(of_range <= 8, "{rows:?}");
+        bench.is_unharmed();
+        let more = bench.memory().saturating_sub(before);
+        assert!(more < MEMORY_MAX, "{more} octets more with {} connections", open.len());
+        // Once they are gone there is room for one that means it.
+        drop(open);
+        let mut speaker = Speaker::open(bench.netns(), ends(100));
+        speaker.update(&[], &route(100), &nlri("5.100.0.0/24"));
+        wait_for("its route", || routes(&bench.rig).contains(&"5.100.0.0/24".into()).then_some(()));
+        // An entry goes with its session.
+        drop(speaker);
+        wait_for("no neighbour of the range", || {
+            bench.rig.show("bgp").iter().all(|row| row["range"] != "rack").then_some(())
+        });
         bench.is_unharmed();
     });
 }

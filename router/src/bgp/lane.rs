@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crossbeam_channel::Sender;
+use nearhop_fib::IpPrefix;
+
 use super::lease::{LeaseRules, LeaseState};
 use super::session::{Received, SessionConfig, State};
 use super::{Attributes, Negotiated, Nlri, RefreshKind};
@@ -54,6 +56,8 @@ pub enum BgpNews {
         /// Why.
         why: String,
     },
+    /// A neighbour that came from a range is gone.
+    Ended,
     /// Routes can be exchanged.
     Established(Nanos, Box<Negotiated>),
     /// Routes, or marks between them.
@@ -99,6 +103,38 @@ pub enum BgpOrder {
     Begin(Box<NeighborSpec>),
     /// Speak with a neighbour no more.
     End(NeighborId, String),
+    /// Connections from these ranges, and no others, may become neighbours: each is held, and asked about.
+    Ranges(Vec<RangeSpec>, Sender<Knock>),
+    /// A connection that was asked about becomes none.
+    Refuse(Knock),
+}
+
+/// Addresses whose connections may become neighbours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RangeSpec {
+    /// The addresses; of ranges that overlap the longest counts.
+    pub prefix: IpPrefix,
+    /// The router's end.
+    pub local: IpAddr,
+    /// How many neighbours there may be at once.
+    pub limit: u16,
+}
+
+/// A connection from an address of a range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Knock {
+    /// When it came.
+    pub at: Nanos,
+    /// From where.
+    pub address: IpAddr,
+    /// The router's end.
+    pub local: IpAddr,
+}
+
+/// The longest range that an address is in.
+pub fn longest<T>(ranges: &[T], prefix_of: impl Fn(&T) -> IpPrefix, address: IpAddr) -> Option<&T> {
+    let around = ranges.iter().filter(|range| prefix_of(range).contains(address));
+    around.max_by_key(|range| prefix_of(range).len())
 }
 
 /// How a session is cleared.

@@ -264,6 +264,27 @@ pub struct Bgp {
     pub lease: LeaseRules,
     /// Its neighbors, in file order; names and addresses are unique.
     pub neighbors: Vec<Neighbor>,
+    /// Where neighbors may come from that are not configured one by one, in file order; prefixes are unique.
+    pub ranges: Vec<NeighborRange>,
+}
+
+/// Addresses whose connections become neighbors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NeighborRange {
+    /// The addresses.
+    pub prefix: IpPrefix,
+    /// How many neighbors there may be at once.
+    pub limit: u16,
+    /// What each of them is, but for its name and address: the address is the prefix's.
+    pub template: Neighbor,
+}
+
+impl NeighborRange {
+    /// The neighbor with this address, which is in the range.
+    pub fn neighbor(&self, address: IpAddr) -> Neighbor {
+        let template = Some(self.template.name.clone());
+        Neighbor { name: address.to_string(), template, address, ..self.template.clone() }
+    }
 }
 
 /// A BGP neighbor.
@@ -271,6 +292,8 @@ pub struct Bgp {
 pub struct Neighbor {
     /// Its name; its address unless another is configured.
     pub name: String,
+    /// The name of the range that it came from; `None` is configured by itself.
+    pub template: Option<String>,
     /// Its address.
     pub address: IpAddr,
     /// Its AS.

@@ -24,6 +24,7 @@ mod last_resorts;
 mod onward;
 mod ports;
 mod publication;
+mod ranges;
 
 const NOW: Nanos = Nanos(1_000_000_000);
 const SERVICE: &str = "198.51.100.53";

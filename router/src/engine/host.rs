@@ -176,7 +176,12 @@ impl HostEngine {
 
     /// What became of the packets for the router.
     pub fn stats(&self) -> HostStats {
-        self.host.stats()
+        let refused = self.speaker.refused();
+        HostStats {
+            bgp_over_limit: refused.over_limit,
+            bgp_strangers: refused.stranger,
+            ..self.host.stats()
+        }
     }
 
     /// What every BGP session has counted.

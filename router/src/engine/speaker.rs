@@ -2,10 +2,11 @@
 //! neighbours announce into a lane for each of them.
 
 mod ordered;
+mod ranges;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,8 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_channel::{Sender, TrySendError};
 
 use self::ordered::Ordered;
+use self::ranges::Ranges;
+pub use self::ranges::Refused;
 use crate::bgp::lane::{
-    BgpNews, BgpOrder, Change, Clear, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
+    BgpNews, BgpOrder, Change, Clear, Knock, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
 };
 use crate::bgp::lease::{Lease, LeaseState, Part};
 use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
@@ -41,6 +44,7 @@ pub struct Speaker {
     is_behind: bool,
     /// Of the sessions' jitter.
     seed: u64,
+    ranges: Ranges,
 }
 
 struct Neighbor {
@@ -86,7 +90,7 @@ impl Speaker {
 
     /// Whether there is anybody to speak with.
     pub fn has_neighbors(&self) -> bool {
-        !self.neighbors.is_empty()
+        !self.neighbors.is_empty() || !self.ranges.is_empty()
     }
 
     /// Does what the control plane asks.
@@ -108,6 +112,12 @@ impl Speaker {
             BgpOrder::Room => self.is_behind = true,
             BgpOrder::Clear(id, how) => self.clear(now, id, how),
             BgpOrder::Mark(id, family, kind) => self.mark(id, family, kind),
+            BgpOrder::Ranges(ranges, knocks) => {
+                self.ranges.set(host, ranges, knocks);
+                self.listen(host);
+                self.is_behind = true;
+            }
+            BgpOrder::Refuse(knock) => self.ranges.refuse(host, knock),
             BgpOrder::Prefixes(id, family, count) => self.note_prefixes(now, id, family, count),
         }
     }
@@ -122,7 +132,7 @@ impl Speaker {
         let mut session = Session::new(peering.session.clone(), seed);
         session.keep_transcript(transcript);
         session.start(now);
-        let neighbor = Neighbor {
+        let mut neighbor = Neighbor {
             peering,
             lane,
             lost,
@@ -135,6 +145,13 @@ impl Speaker {
             news: is_low.then_some(BgpNews::Lease(now, lease)).into_iter().collect(),
             is_held: false,
         };
+        if neighbor.peering.session.dynamic {
+            match self.ranges.take((neighbor.peering.address, neighbor.peering.local)) {
+                Some(socket) => neighbor.take_incoming(now, host, socket),
+                // It is gone already.
+                None => neighbor.news.push_back(BgpNews::Ended),
+            }
+        }
         self.neighbors.insert(id, neighbor);
         self.listen(host);
         self.is_behind = true;
@@ -192,6 +209,12 @@ impl Speaker {
         for id in self.neighbors.keys().copied().collect::<Vec<_>>() {
             self.remove_neighbor(now, host, id, why);
         }
+        self.ranges.drop_all(host);
+    }
+
+    /// What became of connections from addresses that no neighbour has.
+    pub fn refused(&self) -> Refused {
+        self.ranges.refused()
     }
 
     /// Changes what is announced to a neighbour. Without a session nothing is; the control plane says all
@@ -248,18 +271,16 @@ impl Speaker {
 
     /// The addresses of the router are others now: it listens where it can.
     pub fn listen(&mut self, host: &mut Host) {
-        let wanted = |address: &IpAddr| {
-            self.neighbors.values().any(|neighbor| neighbor.peering.local == *address)
-        };
+        let of_neighbors = self.neighbors.values().map(|neighbor| neighbor.peering.local);
+        let wanted: BTreeSet<IpAddr> = of_neighbors.chain(self.ranges.locals()).collect();
         let gone: Vec<IpAddr> =
-            self.listeners.keys().filter(|address| !wanted(address)).copied().collect();
+            self.listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
         for address in gone {
             if let Some(listener) = self.listeners.remove(&address) {
                 host.tcp_unlisten(listener);
             }
         }
-        for neighbor in self.neighbors.values() {
-            let local = neighbor.peering.local;
+        for local in wanted {
             if self.listeners.contains_key(&local) {
                 continue;
             }
@@ -275,6 +296,7 @@ impl Speaker {
     pub fn poll(&mut self, now: Nanos, host: &mut Host) {
         self.is_behind = false;
         self.accept(now, host);
+        self.ranges.expire(now, host);
         let count = self.neighbors.len();
         self.first = if count == 0 { 0 } else { (self.first + 1) % count };
         let mut budget = Budget { bytes: BYTES_PER_POLL, work: WORK_PER_POLL };
@@ -308,7 +330,7 @@ impl Speaker {
             let retry = is_stuck.then(|| now + LANE_RETRY);
             [neighbor.session.poll_timeout(), retry].into_iter().flatten().min()
         };
-        self.neighbors.values().filter_map(of).min()
+        self.neighbors.values().filter_map(of).chain(self.ranges.due()).min()
     }
 
     /// Whether a lane has something new since the last call.
@@ -324,18 +346,14 @@ impl Speaker {
                 let is_meant = |one: &&mut Neighbor| {
                     (one.peering.address, one.peering.local) == (remote.ip(), *local)
                 };
-                let Some(neighbor) = self.neighbors.values_mut().find(is_meant) else {
-                    host.tcp_abort(socket);
-                    continue;
-                };
-                if neighbor.incoming.is_some()
-                    || neighbor.session.handle_connected(now, Side::Incoming).is_err()
-                {
-                    host.tcp_abort(socket);
+                if let Some(neighbor) = self.neighbors.values_mut().find(is_meant) {
+                    neighbor.take_incoming(now, host, socket);
                     continue;
                 }
-                host.tcp_require_ttl(socket, neighbor.session.config().min_ttl.unwrap_or(0));
-                neighbor.incoming = Some(socket);
+                let dynamic = self.neighbors.values().map(|one| &one.peering);
+                let dynamic = dynamic.filter(|one| one.session.dynamic).map(|one| one.address);
+                let knock = Knock { at: now, address: remote.ip(), local: *local };
+                self.has_news |= self.ranges.hold(host, (knock, socket), dynamic);
             }
         }
     }
@@ -347,6 +365,16 @@ impl Neighbor {
             Side::Incoming => &mut self.incoming,
             Side::Outgoing => &mut self.outgoing,
         }
+    }
+
+    /// A connection that the neighbour opened, unless there is one.
+    fn take_incoming(&mut self, now: Nanos, host: &mut Host, socket: SocketId) {
+        if self.incoming.is_some() || self.session.handle_connected(now, Side::Incoming).is_err() {
+            host.tcp_abort(socket);
+            return;
+        }
+        host.tcp_require_ttl(socket, self.session.config().min_ttl.unwrap_or(0));
+        self.incoming = Some(socket);
     }
 
     /// What became of a connection that is being made.
@@ -513,7 +541,7 @@ impl Neighbor {
                     log::warn!("{address} announces {count} {family} prefixes, nearly too many");
                     continue;
                 }
-                Event::Ended => continue,
+                Event::Ended => BgpNews::Ended,
             });
         }
     }

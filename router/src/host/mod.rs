@@ -141,11 +141,15 @@ pub struct HostStats {
     pub fragments_given_up: u64,
     /// ICMP errors and resets not sent because of the rate limit.
     pub limited: u64,
+    /// BGP connections from a range that has as many neighbours as it may.
+    pub bgp_over_limit: u64,
+    /// BGP connections from addresses of no neighbour and no range.
+    pub bgp_strangers: u64,
 }
 
 impl HostStats {
     /// Label, count and explanation of each, in the order of a packet's way.
-    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 13] {
+    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 15] {
         [
             ("received", self.received, "packets for the host stack"),
             ("malformed", self.malformed, "a wrong length, header checksum or ICMP checksum"),
@@ -164,6 +168,16 @@ impl HostStats {
             ("echo-replies", self.echo_replies, "echo requests answered"),
             ("tx-full", self.tx_full, "echo replies for which the outgoing queue had no room"),
             ("limited", self.limited, "ICMP errors and resets not sent because of the rate limit"),
+            (
+                "bgp-over-limit",
+                self.bgp_over_limit,
+                "BGP connections refused: their range has as many neighbours as it may",
+            ),
+            (
+                "bgp-strangers",
+                self.bgp_strangers,
+                "BGP connections refused: from the address of no neighbour and no range",
+            ),
         ]
     }
 }

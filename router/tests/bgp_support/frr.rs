@@ -16,6 +16,11 @@ pub struct Frr {
 impl Frr {
     /// Starts one in a namespace, and waits until it answers.
     pub fn start(netns: &NetNs, name: &str, config: &str) -> Self {
+        Self::start_with(netns, name, config, &[])
+    }
+
+    /// As [`Self::start`], with more words on its command line.
+    pub fn start_with(netns: &NetNs, name: &str, config: &str, more: &[&str]) -> Self {
         let folder = Daemon::folder(&format!("frr-{name}"));
         let path = |file: &str| folder.join(file).to_str().unwrap().to_owned();
         let (conf, pid, socket) = (path("bgpd.conf"), path("bgpd.pid"), path("zserv.api"));
@@ -23,7 +28,8 @@ impl Frr {
         let vty = folder.to_str().unwrap().to_owned();
         // As who starts it, without the kernel's table, without zebra, without a port for commands.
         let files = ["-f", &conf, "-i", &pid, "--vty_socket", &vty, "-z", &socket];
-        let words = [&["/usr/lib/frr/bgpd", "-S", "-n", "-Z", "-P", "0"], &files[..]].concat();
+        let words =
+            [&["/usr/lib/frr/bgpd", "-S", "-n", "-Z", "-P", "0"], &files[..], more].concat();
         let frr = Self { daemon: Daemon::run(netns, folder.clone(), &[], &words) };
         support::wait_for("bgpd to answer", || frr.try_ask(&["show bgp summary json"]));
         frr

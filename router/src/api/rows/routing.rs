@@ -257,6 +257,8 @@ rows! {
         sent_bytes: u64 = "BYTES OUT" Unit::Bytes => 15,
         /// Why its last session ended, or could not begin.
         why: Option<Text> = "WHY" Unit::Text => 1,
+        /// The range that it came from, by its name; `null` for one that is configured by itself.
+        range: Option<Text> = "RANGE" Unit::Text => 16,
     }
 
     /// Something that is known of a BGP neighbour.

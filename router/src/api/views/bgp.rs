@@ -38,6 +38,7 @@ pub(super) fn bgp(facts: &Facts<'_>) -> Vec<BgpRow> {
             received_bytes: counters.received.bytes,
             sent_bytes: counters.sent.bytes,
             why: state.last_error.as_ref().map(|why| Text::Owned(why.clone())),
+            range: state.config.template.as_deref().map(owned),
         }
     };
     facts.control.bgp_neighbors().map(row).collect()
@@ -125,6 +126,9 @@ fn session(facts: &Facts<'_>, (id, state): (NeighborId, &NeighborState), about: 
     about.add("since", format!("{} s ago", facts.age_ms(state.since) / 1_000));
     about.add("address", state.config.address);
     about.add("local address", state.local());
+    if let Some(range) = &state.config.template {
+        about.add("range", range);
+    }
     about.add("AS", state.config.asn);
     about.add("sessions so far", counters.established);
     about.add("connections refused", counters.refused);

@@ -44,8 +44,8 @@ struct Buffer {
 }
 
 impl Link {
-    /// A connection that was just made; the neighbour has `OPEN_HOLD` for its OPEN.
-    pub(super) fn new(now: Nanos, bare: bool, send_hold: Duration) -> Self {
+    /// A connection that was just made; the neighbour has `open_hold` for its OPEN.
+    pub(super) fn new(now: Nanos, bare: bool, send_hold: Duration, open_hold: Duration) -> Self {
         Self {
             state: State::OpenSent,
             bare,
@@ -53,8 +53,8 @@ impl Link {
             since: now,
             input: Buffer::default(),
             output: Buffer::default(),
-            hold: Some(OPEN_HOLD),
-            hold_due: Some(now + OPEN_HOLD),
+            hold: Some(open_hold),
+            hold_due: Some(now + open_hold),
             keepalive_due: None,
             send_hold,
             send_due: None,
@@ -191,6 +191,9 @@ impl Buffer {
 
 /// For the neighbour's OPEN (RFC 4271, section 8.2.2: "a large value").
 pub(super) const OPEN_HOLD: Duration = Duration::from_mins(4);
+
+/// The same, of one that came from a range: others wait for its place.
+pub(super) const DYNAMIC_OPEN_HOLD: Duration = Duration::from_secs(15);
 
 /// Room for the longest message, so that a whole one can always wait.
 const INPUT_MAX: usize = EXTENDED_MAX + 1;

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 pub use config::{PrefixLimit, RemoteAs, SessionConfig};
 pub use event::{Action, Cause, Event, Progress, Received, Side, State};
-use link::Link;
+use link::{DYNAMIC_OPEN_HOLD, Link, OPEN_HOLD};
 use outbox::Outbox;
 use record::Record;
 pub use record::{Counters, Messages, Said};
@@ -147,7 +147,8 @@ impl Session {
             self.connect_due = None;
         }
         let send_hold = self.config.send_hold(Duration::from_secs(self.config.hold_time_s.into()));
-        let mut link = Link::new(now, self.bare, send_hold);
+        let open_hold = if self.config.dynamic { DYNAMIC_OPEN_HOLD } else { OPEN_HOLD };
+        let mut link = Link::new(now, self.bare, send_hold, open_hold);
         let open = own_open(&self.config, self.bare);
         if let Err(error) = link.say(now, &mut self.record, |out| wire::encode_open(&open, out)) {
             // Only with more capabilities than there are.

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use toml::Spanned;
 
-use super::{family, no_twins, own_addresses, service_names, unknown};
+use super::{connected, family, is_link_local, no_twins, own_addresses, service_names, unknown};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawBgp, RawConfig, RawNeighbor};
 use crate::config::report::Report;
@@ -18,7 +19,12 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     let addresses = bgp.neighbors.iter().filter_map(|one| one.address.as_ref());
     let addresses = addresses.map(|address| (*address.get_ref(), address.span()));
     no_twins(addresses, report, |address| format!("two neighbors have the address {address}"));
+    let ranges = bgp.neighbors.iter().filter_map(|one| one.range.as_ref());
+    let ranges = ranges.map(|range| (*range.get_ref(), range.span()));
+    no_twins(ranges, report, |range| format!("two neighbors have the range {range}"));
     for neighbor in &bgp.neighbors {
+        range(neighbor, report);
+        range_ends(raw, neighbor, report);
         ends(raw, neighbor, report);
         exported(raw, neighbor, report);
         distance(neighbor, report);
@@ -42,6 +48,49 @@ fn needs_an_id(raw: &RawConfig, bgp: &RawBgp, report: &Report) {
     }
 }
 
+/// A range has a limit and no address, and an address the other way round.
+fn range(neighbor: &RawNeighbor, report: &Report) {
+    if let (Some(range), Some(address)) = (&neighbor.range, &neighbor.address) {
+        let finding = Finding::mistake("a neighbor has an address or a range")
+            .at(range.span(), "neighbors from all of these addresses")
+            .at(address.span(), "one neighbor")
+            .help("write two [[bgp.neighbor]]: connections of the address are the one's with it");
+        report.add(finding);
+    }
+    if let (Some(limit), None) = (&neighbor.limit, &neighbor.range) {
+        let finding = Finding::mistake("limit is of ranges")
+            .at(limit.span(), "this is one neighbor")
+            .help("for how many routes it may announce, write max-prefixes");
+        report.add(finding);
+    }
+}
+
+/// The router's end of the sessions with neighbors of a range.
+fn range_ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
+    let Some(range) = &neighbor.range else { return };
+    let prefix = *range.get_ref();
+    if is_link_local(prefix.addr()) || prefix.addr().is_multicast() {
+        let finding = Finding::mistake(format!("{prefix} has no address of a neighbor"))
+            .at(range.span(), "expected addresses that routers have beyond their link");
+        report.add(finding);
+        return;
+    }
+    if let Some(local) = &neighbor.local_address {
+        its_own(raw, (local, prefix.addr().is_ipv6()), report);
+        return;
+    }
+    let holds = |net: &IpNetwork| {
+        connected(*net).is_some_and(|net| net.len() <= prefix.len() && net.contains(prefix.addr()))
+    };
+    if own_addresses(raw).any(|net| holds(net.get_ref())) {
+        return;
+    }
+    let finding = Finding::mistake(format!("{prefix} is in no port's network"))
+        .at(range.span(), "expected addresses on a port's link")
+        .help("for neighbors further away, add multihop = 2 (or more) and a local-address");
+    report.add(finding);
+}
+
 /// Both ends have to be addresses of one family, the router's own and somebody else's.
 fn ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
     let own = |ip: IpAddr| own_addresses(raw).any(|address| address.get_ref().ip() == ip);
@@ -54,16 +103,7 @@ fn ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
     }
     let v6 = address.get_ref().is_ipv6();
     if let Some(local) = &neighbor.local_address {
-        let finding = if local.get_ref().is_ipv6() != v6 {
-            let label = format!("expected an {} address, as the neighbor's", family(v6));
-            Finding::mistake("local-address is of the other family").at(local.span(), label)
-        } else if own(*local.get_ref()) {
-            return;
-        } else {
-            Finding::mistake(format!("{} is not an address of this router", local.get_ref()))
-                .at(local.span(), "expected one of [router] addresses or of a port")
-        };
-        report.add(finding);
+        its_own(raw, (local, v6), report);
         return;
     }
     let is_connected = own_addresses(raw).any(|net| net.get_ref().contains(*address.get_ref()));
@@ -77,6 +117,21 @@ fn ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
         Finding::mistake("a neighbor that is further away needs a local-address")
             .at(address.span(), "it is in no port's network")
             .help("write local-address = ..., one of [router] addresses")
+    };
+    report.add(finding);
+}
+
+/// The router's end is an address of its own, of the neighbor's family.
+fn its_own(raw: &RawConfig, (local, v6): (&Spanned<IpAddr>, bool), report: &Report) {
+    let own = |ip: IpAddr| own_addresses(raw).any(|address| address.get_ref().ip() == ip);
+    let finding = if local.get_ref().is_ipv6() != v6 {
+        let label = format!("expected an {} address, as the neighbor's", family(v6));
+        Finding::mistake("local-address is of the other family").at(local.span(), label)
+    } else if own(*local.get_ref()) {
+        return;
+    } else {
+        Finding::mistake(format!("{} is not an address of this router", local.get_ref()))
+            .at(local.span(), "expected one of [router] addresses or of a port")
     };
     report.add(finding);
 }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::model::{
-    Aggregate, Api, Bgp, Config, Neighbor, Playbook, Port, Route, RouteFile, RouteTarget, Router,
-    Service, Site,
+    Aggregate, Api, Bgp, Config, Neighbor, NeighborRange, Playbook, Port, Route, RouteFile,
+    RouteTarget, Router, Service, Site,
 };
 use crate::bgp::policy::Policy;
 use crate::rib::table::RouteTable;
@@ -168,9 +168,18 @@ impl Lines {
         });
         let neighbors = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.neighbors.clone());
         let name = |neighbor: &Neighbor| neighbor.name.clone();
-        let (old, new) = (neighbors(old), neighbors(new));
-        self.each(&old, &new, "bgp neighbor", name, show::neighbor, |lines, old, new| {
+        let (before, after) = (neighbors(old), neighbors(new));
+        self.each(&before, &after, "bgp neighbor", name, show::neighbor, |lines, old, new| {
             lines.fields(&format!("bgp neighbor {}", new.name), old, new, &NEIGHBOR);
+        });
+        let ranges = |bgp: Option<&Bgp>| bgp.map_or(Vec::new(), |bgp| bgp.ranges.clone());
+        let (before, after) = (ranges(old), ranges(new));
+        let name = |range: &NeighborRange| range.template.name.clone();
+        self.each(&before, &after, "bgp range", name, show::range, |lines, old, new| {
+            let owner = format!("bgp range {}", new.template.name);
+            lines.fields(&owner, old, new, &RANGE);
+            // Its address is the range's, which is said.
+            lines.fields(&owner, &old.template, &new.template, &NEIGHBOR[1..]);
         });
     }
 
@@ -300,6 +309,9 @@ const NEIGHBOR: [Field<Neighbor>; 22] = [
     ("add-path", |n| show::add_path(n.add_path)),
     ("transcript-kib", |n| (n.transcript / 1024).to_string()),
 ];
+
+const RANGE: [Field<NeighborRange>; 2] =
+    [("range", |r| r.prefix.to_string()), ("limit", |r| r.limit.to_string())];
 
 const BGP: [Field<Bgp>; 6] = [
     ("multipath", |b| b.multipath.to_string()),

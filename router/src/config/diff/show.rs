@@ -9,8 +9,8 @@ use crate::bgp::policy::Policy;
 use crate::bgp::{AddPath, Role};
 use crate::config::model::{
     Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device, Export,
-    Import, LinkBandwidth, Neighbor, OnExit, Playbook, PlaybookStep, Port, Route, RouteFile,
-    RouteTarget, Site, Via, WhenAllDead,
+    Import, LinkBandwidth, Neighbor, NeighborRange, OnExit, Playbook, PlaybookStep, Port, Route,
+    RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -72,6 +72,10 @@ pub(super) fn guard(guard: LastSiteGuard) -> String {
 
 pub(super) fn neighbor(neighbor: &Neighbor) -> String {
     format!("{} as {}", neighbor.address, neighbor.asn)
+}
+
+pub(super) fn range(range: &NeighborRange) -> String {
+    format!("{} as {}", range.prefix, range.template.asn)
 }
 
 pub(super) fn import(import: &Import) -> String {

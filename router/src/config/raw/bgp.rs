@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nearhop_fib::IpPrefix;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -17,7 +18,7 @@ use super::{inner_or, inner_or_default};
 use crate::bgp::lease::LeaseRules;
 use crate::bgp::policy::Policy;
 use crate::bgp::{AddPath, Role, is_public_as};
-use crate::config::model::{Bgp, Export, Import, Leaving, Neighbor};
+use crate::config::model::{Bgp, Export, Import, Leaving, Neighbor, NeighborRange};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::{Table, article};
 
@@ -39,8 +40,11 @@ pub(in crate::config) struct RawBgp {
 /// A neighbor as written.
 pub(in crate::config) struct RawNeighbor {
     pub(in crate::config) name: Option<Spanned<String>>,
-    /// `None` if missing or invalid.
+    /// `None` if missing or invalid, or if it is a range.
     pub(in crate::config) address: Option<Spanned<IpAddr>>,
+    /// Where neighbors of this kind come from.
+    pub(in crate::config) range: Option<Spanned<IpPrefix>>,
+    pub(in crate::config) limit: Option<Spanned<u16>>,
     /// `None` if missing or invalid.
     pub(in crate::config) asn: Option<Spanned<u32>>,
     pub(in crate::config) local_address: Option<Spanned<IpAddr>>,
@@ -99,8 +103,16 @@ impl RawBgp {
         let asn = inner_or_default(self.asn);
         let policies = self.policies.into_iter().map(|policy| Arc::new(policy.into_model(asn)));
         let policies: Vec<Arc<Policy>> = policies.collect();
-        let neighbors = self.neighbors.into_iter();
-        let neighbors = neighbors.map(|neighbor| neighbor.into_model(asn, &policies)).collect();
+        let (mut neighbors, mut ranges) = (Vec::new(), Vec::new());
+        for raw in self.neighbors {
+            let limit = raw.limit.as_ref().map_or(LIMIT_DEFAULT, |limit| *limit.get_ref());
+            let range = raw.range.as_ref().map(|range| *range.get_ref());
+            let neighbor = raw.into_model(asn, &policies);
+            match range {
+                Some(prefix) => ranges.push(NeighborRange { prefix, limit, template: neighbor }),
+                None => neighbors.push(neighbor),
+            }
+        }
         let aggregates = self.aggregates.into_iter().filter_map(RawAggregate::into_model);
         let aggregates = aggregates.map(Arc::new).collect();
         let playbooks = self.playbooks.into_iter().map(RawPlaybook::into_model);
@@ -114,6 +126,7 @@ impl RawBgp {
             leaving: self.leaving,
             lease: self.lease,
             neighbors,
+            ranges,
         }
     }
 }
@@ -123,11 +136,17 @@ impl RawNeighbor {
         let (exports, exports_word) = exports(&mut table);
         let raw = Self {
             name: table.get("name", text("a name", value::name)),
-            address: table.need(
-                "address",
-                "address = \"10.0.9.254\", the neighbor's",
-                text("an address", address),
-            ),
+            address: if table.has("range") {
+                table.get("address", text("an address", address))
+            } else {
+                table.need(
+                    "address",
+                    "address = \"10.0.9.254\", the neighbor's",
+                    text("an address", address),
+                )
+            },
+            range: table.get("range", text("a prefix", value::prefix)),
+            limit: table.get("limit", value::integer(1..=LIMIT_MAX)),
             asn: table.need("as", "as = 65002, the neighbor's AS", asn),
             local_address: table.get("local-address", text("an address", address)),
             says_export: table.has("export"),
@@ -170,13 +189,17 @@ impl RawNeighbor {
     /// What it is called: its name, or its address.
     pub(in crate::config) fn called(&self) -> Option<String> {
         let name = self.name.as_ref().map(|name| name.get_ref().clone());
-        name.or_else(|| Some(self.address.as_ref()?.get_ref().to_string()))
+        let address = || self.address.as_ref().map(|address| address.get_ref().to_string());
+        let range = || self.range.as_ref().map(|range| range.get_ref().to_string());
+        name.or_else(address).or_else(range)
     }
 
     /// Where what it is called stands.
     pub(in crate::config) fn called_at(&self) -> Range<usize> {
         let of_address = self.address.as_ref().map(Spanned::span);
-        self.name.as_ref().map(Spanned::span).or(of_address).unwrap_or(self.span.clone())
+        let of_range = self.range.as_ref().map(Spanned::span);
+        let of_name = self.name.as_ref().map(Spanned::span);
+        of_name.or(of_address).or(of_range).unwrap_or(self.span.clone())
     }
 
     /// Whether it says nothing of what is accepted and sent, or of one of both.
@@ -201,9 +224,12 @@ impl RawNeighbor {
         let asn = self.asn.as_ref().map_or(0, |asn| *asn.get_ref());
         let name = self.called().unwrap_or_default();
         let exports: Vec<String> = self.exports.into_iter().map(Spanned::into_inner).collect();
+        let network = self.range.as_ref().map(|range| range.get_ref().addr());
+        let address = self.address.map(Spanned::into_inner).or(network);
         Neighbor {
             name,
-            address: self.address.map_or(IpAddr::from([0, 0, 0, 0]), Spanned::into_inner),
+            template: None,
+            address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
             asn,
             local_address: self.local_address.map(Spanned::into_inner),
             import,
@@ -215,7 +241,7 @@ impl RawNeighbor {
             role: self.role.map(Spanned::into_inner),
             multihop: self.multihop.map(Spanned::into_inner),
             ttl_security: inner_or_default(self.ttl_security),
-            passive: self.passive,
+            passive: self.passive || network.is_some(),
             hold_time: self.hold_time,
             max_prefixes: self.max_prefixes,
             restart_after: self.restart_after,
@@ -325,6 +351,10 @@ const RESTART_AFTER_MAX: Duration = Duration::from_hours(24);
 /// The global table twice.
 const MAX_PREFIXES_DEFAULT: u32 = 2_500_000;
 const MAX_PREFIXES_MAX: u32 = 10_000_000;
+
+/// Neighbors of a range at once: each has room for its news.
+const LIMIT_DEFAULT: u16 = 100;
+const LIMIT_MAX: u16 = 1000;
 
 /// KiB: the OPENs and a dozen of UPDATEs.
 const TRANSCRIPT_DEFAULT: usize = 16;

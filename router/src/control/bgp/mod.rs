@@ -2,6 +2,7 @@
 //! worth becomes what is announced.
 
 pub(super) mod announce;
+mod ranges;
 mod receive;
 mod refresh;
 
@@ -16,6 +17,7 @@ use nearhop_fib::{Handle, PathId, Reason, Writer};
 use self::announce::offers::Announcements;
 use self::announce::stale::Stale;
 use self::announce::told::Told;
+use self::ranges::Ranges;
 pub(super) use self::receive::Parts as BgpParts;
 use self::receive::Rest;
 use self::refresh::Refreshes;
@@ -59,6 +61,7 @@ pub(super) struct Bgp {
     /// Whether `[bgp]` is configured.
     is_on: bool,
     announcements: Announcements,
+    ranges: Ranges,
     /// Equal attributes of what is announced are one, so that prefixes share UPDATEs.
     store: AttributeStore,
 }
@@ -122,6 +125,7 @@ impl Bgp {
         self.announcements.configure(config);
         self.set_lease(config);
         self.set_multipath(config);
+        self.set_ranges(config);
         let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
@@ -134,8 +138,11 @@ impl Bgp {
         let gone: Vec<NeighborId> = self
             .neighbors
             .iter()
-            .filter(|(_, state)| {
-                wanted.get(&state.config.name).is_none_or(|(_, peering)| *peering != state.peering)
+            .filter(|(id, state)| match state.config.template {
+                Some(_) => self.still_of_range(config, **id).is_none(),
+                None => wanted
+                    .get(&state.config.name)
+                    .is_none_or(|(_, peering)| *peering != state.peering),
             })
             .map(|(&id, _)| id)
             .collect();
@@ -144,8 +151,14 @@ impl Bgp {
             self.forget(id, state.and_then(|state| state.path));
             self.orders.push(BgpOrder::End(id, "no longer configured so".into()));
         }
+        for id in self.neighbors.keys().copied().collect::<Vec<_>>() {
+            if let Some((neighbor, _)) = self.still_of_range(config, id) {
+                self.reconfigure(id, &neighbor);
+            }
+        }
         for (name, (neighbor, peering)) in wanted {
-            let known = self.neighbors.iter().find(|(_, state)| state.config.name == name);
+            let mut fixed = self.neighbors.iter().filter(|(_, one)| one.config.template.is_none());
+            let known = fixed.find(|(_, state)| state.config.name == name);
             if let Some((&id, _)) = known {
                 self.reconfigure(id, neighbor);
                 continue;
@@ -224,7 +237,7 @@ impl Bgp {
     /// Whether news wait.
     pub(super) fn has_news(&self) -> bool {
         let waits = |state: &NeighborState| state.rest.is_some() || !state.lane.is_empty();
-        let is_busy = self.paths.any_leaving() || self.paths.is_judging();
+        let is_busy = self.paths.any_leaving() || self.paths.is_judging() || self.ranges.is_asked();
         is_busy || !self.sweeping.is_empty() || self.neighbors.values().any(waits)
     }
 
@@ -349,6 +362,7 @@ fn peering_of(
     };
     let session = SessionConfig {
         passive: neighbor.passive,
+        dynamic: neighbor.template.is_some(),
         hold_time_s: u16::try_from(neighbor.hold_time.as_secs()).unwrap_or(u16::MAX),
         role: neighbor.role,
         max_prefixes: PerFamily::with(|_| Some(limit)),

@@ -12,7 +12,9 @@ use crate::bgp::lane::{BgpNews, BgpOrder};
 use crate::bgp::lease::LeaseState;
 use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
-use crate::bgp::{Announced, Attributes, FAMILIES, LoopRules, Nlri, RefreshKind, Role, Update};
+use crate::bgp::{
+    Announced, Attributes, FAMILIES, LoopRules, Nlri, RefreshKind, Role, Update,
+};
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::ids::NeighborId;
@@ -70,6 +72,7 @@ impl Bgp {
         budget: usize,
         events: &mut impl Extend<(Nanos, EventKind)>,
     ) -> bool {
+        self.admit(parts.config);
         let mut changed = Vec::new();
         let mut left = self.paths.forget_some(budget, |prefix| changed.push(prefix));
         left = self.paths.judge_some(left, |prefix| changed.push(prefix));
@@ -184,6 +187,7 @@ impl Bgp {
                 self.orders.push(BgpOrder::Mark(id, family, RefreshKind::Begin));
                 state.announce_again(family);
             }
+            BgpNews::Ended => self.end_dynamic(id),
             BgpNews::Received(_) => {}
         }
     }

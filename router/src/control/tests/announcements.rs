@@ -61,6 +61,8 @@ impl Speaking {
                     | BgpOrder::Lease(..)
                     | BgpOrder::Mark(..)
                     | BgpOrder::Prefixes(..)
+                    | BgpOrder::Ranges(..)
+                    | BgpOrder::Refuse(..)
                     | BgpOrder::Room => {}
                 }
             }

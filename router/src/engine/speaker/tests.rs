@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use nearhop_fib::IpPrefix;
 
 use super::*;
+use crate::bgp::lane::RangeSpec;
 use crate::bgp::lease::LeaseRules;
 use crate::bgp::session::{Received, RemoteAs, SessionConfig};
 use crate::bgp::{AsPath, Attributes, Community, NextHop, Nlri};
@@ -36,30 +37,41 @@ struct Pair {
 
 impl Node {
     fn new(index: usize, lane: usize) -> Self {
+        let addresses = vec![ADDRESSES[index].into()];
+        let host = Host::new(Nanos::ZERO, HostConfig { addresses, mtu: 1500, seed: 5 });
+        let mut node = Self {
+            host,
+            speaker: Speaker::new(index as u64),
+            news: bounded(0).1,
+            waiting: Arc::default(),
+            lost: Arc::default(),
+            sleeps_until: Some(Nanos::ZERO),
+        };
+        node.begin(Nanos::ZERO, index, lane, false);
+        node
+    }
+
+    /// The neighbour is the other one.
+    fn begin(&mut self, now: Nanos, index: usize, lane: usize, dynamic: bool) {
         let (local, remote) = (ADDRESSES[index], ADDRESSES[1 - index]);
-        let config = HostConfig { addresses: vec![local.into()], mtu: 1500, seed: 5 };
-        let mut host = Host::new(Nanos::ZERO, config);
-        let mut speaker = Speaker::new(index as u64);
         let asn = |index: usize| 65_001 + index as u32;
         let session = SessionConfig {
             passive: index == 0,
+            dynamic,
             ..SessionConfig::new(asn(index), local, RemoteAs::Exactly(asn(1 - index)))
         };
         let peering =
             Peering { address: remote.into(), local: local.into(), ttl: u8::MAX, session };
         let (lane, news) = bounded(lane);
-        let (waiting, lost) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let (spec_waiting, spec_lost) = (Arc::clone(&waiting), Arc::clone(&lost));
-        let spec = NeighborSpec {
-            id: ID,
-            peering,
-            lane,
-            transcript: 0,
-            lost: spec_lost,
-            waiting: spec_waiting,
-        };
-        speaker.handle_order(Nanos::ZERO, &mut host, BgpOrder::Begin(Box::new(spec)));
-        Self { host, speaker, news, waiting, lost, sleeps_until: Some(Nanos::ZERO) }
+        self.news = news;
+        let (lost, waiting) = (Arc::clone(&self.lost), Arc::clone(&self.waiting));
+        let spec = NeighborSpec { id: ID, peering, lane, transcript: 0, lost, waiting };
+        self.order(now, BgpOrder::Begin(Box::new(spec)));
+    }
+
+    fn order(&mut self, now: Nanos, order: BgpOrder) {
+        self.speaker.handle_order(now, &mut self.host, order);
+        self.sleeps_until = Some(now);
     }
 
     /// Takes a message from the lane, as the control plane does.
@@ -141,6 +153,48 @@ impl Pair {
         node.speaker.handle_order(self.now, &mut node.host, order);
         node.sleeps_until = Some(self.now);
     }
+}
+
+/// A connection from a range waits for its neighbour, for a while; the neighbour is gone with its session.
+#[test]
+fn a_connection_from_a_range_becomes_a_neighbor_or_is_refused() {
+    let mut pair = Pair::new(64);
+    let (knocks, asked) = bounded(4);
+    let range = |prefix: &str, limit| {
+        vec![RangeSpec { prefix: prefix.parse().unwrap(), local: ADDRESSES[0].into(), limit }]
+    };
+    let now = pair.now;
+    let node = &mut pair.nodes[0];
+    node.order(now, BgpOrder::End(ID, "configured no more".into()));
+    node.order(now, BgpOrder::Ranges(range("10.0.0.128/25", 1), knocks.clone()));
+    let refused = |pair: &Pair| pair.nodes[0].speaker.refused();
+    pair.until("a stranger", |pair| refused(pair).stranger == 1);
+    assert!(asked.is_empty());
+
+    let (now, node) = (pair.now, &mut pair.nodes[0]);
+    node.order(now, BgpOrder::Ranges(range("10.0.0.0/24", 1), knocks));
+    pair.until("a knock", |_| !asked.is_empty());
+    assert_eq!(asked.recv().unwrap().address, IpAddr::from(ADDRESSES[1]));
+    pair.until("nobody answers", |pair| refused(pair).over_limit == 1);
+    pair.until("another knock", |_| !asked.is_empty());
+    asked.recv().unwrap();
+    let (now, node) = (pair.now, &mut pair.nodes[0]);
+    node.begin(now, 0, 64, true);
+    let is_news = |pair: &mut Pair, wanted: fn(&BgpNews) -> bool| {
+        std::iter::from_fn(|| pair.nodes[0].take()).any(|news| wanted(&news))
+    };
+    pair.until("established", |pair| is_news(pair, |one| matches!(one, BgpNews::Established(..))));
+
+    let (now, node) = (pair.now, &mut pair.nodes[1]);
+    node.order(now, BgpOrder::End(ID, "it ends".into()));
+    pair.until("its end", |pair| is_news(pair, |one| matches!(one, BgpNews::Ended)));
+    let (now, node) = (pair.now, &mut pair.nodes[0]);
+    node.order(now, BgpOrder::End(ID, "its session has ended".into()));
+    assert!(node.speaker.has_neighbors() && node.speaker.counters().next().is_none());
+
+    // A neighbour whose connection is gone by now has ended at once.
+    node.begin(now, 0, 64, true);
+    pair.until("its end", |pair| is_news(pair, |one| matches!(one, BgpNews::Ended)));
 }
 
 fn announced(news: &BgpNews) -> usize {

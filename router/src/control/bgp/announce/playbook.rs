@@ -35,7 +35,10 @@ impl<'a> Played<'a> {
 }
 
 fn applies(step: &PlaybookStep, subject: &Subject<'_>, neighbor: &Neighbor) -> bool {
-    let is_to = step.neighbors.is_empty() || step.neighbors.contains(&neighbor.name);
+    let named = |name: &String| step.neighbors.contains(name);
+    let is_to = step.neighbors.is_empty()
+        || named(&neighbor.name)
+        || neighbor.template.as_ref().is_some_and(named);
     let is_all = step.services.is_empty() && step.prefixes.is_empty();
     let is_of = match subject.of {
         Of::Block => return false,
