@@ -80,6 +80,9 @@ fn exchange(test: &str, program: Program) {
     with(test, program, || {
         let mut link = Link::up(program, "", &Setup::new(&OFFERS));
         link.wait_both(&OFFERS);
+        if program.ends_its_rib() {
+            link.wait_ends();
+        }
         let rows = link.rig.show("routes");
         let of = |prefix| rows.iter().find(|row| row["prefix"] == prefix && row["state"] == "up");
         let communities = of(OFFERS[0].prefix).map(|row| row["communities"].to_string());
@@ -220,6 +223,33 @@ fn a_session_over_its_limit_comes_back() {
     });
 }
 
+/// FRR compares what it has before it counts a route: of a limit of one it takes two, and acts at the third.
+#[test]
+fn frr_acts_on_its_limit_one_prefix_later() {
+    with("frr_acts_on_its_limit_one_prefix_later", Program::Frr, || {
+        let setup = Setup { max_prefixes: Some(1), ..Setup::new(&OFFERS) };
+        let mut link = Link::up(Program::Frr, "export = \"none\"\n", &setup);
+        // One more than it allows.
+        let [one, other] = OTHER_SERVICES;
+        let two = text("export = \"services\"\n", 65_002);
+        let two =
+            two.replace(&format!("\"{one}/32\", \"{other}/32\", "), &format!("\"{one}/32\", "));
+        link.rig.write_file(&two);
+        assert!(link.rig.nearhop(&["reload"]).status.success());
+        wait_for("two IPv4 prefixes at FRR", || {
+            let learned = link.peer.learned();
+            (learned.iter().filter(|prefix| !prefix.contains(':')).count() == 2).then_some(())
+        });
+        // It has judged the second before it says more.
+        link.peer.offer(&OFFERS[..1]);
+        link.wait_routes(&OFFERS[..1]);
+        assert!(link.peer.is_up(), "{}", link.peer.report());
+        link.configure("export = \"services\"\n");
+        let why = link.wait_why("maximum number of prefixes");
+        assert!(why.contains("the neighbour says"), "{why}");
+    });
+}
+
 /// What is reloaded of one session is nothing to another.
 #[test]
 fn a_reload_begins_only_the_session_again_that_changed() {
@@ -290,12 +320,26 @@ impl Link {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
-    /// Prefixes that the router accepts of the peer. OpenBGPD takes any address of its host for the next hop of IPv6
-    /// routes, here the service's own, by which the router does not forward.
+    /// Prefixes whose packets go to the peer.
     fn routes(&self) -> BTreeSet<String> {
         let rows = self.rig.show("routes");
-        let of = rows.iter().filter(|row| row["source"] == "bgp" && row["state"] != "refused");
+        let is_used = |row: &&Value| row["best"] == true && row["state"] == "up";
+        let of = rows.iter().filter(|row| row["source"] == "bgp").filter(is_used);
         of.map(|row| row["prefix"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until the peer has said that all it has has come, of both families (RFC 4724).
+    fn wait_ends(&self) {
+        wait_for("End-of-RIB of both families", || {
+            let out = self.rig.nearhop(&["show", "bgp", "neighbor", "peer", "--json"]);
+            let document: Value = serde_json::from_slice(&out.stdout).ok()?;
+            let rows = document["items"].as_array()?;
+            let has_come = |family: &str| {
+                let what = format!("end of RIB has come, {family}");
+                rows.iter().any(|row| row["what"] == what && row["value"] == "yes")
+            };
+            (has_come("ipv4") && has_come("ipv6")).then_some(())
+        });
     }
 
     fn wait_routes(&self, offers: &[Offer]) {
@@ -338,6 +382,12 @@ impl Program {
     /// RFC 9234. GoBGP 3.10 and ExaBGP 4.2 do not know it.
     fn knows_roles(self) -> bool {
         matches!(self, Self::Bird | Self::Frr | Self::OpenBgpd)
+    }
+
+    /// Whether it sends End-of-RIB (RFC 4724). FRR 8.4 and GoBGP 3.10 do so only where both sides offer graceful
+    /// restart, which the router does not.
+    fn ends_its_rib(self) -> bool {
+        !matches!(self, Self::Frr | Self::GoBgp)
     }
 
     /// Whether it shows the words of a shutdown (RFC 9003).

@@ -64,6 +64,7 @@ pub(super) fn bgp_neighbor(facts: &Facts<'_>, request: &PageRequest) -> Vec<BgpN
         let paths = facts.control.bgp_paths();
         for family in [Family::Ipv4, Family::Ipv6] {
             about.add(format!("received {}", family.label()), paths.count(id, family));
+            about.add_bool(end_of_rib(family), *state.ended.of(family));
         }
         let received = paths.count(id, Family::Ipv4) + paths.count(id, Family::Ipv6);
         about.add("accepted", received - paths.refused(id));
@@ -117,6 +118,13 @@ impl About<'_> {
 
     fn add_bool(&mut self, what: &'static str, value: bool) {
         self.add(what, if value { "yes" } else { "no" });
+    }
+}
+
+const fn end_of_rib(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "end of RIB has come, ipv4",
+        Family::Ipv6 => "end of RIB has come, ipv6",
     }
 }
 

@@ -215,6 +215,7 @@ fn why_best(control: &Control, prefix: IpPrefix) -> Option<Text> {
     let other = |one: &Judged<'_>| {
         let name = name_of(control, one.found.neighbor);
         match one.loss {
+            Some(_) if one.shares => format!("{name} shares its packets"),
             Some((rule, _)) => format!("{name} has {}", rule.fault()),
             None => format!("{name} is {}", one.why(control, prefix).unwrap_or_default()),
         }

@@ -19,9 +19,12 @@ pub(super) struct Judged<'a> {
     pub(super) found: Found<'a>,
     /// By which rule it loses, and to which neighbour.
     pub(super) loss: Option<(ChoiceRule, NeighborId)>,
+    /// Packets go by it too (`multipath`), although a tie-break puts it behind the best one.
+    pub(super) shares: bool,
 }
 
-/// Every path to a prefix: the best one first, then those that lose, then those that are refused.
+/// Every path to a prefix: the best one first, then those that share its packets, those that lose, and those that
+/// are refused.
 pub(super) fn judged(control: &Control, prefix: IpPrefix) -> Vec<Judged<'_>> {
     let (usable, refused): (Vec<_>, Vec<_>) =
         control.bgp_paths().of(prefix).partition(Found::is_accepted);
@@ -30,17 +33,30 @@ pub(super) fn judged(control: &Control, prefix: IpPrefix) -> Vec<Judged<'_>> {
         let loss = choice.as_ref()?.losses.get(at).copied()??;
         Some((loss.rule, usable.get(loss.to)?.neighbor))
     };
-    let accepted = usable.iter().enumerate();
-    let mut all: Vec<Judged<'_>> =
-        accepted.map(|(at, found)| Judged { found: *found, loss: loss(at) }).collect();
-    all.sort_by_key(|one| one.loss.is_some());
-    all.extend(refused.into_iter().map(|found| Judged { found, loss: None }));
+    let multipath = control.config().bgp.as_ref().map_or(1, |bgp| usize::from(bgp.multipath));
+    let ranked = control.bgp_paths().ranked(prefix, multipath);
+    let is_first = |found: &Found<'_>| {
+        let is_it = |(tier, one): &(u8, Found<'_>)| {
+            *tier == 0 && (one.neighbor, one.path_id) == (found.neighbor, found.path_id)
+        };
+        ranked.iter().any(is_it)
+    };
+    let accepted = usable.iter().enumerate().map(|(at, found)| {
+        let loss = loss(at);
+        Judged { found: *found, loss, shares: loss.is_some() && is_first(found) }
+    });
+    let mut all: Vec<Judged<'_>> = accepted.collect();
+    all.sort_by_key(|one| (one.loss.is_some(), !one.shares));
+    all.extend(refused.into_iter().map(|found| Judged { found, loss: None, shares: false }));
     all
 }
 
 impl Judged<'_> {
-    /// Why it is not used as BGP's path; `None` for the best one.
+    /// Why it is not used as BGP's path; `None` for the best one and those that share its packets.
     pub(super) fn why(&self, control: &Control, prefix: IpPrefix) -> Option<String> {
+        if self.shares {
+            return None;
+        }
         if let Some((rule, to)) = self.loss {
             return Some(format!("loses to {}: it has {}", name_of(control, to), rule.fault()));
         }
@@ -57,12 +73,16 @@ pub(super) fn path_rows(
     rows: &mut Vec<RouteRow>,
 ) {
     let control = facts.control;
-    let mut best = best;
+    let (mut best, shared) = (best.clone(), best);
     for one in judged(control, prefix) {
         let found = one.found;
         let is_accepted = found.is_accepted();
         // Of the route that BGP offers, its row says whether it is used.
-        let route = best.take_if(|_| is_accepted && one.loss.is_none());
+        let route = if one.shares {
+            shared.clone()
+        } else {
+            best.take_if(|_| is_accepted && one.loss.is_none())
+        };
         let is_wanted = match of {
             RoutesOf::All | RoutesOf::Received => true,
             RoutesOf::Accepted => is_accepted,

@@ -84,6 +84,8 @@ pub struct NeighborState {
     stale: Stale,
     /// Families of which it wants to hear all once more.
     again: PerFamily<bool>,
+    /// Families of which all that it began with has come (End-of-RIB, RFC 4724).
+    pub ended: PerFamily<bool>,
     /// What it announces again.
     refreshes: Refreshes,
     /// As what it hears all that is ordered.
@@ -191,6 +193,7 @@ impl Bgp {
             owes_end: false,
             stale: Stale::default(),
             again: PerFamily::NONE,
+            ended: PerFamily::NONE,
             refreshes: Refreshes::default(),
             lease: LeaseState::Held,
             families: PerFamily::NONE,

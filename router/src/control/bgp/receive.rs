@@ -13,7 +13,7 @@ use crate::bgp::lease::LeaseState;
 use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
 use crate::bgp::{
-    Announced, Attributes, FAMILIES, LoopRules, Nlri, RefreshKind, Role, Update,
+    Announced, Attributes, FAMILIES, LoopRules, Nlri, PerFamily, RefreshKind, Role, Update,
 };
 use crate::config::Config;
 use crate::event::EventKind;
@@ -103,6 +103,9 @@ impl Bgp {
                         for fault in &update.faults {
                             log::warn!("bgp {}: {fault}", state.config.name);
                         }
+                        if let Some(family) = update.end_of_rib {
+                            *state.ended.of_mut(family) = true;
+                        }
                         state.rest = Some(Rest::of(update));
                     }
                     BgpNews::Received(mark) => {
@@ -159,6 +162,7 @@ impl Bgp {
                 state.families = negotiated.families;
                 state.begin_announcing();
                 state.refreshes = Refreshes::default();
+                state.ended = PerFamily::NONE;
                 let sender = Sender {
                     asn: negotiated.remote_as,
                     internal: state.is_internal,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nearhop_fib::{IpPrefix, Prefix};
 
@@ -10,6 +11,7 @@ use crate::bgp::session::Received;
 use crate::bgp::table::Paths;
 use crate::bgp::{FAMILIES, Nlri, PerFamily};
 use crate::ids::{Family, NeighborId};
+use crate::time::Nanos;
 
 /// The refreshes of a neighbour that are under way.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ struct Refresh {
     /// What was announced since it began. Paths need no mark of their own: most are never refreshed.
     fresh: HashSet<Nlri>,
     progress: Progress,
+    /// When it ends by itself; `None` until time was first looked at.
+    due: Option<Nanos>,
 }
 
 /// How far a refresh is.
@@ -47,6 +51,31 @@ impl Refreshes {
             Received::Update(_) => {}
         }
         false
+    }
+
+    /// Ends refreshes whose end has not come for [`RECEIVING_MAX`]: what was not announced in that time is gone.
+    /// Returns whether there is something to sweep.
+    pub(super) fn expire(&mut self, now: Nanos) -> bool {
+        let mut any = false;
+        for family in FAMILIES {
+            let Some(refresh) = self.0.of_mut(family) else { continue };
+            if matches!(refresh.progress, Progress::Receiving)
+                && *refresh.due.get_or_insert(now + RECEIVING_MAX) <= now
+            {
+                refresh.progress = Progress::Sweeping { after: before(family) };
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn due(&self) -> Option<Nanos> {
+        let of = |family| {
+            let refresh = self.0.of(family).as_ref()?;
+            refresh.due.filter(|_| matches!(refresh.progress, Progress::Receiving))
+        };
+        FAMILIES.into_iter().filter_map(of).min()
     }
 
     /// The neighbour announces a path.
@@ -105,6 +134,10 @@ impl Bgp {
         (budget - left, changed)
     }
 }
+
+/// How long stale routes are kept in a refresh (RFC 7313, section 4, leaves it open): a full table comes in
+/// seconds, by a slow neighbour in minutes.
+const RECEIVING_MAX: Duration = Duration::from_mins(10);
 
 /// The last prefix before those of a family.
 fn before(family: Family) -> Option<IpPrefix> {

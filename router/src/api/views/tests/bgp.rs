@@ -173,6 +173,27 @@ fn every_path_says_why_it_is_used_or_not() {
     assert_eq!(advertised, ["198.51.100.53/32 one 10.1.0.1 advertised - : "]);
 }
 
+/// Packets go by both, so neither says that it loses.
+#[test]
+fn equal_paths_of_a_multipath_are_both_in_use() {
+    let rows = |multipath: &str| {
+        let text = plain().replace("[bgp]\n", &format!("[bgp]\n{multipath}"));
+        let (mut control, lanes) = with_neighbors(&text);
+        for (net, (_, lane)) in [1, 2].into_iter().zip(&lanes) {
+            let path = [65_001 + u32::from(net)];
+            lane.send(update("203.0.113.0/24", &path, [10, net, 0, 2], 2)).unwrap();
+        }
+        control.publish(Nanos::ZERO).unwrap();
+        let rows = shown(&control, RoutesOf::All, None, None);
+        rows.into_iter().filter(|row| row.contains("203.0.113.0/24")).collect::<Vec<_>>()
+    };
+    let [one, two] = rows("multipath = 2\n").try_into().unwrap();
+    assert!(one.starts_with(">203.0.113.0/24 one 10.1.0.2 up"), "{one}");
+    assert!(two.starts_with(">203.0.113.0/24 two 10.2.0.2 up") && two.ends_with(": "), "{two}");
+    let [_, two] = rows("").try_into().unwrap();
+    assert!(two.ends_with("loses to one: it has a higher router id"), "{two}");
+}
+
 #[test]
 fn pages_of_few_among_many_end_and_have_all_of_them() {
     let (mut control, lanes) = with_neighbors(&plain());

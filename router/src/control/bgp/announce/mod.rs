@@ -131,6 +131,15 @@ impl Bgp {
         health: impl Fn(&model::Service, Family) -> Health,
     ) {
         self.go_on_leaving(now);
+        for (&id, state) in &mut self.neighbors {
+            if state.refreshes.expire(now) {
+                log::warn!(
+                    "bgp {}: its refresh has no end; what it left out is gone",
+                    state.config.name
+                );
+                self.sweeping.insert(id);
+            }
+        }
         for prefix in self.announcements.look_at_services(now, known.services, health) {
             self.neighbors.values_mut().for_each(|state| state.stale.mark(prefix));
         }
@@ -156,7 +165,8 @@ impl Bgp {
 
     /// When [`Self::announce`] has something to say although nothing happened.
     pub(in crate::control) fn poll_timeout(&self) -> Option<Nanos> {
-        self.announcements.due()
+        let refreshes = self.neighbors.values().filter_map(|state| state.refreshes.due());
+        refreshes.chain(self.announcements.due()).min()
     }
 
     /// Aggregates that are announced, if they are others than when it was last asked.
