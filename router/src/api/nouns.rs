@@ -10,10 +10,10 @@ use serde_json::Result as JsonResult;
 use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
-    AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRow, BlockRow, CheckRow,
-    DropRow, EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow, OverrideHead,
-    OverrideRow, PlaybookRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow, StepRow, TopRow,
-    VerdictRow, WorkerRow,
+    AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRefusalRow, BgpRow, BlockRow,
+    CheckRow, DropRow, EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
+    OverrideHead, OverrideRow, PlaybookRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow,
+    StepRow, TopRow, VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -189,6 +189,9 @@ shown! {
     BgpAdvertised(AdvertisedRow) = "bgp-advertised", Pages::Announcements, None;
     /// All that is known of a BGP neighbour: its session, what was agreed on, messages, refusals by reason.
     BgpNeighbor(BgpNeighborRow) = "bgp-neighbor", Pages::Whole, None;
+    /// Paths of BGP neighbours that are refused, by reason.
+    BgpRefusals(BgpRefusalRow) = "bgp-refusals", Pages::Whole,
+        metrics!(BgpRefusalRow, "bgp_refused", neighbor, reason);
     /// The last messages of a BGP neighbour in both directions, the oldest first.
     BgpTranscript(BgpMessageRow) = "bgp-transcript", Pages::Whole, None;
     /// Prefixes whose packets are discarded because an operator blocked them.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use nearhop_fib::PathId;
 
 use self::announcing::{blocks, page_of_advertised, playbooks};
-use self::bgp::{bgp, bgp_neighbor, bgp_transcript};
+use self::bgp::{bgp, bgp_neighbor, bgp_refusals, bgp_transcript};
 use self::checks::page_of_checks;
 pub use self::commands::{cleared, effected, overridden, reloaded, undamped};
 pub use self::explain::explain;
@@ -111,6 +111,7 @@ pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> 
         Show::Bgp => bgp(facts).into(),
         Show::BgpAdvertised => page_of_advertised(facts, request)?.into(),
         Show::BgpNeighbor => bgp_neighbor(facts, request).into(),
+        Show::BgpRefusals => bgp_refusals(facts).into(),
         Show::BgpTranscript => bgp_transcript(facts, request).into(),
         Show::Blocks => blocks(facts).into(),
         Show::Checks => page_of_checks(facts, request)?.into(),

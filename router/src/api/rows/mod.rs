@@ -16,6 +16,6 @@ pub use self::counters::{
     AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,
 };
 pub use self::routing::{
-    BgpMessageRow, BgpNeighborRow, BgpRow, CheckRow, Distance, FibRow, GroupRow, LegPart,
-    MemberPart, PathPart, RouteRow, ServiceRow,
+    BgpMessageRow, BgpNeighborRow, BgpRefusalRow, BgpRow, CheckRow, Distance, FibRow, GroupRow,
+    LegPart, MemberPart, PathPart, RouteRow, ServiceRow,
 };

@@ -273,6 +273,16 @@ rows! {
         value: Text = "VALUE" Unit::Text,
     }
 
+    /// Paths of a BGP neighbour that are refused for one reason.
+    pub struct BgpRefusalRow {
+        /// The neighbour's name.
+        neighbor: Text = "NEIGHBOR" Unit::Text,
+        /// Why: the reason, or `POLICY/RULE`.
+        reason: Text = "REASON" Unit::Text,
+        /// How many paths are.
+        paths: u64 = "PATHS" Number,
+    }
+
     /// A message of a BGP session.
     pub struct BgpMessageRow {
         /// The neighbour's name.

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use super::{Facts, owned};
 use crate::api::column::Text;
 use crate::api::pages::PageRequest;
-use crate::api::rows::{BgpMessageRow, BgpNeighborRow, BgpRow};
+use crate::api::rows::{BgpMessageRow, BgpNeighborRow, BgpRefusalRow, BgpRow};
 use crate::bgp::session::{Messages, Said, State};
 use crate::bgp::{Import, Negotiated, Role};
 use crate::config::model::{Export, Neighbor};
@@ -76,6 +76,20 @@ pub(super) fn bgp_neighbor(facts: &Facts<'_>, request: &PageRequest) -> Vec<BgpN
         }
     }
     rows
+}
+
+/// How many paths of each neighbour are refused why.
+pub(super) fn bgp_refusals(facts: &Facts<'_>) -> Vec<BgpRefusalRow> {
+    let of = |(id, state): (NeighborId, &NeighborState)| {
+        let neighbor = owned(&state.config.name);
+        let all = facts.control.bgp_paths().refusals(id);
+        all.map(move |(reason, paths)| BgpRefusalRow {
+            neighbor: neighbor.clone(),
+            reason,
+            paths: paths as u64,
+        })
+    };
+    facts.control.bgp_neighbors().flat_map(of).collect()
 }
 
 /// The last messages of a neighbour, or of each.

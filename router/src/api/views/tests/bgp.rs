@@ -277,6 +277,15 @@ fn a_neighbour_is_shown_with_all_that_is_known_of_it() {
         assert_eq!(value(topic, what), wanted, "{topic} {what}");
     }
     assert!(rows.iter().all(|row| row.neighbor == "one"));
+    let rows = super::super::show(&facts, &all_of(Show::BgpRefusals)).unwrap().rows;
+    let scrape = crate::api::metrics::Scrape(vec![(Show::BgpRefusals, vec![rows])]);
+    let text = crate::api::metrics::text(scrape).unwrap();
+    for line in [
+        "nearhop_bgp_refused_paths{neighbor=\"one\",reason=\"in/bad\"} 1",
+        "nearhop_bgp_refused_paths{neighbor=\"two\",reason=\"own-as\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
     let Rows::Bgp(rows) = super::super::show(&facts, &all_of(Show::Bgp)).unwrap().rows else {
         panic!("rows of neighbours")
     };
