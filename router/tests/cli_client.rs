@@ -108,6 +108,15 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri) -> Respons
             "schema": "nearhop.bgp.v1", "items": [{ "neighbor": "uplink", "state": "Established" }],
         }))
         .into_response(),
+        "/v1/show/blocks" => axum::Json(json!({
+            "schema": "nearhop.blocks.v1", "items": [{ "prefix": "203.0.113.7/32", "announced_to": [] }],
+        }))
+        .into_response(),
+        "/v1/show/playbooks" => axum::Json(json!({
+            "schema": "nearhop.playbooks.v1",
+            "items": [{ "playbook": "away" }, { "playbook": "away" }, { "playbook": "quiet" }],
+        }))
+        .into_response(),
         "/v1/show/bgp" | "/v1/show/bgp-neighbor" | "/v1/show/bgp-transcript" => {
             axum::Json(json!({ "schema": "nearhop.bgp.v1", "items": [] })).into_response()
         }
@@ -392,6 +401,8 @@ fn names_are_completed_from_the_router_and_there_are_none_without_one() {
     let names = |words: &[&str]| server.run(&[&["__complete"][..], words].concat());
     assert_eq!(names(&["drain", ""]), ("fra\npar\n".into(), String::new(), 0));
     assert_eq!(names(&["show", "services", ""]).0, "dns\nfra\npar\n", "no row has a port");
+    assert_eq!(names(&["playbook", "apply", ""]).0, "away\nquiet\n");
+    assert_eq!(names(&["unblock", ""]).0, "203.0.113.7/32\n");
     assert_eq!(names(&["reload", ""]).0, "");
     let gone = ["__complete", "drain", "--socket", "/nonexistent.sock", ""];
     assert_eq!(run(&mut nearhop(&gone)), (String::new(), String::new(), 0));
@@ -412,20 +423,27 @@ fn shells_complete_names() {
     let bash = "source <(nearhop completions bash)\n\
         ask() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); \
         _nearhop_with_names nearhop \"${@: -1}\" \"${@: -2:1}\"; echo \"${COMPREPLY[@]}\"; }\n\
-        ask nearhop drain ''; ask nearhop drain f; ask nearhop show services d; ask nearhop watch --ki";
+        ask nearhop drain ''; ask nearhop drain f; ask nearhop show services d; ask nearhop watch --ki; \
+        ask nearhop playbook undo a; ask nearhop unblock ''";
     let (out, err, _) = complete("bash", &["--norc", "-c"], bash);
-    assert_eq!((&*out, &*err), ("fra par\nfra\ndns\n--kind\n", ""));
+    assert_eq!((&*out, &*err), ("fra par\nfra\ndns\n--kind\naway\n203.0.113.7/32\n", ""));
     if has("fish") {
         let fish = "nearhop completions fish | source\n\
-            complete -C 'nearhop drain '; complete -C 'nearhop show services d'";
-        assert_eq!(complete("fish", &["--no-config", "-c"], fish).0, "fra\npar\ndns\n");
+            complete -C 'nearhop drain '; complete -C 'nearhop show services d'; \
+            complete -C 'nearhop playbook apply a'; complete -C 'nearhop unblock 2'";
+        let names = "fra\npar\ndns\naway\n203.0.113.7/32\n";
+        assert_eq!(complete("fish", &["--no-config", "-c"], fish).0, names);
     }
     if has("zsh") {
         // What adds to the list of a line editor shows it here.
         let zsh = "autoload -U compinit; compinit -u -D; eval \"$(nearhop completions zsh)\"\n\
             compadd() { shift; print -r -- \"$@\" }; nearhop_words=(show services d); _nearhop_names\n\
-            functions _nearhop | grep -c 'Name of the site:_nearhop_names'";
-        assert_eq!(complete("zsh", &["-f", "-c"], zsh).0, "dns fra par\n4\n");
+            nearhop_words=(playbook apply a); _nearhop_names; nearhop_words=(unblock 2); _nearhop_names\n\
+            functions _nearhop | grep -c 'Name of the site:_nearhop_names'; \
+            functions _nearhop | grep -c 'Name of the playbook:_nearhop_names'; \
+            functions _nearhop | grep -c 'The blocked prefix, or an address:_nearhop_names'";
+        let names = "dns fra par\naway quiet\n203.0.113.7/32\n4\n2\n1\n";
+        assert_eq!(complete("zsh", &["-f", "-c"], zsh).0, names);
     }
 }
 

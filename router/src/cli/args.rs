@@ -275,7 +275,7 @@ pub(super) struct BlockArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct UnblockArgs {
-    /// The prefix, or an address.
+    /// The blocked prefix, or an address.
     pub(super) prefix: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,

@@ -1,4 +1,4 @@
-//! Names of a running router's sites, services and ports, for shells that complete a command.
+//! Names of a running router's sites, services, ports and the like, for shells that complete a command.
 //!
 //! A completion script passes the words of the line so far to `nearhop __complete`, the last of them being the
 //! one to complete, and gets a name per line. If no router answers soon, there are none.
@@ -40,12 +40,16 @@ pub(super) fn run(args: &CompleteArgs) -> Result<ExitCode, Failure> {
 /// What of a router has names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Names {
+    /// Blocked prefixes.
+    Blocks,
     /// BGP neighbours.
     Neighbors,
     /// Ports.
     Ports,
     /// Services, their sites and their ports.
     OfServices,
+    /// Playbooks.
+    Playbooks,
     /// Services and their ports.
     ServicesAndPorts,
     /// Sites.
@@ -59,7 +63,9 @@ impl Names {
             "services" | "checks" => Some(Self::OfServices),
             "groups" => Some(Self::ServicesAndPorts),
             "ports" | "adjacencies" => Some(Self::Ports),
-            "bgp" | "bgp-neighbor" | "bgp-transcript" => Some(Self::Neighbors),
+            "bgp" | "bgp-neighbor" | "bgp-refusals" | "bgp-transcript" => Some(Self::Neighbors),
+            "blocks" => Some(Self::Blocks),
+            "playbooks" => Some(Self::Playbooks),
             _ => None,
         }
     }
@@ -67,8 +73,10 @@ impl Names {
     /// What has these names.
     pub(super) const fn kinds(self) -> &'static [&'static str] {
         match self {
+            Self::Blocks => &["blocked prefix"],
             Self::Neighbors => &["BGP neighbour"],
             Self::OfServices => &["service", "site", "port"],
+            Self::Playbooks => &["playbook"],
             Self::Ports => &["port"],
             Self::ServicesAndPorts => &["service", "port"],
             Self::Sites => &["site"],
@@ -78,15 +86,23 @@ impl Names {
     /// Asks a router: each name with what has it.
     pub(super) fn read(self, client: &Client) -> Result<BTreeSet<(String, &'static str)>, Failure> {
         let path = match self {
+            Self::Blocks => "/v1/show/blocks",
             Self::Neighbors => "/v1/show/bgp",
+            Self::Playbooks => "/v1/show/playbooks",
             Self::Ports => "/v1/show/ports",
             _ => "/v1/show/services",
         };
         let rows: Vec<Named> = client::items(&client.get(path)?)?;
         let names = rows.into_iter().flat_map(|row| {
-            let Named { neighbor, service, site, port } = row;
-            let all =
-                [(neighbor, "BGP neighbour"), (service, "service"), (site, "site"), (port, "port")];
+            let Named { neighbor, playbook, port, prefix, service, site } = row;
+            let all = [
+                (neighbor, "BGP neighbour"),
+                (playbook, "playbook"),
+                (port, "port"),
+                (prefix, "blocked prefix"),
+                (service, "service"),
+                (site, "site"),
+            ];
             all.into_iter().filter_map(|(name, kind)| Some((name?, kind)))
         });
         Ok(names.filter(|(_, kind)| self.kinds().contains(kind)).collect())
@@ -97,9 +113,11 @@ impl Names {
 #[derive(Deserialize)]
 struct Named {
     neighbor: Option<String>,
+    playbook: Option<String>,
+    port: Option<String>,
+    prefix: Option<String>,
     service: Option<String>,
     site: Option<String>,
-    port: Option<String>,
 }
 
 /// What the last of some words could be.
@@ -130,6 +148,8 @@ impl Asked {
         }
         let names = match given[..] {
             [verb] if TAKES_SITE.contains(&&*command(verb)?) => Some(Names::Sites),
+            [verb] if command(verb)? == "unblock" => Some(Names::Blocks),
+            [verb, _] if command(verb)? == "playbook" => Some(Names::Playbooks),
             [verb, noun] if command(verb)? == "show" => Names::of_noun(&shown(noun)?),
             [verb, noun, part] if command(verb)? == "show" => {
                 Names::of_noun(&format!("{}-{part}", shown(noun)?))
@@ -197,6 +217,14 @@ mod tests {
             ("show bgp neighbor u", Some((Names::Neighbors, None))),
             ("show bgp transcript u", Some((Names::Neighbors, None))),
             ("show ports fra ", None),
+            ("show blocks ", Some((Names::Blocks, None))),
+            ("show playbooks a", Some((Names::Playbooks, None))),
+            ("unblock ", Some((Names::Blocks, None))),
+            ("block ", None),
+            ("playbook ", None),
+            ("playbook apply ", Some((Names::Playbooks, None))),
+            ("play undo --force a", Some((Names::Playbooks, None))),
+            ("playbook apply away ", None),
             ("show se", None),
             ("reload ", None),
             ("", None),

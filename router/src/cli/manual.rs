@@ -29,9 +29,10 @@ fn with_names(shell: Shell, script: String) -> String {
         Shell::Zsh => {
             // What completes a word knows only the words behind its command.
             let whole = "_nearhop() {\n    local -a nearhop_words=(\"${(@)words[2,CURRENT]}\")\n";
-            let script = script
-                .replacen("_nearhop() {\n", whole, 1)
-                .replace("Name of the site:_default'", "Name of the site:_nearhop_names'");
+            let script = script.replacen("_nearhop() {\n", whole, 1);
+            let script = NAMED.iter().fold(script, |script, help| {
+                script.replace(&format!("{help}:_default'"), &format!("{help}:_nearhop_names'"))
+            });
             let only = "::only -- ";
             let lines = script.lines().map(|line| {
                 let is_name = line.contains(only);
@@ -69,6 +70,10 @@ pub(super) fn man(dir: Option<&Path>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the help of arguments says that are names of a running router.
+const NAMED: [&str; 3] =
+    ["Name of the site", "Name of the playbook", "The blocked prefix, or an address"];
+
 const BASH: &str = r#"
 _nearhop_with_names() {
     _nearhop "$@"
@@ -83,7 +88,7 @@ complete -F _nearhop_with_names -o bashdefault -o default nearhop
 "#;
 
 const FISH: &str = r#"
-complete -c nearhop -n "__fish_seen_subcommand_from drain undrain disable enable show" -f -a "(nearhop __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)"
+complete -c nearhop -n "__fish_seen_subcommand_from drain undrain disable enable playbook show unblock" -f -a "(nearhop __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)"
 "#;
 
 const ZSH: &str = r#"_nearhop_names() {
