@@ -102,6 +102,18 @@ fn bird_hears_of_sites_and_of_a_router_that_is_drained() {
         assert_eq!(state_of(&rig, &prefix).1, "playbook gone withdraws it");
         assert_eq!(rig.show("playbooks")[0]["applied"], true);
         assert!(rig.nearhop(&["playbook", "undo", "gone"]).status.success());
+        wait_for("the service again", || (!route(&bird, &prefix).is_empty()).then_some(()));
+        // Nor is a reload accepted that makes an applied one such.
+        rig.write_file(&config.replace("withdraw = true", "prepend = 2"));
+        assert!(rig.nearhop(&["reload"]).status.success());
+        assert!(rig.nearhop(&["playbook", "apply", "gone"]).status.success());
+        rig.write_file(&config);
+        let refused = rig.nearhop(&["reload"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("reload withdraws echo from all neighbours"), "{said}");
+        assert!(rig.nearhop(&["playbook", "undo", "gone"]).status.success());
+        assert!(rig.nearhop(&["reload"]).status.success());
         wait_for("the service once more", || (!route(&bird, &prefix).is_empty()).then_some(()));
 
         // All of them: deprioritised, then withdrawn, while the session goes on.

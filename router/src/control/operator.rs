@@ -78,7 +78,14 @@ impl Control {
 
     /// Services that are announced now, and would be to nobody with these playbooks.
     pub fn left_unannounced(&self, playbooks: &BTreeSet<String>) -> BTreeSet<String> {
-        self.bgp.left_unannounced(&self.config, self.services(), playbooks)
+        self.bgp.left_unannounced(&self.config, self.services(), (&self.config, playbooks))
+    }
+
+    /// Services that are announced now, and would be to nobody by what another configuration has of the playbooks that
+    /// are applied.
+    pub fn left_by_playbooks_of(&self, config: &Config) -> BTreeSet<String> {
+        let applied = &self.selection.overrides().playbooks;
+        self.bgp.left_unannounced(&self.config, self.services(), (config, applied))
     }
 
     /// The process is about to end: takes back what is announced, as configured. Returns when it may end;

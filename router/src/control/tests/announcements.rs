@@ -439,6 +439,29 @@ fn a_playbook_is_applied_and_undone_and_says_what_it_would_leave_unannounced() {
     };
     assert_eq!(left(&speaking, &["away"]), [""; 0]);
     assert_eq!(left(&speaking, &["gone"]), ["www"]);
+    // Of one family alone.
+    let both = text.replace(
+        &format!("prefixes = [\"{SERVICE}/32\"]"),
+        &format!("prefixes = [\"{SERVICE}/32\", \"2001:db8:53::53/128\"]"),
+    );
+    let both = both
+        .replace("addresses = [\"10.0.0.1/24\"", "addresses = [\"10.0.0.1/24\", \"fd00::1/64\"");
+    let v6 = "[[bgp.playbook.step]]\nprefixes = [\"2001:db8:53::53/128\"]\nwithdraw = true\n";
+    let both = both.replace(
+        "name = \"gone\"\n[[bgp.playbook.step]]\nwithdraw = true\n",
+        &format!("name = \"gone\"\n{v6}"),
+    );
+    let mut of_both = Speaking::new(&both);
+    assert_eq!(of_both.lines().len(), 4, "both families to both neighbours");
+    assert_eq!(left(&of_both, &["gone"]), ["www/ipv6"]);
+    assert_eq!(left(&of_both, &["away"]), [""; 0]);
+    // What a reload makes of a playbook that is applied.
+    assert!(of_both.rig.control.play(NOW, "gone", true, "test"));
+    of_both.lines();
+    let by_reload = |text: &str| of_both.rig.control.left_by_playbooks_of(&parse(text));
+    assert!(by_reload(&both).is_empty(), "nothing changes");
+    let all = both.replace(v6, "[[bgp.playbook.step]]\nwithdraw = true\n");
+    assert_eq!(by_reload(&all).into_iter().collect::<Vec<_>>(), ["www"]);
     assert!(speaking.rig.control.play(NOW, "away", true, "test"));
     assert!(!speaking.rig.control.play(NOW, "away", true, "test"), "it is already");
     let mut lines = speaking.lines();

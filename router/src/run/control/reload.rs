@@ -118,6 +118,11 @@ impl ControlThread {
         let allowed = loaded.outcome.and_then(|change| {
             if !force {
                 self.guard("reload", &self.daemon.control.left_without(&change.config))?;
+                let left = self.daemon.control.left_by_playbooks_of(&change.config);
+                let left: Vec<String> = left.into_iter().collect();
+                self.guard_services(&left, |names| {
+                    format!("reload withdraws {names} from all neighbours, by applied playbooks")
+                })?;
             }
             self.move_overrides(&change.config)?;
             Ok(change)

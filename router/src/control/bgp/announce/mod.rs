@@ -24,7 +24,7 @@ use self::told::{PathKey, Told};
 use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpOrder, Change};
 use crate::bgp::session::State;
-use crate::bgp::{PerFamily, RefreshKind};
+use crate::bgp::{FAMILIES, PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model;
 use crate::control::select::Known;
@@ -79,14 +79,15 @@ impl Bgp {
         }
     }
 
-    /// Services that are announced to a neighbour now, and would be to none if these playbooks were applied.
+    /// Services that are announced to a neighbour now, and would be to none if these playbooks of a configuration were
+    /// applied: `NAME`, or `NAME/FAMILY` where those of the other family still would be.
     pub(in crate::control) fn left_unannounced(
         &self,
         config: &Config,
         services: Services<'_>,
-        names: &BTreeSet<String>,
+        (playbooks, names): (&Config, &BTreeSet<String>),
     ) -> BTreeSet<String> {
-        let applied = offers::playbooks(config, names);
+        let applied = offers::playbooks(playbooks, names);
         let scene = Scene { playbooks: &applied, ..self.announcements.scene() };
         let mut left = BTreeSet::new();
         let mut still = BTreeSet::new();
@@ -98,12 +99,17 @@ impl Bgp {
                     let decision = decide(&subject, &audience(config, (id, state)), &scene);
                     let announced =
                         if decision.announce.is_some() { &mut still } else { &mut left };
-                    announced.insert(name.clone());
+                    announced.insert((name.clone(), Family::of(prefix.addr())));
                 }
             }
         }
-        left.retain(|name| !still.contains(name));
-        left
+        let is_left = |one: &(String, Family)| left.contains(one) && !still.contains(one);
+        let text = |one: &(String, Family)| {
+            let (name, family) = one;
+            let is_partly = FAMILIES.iter().any(|other| still.contains(&(name.clone(), *other)));
+            if is_partly { format!("{name}/{}", family.label()) } else { name.clone() }
+        };
+        left.iter().filter(|one| is_left(one)).map(text).collect()
     }
 
     /// All of what is announced may be another.
