@@ -42,6 +42,10 @@ pub const PARAMETER_PROBLEM: u8 = 4;
 pub const ECHO_REQUEST: u8 = 128;
 /// Type of an echo reply.
 pub const ECHO_REPLY: u8 = 129;
+/// Type of router solicitation (RFC 4861).
+pub const ROUTER_SOLICITATION: u8 = 133;
+/// Type of router advertisement (RFC 4861).
+pub const ROUTER_ADVERTISEMENT: u8 = 134;
 /// Type of redirect (RFC 4861).
 pub const REDIRECT: u8 = 137;
 

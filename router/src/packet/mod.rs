@@ -13,11 +13,13 @@
 //! * [`error`]: ICMP and ICMPv6 errors, and when they may be sent; [`fragment`]: IPv4 fragments.
 //! * [`offload`]: partial checksums and superframes; completing, segmenting and joining packets.
 //! * [`origin`]: fragmentation and MSS clamping of the router's own packets.
+//! * [`discovery`]: solicitations and advertisements of routers.
 //! * [`build`]: probes; [`quote`]: which packet an ICMP error is about.
 #![forbid(unsafe_code)]
 
 pub mod build;
 pub mod checksum;
+pub mod discovery;
 mod envelope;
 pub mod error;
 pub mod fragment;
