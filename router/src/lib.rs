@@ -36,6 +36,7 @@ pub mod kernel;
 pub mod limit;
 pub mod liveness;
 pub mod logging;
+pub mod neighbor;
 pub mod packet;
 pub mod policy;
 pub mod port;

@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["bgp", "event", "rib", "route_file"],
     &["packet"],
     &["batch", "kernel", "port", "secret"],
-    &["bfd"],
+    &["bfd", "neighbor"],
     &["config"],
     &["forward"],
     &["probe", "host"],
