@@ -167,14 +167,15 @@ impl TxToken for Tx<'_> {
         if flow.is_some() || self.queues.admit(&packet, &header) {
             // What belongs to no connection is an error or a reset about the packet received.
             let cause = self.cause.filter(|_| flow.is_none() || is_link_local(header.dst));
-            let by = cause.map(|cause| cause.port);
+            let by = flow.and_then(|flow| flow.by).or(cause.map(|cause| cause.port));
             if header.protocol == ICMP && flow.is_none() {
                 set_precedence(&mut packet);
             }
             if let Some(cause) = cause.filter(|_| header.protocol == ICMPV6) {
                 set_source(&mut packet, &header, cause.unicast);
             }
-            self.queues.send(Outgoing { packet, pin: flow.flatten(), by });
+            let pin = flow.and_then(|flow| flow.pin);
+            self.queues.send(Outgoing { packet, pin, by });
         } else {
             self.queues.recycle(packet);
         }

@@ -5,13 +5,15 @@
 //! open, after which any reset ends the connection. What decides a check is decided here.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::header::{Header, ICMP, ICMPV6, TCP, long, word};
 use crate::batch::Exit;
 use crate::ids::PortId;
 use crate::packet::ipv6::FLOW_LABEL;
+use crate::packet::martian::is_link_local;
 use crate::packet::tcp::{ACK, RST, SYN, Tcp};
 use crate::probe::{ErrorSeen, Ignore, Ignored, stamp};
 use crate::secret::SecretRng;
@@ -50,6 +52,8 @@ pub enum Handshake {
 pub(super) struct Flow {
     /// The way out of its packets, by whose port they have to come in.
     pub(super) pin: Option<Exit>,
+    /// Without a pin: the port by whose link its link-local addresses count.
+    pub(super) link: Option<PortId>,
     /// The least TTL of its packets on arrival (GTSM, RFC 5082: 255).
     pub(super) min_ttl: u8,
     /// When its latest accepted packet was received.
@@ -76,6 +80,13 @@ struct Syn {
     ident: u16,
 }
 
+/// How a packet of a connection leaves; by a route if neither is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) pin: Option<Exit>,
+    pub(super) by: Option<PortId>,
+}
+
 /// All connections, and the rules for connections to each listening TCP port.
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -86,6 +97,9 @@ pub(super) struct Flows {
     ways: BTreeMap<Way, (u32, Ignored)>,
     /// Whether any of these is not 0.
     has_strays: bool,
+    /// The latest connections to listeners between link-local addresses that are not accepted yet: by which
+    /// port each came in, and when. Beyond [`ARRIVALS_MAX`] the oldest is forgotten.
+    arrivals: VecDeque<(Ends, PortId, Nanos)>,
     rng: SecretRng,
 }
 
@@ -103,6 +117,11 @@ pub(super) enum Barred {
 impl Flow {
     pub(super) fn new(pin: Option<Exit>, min_ttl: u8) -> Self {
         Self { pin, min_ttl, ..Self::default() }
+    }
+
+    /// The only port by which its packets come in; `None` is any.
+    pub(super) fn port(&self) -> Option<PortId> {
+        self.pin.map(|pin| pin.port).or(self.link)
     }
 
     /// Evaluates a segment that came in by the right port while the handshake is under way.
@@ -139,7 +158,7 @@ impl Flow {
         seen: ErrorSeen,
         quoted: &QuotedSegment,
     ) -> Result<(), Ignore> {
-        if self.pin.is_some_and(|pin| pin.port != port) {
+        if self.port().is_some_and(|own| own != port) {
             return Err(Ignore::OtherPort);
         }
         let seq = quoted.seq.ok_or(Ignore::ShortQuote)?;
@@ -168,6 +187,7 @@ impl Flows {
             listeners: HashMap::new(),
             ways: BTreeMap::new(),
             has_strays: false,
+            arrivals: VecDeque::new(),
             rng: SecretRng::new(seed),
         }
     }
@@ -247,13 +267,16 @@ impl Flows {
         let remote = SocketAddr::new(header.src, from);
         let ends = Ends { local: SocketAddr::new(header.dst, to), remote };
         let segment = &packet[header.start..header.end];
+        if self.note_arrival(received, port, ends, segment) == Err(Barred::WrongPort) {
+            return Err(Barred::WrongPort);
+        }
         let Some(flow) = self.rule_mut(ends) else {
             if segment.get(13).is_some_and(|flags| flags & RST != 0) {
                 self.stray(ends, port, Ignore::Answer);
             }
             return Ok(());
         };
-        if flow.pin.is_some_and(|pin| pin.port != port) {
+        if flow.port().is_some_and(|own| own != port) {
             flow.ignored.count(Ignore::OtherPort);
             return Err(Barred::WrongPort);
         }
@@ -263,6 +286,48 @@ impl Flows {
         flow.advance(received, header, segment)?;
         flow.last_rx = received;
         Ok(())
+    }
+
+    /// A segment to a listener between link-local addresses, which mean nothing without a port: its
+    /// connection belongs to the port that its SYN came in by.
+    fn note_arrival(
+        &mut self,
+        now: Nanos,
+        port: PortId,
+        ends: Ends,
+        segment: &[u8],
+    ) -> Result<(), Barred> {
+        if !is_scoped(ends) || self.connections.contains_key(&ends) {
+            return Ok(());
+        }
+        self.arrivals.retain(|(_, _, at)| now.since(*at) < ARRIVAL_KEPT);
+        if let Some((_, of, _)) = self.arrivals.iter().find(|(known, ..)| *known == ends) {
+            return if *of == port { Ok(()) } else { Err(Barred::WrongPort) };
+        }
+        let is_syn = segment.get(13).is_some_and(|flags| flags & (SYN | ACK | RST) == SYN);
+        if is_syn && self.rule_mut(ends).is_some() {
+            if self.arrivals.len() == ARRIVALS_MAX {
+                self.arrivals.pop_front();
+            }
+            self.arrivals.push_back((ends, port, now));
+        }
+        Ok(())
+    }
+
+    /// The port by whose link a connection to a listener counts; `None` if its addresses count by any, or it
+    /// is not known any more.
+    fn arrived_by(&self, ends: Ends) -> Option<PortId> {
+        let arrival = self.arrivals.iter().find(|(known, ..)| *known == ends);
+        arrival.map(|(_, port, _)| *port)
+    }
+
+    /// A connection to a listener is accepted, under this rule. `false` if it is between link-local
+    /// addresses, and nobody knows any more of which port.
+    pub(super) fn accept(&mut self, ends: Ends, rule: Flow) -> bool {
+        let link = self.arrived_by(ends);
+        self.arrivals.retain(|(known, ..)| *known != ends);
+        self.insert(ends, Flow { link, ..rule });
+        link.is_some() || rule.pin.is_some() || !is_scoped(ends)
     }
 
     /// Handles an ICMP error, which may refuse a connection that the router is opening: see
@@ -282,23 +347,24 @@ impl Flows {
         }
     }
 
-    /// The pin of the connection that an outgoing packet belongs to, which gets an identification or
-    /// a flow label; the outer `None` if it belongs to none.
-    #[allow(clippy::option_option, reason = "an unpinned connection differs from no connection")]
-    pub(super) fn outgoing(&mut self, packet: &mut [u8], header: &Header) -> Option<Option<Exit>> {
+    /// How an outgoing packet leaves, by the connection that it belongs to, which gets an identification or
+    /// a flow label; `None` if it belongs to none.
+    pub(super) fn outgoing(&mut self, packet: &mut [u8], header: &Header) -> Option<Leaving> {
         if header.protocol != TCP {
             return None;
         }
         let (from, to) = header.ports(packet)?;
         let remote = SocketAddr::new(header.dst, to);
         let ident = self.rng.next_u16();
-        let flow = self.rule_mut(Ends { local: SocketAddr::new(header.src, from), remote })?;
+        let ends = Ends { local: SocketAddr::new(header.src, from), remote };
+        let arrived_by = self.arrived_by(ends);
+        let flow = self.rule_mut(ends)?;
         stamp(packet, ident, flow.label);
         let body = &packet[header.start..header.end];
         if body.get(13).is_some_and(|flags| flags & (SYN | ACK) == SYN) {
             flow.syn = Some(Syn { seq: long(body, 4)?, ident });
         }
-        Some(flow.pin)
+        Some(Leaving { pin: flow.pin, by: flow.link.or(arrived_by) })
     }
 
     /// The rule of the connection, or else of the listener.
@@ -311,6 +377,11 @@ impl Flows {
         let key = if self.listeners.contains_key(&exact) { exact } else { (None, local.port()) };
         self.listeners.get_mut(&key)
     }
+}
+
+/// Whether the ends mean something only together with a port.
+fn is_scoped(ends: Ends) -> bool {
+    is_link_local(ends.local.ip()) || is_link_local(ends.remote.ip())
 }
 
 /// A TCP segment of the router's own that an ICMP error quotes.
@@ -363,3 +434,9 @@ impl QuotedSegment {
 }
 
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// More than all listeners between link-local addresses have in their backlogs.
+const ARRIVALS_MAX: usize = 64;
+
+/// Longer than a listener keeps a connection that is not open yet.
+const ARRIVAL_KEPT: Duration = Duration::from_secs(15);

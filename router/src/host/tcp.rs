@@ -14,6 +14,7 @@ use super::sockets::{
     Connection, HOST_PORTS, Listener, Progress, SocketError, SocketId, TcpOptions, address_of,
     endpoint_of,
 };
+use crate::ids::PortId;
 use crate::probe::{ErrorSeen, Ignored};
 
 impl Host {
@@ -41,7 +42,8 @@ impl Host {
         Ok(id)
     }
 
-    /// The next connection opened to a listener, and its remote end.
+    /// The next connection opened to a listener, and its remote end. One between link-local addresses counts
+    /// by the port that it came in by alone: [`Self::tcp_port`].
     pub fn tcp_accept(&mut self, listener: SocketId) -> Option<(SocketId, SocketAddr)> {
         let entry = self.sockets.listeners.get_mut(&listener)?;
         let index = entry.waiting.iter().position(|&handle| {
@@ -56,10 +58,20 @@ impl Host {
         let local = socket.local_endpoint().map(address_of)?;
         let remote = socket.remote_endpoint().map(address_of)?;
         let ends = Ends { local, remote };
-        self.flows.insert(ends, Flow::new(options.pin, options.min_ttl));
+        let is_known = self.flows.accept(ends, Flow::new(options.pin, options.min_ttl));
         let id = self.sockets.name();
         self.sockets.tcp.insert(id, Connection { handle, ends });
+        if !is_known {
+            self.tcp_abort(id);
+            return None;
+        }
         Some((id, remote))
+    }
+
+    /// The only port by which packets of a connection come in: the one it is pinned to, or the one whose link
+    /// its link-local addresses are of. `None` is any.
+    pub fn tcp_port(&self, id: SocketId) -> Option<PortId> {
+        self.flows.get(self.sockets.tcp.get(&id)?.ends)?.port()
     }
 
     /// Opens a connection from the local port that the options name, or from a random free one in

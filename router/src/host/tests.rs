@@ -10,6 +10,7 @@ use crate::policy::CheckKind;
 use crate::probe::{Cause, CheckEvent, CheckSpec};
 
 mod refusals;
+mod scoped;
 
 const PORT: PortId = PortId(1);
 const OTHER: PortId = PortId(2);
