@@ -560,7 +560,7 @@ fn mistakes_about_neighbors_are_found_and_silence_is_a_warning() {
         (id, "as = 65002", "as = 0", "no router can have AS 0"),
         (id, "\"10.9.0.2\"", "\"10.9.0.1\"", "10.9.0.1 is this router"),
         (id, "\"10.9.0.2\"", "\"10.8.0.2\"", "10.8.0.2 is in no port's network"),
-        (id, "\"10.9.0.2\"", "\"fe80::2\"", "a link-local neighbor"),
+        (id, "\"10.9.0.2\"", "\"fe80::2\"", "fe80::2 is on some link"),
         (id, "\"dns\"", "\"dsn\"", "\"dsn\" is not a service"),
         (id, "import", "hold-time = \"2s\"\nimport", "expected 0s (never)"),
         (id, "import", "role = \"boss\"\nimport", "\"boss\" is not known"),

@@ -140,6 +140,38 @@ fn every_mistake_of_a_policy_is_shown_where_it_stands() {
     insta::assert_snapshot!(drawn_of("policies.toml"));
 }
 
+#[test]
+fn every_mistake_of_a_neighbor_on_a_link_is_shown_where_it_stands() {
+    insta::assert_snapshot!(drawn_of("links.toml"));
+}
+
+/// The address of the router on a port with such a neighbor, and what they are called.
+#[test]
+fn a_port_has_the_same_link_local_address_as_long_as_its_names_stay() {
+    let of = |router: &str, addresses: &str| {
+        let text = format!(
+            "[router]\nname = \"{router}\"\nid = \"10.9.0.1\"\n\
+             [[port]]\nname = \"up\"\ntun = \"up\"\n{addresses}\
+             [[port]]\nname = \"down\"\ntun = \"down\"\n\
+             [[port]]\nname = \"other\"\ntun = \"other\"\n[bgp]\nas = 65001\n\
+             [[bgp.neighbor]]\nport = \"up\"\nas = 65002\n\
+             [[bgp.neighbor]]\naddress = \"fe80::9\"\nport = \"down\"\nas = 65002\n"
+        );
+        parse("r1.toml", &text).unwrap_or_else(|e| panic!("{}", e.render(Style::PLAIN))).0
+    };
+    let config = of("r1", "");
+    let [up, down, other] = &config.ports[..] else { panic!("{:?}", config.ports) };
+    let [own, other_end] = [up, down].map(|port| port.link_local().unwrap());
+    assert_eq!(own.to_string(), "fe80::355f:a94a:72f4:445c", "an address is not to change");
+    assert_ne!(own, other_end);
+    assert_eq!((other.link_local(), up.addresses.len()), (None, 1));
+    assert_ne!(of("r2", "").ports[0].link_local(), Some(own));
+    let given = of("r1", "addresses = [\"10.9.0.1/24\", \"fe80::7/64\"]\n");
+    assert_eq!(given.ports[0].link_local(), "fe80::7".parse().ok());
+    let names: Vec<_> = config.bgp.unwrap().neighbors.into_iter().map(|one| one.name).collect();
+    assert_eq!(names, ["up", "fe80::9%down"]);
+}
+
 /// Where a neighbour's AS is a public one and another's, what is not exchanged between ASes is refused.
 #[test]
 fn bogons_are_refused_of_whom_should_not_send_them() {

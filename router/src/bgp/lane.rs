@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crossbeam_channel::Sender;
-use nearhop_fib::IpPrefix;
+use nearhop_fib::{AdjacencyId, IpPrefix};
 
 use super::lease::{LeaseRules, LeaseState};
 use super::session::{Received, SessionConfig, State};
 use super::{Attributes, Negotiated, Nlri, RefreshKind};
-use crate::ids::{Family, NeighborId};
+use crate::ids::{Family, NeighborId, PortId};
 use crate::time::Nanos;
 
 /// A neighbour, as the control plane wants it.
@@ -34,14 +34,25 @@ pub struct NeighborSpec {
 /// What a session begins with: when it is to be another, another session begins.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peering {
-    /// The neighbour's address.
-    pub address: IpAddr,
+    /// The neighbour's address; `None` is learned from its router advertisements on `link`.
+    pub address: Option<IpAddr>,
+    /// The link that its link-local address is of.
+    pub link: Option<Link>,
     /// The router's end.
     pub local: IpAddr,
     /// TTL of packets to the neighbour.
     pub ttl: u8,
     /// The session itself.
     pub session: SessionConfig,
+}
+
+/// The link to a neighbour with a link-local address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// By which packets come.
+    pub port: PortId,
+    /// By which they leave.
+    pub adjacency: AdjacencyId,
 }
 
 /// What a session has to say to the control plane, in order.
@@ -58,6 +69,8 @@ pub enum BgpNews {
     },
     /// A neighbour that came from a range is gone.
     Ended,
+    /// The neighbour, which was looked for, has this address.
+    Found(IpAddr),
     /// Routes can be exchanged.
     Established(Nanos, Box<Negotiated>),
     /// Routes, or marks between them.

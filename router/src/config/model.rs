@@ -4,7 +4,7 @@
 
 mod announce;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,16 @@ pub struct Port {
     pub engine: EngineChoice,
     /// Whether small packets of a flow are joined into superframes before they leave.
     pub join: bool,
+}
+
+impl Port {
+    /// The router's first IPv6 link-local address on the link.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|network| match network.ip() {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(v6),
+            _ => None,
+        })
+    }
 }
 
 /// The kind of a port's device.
@@ -283,7 +293,8 @@ impl NeighborRange {
     /// The neighbor with this address, which is in the range.
     pub fn neighbor(&self, address: IpAddr) -> Neighbor {
         let template = Some(self.template.name.clone());
-        Neighbor { name: address.to_string(), template, address, ..self.template.clone() }
+        let name = address.to_string();
+        Neighbor { name, template, address: Some(address), ..self.template.clone() }
     }
 }
 
@@ -294,8 +305,10 @@ pub struct Neighbor {
     pub name: String,
     /// The name of the range that it came from; `None` is configured by itself.
     pub template: Option<String>,
-    /// Its address.
-    pub address: IpAddr,
+    /// Its address; `None` is learned from its router advertisements on `port`.
+    pub address: Option<IpAddr>,
+    /// The port that its link-local address is on.
+    pub port: Option<String>,
     /// Its AS.
     pub asn: u32,
     /// The router's end; `None` is its address on the link to the neighbor.

@@ -80,7 +80,7 @@ impl Control {
         let from_ranges = self.bgp.neighbors().map(|(_, state)| &state.config);
         let from_ranges = from_ranges.filter(|neighbor| neighbor.template.is_some());
         let neighbors = neighbors.chain(from_ranges);
-        let neighbors = neighbors.map(|neighbor| (neighbor.address, "a BGP neighbour's"));
+        let neighbors = neighbors.filter_map(|one| Some((one.address?, "a BGP neighbour's")));
         let peers = config.ports.iter().flat_map(|port| &port.peer_addresses);
         let peers = peers.map(|net| (net.ip(), "the other end of a port's link"));
         let services =

@@ -66,6 +66,7 @@ use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::forward::Snapshot;
 use crate::liveness::leg::LegSpec;
+use crate::neighbor::DiscoveryLink;
 use crate::port::Port;
 use crate::rib::Source;
 use crate::time::Nanos;
@@ -85,6 +86,8 @@ pub struct Control {
     selection: Selection,
     snapshots: SnapshotPublisher,
     stopping: Stopping,
+    /// Ports may be configured no more, and routes may still lead by them.
+    owes_parting: bool,
     bgp: Bgp,
     discards: Discards,
     /// Units of a publication's step: lookups and changes of the FIB.
@@ -143,6 +146,7 @@ impl Control {
             selection: Selection::default(),
             snapshots: SnapshotPublisher::new(snapshot),
             stopping: Stopping::default(),
+            owes_parting: false,
             bgp: Bgp::default(),
             discards: Discards::default(),
             changes_per_step: CHANGES_PER_STEP,
@@ -186,7 +190,7 @@ impl Control {
         self.routing.mark_services();
         let why = if first { "start" } else { "reload" };
         self.publication.owe_all(MoveCause::Configuration, why);
-        self.bgp.configure(now, &self.config);
+        self.bgp.configure(now, &self.config, &self.ports);
         let mut neighbors = self.config.bgp.iter().flat_map(|bgp| &bgp.neighbors);
         let any_learned = neighbors.any(|neighbor| neighbor.terms.takes_learned);
         self.publication.publisher.note_prefixes(any_learned);
@@ -270,6 +274,11 @@ impl Control {
             self.discards.set(Source::Aggregate, aggregates);
         }
         self.bgp.take_orders()
+    }
+
+    /// The links on which the router advertises itself, for neighbours with link-local addresses.
+    pub fn discovery_links(&self) -> Vec<DiscoveryLink> {
+        self.bgp.discovery_links()
     }
 
     /// Clears the session with a BGP neighbour, named by its name or address; whether there is one.

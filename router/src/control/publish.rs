@@ -73,7 +73,10 @@ impl Control {
     }
 
     fn finish(&mut self, now: Nanos, Published { why, done, took }: Published) {
-        if why.all.is_some() {
+        self.owes_parting |= why.all.is_some();
+        // Link-local next hops of a neighbour that is gone lead by its port until they are forgotten.
+        if self.owes_parting && !self.bgp.is_forgetting() {
+            self.owes_parting = false;
             self.ports.begin_parting(&self.config, &self.writer);
             self.finish_parting();
         }

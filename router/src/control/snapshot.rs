@@ -39,9 +39,15 @@ impl SnapshotPublisher {
         let mut entries = vec![None; ports.numbers_end()];
         let own: Vec<Own<'_>> = own::all(config).collect();
         let mut link_locals = own::link_locals(&own);
+        let on_links = || {
+            let neighbors = config.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+            neighbors.filter_map(|neighbor| neighbor.port.as_deref())
+        };
         for state in ports.iter() {
             let of_port = link_locals.remove(state.name()).unwrap_or_default();
-            entries[usize::from(state.id.0)] = Some(entry(state, of_port));
+            let has_discovery = on_links().any(|port| port == state.name());
+            entries[usize::from(state.id.0)] =
+                Some(PortEntry { has_discovery, ..entry(state, of_port) });
         }
         let adjacencies = self.adjacencies(ports);
         let router = &config.router;
@@ -118,6 +124,7 @@ fn entry(state: &PortState, link_locals: Vec<IpAddr>) -> PortEntry {
         address_v4: own().find_map(v4),
         address_v6: own().find_map(v6),
         link_locals: link_locals.into(),
+        has_discovery: false,
         networks: own::networks(addresses).collect(),
         reverse_path: state.config.reverse_path,
         facing: state.config.facing,

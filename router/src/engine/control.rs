@@ -45,6 +45,8 @@ impl ControlEngine {
         // Before the checks that are made from them.
         let own = self.control.own_addresses();
         self.orders.push_back(EngineOrder::Host(HostOrder::Addresses(own)));
+        let links = self.control.discovery_links();
+        self.orders.push_back(EngineOrder::Host(HostOrder::Discover(links)));
         self.announce(now);
         self.order(orders);
     }

@@ -16,9 +16,10 @@ use crate::forward::{
     Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets, WorkerState, originate,
 };
 use crate::host::check::TcpChecker;
-use crate::host::{Host, HostConfig, HostStats, OwnAddress};
+use crate::host::{Host, HostConfig, HostStats, Outgoing, OwnAddress};
 use crate::ids::{NeighborId, PortId};
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
+use crate::neighbor::{DiscoveryLink, Heard, RouterDiscovery};
 use crate::packet::origin::{clamp_mss, mtu_of_own};
 use crate::probe::{CheckEvent, CheckId, CheckStats};
 use crate::put_back::{self, PutBack};
@@ -31,6 +32,8 @@ pub enum HostOrder {
     Addresses(Vec<OwnAddress>),
     /// A port's carrier changed, and is there now or not; there for a port that is gone.
     Carrier(PortId, bool),
+    /// The router advertises itself on these links from now on, and looks for neighbours.
+    Discover(Vec<DiscoveryLink>),
     /// To the BGP sessions.
     Bgp(BgpOrder),
     /// Forget a leg.
@@ -56,6 +59,7 @@ pub struct HostEngine {
     host: Host,
     checker: TcpChecker,
     speaker: Speaker,
+    discovery: RouterDiscovery,
     checks: HashMap<CheckId, TcpCheckKey>,
     by_path: HashMap<PathId, Vec<CheckId>>,
     verdicts: VecDeque<(TcpCheckKey, CheckEvent)>,
@@ -75,6 +79,7 @@ impl HostEngine {
             host: Host::new(now, config),
             checker: TcpChecker::new(),
             speaker: Speaker::new(parts.seed),
+            discovery: RouterDiscovery::new(parts.seed),
             checks: HashMap::new(),
             by_path: HashMap::new(),
             verdicts: VecDeque::new(),
@@ -94,11 +99,16 @@ impl HostEngine {
                 self.host.set_addresses(addresses);
                 self.speaker.listen(&mut self.host);
             }
-            HostOrder::Bgp(order) => self.speaker.handle_order(now, &mut self.host, order),
+            HostOrder::Bgp(order) => {
+                self.speaker.handle_order(now, &mut self.host, order);
+                self.introduce(now);
+            }
             HostOrder::Carrier(port, up) => {
                 self.checker.set_carrier(now, &mut self.host, port, up);
+                self.discovery.set_carrier(now, port, up);
                 self.take_verdicts();
             }
+            HostOrder::Discover(links) => self.discovery.set_links(now, &links),
             HostOrder::Forget(path) => self.forget(path),
             HostOrder::Watch(leg) => self.watch(now, &leg),
         }
@@ -109,6 +119,13 @@ impl HostEngine {
         if let Some(mtu) = self.snapshots.load().mtu_of(port) {
             clamp_mss(packet, mtu_of_own(packet, usize::from(mtu)));
         }
+        match self.discovery.handle_packet(now, port, packet) {
+            Heard::Other => {}
+            Heard::Handled => return,
+            Heard::Neighbor(address) => {
+                return self.speaker.meet(now, &mut self.host, port, address.into());
+            }
+        }
         self.host.handle_packet(now, port, packet);
     }
 
@@ -116,6 +133,7 @@ impl HostEngine {
     /// says that its answers may lie unread: those by a port, due at a time.
     pub fn poll(&mut self, now: Nanos, mut unread: impl FnMut(&Snapshot, PortId, Nanos) -> bool) {
         self.host.poll(now);
+        self.discovery.handle_timeout(now);
         let snapshot = self.snapshots.load();
         self.checker.poll_unless(now, &mut self.host, |port, due| {
             unread(snapshot, port, due) && !put_back::is(PutBack::SilentWhileUnread)
@@ -160,6 +178,7 @@ impl HostEngine {
             self.checker.poll_timeout(),
             self.speaker.poll_timeout(now),
             self.speaker.next_look(),
+            self.discovery.poll_timeout(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -177,9 +196,12 @@ impl HostEngine {
     /// What became of the packets for the router.
     pub fn stats(&self) -> HostStats {
         let refused = self.speaker.refused();
+        let discovery = self.discovery.stats();
         HostStats {
             bgp_over_limit: refused.over_limit,
             bgp_strangers: refused.stranger,
+            routers_heard: discovery.heard,
+            discovery_refused: discovery.refused,
             ..self.host.stats()
         }
     }
@@ -231,11 +253,24 @@ impl HostEngine {
         }
     }
 
+    /// Says to new sessions which neighbours are known.
+    fn introduce(&mut self, now: Nanos) {
+        for (port, address) in self.discovery.neighbors() {
+            self.speaker.meet(now, &mut self.host, port, address.into());
+        }
+    }
+
+    /// The next packet to send.
+    fn poll_transmit(&mut self) -> Option<Outgoing> {
+        let of_link = |(exit, packet)| Outgoing { packet, pin: Some(exit), by: None };
+        self.host.poll_transmit().or_else(|| self.discovery.poll_transmit().map(of_link))
+    }
+
     fn send(&mut self) {
         // Also with nothing to send: an old snapshot keeps the devices of removed ports open.
         self.snapshots.load();
         self.outlets.release();
-        while let Some(mut outgoing) = self.host.poll_transmit() {
+        while let Some(mut outgoing) = self.poll_transmit() {
             self.batch.clear();
             let snapshot = self.snapshots.load();
             let by = |id| snapshot.port(id).map_or(NO_ADJACENCY, |port| port.adjacency);

@@ -16,14 +16,15 @@ use crossbeam_channel::{Sender, TrySendError};
 use self::ordered::Ordered;
 use self::ranges::Ranges;
 pub use self::ranges::Refused;
+use crate::batch::Exit;
 use crate::bgp::lane::{
-    BgpNews, BgpOrder, Change, Clear, Knock, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
+    BgpNews, BgpOrder, Change, Clear, Knock, Link, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
 };
 use crate::bgp::lease::{Lease, LeaseState, Part};
-use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side};
+use crate::bgp::session::{Action, Counters, Event, Progress, Said, Session, Side, State};
 use crate::bgp::{AttributeStore, FAMILIES, Notification, RefreshKind, codes};
 use crate::host::{Host, Progress as TcpProgress, SocketId, TcpOptions};
-use crate::ids::{Family, NeighborId};
+use crate::ids::{Family, NeighborId, PortId};
 use crate::time::Nanos;
 
 /// Every session.
@@ -49,6 +50,8 @@ pub struct Speaker {
 
 struct Neighbor {
     peering: Peering,
+    /// As configured or learned; without one there is no session yet.
+    address: Option<IpAddr>,
     lane: Sender<BgpNews>,
     lost: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
@@ -131,8 +134,11 @@ impl Speaker {
         let is_low = lease != LeaseState::Held;
         let mut session = Session::new(peering.session.clone(), seed);
         session.keep_transcript(transcript);
-        session.start(now);
+        if peering.address.is_some() {
+            session.start(now);
+        }
         let mut neighbor = Neighbor {
+            address: peering.address,
             peering,
             lane,
             lost,
@@ -146,7 +152,9 @@ impl Speaker {
             is_held: false,
         };
         if neighbor.peering.session.dynamic {
-            match self.ranges.take((neighbor.peering.address, neighbor.peering.local)) {
+            let address = neighbor.peering.address;
+            let held = address.and_then(|one| self.ranges.take((one, neighbor.peering.local)));
+            match held {
                 Some(socket) => neighbor.take_incoming(now, host, socket),
                 // It is gone already.
                 None => neighbor.news.push_back(BgpNews::Ended),
@@ -155,6 +163,27 @@ impl Speaker {
         self.neighbors.insert(id, neighbor);
         self.listen(host);
         self.is_behind = true;
+    }
+
+    /// A neighbour that advertises itself on a port has this address. Another address than before counts once
+    /// the session is not established: of several on a link, none ends the session of one that is well.
+    pub fn meet(&mut self, now: Nanos, host: &mut Host, port: PortId, address: IpAddr) {
+        for neighbor in self.neighbors.values_mut() {
+            let is_looked_for = neighbor.peering.address.is_none()
+                && neighbor.peering.link.is_some_and(|link| link.port == port);
+            let is_well = neighbor.session.state() == State::Established;
+            if !is_looked_for || neighbor.address == Some(address) || is_well {
+                continue;
+            }
+            if neighbor.address.replace(address).is_some() {
+                let moved = Notification::shutdown(codes::ADMIN_RESET, "another router is there");
+                neighbor.session.stop(now, &moved);
+                neighbor.act(now, host);
+            }
+            neighbor.news.push_back(BgpNews::Found(address));
+            neighbor.session.start(now);
+            self.is_behind = true;
+        }
     }
 
     /// Ends a neighbour's session; `why` is what the neighbour hears (RFC 9003).
@@ -249,7 +278,9 @@ impl Speaker {
             Clear::Restart => {
                 let reset = Notification::shutdown(codes::ADMIN_RESET, "cleared by the operator");
                 neighbor.session.stop(now, &reset);
-                neighbor.session.start(now);
+                if neighbor.address.is_some() {
+                    neighbor.session.start(now);
+                }
             }
             Clear::Soft => {
                 for family in FAMILIES {
@@ -343,15 +374,19 @@ impl Speaker {
         for (local, listener) in &self.listeners {
             for _ in 0..ACCEPTED_PER_POLL {
                 let Some((socket, remote)) = host.tcp_accept(*listener) else { break };
+                // Link-local addresses are told apart by the port alone.
+                let port = host.tcp_port(socket);
                 let is_meant = |one: &&mut Neighbor| {
-                    (one.peering.address, one.peering.local) == (remote.ip(), *local)
+                    (one.address, one.peering.local) == (Some(remote.ip()), *local)
+                        && one.peering.link.is_none_or(|link| Some(link.port) == port)
                 };
                 if let Some(neighbor) = self.neighbors.values_mut().find(is_meant) {
                     neighbor.take_incoming(now, host, socket);
                     continue;
                 }
                 let dynamic = self.neighbors.values().map(|one| &one.peering);
-                let dynamic = dynamic.filter(|one| one.session.dynamic).map(|one| one.address);
+                let dynamic = dynamic.filter(|one| one.session.dynamic);
+                let dynamic = dynamic.filter_map(|one| one.address);
                 let knock = Knock { at: now, address: remote.ip(), local: *local };
                 self.has_news |= self.ranges.hold(host, (knock, socket), dynamic);
             }
@@ -475,22 +510,7 @@ impl Neighbor {
     fn act(&mut self, now: Nanos, host: &mut Host) {
         while let Some(action) = self.session.poll_action() {
             match action {
-                Action::Connect { min_ttl } => {
-                    let options = TcpOptions {
-                        ttl: self.peering.ttl,
-                        min_ttl: min_ttl.unwrap_or(0),
-                        ..TcpOptions::default()
-                    };
-                    let remote = SocketAddr::new(self.peering.address, BGP_PORT);
-                    match host.tcp_connect(self.peering.local, remote, options) {
-                        Ok(socket) => {
-                            self.outgoing = Some(socket);
-                            self.is_opening = true;
-                        }
-                        // An address whose port is not there; it is tried again.
-                        Err(_) => self.session.handle_closed(now, Side::Outgoing),
-                    }
-                }
+                Action::Connect { min_ttl } => self.connect(now, host, min_ttl),
                 Action::Close { side, last } => {
                     let Some(socket) = self.socket(side).take() else { continue };
                     if side == Side::Outgoing {
@@ -500,6 +520,26 @@ impl Neighbor {
                     if is_said { host.tcp_close(socket) } else { host.tcp_abort(socket) }
                 }
             }
+        }
+    }
+
+    fn connect(&mut self, now: Nanos, host: &mut Host, min_ttl: Option<u8>) {
+        let options = TcpOptions {
+            pin: self.peering.link.map(|Link { port, adjacency }| Exit { adjacency, port }),
+            ttl: self.peering.ttl,
+            min_ttl: min_ttl.unwrap_or(0),
+            ..TcpOptions::default()
+        };
+        let remote = self.address.map(|address| SocketAddr::new(address, BGP_PORT));
+        let opened =
+            remote.and_then(|remote| host.tcp_connect(self.peering.local, remote, options).ok());
+        match opened {
+            Some(socket) => {
+                self.outgoing = Some(socket);
+                self.is_opening = true;
+            }
+            // An address whose port is not there; it is tried again.
+            None => self.session.handle_closed(now, Side::Outgoing),
         }
     }
 
@@ -537,7 +577,8 @@ impl Neighbor {
                     continue;
                 }
                 Event::PrefixesNearLimit { family, count } => {
-                    let (address, family) = (self.peering.address, family.label());
+                    let address = self.address.map_or("?".to_owned(), |one| one.to_string());
+                    let family = family.label();
                     log::warn!("{address} announces {count} {family} prefixes, nearly too many");
                     continue;
                 }

@@ -12,6 +12,7 @@ use nearhop_fib::{Fib, FlowHash, GroupId, Online, Selected, Spread};
 use super::{Counters, Snapshot, segments};
 use crate::batch::{BURST, Batch};
 use crate::ids::PortId;
+use crate::packet::discovery::is_group;
 use crate::packet::martian::{destination_verdict, is_link_local, is_ordinary, source_verdict};
 use crate::packet::offload::Shape;
 use crate::packet::quote::quotes_later_fragment;
@@ -305,16 +306,23 @@ impl<'a> Gate<'a> {
         let ends = [source_verdict(src, martians), destination_verdict(dst, martians)];
         let Some(first) = ends.into_iter().flatten().next() else { return Ok(()) };
         let is_link_local = ends.into_iter().flatten().all(|end| end == Verdict::LinkLocal);
-        let delivered = is_link_local.then(|| self.deliver(src, dst, port)).flatten();
+        let may_be_delivered = is_link_local || is_group(dst);
+        let delivered = may_be_delivered.then(|| self.deliver(src, dst, port)).flatten();
         Err(delivered.unwrap_or(first))
     }
 
     /// What becomes of a packet between link-local addresses, or between one and an address of the
     /// router: it is delivered by the port that the link-local address belongs to (RFC 4291 section
-    /// 2.5.6 and RFC 3927 section 7 forbid only to forward it). `None` if it is not for the router.
+    /// 2.5.6 and RFC 3927 section 7 forbid only to forward it). So is one from a link-local address, or
+    /// from a host that has none yet, to a group that routers are discovered by. `None` if it is not for
+    /// the router.
     fn deliver(&self, src: IpAddr, dst: IpAddr, port: PortId) -> Option<Verdict> {
-        let own = &self.snapshot.port(port)?.link_locals;
-        let is_own = if is_link_local(dst) {
+        let entry = self.snapshot.port(port)?;
+        let own = &entry.link_locals;
+        let is_own = if is_group(dst) {
+            let is_on_link = is_link_local(src) || src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            entry.has_discovery && is_on_link
+        } else if is_link_local(dst) {
             own.contains(&dst)
         } else {
             let group = self.fib.lookup(dst);

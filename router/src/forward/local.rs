@@ -25,17 +25,18 @@ pub struct Local {
 
 impl Locals {
     /// The rules of a router that sends its checks from the UDP ports `udp`. Packets to these
-    /// ports, and ICMP other than echo requests, go to the checks: they may be answers, or errors
-    /// about requests.
+    /// ports, and ICMP other than echo requests and router discovery, go to the checks: they may be
+    /// answers, or errors about requests.
     pub fn of_checks(udp: RangeInclusive<u16>) -> Self {
         let checks = |protocol, ports| Local { protocol, ports, lane: LocalLane::Checks };
         Self(vec![
             checks(protocol::UDP, udp),
-            // Every type but the echo request (RFC 792; RFC 4443 section 4.1).
+            // Every type but the echo request (RFC 792; RFC 4443 section 4.1) and router discovery (RFC 4861).
             checks(protocol::ICMP, 0..=7),
             checks(protocol::ICMP, 9..=255),
             checks(protocol::ICMPV6, 0..=127),
-            checks(protocol::ICMPV6, 129..=255),
+            checks(protocol::ICMPV6, 129..=132),
+            checks(protocol::ICMPV6, 135..=255),
         ])
     }
 
@@ -102,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn echo_requests_are_the_hosts_and_all_other_icmp_the_checks() {
+    fn echo_requests_and_router_discovery_are_the_hosts_and_all_other_icmp_the_checks() {
         let locals = Locals::of_checks(49_152..=65_535);
-        for (src, dst, at, request) in
-            [("10.0.0.2", "10.0.0.1", 20, 8), ("fd00::2", "fd00::1", 40, 128)]
+        for (src, dst, at, hosts) in
+            [("10.0.0.2", "10.0.0.1", 20, &[8][..]), ("fd00::2", "fd00::1", 40, &[128, 133, 134])]
         {
             let mut packet = vec![0; 200];
             let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
@@ -114,7 +115,8 @@ mod tests {
             packet.truncate(len);
             for kind in 0..=255 {
                 packet[at] = kind;
-                let expected = if kind == request { LocalLane::Host } else { LocalLane::Checks };
+                let expected =
+                    if hosts.contains(&kind) { LocalLane::Host } else { LocalLane::Checks };
                 assert_eq!(locals.lane(&packet), expected, "type {kind}");
             }
         }

@@ -64,6 +64,8 @@ pub struct PortEntry {
     /// Its link-local addresses: packets to them, and from its neighbours', are never forwarded, but
     /// those that came in by this port are delivered.
     pub link_locals: Box<[IpAddr]>,
+    /// Messages of router discovery that came in by it are delivered.
+    pub has_discovery: bool,
     /// Its networks: a packet that came in by it and is for another of their addresses has nowhere to go.
     pub networks: Box<[IpPrefix]>,
     /// How source addresses are checked.

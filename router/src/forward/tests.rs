@@ -155,6 +155,7 @@ fn snapshot() -> Snapshot {
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
             link_locals: Box::default(),
+            has_discovery: false,
             networks: Box::default(),
             reverse_path: ReversePath::Off,
             facing: crate::policy::Facing::Any,
@@ -563,6 +564,30 @@ fn clients_do_not_send_from_a_service_unless_a_way_to_it_leads_there() {
     assert!(!refused(&mut rig, SERVICE, "10.0.0.9:9"));
     rig.group("198.51.100.53/32", &Group::Unreachable);
     assert!(refused(&mut rig, SERVICE, "10.0.0.9:9"));
+}
+
+#[test]
+fn router_discovery_is_delivered_by_ports_that_have_it() {
+    let mut rig = Rig::new();
+    rig.with_snapshot(|snapshot| {
+        let port = snapshot.ports[1].as_mut().unwrap();
+        port.link_locals = ["fe80::1".parse().unwrap()].into();
+        port.has_discovery = true;
+    });
+    let [delivered, group] = [Verdict::Local, Verdict::Multicast];
+    for (port, src, dst, verdict) in [
+        (1, "[fe80::2]:9", "[ff02::1]:9", delivered),
+        (1, "[fe80::2]:9", "[ff02::2]:9", delivered),
+        (1, "[::]:9", "[ff02::2]:9", delivered),
+        (1, "[fe80::1]:9", "[ff02::1]:9", Verdict::MartianSource),
+        (1, "[2001:db8::9]:9", "[ff02::1]:9", group),
+        (1, "[fe80::2]:9", "[ff02::16]:9", Verdict::LinkLocal),
+        (2, "[fe80::2]:9", "[ff02::1]:9", Verdict::LinkLocal),
+    ] {
+        let before = rig.of(verdict);
+        assert!(rig.run(port, &[udp(src, dst, 5)]).is_empty(), "{src} to {dst}");
+        assert_eq!(rig.of(verdict), before + 1, "{src} to {dst} by {port}");
+    }
 }
 
 #[test]

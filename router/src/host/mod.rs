@@ -145,11 +145,15 @@ pub struct HostStats {
     pub bgp_over_limit: u64,
     /// BGP connections from addresses of no neighbour and no range.
     pub bgp_strangers: u64,
+    /// Advertisements of routers that are looked for.
+    pub routers_heard: u64,
+    /// Messages of router discovery that RFC 4861 refuses.
+    pub discovery_refused: u64,
 }
 
 impl HostStats {
     /// Label, count and explanation of each, in the order of a packet's way.
-    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 15] {
+    pub const fn rows(&self) -> [(&'static str, u64, &'static str); 17] {
         [
             ("received", self.received, "packets for the host stack"),
             ("malformed", self.malformed, "a wrong length, header checksum or ICMP checksum"),
@@ -177,6 +181,12 @@ impl HostStats {
                 "bgp-strangers",
                 self.bgp_strangers,
                 "BGP connections refused: from the address of no neighbour and no range",
+            ),
+            ("routers-heard", self.routers_heard, "advertisements of routers that are looked for"),
+            (
+                "discovery-refused",
+                self.discovery_refused,
+                "router discovery with what RFC 4861 does not allow",
             ),
         ]
     }

@@ -58,8 +58,10 @@ pub struct RankedHop {
     pub tier: u8,
     /// The session's path: down once the session is.
     pub path: PathId,
-    /// Whatever the route to it leads to.
+    /// Whatever the route to it leads to, unless `way` is given.
     pub address: IpAddr,
+    /// The link that a link-local address is on, to which no route leads.
+    pub way: Option<Way>,
     /// Its share among those of its tier, at least 1.
     pub weight: u16,
 }
@@ -146,7 +148,7 @@ impl Sets {
 }
 
 impl NextHops {
-    /// The next hops that are addresses.
+    /// The next hops that are addresses to which a route has to lead.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let (via, ranked) = match self {
             Self::Via(hops) => (&hops[..], &[][..]),
@@ -157,6 +159,6 @@ impl NextHops {
             NextHop::Address(address) => Some(*address),
             NextHop::Way(_) => None,
         });
-        via.chain(ranked.iter().map(|hop| hop.address))
+        via.chain(ranked.iter().filter(|hop| hop.way.is_none()).map(|hop| hop.address))
     }
 }

@@ -243,8 +243,12 @@ impl Rib {
     /// better of them.
     fn ranked_members(&self, hops: &[RankedHop]) -> Vec<Member> {
         let mut members: Vec<Member> = Vec::new();
-        for &RankedHop { tier, path, address, weight } in hops {
-            for way in self.tracked.get(&address).map_or(&[][..], |tracked| &tracked.ways) {
+        for &RankedHop { tier, path, address, ref way, weight } in hops {
+            let ways = match way {
+                Some(way) => std::slice::from_ref(way),
+                None => self.tracked.get(&address).map_or(&[][..], |tracked| &tracked.ways),
+            };
+            for way in ways {
                 let adjacency = way.adjacency;
                 if members.iter().any(|one| (one.path, one.adjacency) == (path, adjacency)) {
                     continue;

@@ -154,6 +154,7 @@ mod tests {
             address_v4: None,
             address_v6: None,
             link_locals: Box::default(),
+            has_discovery: false,
             networks: Box::default(),
             reverse_path: crate::policy::ReversePath::Off,
             facing: crate::policy::Facing::Any,

@@ -168,6 +168,7 @@ mod tests {
             address_v4: Some(Ipv4Addr::LOCALHOST),
             address_v6: None,
             link_locals: Box::default(),
+            has_discovery: false,
             networks: Box::default(),
             reverse_path: ReversePath::Off,
             facing: crate::policy::Facing::Any,

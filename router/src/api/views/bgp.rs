@@ -19,7 +19,7 @@ pub(super) fn bgp(facts: &Facts<'_>) -> Vec<BgpRow> {
         let counters = facts.sessions.get(&id).copied().unwrap_or_default();
         BgpRow {
             neighbor: owned(&state.config.name),
-            address: state.config.address.to_string().into(),
+            address: address(state).into(),
             remote_as: state.config.asn.into(),
             local_address: state.local().to_string().into(),
             state: state.state.label().into(),
@@ -113,6 +113,11 @@ fn asked<'a>(
     all.filter(move |(_, state)| name.is_none_or(|name| state.config.name == name))
 }
 
+/// A neighbour's address, or that it is still looked for.
+fn address(state: &NeighborState) -> String {
+    state.address.map_or("not found yet".into(), |address| address.to_string())
+}
+
 /// Rows of a topic.
 struct About<'a> {
     neighbor: &'a str,
@@ -146,7 +151,8 @@ fn session(facts: &Facts<'_>, (id, state): (NeighborId, &NeighborState), about: 
     let counters = facts.sessions.get(&id).copied().unwrap_or_default();
     about.add("state", state.state.label());
     about.add("since", format!("{} s ago", facts.age_ms(state.since) / 1_000));
-    about.add("address", state.config.address);
+    about.add("address", address(state));
+    about.add("port", state.config.port.as_deref().unwrap_or("by its address"));
     about.add("local address", state.local());
     if let Some(range) = &state.config.template {
         about.add("range", range);

@@ -1,11 +1,9 @@
 //! Rows of groups.
 
-use std::fmt::Write as _;
-
 use nearhop_fib::{Group, GroupId, IpPrefix, Spread, WhenDead};
 
 use super::members::{group_members, is_alive, kind, port_name};
-use super::routes::next_hop_names;
+use super::routes::{next_hop_names, ranked_hop_name};
 use super::{Facts, owned};
 use crate::api::ApiError;
 use crate::api::column::Text;
@@ -98,7 +96,7 @@ fn name_of_set(control: &Control, set: SetId, id: GroupId) -> Text {
                     Some(tier) if tier == hop.tier => ", ",
                     Some(_) => ", else ",
                 });
-                let _ = write!(text, "{}", hop.address);
+                text.push_str(&ranked_hop_name(control, hop));
             }
             text.into()
         }

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use nearhop_fib::IpPrefix;
 
-use super::{Facts, owned};
+use super::Facts;
+use super::routes::hop_name;
 use crate::api::column::Text;
 use crate::api::pages::RoutesOf;
 use crate::api::rows::{PathPart, RouteRow};
 use crate::api::{ApiError, known};
 use crate::bgp::table::{Found, choice};
-use crate::bgp::{Attributes, ChoiceRule, Negotiated};
+use crate::bgp::{Attributes, ChoiceRule, Negotiated, NextHop};
 use crate::control::Control;
 use crate::ids::{Family, NeighborId};
 
@@ -97,8 +98,9 @@ pub(super) fn path_rows(
         let attributes = if as_it_came { Cow::Borrowed(&**found.attributes) } else { found.used() };
         let why_not = found.why_not(prefix);
         let rule = why_not.map(|why| why.label()).or_else(|| Some(found.accepted_by()?.into()));
-        let about =
-            About { neighbor: name_of(control, found.neighbor), path_id: found.path_id, rule };
+        let via = via_of(control, found.neighbor, attributes.next_hop);
+        let neighbor = name_of(control, found.neighbor);
+        let about = About { neighbor, path_id: found.path_id, via, rule };
         let why = one.why(control, prefix).map(Text::from);
         let state = if is_accepted { "unused" } else { "refused" };
         let row = path_row(prefix, state, about, &attributes, why);
@@ -126,7 +128,8 @@ pub(super) fn advertised_rows(
         let is_several = state.negotiated.as_deref().is_some_and(several);
         for (nlri, attributes) in state.announced.of(prefix) {
             let path_id = if is_several { nlri.path_id } else { 0 };
-            let about = About { neighbor: state.config.name.clone(), path_id, rule: None };
+            let via = attributes.next_hop.addr.to_string();
+            let about = About { neighbor: state.config.name.clone(), path_id, via, rule: None };
             rows.push(path_row(prefix, "advertised", about, attributes, None));
         }
     }
@@ -165,10 +168,18 @@ pub(super) fn name_of(control: &Control, id: NeighborId) -> String {
     found.map_or_else(|| "a neighbour that is gone".into(), |(_, state)| state.config.name.clone())
 }
 
+/// A next hop of a neighbour, by what it resolves by.
+fn via_of(control: &Control, neighbor: NeighborId, next_hop: NextHop) -> String {
+    let state = control.bgp_neighbors().find(|(id, _)| *id == neighbor).map(|(_, state)| state);
+    let hop = state.and_then(|state| state.hop_of(next_hop));
+    hop_name(control, hop.unwrap_or((next_hop.addr, None)))
+}
+
 /// Whose path it is.
 struct About {
     neighbor: String,
     path_id: u32,
+    via: String,
     rule: Option<Text>,
 }
 
@@ -197,7 +208,7 @@ fn path_row(
         best: false,
         source: "bgp".into(),
         kind: "forward".into(),
-        via: vec![owned(&attributes.next_hop.addr.to_string())],
+        via: vec![about.via.into()],
         state: state.into(),
         path: Some(path),
         why,

@@ -1,5 +1,7 @@
 //! Rows of prefixes: what is installed, and the routes of every source.
 
+use std::net::IpAddr;
+
 use nearhop_fib::{GroupId, IpPrefix, Member};
 
 use super::groups::name_for;
@@ -12,7 +14,7 @@ use crate::api::pages::{Only, PER_PAGE, Page, PageRequest, RoutesOf, prefix_of};
 use crate::api::rows::{FibRow, RouteRow};
 use crate::control::Control;
 use crate::ids::NeighborId;
-use crate::rib::{NextHop, NextHops, SetId, Source};
+use crate::rib::{NextHop, NextHops, RankedHop, SetId, Source, Way};
 
 /// A page of what is installed.
 pub(super) fn page_of_fib(
@@ -210,13 +212,24 @@ pub(super) fn next_hop_names(control: &Control, set: SetId, members: &[Member]) 
         Some(NextHops::Via(hops)) => hops.iter().map(name).collect(),
         Some(NextHops::Ranked(hops)) => {
             let best = hops.iter().filter(|hop| hop.tier == 0);
-            best.map(|hop| hop.address.to_string().into()).collect()
+            best.map(|hop| ranked_hop_name(control, hop).into()).collect()
         }
         _ => members.iter().map(|member| port_name(control, member)).collect(),
     };
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// An address; a link-local one with the port whose link it is on.
+pub(super) fn ranked_hop_name(control: &Control, hop: &RankedHop) -> String {
+    hop_name(control, (hop.address, hop.way))
+}
+
+/// As [`ranked_hop_name`], of a next hop as it resolves.
+pub(super) fn hop_name(control: &Control, (address, way): (IpAddr, Option<Way>)) -> String {
+    let port = way.and_then(|way| control.port_of(way.path));
+    port.map_or(address.to_string(), |port| format!("{address}%{}", port.name()))
 }
 
 fn kind_of_set(hops: Option<&NextHops>) -> &'static str {

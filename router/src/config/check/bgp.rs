@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use toml::Spanned;
 
-use super::{connected, family, is_link_local, no_twins, own_addresses, service_names, unknown};
+use super::{
+    bgp_links, connected, family, is_link_local, no_twins, own_addresses, service_names, unknown,
+};
 use crate::config::finding::Finding;
 use crate::config::raw::{RawBgp, RawConfig, RawNeighbor};
 use crate::config::report::Report;
@@ -16,12 +18,14 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     needs_an_id(raw, bgp, report);
     let called = bgp.neighbors.iter().filter_map(|one| Some((one.called()?, one.called_at())));
     no_twins(called, report, |name| format!("two neighbors are named {name:?}"));
-    let addresses = bgp.neighbors.iter().filter_map(|one| one.address.as_ref());
+    let addresses = bgp.neighbors.iter().filter(|one| one.port.is_none());
+    let addresses = addresses.filter_map(|one| one.address.as_ref());
     let addresses = addresses.map(|address| (*address.get_ref(), address.span()));
     no_twins(addresses, report, |address| format!("two neighbors have the address {address}"));
     let ranges = bgp.neighbors.iter().filter_map(|one| one.range.as_ref());
     let ranges = ranges.map(|range| (*range.get_ref(), range.span()));
     no_twins(ranges, report, |range| format!("two neighbors have the range {range}"));
+    bgp_links::check(raw, bgp, report);
     for neighbor in &bgp.neighbors {
         range(neighbor, report);
         range_ends(raw, neighbor, report);
@@ -94,7 +98,11 @@ fn range_ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
 /// Both ends have to be addresses of one family, the router's own and somebody else's.
 fn ends(raw: &RawConfig, neighbor: &RawNeighbor, report: &Report) {
     let own = |ip: IpAddr| own_addresses(raw).any(|address| address.get_ref().ip() == ip);
-    let Some(address) = &neighbor.address else { return };
+    // Of others the link is judged.
+    let Some(address) = neighbor.address.as_ref().filter(|_| !bgp_links::is_on_link(neighbor))
+    else {
+        return;
+    };
     if own(*address.get_ref()) {
         let finding = Finding::mistake(format!("{} is this router", address.get_ref()))
             .at(address.span(), "expected the address of another router");

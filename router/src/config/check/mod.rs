@@ -6,6 +6,7 @@ mod addresses;
 mod aggregates;
 mod announce;
 mod bgp;
+mod bgp_links;
 mod names;
 mod networks;
 mod next_hops;

@@ -59,6 +59,8 @@ fn unused_ports(raw: &RawConfig, report: &Report) {
     });
     let sites = raw.services.iter().flat_map(|s| &s.sites).flat_map(|site| &site.via);
     let mut used: HashSet<&str> = routes.chain(sites).map(|via| via.get_ref().as_str()).collect();
+    let neighbors = raw.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+    used.extend(neighbors.filter_map(|one| Some(one.port.as_ref()?.get_ref().as_str())));
     let targets = raw.route_files.iter().flat_map(|file| &file.routes.targets);
     for target in targets {
         if let RouteTarget::Via(vias) = target {

@@ -285,8 +285,9 @@ const SITE: [Field<Site>; 7] = [
     ("combine", |s| show::combine(s.combine)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 22] = [
-    ("address", |n| n.address.to_string()),
+const NEIGHBOR: [Field<Neighbor>; 23] = [
+    ("address", |n| show::address(n)),
+    ("port", |n| n.port.clone().unwrap_or("none".into())),
     ("as", |n| n.asn.to_string()),
     ("local-address", |n| or_default(n.local_address.as_ref())),
     ("import", |n| show::import(&n.import)),

@@ -71,7 +71,12 @@ pub(super) fn guard(guard: LastSiteGuard) -> String {
 }
 
 pub(super) fn neighbor(neighbor: &Neighbor) -> String {
-    format!("{} as {}", neighbor.address, neighbor.asn)
+    format!("{} as {}", address(neighbor), neighbor.asn)
+}
+
+/// The neighbor's address, or that it is learned.
+pub(super) fn address(neighbor: &Neighbor) -> String {
+    neighbor.address.map_or("learned".into(), |address| address.to_string())
 }
 
 pub(super) fn range(range: &NeighborRange) -> String {

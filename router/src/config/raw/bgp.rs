@@ -40,11 +40,12 @@ pub(in crate::config) struct RawBgp {
 /// A neighbor as written.
 pub(in crate::config) struct RawNeighbor {
     pub(in crate::config) name: Option<Spanned<String>>,
-    /// `None` if missing or invalid, or if it is a range.
+    /// `None` if missing, as it is of one that is looked for on a port and of a range, or invalid.
     pub(in crate::config) address: Option<Spanned<IpAddr>>,
     /// Where neighbors of this kind come from.
     pub(in crate::config) range: Option<Spanned<IpPrefix>>,
     pub(in crate::config) limit: Option<Spanned<u16>>,
+    pub(in crate::config) port: Option<Spanned<String>>,
     /// `None` if missing or invalid.
     pub(in crate::config) asn: Option<Spanned<u32>>,
     pub(in crate::config) local_address: Option<Spanned<IpAddr>>,
@@ -68,6 +69,7 @@ pub(in crate::config) struct RawNeighbor {
     add_path: AddPath,
     transcript_kib: usize,
     says_export: bool,
+    says_address: bool,
 }
 
 impl RawBgp {
@@ -136,17 +138,17 @@ impl RawNeighbor {
         let (exports, exports_word) = exports(&mut table);
         let raw = Self {
             name: table.get("name", text("a name", value::name)),
-            address: if table.has("range") {
+            address: if table.has("port") || table.has("range") {
                 table.get("address", text("an address", address))
             } else {
-                table.need(
-                    "address",
-                    "address = \"10.0.9.254\", the neighbor's",
-                    text("an address", address),
-                )
+                let example =
+                    "address = \"10.0.9.254\", the neighbor's, or port = \"uplink\", where it is";
+                table.need("address", example, text("an address", address))
             },
             range: table.get("range", text("a prefix", value::prefix)),
             limit: table.get("limit", value::integer(1..=LIMIT_MAX)),
+            port: table.get("port", text("a port's name", value::name)),
+            says_address: table.has("address"),
             asn: table.need("as", "as = 65002, the neighbor's AS", asn),
             local_address: table.get("local-address", text("an address", address)),
             says_export: table.has("export"),
@@ -181,25 +183,36 @@ impl RawNeighbor {
         };
         table.later("bfd", "BFD");
         table.later("password", "TCP authentication (password)");
-        table.later("port", "link-local neighbors (port)");
         table.finish();
         raw
     }
 
-    /// What it is called: its name, or its address.
+    /// What it is called: its name, or its address, with the port if that is link-local, or the port that it is
+    /// looked for on.
     pub(in crate::config) fn called(&self) -> Option<String> {
         let name = self.name.as_ref().map(|name| name.get_ref().clone());
-        let address = || self.address.as_ref().map(|address| address.get_ref().to_string());
         let range = || self.range.as_ref().map(|range| range.get_ref().to_string());
-        name.or_else(address).or_else(range)
+        let port = self.port.as_ref().map(Spanned::get_ref);
+        let name = name.or_else(|| match (self.address.as_ref().map(Spanned::get_ref), port) {
+            (Some(address), Some(port)) => Some(format!("{address}%{port}")),
+            (Some(address), None) => Some(address.to_string()),
+            (None, port) => port.filter(|_| self.is_looked_for()).cloned(),
+        });
+        name.or_else(range)
+    }
+
+    /// Whether its address is learned from its router advertisements.
+    pub(in crate::config) fn is_looked_for(&self) -> bool {
+        self.port.is_some() && !self.says_address
     }
 
     /// Where what it is called stands.
     pub(in crate::config) fn called_at(&self) -> Range<usize> {
         let of_address = self.address.as_ref().map(Spanned::span);
         let of_range = self.range.as_ref().map(Spanned::span);
+        let of_port = self.port.as_ref().map(Spanned::span);
         let of_name = self.name.as_ref().map(Spanned::span);
-        of_name.or(of_address).or(of_range).unwrap_or(self.span.clone())
+        of_name.or(of_address).or(of_range).or(of_port).unwrap_or(self.span.clone())
     }
 
     /// Whether it says nothing of what is accepted and sent, or of one of both.
@@ -229,7 +242,8 @@ impl RawNeighbor {
         Neighbor {
             name,
             template: None,
-            address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            address,
+            port: self.port.map(Spanned::into_inner),
             asn,
             local_address: self.local_address.map(Spanned::into_inner),
             import,
@@ -317,9 +331,6 @@ fn address(text: &str) -> Result<IpAddr, ValueError> {
         value::parsed("expected an address, such as \"10.0.9.254\" or \"2001:db8::1\"")(text)?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err(ValueError::new("expected the address of one router"));
-    }
-    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
-        return Err(ValueError::later("a link-local neighbor"));
     }
     Ok(address)
 }

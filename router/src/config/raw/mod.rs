@@ -13,6 +13,7 @@ mod routes;
 mod service;
 mod via;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(super) use routes::RawRoutes;
 pub(super) use service::{RawService, RawSite};
 pub(super) use via::{RawRoute, RawTarget, RawVia, target_of, via_of};
 
-use super::model::{Api, Config, Router};
+use super::model::{Api, Config, Port, Router};
 use super::report::Report;
 use super::value::{self, one_of, text};
 use super::walk::Table;
@@ -100,9 +101,17 @@ impl RawConfig {
 
     /// Converts a file without mistakes into the model.
     pub(super) fn into_model(self) -> Config {
+        let router = self.router.into_model();
+        let on_links = self.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+        let on_links = on_links.filter_map(|one| Some(one.port.as_ref()?.get_ref().clone()));
+        let on_links: BTreeSet<String> = on_links.collect();
+        let mut ports: Vec<Port> = self.ports.into_iter().map(RawPort::into_model).collect();
+        for port in ports.iter_mut().filter(|port| on_links.contains(&port.name)) {
+            port.have_link_local(&router);
+        }
         Config {
-            router: self.router.into_model(),
-            ports: self.ports.into_iter().map(RawPort::into_model).collect(),
+            router,
+            ports,
             routes: self.routes.into_iter().map(RawRoute::into_model).collect(),
             route_files: self.route_files.into_iter().map(RawRoutes::into_model).collect(),
             services: self.services.into_iter().map(RawService::into_model).collect(),

@@ -5,16 +5,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use ipnetwork::IpNetwork;
-use nearhop_fib::IpPrefix;
+use nearhop_fib::{IpPrefix, link_key};
 use toml::Spanned;
 
 use super::{WORKERS_MAX, inner_or, inner_or_default};
-use crate::config::model::{Device, Port};
+use crate::config::model::{Device, Port, Router};
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 use crate::kernel::netns::NetNs;
 use crate::policy::{Facing, ReversePath};
 use crate::port::EngineChoice;
+
+impl Port {
+    /// Has a link-local address from now on, if it has none: one that stays the same as long as the router's
+    /// name and id and the port's name do, and that no other port has (as RFC 7217 asks, without secret).
+    pub(super) fn have_link_local(&mut self, router: &Router) {
+        if self.link_local().is_some() {
+            return;
+        }
+        let owner = format!("{} {}", router.name, router.id.unwrap_or(Ipv4Addr::UNSPECIFIED));
+        // All zeros would be the anycast address of all routers.
+        let interface = link_key(&owner, &self.name).max(1);
+        let address = Ipv6Addr::from_bits(LINK_LOCAL | u128::from(interface));
+        self.addresses.extend(IpNetwork::new(address.into(), LINK_LOCAL_LEN));
+    }
+}
 
 /// A port as written.
 pub(in crate::config) struct RawPort {
@@ -230,6 +245,10 @@ const MTU_MIN: u16 = 68;
 /// Bytes of a path and of each of its parts (`PATH_MAX` without its final zero, `NAME_MAX`).
 const PATH_MAX: usize = 4095;
 const FILE_NAME_MAX: usize = 255;
+
+/// fe80::/64 (RFC 4291 section 2.5.6).
+const LINK_LOCAL: u128 = 0xfe80 << 112;
+const LINK_LOCAL_LEN: u8 = 64;
 
 /// Bytes of `IFNAMSIZ` without its final zero.
 const INTERFACE_MAX: usize = 15;

@@ -21,7 +21,11 @@ use self::ranges::Ranges;
 pub(super) use self::receive::Parts as BgpParts;
 use self::receive::Rest;
 use self::refresh::Refreshes;
-use crate::bgp::lane::{BgpNews, BgpOrder, Clear, NeighborSpec, PREFIXES_WAITING_MAX, Peering};
+use super::ports::Ports;
+use crate::batch::Exit;
+use crate::bgp::lane::{
+    BgpNews, BgpOrder, Clear, Link, NeighborSpec, PREFIXES_WAITING_MAX, Peering,
+};
 use crate::bgp::lease::{LeaseRules, LeaseState};
 use crate::bgp::session::{PrefixLimit, RemoteAs, SessionConfig, State};
 use crate::bgp::table::Paths;
@@ -29,8 +33,9 @@ use crate::bgp::{AttributeStore, Negotiated, PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
 use crate::ids::NeighborId;
+use crate::neighbor::DiscoveryLink;
 use crate::put_back::{self, PutBack};
-use crate::rib::{RankedHop, SetId};
+use crate::rib::{RankedHop, SetId, Way};
 use crate::time::Nanos;
 
 /// Every neighbour, what they announce, and what is announced to them.
@@ -70,6 +75,8 @@ pub(super) struct Bgp {
 pub struct NeighborState {
     /// What is configured.
     pub config: Neighbor,
+    /// Its address; of one that is looked for, the one that was found.
+    pub address: Option<IpAddr>,
     /// State of its session.
     pub state: State,
     /// Since when.
@@ -104,6 +111,8 @@ pub struct NeighborState {
     /// The session's path in the FIB, by which all its routes lead: one byte takes it down.
     path: Option<PathId>,
     peering: Peering,
+    /// The way out by its port, where its link-local next hops are.
+    way: Option<Way>,
     is_internal: bool,
 }
 
@@ -122,18 +131,24 @@ impl NeighborState {
 
 impl Bgp {
     /// What is configured changes.
-    pub(super) fn configure(&mut self, now: Nanos, config: &Config) {
+    pub(super) fn configure(&mut self, now: Nanos, config: &Config, ports: &Ports) {
         self.is_on = config.bgp.is_some();
         self.announcements.configure(config);
         self.set_lease(config);
         self.set_multipath(config);
         self.set_ranges(config);
-        let mut wanted: BTreeMap<String, (&Neighbor, Peering)> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, (&Neighbor, Peering, Option<Way>)> = BTreeMap::new();
         if let (Some(bgp), Some(router_id)) = (&config.bgp, config.router.id) {
             for neighbor in &bgp.neighbors {
+                let port = neighbor.port.as_ref().and_then(|name| ports.get(name));
                 let Some(local) = local_of(config, neighbor) else { continue };
-                let peering = peering_of(bgp, router_id, neighbor, local);
-                wanted.insert(neighbor.name.clone(), (neighbor, peering));
+                if neighbor.port.is_some() && port.is_none() {
+                    continue;
+                }
+                let link = port.map(|port| Link { port: port.id, adjacency: port.adjacency });
+                let way = port.map(|port| Way { path: port.path, adjacency: port.adjacency });
+                let peering = peering_of(bgp, router_id, neighbor, (local, link));
+                wanted.insert(neighbor.name.clone(), (neighbor, peering, way));
             }
         }
         let asn = config.bgp.as_ref().map_or(0, |bgp| bgp.asn);
@@ -144,7 +159,7 @@ impl Bgp {
                 Some(_) => self.still_of_range(config, **id).is_none(),
                 None => wanted
                     .get(&state.config.name)
-                    .is_none_or(|(_, peering)| *peering != state.peering),
+                    .is_none_or(|(_, peering, _)| *peering != state.peering),
             })
             .map(|(&id, _)| id)
             .collect();
@@ -158,19 +173,25 @@ impl Bgp {
                 self.reconfigure(id, &neighbor);
             }
         }
-        for (name, (neighbor, peering)) in wanted {
+        for (name, (neighbor, peering, way)) in wanted {
             let mut fixed = self.neighbors.iter().filter(|(_, one)| one.config.template.is_none());
             let known = fixed.find(|(_, state)| state.config.name == name);
             if let Some((&id, _)) = known {
                 self.reconfigure(id, neighbor);
                 continue;
             }
-            self.begin(now, neighbor, peering, neighbor.asn == asn);
+            self.begin(now, neighbor, (peering, way), neighbor.asn == asn);
         }
     }
 
     /// A neighbour is new, or its session has to be another.
-    fn begin(&mut self, now: Nanos, neighbor: &Neighbor, peering: Peering, is_internal: bool) {
+    fn begin(
+        &mut self,
+        now: Nanos,
+        neighbor: &Neighbor,
+        (peering, way): (Peering, Option<Way>),
+        is_internal: bool,
+    ) {
         let id = NeighborId(self.next_id);
         self.next_id += 1;
         let (lane, news) = bounded(LANE);
@@ -186,6 +207,7 @@ impl Bgp {
         self.orders.push(BgpOrder::Begin(Box::new(spec)));
         let state = NeighborState {
             config: neighbor.clone(),
+            address: peering.address,
             state: State::Idle,
             since: now,
             last_error: None,
@@ -204,6 +226,7 @@ impl Bgp {
             rest: None,
             path: None,
             peering,
+            way,
             is_internal,
         };
         self.neighbors.insert(id, state);
@@ -293,6 +316,30 @@ impl Bgp {
         !self.lost.is_empty() || self.neighbors.values().any(is_lost)
     }
 
+    /// Whether routes of sessions that are gone are still being forgotten.
+    pub(super) fn is_forgetting(&self) -> bool {
+        self.paths.any_leaving()
+    }
+
+    /// The links on which the router advertises itself.
+    pub(super) fn discovery_links(&self) -> Vec<DiscoveryLink> {
+        let mut links: Vec<DiscoveryLink> = Vec::new();
+        for Peering { address, link, local, .. } in self.neighbors.values().map(|one| &one.peering)
+        {
+            let (Some(Link { port, adjacency }), IpAddr::V6(own)) = (*link, *local) else {
+                continue;
+            };
+            let (exit, listens) = (Exit { adjacency, port }, address.is_none());
+            match links.iter_mut().find(|one| one.exit == exit) {
+                // Of two neighbours on a link, one may be looked for: from the address of its session.
+                Some(one) if listens => *one = DiscoveryLink { exit, address: own, listens },
+                Some(_) => {}
+                None => links.push(DiscoveryLink { exit, address: own, listens }),
+            }
+        }
+        links
+    }
+
     /// All that changed in the RIB is published: no group leads to sessions that are forgotten.
     pub(super) fn release_paths(&mut self, writer: &mut Writer) {
         if self.paths.any_leaving() {
@@ -313,7 +360,7 @@ impl Bgp {
     pub(super) fn clear(&mut self, neighbor: &str, how: Clear) -> bool {
         let address = neighbor.parse::<IpAddr>().ok();
         let is_it = |state: &NeighborState| {
-            state.config.name == neighbor || address == Some(state.config.address)
+            state.config.name == neighbor || address.is_some() && address == state.address
         };
         let found = self.neighbors.iter_mut().find(|(_, state)| is_it(state));
         let Some((&id, state)) = found else { return false };
@@ -343,20 +390,25 @@ impl Bgp {
     }
 }
 
-/// The router's end of a session: as configured, or its address in the neighbour's network.
+/// The router's end of a session: as configured, or its link-local address on the neighbour's port, or its
+/// address in the neighbour's network.
 fn local_of(config: &Config, neighbor: &Neighbor) -> Option<IpAddr> {
     if let Some(local) = neighbor.local_address {
         return Some(local);
     }
+    if let Some(name) = &neighbor.port {
+        return config.ports.iter().find(|port| port.name == *name)?.link_local().map(IpAddr::from);
+    }
+    let address = neighbor.address?;
     let own = config.ports.iter().flat_map(|port| &port.addresses).chain(&config.router.addresses);
-    own.filter(|net| net.contains(neighbor.address)).map(ipnetwork::IpNetwork::ip).next()
+    own.filter(|net| net.contains(address)).map(ipnetwork::IpNetwork::ip).next()
 }
 
 fn peering_of(
     bgp: &model::Bgp,
     router_id: std::net::Ipv4Addr,
     neighbor: &Neighbor,
-    local: IpAddr,
+    (local, link): (IpAddr, Option<Link>),
 ) -> Peering {
     let limit = PrefixLimit {
         max: neighbor.max_prefixes,
@@ -373,10 +425,14 @@ fn peering_of(
         // A message of 65,535 octets is more than a step's work.
         extended_message: false,
         min_ttl: neighbor.ttl_security.then_some(u8::MAX),
+        // Over link-local addresses there need be no others, not even for IPv4 (RFC 8950).
+        extended_next_hop: link.is_some(),
+        link_local_next_hop: link.is_some(),
+        link_scoped: link.is_some(),
         ..SessionConfig::new(bgp.asn, router_id, RemoteAs::Exactly(neighbor.asn))
     };
     let ttl = neighbor.multihop.unwrap_or(u8::MAX);
-    Peering { session, address: neighbor.address, local, ttl }
+    Peering { session, address: neighbor.address, link, local, ttl }
 }
 
 /// Units of steps before what they changed is published.

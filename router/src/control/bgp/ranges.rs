@@ -51,7 +51,7 @@ impl Bgp {
         id: NeighborId,
     ) -> Option<(Neighbor, Peering)> {
         let state = self.neighbors.get(&id)?;
-        let (neighbor, peering) = from_range(config, state.config.address)?;
+        let (neighbor, peering) = from_range(config, state.config.address?)?;
         let is_same = neighbor.template == state.config.template && peering == state.peering;
         is_same.then_some((neighbor, peering))
     }
@@ -69,7 +69,7 @@ impl Bgp {
                     .map_or(0, |range| usize::from(range.limit));
                 peering.local == knock.local
                     && of_range.count() < limit
-                    && others.all(|state| state.config.address != knock.address)
+                    && others.all(|state| state.config.address != Some(knock.address))
             });
             let Some((neighbor, peering)) = found else {
                 self.orders.push(BgpOrder::Refuse(knock));
@@ -78,7 +78,7 @@ impl Bgp {
             let asn = config.bgp.as_ref().map_or(0, |bgp| bgp.asn);
             let template = neighbor.template.as_deref().unwrap_or_default();
             log::info!("bgp {}: a neighbour from range {template}", neighbor.name);
-            self.begin(knock.at, &neighbor, peering, neighbor.asn == asn);
+            self.begin(knock.at, &neighbor, (peering, None), neighbor.asn == asn);
         }
     }
 
@@ -97,13 +97,13 @@ impl Bgp {
 /// The neighbour that a connection from an address would be: none of those configured by themselves.
 fn from_range(config: &Config, address: IpAddr) -> Option<(Neighbor, Peering)> {
     let (bgp, router_id) = (config.bgp.as_ref()?, config.router.id?);
-    if bgp.neighbors.iter().any(|neighbor| neighbor.address == address) {
+    if bgp.neighbors.iter().any(|neighbor| neighbor.address == Some(address)) {
         return None;
     }
     let range = longest(&bgp.ranges, |range| range.prefix, address)?;
     let local = local_of(config, &range.template)?;
     let neighbor = range.neighbor(address);
-    let peering = peering_of(bgp, router_id, &neighbor, local);
+    let peering = peering_of(bgp, router_id, &neighbor, (local, None));
     Some((neighbor, peering))
 }
 

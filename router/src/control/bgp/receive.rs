@@ -1,5 +1,6 @@
 //! What neighbours announce becomes routes of the RIB.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::vec;
@@ -13,13 +14,13 @@ use crate::bgp::lease::LeaseState;
 use crate::bgp::session::Received;
 use crate::bgp::table::Sender;
 use crate::bgp::{
-    Announced, Attributes, FAMILIES, LoopRules, Nlri, PerFamily, RefreshKind, Role, Update,
+    Announced, Attributes, FAMILIES, LoopRules, NextHop, Nlri, PerFamily, RefreshKind, Role, Update,
 };
 use crate::config::Config;
 use crate::event::EventKind;
 use crate::ids::NeighborId;
 use crate::put_back::{self, PutBack};
-use crate::rib::{Candidate, NextHops, RankedHop, Rib, SetId, Source};
+use crate::rib::{Candidate, NextHops, RankedHop, Rib, SetId, Source, Way};
 use crate::time::Nanos;
 
 /// What is left of an UPDATE: withdrawals come before announcements.
@@ -140,6 +141,10 @@ impl Bgp {
                 let (held, reason) = (lease == LeaseState::Held, lease.text());
                 events.extend([(at, EventKind::Lease { neighbor, held, reason })]);
             }
+            BgpNews::Found(address) => {
+                log::info!("bgp {neighbor}: found at {address}");
+                state.address = Some(address);
+            }
             // Of two connections at once, the one that is not the session.
             BgpNews::Down { was_established: false, .. } if state.negotiated.is_some() => {}
             BgpNews::Down { at, was_established, why } => {
@@ -167,7 +172,8 @@ impl Bgp {
                     asn: negotiated.remote_as,
                     internal: state.is_internal,
                     router_id: negotiated.remote_id,
-                    address: state.config.address,
+                    // There is no session without.
+                    address: state.address.unwrap_or(IpAddr::from([0; 4])),
                     role: state.config.role.map(Role::counterpart),
                     loops: LoopRules {
                         local_as: parts.config.bgp.as_ref().map_or(0, |bgp| bgp.asn),
@@ -280,18 +286,39 @@ impl Bgp {
         let mut bandwidths = Vec::new();
         let mut hops = Vec::with_capacity(ranked.len());
         for (tier, found) in ranked {
-            let neighbor = self.neighbors.get(&found.neighbor);
-            let Some(path) = neighbor.and_then(|state| state.path) else { continue };
+            let Some(state) = self.neighbors.get(&found.neighbor) else { continue };
+            let Some(path) = state.path else { continue };
             let used = found.used();
+            let Some((address, way)) = state.hop_of(used.next_hop) else { continue };
             if tier == 0 && self.multipath > 1 {
                 bandwidths.push(used.link_bandwidth().map(|(_, octets)| octets));
             }
-            hops.push(RankedHop { tier, path, address: used.next_hop.addr, weight: 1 });
+            hops.push(RankedHop { tier, path, address, way, weight: 1 });
         }
         for (hop, weight) in hops.iter_mut().zip(weights(&bandwidths)) {
             hop.weight = weight;
         }
         hops
+    }
+}
+
+impl NeighborState {
+    /// Where a next hop of it leads: a link-local one by its port, any other by the route to it. `None` if it
+    /// is the router itself.
+    pub fn hop_of(&self, next_hop: NextHop) -> Option<(IpAddr, Option<Way>)> {
+        let own = self.peering.local;
+        let on_link = match next_hop {
+            // Of two addresses of one router, that on the link is nearer (RFC 2545 section 3).
+            NextHop { link_local: Some(on_link), .. } => Some(on_link),
+            NextHop { addr: IpAddr::V6(addr), .. } => {
+                Some(addr).filter(Ipv6Addr::is_unicast_link_local)
+            }
+            _ => None,
+        };
+        match (on_link.map(IpAddr::from), self.way) {
+            (Some(address), Some(way)) => (address != own).then_some((address, Some(way))),
+            _ => Some((next_hop.addr, None)),
+        }
     }
 }
 

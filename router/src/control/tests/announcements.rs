@@ -53,7 +53,7 @@ impl Speaking {
                     }
                     BgpOrder::Begin(spec) => {
                         let NeighborSpec { id, peering, lane, .. } = *spec;
-                        self.lanes.insert(peering.address, (id, lane));
+                        self.lanes.insert(peering.address.unwrap(), (id, lane));
                     }
                     BgpOrder::Clear(..)
                     | BgpOrder::End(..)

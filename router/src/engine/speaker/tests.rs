@@ -60,8 +60,13 @@ impl Node {
             dynamic,
             ..SessionConfig::new(asn(index), local, RemoteAs::Exactly(asn(1 - index)))
         };
-        let peering =
-            Peering { address: remote.into(), local: local.into(), ttl: u8::MAX, session };
+        let peering = Peering {
+            address: Some(remote.into()),
+            link: None,
+            local: local.into(),
+            ttl: u8::MAX,
+            session,
+        };
         let (lane, news) = bounded(lane);
         self.news = news;
         let (lost, waiting) = (Arc::clone(&self.lost), Arc::clone(&self.waiting));

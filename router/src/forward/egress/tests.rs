@@ -77,6 +77,7 @@ fn snapshot(device: &Arc<Wire>, headers: [&[u8]; 2]) -> Snapshot {
         address_v4: None,
         address_v6: None,
         link_locals: Box::default(),
+        has_discovery: false,
         networks: Box::default(),
         reverse_path: ReversePath::Off,
         facing: crate::policy::Facing::Any,

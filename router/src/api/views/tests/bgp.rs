@@ -56,7 +56,7 @@ fn with_neighbors(text: &str) -> (Control, Vec<(NeighborId, Sender<BgpNews>)>) {
     let mut lanes = Vec::new();
     for order in control.poll_bgp(Nanos::ZERO) {
         let BgpOrder::Begin(spec) = order else { continue };
-        let remote = spec.peering.address.to_string().parse().unwrap();
+        let remote = spec.peering.address.unwrap().to_string().parse().unwrap();
         let remote_as = if lanes.is_empty() { 65_002 } else { 65_003 };
         let hold_time = Duration::from_secs(9);
         let negotiated = Negotiated { hold_time, ..Negotiated::for_tests(remote_as, remote) };

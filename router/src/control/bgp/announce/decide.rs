@@ -2,7 +2,6 @@
 //! shown are made from.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
@@ -174,7 +173,7 @@ pub(super) struct Audience<'a> {
     pub(super) state: State,
     /// The families that are exchanged.
     pub(super) families: PerFamily<bool>,
-    pub(super) next_hops: PerFamily<Option<IpAddr>>,
+    pub(super) next_hops: PerFamily<Option<BgpNextHop>>,
     /// Which families it takes several paths of.
     pub(super) several_paths: PerFamily<bool>,
     pub(super) id: NeighborId,
@@ -239,7 +238,7 @@ pub(super) fn decide(
 }
 
 /// A prefix whose packets the neighbour is to discard.
-fn blocked(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
+fn blocked(next_hop: BgpNextHop, audience: &Audience<'_>) -> Attributes {
     let mut attributes = originated(next_hop, audience);
     attributes.add_communities(&[Community::BLACKHOLE, Community::NO_EXPORT]);
     attributes
@@ -249,7 +248,7 @@ fn blocked(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
 fn with_additions<'a>(
     subject: &Subject<'a>,
     audience: &Audience<'a>,
-    (next_hop, leave): (IpAddr, Leave),
+    (next_hop, leave): (BgpNextHop, Leave),
     played: impl Iterator<Item = &'a Additions>,
 ) -> Result<Attributes, Reason> {
     let mut attributes = match subject.of {
@@ -274,7 +273,7 @@ fn with_additions<'a>(
 }
 
 /// The next hop, or what keeps any service of the kind from the neighbour.
-fn passage(subject: &Subject<'_>, audience: &Audience<'_>) -> Result<IpAddr, Reason> {
+fn passage(subject: &Subject<'_>, audience: &Audience<'_>) -> Result<BgpNextHop, Reason> {
     if audience.state != State::Established {
         return Err(Reason::NoSession(audience.state));
     }
@@ -306,8 +305,8 @@ fn exported(
 }
 
 /// A route that begins here.
-fn originated(next_hop: IpAddr, audience: &Audience<'_>) -> Attributes {
-    let mut attributes = Attributes::originated(BgpNextHop::new(next_hop));
+fn originated(next_hop: BgpNextHop, audience: &Audience<'_>) -> Attributes {
+    let mut attributes = Attributes::originated(next_hop);
     if audience.is_internal {
         attributes.local_pref = Some(audience.config.terms.local_pref.unwrap_or(LOCAL_PREF));
     } else {

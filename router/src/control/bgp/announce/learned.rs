@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use nearhop_fib::IpPrefix;
 
@@ -99,7 +98,7 @@ impl Learned<'_> {
 /// A path as another neighbour hears of it: the router is its next hop.
 pub(super) fn onward(
     Path { found }: Path<'_>,
-    next_hop: IpAddr,
+    next_hop: NextHop,
     audience: &Audience<'_>,
 ) -> Result<Attributes, NotOnward> {
     if found.neighbor == audience.id {
@@ -121,7 +120,7 @@ pub(super) fn onward(
         only_to_customer =
             otc_to_send(&attributes, remote, audience.asn).map_err(|_| NotOnward::Leak)?;
     }
-    attributes.next_hop = NextHop::new(next_hop);
+    attributes.next_hop = next_hop;
     if audience.is_internal {
         attributes.local_pref =
             audience.config.terms.local_pref.or(attributes.local_pref).or(Some(LOCAL_PREF));

@@ -24,7 +24,7 @@ use self::told::{PathKey, Told};
 use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpOrder, Change};
 use crate::bgp::session::State;
-use crate::bgp::{FAMILIES, PerFamily, RefreshKind};
+use crate::bgp::{FAMILIES, NextHop, PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model;
 use crate::control::select::Known;
@@ -352,7 +352,7 @@ fn audience<'a>(config: &Config, (id, state): (NeighborId, &'a NeighborState)) -
         config: &state.config,
         state: state.state,
         families: state.families,
-        next_hops: PerFamily::with(|family| next_hop_for(config, state.local(), family)),
+        next_hops: PerFamily::with(|family| next_hop_for(config, state, family)),
         several_paths: PerFamily::with(|family| {
             negotiated.is_some_and(|negotiated| negotiated.add_path.of(family).send)
         }),
@@ -363,18 +363,35 @@ fn audience<'a>(config: &Config, (id, state): (NeighborId, &'a NeighborState)) -
 }
 
 /// The next hop of what is announced in a family: the router's end, or its address of the other family on
-/// the same port.
-fn next_hop_for(config: &Config, local: IpAddr, family: Family) -> Option<IpAddr> {
-    if Family::of(local) == family {
-        return Some(local);
-    }
-    let has_local = |port: &&model::Port| port.addresses.iter().any(|net| net.ip() == local);
+/// the same port. On a link the router's link-local address, beside a global one of the port if it has one (RFC
+/// 2545 section 3), also for IPv4 if the neighbour takes that (RFC 8950).
+fn next_hop_for(config: &Config, state: &NeighborState, family: Family) -> Option<NextHop> {
+    let local = state.local();
+    let has_local = |port: &&model::Port| match &state.config.port {
+        Some(name) => port.name == *name,
+        None => port.addresses.iter().any(|net| net.ip() == local),
+    };
     let port = config.ports.iter().find(has_local);
     let addresses = port.map_or(&config.router.addresses, |port| &port.addresses);
-    let usable = |ip: &IpAddr| {
-        Family::of(*ip) == family && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+    let global = |family| {
+        let is_on_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let usable = |ip: &IpAddr| Family::of(*ip) == family && !is_on_link(ip);
+        addresses.iter().map(ipnetwork::IpNetwork::ip).find(usable)
     };
-    addresses.iter().map(ipnetwork::IpNetwork::ip).find(usable)
+    if let (Some(_), IpAddr::V6(on_link)) = (&state.config.port, local) {
+        let takes_ipv6 = state.negotiated.as_ref().is_some_and(|both| both.extended_next_hop);
+        if family == Family::Ipv4 && !takes_ipv6 {
+            return global(family).map(NextHop::new);
+        }
+        return Some(match global(Family::Ipv6) {
+            Some(addr) => NextHop { addr, link_local: Some(on_link) },
+            None => NextHop::new(local),
+        });
+    }
+    if Family::of(local) == family {
+        return Some(NextHop::new(local));
+    }
+    global(family).map(NextHop::new)
 }
 
 /// Prefixes that are decided about in a step, over all neighbours, and changes of an order to a session at

@@ -11,7 +11,7 @@ struct Case {
     standing: Standing,
     state: State,
     families: PerFamily<bool>,
-    next_hop: Option<IpAddr>,
+    next_hop: Option<BgpNextHop>,
     leave: Leave,
     playbooks: Vec<Arc<Playbook>>,
 }
@@ -33,7 +33,7 @@ impl Case {
             standing: Standing::default(),
             state: State::Established,
             families: PerFamily::BOTH,
-            next_hop: Some([10, 9, 0, 1].into()),
+            next_hop: Some(BgpNextHop::new([10, 9, 0, 1].into())),
             leave: Leave::No,
             playbooks: Vec::new(),
         };
@@ -84,7 +84,7 @@ fn what_is_well_is_announced_as_configured() {
     let attributes = decision.announce.unwrap();
     assert_eq!(attributes.as_path.to_string(), "65001");
     assert_eq!((attributes.med, attributes.local_pref), (None, None));
-    assert_eq!(attributes.next_hop.addr, IpAddr::from([10, 9, 0, 1]));
+    assert_eq!(attributes.next_hop, BgpNextHop::new([10, 9, 0, 1].into()));
 
     let internal = Case::new("", "as = 65001\nexport = \"services\"").decide().announce.unwrap();
     assert!(internal.as_path.is_empty());
