@@ -145,7 +145,7 @@ fn own_addresses(up: &NetNs, n: usize) {
 fn frr_config(routes: &[&str]) -> String {
     let [v4, v6] = [false, true].map(|is_v6| {
         let of = of_link(routes, 1).into_iter().filter(move |route| route.contains(':') == is_v6);
-        of.map(|route| format!("  network {route}\n")).collect::<String>()
+        of.map(|route| format!("  network {route}\n")).collect::<Vec<_>>().concat()
     });
     format!(
         "log stdout debugging\nrouter bgp 65002\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n \
@@ -161,7 +161,8 @@ fn bird_config(n: usize, routes: &[&str]) -> String {
     let mut text = format!("router id 10.0.0.{};\nlog stderr all;\nprotocol device {{ }}\n", n + 1);
     for (family, is_v6) in [("ipv4", false), ("ipv6", true)] {
         let of = of_link(routes, n).into_iter().filter(|route| route.contains(':') == is_v6);
-        let of: String = of.map(|route| format!("route {route} unreachable; ")).collect();
+        let of =
+            of.map(|route| format!("route {route} unreachable;")).collect::<Vec<_>>().join(" ");
         let _ = write!(
             text,
             "protocol kernel {{ {family} {{ import none; export where source = RTS_BGP; }}; }}\n\

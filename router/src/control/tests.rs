@@ -21,6 +21,7 @@ use crate::rib::{NextHops, Source};
 mod announcements;
 mod bgp;
 mod last_resorts;
+mod links;
 mod onward;
 mod ports;
 mod publication;

@@ -1,11 +1,11 @@
 //! Two speakers on two hosts that are connected directly, each polled as its thread would: after packets, and
 //! when it says so.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use nearhop_fib::IpPrefix;
+use nearhop_fib::{AdjacencyId, IpPrefix};
 
 use super::*;
 use crate::bgp::lane::RangeSpec;
@@ -17,6 +17,13 @@ use crate::ids::PortId;
 
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
 const ID: NeighborId = NeighborId(1);
+
+/// Of a link that two speakers find each other on.
+const ON_LINK: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)),
+];
+const LINK: Link = Link { port: PortId(1), adjacency: AdjacencyId(9) };
 
 struct Node {
     host: Host,
@@ -37,36 +44,52 @@ struct Pair {
 
 impl Node {
     fn new(index: usize, lane: usize) -> Self {
-        let addresses = vec![ADDRESSES[index].into()];
-        let host = Host::new(Nanos::ZERO, HostConfig { addresses, mtu: 1500, seed: 5 });
-        let mut node = Self {
-            host,
+        let mut node = Self::alone(index, ADDRESSES[index].into());
+        node.begin(Nanos::ZERO, index, lane, false);
+        node
+    }
+
+    /// One of two on a link, which does not know the other's address.
+    fn on_link(index: usize) -> Self {
+        let mut node = Self::alone(index, ON_LINK[index]);
+        node.begin_between(Nanos::ZERO, (index, 64), (ON_LINK[index], None), (Some(LINK), false));
+        node
+    }
+
+    /// One without a neighbour.
+    fn alone(index: usize, local: IpAddr) -> Self {
+        let config = HostConfig { addresses: vec![local], mtu: 1500, seed: 5 };
+        Self {
+            host: Host::new(Nanos::ZERO, config),
             speaker: Speaker::new(index as u64),
             news: bounded(0).1,
             waiting: Arc::default(),
             lost: Arc::default(),
             sleeps_until: Some(Nanos::ZERO),
-        };
-        node.begin(Nanos::ZERO, index, lane, false);
-        node
+        }
     }
 
     /// The neighbour is the other one.
     fn begin(&mut self, now: Nanos, index: usize, lane: usize, dynamic: bool) {
-        let (local, remote) = (ADDRESSES[index], ADDRESSES[1 - index]);
+        let ends = (ADDRESSES[index].into(), Some(ADDRESSES[1 - index].into()));
+        self.begin_between(now, (index, lane), ends, (None, dynamic));
+    }
+
+    fn begin_between(
+        &mut self,
+        now: Nanos,
+        (index, lane): (usize, usize),
+        (local, address): (IpAddr, Option<IpAddr>),
+        (link, dynamic): (Option<Link>, bool),
+    ) {
         let asn = |index: usize| 65_001 + index as u32;
         let session = SessionConfig {
             passive: index == 0,
             dynamic,
-            ..SessionConfig::new(asn(index), local, RemoteAs::Exactly(asn(1 - index)))
+            link_scoped: link.is_some(),
+            ..SessionConfig::new(asn(index), ADDRESSES[index], RemoteAs::Exactly(asn(1 - index)))
         };
-        let peering = Peering {
-            address: Some(remote.into()),
-            link: None,
-            local: local.into(),
-            ttl: u8::MAX,
-            session,
-        };
+        let peering = Peering { address, link, local, ttl: u8::MAX, session };
         let (lane, news) = bounded(lane);
         self.news = news;
         let (lost, waiting) = (Arc::clone(&self.lost), Arc::clone(&self.waiting));
@@ -345,4 +368,78 @@ fn while_a_part_stands_still_all_is_deprioritised_and_then_withdrawn() {
         states.collect::<Vec<_>>(),
         [LeaseState::Deprioritised(part), LeaseState::Withdrawn(part), LeaseState::Held]
     );
+}
+
+impl Pair {
+    /// Two on a link, none of which has heard of the other.
+    fn on_link() -> Self {
+        let nodes = vec![Node::on_link(0), Node::on_link(1)];
+        Self { nodes, now: Nanos::ZERO, air: VecDeque::new() }
+    }
+
+    fn pass(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+        }
+    }
+
+    fn meet(&mut self, index: usize, port: PortId, address: IpAddr) {
+        let node = &mut self.nodes[index];
+        node.speaker.meet(self.now, &mut node.host, port, address);
+        node.sleeps_until = Some(self.now);
+    }
+
+    fn is_established(&mut self) -> bool {
+        let of = |node: &mut Node| {
+            let neighbor = node.speaker.neighbors.get(&ID).unwrap();
+            neighbor.session.state() == State::Established
+        };
+        self.nodes.iter_mut().all(of)
+    }
+}
+
+#[test]
+fn a_neighbor_that_is_looked_for_is_spoken_with_once_it_is_found() {
+    let mut pair = Pair::on_link();
+    pair.pass(50_000);
+    assert!(pair.air.is_empty() && pair.nodes[0].news.is_empty(), "nobody is known");
+    pair.meet(1, PortId(2), ON_LINK[0]);
+    pair.pass(50_000);
+    assert!(pair.nodes[1].news.is_empty(), "on another link");
+    (0..2).for_each(|index| pair.meet(index, LINK.port, ON_LINK[1 - index]));
+    pair.until("established", Pair::is_established);
+    for (index, node) in pair.nodes.iter_mut().enumerate() {
+        let first = node.take().unwrap();
+        assert!(matches!(first, BgpNews::Found(at) if at == ON_LINK[1 - index]), "{first:?}");
+    }
+
+    // Somebody else does not end a session that is well.
+    let stranger = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9));
+    pair.meet(1, LINK.port, stranger);
+    assert_eq!(pair.nodes[1].speaker.neighbors[&ID].address, Some(ON_LINK[0]));
+    let node = &mut pair.nodes[0];
+    node.speaker.handle_order(pair.now, &mut node.host, BgpOrder::End(ID, "enough".into()));
+    node.sleeps_until = Some(pair.now);
+    pair.until("the end", |pair| {
+        pair.nodes[1].speaker.neighbors[&ID].session.state() != State::Established
+    });
+    pair.meet(1, LINK.port, stranger);
+    assert_eq!(pair.nodes[1].speaker.neighbors[&ID].address, Some(stranger));
+}
+
+/// A connection from the neighbour's address by another port is somebody else's.
+#[test]
+fn a_neighbor_on_a_link_is_heard_by_its_port_alone() {
+    let mut pair = Pair::on_link();
+    // The first knows it on another port than packets come in by.
+    let link = Link { port: PortId(2), ..LINK };
+    let node = &mut pair.nodes[0];
+    *node = Node::alone(0, ON_LINK[0]);
+    node.begin_between(Nanos::ZERO, (0, 64), (ON_LINK[0], None), (Some(link), false));
+    pair.meet(0, PortId(2), ON_LINK[1]);
+    pair.meet(1, LINK.port, ON_LINK[0]);
+    pair.pass(200_000);
+    assert_eq!(pair.nodes[0].speaker.neighbors[&ID].session.counters().established, 0);
+    let refused = pair.nodes[0].speaker.neighbors[&ID].session.state();
+    assert_ne!(refused, State::Established);
 }
