@@ -342,9 +342,26 @@ impl Link {
         });
     }
 
+    /// Waits until these routes of the peer are used, and no others. OpenBGPD takes any address of its host for the
+    /// next hop of IPv6 routes, here the service's own, by which the router does not forward: they are accepted, and
+    /// not used.
     fn wait_routes(&self, offers: &[Offer]) {
-        let all: BTreeSet<String> = offers.iter().map(|offer| offer.prefix.to_owned()).collect();
-        wait_for("the peer's routes", || (self.routes() == all).then_some(()));
+        let is_usable = |offer: &&Offer| self.program != Program::OpenBgpd || !offer.is_v6();
+        let of = |offers: Vec<&Offer>| -> BTreeSet<String> {
+            offers.into_iter().map(|offer| offer.prefix.to_owned()).collect()
+        };
+        let (usable, useless) = offers.iter().partition(is_usable);
+        let (usable, useless) = (of(usable), of(useless));
+        wait_for("the peer's routes", || {
+            let rows = self.rig.show("routes");
+            let is_useless = |row: &&Value| {
+                row["source"] == "bgp" && row["state"] == "unused" && row["via"][0] == SERVICE_V6
+            };
+            let found = rows.iter().filter(is_useless);
+            let found: BTreeSet<String> =
+                found.map(|row| row["prefix"].as_str().unwrap().to_owned()).collect();
+            (self.routes() == usable && found == useless).then_some(())
+        });
     }
 
     fn wait_both(&self, offers: &[Offer]) {

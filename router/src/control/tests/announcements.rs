@@ -25,7 +25,23 @@ type Told = (NeighborId, IpPrefix, Option<Arc<Attributes>>);
 impl Speaking {
     /// Every leg is up, every session established; what that announces was told.
     fn new(text: &str) -> Self {
-        let mut speaking = Self { rig: Rig::up(text), lanes: BTreeMap::new(), now: NOW };
+        Self::of(Rig::up(text))
+    }
+
+    /// With legs of both families.
+    fn of_both_families(text: &str) -> Self {
+        let (mut rig, _) = Rig::new(text);
+        let paths: Vec<_> = rig.control.legs().map(|(_, leg)| leg.path).collect();
+        for path in paths {
+            let kind = MonitorEventKind::Leg { path, up: true, reason: "up".into(), rtt: None };
+            rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
+        }
+        rig.control.publish(NOW).unwrap();
+        Self::of(rig)
+    }
+
+    fn of(rig: Rig) -> Self {
+        let mut speaking = Self { rig, lanes: BTreeMap::new(), now: NOW };
         speaking.told();
         let lanes: Vec<IpAddr> = speaking.lanes.keys().copied().collect();
         for address in lanes {
@@ -451,7 +467,7 @@ fn a_playbook_is_applied_and_undone_and_says_what_it_would_leave_unannounced() {
         "name = \"gone\"\n[[bgp.playbook.step]]\nwithdraw = true\n",
         &format!("name = \"gone\"\n{v6}"),
     );
-    let mut of_both = Speaking::new(&both);
+    let mut of_both = Speaking::of_both_families(&both);
     assert_eq!(of_both.lines().len(), 4, "both families to both neighbours");
     assert_eq!(left(&of_both, &["gone"]), ["www/ipv6"]);
     assert_eq!(left(&of_both, &["away"]), [""; 0]);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nearhop_fib::FlowHash;
 
 use super::*;
-use crate::bgp::lane::{BgpNews, NeighborSpec};
+use crate::bgp::lane::{BgpNews, Change, NeighborSpec};
 use crate::bgp::session::{Received, State};
 use crate::bgp::{Announced, AsPath, Attributes, Negotiated, NextHop as BgpNextHop, Nlri, Update};
 use crate::neighbor::DiscoveryLink;

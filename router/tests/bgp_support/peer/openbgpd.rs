@@ -122,8 +122,5 @@ fn config(setup: &Setup, socket: &str) -> String {
     if let Some(max) = setup.max_prefixes {
         let _ = writeln!(text, " max-prefix {max}");
     }
-    // Over a session by IPv4 its next hop of IPv6 routes is any address of its host: here the service's own.
-    text + &format!(
-        "}}\nallow from any\nallow to any\nmatch to any prefix ::/0 prefixlen >= 0 set nexthop no-modify\n"
-    )
+    text + "}\nallow from any\nallow to any\n"
 }

@@ -47,7 +47,12 @@ withdraw = true
 
 /// A router with the sessions of both neighbours, and their lanes.
 fn with_neighbors(text: &str) -> (Control, Vec<(NeighborId, Sender<BgpNews>)>) {
-    let mut control = core_of(&(text.to_owned() + BGP));
+    with_sessions(&(text.to_owned() + BGP))
+}
+
+/// The same of a whole configuration.
+fn with_sessions(text: &str) -> (Control, Vec<(NeighborId, Sender<BgpNews>)>) {
+    let mut control = core_of(text);
     let up: Vec<_> = control.legs().map(|(_, leg)| leg.path).collect();
     for path in up {
         let kind = MonitorEventKind::Leg { path, up: true, reason: "initial".into(), rtt: None };
@@ -177,8 +182,8 @@ fn every_path_says_why_it_is_used_or_not() {
 #[test]
 fn equal_paths_of_a_multipath_are_both_in_use() {
     let rows = |multipath: &str| {
-        let text = plain().replace("[bgp]\n", &format!("[bgp]\n{multipath}"));
-        let (mut control, lanes) = with_neighbors(&text);
+        let bgp = BGP.replace("[bgp]\n", &format!("[bgp]\n{multipath}"));
+        let (mut control, lanes) = with_sessions(&(plain() + &bgp));
         for (net, (_, lane)) in [1, 2].into_iter().zip(&lanes) {
             let path = [65_001 + u32::from(net)];
             lane.send(update("203.0.113.0/24", &path, [10, net, 0, 2], 2)).unwrap();
