@@ -193,3 +193,55 @@ fn bogons_are_refused_of_whom_should_not_send_them() {
         assert_eq!(config.bgp.unwrap().neighbors[0].refuses_bogons, refused, "{asn} {keys}");
     }
 }
+
+/// Ranges may overlap; of two that are the same nobody knows which counts.
+#[test]
+fn mistakes_about_ranges_of_neighbors_are_shown_where_they_stand() {
+    let file = |neighbors: &[&str]| {
+        let neighbor = |keys: &&str| {
+            format!("[[bgp.neighbor]]\nas = 65002\nimport = \"all\"\nexport = \"none\"\n{keys}\n")
+        };
+        format!(
+            "[router]\nname = \"r1\"\nid = \"10.9.0.1\"\n\
+             [[port]]\nname = \"up\"\ntun = \"up\"\naddresses = [\"10.9.0.1/24\"]\n\
+             [bgp]\nas = 65001\n{}",
+            neighbors.iter().map(neighbor).collect::<String>()
+        )
+    };
+    let rack = "range = \"10.9.0.0/24\"";
+    let (config, _) =
+        parse("r1.toml", &file(&[rack, "range = \"10.9.0.64/26\"\nlimit = 7"])).unwrap();
+    let bgp = config.bgp.unwrap();
+    assert!(bgp.neighbors.is_empty());
+    let all: Vec<_> = bgp.ranges.iter().map(|one| (&*one.template.name, one.limit)).collect();
+    assert_eq!(all, [("10.9.0.0/24", 100), ("10.9.0.64/26", 7)]);
+    assert!(bgp.ranges[0].template.passive);
+    for (neighbors, wanted, at) in [
+        (
+            &[rack, "name = \"other\"\nrange = \"10.9.0.0/24\""][..],
+            "two neighbors have the range 10.9.0.0/24",
+            "r1.toml:20:9",
+        ),
+        (
+            &["range = \"10.9.0.0/24\"\naddress = \"10.9.0.2\""],
+            "a neighbor has an address or a range",
+            "r1.toml:14:9",
+        ),
+        (&["address = \"10.9.0.2\"\nlimit = 3"], "limit is of ranges", "r1.toml:15:9"),
+        (&["range = \"10.9.0.1/24\""], "10.9.0.1/24 is not a canonical prefix", "r1.toml:14:"),
+        (&["range = \"10.8.0.0/16\""], "10.8.0.0/16 is in no port's network", "r1.toml:14:9"),
+        (&["range = \"10.0.0.0/8\""], "10.0.0.0/8 is in no port's network", "r1.toml:14:9"),
+        (&["range = \"fe80::/64\""], "fe80::/64 has no address of a neighbor", "r1.toml:14:9"),
+        (
+            &["range = \"10.0.0.0/8\"\nmultihop = 2\nlocal-address = \"10.9.0.7\""],
+            "10.9.0.7 is not an address of this router",
+            "r1.toml:16:17",
+        ),
+        (&["range = \"10.9.0.0/24\"\nlimit = 0"], "limit", "r1.toml:15:"),
+    ] {
+        let found = parse("r1.toml", &file(neighbors)).unwrap_err().to_string();
+        assert!(found.contains(wanted) && found.contains(at), "{wanted}, {at}: {found}");
+    }
+    let far = "range = \"10.0.0.0/8\"\nmultihop = 2\nlocal-address = \"10.9.0.1\"";
+    assert!(parse("r1.toml", &file(&[far])).is_ok());
+}
