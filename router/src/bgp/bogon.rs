@@ -39,7 +39,7 @@ impl Bogon {
     /// discarded (RFC 7999) may be long; the prefix of all addresses is none, since a provider may be asked
     /// for it.
     pub fn of(prefix: IpPrefix, attributes: &Attributes) -> Option<Self> {
-        if prefix.len() > 0 && BOGON_PREFIXES.contains(prefix) {
+        if prefix.len() > 0 && may_be_special(prefix) && BOGON_PREFIXES.contains(prefix) {
             return Some(Self::Prefix);
         }
         let longest = if bits(prefix) == 32 { 24 } else { 48 };
@@ -99,6 +99,20 @@ fn is_martian_prefix(prefix: IpPrefix) -> bool {
     }
 }
 
+/// Whether a prefix may be within a block for special use: most are not, and need no search. No such block is
+/// shorter than 8 bits but those of whole first octets, or of all but 2000::/3.
+fn may_be_special(prefix: IpPrefix) -> bool {
+    match prefix.addr() {
+        IpAddr::V4(addr) => {
+            matches!(addr.octets()[0], 0 | 10 | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224..)
+        }
+        IpAddr::V6(addr) => {
+            let first = addr.segments()[0];
+            first >> 13 != 1 || matches!(first, 0x2001 | 0x2002 | 0x3ffe | 0x3fff)
+        }
+    }
+}
+
 static BOGON_PREFIXES: LazyLock<PrefixList> = LazyLock::new(|| {
     let ipv4 = SPECIAL_IPV4.iter().map(|(addr, len)| (IpAddr::V4(Ipv4Addr::from(*addr)), *len));
     let ipv6 = SPECIAL_IPV6.iter().map(|(addr, len)| (IpAddr::V6(Ipv6Addr::from(*addr)), *len));
@@ -144,6 +158,33 @@ mod tests {
 
     fn prefix(text: &str) -> IpPrefix {
         text.parse().unwrap()
+    }
+
+    /// What is passed over without a search is in no block.
+    #[test]
+    fn every_prefix_in_a_block_for_special_use_is_looked_for() {
+        let blocks_v4 = SPECIAL_IPV4.iter().map(|(addr, len)| (IpAddr::from(*addr), *len));
+        let blocks_v6 = SPECIAL_IPV6.iter().map(|(addr, len)| (IpAddr::from(*addr), *len));
+        let mut rng = crate::random::Rng::new(3);
+        for (addr, len) in blocks_v4.chain(blocks_v6) {
+            for _ in 0..1000 {
+                let host = u128::from(rng.below(u64::MAX)) << 64 | u128::from(rng.below(u64::MAX));
+                let (inside, longest) = match addr {
+                    IpAddr::V4(addr) => {
+                        let host = host as u32 & u32::MAX.checked_shr(len.into()).unwrap_or(0);
+                        (IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() | host)), 32)
+                    }
+                    IpAddr::V6(addr) => {
+                        let host = host & u128::MAX.checked_shr(len.into()).unwrap_or(0);
+                        (IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() | host)), 128)
+                    }
+                };
+                let len = len + rng.below(u64::from(longest - len) + 1) as u8;
+                let prefix = IpPrefix::around(inside, len).unwrap();
+                assert!(BOGON_PREFIXES.contains(prefix) && may_be_special(prefix), "{prefix}");
+            }
+        }
+        assert!(!may_be_special(prefix("8.8.8.0/24")) && !may_be_special(prefix("2a00::/16")));
     }
 
     fn route(path: &[u32]) -> Attributes {
