@@ -28,6 +28,17 @@ pub enum Import {
     Policy(Arc<Policy>),
 }
 
+/// As the configuration writes it.
+impl fmt::Display for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::All => "all",
+            Self::Policy(policy) => &policy.name,
+        })
+    }
+}
+
 /// Why a path is not used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NotUsed {

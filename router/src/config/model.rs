@@ -4,6 +4,7 @@
 
 mod announce;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -354,6 +355,25 @@ pub enum Export {
     AllServices,
     /// All aggregates, and no service.
     Aggregates,
+}
+
+impl Neighbor {
+    /// What is done with bogons, as the configuration writes it.
+    pub const fn bogons(&self) -> &'static str {
+        if self.refuses_bogons { "refuse" } else { "accept" }
+    }
+}
+
+/// As the configuration writes it; names of services one after the other.
+impl fmt::Display for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Services(names) if names.is_empty() => f.write_str("none"),
+            Self::Services(names) => f.write_str(&names.join(", ")),
+            Self::AllServices => f.write_str("services"),
+            Self::Aggregates => f.write_str("aggregates"),
+        }
+    }
 }
 
 /// Where the router serves its API.

@@ -7,8 +7,8 @@ use crate::api::column::Text;
 use crate::api::pages::PageRequest;
 use crate::api::rows::{BgpMessageRow, BgpNeighborRow, BgpRefusalRow, BgpRow};
 use crate::bgp::session::{Messages, Said, State};
-use crate::bgp::{Import, Negotiated, Role};
-use crate::config::model::{Export, Neighbor};
+use crate::bgp::{Negotiated, Role};
+use crate::config::model::Neighbor;
 use crate::control::NeighborState;
 use crate::ids::{Family, NeighborId};
 
@@ -164,19 +164,9 @@ fn session(facts: &Facts<'_>, (id, state): (NeighborId, &NeighborState), about: 
 }
 
 fn configured(config: &Neighbor, about: &mut About<'_>) {
-    let import = match &config.import {
-        Import::None => "none",
-        Import::All => "all",
-        Import::Policy(policy) => &policy.name,
-    };
-    about.add("import", import);
-    about.add("bogons", if config.refuses_bogons { "refuse" } else { "accept" });
-    match &config.export {
-        Export::Aggregates => about.add("export", "aggregates"),
-        Export::AllServices => about.add("export", "services"),
-        Export::Services(names) if names.is_empty() => about.add("export", "none"),
-        Export::Services(names) => about.add("export", names.join(", ")),
-    }
+    about.add("import", &config.import);
+    about.add("bogons", config.bogons());
+    about.add("export", &config.export);
     about.add_bool("export-learned", config.terms.takes_learned);
     let policy = config.export_policy.as_ref();
     about.add("export-policy", policy.map_or("none", |policy| &policy.name));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::bgp::policy::Policy;
 use crate::bgp::{AddPath, Role};
 use crate::config::model::{
-    Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device, Export,
-    Import, LinkBandwidth, Neighbor, NeighborRange, OnExit, Playbook, PlaybookStep, Port, Route,
-    RouteFile, RouteTarget, Site, Via, WhenAllDead,
+    Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device,
+    LinkBandwidth, Neighbor, NeighborRange, OnExit, Playbook, PlaybookStep, Port, Route, RouteFile,
+    RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -83,18 +83,6 @@ pub(super) fn range(range: &NeighborRange) -> String {
     format!("{} as {}", range.prefix, range.template.asn)
 }
 
-pub(super) fn import(import: &Import) -> String {
-    match import {
-        Import::None => "none".into(),
-        Import::All => "all".into(),
-        Import::Policy(policy) => policy.name.clone(),
-    }
-}
-
-pub(super) fn bogons(refused: bool) -> String {
-    if refused { "refuse" } else { "accept" }.into()
-}
-
 pub(super) fn policy(policy: &Policy) -> String {
     format!("{} rule(s)", policy.rules.len())
 }
@@ -102,14 +90,6 @@ pub(super) fn policy(policy: &Policy) -> String {
 /// The names of the rules of a policy, with what they say.
 pub(super) fn rules(policy: &Policy) -> Vec<(&str, String)> {
     policy.rules.iter().map(|rule| (rule.name.as_str(), format!("{rule:?}"))).collect()
-}
-
-pub(super) fn export(export: &Export) -> String {
-    match export {
-        Export::Services(names) => listed(names),
-        Export::AllServices => "services".into(),
-        Export::Aggregates => "aggregates".into(),
-    }
 }
 
 pub(super) fn additions(additions: &Additions) -> String {
