@@ -203,7 +203,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (host_wake, host_fd) = Wake::new().map_err(failed)?;
     let (host, host_packets) = Lane::new(HOST_LANE, host_wake.clone());
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
-    let (news, liveness_news) = Lane::new(EVENT_LANE, control_wake.clone());
+    let (news, liveness_news) = Lane::of_many(EVENT_LANE, control_wake.clone());
     let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake.clone());

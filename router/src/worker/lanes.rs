@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
@@ -58,6 +58,8 @@ impl Wake {
 /// The sending end of a bounded channel, with the wake-up of its reader.
 pub struct Lane<T> {
     sender: Sender<T>,
+    /// Items that may wait, where the channel itself takes any number.
+    capacity: Option<usize>,
     wake: Wake,
     pending: bool,
 }
@@ -66,19 +68,29 @@ impl<T> Lane<T> {
     /// A lane for `capacity` items, and its receiving end. `wake` wakes the reader.
     pub fn new(capacity: usize, wake: Wake) -> (Self, Receiver<T>) {
         let (sender, receiver) = bounded(capacity);
-        (Self { sender, wake, pending: false }, receiver)
+        (Self { sender, capacity: None, wake, pending: false }, receiver)
+    }
+
+    /// As [`Self::new`], for very many items that hardly ever wait: memory is taken for those that do. To be
+    /// filled by one thread.
+    pub fn of_many(capacity: usize, wake: Wake) -> (Self, Receiver<T>) {
+        let (sender, receiver) = unbounded();
+        (Self { sender, capacity: Some(capacity), wake, pending: false }, receiver)
     }
 
     /// Another sending end of the same channel.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { sender: self.sender.clone(), wake: self.wake.clone(), pending: false }
+        let (sender, wake) = (self.sender.clone(), self.wake.clone());
+        Self { sender, capacity: self.capacity, wake, pending: false }
     }
 
     /// Adds an item; `false` if the lane is full. Wakes the reader at once if it is full; otherwise
     /// [`Self::flush`] does.
     pub fn push(&mut self, item: T) -> bool {
-        match self.sender.try_send(item) {
+        let is_over = self.capacity.is_some_and(|capacity| self.sender.len() >= capacity);
+        let sent = if is_over { Err(TrySendError::Full(item)) } else { self.sender.try_send(item) };
+        match sent {
             Ok(()) => {
                 self.pending = true;
                 true
@@ -97,7 +109,7 @@ impl<T> Lane<T> {
 
     /// Whether the next item would be refused.
     pub fn is_full(&self) -> bool {
-        self.sender.is_full()
+        self.capacity.map_or_else(|| self.sender.is_full(), |most| self.sender.len() >= most)
     }
 
     /// Wakes the reader if an item was added since the last call.
@@ -182,8 +194,14 @@ mod tests {
 
     #[test]
     fn a_full_lane_refuses_and_wakes_its_reader() {
+        for new in [Lane::new, Lane::of_many] {
+            refuses_when_full(new);
+        }
+    }
+
+    fn refuses_when_full(new: impl FnOnce(usize, Wake) -> (Lane<i32>, Receiver<i32>)) {
         let (wake, fd) = Wake::new().unwrap();
-        let (mut lane, receiver) = Lane::new(2, wake);
+        let (mut lane, receiver) = new(2, wake);
         assert!(lane.push(1) && !lane.is_full() && lane.push(2) && lane.is_full());
         assert!(rustix::io::read(&fd, &mut [0; 8]).is_err(), "not woken before the flush");
         assert!(!lane.push(3));
