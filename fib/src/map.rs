@@ -13,6 +13,7 @@ use core::ops::Range;
 
 use crate::addr::Addr;
 use crate::group::GroupId;
+use crate::memory::prefetch;
 use crate::prefix::Prefix;
 
 /// Bits of a node. The model checker follows every atomic of the tables that have this stride,
@@ -97,10 +98,38 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
 
     /// Adds a prefix, or gives it another value; returns its previous one.
     pub fn insert(&mut self, prefix: Prefix<A>, value: T) -> Option<T> {
+        self.insert_at(prefix, value, true).1
+    }
+
+    /// Adds a prefix that is not there yet; returns the value of one that is, to be changed.
+    pub fn insert_new(&mut self, prefix: Prefix<A>, value: T) -> Option<&mut T> {
         let node = self.make_node(prefix.addr(), node_depth(prefix.len()));
-        let old = self.nodes[node].insert(index_of(prefix), value);
+        let (node, index) = (&mut self.nodes[node], index_of(prefix));
+        if node.has(index) {
+            return node.get_mut(index);
+        }
+        node.insert(index, value);
+        self.len += 1;
+        None
+    }
+
+    /// As [`Self::insert`], but a prefix that is there keeps its value unless `replaces`. Also returns the
+    /// prefix's node, for [`Self::decided_in`].
+    pub(crate) fn insert_at(
+        &mut self,
+        prefix: Prefix<A>,
+        value: T,
+        replaces: bool,
+    ) -> (usize, Option<T>) {
+        let node = self.make_node(prefix.addr(), node_depth(prefix.len()));
+        let (place, index) = (&mut self.nodes[node], index_of(prefix));
+        let old = if replaces || !place.has(index) {
+            place.insert(index, value)
+        } else {
+            place.get(index)
+        };
         self.len += usize::from(old.is_none());
-        old
+        (node, old)
     }
 
     /// Removes a prefix; returns its value.
@@ -124,6 +153,23 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
     pub fn get_mut(&mut self, prefix: Prefix<A>) -> Option<&mut T> {
         let node = self.find(prefix.addr(), node_depth(prefix.len()))?;
         self.nodes[node].get_mut(index_of(prefix))
+    }
+
+    /// Asks the processor to fetch what is looked at where some prefixes are, or are to be added: for calls
+    /// about all of them that follow, each of which would wait for memory by itself.
+    pub fn prefetch(&self, prefixes: impl Iterator<Item = Prefix<A>> + Clone) {
+        let node = |prefix: Prefix<A>| {
+            let node = self.find(prefix.addr(), node_depth(prefix.len()))?;
+            Some((&self.nodes[node], index_of(prefix)))
+        };
+        for (node, index) in prefixes.clone().filter_map(node) {
+            prefetch(&node.prefixes[index / 64]);
+            prefetch(&node.values);
+        }
+        for (node, index) in prefixes.filter_map(node) {
+            let rank = rank(&node.prefixes, index);
+            node.values.get(rank).or(node.values.last()).into_iter().for_each(prefetch);
+        }
     }
 
     /// The longest prefix that covers `addr`.
@@ -181,11 +227,16 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
 
     /// Which values of its node's stride `prefix` covers, and no longer prefix of the node does.
     pub(crate) fn decided(&self, prefix: Prefix<A>) -> [u64; 4] {
+        self.decided_in(self.find(prefix.addr(), node_depth(prefix.len())), prefix)
+    }
+
+    /// As [`Self::decided`], where the node is known.
+    pub(crate) fn decided_in(&self, node: Option<usize>, prefix: Prefix<A>) -> [u64; 4] {
         let depth = node_depth(prefix.len());
         let first = prefix.addr().bits_at(depth, STRIDE);
         let bits = prefix.len() - depth;
-        let covered = match self.node(prefix.addr(), depth) {
-            Some(node) if bits < STRIDE => node.covered(bits),
+        let covered = match node {
+            Some(node) if bits < STRIDE => self.nodes[node].covered(bits),
             _ => [0; 4],
         };
         outside(covered, first..first + (1 << (STRIDE - bits)))
@@ -242,7 +293,7 @@ impl<A: Addr, T: Copy> PrefixMap<A, T> {
         PrefixMapIter { nodes: &self.nodes, addr: addr.to_bits128(), places, family: PhantomData }
     }
 
-    fn find(&self, addr: A, depth: u8) -> Option<usize> {
+    pub(crate) fn find(&self, addr: A, depth: u8) -> Option<usize> {
         let (mut node, mut at) = (0, 0);
         if depth >= 2 * STRIDE {
             let start = self.shortcut[addr.bits_at(0, 2 * STRIDE)].checked_sub(1)?;
@@ -505,10 +556,14 @@ impl<A: Addr, T: Copy> Iterator for PrefixMapIter<'_, A, T> {
     }
 }
 
-/// Makes room for one more in a list that many nodes have: by an eighth, not by doubling.
+/// Makes room for one more in a list that many nodes have: by an eighth, not by doubling, and what the
+/// allocator would round up to anyway.
 fn grow<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / 8 + 1);
+        let least = list.len() + list.len() / 8 + 1;
+        let bytes = least * size_of::<T>() + CHUNK_HEADER;
+        let bytes = bytes.next_multiple_of(CHUNK).max(CHUNK_MIN) - CHUNK_HEADER;
+        list.reserve_exact((bytes / size_of::<T>().max(1)).max(least) - list.len());
     }
 }
 
@@ -601,6 +656,11 @@ fn spread(bits: [u64; 4]) -> [u64; 4] {
     };
     [twice(bits[0]), twice(bits[0] >> 32), twice(bits[1]), twice(bits[1] >> 32)]
 }
+
+/// What the usual allocator rounds to, the least it takes, and what it keeps of that for itself.
+const CHUNK: usize = 16;
+const CHUNK_MIN: usize = 32;
+const CHUNK_HEADER: usize = 8;
 
 /// Nodes on the way to a prefix, at most.
 const NODES_MAX: usize = 128 / STRIDE as usize;

@@ -4,6 +4,8 @@
 //! atomics, which all zeros are a valid value of, and which live as long as the [`Slab`].
 #![allow(unsafe_code)]
 
+use crate::map::LARGE;
+
 #[cfg(loom)]
 pub(crate) use self::model::{Slab, Zeroed};
 #[cfg(not(loom))]
@@ -56,6 +58,27 @@ pub(crate) fn settled_clock() -> u64 {
     #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
     0
 }
+
+/// Pages of a growing table that become huge ones, one after the other: each takes up to a millisecond.
+#[derive(Debug, Default)]
+pub(crate) struct HugePages {
+    next: usize,
+    is_done: bool,
+}
+
+impl HugePages {
+    /// A route came to a table that has so many now: `use_page` is called with the number of the next page
+    /// if one is due, and returns whether there are more.
+    pub(crate) fn note_growth(&mut self, routes: usize, use_page: impl FnOnce(usize) -> bool) {
+        if routes >= LARGE && routes.is_multiple_of(ROUTES_PER_HUGE_PAGE) && !self.is_done {
+            self.is_done = !use_page(self.next);
+            self.next += 1;
+        }
+    }
+}
+
+/// Routes of a large table that come while one page of it becomes a huge one.
+const ROUTES_PER_HUGE_PAGE: usize = 256;
 
 #[cfg(not(loom))]
 mod real {
@@ -139,18 +162,36 @@ mod real {
 
         /// Asks for huge pages, touched memory included. A system that refuses gives small
         /// ones: slower, and right all the same. To be called once a table is large: a huge page
-        /// costs its whole size, and the time to clear it, as soon as one byte is touched.
-        #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
+        /// costs its whole size, and the time to clear it, as soon as one byte is touched. Where much
+        /// is touched, this takes long: see [`HugePages`].
         pub(crate) fn use_huge_pages(&self) {
-            #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
-            if self.bytes() >= HUGE_PAGE {
-                let start = self.first.as_ptr().cast();
-                for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
-                    // SAFETY: the range is one allocation of our own, and neither advice changes
-                    // what is in it.
-                    unsafe { libc::madvise(start, self.bytes(), advice) };
-                }
+            let mut nth = 0;
+            while self.use_huge_page(nth) {
+                nth += 1;
             }
+        }
+
+        /// As [`Self::use_huge_pages`], of what is touched only for the page with this number;
+        /// whether there are pages after it. To be called with each number from 0 on.
+        #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
+        pub(crate) fn use_huge_page(&self, nth: usize) -> bool {
+            #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
+            if nth < self.bytes() / HUGE_PAGE {
+                let start: *mut u8 = self.first.as_ptr().cast();
+                if nth == 0 {
+                    // SAFETY: the range is one allocation of our own, and the advice does not change
+                    // what is in it.
+                    unsafe { libc::madvise(start.cast(), self.bytes(), libc::MADV_HUGEPAGE) };
+                }
+                // SAFETY: as above: this page is within the allocation, by its number.
+                unsafe {
+                    let page = start.add(nth * HUGE_PAGE).cast();
+                    libc::madvise(page, HUGE_PAGE, libc::MADV_COLLAPSE);
+                }
+                return (nth + 1) * HUGE_PAGE < self.bytes();
+            }
+            let _ = nth;
+            false
         }
 
         /// Returns the memory to the system; from then on every element is zero. For elements that
@@ -216,6 +257,23 @@ mod real {
             assert_eq!(slab[LEN - 1].load(Ordering::Relaxed), 7);
             slab.release();
         }
+
+        #[test]
+        fn a_growing_table_uses_one_huge_page_at_a_time_and_each_once() {
+            let (mut pages, mut used) =
+                (super::super::HugePages::default(), alloc::vec::Vec::new());
+            for routes in 1..=super::super::LARGE + 4096 {
+                let before = used.len();
+                pages.note_growth(routes, |nth| {
+                    used.push(nth);
+                    nth < 4
+                });
+                assert!(
+                    used.len() <= before + 1 && (routes >= super::super::LARGE || used.is_empty())
+                );
+            }
+            assert_eq!(used, [0, 1, 2, 3, 4]);
+        }
     }
 }
 
@@ -241,6 +299,10 @@ mod model {
         }
 
         pub(crate) fn use_huge_pages(&self) {}
+
+        pub(crate) fn use_huge_page(&self, _nth: usize) -> bool {
+            false
+        }
 
         pub(crate) fn release(&self) {}
     }

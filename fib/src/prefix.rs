@@ -146,6 +146,22 @@ impl IpPrefix {
         }
     }
 
+    /// The prefix, if it is one of IPv4.
+    pub const fn v4(self) -> Option<Prefix<Ipv4Addr>> {
+        match self {
+            Self::V4(prefix) => Some(prefix),
+            Self::V6(_) => None,
+        }
+    }
+
+    /// The prefix, if it is one of IPv6.
+    pub const fn v6(self) -> Option<Prefix<Ipv6Addr>> {
+        match self {
+            Self::V4(_) => None,
+            Self::V6(prefix) => Some(prefix),
+        }
+    }
+
     /// The prefix of this length around `addr`; host bits are cleared.
     pub fn around(addr: IpAddr, len: u8) -> Option<Self> {
         match addr {

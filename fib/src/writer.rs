@@ -135,7 +135,18 @@ impl Writer {
         prefix: IpPrefix,
         group: GroupId,
     ) -> Result<Option<GroupId>, WriteError> {
-        let old = self.change(prefix, Some(group));
+        let old = self.change(prefix, Change::Put(group));
+        self.commit();
+        old
+    }
+
+    /// Adds a route where there is none to this prefix, and returns `None`; the group of one that is
+    /// there, which stays.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub fn add(&mut self, prefix: IpPrefix, group: GroupId) -> Result<Option<GroupId>, WriteError> {
+        let old = self.change(prefix, Change::Add(group));
         self.commit();
         old
     }
@@ -145,43 +156,46 @@ impl Writer {
     /// # Errors
     /// As [`Self::insert`].
     pub fn remove(&mut self, prefix: IpPrefix) -> Result<Option<GroupId>, WriteError> {
-        let old = self.change(prefix, None);
+        let old = self.change(prefix, Change::Remove);
         self.commit();
         old
     }
 
     /// Adds, replaces or removes a route; to be followed by [`Self::commit`].
-    fn change(
-        &mut self,
-        prefix: IpPrefix,
-        group: Option<GroupId>,
-    ) -> Result<Option<GroupId>, WriteError> {
-        group.map_or(Ok(()), |group| self.has_group(group))?;
+    fn change(&mut self, prefix: IpPrefix, change: Change) -> Result<Option<GroupId>, WriteError> {
+        change.group().map_or(Ok(()), |group| self.has_group(group))?;
         self.make_room(FREES_MAX)?;
-        let old = match self.change_table(prefix, group) {
-            Err(v6::Full) if self.reclaim_some() => self.change_table(prefix, group),
+        let old = match self.change_table(prefix, change) {
+            Err(v6::Full) if self.reclaim_some() => self.change_table(prefix, change),
             outcome => outcome,
         };
         let old = old.map_err(|v6::Full| WriteError::TableFull)?;
-        self.note_change(prefix, old, group);
+        let stays = matches!(change, Change::Add(_)) && old.is_some();
+        if !stays {
+            self.note_change(prefix, old, change.group());
+        }
         Ok(old)
     }
 
     fn change_table(
         &mut self,
         prefix: IpPrefix,
-        group: Option<GroupId>,
+        change: Change,
     ) -> Result<Option<GroupId>, v6::Full> {
         let Self { shared, v4, v6, retired, .. } = self;
         match prefix {
             IpPrefix::V4(prefix) => {
                 let freed = |freed| retired.push_back((shared.qsbr.retire(), Retired::V4(freed)));
-                Ok(match group {
-                    Some(group) => v4.insert(&shared.v4, prefix, group, freed),
-                    None => v4.remove(&shared.v4, prefix, freed),
+                Ok(match change {
+                    Change::Put(group) => v4.insert(&shared.v4, (prefix, group), true, freed),
+                    Change::Add(group) => v4.insert(&shared.v4, (prefix, group), false, freed),
+                    Change::Remove => v4.remove(&shared.v4, prefix, freed),
                 })
             }
-            IpPrefix::V6(prefix) => v6.change(&shared.v6, prefix, group),
+            IpPrefix::V6(prefix) => match change {
+                Change::Add(group) => v6.add(&shared.v6, prefix, group),
+                _ => v6.change(&shared.v6, prefix, change.group()),
+            },
         }
     }
 
@@ -191,7 +205,9 @@ impl Writer {
         if let IpPrefix::V6(prefix) = prefix {
             self.v6.undo(&self.shared.v6, (prefix, old), mark);
         } else {
-            let Ok(_) = self.change_table(prefix, old) else { unreachable!("IPv4 is never full") };
+            let Ok(_) = self.change_table(prefix, old.into()) else {
+                unreachable!("IPv4 is never full")
+            };
         }
         self.note_change(prefix, new, old);
     }
@@ -216,6 +232,14 @@ impl Writer {
         v6.commit(&shared.v6, |freed| {
             retired.push_back((shared.qsbr.retire(), Retired::V6(freed)));
         });
+    }
+
+    /// Asks the processor to fetch what changes of these prefixes look at: for many of them that follow.
+    pub fn prefetch(&self, prefixes: impl Iterator<Item = IpPrefix> + Clone) {
+        let v4 = prefixes.clone().filter_map(IpPrefix::v4);
+        v4.clone().for_each(|prefix| self.shared.v4.prefetch(prefix.addr()));
+        self.v4.routes().prefetch(v4);
+        self.v6.routes().prefetch(prefixes.filter_map(IpPrefix::v6));
     }
 
     /// The group of exactly this prefix.
@@ -537,6 +561,31 @@ fn in_order<'a>(
     v6: Iter<'a, Ipv6Addr>,
 ) -> impl Iterator<Item = (IpPrefix, GroupId)> + 'a {
     v4.map(of_either).chain(v6.map(of_either))
+}
+
+/// What becomes of a route.
+#[derive(Clone, Copy)]
+enum Change {
+    /// It leads to this group.
+    Put(GroupId),
+    /// It leads to this group unless it is there already.
+    Add(GroupId),
+    Remove,
+}
+
+impl Change {
+    const fn group(self) -> Option<GroupId> {
+        match self {
+            Self::Put(group) | Self::Add(group) => Some(group),
+            Self::Remove => None,
+        }
+    }
+}
+
+impl From<Option<GroupId>> for Change {
+    fn from(group: Option<GroupId>) -> Self {
+        group.map_or(Self::Remove, Self::Put)
+    }
 }
 
 /// A grace period: see [`Writer::begin_grace`].

@@ -74,8 +74,8 @@ impl<S: Slot> Dir<S> {
         self.root.bytes() + self.chunks.bytes()
     }
 
-    pub(super) fn use_huge_pages(&self) {
-        self.root.use_huge_pages();
+    pub(super) fn use_huge_page(&self, nth: usize) -> bool {
+        self.root.use_huge_page(nth)
     }
 
     pub(super) fn release(&self) {
@@ -102,7 +102,7 @@ impl Dir<AtomicU32> {
     /// With the words of a narrow root, and of the first `count` chunks.
     pub(super) fn widened(narrow: &Dir<AtomicU16>, count: u32) -> Self {
         let wide = Self::new();
-        wide.use_huge_pages();
+        wide.root.use_huge_pages();
         for (slot, narrow) in wide.root.iter().zip(narrow.root.iter()) {
             slot.set(narrow.get());
         }

@@ -30,6 +30,7 @@ use self::slot::Slot;
 pub(crate) use self::writer::{FREES_MAX, Freed, TableWriter};
 use crate::group::GroupId;
 use crate::map::STRIDE;
+use crate::memory::prefetch;
 use crate::short::Short;
 use crate::sync::{AtomicU16, AtomicU32, OnceBox, Ordering};
 
@@ -94,6 +95,12 @@ impl Table {
         self.short.bytes() + narrow + self.wide.get().map_or(0, Dir::bytes)
     }
 
+    /// Asks the processor to fetch the slot of an address's /24.
+    pub(crate) fn prefetch(&self, addr: Ipv4Addr) {
+        let slot = dir::root_slot(addr.to_bits());
+        with_slots!(self, dir => prefetch(&dir.slots()[slot]));
+    }
+
     /// The word of a /24, for the writer: its answer, or its chunk.
     fn root(&self, slot: usize) -> u32 {
         with_slots!(self, dir => dir.root(slot))
@@ -133,8 +140,8 @@ impl Table {
         self.wide.set(Dir::widened(&self.narrow, count));
     }
 
-    pub(crate) fn use_huge_pages(&self) {
-        with_slots!(self, dir => dir.use_huge_pages());
+    pub(crate) fn use_huge_page(&self, nth: usize) -> bool {
+        with_slots!(self, dir => dir.use_huge_page(nth))
     }
 
     /// Gives the memory of narrow slots back, now that no reader is in them.

@@ -7,7 +7,8 @@ use core::net::Ipv4Addr;
 use super::dir::{ROOT_BITS, root_slot};
 use super::{CHILD, Table};
 use crate::group::GroupId;
-use crate::map::{LARGE, Rib, STRIDE, for_each, node_depth, outside};
+use crate::map::{Rib, STRIDE, for_each, node_depth, outside};
+use crate::memory::HugePages;
 use crate::prefix::Prefix;
 
 /// The routes, and which chunks are free.
@@ -16,6 +17,7 @@ pub(crate) struct TableWriter {
     /// Chunks below this have been in use.
     chunks: u32,
     free: Vec<u32>,
+    huge_pages: HugePages,
 }
 
 /// What readers may still be in.
@@ -33,30 +35,32 @@ pub(crate) const FREES_MAX: usize = 2;
 impl TableWriter {
     pub(crate) fn new() -> Self {
         // A batch takes any number but 0 for a chunk's.
-        Self { routes: Rib::new(), chunks: 1, free: Vec::new() }
+        Self { routes: Rib::new(), chunks: 1, free: Vec::new(), huge_pages: HugePages::default() }
     }
 
-    /// Adds or replaces a route; returns its previous group.
+    /// Adds a route; one that is there already is replaced, or stays if not `replaces`. Returns the
+    /// group that it had.
     pub(crate) fn insert(
         &mut self,
         table: &Table,
-        prefix: Prefix<Ipv4Addr>,
-        group: GroupId,
+        (prefix, group): (Prefix<Ipv4Addr>, GroupId),
+        replaces: bool,
         mut freed: impl FnMut(Freed),
     ) -> Option<GroupId> {
         debug_assert!(group.0 < CHILD - 1);
         let word = group.word();
         self.make_fit(table, word, &mut freed);
-        let old = self.routes.insert(prefix, group);
-        if old.is_none() && self.routes.len() == LARGE {
-            table.use_huge_pages();
+        let (node, old) = self.routes.insert_at(prefix, group, replaces);
+        if old.is_some() && (old == Some(group) || !replaces) {
+            return old;
+        }
+        if old.is_none() {
+            self.huge_pages.note_growth(self.routes.len(), |nth| table.use_huge_page(nth));
         }
         if prefix.len() > ROOT_BITS as u8 {
             self.have_chunk(table, prefix.addr(), &mut freed);
         }
-        if old != Some(group) {
-            self.write(table, prefix, word);
-        }
+        self.write(table, (prefix, Some(node)), word);
         old
     }
 
@@ -73,7 +77,8 @@ impl TableWriter {
         let heir = heir.filter(|(prefix, _)| !table.short.has(prefix.len()));
         let heir = heir.map_or(0, |(_, group)| group.word());
         self.make_fit(table, heir, &mut freed);
-        self.write(table, prefix, heir);
+        let node = self.routes.find(prefix.addr(), node_depth(prefix.len()));
+        self.write(table, (prefix, node), heir);
         if prefix.len() > ROOT_BITS as u8 {
             self.drop_chunk(table, prefix.addr(), &mut freed);
         }
@@ -93,13 +98,13 @@ impl TableWriter {
         &self.routes
     }
 
-    /// Writes `word` wherever `prefix` decides, or did until now.
-    fn write(&self, table: &Table, prefix: Prefix<Ipv4Addr>, word: u32) {
+    /// Writes `word` wherever a prefix, whose node is given, decides, or did until now.
+    fn write(&self, table: &Table, (prefix, node): (Prefix<Ipv4Addr>, Option<usize>), word: u32) {
         let addr = prefix.addr();
         if table.short.has(prefix.len()) {
             return table.short.follow(&self.routes, prefix);
         }
-        let values = self.routes.decided(prefix);
+        let values = self.routes.decided_in(node, prefix);
         let block = addr.to_bits() >> (32 - 2 * STRIDE);
         match node_depth(prefix.len()) / STRIDE {
             0 => for_each(&values, |value| {
@@ -200,18 +205,19 @@ mod tests {
         let (table, mut writer) = (Table::new(), TableWriter::new());
         let (addr, short, long) = (Ipv4Addr::new(10, 0, 0, 1), "0.0.0.0/0", "10.0.0.0/16");
         let [short, long]: [Prefix<Ipv4Addr>; 2] = [short, long].map(|text| text.parse().unwrap());
-        writer.insert(&table, short, GroupId(0), |_| ());
+        let group = |number| GroupId(number);
+        writer.insert(&table, (short, group(0)), true, |_| ());
         let mut tries = 0;
         let word = table.short.while_unchanged(|| {
             tries += 1;
             let word = table.root(root_slot(addr.to_bits()));
             if tries < 100 {
-                writer.insert(&table, long, GroupId(1), |_| ());
+                writer.insert(&table, (long, group(1)), true, |_| ());
                 writer.remove(&table, short, |_| ());
             }
             let word = if word == 0 { table.short.get(0) } else { word };
             if tries < 100 {
-                writer.insert(&table, short, GroupId(0), |_| ());
+                writer.insert(&table, (short, group(0)), true, |_| ());
                 writer.remove(&table, long, |_| ());
             }
             word

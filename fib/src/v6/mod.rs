@@ -91,9 +91,9 @@ impl Table {
         len <= self::writer::MIDDLE_LEN
     }
 
-    pub(crate) fn use_huge_pages(&self) {
-        self.slots.use_huge_pages();
-        self.narrow.use_huge_pages();
+    pub(crate) fn use_huge_page(&self, nth: usize) -> bool {
+        let more = [self.slots.use_huge_page(nth), self.narrow.use_huge_page(nth)];
+        more.contains(&true)
     }
 
     /// Bytes in use.

@@ -12,7 +12,8 @@ use super::store::{Place, Unlinked};
 use super::{ANSWER, MIDDLES, ROOT_BITS, Table, WINDOW, root_of};
 use crate::addr::Addr;
 use crate::group::GroupId;
-use crate::map::{LARGE, Node, Rib, STRIDE, for_each};
+use crate::map::{Node, Rib, STRIDE, for_each};
+use crate::memory::HugePages;
 use crate::prefix::Prefix;
 use crate::sync::Ordering;
 
@@ -20,6 +21,7 @@ use crate::sync::Ordering;
 pub(crate) struct TableWriter {
     routes: Rib<Ipv6Addr>,
     editor: Editor,
+    huge_pages: HugePages,
 }
 
 /// What readers may still be in: to be given to [`TableWriter::recycle`] once they are not.
@@ -36,13 +38,32 @@ pub(crate) struct One(Unlinked);
 
 impl TableWriter {
     pub(crate) fn new() -> Self {
-        Self { routes: Rib::new(), editor: Editor::new() }
+        Self { routes: Rib::new(), editor: Editor::new(), huge_pages: HugePages::default() }
     }
 
     /// Leaves no more than so many lines and slots, as a table of millions of routes would.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn leave(&mut self, lines: usize, slots: u32) {
         self.editor.store.leave(lines, slots);
+    }
+
+    /// Adds a route, and returns `None`; the group of one that is there, which stays. To be followed
+    /// as [`Self::change`].
+    ///
+    /// # Errors
+    /// There is no room: nothing was changed.
+    pub(crate) fn add(
+        &mut self,
+        table: &Table,
+        prefix: Prefix<Ipv6Addr>,
+        group: GroupId,
+    ) -> Result<Option<GroupId>, Full> {
+        let mark = self.editor.store.mark();
+        let (_, old) = self.routes.insert_at(prefix, group, false);
+        if old.is_none() {
+            self.follow(table, mark, (prefix, None), Some(group))?;
+        }
+        Ok(old)
     }
 
     /// Adds, replaces or with `None` removes a route; returns its previous group. To be followed by
@@ -58,15 +79,29 @@ impl TableWriter {
     ) -> Result<Option<GroupId>, Full> {
         let mark = self.editor.store.mark();
         let old = self.set_route(prefix, group);
-        if old.is_none() && group.is_some() && self.routes.len() == LARGE {
-            table.use_huge_pages();
-        }
-        if old != group && self.write(table, prefix, group).is_err() {
-            self.editor.store.roll_back(table, mark);
-            self.set_route(prefix, old);
-            return Err(Full);
+        if old != group {
+            self.follow(table, mark, (prefix, old), group)?;
         }
         Ok(old)
+    }
+
+    /// The table follows a route that changed, or the route does not change either.
+    fn follow(
+        &mut self,
+        table: &Table,
+        mark: Mark,
+        (prefix, old): (Prefix<Ipv6Addr>, Option<GroupId>),
+        group: Option<GroupId>,
+    ) -> Result<(), Full> {
+        if old.is_none() {
+            self.huge_pages.note_growth(self.routes.len(), |nth| table.use_huge_page(nth));
+        }
+        let written = self.write(table, prefix, group);
+        if written.is_err() {
+            self.editor.store.roll_back(table, mark);
+            self.set_route(prefix, old);
+        }
+        written
     }
 
     /// How much was changed since the last commit: for [`Self::undo`].

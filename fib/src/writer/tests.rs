@@ -53,6 +53,22 @@ fn a_full_table_says_so_changes_nothing_and_can_be_emptied() {
     }
 }
 
+#[test]
+fn a_route_that_is_there_stays_when_it_is_added() {
+    let (mut writer, _) = fib(1);
+    let [one, two] = [Group::Local, Group::Blackhole].map(|g| writer.add_group(&g).unwrap());
+    for text in
+        ["192.0.2.0/24", "192.0.2.7/32", "0.0.0.0/0", "2001:db8::/32", "2001:800::/21", "::/0"]
+    {
+        let prefix: IpPrefix = text.parse().unwrap();
+        assert_eq!(writer.add(prefix, one), Ok(None), "{text}");
+        assert_eq!(writer.add(prefix, two), Ok(Some(one)), "{text}");
+        assert_eq!((writer.get(prefix), writer.lookup(prefix.addr())), (Some(one), one), "{text}");
+    }
+    assert_eq!((writer.routes_to(one), writer.routes_to(two)), (6, 0));
+    assert_eq!(writer.len(), (3, 3));
+}
+
 /// Group numbers that do not fit 16 bits have every line under a short route rebuilt as a table of
 /// wide lines: far more slots than are kept back for removals.
 #[test]

@@ -66,7 +66,7 @@ impl Writer {
         let mut done = Vec::with_capacity(changes.len());
         for (at, &(prefix, group)) in changes.iter().enumerate() {
             let mark = self.v6.mark();
-            match self.change(prefix, group) {
+            match self.change(prefix, group.into()) {
                 Ok(old) => done.push(((prefix, old), mark)),
                 Err(error) => {
                     // It needs no room in the tables, and the list of what waits for readers may
