@@ -2,7 +2,7 @@
 //! section 9.1).
 //!
 //! ```text
-//! prefix ─▶ first path ─▶ next path ─▶ …     24 bytes each, in one list for all neighbours
+//! prefix ─▶ first path ─▶ next path ─▶ …     16 bytes each, in one list for all neighbours
 //!             │ neighbour, path identifier, what became of it
 //!             └─▶ attributes, shared by all paths that say the same
 //! ```
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod entries;
+mod pages;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -87,6 +88,10 @@ pub struct Found<'a> {
     pub ruling: Ruling,
     incoming: &'a Incoming,
 }
+
+/// The paths to one prefix, until any path is added or removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain(Option<Index>);
 
 /// What one neighbour announces.
 #[derive(Debug)]
@@ -163,7 +168,7 @@ impl Paths {
             let mut found = Vec::new();
             let mut last = None;
             for (prefix, first) in self.heads_after(self.swept) {
-                let is_one = self.entries.chain(first).any(|entry| self.is_of_leaving(entry));
+                let is_one = self.entries.chain(first).any(|(_, entry)| self.is_of_leaving(entry));
                 found.extend(is_one.then_some(prefix));
                 last = Some(prefix);
                 looks = looks.saturating_sub(if is_one { LOOKS_PER_PATH } else { 1 });
@@ -181,29 +186,49 @@ impl Paths {
         looks / LOOKS_PER_PATH
     }
 
-    /// A neighbour announces a path, instead of the one with the same identifier.
-    pub fn announce(&mut self, neighbor: NeighborId, nlri: Nlri, attributes: &Arc<Attributes>) {
-        let Some(&number) = self.numbers.get(&neighbor) else { return };
-        let head = self.head(nlri.prefix);
-        let Some(incoming) = &mut self.neighbors[usize::from(number)] else { return };
+    /// A neighbour announces a path, instead of the one with the same identifier. Returns all to its prefix.
+    pub fn announce(
+        &mut self,
+        neighbor: NeighborId,
+        nlri: Nlri,
+        attributes: &Arc<Attributes>,
+    ) -> Chain {
+        let number = self.numbers.get(&neighbor).copied();
+        let incoming = number.and_then(|at| Some((at, self.neighbors[usize::from(at)].as_mut()?)));
+        let Some((number, incoming)) = incoming else { return self.chain(nlri.prefix) };
         let Incoming { sender, rulings, counts, .. } = incoming;
         let ruling = rulings.judge(sender, nlri.prefix, attributes);
-        let attributes = Arc::clone(attributes);
-        let known = head.and_then(|first| self.entries.find_mut(first, (number, nlri.path_id)));
-        if let Some(known) = known {
+        let entry = Entry { attributes: Arc::clone(attributes), ruling, neighbor: number };
+        // Mostly it is the only one: one look at the trie says where it is, and that it was not there.
+        let place = self.entries.next_place();
+        let head = match nlri.prefix {
+            IpPrefix::V4(prefix) => self.v4.insert_new(prefix, place),
+            IpPrefix::V6(prefix) => self.v6.insert_new(prefix, place),
+        };
+        let Some(&mut first) = head else {
+            *counts.of_mut(nlri.family()) += 1;
+            return Chain(Some(self.entries.add(nlri.path_id, entry)));
+        };
+        if let Some(known) = self.entries.find_mut(first, (number, nlri.path_id)) {
             rulings.drop(known.ruling);
-            known.attributes = attributes;
+            known.attributes = entry.attributes;
             known.ruling = ruling;
-            return;
-        }
-        *counts.of_mut(nlri.family()) += 1;
-        let entry = Entry::new(number, nlri.path_id, attributes, ruling);
-        if let Some(first) = head {
-            self.entries.insert_after(first, entry);
         } else {
-            let first = self.entries.add(entry);
-            self.set_head(nlri.prefix, Some(first));
+            *counts.of_mut(nlri.family()) += 1;
+            self.entries.insert_after(first, nlri.path_id, entry);
         }
+        Chain(Some(first))
+    }
+
+    /// As [`PrefixMap::prefetch`].
+    pub fn prefetch(&self, prefixes: impl Iterator<Item = IpPrefix> + Clone) {
+        self.v4.prefetch(prefixes.clone().filter_map(IpPrefix::v4));
+        self.v6.prefetch(prefixes.filter_map(IpPrefix::v6));
+    }
+
+    /// All paths to exactly this prefix.
+    pub fn chain(&self, prefix: IpPrefix) -> Chain {
+        Chain(self.head(prefix))
     }
 
     /// Other rules hold for what a neighbour announces: its paths are judged again, in steps of
@@ -309,19 +334,30 @@ impl Paths {
             of.is_none_or(|of| of == Some(entry.neighbor)) && !self.is_of_leaving(entry)
         };
         let heads = self.heads_after(after);
-        let asked = heads.filter(move |(_, first)| self.entries.chain(*first).any(is_asked));
+        let asked = heads
+            .filter(move |(_, first)| self.entries.chain(*first).any(|(_, one)| is_asked(one)));
         asked.map(|(prefix, _)| prefix)
     }
 
     /// Every path to exactly this prefix, in no order of merit.
     pub fn of(&self, prefix: IpPrefix) -> impl Iterator<Item = Found<'_>> {
-        let entries = self.head(prefix).into_iter().flat_map(|first| self.entries.chain(first));
-        entries.filter_map(|entry| {
+        self.in_chain(self.chain(prefix))
+    }
+
+    /// The path that packets to a prefix go by, if no other may be used.
+    pub fn only(&self, chain: Chain) -> Option<Found<'_>> {
+        let mut usable = self.in_chain(chain).filter(Found::is_accepted);
+        usable.next().filter(|_| usable.next().is_none())
+    }
+
+    fn in_chain(&self, Chain(first): Chain) -> impl Iterator<Item = Found<'_>> {
+        let entries = first.into_iter().flat_map(|first| self.entries.chain(first));
+        entries.filter_map(|(path_id, entry)| {
             let incoming = self.neighbors[usize::from(entry.neighbor)].as_ref()?;
-            let Entry { path_id, attributes, ruling, .. } = entry;
+            let Entry { attributes, ruling, .. } = entry;
             (!incoming.is_leaving).then_some(Found {
                 neighbor: incoming.id,
-                path_id: *path_id,
+                path_id,
                 attributes,
                 ruling: *ruling,
                 incoming,
@@ -330,8 +366,8 @@ impl Paths {
     }
 
     /// The paths that packets to a prefix go by, each with its tier, the best first ([`rank`]).
-    pub fn ranked(&self, prefix: IpPrefix, multipath: usize) -> Vec<(u8, Found<'_>)> {
-        let mut usable = self.of(prefix).filter(Found::is_accepted);
+    pub fn ranked(&self, chain: Chain, multipath: usize) -> Vec<(u8, Found<'_>)> {
+        let mut usable = self.in_chain(chain).filter(Found::is_accepted);
         let Some(first) = usable.next() else { return Vec::new() };
         let Some(second) = usable.next() else { return vec![(0, first)] };
         let usable: Vec<Found<'_>> = [first, second].into_iter().chain(usable).collect();
@@ -341,7 +377,7 @@ impl Paths {
 
     /// The best path to a prefix that may be used.
     pub fn best(&self, prefix: IpPrefix) -> Option<Found<'_>> {
-        Some(self.ranked(prefix, 1).first()?.1)
+        Some(self.ranked(self.chain(prefix), 1).first()?.1)
     }
 
     /// The paths to a prefix that may be used, the best first, `at_most` so many: each is the best of those behind
@@ -389,8 +425,8 @@ impl Paths {
             .head(prefix)
             .into_iter()
             .flat_map(|first| self.entries.chain(first))
-            .filter(|entry| self.is_of_leaving(entry))
-            .map(Entry::key)
+            .filter(|(_, entry)| self.is_of_leaving(entry))
+            .map(|(path_id, entry)| (entry.neighbor, path_id))
             .collect();
         for key in leaving {
             self.remove(prefix, key);

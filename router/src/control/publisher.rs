@@ -34,6 +34,8 @@ pub(super) struct Publisher {
     changes: Vec<IpPrefix>,
     /// The shortest last.
     removals: Vec<IpPrefix>,
+    /// Prefixes to be added, about, of which what is looked at is fetched.
+    fetched: usize,
     /// Sets that are gone.
     gone: Vec<SetId>,
     /// Prefixes that the FIB has no room for.
@@ -296,27 +298,30 @@ impl Publisher {
     }
 
     fn add(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
+        if self.fetched == 0 {
+            let next: Vec<IpPrefix> = parts.rib.dirty().longest(FETCHED_AT_ONCE).collect();
+            parts.rib.prefetch(next.iter().copied());
+            parts.fib.prefetch(next.iter().copied());
+            self.fetched = FETCHED_AT_ONCE;
+        }
+        self.fetched -= 1;
         let Some(prefix) = parts.rib.dirty().take_longest() else {
             return Ok(Some(Phase::InPlace));
         };
         if let Some(noted) = &mut self.noted {
             noted.push(prefix);
         }
-        let now = parts.fib.get(prefix);
         let Some(used) = parts.rib.used(prefix) else {
-            if now.is_some() {
+            if parts.fib.get(prefix).is_some() {
                 self.removals.push(prefix);
             }
             return Ok(None);
         };
-        let placed = match (self.group_for(parts, used.set), now) {
-            (Ok(next), None) => self.insert(parts, prefix, next),
-            (Ok(next), Some(now)) => {
-                self.changes.extend((now != next).then_some(prefix));
-                Ok(())
-            }
-            (Err(error), _) => Err(error),
-        };
+        let placed = self.group_for(parts, used.set).and_then(|next| {
+            let there = self.add_new(parts, prefix, next)?;
+            self.changes.extend(there.filter(|&now| now != next).map(|_| prefix));
+            Ok(())
+        });
         let outcome = self.note_refusal(placed, prefix);
         if outcome.is_err() {
             parts.rib.dirty().mark(prefix);
@@ -430,18 +435,39 @@ impl Publisher {
         prefix: IpPrefix,
         group: GroupId,
     ) -> Result<(), WriteError> {
+        // Changes too may need room.
         #[cfg(test)]
-        {
-            let (v4, v6) = parts.fib.len();
-            // Changes too may need room.
-            if self.room.is_some_and(|room| v4 + v6 >= room) {
-                return Err(WriteError::TableFull);
-            }
-        }
+        self.look_for_room(parts)?;
         parts.fib.insert(prefix, group)?;
         self.done.prefixes += 1;
         self.stepped();
         Ok(())
+    }
+
+    /// Adds a prefix that is not there; the group of one that is, which stays.
+    fn add_new(
+        &mut self,
+        parts: &mut Parts<'_>,
+        prefix: IpPrefix,
+        group: GroupId,
+    ) -> Result<Option<GroupId>, WriteError> {
+        #[cfg(test)]
+        if parts.fib.get(prefix).is_none() {
+            self.look_for_room(parts)?;
+        }
+        let there = parts.fib.add(prefix, group)?;
+        if there.is_none() {
+            self.done.prefixes += 1;
+            self.stepped();
+        }
+        Ok(there)
+    }
+
+    #[cfg(test)]
+    fn look_for_room(&self, parts: &Parts<'_>) -> Result<(), WriteError> {
+        let (v4, v6) = parts.fib.len();
+        let is_full = self.room.is_some_and(|room| v4 + v6 >= room);
+        if is_full { Err(WriteError::TableFull) } else { Ok(()) }
     }
 
     /// The group of a set, made if there is none.
@@ -526,6 +552,9 @@ fn covering_of(state: &GroupState) -> Option<GroupId> {
         _ => None,
     }
 }
+
+/// Prefixes of which what is looked at is fetched at once.
+const FETCHED_AT_ONCE: usize = 16;
 
 /// Units of a step's budget that the contents of a group cost besides one.
 const GROUP_COSTS: usize = 31;

@@ -11,6 +11,8 @@ use super::SetId;
 pub struct Dirty {
     v4: Vec<Vec<Ipv4Addr>>,
     v6: Vec<Vec<Ipv6Addr>>,
+    /// No longer prefix of IPv4, and of IPv6, is dirty.
+    longest: (u8, u8),
     sets: BTreeSet<SetId>,
 }
 
@@ -24,7 +26,8 @@ pub struct Cursor {
 
 impl Default for Dirty {
     fn default() -> Self {
-        Self { v4: vec![Vec::new(); 33], v6: vec![Vec::new(); 129], sets: BTreeSet::new() }
+        let (v4, v6) = (vec![Vec::new(); 33], vec![Vec::new(); 129]);
+        Self { v4, v6, longest: (0, 0), sets: BTreeSet::new() }
     }
 }
 
@@ -32,8 +35,14 @@ impl Dirty {
     /// The used route to a prefix may be another.
     pub fn mark(&mut self, prefix: IpPrefix) {
         match prefix {
-            IpPrefix::V4(prefix) => self.v4[usize::from(prefix.len())].push(prefix.addr()),
-            IpPrefix::V6(prefix) => self.v6[usize::from(prefix.len())].push(prefix.addr()),
+            IpPrefix::V4(prefix) => {
+                self.longest.0 = self.longest.0.max(prefix.len());
+                self.v4[usize::from(prefix.len())].push(prefix.addr());
+            }
+            IpPrefix::V6(prefix) => {
+                self.longest.1 = self.longest.1.max(prefix.len());
+                self.v6[usize::from(prefix.len())].push(prefix.addr());
+            }
         }
     }
 
@@ -55,10 +64,20 @@ impl Dirty {
 
     /// Takes a prefix, one of the longest of its family that there are.
     pub fn take_longest(&mut self) -> Option<IpPrefix> {
-        let v4 = take_longest(&mut self.v4).map(|(addr, len)| (addr.into(), len));
-        let (addr, len) =
-            v4.or_else(|| take_longest(&mut self.v6).map(|(addr, len)| (addr.into(), len)))?;
-        IpPrefix::around(addr, len)
+        let Self { v4, v6, longest, .. } = self;
+        if let Some(addr) = take_longest(v4, &mut longest.0) {
+            return IpPrefix::around(addr.into(), longest.0);
+        }
+        let addr = take_longest(v6, &mut longest.1)?;
+        IpPrefix::around(addr.into(), longest.1)
+    }
+
+    /// Up to so many that [`Self::take_longest`] takes next.
+    pub fn longest(&self, most: usize) -> impl Iterator<Item = IpPrefix> + Clone + '_ {
+        let (v4, v6) = (usize::from(self.longest.0), usize::from(self.longest.1));
+        let v4 = last(&self.v4[v4], most).iter().map(|&addr| (addr.into(), self.longest.0));
+        let v6 = last(&self.v6[v6], most).iter().map(|&addr| (addr.into(), self.longest.1));
+        v4.chain(v6).take(most).filter_map(|(addr, len)| IpPrefix::around(addr, len))
     }
 
     /// The prefix at a place, which moves on; `None` at the end.
@@ -78,14 +97,20 @@ impl Dirty {
     }
 }
 
-/// The last of the last bucket that has any, and that bucket's number. The memory of a bucket that is
-/// empty then goes.
-fn take_longest<A>(buckets: &mut [Vec<A>]) -> Option<(A, u8)> {
-    let filled = buckets.iter().rposition(|bucket| !bucket.is_empty())?;
-    let bucket = &mut buckets[filled];
-    let addr = bucket.pop()?;
-    if bucket.is_empty() {
+/// The last ones, at most so many.
+fn last<A>(bucket: &[A], most: usize) -> &[A] {
+    &bucket[bucket.len().saturating_sub(most)..]
+}
+
+/// The last of the last bucket that has any. No bucket behind `longest` has, which becomes that bucket's
+/// number. The memory of a bucket that is empty goes.
+fn take_longest<A>(buckets: &mut [Vec<A>], longest: &mut u8) -> Option<A> {
+    loop {
+        let bucket = &mut buckets[usize::from(*longest)];
+        if let Some(addr) = bucket.pop() {
+            return Some(addr);
+        }
         *bucket = Vec::new();
+        *longest = longest.checked_sub(1)?;
     }
-    Some((addr, filled as u8))
 }

@@ -45,7 +45,9 @@ impl Feed {
         let Self { source, old, new, v4, v6 } = self;
         let sets = (&*old.sets, &*new.sets);
         let mut change = |prefix: IpPrefix, set: Option<SetId>| match set {
-            Some(set) => rib.offer(prefix, Candidate { source: *source, set }),
+            Some(set) => {
+                rib.offer(prefix, Candidate { source: *source, set });
+            }
             None => rib.withdraw(prefix, *source),
         };
         let of_v4 = (&*old.prefixes.v4, &*new.prefixes.v4);

@@ -114,23 +114,23 @@ impl<A: Addr> Default for Table<A> {
 }
 
 impl<A: Addr> Table<A> {
-    /// Returns whether the best changed.
-    fn offer(&mut self, prefix: Prefix<A>, offered: Candidate) -> bool {
-        let Some(best) = self.best.get_mut(prefix) else {
-            self.best.insert(prefix, offered);
-            return true;
-        };
+    /// Returns whether the best changed, and what the source offered before.
+    fn offer(&mut self, prefix: Prefix<A>, offered: Candidate) -> (bool, Option<SetId>) {
+        let Some(best) = self.best.insert_new(prefix, offered) else { return (true, None) };
         if offered.source == best.source {
-            return std::mem::replace(&mut best.set, offered.set) != offered.set;
+            let before = std::mem::replace(&mut best.set, offered.set);
+            return (before != offered.set, Some(before));
         }
         let is_better = offered.source < best.source;
         let other = if is_better { std::mem::replace(best, offered) } else { offered };
         let others = self.others.entry(prefix).or_default();
         match others.binary_search_by_key(&other.source, |candidate| candidate.source) {
-            Ok(place) => others[place] = other,
-            Err(place) => others.insert(place, other),
+            Ok(place) => (is_better, Some(std::mem::replace(&mut others[place], other).set)),
+            Err(place) => {
+                others.insert(place, other);
+                (is_better, None)
+            }
         }
-        is_better
     }
 
     /// Returns whether the best changed.
@@ -168,13 +168,22 @@ impl<A: Addr> Table<A> {
 }
 
 impl Rib {
-    /// A source has a route to this prefix now, instead of the one it had.
-    pub fn offer(&mut self, prefix: IpPrefix, offered: Candidate) {
-        let best_changed = match prefix {
+    /// A source has a route to this prefix now, instead of the one it had. Returns what that led to.
+    pub fn offer(&mut self, prefix: IpPrefix, offered: Candidate) -> Option<SetId> {
+        let (best_changed, before) = match prefix {
             IpPrefix::V4(prefix) => self.v4.offer(prefix, offered),
             IpPrefix::V6(prefix) => self.v6.offer(prefix, offered),
         };
-        self.note_change(prefix, best_changed);
+        if before != Some(offered.set) {
+            self.note_change(prefix, best_changed);
+        }
+        before
+    }
+
+    /// As [`PrefixMap::prefetch`].
+    pub fn prefetch(&self, prefixes: impl Iterator<Item = IpPrefix> + Clone) {
+        self.v4.best.prefetch(prefixes.clone().filter_map(IpPrefix::v4));
+        self.v6.best.prefetch(prefixes.filter_map(IpPrefix::v6));
     }
 
     /// A source has no route to this prefix any more.

@@ -35,7 +35,7 @@ pub(super) fn judged(control: &Control, prefix: IpPrefix) -> Vec<Judged<'_>> {
         Some((loss.rule, usable.get(loss.to)?.neighbor))
     };
     let multipath = control.config().bgp.as_ref().map_or(1, |bgp| usize::from(bgp.multipath));
-    let ranked = control.bgp_paths().ranked(prefix, multipath);
+    let ranked = control.bgp_paths().ranked(control.bgp_paths().chain(prefix), multipath);
     let is_first = |found: &Found<'_>| {
         let is_it = |(tier, one): &(u8, Found<'_>)| {
             *tier == 0 && (one.neighbor, one.path_id) == (found.neighbor, found.path_id)

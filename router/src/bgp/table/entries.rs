@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Number;
+use super::pages::{Pages, Sparse};
 use crate::bgp::{Attributes, Ruling};
 
 /// Where a path is.
@@ -12,90 +13,98 @@ pub(super) type Index = u32;
 /// Which of the paths to a prefix: whose, and its identifier.
 pub(super) type Key = (Number, u32);
 
-/// A path.
+/// A path, but for its identifier.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) attributes: Arc<Attributes>,
-    pub(super) path_id: u32,
-    /// The next to the same prefix, or [`NONE`].
-    next: Index,
-    pub(super) neighbor: Number,
     pub(super) ruling: Ruling,
+    pub(super) neighbor: Number,
 }
 
-/// Every path. Growing doubles what is reserved; pages of it that nothing is in cost no memory.
-#[derive(Default)]
+/// Every path.
 pub(super) struct Entries {
-    all: Vec<Option<Entry>>,
+    all: Pages<Option<Entry>>,
+    /// The next path to the same prefix: of most there is none.
+    next: Sparse,
+    /// Identifiers: of most 0.
+    path_ids: Sparse,
     /// Places without a path.
     free: Vec<Index>,
 }
 
-impl Entry {
-    pub(super) fn new(
-        neighbor: Number,
-        path_id: u32,
-        attributes: Arc<Attributes>,
-        ruling: Ruling,
-    ) -> Self {
-        Self { attributes, path_id, next: NONE, neighbor, ruling }
-    }
-
-    pub(super) const fn key(&self) -> Key {
-        (self.neighbor, self.path_id)
+impl Default for Entries {
+    fn default() -> Self {
+        let (next, path_ids) = (Sparse::of(NONE), Sparse::of(0));
+        Self { all: Pages::default(), next, path_ids, free: Vec::new() }
     }
 }
 
 impl Entries {
+    /// Where the next path will be added.
+    pub(super) fn next_place(&self) -> Index {
+        self.free.last().copied().unwrap_or(self.all.len() as Index)
+    }
+
     /// Adds the only path to a prefix.
-    pub(super) fn add(&mut self, entry: Entry) -> Index {
-        if let Some(index) = self.free.pop() {
-            self.all[index as usize] = Some(entry);
-            return index;
-        }
-        self.all.push(Some(entry));
-        self.all.len() as Index - 1
+    pub(super) fn add(&mut self, path_id: u32, entry: Entry) -> Index {
+        let index = match self.free.pop() {
+            Some(index) => {
+                *self.all.get_mut(index) = Some(entry);
+                index
+            }
+            None => self.all.push(Some(entry)),
+        };
+        self.path_ids.set(index, path_id);
+        index
     }
 
     /// Adds another path to the prefix whose first one is given.
-    pub(super) fn insert_after(&mut self, first: Index, entry: Entry) {
-        let next = self.all[first as usize].as_ref().map_or(NONE, |first| first.next);
-        let index = self.add(Entry { next, ..entry });
-        if let Some(first) = &mut self.all[first as usize] {
-            first.next = index;
-        }
+    pub(super) fn insert_after(&mut self, first: Index, path_id: u32, entry: Entry) {
+        let index = self.add(path_id, entry);
+        self.next.set(index, self.next.get(first));
+        self.next.set(first, index);
     }
 
-    /// The paths to a prefix.
-    pub(super) fn chain(&self, first: Index) -> impl Iterator<Item = &Entry> {
-        let get = |index: Index| self.all.get(index as usize)?.as_ref();
-        std::iter::successors(get(first), move |entry| get(entry.next))
+    /// The paths to a prefix, each with its identifier.
+    pub(super) fn chain(&self, first: Index) -> impl Iterator<Item = (u32, &Entry)> {
+        let mut at = first;
+        std::iter::from_fn(move || {
+            let entry = self.all.get(at)?.as_ref()?;
+            let path_id = self.path_ids.get(at);
+            at = self.next.get(at);
+            Some((path_id, entry))
+        })
     }
 
     /// One of the paths to a prefix.
     pub(super) fn find_mut(&mut self, first: Index, key: Key) -> Option<&mut Entry> {
         let (_, at) = self.find(first, key)?;
-        self.all[at as usize].as_mut()
+        self.all.get_mut(at).as_mut()
     }
 
     /// Passes on each of the paths to a prefix.
     pub(super) fn for_each_mut(&mut self, first: Index, mut change: impl FnMut(&mut Entry)) {
         let mut at = first;
-        while let Some(Some(entry)) = self.all.get_mut(at as usize) {
-            change(entry);
-            at = entry.next;
+        while at != NONE {
+            if let Some(entry) = self.all.get_mut(at) {
+                change(entry);
+            }
+            at = self.next.get(at);
         }
     }
 
     /// Removes one of the paths to a prefix. Returns it, and the first that is left.
     pub(super) fn remove(&mut self, first: Index, key: Key) -> Option<(Entry, Option<Index>)> {
         let (before, at) = self.find(first, key)?;
-        let gone = self.all[at as usize].take()?;
+        let gone = self.all.get_mut(at).take()?;
+        let next = self.next.get(at);
+        self.next.set(at, NONE);
+        self.path_ids.set(at, 0);
         self.free.push(at);
         let head = match before {
-            None => gone.next,
+            None => next,
             Some(before) => {
-                self.all[before as usize].as_mut()?.next = gone.next;
+                self.next.set(before, next);
                 first
             }
         };
@@ -110,11 +119,11 @@ impl Entries {
     fn find(&self, first: Index, key: Key) -> Option<(Option<Index>, Index)> {
         let (mut before, mut at) = (None, first);
         loop {
-            let entry = self.all.get(at as usize)?.as_ref()?;
-            if entry.key() == key {
+            let entry = self.all.get(at)?.as_ref()?;
+            if (entry.neighbor, self.path_ids.get(at)) == key {
                 return Some((before, at));
             }
-            (before, at) = (Some(at), entry.next);
+            (before, at) = (Some(at), self.next.get(at));
         }
     }
 }
@@ -127,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_takes_24_bytes() {
-        assert_eq!(size_of::<Option<Entry>>(), 24);
+    fn a_path_takes_16_bytes() {
+        assert_eq!(size_of::<Option<Entry>>(), 16);
     }
 }

@@ -54,8 +54,8 @@ pub(super) struct Bgp {
     units: usize,
     /// How many paths that are as good share the packets to a prefix.
     multipath: usize,
-    /// What the last prefix's paths lead to, and its set: often the next one's too.
-    last: Option<(Vec<RankedHop>, SetId)>,
+    /// What the paths to the last prefix of a family lead to, and its set: often the next one's too.
+    last: PerFamily<Option<(Vec<RankedHop>, SetId)>>,
     /// Paths in the FIB of sessions that ended, whose byte is to be set.
     lost: Vec<PathId>,
     /// Those whose byte is set, until nothing leads to them any more.

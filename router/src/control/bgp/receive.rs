@@ -12,13 +12,13 @@ use super::{Bgp, NeighborState};
 use crate::bgp::lane::{BgpNews, BgpOrder};
 use crate::bgp::lease::LeaseState;
 use crate::bgp::session::Received;
-use crate::bgp::table::Sender;
+use crate::bgp::table::{Chain, Found, Sender};
 use crate::bgp::{
     Announced, Attributes, FAMILIES, LoopRules, NextHop, Nlri, PerFamily, RefreshKind, Role, Update,
 };
 use crate::config::Config;
 use crate::event::EventKind;
-use crate::ids::NeighborId;
+use crate::ids::{Family, NeighborId};
 use crate::put_back::{self, PutBack};
 use crate::rib::{Candidate, NextHops, RankedHop, Rib, SetId, Source, Way};
 use crate::time::Nanos;
@@ -28,6 +28,8 @@ pub(super) struct Rest {
     withdrawn: vec::IntoIter<Nlri>,
     announced: vec::IntoIter<Announced>,
     current: Option<(Arc<Attributes>, vec::IntoIter<Nlri>)>,
+    /// Prefixes of `current` that are fetched and not taken yet.
+    fetched: usize,
 }
 
 /// What changes with a prefix of an UPDATE.
@@ -40,19 +42,36 @@ impl Rest {
     fn of(update: Update) -> Self {
         let Update { withdrawn, announced, .. } = update;
         let (withdrawn, announced) = (withdrawn.into_iter(), announced.into_iter());
-        Self { withdrawn, announced, current: None }
+        Self { withdrawn, announced, current: None, fetched: 0 }
     }
 
     fn next(&mut self) -> Option<Piece<'_>> {
         if let Some(nlri) = self.withdrawn.next() {
             return Some(Piece::Withdrawn(nlri));
         }
-        while self.current.as_ref().is_none_or(|(_, nlri)| nlri.len() == 0) {
-            let Announced { attributes, nlri } = self.announced.next()?;
-            self.current = Some((attributes, nlri.into_iter()));
-        }
+        self.turn_over();
         let (attributes, nlri) = self.current.as_mut()?;
+        self.fetched = self.fetched.saturating_sub(1);
         Some(Piece::Announced(nlri.next()?, attributes))
+    }
+
+    /// Goes on with the next set of attributes once all prefixes of one are taken.
+    fn turn_over(&mut self) {
+        while self.current.as_ref().is_none_or(|(_, nlri)| nlri.len() == 0) {
+            let Some(Announced { attributes, nlri }) = self.announced.next() else { return };
+            self.current = Some((attributes, nlri.into_iter()));
+            self.fetched = 0;
+        }
+    }
+
+    /// The prefixes that are announced next, if they are to be fetched now.
+    fn to_fetch(&mut self) -> impl Iterator<Item = IpPrefix> + Clone + '_ {
+        self.turn_over();
+        let next = self.current.as_ref().filter(|_| self.fetched == 0);
+        let next = next.map_or(&[][..], |(_, nlri)| nlri.as_slice());
+        let next = &next[..next.len().min(FETCHED_AT_ONCE)];
+        self.fetched = next.len();
+        next.iter().map(|nlri| nlri.prefix)
     }
 }
 
@@ -82,7 +101,7 @@ impl Bgp {
         changed.extend(swept);
         let mut any = !changed.is_empty();
         for prefix in changed {
-            self.choose(parts.rib, prefix);
+            self.choose(parts.rib, prefix, self.paths.chain(prefix));
         }
         let count = self.neighbors.len();
         self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
@@ -205,22 +224,27 @@ impl Bgp {
     /// Takes up to `budget` prefixes of an UPDATE; returns what is left of the budget.
     fn receive(&mut self, rib: &mut Rib, id: NeighborId, mut rest: Rest, budget: usize) -> usize {
         for left in (0..budget).rev() {
-            let prefix = match rest.next() {
+            let next = rest.to_fetch();
+            self.paths.prefetch(next.clone());
+            rib.prefetch(next);
+            let (prefix, chain) = match rest.next() {
                 Some(Piece::Announced(nlri, attributes)) => {
-                    self.paths.announce(id, nlri, attributes);
+                    let chain = self.paths.announce(id, nlri, attributes);
                     if let Some(state) = self.neighbors.get_mut(&id) {
                         state.refreshes.announced(nlri);
                     }
-                    nlri.prefix
+                    (nlri.prefix, chain)
                 }
-                Some(Piece::Withdrawn(nlri)) if self.paths.withdraw(id, nlri) => nlri.prefix,
+                Some(Piece::Withdrawn(nlri)) if self.paths.withdraw(id, nlri) => {
+                    (nlri.prefix, self.paths.chain(nlri.prefix))
+                }
                 Some(Piece::Withdrawn(_)) => continue,
                 None => {
                     self.check_limit(id);
                     return left + 1;
                 }
             };
-            self.choose(rib, prefix);
+            self.choose(rib, prefix, chain);
         }
         if let Some(state) = self.neighbors.get_mut(&id) {
             state.rest = Some(rest);
@@ -239,61 +263,68 @@ impl Bgp {
         }
     }
 
-    /// The best paths to a prefix and the next best become the route that BGP offers.
-    fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix) {
-        let before = rib.offered(prefix, Source::Bgp);
-        match self.hold(rib, prefix) {
-            Some(set) if before == Some(set) => {
-                rib.release(set);
-                // No route is published: only what a path says of itself is another.
-                self.mark_learned([prefix]);
-            }
+    /// The best paths to a prefix and the next best become the route that BGP offers. `chain` are all paths.
+    fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix, chain: Chain) {
+        let before = match self.hold(rib, Family::of(prefix.addr()), chain) {
             Some(set) => {
-                rib.offer(prefix, Candidate { source: Source::Bgp, set });
-                if let Some(before) = before {
-                    rib.release(before);
+                let before = rib.offer(prefix, Candidate { source: Source::Bgp, set });
+                if before == Some(set) {
+                    // No route is published: only what a path says of itself is another.
+                    self.mark_learned([prefix]);
                 }
+                before
             }
             None => {
-                if let Some(before) = before {
+                let before = rib.offered(prefix, Source::Bgp);
+                if before.is_some() {
                     rib.withdraw(prefix, Source::Bgp);
-                    rib.release(before);
                 }
+                before
             }
+        };
+        if let Some(before) = before {
+            rib.release(before);
         }
     }
 
     /// The set that the paths to a prefix lead to, held once more; `None` without any.
-    fn hold(&mut self, rib: &mut Rib, prefix: IpPrefix) -> Option<SetId> {
-        let hops = self.hops(prefix);
+    fn hold(&mut self, rib: &mut Rib, family: Family, chain: Chain) -> Option<SetId> {
+        let only = self.paths.only(chain).and_then(|found| self.hop(0, found));
+        let several = if only.is_none() { self.hops(chain) } else { Vec::new() };
+        let hops = only.as_ref().map_or(&several[..], std::slice::from_ref);
         if hops.is_empty() {
             return None;
         }
-        if let Some((last, set)) = &self.last
+        let last = self.last.of_mut(family);
+        if let Some((last, set)) = last
             && *last == hops
             && rib.hold_again(*set)
         {
             return Some(*set);
         }
-        let set = rib.hold(NextHops::Ranked(hops.clone()));
-        self.last = Some((hops, set));
+        let set = rib.hold(NextHops::Ranked(hops.to_vec()));
+        *last = Some((hops.to_vec(), set));
         Some(set)
     }
 
+    /// Where a path leads: nowhere once its session has no path in the FIB.
+    fn hop(&self, tier: u8, found: Found<'_>) -> Option<RankedHop> {
+        let state = self.neighbors.get(&found.neighbor)?;
+        let (address, way) = state.hop_of(found.used().next_hop)?;
+        Some(RankedHop { tier, path: state.path?, address, way, weight: 1 })
+    }
+
     /// Where the paths to a prefix lead.
-    fn hops(&self, prefix: IpPrefix) -> Vec<RankedHop> {
-        let ranked = self.paths.ranked(prefix, self.multipath);
+    fn hops(&self, chain: Chain) -> Vec<RankedHop> {
+        let ranked = self.paths.ranked(chain, self.multipath);
         let mut bandwidths = Vec::new();
         let mut hops = Vec::with_capacity(ranked.len());
         for (tier, found) in ranked {
-            let Some(state) = self.neighbors.get(&found.neighbor) else { continue };
-            let Some(path) = state.path else { continue };
-            let used = found.used();
-            let Some((address, way)) = state.hop_of(used.next_hop) else { continue };
+            let Some(hop) = self.hop(tier, found) else { continue };
             if tier == 0 && self.multipath > 1 {
-                bandwidths.push(used.link_bandwidth().map(|(_, octets)| octets));
+                bandwidths.push(found.used().link_bandwidth().map(|(_, octets)| octets));
             }
-            hops.push(RankedHop { tier, path, address, way, weight: 1 });
+            hops.push(hop);
         }
         for (hop, weight) in hops.iter_mut().zip(weights(&bandwidths)) {
             hop.weight = weight;
@@ -333,6 +364,9 @@ fn weights(bandwidths: &[Option<f32>]) -> Vec<u16> {
     let share = |octets: f32| (octets / most * f32::from(WEIGHT_MAX)).round().max(1.0) as u16;
     known.into_iter().map(share).collect()
 }
+
+/// Prefixes of which what is looked at is fetched at once.
+const FETCHED_AT_ONCE: usize = 16;
 
 /// Finer differences of bandwidth make no groups of their own.
 const WEIGHT_MAX: u16 = 100;
