@@ -127,14 +127,17 @@ pub fn show(client: &Client, noun: &str) -> Result<Vec<Value>, BenchError> {
     Ok(document["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// The longest step of the router's threads that was worth noting, in microseconds, and which; 0 if none was.
+/// The longest step of the router's threads whose names begin so, of those worth noting, in microseconds, and
+/// which; 0 if none was.
 ///
 /// # Errors
 /// The router does not answer.
-pub fn longest_step(client: &Client) -> Result<(u64, String), BenchError> {
+pub fn longest_step(client: &Client, thread: &str) -> Result<(u64, String), BenchError> {
     let of = |row: &Value| row["longest_us"].as_u64().unwrap_or(0);
     let steps = show(client, "steps")?;
-    let slowest = steps.iter().max_by_key(|row| of(row));
+    let is_asked =
+        |row: &&Value| row["thread"].as_str().is_some_and(|name| name.starts_with(thread));
+    let slowest = steps.iter().filter(is_asked).max_by_key(|row| of(row));
     Ok(slowest.map_or_else(Default::default, |row| {
         (of(row), format!("{} of {}", row["step"], row["thread"]))
     }))

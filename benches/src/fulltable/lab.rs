@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -50,6 +50,8 @@ pub struct Published {
     pub up: Option<Nanos>,
     /// How many publications.
     pub times: u64,
+    /// How often the checked site was found down.
+    pub verdicts_down: u64,
 }
 
 /// Datagrams.
@@ -60,17 +62,20 @@ struct Flow {
 }
 
 impl Lab {
-    /// Starts the router, with this many neighbours, and the flow.
+    /// Starts the router, with this many neighbours and TCP checks, and the flow.
     ///
     /// # Errors
-    /// Something of it cannot be started.
-    pub fn start(neighbors: usize) -> Result<Self, BenchError> {
+    /// Something of it cannot be started, or a check does not succeed.
+    pub fn start(neighbors: usize, checks: usize) -> Result<Self, BenchError> {
         let namespaces: Result<Vec<_>, _> =
             NODES.iter().map(|name| Namespace::make(name)).collect();
         let namespaces = namespaces.map_err(BenchError::environment)?;
-        let mut daemon = Daemon::start_unready("fulltable", &configuration(neighbors))?;
+        let mut daemon = Daemon::start_unready("fulltable", &configuration(neighbors, checks))?;
         for name in NODES {
             set_up(name, neighbors)?;
+        }
+        if checks > 0 {
+            answer_checks()?;
         }
         daemon.wait_ready(WITHIN)?;
         let client = Client::new(daemon.socket.clone()).map_err(BenchError::environment)?;
@@ -91,7 +96,7 @@ impl Lab {
     /// Begins to count what is published.
     pub fn count_again(&self) {
         let mut published = self.news.published.lock().unwrap_or_else(PoisonError::into_inner);
-        *published = Published::default();
+        *published = Published { verdicts_down: published.verdicts_down, ..Published::default() };
     }
 
     /// Waits until so many prefixes were published since [`Self::count_again`].
@@ -113,6 +118,11 @@ impl Lab {
             return Err(BenchError::environment(why));
         }
         Ok(*published)
+    }
+
+    /// How many verdicts there were since the start that a checked site is down.
+    pub fn verdicts_down(&self) -> u64 {
+        self.news.published.lock().unwrap_or_else(PoisonError::into_inner).verdicts_down
     }
 
     /// What a lookup of an address finds, as the router explains it.
@@ -137,8 +147,8 @@ impl Lab {
     ///
     /// # Errors
     /// The router does not answer.
-    pub fn longest_step(&self) -> Result<(u64, String), BenchError> {
-        daemon::longest_step(&self.client)
+    pub fn longest_step(&self, thread: &str) -> Result<(u64, String), BenchError> {
+        daemon::longest_step(&self.client, thread)
     }
 
     /// Ends the flow; how many datagrams were sent and how many were lost, since the start.
@@ -200,6 +210,7 @@ impl News {
                 published.at = Nanos::now();
                 self.changed.notify_all();
             }
+            EventKind::Site { up: false, .. } => published.verdicts_down += 1,
             EventKind::Bgp { up: true, .. } => {
                 published.up.get_or_insert(Nanos(event.t_ns));
             }
@@ -264,7 +275,20 @@ fn set_up(node: &str, neighbors: usize) -> Result<(), BenchError> {
     Ok(())
 }
 
-fn configuration(neighbors: usize) -> String {
+/// The checked site's kernel takes connections.
+fn answer_checks() -> Result<(), BenchError> {
+    let sink = NetNs::named("sink");
+    let mut links = LinkSetup::open(&sink).map_err(BenchError::environment)?;
+    let address = format!("{CHECKED}/32").parse().map_err(BenchError::environment)?;
+    links.replace_address("nh-sink", address).map_err(BenchError::environment)?;
+    let listener = sink.within(|| TcpListener::bind((CHECKED, PORT)));
+    let listener = listener.map_err(BenchError::environment)?.map_err(BenchError::environment)?;
+    // Ends with the process, or once the namespace does.
+    thread::spawn(move || listener.incoming().for_each(drop));
+    Ok(())
+}
+
+fn configuration(neighbors: usize, checks: usize) -> String {
     let mut text =
         String::from("[router]\nname = \"fulltable\"\nid = \"10.1.0.1\"\nhash-seed = 7\n");
     for (index, name) in NODES.iter().enumerate() {
@@ -273,6 +297,15 @@ fn configuration(neighbors: usize) -> String {
             "[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\nnetns = \"{name}\"\n\
              addresses = [\"10.{index}.0.1/16\", \"fd00:{index}::1/64\"]\n\
              peer-addresses = [\"10.{index}.0.2/16\", \"fd00:{index}::2/64\"]\n"
+        );
+    }
+    if checks > 0 {
+        let one = format!("{{ tcp = {{ port = {PORT} }}, interval = \"50ms\", rise = 1 }}");
+        let health = vec![one; checks].join(", ");
+        let _ = write!(
+            text,
+            "[[service]]\nname = \"checked\"\nprefixes = [\"{CHECKED}/32\"]\n\
+             [[service.site]]\nname = \"sink\"\nvia = \"sink\"\nhealth = [{health}]\n"
         );
     }
     let _ = write!(text, "[bgp]\nas = {LOCAL_AS}\n");
@@ -297,6 +330,8 @@ pub const REMOTE_AS: u32 = 63_000;
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const FIRST_NEIGHBOR: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 0);
 const SINK: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+/// An address of the sink that TCP checks ask.
+const CHECKED: Ipv4Addr = Ipv4Addr::new(10, 2, 9, 9);
 const PORT: u16 = 9;
 const SPACING: Duration = Duration::from_micros(500);
 /// How late the last datagrams may be.

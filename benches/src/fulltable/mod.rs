@@ -38,17 +38,66 @@ pub struct Feed {
     /// So many of them die at once, three times, and come back with their routes (`fulltable`).
     #[arg(long, default_value_t = 0)]
     flap: u32,
+    /// So many TCP checks of one site run beside it, each every 50 ms (`fulltable`).
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
+    checks: u32,
 }
 
 /// One load of a table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Load {
     seconds: f64,
     peak_mb: f64,
     lost: f64,
     step_ms: f64,
+    /// Of the thread that has the TCP checks.
+    host_step_ms: f64,
     /// Processor time of the router, of all its threads.
     processor_s: f64,
+    /// Verdicts that a TCP check is down.
+    false_verdicts: f64,
+}
+
+/// A router that begins to take a table.
+struct Begun {
+    idle_s: f64,
+}
+
+impl Begun {
+    fn now(lab: &Lab) -> Result<Self, BenchError> {
+        lab.count_again();
+        Ok(Self { idle_s: processor_s(lab.daemon.child.id())? })
+    }
+
+    /// The table came in this time.
+    fn end(self, lab: &Lab, seconds: f64) -> Result<Load, BenchError> {
+        let processor_s = processor_s(lab.daemon.child.id())? - self.idle_s;
+        let (step_us, step) = lab.longest_step("")?;
+        let (host_step_us, _) = lab.longest_step("host")?;
+        if step_us > 0 {
+            eprintln!("longest step {:.1} ms: {step}", step_us as f64 / 1e3);
+        }
+        Ok(Load {
+            seconds,
+            peak_mb: 0.0,
+            lost: 0.0,
+            step_ms: step_us as f64 / 1e3,
+            host_step_ms: host_step_us as f64 / 1e3,
+            processor_s,
+            false_verdicts: 0.0,
+        })
+    }
+}
+
+impl Load {
+    /// What is known at the end of a run.
+    fn finish(&mut self, lab: &mut Lab) -> Result<(), BenchError> {
+        self.peak_mb = peak_mb(lab.daemon.child.id())?;
+        self.false_verdicts = lab.verdicts_down() as f64;
+        let (_, lost) = lab.losses();
+        self.lost = lost as f64;
+        Ok(())
+    }
 }
 
 /// Runs it.
@@ -60,7 +109,7 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let parts: Vec<Part> = (0..count).map(|index| Part::new(&table, index, each)).collect();
     let (mut loads, mut flaps) = (Vec::new(), Vec::new());
     for _ in 0..wish.repeat {
-        let (load, flapped) = load(&parts, wish.feed.flap as usize)?;
+        let (load, flapped) = load(&parts, wish.feed)?;
         loads.push(load);
         flaps.extend(flapped);
         noise.look_after();
@@ -84,6 +133,11 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
             &[],
             is_judged,
         ));
+    }
+    if wish.feed.checks > 0 {
+        let verdicts = Summary::of(loads.iter().map(|load| load.false_verdicts));
+        let name = format!("{} TCP checks beside it: false verdicts", wish.feed.checks);
+        rows.push(Row::figure(name, "", &verdicts).judged("none", verdicts.max == 0.0));
     }
     if !flaps.is_empty() {
         let of = |figure: fn(&Flap) -> f64| Summary::of(flaps.iter().map(figure));
@@ -127,33 +181,26 @@ struct Flap {
 }
 
 /// Starts a router and loads it with all parts at once; then some of the neighbours flap.
-fn load(parts: &[Part], flap: usize) -> Result<(Load, Vec<Flap>), BenchError> {
-    let mut lab = Lab::start(parts.len())?;
+fn load(parts: &[Part], feed: Feed) -> Result<(Load, Vec<Flap>), BenchError> {
+    let mut lab = Lab::start(parts.len(), feed.checks as usize)?;
     let speakers: Result<Vec<_>, _> = parts.iter().map(Part::open).collect();
     let mut speakers = speakers?;
     let total: usize = parts.iter().map(|part| part.routes.len()).sum();
-    lab.count_again();
-    let idle_s = processor_s(lab.daemon.child.id())?;
-    let begun = send_all(&mut speakers, parts)?;
+    let begun = Begun::now(&lab)?;
+    let since = send_all(&mut speakers, parts)?;
     let published = lab.wait_published(total as u64)?;
-    let seconds = published.at.since(begun).as_secs_f64();
-    let processor_s = processor_s(lab.daemon.child.id())? - idle_s;
-    let (step_us, step) = lab.longest_step()?;
+    let mut load = begun.end(&lab, published.at.since(since).as_secs_f64())?;
     check(&lab, parts)?;
-    let peak_mb = peak_mb(lab.daemon.child.id())?;
     let mut flaps = Vec::new();
-    for _ in 0..if flap > 0 { FLAPS } else { 0 } {
-        flaps.push(self::flap(&lab, &mut speakers, parts, flap)?);
+    for _ in 0..if feed.flap > 0 { FLAPS } else { 0 } {
+        flaps.push(self::flap(&lab, &mut speakers, parts, feed.flap as usize)?);
     }
-    let (sent, lost) = lab.losses();
+    load.finish(&mut lab)?;
+    let Load { seconds, processor_s, peak_mb, lost, .. } = load;
     eprintln!(
-        "{seconds:.3} s ({processor_s:.2} s of processors) in {} publications, {peak_mb:.1} MB, {lost} of {sent} datagrams lost, \
-         longest step {:.1} ms {step}",
+        "{seconds:.3} s ({processor_s:.2} s of processors) in {} publications, {peak_mb:.1} MB, {lost} datagrams lost",
         published.times,
-        step_us as f64 / 1e3
     );
-    let step_ms = step_us as f64 / 1e3;
-    let load = Load { seconds, peak_mb, lost: lost as f64, step_ms, processor_s };
     Ok((load, flaps))
 }
 
@@ -225,7 +272,7 @@ fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), Bench
     let bytes = Table::encode(&table.routes, from);
     let (mut sent, mut taken) = (Vec::new(), Vec::new());
     for _ in 0..repeat {
-        let mut lab = Lab::start(1)?;
+        let mut lab = Lab::start(1, 0)?;
         let _feeder = Namespace::make("feeder").map_err(BenchError::environment)?;
         let (up, feeder) = (NetNs::named("up"), NetNs::named("feeder"));
         linux::join(&up, "feed", &feeder)?;
@@ -246,22 +293,19 @@ fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), Bench
         let loaded = wait_for("BIRD to have the table", LOADED_WITHIN, has_all);
         let loaded = loaded.map_err(BenchError::environment)?;
         let seconds = loaded.since(begun).as_secs_f64();
-        let (peak, none) = (peak_mb(bird.pid())?, 0.0);
-        let processor_s = processor_s(bird.pid())?;
-        taken.push(Load { seconds, peak_mb: peak, lost: none, step_ms: none, processor_s });
-        lab.count_again();
-        let idle_s = self::lab::processor_s(lab.daemon.child.id())?;
+        let (peak_mb, processor_s) = (peak_mb(bird.pid())?, processor_s(bird.pid())?);
+        taken.push(Load { seconds, peak_mb, processor_s, ..Load::default() });
+        let begun = Begun::now(&lab)?;
         bird.ask("enable out").map_err(BenchError::environment)?;
         let published = lab.wait_published(table.routes.len() as u64)?;
         let up = published.up.ok_or_else(|| BenchError::environment("no session with BIRD"))?;
-        let seconds = published.at.since(up).as_secs_f64();
-        let processor_s = self::lab::processor_s(lab.daemon.child.id())? - idle_s;
-        let (step_us, _) = lab.longest_step()?;
-        let router = peak_mb(lab.daemon.child.id())?;
-        let (_, lost) = lab.losses();
-        eprintln!("by BIRD: {seconds:.3} s, {router:.1} MB, {lost} lost; BIRD itself {peak:.1} MB");
-        let step_ms = step_us as f64 / 1e3;
-        sent.push(Load { seconds, peak_mb: router, lost: lost as f64, step_ms, processor_s });
+        let mut load = begun.end(&lab, published.at.since(up).as_secs_f64())?;
+        load.finish(&mut lab)?;
+        let Load { seconds, peak_mb: router, lost, .. } = load;
+        eprintln!(
+            "by BIRD: {seconds:.3} s, {router:.1} MB, {lost} lost; BIRD itself {peak_mb:.1} MB"
+        );
+        sent.push(load);
         sleep_until(Nanos::now() + Duration::from_millis(100));
     }
     Ok((sent, taken))
@@ -312,6 +356,7 @@ fn rows(name: &str, loads: &[Load], peer: &[Load], is_judged: bool) -> Vec<Row> 
         Row::figure(format!("{name}: lost"), "", &of(|load| load.lost))
             .judged("none", of(|load| load.lost).max == 0.0),
         Row::figure(format!("{name}: longest step"), "ms", &of(|load| load.step_ms)),
+        Row::figure(format!("{name}: longest host step"), "ms", &of(|load| load.host_step_ms)),
     ]
 }
 

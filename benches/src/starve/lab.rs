@@ -109,7 +109,7 @@ impl Lab {
         // Before the servers end.
         let false_alarms = self.alarms.down.load(Ordering::Relaxed);
         self.end();
-        let (longest, step) = daemon::longest_step(&self.client)?;
+        let (longest, step) = daemon::longest_step(&self.client, "")?;
         let (mut sent, mut lost, mut gap) = (0, 0, Duration::ZERO);
         for flow in &self.flows {
             let flow = flow.lock().unwrap_or_else(PoisonError::into_inner);
