@@ -40,13 +40,12 @@ impl<T> Pages<T> {
 
     /// Returns where it is.
     pub(super) fn push(&mut self, item: T) -> Index {
-        match self.pages.last_mut().filter(|last| last.len() < PAGE) {
-            Some(last) => last.push(item),
-            None => {
-                let mut page = Vec::with_capacity(PAGE);
-                page.push(item);
-                self.pages.push(page);
-            }
+        if let Some(last) = self.pages.last_mut().filter(|last| last.len() < PAGE) {
+            last.push(item);
+        } else {
+            let mut page = Vec::with_capacity(PAGE);
+            page.push(item);
+            self.pages.push(page);
         }
         self.len() as Index - 1
     }

@@ -65,7 +65,7 @@ impl Rest {
     }
 
     /// The prefixes that are announced next, if they are to be fetched now.
-    fn to_fetch(&mut self) -> impl Iterator<Item = IpPrefix> + Clone + '_ {
+    fn take_fetchable(&mut self) -> impl Iterator<Item = IpPrefix> + Clone + '_ {
         self.turn_over();
         let next = self.current.as_ref().filter(|_| self.fetched == 0);
         let next = next.map_or(&[][..], |(_, nlri)| nlri.as_slice());
@@ -224,7 +224,7 @@ impl Bgp {
     /// Takes up to `budget` prefixes of an UPDATE; returns what is left of the budget.
     fn receive(&mut self, rib: &mut Rib, id: NeighborId, mut rest: Rest, budget: usize) -> usize {
         for left in (0..budget).rev() {
-            let next = rest.to_fetch();
+            let next = rest.take_fetchable();
             self.paths.prefetch(next.clone());
             rib.prefetch(next);
             let (prefix, chain) = match rest.next() {
@@ -265,22 +265,19 @@ impl Bgp {
 
     /// The best paths to a prefix and the next best become the route that BGP offers. `chain` are all paths.
     fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix, chain: Chain) {
-        let before = match self.hold(rib, Family::of(prefix.addr()), chain) {
-            Some(set) => {
-                let before = rib.offer(prefix, Candidate { source: Source::Bgp, set });
-                if before == Some(set) {
-                    // No route is published: only what a path says of itself is another.
-                    self.mark_learned([prefix]);
-                }
-                before
+        let before = if let Some(set) = self.hold(rib, Family::of(prefix.addr()), chain) {
+            let before = rib.offer(prefix, Candidate { source: Source::Bgp, set });
+            if before == Some(set) {
+                // No route is published: only what a path says of itself is another.
+                self.mark_learned([prefix]);
             }
-            None => {
-                let before = rib.offered(prefix, Source::Bgp);
-                if before.is_some() {
-                    rib.withdraw(prefix, Source::Bgp);
-                }
-                before
+            before
+        } else {
+            let before = rib.offered(prefix, Source::Bgp);
+            if before.is_some() {
+                rib.withdraw(prefix, Source::Bgp);
             }
+            before
         };
         if let Some(before) = before {
             rib.release(before);
