@@ -44,6 +44,34 @@ pub struct Event {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
+    /// A BFD session changed its state.
+    Bfd {
+        /// The neighbour's address.
+        neighbor: String,
+        /// The port of its link; `null` over several hops.
+        #[serde(default)]
+        port: Option<String>,
+        /// Whether both ends hear each other now.
+        up: bool,
+        /// The session's state now: `up`, `down` or `admin-down`.
+        state: String,
+        /// Why.
+        reason: String,
+        /// When the bytes that workers read were stored.
+        stored_ns: u64,
+    },
+    /// Packets of a BFD session went out late, so that it asks for longer intervals; or no more.
+    BfdPace {
+        /// The neighbour's address.
+        neighbor: String,
+        /// The port of its link; `null` over several hops.
+        #[serde(default)]
+        port: Option<String>,
+        /// So many times longer than configured; 1 is as configured.
+        factor: u32,
+        /// How late the packet was, microseconds; 0 if none was for a minute.
+        late_us: u64,
+    },
     /// A BGP session began or ended.
     Bgp {
         /// The neighbour's name.
@@ -238,7 +266,9 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 19] = [
+    pub const NAMES: [&str; 21] = [
+        "bfd",
+        "bfd_pace",
         "bgp",
         "block",
         "carrier",
@@ -302,6 +332,16 @@ pub enum MoveCause {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bfd { neighbor, state, reason, .. } => {
+                write!(f, "bfd {neighbor}: {state} ({reason})")
+            }
+            Self::BfdPace { neighbor, factor: 1, .. } => {
+                write!(f, "bfd {neighbor}: intervals are as configured again")
+            }
+            Self::BfdPace { neighbor, factor, late_us, .. } => {
+                write!(f, "bfd {neighbor}: a packet was {late_us} us late, intervals are ")?;
+                write!(f, "{factor} times longer")
+            }
             Self::Bgp { neighbor, up: true, .. } => write!(f, "bgp {neighbor}: established"),
             Self::Bgp { neighbor, reason, .. } => write!(f, "bgp {neighbor}: down ({reason})"),
             Self::Carrier { port, up } => {

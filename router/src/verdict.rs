@@ -9,7 +9,7 @@
 pub enum Outcome {
     /// It leaves by a port.
     Sent,
-    /// It is handed to the router itself: to the host stack or the checks.
+    /// It is handed to the router itself: to the host stack, the checks or BFD.
     Punted,
     /// Others were made of it, which have verdicts of their own.
     Replaced,
@@ -35,7 +35,9 @@ impl Outcome {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Sent => "It leaves by a port.",
-            Self::Punted => "It is handed to the router itself: to the host stack or the checks.",
+            Self::Punted => {
+                "It is handed to the router itself: to the host stack, the checks or BFD."
+            }
             Self::Replaced => "Others were made of it, which have verdicts of their own.",
             Self::Dropped => "It is gone; only the counter remains.",
         }
@@ -86,6 +88,7 @@ verdicts! {
     Joined Sent "joined" "sent in a superframe of its flow, behind a packet that counts as forwarded";
     Local Punted "local" "addressed to this router; delivered to the host stack";
     ProbeAnswer Punted "probe-answer" "addressed to this router; delivered to the prober";
+    Bfd Punted "bfd" "addressed to this router; a BFD packet of one of its sessions, delivered to it";
     Fragmented Replaced "fragmented" "replaced by its fragments, each counted as fragment-sent";
 
     Truncated Dropped "truncated" "shorter than its headers claim";
@@ -120,6 +123,10 @@ verdicts! {
 
     ToSelf Dropped "to-self" "made by this router for one of its own addresses, to which no port leads";
     PuntFull Dropped "punt-full" "addressed to this router, but the lane was full";
+    BfdTtl Dropped "bfd-ttl" "a BFD packet over one hop whose TTL is not 255: it came from further away (RFC 5881 section 5)";
+    BfdNoSession Dropped "bfd-no-session" "a BFD packet between two for whom this router has no session, or by another port than the session's";
+    BfdDiscriminator Dropped "bfd-discriminator" "a BFD packet whose your-discriminator is not the session's";
+    BfdPoliced Dropped "bfd-policed" "more BFD packets of a session than its neighbor may send";
     NotLocalProtocol Dropped "not-local-protocol" "addressed to this router, with a protocol it does not support";
     NoBuffer Dropped "no-buffer" "the batch had no room left for the packets to be made from it";
     TxFull Dropped "tx-full" "the device's queue was full";

@@ -583,7 +583,27 @@ fn mistakes_about_neighbors_are_found_and_silence_is_a_warning() {
             "multihop = 3\nttl-security = true\nimport",
             "ttl-security is for neighbors on a link",
         ),
-        (id, "import", "bfd = true\nimport", "not implemented in this release"),
+        (id, "import", "bfd = 3\nimport", "expected true or a table, found an integer"),
+        (id, "import", "bfd = { interval = \"200us\" }\nimport", "expected 300us to 1min"),
+        (id, "import", "bfd = { multiplier = 0 }\nimport", "a whole number from 1 to 255"),
+        (
+            id,
+            "import",
+            "bfd = { auth = { type = \"md5\", key-id = 1, key = \"secret\" } }\nimport",
+            "\"md5\" is not known",
+        ),
+        (
+            id,
+            "import",
+            "bfd = { auth = { type = \"keyed-sha1\", key-id = 1, key = \"twenty-one octets long\" } }\nimport",
+            "a key of 22 octets",
+        ),
+        (
+            id,
+            "address = \"10.9.0.2\"",
+            "address = \"10.8.0.2\"\nlocal-address = \"10.9.0.1\"\nmultihop = 2\nbfd = { multihop = false }",
+            "BFD over one hop is for neighbors on a link",
+        ),
     ] {
         let text = file(router, &neighbor.replace(from, to));
         let errors = parse("r1.toml", &text).unwrap_err();
@@ -594,4 +614,53 @@ fn mistakes_about_neighbors_are_found_and_silence_is_a_warning() {
     let (_, warnings) = parse("r1.toml", &silent).unwrap();
     let warned = |text: &str| warnings.iter().any(|one| one.to_string().contains(text));
     assert!(warned("the neighbor says nothing about import"), "{warnings:?}");
+}
+
+/// Who is watched has to be on a link, and whoever names the same host wants the same.
+#[test]
+fn bfd_of_sites_and_next_hops_is_with_hosts_on_their_links() {
+    let base = r#"
+[router]
+name = "r1"
+[[port]]
+name = "fra"
+tun = "nh-fra"
+addresses = ["10.1.0.1/24", "fd00:1::1/64"]
+[[port]]
+name = "ams"
+tun = "nh-ams"
+addresses = ["10.2.0.1/24"]
+[[route]]
+prefix = "203.0.113.0/24"
+via = ["10.1.0.2", "10.2.0.2"]
+bfd = true
+[[service]]
+name = "dns"
+prefixes = ["198.51.100.53/32", "2001:db8:53::53/128"]
+[[service.site]]
+name = "fra"
+via = "fra"
+bfd = { target = ["10.1.0.2", "fd00:1::2"] }
+"#;
+    let (config, _) = parse("r1.toml", base).unwrap();
+    assert_eq!(config.services[0].sites[0].bfd.as_ref().unwrap().targets.len(), 2);
+    assert!(config.routes[0].bfd.is_some());
+    let site = "{ target = [\"10.1.0.2\", \"fd00:1::2\"] }";
+    for (from, to, wanted) in [
+        (site, "true", "BFD of a site needs a target"),
+        (site, "{ target = \"10.2.0.2\" }", "10.2.0.2 is on no link of this site"),
+        (
+            site,
+            "{ target = \"10.1.0.2\", interval = \"10ms\" }",
+            "two BFD sessions with 10.1.0.2 are one",
+        ),
+        (site, "{ target = \"10.1.0.2\", multihop = true }", "bfd has no key \"multihop\""),
+        ("\"10.2.0.2\"]", "\"10.3.0.2\"]", "no port's link has 10.3.0.2"),
+        ("[\"10.1.0.2\", \"10.2.0.2\"]", "\"fra\"", "BFD is for next hops that are addresses"),
+        ("bfd = true", "bfd = { multihop = true }", "BFD of a next hop is over one hop"),
+    ] {
+        let errors = parse("r1.toml", &base.replace(from, to)).unwrap_err();
+        let shown = errors.render(Style::PLAIN);
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
 }

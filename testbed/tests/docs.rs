@@ -98,6 +98,15 @@ fn one_of_each() -> Vec<EventKind> {
     let (service, site, port) = ("dns".to_owned(), "fra".to_owned(), "fra".to_owned());
     let (family, member, reason) = (Family::Ipv4, site.clone(), "x".to_owned());
     let all = vec![
+        EventKind::Bfd {
+            neighbor: String::new(),
+            port: Some(port.clone()),
+            up: true,
+            state: String::new(),
+            reason: reason.clone(),
+            stored_ns: 0,
+        },
+        EventKind::BfdPace { neighbor: String::new(), port: None, factor: 2, late_us: 1 },
         EventKind::Bgp { neighbor: String::new(), up: true, reason: reason.clone() },
         EventKind::Block { by: String::new(), prefix: String::new(), blocked: true },
         EventKind::Carrier { port: port.clone(), up: true },
@@ -140,7 +149,9 @@ fn one_of_each() -> Vec<EventKind> {
     ];
     for event in &all {
         match event {
-            EventKind::Bgp { .. }
+            EventKind::Bfd { .. }
+            | EventKind::BfdPace { .. }
+            | EventKind::Bgp { .. }
             | EventKind::Block { .. }
             | EventKind::Carrier { .. }
             | EventKind::Damped { .. }

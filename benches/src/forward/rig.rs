@@ -230,6 +230,7 @@ fn snapshot() -> Snapshot {
         client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
+        bfd: Default::default(),
         busy_poll: std::time::Duration::ZERO,
     }
 }

@@ -214,6 +214,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
+        bfd: Default::default(),
         busy_poll: Duration::ZERO,
     }
 }

@@ -10,10 +10,10 @@ use serde_json::Result as JsonResult;
 use super::column::{Column, Field};
 use super::row::{Row, keys};
 use super::rows::{
-    AdjacencyRow, AdvertisedRow, BgpMessageRow, BgpNeighborRow, BgpRefusalRow, BgpRow, BlockRow,
-    CheckRow, DropRow, EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow, HostRow,
-    OverrideHead, OverrideRow, PlaybookRow, PortRow, ReloadRow, RouteRow, RouterRow, ServiceRow,
-    StepRow, TopRow, VerdictRow, WorkerRow,
+    AdjacencyRow, AdvertisedRow, BfdDropRow, BfdRow, BgpMessageRow, BgpNeighborRow, BgpRefusalRow,
+    BgpRow, BlockRow, CheckRow, DropRow, EffectHead, ExplainHead, ExplainRow, FibRow, GroupRow,
+    HostRow, OverrideHead, OverrideRow, PlaybookRow, PortRow, ReloadRow, RouteRow, RouterRow,
+    ServiceRow, StepRow, TopRow, VerdictRow, WorkerRow,
 };
 
 /// A kind of document, `nearhop.NAME.v1`.
@@ -183,6 +183,10 @@ shown! {
     Routes(RouteRow) = "routes", Pages::Prefixes, None;
     /// Groups of the forwarding table: what prefixes share.
     Groups(GroupRow) = "groups", Pages::Groups, None;
+    /// BFD sessions: their states, intervals and counters.
+    Bfd(BfdRow) = "bfd", Pages::Whole, metrics!(BfdRow, "bfd", neighbor, port);
+    /// BFD packets that no session used, by reason.
+    BfdDrops(BfdDropRow) = "bfd-drops", Pages::Whole, metrics!(BfdDropRow, "bfd_drops", reason);
     /// BGP neighbours: their sessions, and what goes both ways.
     Bgp(BgpRow) = "bgp", Pages::Whole, metrics!(BgpRow, "bgp", neighbor);
     /// What is announced to BGP neighbours, what is not, and why.

@@ -1,6 +1,7 @@
 //! The answers of `show` and `explain`: flat objects with units in their keys.
 
 mod announcing;
+mod bfd;
 mod bgp;
 mod checks;
 mod commands;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use nearhop_fib::PathId;
 
 use self::announcing::{blocks, page_of_advertised, playbooks};
+use self::bfd::{bfd, bfd_drops};
 use self::bgp::{bgp, bgp_neighbor, bgp_refusals, bgp_transcript};
 use self::checks::page_of_checks;
 pub use self::commands::{cleared, effected, overridden, reloaded, undamped};
@@ -108,6 +110,8 @@ impl<'a> Facts<'a> {
 pub fn show(facts: &Facts<'_>, request: &PageRequest) -> Result<Page, ApiError> {
     Ok(match request.show {
         Show::Adjacencies => adjacencies(facts).into(),
+        Show::Bfd => bfd(facts).into(),
+        Show::BfdDrops => bfd_drops(facts).into(),
         Show::Bgp => bgp(facts).into(),
         Show::BgpAdvertised => page_of_advertised(facts, request)?.into(),
         Show::BgpNeighbor => bgp_neighbor(facts, request).into(),

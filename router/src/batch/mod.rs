@@ -41,6 +41,8 @@ pub struct Punt {
 /// The engines of the router that receive packets addressed to it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum LocalLane {
+    /// BFD, of sessions that workers know.
+    Bfd,
     /// ICMP, UDP and DNS checks.
     Checks,
     /// Both: fragments of datagrams that may be for either, which each reassembles.
@@ -53,6 +55,7 @@ impl LocalLane {
     /// The verdict of a packet that this lane accepted.
     pub const fn verdict(self) -> Verdict {
         match self {
+            Self::Bfd => Verdict::Bfd,
             Self::Checks => Verdict::ProbeAnswer,
             Self::Fragments | Self::Host => Verdict::Local,
         }

@@ -251,6 +251,11 @@ impl Machine {
         self.change(id, |session| session.set_admin_down(now, is_down));
     }
 
+    /// The path of a session is down, as something else knows.
+    pub fn handle_path_down(&mut self, now: Nanos, id: SessionId) {
+        self.change(id, |session| session.handle_path_down(now));
+    }
+
     /// The carrier of a port is lost.
     pub fn handle_carrier_lost(&mut self, now: Nanos, port: PortId) {
         for slot in 0..self.slots.len() {

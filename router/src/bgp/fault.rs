@@ -179,6 +179,8 @@ pub mod codes {
     pub const COLLISION: (u8, u8) = (6, 7);
     /// Something that the router has no more of.
     pub const OUT_OF_RESOURCES: (u8, u8) = (6, 8);
+    /// BFD has lost the neighbour (RFC 9384).
+    pub const BFD_DOWN: (u8, u8) = (6, 10);
     /// ROUTE-REFRESH: BoRR or EoRR of another length than 23 (RFC 7313).
     pub const BAD_REFRESH_LENGTH: (u8, u8) = (7, 1);
     /// The neighbour takes nothing for the send hold time (RFC 9687).
@@ -211,7 +213,7 @@ const LABELS: [((u8, u8), &str); 29] = [
     (codes::COLLISION, "connection collision resolution"),
     (codes::OUT_OF_RESOURCES, "out of resources"),
     ((6, 9), "hard reset"),
-    ((6, 10), "BFD down"),
+    (codes::BFD_DOWN, "BFD down"),
     (codes::UNEXPECTED_IN_OPEN_SENT, "unexpected message in OpenSent"),
     (codes::UNEXPECTED_IN_OPEN_CONFIRM, "unexpected message in OpenConfirm"),
     (codes::UNEXPECTED_IN_ESTABLISHED, "unexpected message in Established"),

@@ -102,6 +102,8 @@ pub enum BgpOrder {
     Announce(NeighborId, Vec<Change>, bool),
     /// Announce all as ordered only while these rules hold.
     Lease(LeaseRules),
+    /// BFD has lost the neighbour, or says so no more.
+    Bfd(NeighborId, bool),
     /// There is room again in a lane that was full.
     Room,
     /// A neighbour's session begins again, or goes on and both sides announce all once more.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod announce;
+mod bfd;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -17,6 +18,7 @@ pub use self::announce::{
     Additions, Aggregate, AggregateWhile, AnnounceRules, BelowMin, Leaving, LinkBandwidth,
     NeighborTerms, OnExit, Playbook, PlaybookStep,
 };
+pub use self::bfd::{Bfd, SiteBfd};
 use crate::bgp::Role;
 use crate::bgp::lease::LeaseRules;
 use crate::bgp::policy::Policy;
@@ -128,6 +130,8 @@ pub struct Route {
     pub prefix: IpPrefix,
     /// What happens to its packets.
     pub target: RouteTarget,
+    /// How its next hops that are addresses are watched by BFD, if they are.
+    pub bfd: Option<Bfd>,
 }
 
 /// A file of static routes.
@@ -230,6 +234,8 @@ pub struct Site {
     pub health: Vec<Check>,
     /// How the checks are combined.
     pub combine: Combine,
+    /// How its hosts are watched by BFD, if they are.
+    pub bfd: Option<SiteBfd>,
 }
 
 /// A site's capacity.
@@ -342,6 +348,8 @@ pub struct Neighbor {
     pub allow_own_as: u8,
     /// Which ways several paths of a prefix may be sent (RFC 7911).
     pub add_path: AddPath,
+    /// How it is watched by BFD, if it is.
+    pub bfd: Option<Bfd>,
     /// Octets of its session's last messages that are kept.
     pub transcript: usize,
 }

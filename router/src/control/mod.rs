@@ -7,6 +7,7 @@
 //! [`cost`] says which site is cheaper, and why.
 #![forbid(unsafe_code)]
 
+mod bfd;
 mod bgp;
 mod blocks;
 pub mod cost;
@@ -38,6 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use nearhop_fib::{Handle, PathId, WriteError, Writer, name_key};
 
+use self::bfd::BfdSessions;
 use self::bgp::Bgp;
 pub use self::bgp::NeighborState;
 pub use self::bgp::announce::decide::{Decision, Reason};
@@ -89,6 +91,7 @@ pub struct Control {
     /// Ports may be configured no more, and routes may still lead by them.
     owes_parting: bool,
     bgp: Bgp,
+    bfd: BfdSessions,
     discards: Discards,
     /// Units of a publication's step: lookups and changes of the FIB.
     changes_per_step: usize,
@@ -111,6 +114,8 @@ pub struct Orders {
 pub struct Stopping {
     /// Paths of legs.
     pub legs: Vec<PathId>,
+    /// Paths of BGP sessions that ended.
+    pub paths: Vec<PathId>,
     /// Ports with their own adjacencies, and the paths of routes that left by them.
     pub ports: Vec<(Exit, PathId)>,
 }
@@ -148,6 +153,7 @@ impl Control {
             stopping: Stopping::default(),
             owes_parting: false,
             bgp: Bgp::default(),
+            bfd: BfdSessions::default(),
             discards: Discards::default(),
             changes_per_step: CHANGES_PER_STEP,
             events: VecDeque::new(),
@@ -181,12 +187,14 @@ impl Control {
         self.selection.forget_rankings();
         let planned = self
             .plan_ports(now, devices, &mut orders)
-            .and_then(|()| self.plan_legs(now, &changed, &mut orders));
+            .and_then(|()| self.plan_legs(now, &changed, &mut orders))
+            .and_then(|()| self.plan_hops());
         if let Err(error) = planned {
             log::error!("part of the configuration has no place: {error}");
         }
         self.publish_snapshot();
-        self.routing.offer(&self.config, &self.ports);
+        let hop_by = |address| self.bfd.way_of(&self.ports, address);
+        self.routing.offer(&self.config, &self.ports, hop_by);
         self.routing.mark_services();
         let why = if first { "start" } else { "reload" };
         self.publication.owe_all(MoveCause::Configuration, why);
@@ -195,6 +203,7 @@ impl Control {
         let any_learned = neighbors.any(|neighbor| neighbor.terms.takes_learned);
         self.publication.publisher.note_prefixes(any_learned);
         self.bgp.set_playbooks(&self.config, &self.selection.overrides().playbooks);
+        self.configure_bfd();
         orders
     }
 
@@ -307,6 +316,9 @@ impl Control {
         // A full retire list leaves a number unused, which costs nothing but the number.
         for &path in &stopped.legs {
             self.legs.release(path);
+            let _ = self.writer.remove_path(path);
+        }
+        for &path in &stopped.paths {
             let _ = self.writer.remove_path(path);
         }
         for &(exit, path) in &stopped.ports {

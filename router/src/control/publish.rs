@@ -45,13 +45,14 @@ impl Control {
             if self.bgp.step(&mut parts, changes, &mut self.events) {
                 self.publication.owe_routes();
             }
+            self.watch_begun();
             return Ok(false);
         }
         if begins {
             self.bgp.note_publication();
         }
         if self.publication.is_idle() {
-            self.bgp.release_paths(&mut self.writer);
+            self.stopping.paths.extend(self.bgp.take_retired());
             return Ok(!self.bgp.has_news());
         }
         let services = Services::new(&self.config, &self.legs, &self.ports);
@@ -82,7 +83,7 @@ impl Control {
         }
         self.changed();
         self.bgp.mark_learned(self.publication.publisher.take_noted());
-        self.bgp.release_paths(&mut self.writer);
+        self.stopping.paths.extend(self.bgp.take_retired());
         let Done { groups, prefixes, refused } = done;
         if groups + prefixes + refused > 0 {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

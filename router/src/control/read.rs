@@ -136,7 +136,8 @@ impl Control {
 
     /// The port a path that is no leg leaves by.
     pub fn port_of(&self, path: PathId) -> Option<&PortState> {
-        self.ports.iter().find(|port| port.path == path)
+        let of_hop = || self.ports.by_id(self.bfd.port_of(path)?);
+        self.ports.iter().find(|port| port.path == path).or_else(of_hop)
     }
 
     /// The name of the port that has this number.

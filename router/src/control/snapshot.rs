@@ -67,6 +67,7 @@ impl SnapshotPublisher {
             martian_sources: sources.iter().copied().collect(),
             client_sources: sources.into_iter().chain(services.clone()).collect(),
             services: services.collect(),
+            bfd: Arc::clone(&self.in_force.load().bfd),
             busy_poll: router.busy_poll,
             ..empty()
         }));
@@ -110,6 +111,7 @@ pub(super) fn empty() -> Snapshot {
         client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(SOURCE_PORTS),
+        bfd: Arc::default(),
         busy_poll: Duration::ZERO,
     }
 }

@@ -1,6 +1,7 @@
 //! What a configuration offers to the RIB, source by source.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
@@ -8,7 +9,7 @@ use nearhop_fib::IpPrefix;
 use super::own;
 use super::ports::Ports;
 use crate::config::Config;
-use crate::config::model::{RouteTarget, Service, Via, WhenAllDead};
+use crate::config::model::{Route, RouteTarget, Service, Via, WhenAllDead};
 use crate::ids::Family;
 use crate::rib::table::{Builder, RouteTable};
 use crate::rib::{Feed, NextHop, NextHops, Offered, Rib, ServiceSet, Source, Way};
@@ -24,14 +25,20 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    /// Queues what leads from the tables in force to those of the configuration.
-    pub(super) fn offer(&mut self, config: &Config, ports: &Ports) {
+    /// Queues what leads from the tables in force to those of the configuration. `hop_by`: the way of a next hop
+    /// of `[[route]]` that is watched.
+    pub(super) fn offer(
+        &mut self,
+        config: &Config,
+        ports: &Ports,
+        hop_by: impl Fn(IpAddr) -> Option<Way>,
+    ) {
         let way_by = |port: &str| {
             let port = ports.get(port)?;
             Some(Way { path: port.path, adjacency: port.adjacency })
         };
         let mut offered = BTreeMap::new();
-        for (source, table) in tables(config, way_by) {
+        for (source, table) in tables(config, way_by, hop_by) {
             let sets = table.targets.into_iter().map(|hops| self.rib.hold(hops)).collect();
             offered.insert(source, Offered { prefixes: table.prefixes, sets });
         }
@@ -99,6 +106,7 @@ pub(super) fn sets_max(config: &Config) -> usize {
 fn tables(
     config: &Config,
     way_by: impl Fn(&str) -> Option<Way>,
+    hop_by: impl Fn(IpAddr) -> Option<Way>,
 ) -> Vec<(Source, RouteTable<NextHops>)> {
     let local: RouteTable<_> =
         own::all(config).map(|own| (IpPrefix::host(own.address), NextHops::Local)).collect();
@@ -118,10 +126,14 @@ fn tables(
     let services: RouteTable<_> = prefixes
         .map(|(service, prefix)| (prefix, NextHops::Service(set_of(service, prefix))))
         .collect();
-    let hops = |target: &RouteTarget| next_hops(target, &way_by);
+    let hops = |target: &RouteTarget| next_hops(target, &way_by, |_| None);
+    let watched = |route: &Route| match route.bfd {
+        Some(_) => next_hops(&route.target, &way_by, &hop_by),
+        None => hops(&route.target),
+    };
     let routes = config.routes.iter();
     let fixed: RouteTable<_> =
-        routes.filter_map(|route| Some((route.prefix, hops(&route.target)?))).collect();
+        routes.filter_map(|route| Some((route.prefix, watched(route)?))).collect();
     let mut tables = vec![
         (Source::Local, local),
         (Source::Connected, connected.finish()),
@@ -141,7 +153,11 @@ fn tables(
 }
 
 /// `None` if no port among the next hops is there, and no address is one of them.
-fn next_hops(target: &RouteTarget, way_by: impl Fn(&str) -> Option<Way>) -> Option<NextHops> {
+fn next_hops(
+    target: &RouteTarget,
+    way_by: impl Fn(&str) -> Option<Way>,
+    hop_by: impl Fn(IpAddr) -> Option<Way>,
+) -> Option<NextHops> {
     Some(match target {
         RouteTarget::Blackhole => NextHops::Blackhole,
         RouteTarget::Unreachable => NextHops::Unreachable,
@@ -149,7 +165,10 @@ fn next_hops(target: &RouteTarget, way_by: impl Fn(&str) -> Option<Way>) -> Opti
         RouteTarget::Via(vias) => {
             let hops = vias.iter().filter_map(|via| match via {
                 Via::Port(name) => way_by(name).map(NextHop::Way),
-                Via::Address(address) => Some(NextHop::Address(*address)),
+                Via::Address(address) => Some(match hop_by(*address) {
+                    Some(way) => NextHop::Way(way),
+                    None => NextHop::Address(*address),
+                }),
             });
             let hops: Vec<NextHop> = hops.collect();
             return (!hops.is_empty()).then_some(NextHops::Via(hops));

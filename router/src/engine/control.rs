@@ -8,7 +8,7 @@ use nearhop_fib::WriteError;
 
 use super::{HostOrder, LivenessNews, LivenessOrder};
 use crate::config::Config;
-use crate::control::{Control, Orders};
+use crate::control::{Control, Orders, Stopping};
 use crate::port::Port;
 use crate::probe::CheckSpec;
 use crate::time::Nanos;
@@ -68,6 +68,7 @@ impl ControlEngine {
     /// News of the liveness engine.
     pub fn handle_news(&mut self, now: Nanos, news: LivenessNews) {
         match news {
+            LivenessNews::Bfd(news) => self.control.handle_bfd(&news),
             LivenessNews::Event(event) => self.control.handle_monitor(&event),
             LivenessNews::RoundTrips(times) => {
                 // What a stalled reader holds back is published later.
@@ -79,6 +80,7 @@ impl ControlEngine {
 
     /// Brings what is announced by BGP up to date.
     pub fn announce(&mut self, now: Nanos) {
+        self.order_bfd();
         let orders = self.control.poll_bgp(now);
         self.orders
             .extend(orders.into_iter().map(|order| EngineOrder::Host(HostOrder::Bgp(order))));
@@ -110,7 +112,13 @@ impl ControlEngine {
         self.orders.pop_front()
     }
 
+    fn order_bfd(&mut self) {
+        let orders = self.control.take_bfd_orders().into_iter().map(LivenessOrder::Bfd);
+        self.orders.extend(orders.map(EngineOrder::Liveness));
+    }
+
     fn stop_what_is_gone(&mut self) {
+        self.order_bfd();
         let stop = self.control.take_stopping();
         self.order(Orders { stop, ..Orders::default() });
     }
@@ -129,7 +137,8 @@ impl ControlEngine {
             self.orders.push_back(EngineOrder::Liveness(LivenessOrder::Leg(leg)));
             self.orders.push_back(EngineOrder::Host(host));
         }
-        if orders.stop.legs.is_empty() && orders.stop.ports.is_empty() {
+        let Stopping { legs, paths, ports } = &orders.stop;
+        if legs.is_empty() && paths.is_empty() && ports.is_empty() {
             return;
         }
         let legs = orders.stop.legs.iter();

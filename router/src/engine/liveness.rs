@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
+use super::bfd::BfdEngine;
 use crate::batch::{Batch, Exit, PACKET_MAX};
 use crate::control::Stopping;
 use crate::forward::{Counters, Egress, Scratch, Snapshot, Snapshots, SyscallOutlets};
 use crate::host::{AnswerEnds, FragmentedAnswers};
 use crate::ids::PortId;
 use crate::kernel::carrier::LinkEvent;
+use crate::liveness::bfd::{BfdNews, BfdOrder};
 use crate::liveness::event::MonitorEvent;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
@@ -22,6 +24,8 @@ use crate::verdict::Verdict;
 /// What others ask of the liveness engine.
 #[derive(Clone, Debug)]
 pub enum LivenessOrder {
+    /// Of a BFD session.
+    Bfd(BfdOrder),
     /// Forgive every leg its flaps.
     ClearDamping,
     /// Watch a leg; one that is watched already keeps its state and gets these checks.
@@ -40,6 +44,8 @@ pub enum LivenessOrder {
 /// What the control engine hears.
 #[derive(Clone, Debug)]
 pub enum LivenessNews {
+    /// Something happened to a BFD session.
+    Bfd(BfdNews),
     /// Something happened to a port or a leg.
     Event(MonitorEvent),
     /// Smoothed round-trip times of all legs that have one.
@@ -50,6 +56,7 @@ pub enum LivenessNews {
 
 /// The monitor, and its way out.
 pub struct LivenessEngine {
+    bfd: BfdEngine,
     monitor: Monitor,
     /// The legs, and where answers to their checks come from.
     legs: BTreeMap<PathId, Vec<AnswerEnds>>,
@@ -66,8 +73,9 @@ pub struct LivenessEngine {
 
 impl LivenessEngine {
     /// Watches nothing yet.
-    pub fn new(now: Nanos, monitor: Monitor, snapshots: Snapshots) -> Self {
+    pub fn new(now: Nanos, monitor: Monitor, bfd: BfdEngine, snapshots: Snapshots) -> Self {
         Self {
+            bfd,
             monitor,
             legs: BTreeMap::new(),
             fragmented: FragmentedAnswers::default(),
@@ -85,6 +93,10 @@ impl LivenessEngine {
     /// Does what others ask.
     pub fn handle_order(&mut self, now: Nanos, order: LivenessOrder) {
         match order {
+            LivenessOrder::Bfd(order) => {
+                self.bfd.handle_order(now, order);
+                self.judge_moved(now);
+            }
             LivenessOrder::ClearDamping => self.monitor.clear_damping(now),
             LivenessOrder::Leg(spec) => {
                 let (path, ends) = (spec.path, answer_ends(&spec));
@@ -94,7 +106,7 @@ impl LivenessEngine {
                 }
             }
             LivenessOrder::Port(exit) => {
-                self.monitor.handle_carrier(now, exit.port, false);
+                self.handle_carrier(now, exit.port, false);
                 self.monitor.add_port(exit.port);
                 self.monitor.add_adjacency(exit);
             }
@@ -104,6 +116,52 @@ impl LivenessEngine {
             LivenessOrder::Stop(stopping) => self.stop(stopping),
             LivenessOrder::TcpVerdict(key, event) => self.monitor.handle_tcp_verdict(key, &event),
         }
+    }
+
+    /// A BFD packet of one of the sessions, which was read at `received`.
+    pub fn handle_bfd(&mut self, received: Nanos, port: PortId, packet: &[u8]) {
+        self.bfd.handle_packet(received, port, packet);
+        self.judge_moved(received);
+    }
+
+    /// What is due of the BFD sessions, and their packets. No neighbour is called silent while `unread` says
+    /// that its packets may lie unread: those by a port, or any, due at a time.
+    pub fn serve_bfd(
+        &mut self,
+        now: Nanos,
+        mut unread: impl FnMut(&Snapshot, Option<PortId>, Nanos) -> bool,
+    ) {
+        if self.bfd.is_empty() {
+            return;
+        }
+        let Self { bfd, snapshots, batch, scratch, outlets, .. } = self;
+        let snapshot = snapshots.load();
+        bfd.handle_timeout(now, snapshot, |port, due| {
+            unread(snapshot, port, due) && !put_back::is(PutBack::SilentWhileUnread)
+        });
+        bfd.transmit(now, snapshots, (batch, scratch), outlets);
+        // Carrier is heard of from the kernel.
+        scratch.trouble.clear();
+        outlets.release();
+        self.judge_moved(now);
+    }
+
+    /// Legs among the paths that BFD took down, or let go, are reported.
+    fn judge_moved(&mut self, now: Nanos) {
+        while let Some(path) = self.bfd.poll_moved() {
+            self.monitor.handle_bfd(now, path);
+        }
+    }
+
+    /// The router ends: the neighbours of BFD sessions hear that the path is down.
+    pub fn end(&mut self, now: Nanos) {
+        self.bfd.end(now);
+        self.serve_bfd(now, |_, _, _| true);
+    }
+
+    /// The BFD sessions.
+    pub fn bfd(&self) -> &BfdEngine {
+        &self.bfd
     }
 
     /// An answer to a probe, or an error about one.
@@ -118,6 +176,10 @@ impl LivenessEngine {
     /// A port's carrier came or went.
     pub fn handle_carrier(&mut self, now: Nanos, port: PortId, up: bool) {
         self.monitor.handle_carrier(now, port, up);
+        if !up {
+            self.bfd.handle_carrier_lost(now, port);
+            self.judge_moved(now);
+        }
     }
 
     /// A port's device is another way now.
@@ -128,6 +190,8 @@ impl LivenessEngine {
     /// A port's device is gone.
     pub fn handle_gone(&mut self, now: Nanos, port: PortId, ifindex: u32) {
         self.monitor.handle_gone(now, port, ifindex);
+        self.bfd.handle_carrier_lost(now, port);
+        self.judge_moved(now);
     }
 
     /// What is due. No check is called silent while `unread` says that its answers may lie unread: those
@@ -150,7 +214,8 @@ impl LivenessEngine {
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let round_trips = (!self.legs.is_empty()).then_some(self.next_round_trips);
-        [self.monitor.poll_timeout(), round_trips].into_iter().flatten().min()
+        let timers = [self.bfd.poll_timeout(), self.monitor.poll_timeout(), round_trips];
+        timers.into_iter().flatten().min()
     }
 
     /// When the next check is due, and whether one was put off because its answers may lie unread.
@@ -166,7 +231,9 @@ impl LivenessEngine {
     /// Takes the oldest news for the control engine.
     pub fn poll_news(&mut self) -> Option<LivenessNews> {
         let event = |monitor: &mut Monitor| monitor.poll_event().map(LivenessNews::Event);
-        self.news.pop_front().or_else(|| event(&mut self.monitor))
+        let bfd = |bfd: &mut BfdEngine| bfd.poll_news().map(LivenessNews::Bfd);
+        let news = self.news.pop_front().or_else(|| bfd(&mut self.bfd));
+        news.or_else(|| event(&mut self.monitor))
     }
 
     /// Takes the round-trip times of this moment, if they are due: for a control engine that has heard
@@ -217,7 +284,9 @@ impl LivenessEngine {
 
     /// Probes that their device did not take.
     pub fn unsent(&self) -> u64 {
-        self.counters.originated - self.counters.of(Verdict::Originate)
+        let of_bfd = self.bfd.counters();
+        let unsent = |counters: &Counters| counters.originated - counters.of(Verdict::Originate);
+        unsent(&self.counters) + unsent(of_bfd)
     }
 
     fn expect(&mut self, path: PathId, ends: Vec<AnswerEnds>) {
@@ -238,14 +307,20 @@ impl LivenessEngine {
         for &path in &stopping.legs {
             self.monitor.remove_leg(path);
             self.forget(path);
+            self.bfd.forget_path(path);
         }
-        for &(exit, _) in &stopping.ports {
+        stopping.paths.iter().for_each(|&path| self.bfd.forget_path(path));
+        for &(exit, path) in &stopping.ports {
             self.monitor.remove_port(exit.port);
+            self.bfd.forget_path(path);
+            self.bfd.forget_port(exit.port);
         }
         // What happened before comes before.
         if !put_back::is(PutBack::CarrierOlderThanPort) {
             let events = std::iter::from_fn(|| self.monitor.poll_event());
             self.news.extend(events.map(LivenessNews::Event));
+            let events = std::iter::from_fn(|| self.bfd.poll_news());
+            self.news.extend(events.map(LivenessNews::Bfd));
         }
         self.news.push_back(LivenessNews::Stopped(stopping));
     }

@@ -13,6 +13,7 @@
 //! checks, the time of a verdict), and is ignored if that is gone.
 #![forbid(unsafe_code)]
 
+mod bfd;
 mod control;
 mod host;
 mod lane;
@@ -20,6 +21,7 @@ mod liveness;
 mod plane;
 mod speaker;
 
+pub use self::bfd::BfdEngine;
 pub use self::control::{ControlEngine, EngineOrder};
 pub use self::host::{HostEngine, HostEngineParts, HostOrder};
 pub use self::lane::{Sent, StateLane};

@@ -103,7 +103,7 @@ impl PlaneEngine {
                 for trouble in scratch.trouble.drain(..) {
                     shell.report_trouble(trouble);
                 }
-                deliver(batch, state, scratch, shell, now);
+                deliver((batch, snapshots.load()), state, scratch, shell, now);
                 online.quiescent();
             }
             if !several {
@@ -147,9 +147,10 @@ fn count_received(counters: &mut PortCounters, batch: &Batch) -> u64 {
     counters.rx_packets - before
 }
 
-/// Delivers the packets to the router itself. Superframes are segmented and checksums completed first.
+/// Delivers the packets to the router itself. Superframes are segmented and checksums completed first. BFD
+/// packets that cannot be a session's end here.
 fn deliver(
-    batch: &Batch,
+    (batch, snapshot): (&Batch, &Snapshot),
     state: &mut WorkerState,
     scratch: &mut Scratch,
     shell: &mut impl PlaneShell,
@@ -158,6 +159,11 @@ fn deliver(
     for (punt, port, bytes) in batch.punts() {
         let slot = batch.packet(punt.index).0;
         let mut hand = |bytes: &[u8]| {
+            if punt.lane == LocalLane::Bfd
+                && let Err(verdict) = snapshot.bfd.admit(received, port, bytes)
+            {
+                return state.counters.count(verdict);
+            }
             let taken = shell.deliver(punt.lane, port, bytes, received);
             state.counters.count(if taken { punt.lane.verdict() } else { Verdict::PuntFull });
         };

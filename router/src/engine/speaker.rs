@@ -65,6 +65,8 @@ struct Neighbor {
     news: VecDeque<BgpNews>,
     /// A message waits for room in the lane.
     is_held: bool,
+    /// BFD has lost the neighbour: its session begins again by then, or once BFD is up.
+    rests_until: Option<Nanos>,
 }
 
 /// What is left of a poll, for all neighbours together.
@@ -100,6 +102,7 @@ impl Speaker {
     pub fn handle_order(&mut self, now: Nanos, host: &mut Host, order: BgpOrder) {
         match order {
             BgpOrder::Announce(id, changes, end) => self.announce(id, changes, end),
+            BgpOrder::Bfd(id, is_lost) => self.heed_bfd(now, id, is_lost),
             BgpOrder::Begin(spec) => self.set_neighbor(now, host, *spec),
             BgpOrder::Keep(id, octets) => {
                 if let Some(neighbor) = self.neighbors.get_mut(&id) {
@@ -150,6 +153,7 @@ impl Speaker {
             is_opening: false,
             news: is_low.then_some(BgpNews::Lease(now, lease)).into_iter().collect(),
             is_held: false,
+            rests_until: None,
         };
         if neighbor.peering.session.dynamic {
             let address = neighbor.peering.address;
@@ -276,6 +280,7 @@ impl Speaker {
         let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
         match how {
             Clear::Restart => {
+                neighbor.rests_until = None;
                 let reset = Notification::shutdown(codes::ADMIN_RESET, "cleared by the operator");
                 neighbor.session.stop(now, &reset);
                 if neighbor.address.is_some() {
@@ -288,6 +293,21 @@ impl Speaker {
                     let _ = neighbor.session.request_refresh(family);
                 }
             }
+        }
+        self.is_behind = true;
+    }
+
+    /// BFD has lost a neighbour: its session ends at once (RFC 9384), and begins again when BFD says so no more.
+    /// A neighbour may speak BFD only while the session is there, so it is tried after a while in any case.
+    fn heed_bfd(&mut self, now: Nanos, id: NeighborId, is_lost: bool) {
+        let Some(neighbor) = self.neighbors.get_mut(&id) else { return };
+        let session = &mut neighbor.session;
+        let is_going = session.state() != State::Idle || session.poll_timeout().is_some();
+        if is_lost && is_going {
+            session.stop(now, &Notification::new(codes::BFD_DOWN));
+            neighbor.rests_until = Some(now + REST_MAX);
+        } else if !is_lost {
+            neighbor.rests_until = neighbor.rests_until.map(|_| now);
         }
         self.is_behind = true;
     }
@@ -341,6 +361,9 @@ impl Speaker {
             let lease = self.lease.state();
             let behind = neighbor.ordered.say_again(&mut neighbor.session, &mut self.store, lease);
             let more = neighbor.read(now, host, (&mut self.store, &mut self.buffer), &mut budget);
+            if neighbor.rests_until.take_if(|until| *until <= now).is_some() {
+                neighbor.session.start(now);
+            }
             neighbor.session.handle_timeout(now);
             neighbor.act(now, host);
             neighbor.write(now, host);
@@ -359,7 +382,8 @@ impl Speaker {
         let of = |neighbor: &Neighbor| {
             let is_stuck = neighbor.is_held || !neighbor.news.is_empty();
             let retry = is_stuck.then(|| now + LANE_RETRY);
-            [neighbor.session.poll_timeout(), retry].into_iter().flatten().min()
+            let timers = [neighbor.session.poll_timeout(), neighbor.rests_until, retry];
+            timers.into_iter().flatten().min()
         };
         self.neighbors.values().filter_map(of).chain(self.ranges.due()).min()
     }
@@ -604,6 +628,9 @@ impl Neighbor {
         any
     }
 }
+
+/// How long a session that BFD took down waits for BFD.
+const REST_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 const BGP_PORT: u16 = 179;
 

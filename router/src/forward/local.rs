@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 
 use crate::batch::LocalLane;
+use crate::bfd::machine::{PORT, PORT_MULTIHOP};
 use crate::packet::{Fragment, Meta, protocol};
 
 /// Rules for packets addressed to the router; the first that matches decides. Packets that match
@@ -24,12 +25,16 @@ pub struct Local {
 }
 
 impl Locals {
-    /// The rules of a router that sends its checks from the UDP ports `udp`. Packets to these
-    /// ports, and ICMP other than echo requests and router discovery, go to the checks: they may be
+    /// The rules of a router that sends its checks from the UDP ports `udp`. BFD has its ports; packets to
+    /// those of checks, and ICMP other than echo requests and router discovery, go to the checks: they may be
     /// answers, or errors about requests.
     pub fn of_checks(udp: RangeInclusive<u16>) -> Self {
         let checks = |protocol, ports| Local { protocol, ports, lane: LocalLane::Checks };
+        let bfd =
+            |port| Local { protocol: protocol::UDP, ports: port..=port, lane: LocalLane::Bfd };
         Self(vec![
+            bfd(PORT),
+            bfd(PORT_MULTIHOP),
             checks(protocol::UDP, udp),
             // Every type but the echo request (RFC 792; RFC 4443 section 4.1) and router discovery (RFC 4861).
             checks(protocol::ICMP, 0..=7),
@@ -97,6 +102,18 @@ mod tests {
             ("10.0.0.1:100", LocalLane::Checks),
             ("[fd00::1]:199", LocalLane::Checks),
             ("[fd00::1]:200", LocalLane::Host),
+        ] {
+            assert_eq!(locals.lane(&udp(dst)), lane, "{dst}");
+        }
+    }
+
+    #[test]
+    fn bfd_has_its_ports() {
+        let locals = Locals::of_checks(49_152..=65_535);
+        for (dst, lane) in [
+            ("10.0.0.1:3784", LocalLane::Bfd),
+            ("[fd00::1]:4784", LocalLane::Bfd),
+            ("10.0.0.1:3785", LocalLane::Host),
         ] {
             assert_eq!(locals.lane(&udp(dst)), lane, "{dst}");
         }

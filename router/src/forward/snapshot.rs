@@ -10,6 +10,7 @@ use nearhop_fib::{AdjacencyId, IpPrefix};
 
 use super::addresses::AddressSet;
 use super::adjacency::{Adjacencies, Adjacency};
+use super::bfd::BfdGate;
 use super::local::Locals;
 
 use crate::ids::PortId;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub services: AddressSet,
     /// The rules for packets addressed to the router.
     pub locals: Locals,
+    /// The BFD sessions, which change in place: all snapshots have the same.
+    pub bfd: Arc<BfdGate>,
     /// How long an idle worker polls before it sleeps.
     pub busy_poll: Duration,
 }

@@ -188,6 +188,7 @@ fn snapshot() -> Snapshot {
             .collect(),
         services: services.into_iter().collect(),
         locals: Locals::of_checks(49_152..=65_535),
+        bfd: Arc::default(),
         busy_poll: std::time::Duration::ZERO,
     }
 }

@@ -79,7 +79,7 @@ pub enum MonitorEventKind {
 /// Every reason of a leg that goes up or down, but those of checks that cannot be done, which are sentences.
 pub fn reasons() -> Vec<String> {
     let of_check = |reason| Cause::ALL.into_iter().map(move |cause| of_check(reason, cause));
-    let words = [DAMPING_OVER, DISABLED, ENABLED].into_iter().map(str::to_owned);
+    let words = [BFD, DAMPING_OVER, DISABLED, ENABLED].into_iter().map(str::to_owned);
     let mut all: Vec<String> =
         words.chain([Reason::Probe, Reason::Health].into_iter().flat_map(of_check)).collect();
     all.sort_unstable();
@@ -98,6 +98,9 @@ pub(super) fn of_check(reason: Reason, cause: Cause) -> String {
 }
 
 /// It has no check, or only such as are up from the start.
+/// Reason of a leg whose host BFD has lost, or has again.
+pub(super) const BFD: &str = "bfd";
+
 pub(super) const INITIAL: &str = "initial";
 
 /// It flapped, and has been well for long enough.

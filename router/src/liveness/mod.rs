@@ -1,11 +1,13 @@
 //! Whether packets may leave by an adjacency and a path: down-reasons.
 //!
+//! * [`bfd`]: what the BFD sessions are asked for, and what they say.
 //! * [`monitor`]: carrier and the results of checks to the bytes that workers read.
 //! * [`leg`]: a leg, its checks, and what these say together.
 //! * [`damping`]: how long a flapping leg waits.
 //! * [`event`]: what is reported.
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 pub mod damping;
 pub mod event;
 pub mod leg;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use nearhop_fib::PathId;
 
+use self::bfd::BfdReport;
 use crate::event::SlowStep;
 use crate::probe::CheckStats;
 
@@ -28,6 +31,10 @@ pub struct LivenessReport {
     pub lateness_max: Duration,
     /// Probes that a device did not take.
     pub unsent: u64,
+    /// BFD sessions.
+    pub bfd: Vec<BfdReport>,
+    /// BFD packets that these did not use, by reason.
+    pub bfd_dropped: BTreeMap<&'static str, u64>,
     /// Steps that took too long.
     pub slow_steps: Vec<SlowStep>,
 }

@@ -136,6 +136,11 @@ impl Monitor {
         }
     }
 
+    /// BFD has stored that it lost the host of a leg, or has it again.
+    pub fn handle_bfd(&mut self, now: Nanos, path: PathId) {
+        self.judge(now, None, path, event::BFD);
+    }
+
     /// The clock moved. Early or repeated calls do nothing. Every packet received by now has been
     /// handed in before.
     pub fn handle_timeout(&mut self, now: Nanos) {

@@ -67,11 +67,17 @@ impl Datagram<'_> {
     ///
     /// `None` if the addresses differ in family, or the packet exceeds `out` or what IP allows.
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
+        self.write_classed(0, out)
+    }
+
+    /// As [`Self::write`], with a type of service or traffic class.
+    pub fn write_classed(&self, traffic_class: u8, out: &mut [u8]) -> Option<usize> {
         let len = udp::HEADER_LEN + self.payload.len();
         let [src, dst] = [self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()];
         let total = u16::try_from(len).ok()?.to_be_bytes();
         let header = [src[0], src[1], dst[0], dst[1], total[0], total[1], 0, 0];
-        let envelope = envelope(self.src.ip(), self.dst.ip(), protocol::UDP, self.ttl);
+        let (src, dst) = (self.src.ip(), self.dst.ip());
+        let envelope = Envelope { traffic_class, ..envelope(src, dst, protocol::UDP, self.ttl) };
         let sum = match envelope.pseudo(len).bytes(&header).bytes(self.payload).checksum() {
             // Zero means "no checksum" (RFC 768); 0xffff is the same sum in one's complement.
             0 => 0xffff,

@@ -24,6 +24,7 @@ use crate::kernel::carrier::{CarrierError, CarrierMonitor, LinkEvent};
 use crate::kernel::netns::Place;
 use crate::kernel::realtime;
 use crate::liveness::LivenessReport;
+use crate::liveness::bfd::BfdOrder;
 use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
 use crate::time::Nanos;
@@ -52,6 +53,8 @@ pub struct LivenessParts {
     pub engine: LivenessEngine,
     /// Woken by orders and by the workers' lanes.
     pub wake: OwnedFd,
+    /// BFD packets, from the workers, and how far these have read their ports.
+    pub bfd: (Receiver<LanePacket>, Reading),
     /// Answers to probes, from the workers.
     pub packets: Receiver<LanePacket>,
     /// How far the workers have read their ports.
@@ -87,6 +90,8 @@ pub struct LivenessThread {
     watch_again: Option<Nanos>,
     lateness_max: Duration,
     steps: Steps,
+    /// Why it does not run in real time, until that was said of a BFD session that wants it.
+    not_in_real_time: Option<io::Error>,
 }
 
 /// A namespace that is watched, and which of its devices are ports.
@@ -112,6 +117,7 @@ impl LivenessThread {
             watch_again: None,
             lateness_max: Duration::ZERO,
             steps: Steps::of("liveness"),
+            not_in_real_time: None,
         })
     }
 
@@ -119,12 +125,16 @@ impl LivenessThread {
     pub fn run(mut self) -> io::Result<()> {
         match realtime::enter() {
             Ok(()) => log::info!("the liveness thread runs in real time"),
-            Err(error) => log::info!("the liveness thread is scheduled as any other: {error}"),
+            Err(error) => {
+                log::info!("the liveness thread is scheduled as any other: {error}");
+                self.not_in_real_time = Some(error);
+            }
         }
         loop {
             self.sleep()?;
             self.parts.turns.take();
             self.steps.begin(Nanos::now());
+            self.serve_bfd();
             self.handle_carriers();
             self.watch_what_is_not(Nanos::now());
             self.steps.end("carrier", Nanos::now());
@@ -132,10 +142,12 @@ impl LivenessThread {
             self.steps.end("packets", Nanos::now());
             self.pass_news_on();
             if !self.handle_orders() {
+                self.parts.engine.end(Nanos::now());
                 return Ok(());
             }
             self.steps.end("orders", Nanos::now());
             // Whatever came in before this moment is handled before a timer may call it missing.
+            self.serve_bfd();
             self.handle_packets();
             let now = Nanos::now();
             let (due, put_off) = self.parts.engine.next_check();
@@ -217,14 +229,39 @@ impl LivenessThread {
         self.carriers.retain(|carrier| !carrier.ports.is_empty());
     }
 
-    fn handle_packets(&mut self) {
+    /// BFD has its turn before all others: it counts in milliseconds. Its packets come before its timers.
+    fn serve_bfd(&mut self) {
+        let LivenessParts { engine, bfd: (packets, reading), .. } = &mut self.parts;
         let mut count = 0;
-        for packet in self.parts.packets.try_iter().take(PACKETS_MAX) {
-            self.parts.engine.handle_packet(packet.received, packet.port, &packet.bytes);
+        for packet in packets.try_iter().take(BFD_PACKETS_MAX) {
+            engine.handle_bfd(packet.received, packet.port, &packet.bytes);
             count += 1;
         }
-        if count < PACKETS_MAX {
-            self.parts.reading.lane_was_emptied();
+        if count < BFD_PACKETS_MAX {
+            reading.lane_was_emptied();
+        }
+        let now = Nanos::now();
+        engine.serve_bfd(now, |snapshot, port, due| {
+            let mut by =
+                |port| reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty());
+            match port {
+                Some(port) => by(port),
+                None => snapshot.ports().any(|(port, _)| by(port)),
+            }
+        });
+    }
+
+    fn handle_packets(&mut self) {
+        for _ in 0..PACKETS_MAX / PACKETS_PER_TURN {
+            let mut count = 0;
+            for packet in self.parts.packets.try_iter().take(PACKETS_PER_TURN) {
+                self.parts.engine.handle_packet(packet.received, packet.port, &packet.bytes);
+                count += 1;
+            }
+            if count < PACKETS_PER_TURN {
+                return self.parts.reading.lane_was_emptied();
+            }
+            self.serve_bfd();
         }
     }
 
@@ -264,7 +301,10 @@ impl LivenessThread {
     /// `false` when it is to end.
     fn handle_orders(&mut self) -> bool {
         // Timers and packets have their turn between many.
-        for _ in 0..ORDERS_PER_TURN {
+        for index in 0..ORDERS_PER_TURN {
+            if index % ORDERS_PER_BFD_TURN == ORDERS_PER_BFD_TURN - 1 {
+                self.serve_bfd();
+            }
             let Ok(order) = self.parts.orders.try_recv() else { break };
             let now = Nanos::now();
             match order {
@@ -276,6 +316,7 @@ impl LivenessThread {
                         }
                         self.let_go();
                     }
+                    self.note_fast_bfd(&order);
                     self.parts.engine.handle_order(now, order);
                 }
                 Order::End => return false,
@@ -293,6 +334,22 @@ impl LivenessThread {
             self.pass_news_on();
         }
         true
+    }
+
+    /// Short intervals want a thread that runs in real time.
+    fn note_fast_bfd(&mut self, order: &LivenessOrder) {
+        let LivenessOrder::Bfd(BfdOrder::Set(spec)) = order else { return };
+        let us = spec.config.intervals.desired_min_tx_us;
+        if us < BFD_WANTS_REAL_TIME_US
+            && let Some(error) = self.not_in_real_time.take()
+        {
+            log::warn!(
+                "bfd {}: an interval of {us} us wants a liveness thread in real time, which is \
+                 refused ({error}): grant CAP_SYS_NICE or RLIMIT_RTPRIO; packets that are late make \
+                 intervals longer",
+                spec.ends.remote
+            );
+        }
     }
 
     /// Watches a port, or notes that it has to be tried again: without, a cut would go unnoticed.
@@ -359,6 +416,8 @@ impl LivenessThread {
             lateness_max: self.lateness_max,
             slow_steps: self.steps.slow().collect(),
             unsent: self.parts.engine.unsent(),
+            bfd: self.parts.engine.bfd().reports(),
+            bfd_dropped: self.parts.engine.bfd().dropped().clone(),
         }
     }
 }
@@ -372,5 +431,17 @@ const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Orders taken before timers and packets get their turn.
 const ORDERS_PER_TURN: usize = 256;
 
+/// An ordinary thread may wait so long for its turn on a busy machine.
+const BFD_WANTS_REAL_TIME_US: u32 = 20_000;
+
+/// Orders carried out before BFD gets its turn.
+const ORDERS_PER_BFD_TURN: usize = 32;
+
 /// Packets taken from the workers' lane before timers get their turn.
 const PACKETS_MAX: usize = 65_536;
+
+/// Packets taken from it before BFD gets its turn.
+const PACKETS_PER_TURN: usize = 256;
+
+/// BFD packets taken before what is due is looked at.
+const BFD_PACKETS_MAX: usize = 1024;

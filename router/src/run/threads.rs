@@ -23,7 +23,8 @@ use crate::bgp::lease::Part;
 use crate::config::Config;
 use crate::control::Control;
 use crate::engine::{
-    ControlEngine, HostEngine, HostEngineParts, LivenessEngine, LivenessNews, PlaneParts, Sent,
+    BfdEngine, ControlEngine, HostEngine, HostEngineParts, LivenessEngine, LivenessNews,
+    PlaneParts, Sent,
 };
 use crate::forward::{FirstPacket, Snapshots};
 use crate::liveness::monitor::Monitor;
@@ -195,6 +196,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let snapshot = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;
+    let bfd_seed = random_seed().map_err(failed)?;
     let reader = || fib.reader().ok_or_else(|| RunError::new("no reader is left"));
 
     let wake = Arc::new(Notify::new());
@@ -204,6 +206,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (host, host_packets) = Lane::new(HOST_LANE, host_wake.clone());
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
     let (news, liveness_news) = Lane::of_many(EVENT_LANE, control_wake.clone());
+    let (bfd, bfd_packets) = Lane::new(BFD_LANE, liveness_wake.clone());
     let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake.clone());
@@ -229,9 +232,12 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         engine: LivenessEngine::new(
             Nanos::now(),
             Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
+            BfdEngine::new(fib.clone(), reader()?, Arc::clone(&changes), bfd_seed)
+                .with_clock(Nanos::now),
             Snapshots::new(Arc::clone(&snapshot)),
         ),
         wake: liveness_fd,
+        bfd: (bfd_packets, Reading::new(shared.clone())),
         packets: probe_packets,
         reading: Reading::new(shared.clone()),
         trouble: trouble_news,
@@ -300,6 +306,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     daemon.kernel.start(move || kernel_thread.run()).map_err(failed)?;
     let lanes = || {
         Lanes::new(
+            bfd.another(),
             prober.another(),
             trouble.another(),
             host.another(),
@@ -353,11 +360,14 @@ fn random_seed() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// FIB readers besides the workers: the host stack's way out.
+/// FIB readers besides the workers: the ways out of the host stack and of BFD.
 const READERS_BESIDE: usize = 4;
 
 /// Packets for the host stack that may wait: what comes more is dropped and counted.
 const HOST_LANE: usize = 1024;
+
+/// BFD packets that may wait: workers let only those of sessions pass, at their rate.
+const BFD_LANE: usize = 16_384;
 
 /// Answers to probes that may wait.
 const PROBE_LANE: usize = 65_536;

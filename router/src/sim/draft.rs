@@ -82,6 +82,12 @@ impl Draft {
         self
     }
 
+    /// Adds a route by addresses, which are watched as `bfd` says.
+    pub fn watched_route(&mut self, prefix: &str, via: &[&str], bfd: &str) -> &mut Self {
+        let _ = writeln!(self.routes, "[[route]]\nprefix = \"{prefix}\"\nvia = {via:?}\n{bfd}");
+        self
+    }
+
     /// Adds a neighbour of [`Self::bgp`]; `more` is appended to its table, such as `import`.
     pub fn neighbor(&mut self, name: &str, address: &str, asn: u32, more: &str) -> &mut Self {
         let _ = writeln!(

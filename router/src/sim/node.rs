@@ -15,7 +15,7 @@ use crate::bgp::lease::Part;
 use crate::config::Config;
 use crate::control::{Control, ReloadError};
 use crate::engine::{
-    ControlEngine, EngineOrder, HostEngine, HostEngineParts, HostOrder, LivenessEngine,
+    BfdEngine, ControlEngine, EngineOrder, HostEngine, HostEngineParts, HostOrder, LivenessEngine,
     LivenessNews, LivenessOrder, PlaneEngine, PlaneParts, Sent, StateLane,
 };
 use crate::event::EventKind;
@@ -51,6 +51,8 @@ pub struct Node {
 struct Lanes {
     /// Packets from the worker to the liveness engine.
     answers: VecDeque<(PortId, Vec<u8>)>,
+    /// BFD packets from the worker to the liveness engine, and when they were read.
+    bfd: VecDeque<(Nanos, PortId, Vec<u8>)>,
     /// Packets from the worker to the host engine.
     packets: VecDeque<(PortId, Vec<u8>)>,
     to_liveness: VecDeque<ToLiveness>,
@@ -110,12 +112,12 @@ impl Node {
     /// See [`Self::apply`].
     ///
     /// # Panics
-    /// Never: a FIB for two readers hands out two.
+    /// Never: a FIB for so many readers hands out as many.
     pub fn new(now: Nanos, config: Config, seed: u64) -> Result<Self, NodeError> {
-        let (writer, handle) = nearhop_fib::fib(2);
+        let (writer, handle) = nearhop_fib::fib(READERS);
         let snapshots = Arc::new(ArcSwap::from_pointee(Control::empty_snapshot()));
         let changes = Arc::new(AtomicU64::new(0));
-        let reader = || handle.reader().expect("the FIB was made for two readers");
+        let reader = || handle.reader().expect("the FIB was made for so many readers");
         let plane = PlaneParts {
             index: 0,
             workers: 1,
@@ -130,6 +132,7 @@ impl Node {
             seed,
         };
         let monitor = Monitor::new(handle.clone(), Arc::clone(&changes), seed);
+        let bfd = BfdEngine::new(handle.clone(), reader(), Arc::clone(&changes), seed);
         let mut rng = Rng::new(seed ^ ORDER_SEED);
         let room = 1 + rng.next_u64() as usize % ROOM_MAX;
         let news_room = 1 + rng.next_u64() as usize % NEWS_ROOM_MAX;
@@ -137,7 +140,12 @@ impl Node {
         let mut node = Self {
             name: config.router.name.clone(),
             worker: SimWorker::new(PlaneEngine::new(plane)),
-            liveness: LivenessEngine::new(now, monitor, Snapshots::new(Arc::clone(&snapshots))),
+            liveness: LivenessEngine::new(
+                now,
+                monitor,
+                bfd,
+                Snapshots::new(Arc::clone(&snapshots)),
+            ),
             host: HostEngine::new(now, host),
             // A simulated publication takes no time.
             control: ControlEngine::new(Control::new(
@@ -299,6 +307,11 @@ impl Node {
         self.liveness.monitor()
     }
 
+    /// The BFD sessions.
+    pub fn bfd(&self) -> &BfdEngine {
+        self.liveness.bfd()
+    }
+
     /// The counters of the worker, and of the host stack's own packets.
     pub fn counters(&self) -> Counters {
         let mut counters = self.worker.plane.counters().clone();
@@ -323,7 +336,7 @@ impl Node {
     }
 
     fn turn_of_worker(&mut self, now: Nanos) -> bool {
-        let Lanes { answers, packets, .. } = &mut self.lanes;
+        let Lanes { answers, bfd, packets, .. } = &mut self.lanes;
         self.worker.run(now, &mut |lane, port, packet| {
             let push = |lane: &mut VecDeque<(PortId, Vec<u8>)>| {
                 let has_room = lane.len() < PACKETS_MAX;
@@ -333,6 +346,11 @@ impl Node {
                 has_room
             };
             match lane {
+                LocalLane::Bfd => {
+                    let has_room = bfd.len() < PACKETS_MAX;
+                    bfd.extend(has_room.then(|| (now, port, packet.to_vec())));
+                    has_room
+                }
                 LocalLane::Checks => push(answers),
                 LocalLane::Host => push(packets),
                 LocalLane::Fragments => {
@@ -346,6 +364,10 @@ impl Node {
     fn turn_of_liveness(&mut self, now: Nanos) -> bool {
         let lanes = &mut self.lanes;
         let mut any = !(lanes.answers.is_empty() && lanes.to_liveness.is_empty());
+        any |= !lanes.bfd.is_empty();
+        for (received, port, packet) in lanes.bfd.drain(..) {
+            self.liveness.handle_bfd(received, port, &packet);
+        }
         for (port, packet) in lanes.answers.drain(..) {
             self.liveness.handle_packet(now, port, &packet);
         }
@@ -356,6 +378,10 @@ impl Node {
             }
         }
         let devices = &self.devices;
+        self.liveness.serve_bfd(now, |snapshot, port, _| match port {
+            Some(port) => has_unread(devices, snapshot, port),
+            None => snapshot.ports().any(|(port, _)| has_unread(devices, snapshot, port)),
+        });
         self.liveness.handle_timeout(now, |snapshot, port, _| has_unread(devices, snapshot, port));
         self.liveness.transmit(now);
         while let Some((port, up)) = self.liveness.poll_carrier() {
@@ -497,6 +523,9 @@ const HELD: [RouterThread; 3] = [RouterThread::Control, RouterThread::Host, Rout
 /// One step in so many begins such a time, of up to so many nanoseconds.
 const HELD_ONE_IN: u64 = 256;
 const HELD_MAX_NS: u64 = 1_000_000;
+
+/// The worker, the host stack and BFD.
+const READERS: usize = 3;
 
 /// One turn in so many finds a lane of state full.
 const FULL_ONE_IN: u64 = 4;

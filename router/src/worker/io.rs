@@ -138,8 +138,8 @@ mod tests {
         let wake = Wake::new().unwrap().0;
         let (engines, news) = Lane::new(8, wake.clone());
         let (prober, trouble) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake.clone()).0);
-        let (host, first) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake).0);
-        (Lanes::new(prober, trouble, host, first, engines), news)
+        let (host, first) = (Lane::new(8, wake.clone()).0, Lane::new(8, wake.clone()).0);
+        (Lanes::new(Lane::new(8, wake).0, prober, trouble, host, first, engines), news)
     }
 
     #[test]

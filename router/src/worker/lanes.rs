@@ -122,6 +122,8 @@ impl<T> Lane<T> {
 
 /// A worker's lanes.
 pub struct Lanes {
+    /// To the liveness thread: BFD packets.
+    pub bfd: Lane<LanePacket>,
     /// To the liveness thread: answers to probes.
     pub prober: Lane<LanePacket>,
     /// To the liveness thread: ports whose devices are down or gone.
@@ -138,19 +140,21 @@ pub struct Lanes {
 impl Lanes {
     /// Bundles a worker's lanes.
     pub fn new(
+        bfd: Lane<LanePacket>,
         prober: Lane<LanePacket>,
         trouble: Lane<PortTrouble>,
         host: Lane<LanePacket>,
         first_packets: Lane<(usize, FirstPacket)>,
         engines: Lane<EngineNews>,
     ) -> Self {
-        Self { prober, trouble, host, first_packets, engines, reported: BTreeSet::new() }
+        Self { bfd, prober, trouble, host, first_packets, engines, reported: BTreeSet::new() }
     }
 
     /// Sends a packet to the router by its lane; `false` if that is full. Of fragments the host
     /// stack's lane decides, for it reassembles all of them.
     pub(super) fn push_local(&mut self, lane: LocalLane, packet: LanePacket) -> bool {
         match lane {
+            LocalLane::Bfd => self.bfd.push(packet),
             LocalLane::Checks => self.prober.push(packet),
             LocalLane::Host => self.host.push(packet),
             LocalLane::Fragments => {
@@ -180,6 +184,7 @@ impl Lanes {
     /// Wakes the readers of all lanes that have new items.
     pub(super) fn flush(&mut self) {
         self.reported.clear();
+        self.bfd.flush();
         self.prober.flush();
         self.trouble.flush();
         self.host.flush();

@@ -1,6 +1,7 @@
 //! BGP routers that nobody here wrote, in the namespaces of one test.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod bfdd;
 pub mod bird;
 pub mod daemon;
 pub mod exabgp;

@@ -4,6 +4,7 @@
 
 mod announcing;
 mod answers;
+mod bfd;
 mod counters;
 mod routing;
 
@@ -12,6 +13,7 @@ pub use self::answers::{
     ExplainHead, ExplainRow, ExplainedGroup, OverrideHead, OverrideRow, ReloadRow, TopOfService,
     TopRow,
 };
+pub use self::bfd::{BfdDropRow, BfdRow};
 pub use self::counters::{
     AdjacencyRow, DropRow, HostRow, PortRow, RouterRow, StepRow, VerdictRow, WorkerRow,
 };

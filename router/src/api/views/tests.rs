@@ -19,9 +19,13 @@ use crate::api::nouns::{Pages, Rows, SHOWN};
 use crate::api::pages::{Only, RoutesOf};
 use crate::api::rows::{PortRow, RouteRow, ServiceRow, VerdictRow};
 use crate::batch::Exit;
+use crate::bfd::machine::{Ends, SessionStats};
+use crate::bfd::packet::State;
 use crate::config;
 use crate::control::LegState;
 use crate::forward::PathCount;
+use crate::ids::PortId;
+use crate::liveness::bfd::{BfdReport, BfdView};
 use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::Port;
 use crate::port::counters::PortCounters;
@@ -125,7 +129,8 @@ fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
         let checks = |leg: &LegState| vec![stats; leg.checks().len()];
         let asked = control.legs().filter(|(_, leg)| paths.contains(&leg.path));
         let checks = asked.map(|(_, leg)| (leg.path, checks(leg))).collect();
-        Some(LivenessReport { checks, ..LivenessReport::default() })
+        let bfd_dropped = [("auth-hash", 17)].into();
+        Some(LivenessReport { checks, bfd: vec![bfd()], bfd_dropped, ..LivenessReport::default() })
     };
     use_it(&Facts {
         totals,
@@ -136,6 +141,29 @@ fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
         transcript: &|_| Some(vec![bgp::said()]),
         ..bare(&control)
     })
+}
+
+/// A BFD session that is up.
+fn bfd() -> BfdReport {
+    let ends = |local: &str, remote: &str| {
+        let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+        Ends { local, remote, link: Some(PortId(0)) }
+    };
+    BfdReport {
+        ends: ends("10.1.0.1", "10.1.0.2"),
+        paths: Vec::new(),
+        state: State::Up,
+        view: BfdView::Up,
+        since: Nanos::ZERO,
+        diagnostics: ["no diagnostic".into(), "path down".into()],
+        remote_state: State::Up,
+        interval: Some(Duration::from_millis(10)),
+        detection_time: Duration::from_millis(30),
+        discriminators: [1, 2],
+        multipliers: [3, 3],
+        stats: SessionStats { received: 17, sent: 17, ..SessionStats::default() },
+        pace: 1,
+    }
 }
 
 /// A document of every noun that the router answers, each with rows of every kind.

@@ -5,6 +5,7 @@
 mod addresses;
 mod aggregates;
 mod announce;
+mod bfd;
 mod bgp;
 mod bgp_links;
 mod names;
@@ -46,6 +47,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     networks::check(raw, report);
     sources::check(raw, report);
     bgp::check(raw, report);
+    bfd::check(raw, report);
     policies::check(raw, report);
     announce::check(raw, report);
     aggregates::check(raw, report);

@@ -25,7 +25,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     });
     let prefix = |route: &Route| route.prefix.to_string();
     lines.each(&old.routes, &new.routes, "route", prefix, route_text, |lines, old, new| {
-        lines.fields(&format!("route {}", new.prefix), old, new, &[("via", route_text)]);
+        lines.fields(&format!("route {}", new.prefix), old, new, &ROUTE);
     });
     let name = |file: &RouteFile| file.name.clone();
     lines.each(
@@ -238,6 +238,9 @@ const LISTED_MAX: usize = 20;
 /// A field's key, and the function that formats its value.
 type Field<T> = (&'static str, fn(&T) -> String);
 
+const ROUTE: [Field<Route>; 2] =
+    [("via", route_text), ("bfd", |r| r.bfd.as_ref().map_or("off".into(), ToString::to_string))];
+
 const ROUTER: [Field<Router>; 9] = [
     ("name", |r| r.name.clone()),
     ("id", |r| or_default(r.id.as_ref())),
@@ -275,7 +278,7 @@ const SERVICE: [Field<Service>; 9] = [
     ("announced with", |s| show::additions(&s.additions)),
 ];
 
-const SITE: [Field<Site>; 7] = [
+const SITE: [Field<Site>; 8] = [
     ("via", |s| show::vias(&s.via)),
     ("preference", |s| s.preference.to_string()),
     ("cost", |s| s.cost.to_string()),
@@ -283,9 +286,10 @@ const SITE: [Field<Site>; 7] = [
     ("capacity", |s| show::capacity(s.capacity)),
     ("health", |s| show::health(&s.health)),
     ("combine", |s| show::combine(s.combine)),
+    ("bfd", |s| s.bfd.as_ref().map_or("off".into(), ToString::to_string)),
 ];
 
-const NEIGHBOR: [Field<Neighbor>; 23] = [
+const NEIGHBOR: [Field<Neighbor>; 24] = [
     ("address", |n| show::address(n)),
     ("port", |n| n.port.clone().unwrap_or("none".into())),
     ("as", |n| n.asn.to_string()),
@@ -308,6 +312,7 @@ const NEIGHBOR: [Field<Neighbor>; 23] = [
     ("restart-after", |n| n.restart_after.map_or("never".into(), show::span)),
     ("allow-own-as", |n| n.allow_own_as.to_string()),
     ("add-path", |n| show::add_path(n.add_path)),
+    ("bfd", |n| n.bfd.as_ref().map_or("off".into(), ToString::to_string)),
     ("transcript-kib", |n| (n.transcript / 1024).to_string()),
 ];
 

@@ -12,6 +12,7 @@ use toml::de::DeValue;
 
 use super::aggregate::RawAggregate;
 use super::announce::{RawTerms, lease, leaving};
+use super::bfd::RawBfd;
 use super::playbook::RawPlaybook;
 use super::policy::{RawPolicy, policies};
 use super::{inner_or, inner_or_default};
@@ -54,6 +55,7 @@ pub(in crate::config) struct RawNeighbor {
     pub(in crate::config) multihop: Option<Spanned<u8>>,
     pub(in crate::config) ttl_security: Option<Spanned<bool>>,
     pub(in crate::config) terms: RawTerms,
+    pub(in crate::config) bfd: Option<RawBfd>,
     /// Position of `[[bgp.neighbor]]`.
     pub(in crate::config) span: Range<usize>,
     /// `all`, `none`, or the name of a policy.
@@ -160,6 +162,7 @@ impl RawNeighbor {
             role: table.get("role", text("a word", role)),
             multihop: table.get("multihop", value::integer(2..=u8::MAX)),
             terms: RawTerms::read(&mut table),
+            bfd: RawBfd::read(&mut table),
             ttl_security: table.get("ttl-security", value::boolean),
             passive: inner_or_default(table.get("passive", value::boolean)),
             hold_time: inner_or(
@@ -181,7 +184,6 @@ impl RawNeighbor {
             ),
             span: table.span(),
         };
-        table.later("bfd", "BFD");
         table.later("password", "TCP authentication (password)");
         table.finish();
         raw
@@ -261,6 +263,7 @@ impl RawNeighbor {
             restart_after: self.restart_after,
             allow_own_as: self.allow_own_as,
             add_path: self.add_path,
+            bfd: self.bfd.map(|bfd| bfd.model),
             transcript: self.transcript_kib * 1024,
         }
     }

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod announce;
+mod bfd;
 mod bgp;
 mod health;
 mod playbook;
@@ -24,6 +25,7 @@ use toml::de::DeTable;
 
 pub(super) use aggregate::RawAggregate;
 pub(super) use announce::RawAdditions;
+pub(super) use bfd::RawBfd;
 pub(super) use bgp::{RawBgp, RawNeighbor};
 pub(super) use health::RawCheck;
 pub(super) use playbook::RawPlaybookStep;

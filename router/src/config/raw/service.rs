@@ -8,6 +8,7 @@ use nearhop_fib::IpPrefix;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::RawBfd;
 use super::announce::{RawAdditions, RawAnnounceRules};
 use super::health::RawHealth;
 use super::via::{RawVia, read_links, via_of};
@@ -42,6 +43,7 @@ pub(in crate::config) struct RawSite {
     preference: u32,
     cost: u32,
     weight: u16,
+    pub(in crate::config) bfd: Option<RawBfd>,
     combine: Combine,
 }
 
@@ -108,11 +110,11 @@ impl RawSite {
             cost: inner_or(table.get("cost", value::integer(0..=COST_MAX)), COST_DEFAULT),
             weight: inner_or(table.get("weight", weight), WEIGHT_DEFAULT),
             combine: inner_or_default(table.get("combine", text("a word", combine))),
+            bfd: RawBfd::read_of_site(&mut table),
         };
         if table.get("capacity", text("a rate", value::capacity)).is_some() {
             table.later("capacity", "spilling over when a capacity is reached (capacity)");
         }
-        table.later("bfd", "BFD");
         table.finish();
         raw
     }
@@ -127,6 +129,7 @@ impl RawSite {
             capacity: None,
             health: self.health.into_model(),
             combine: self.combine,
+            bfd: self.bfd.and_then(RawBfd::into_site_model),
         }
     }
 }

@@ -5,6 +5,7 @@ use nearhop_fib::IpPrefix;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::RawBfd;
 use crate::config::finding::Finding;
 use crate::config::model::{Route, RouteTarget, Via};
 use crate::config::report::Report;
@@ -19,6 +20,7 @@ pub(in crate::config) struct RawRoute {
     /// `None` if missing or invalid.
     pub(in crate::config) prefix: Option<Spanned<IpPrefix>>,
     pub(in crate::config) target: RawTarget,
+    pub(in crate::config) bfd: Option<RawBfd>,
 }
 
 /// Target of a route as written.
@@ -44,8 +46,9 @@ impl RawRoute {
             }
             None => RawTarget::Via(Vec::new()),
         };
+        let bfd = RawBfd::read(&mut table);
         table.finish();
-        Self { prefix, target }
+        Self { prefix, target, bfd }
     }
 
     pub(super) fn into_model(self) -> Route {
@@ -56,7 +59,8 @@ impl RawRoute {
             RawTarget::Word(target) => target,
         };
         let everything = IpPrefix::host(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        Route { prefix: self.prefix.map_or(everything, Spanned::into_inner), target }
+        let prefix = self.prefix.map_or(everything, Spanned::into_inner);
+        Route { prefix, target, bfd: self.bfd.map(|bfd| bfd.model) }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, bounded};
-use nearhop_fib::{Handle, PathId, Reason, Writer};
+use nearhop_fib::{Handle, PathId, Reason};
 
 use self::announce::offers::Announcements;
 use self::announce::stale::Stale;
@@ -60,6 +60,8 @@ pub(super) struct Bgp {
     lost: Vec<PathId>,
     /// Those whose byte is set, until nothing leads to them any more.
     retiring: Vec<PathId>,
+    /// Paths in the FIB of sessions that began, with the names of their neighbours.
+    begun: Vec<(String, PathId)>,
     orders: Vec<BgpOrder>,
     /// As last ordered.
     lease: Option<LeaseRules>,
@@ -341,14 +343,28 @@ impl Bgp {
     }
 
     /// All that changed in the RIB is published: no group leads to sessions that are forgotten.
-    pub(super) fn release_paths(&mut self, writer: &mut Writer) {
+    /// Their paths are to be watched no more, and released.
+    pub(super) fn take_retired(&mut self) -> Vec<PathId> {
         if self.paths.any_leaving() {
-            return;
+            return Vec::new();
         }
-        for path in self.retiring.drain(..) {
-            // A full retire list leaves a number unused, which costs nothing but the number.
-            let _ = writer.remove_path(path);
-        }
+        std::mem::take(&mut self.retiring)
+    }
+
+    /// Takes the paths of sessions that began, with the names of their neighbours.
+    pub(super) fn take_begun(&mut self) -> Vec<(String, PathId)> {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// The names of all neighbours, and the paths of their sessions.
+    pub(super) fn paths_of_sessions(&self) -> impl Iterator<Item = (String, Option<PathId>)> {
+        self.neighbors.values().map(|state| (state.config.name.clone(), state.path))
+    }
+
+    /// BFD has lost a neighbour, or says so no more.
+    pub(super) fn heed_bfd(&mut self, name: &str, is_lost: bool) {
+        let found = self.neighbors.iter().find(|(_, state)| state.config.name == name);
+        self.orders.extend(found.map(|(&id, _)| BgpOrder::Bfd(id, is_lost)));
     }
 
     /// Takes what the host engine is asked for.
@@ -392,7 +408,7 @@ impl Bgp {
 
 /// The router's end of a session: as configured, or its link-local address on the neighbour's port, or its
 /// address in the neighbour's network.
-fn local_of(config: &Config, neighbor: &Neighbor) -> Option<IpAddr> {
+pub(super) fn local_of(config: &Config, neighbor: &Neighbor) -> Option<IpAddr> {
     if let Some(local) = neighbor.local_address {
         return Some(local);
     }

@@ -204,7 +204,10 @@ impl Bgp {
                     refuses_bogons: state.config.refuses_bogons,
                 };
                 match parts.fib.add_path(name_key(&neighbor), ACCEPT_ALL) {
-                    Ok(path) => state.path = Some(path),
+                    Ok(path) => {
+                        state.path = Some(path);
+                        self.begun.push((neighbor.clone(), path));
+                    }
                     Err(error) => log::error!("bgp {neighbor}: no route of it is used: {error}"),
                 }
                 self.paths.begin(id, sender);

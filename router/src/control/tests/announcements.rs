@@ -71,7 +71,8 @@ impl Speaking {
                         let NeighborSpec { id, peering, lane, .. } = *spec;
                         self.lanes.insert(peering.address.unwrap(), (id, lane));
                     }
-                    BgpOrder::Clear(..)
+                    BgpOrder::Bfd(..)
+                    | BgpOrder::Clear(..)
                     | BgpOrder::End(..)
                     | BgpOrder::Keep(..)
                     | BgpOrder::Lease(..)

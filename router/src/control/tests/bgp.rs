@@ -181,6 +181,10 @@ fn a_lost_neighbour_moves_a_hundred_thousand_prefixes_in_one_step() {
     }
     assert!(steps > all.len() / 1000, "{steps} steps");
     assert_eq!(rig.members_of("11.0.0.1"), [("fra".to_owned(), 0, 1, 1)]);
+    // Nobody watches it any more.
+    let stop = rig.control.take_stopping();
+    assert_eq!(stop.paths.len(), 1);
+    rig.control.release(&stop);
     drop(rig.reader.online());
     rig.control.reclaim();
     assert_eq!(rig.control.writer().room().paths, paths + 1, "the session's path is free");

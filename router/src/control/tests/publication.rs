@@ -119,7 +119,7 @@ fn config_of(draft: &Draft) -> Config {
     }
     for (text, place) in PREFIXES.iter().zip(&draft.places) {
         let (Place::Static(number) | Place::Both(number, _)) = *place else { continue };
-        config.routes.push(Route { prefix: prefix(text), target: target(number) });
+        config.routes.push(Route { prefix: prefix(text), target: target(number), bfd: None });
     }
     for file in 0..2 {
         let routes = PREFIXES.iter().zip(&draft.places).filter_map(|(text, place)| match *place {

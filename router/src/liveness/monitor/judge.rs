@@ -13,7 +13,9 @@ impl Monitor {
     pub(super) fn judge(&mut self, now: Nanos, stored: Option<Nanos>, path: PathId, why: &str) {
         let Some(leg) = self.legs.get(&path) else { return };
         let well = leg.is_well();
-        let carrier = self.has_carrier(leg.exit.port);
+        // Without either, nothing that the checks say helps.
+        let carrier =
+            self.has_carrier(leg.exit.port) && !self.fib.path_reasons(path).has(Reason::Bfd);
         if well || !carrier {
             self.end_doubt(now, path);
         } else if self.is_doubted(path) {

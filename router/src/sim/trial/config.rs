@@ -96,7 +96,9 @@ impl Layout {
             let other = self.across(trunk, router);
             let host = if ends[0] == other { 1 } else { 2 };
             let address = format!("10.{TRUNK}.{trunk}.{host}");
-            draft.neighbor(&router_name(other), &address, FIRST_AS + other as u32, &more);
+            let bfd = if trunk % 2 == 0 { BFD } else { "" };
+            let keys = format!("{more}{bfd}");
+            draft.neighbor(&router_name(other), &address, FIRST_AS + other as u32, &keys);
         }
     }
 
@@ -181,6 +183,9 @@ pub(super) const PREFIXES: [[&str; 2]; ADDRESSES] = [
 
 /// The cost of the one leg that has no checks: cheaper than all others.
 pub(super) const UNCHECKED: u32 = 1;
+
+/// Of every other trunk: longer than most stalls of a thread, which are up to 300 ms.
+const BFD: &str = "bfd = { interval = \"60ms\", multiplier = 4 }\n";
 
 /// The AS of the first router; the next one's follows.
 const FIRST_AS: u32 = 65_001;

@@ -275,6 +275,9 @@ pub(super) fn stall_for(world: &mut World, node: usize, part: RouterThread, ms: 
     world.act(Action::Stall { node, part, stalled: true });
     let end = world.net.now() + Duration::from_millis(ms);
     let spell = Spell { node, from: world.net.now(), to: end };
+    if part == RouterThread::Liveness {
+        world.mute.push(spell);
+    }
     let spells = match part {
         RouterThread::Control => &mut world.deaf,
         _ => &mut world.unrest,

@@ -6,7 +6,8 @@
 pub enum Invariant {
     /// Every packet that a router handles ends in exactly one verdict.
     Account,
-    /// As long as nothing has failed that can lose packets, no leg is called down.
+    /// As long as nothing has failed that can lose packets, no leg is called down, and no BFD session whose ends
+    /// are served.
     Alarm,
     /// What a router announces is well: one of its own sites serves it.
     Announce,

@@ -5,7 +5,7 @@ use std::array;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::config::site_name;
+use super::config::{site_name, trunk_of};
 use super::layout::ADDRESSES;
 use super::moves::FlowMove;
 use super::oracle::Oracle;
@@ -71,6 +71,7 @@ impl Judge {
     pub(super) fn always(&mut self, world: &World, since: Nanos) {
         self.causes(world);
         self.alarms(world);
+        self.bfd_alarms(world);
         self.answers(world);
         self.carriers(world);
         for (&invariant, &count) in &world.watch.checked {
@@ -117,6 +118,30 @@ impl Judge {
                 let (node, t, family) = (one.node, one.t, family.label());
                 let what = || format!("r{node} calls {site}/{family} down at {t}: {reason}");
                 (!up).then(what)
+            });
+        }
+    }
+
+    /// Checks that no BFD session went down before anything failed that can lose packets, unless the liveness
+    /// thread of one of both routers stalled: a worker that stalls is no silent neighbour.
+    fn bfd_alarms(&mut self, world: &World) {
+        let spoilt = self.spoilt == Some(Invariant::Alarm);
+        let since = if spoilt { Nanos::ZERO } else { world.warm_since };
+        let until = world.lossy_since.filter(|_| !spoilt).unwrap_or_else(|| world.net.now());
+        let sessions = (0..world.layout.routers()).map(|node| world.net.node(node).bfd());
+        let sessions: usize = sessions.map(|bfd| bfd.reports().len()).sum();
+        self.check(Invariant::Alarm, sessions as u64, || None);
+        for one in world.net.events().iter().filter(|one| (since..until).contains(&one.t)) {
+            let EventKind::Bfd { neighbor, up: false, reason, .. } = &one.kind else { continue };
+            let trunk = neighbor.parse().ok().and_then(trunk_of);
+            let other = trunk.map(|trunk| world.layout.across(trunk, one.node));
+            let from = one.t - MUTE_BEFORE;
+            let stalls = |node| world.mute.iter().any(|spell| spell.touches(node, from, one.t));
+            let is_explained = stalls(one.node) || other.is_some_and(stalls);
+            self.check(Invariant::Alarm, 0, || {
+                let (node, t) = (one.node, one.t);
+                let what = || format!("r{node} calls BFD with {neighbor} down at {t}: {reason}");
+                (!is_explained).then(what)
             });
         }
     }
@@ -262,6 +287,10 @@ fn wrong_site(flow: &Flow, got: &BTreeSet<&str>, expected: &BTreeSet<String>) ->
 fn name(flow: &Flow) -> String {
     format!("{} to {}", flow.src, flow.dst)
 }
+
+/// A session that was not served is called down by the other side within its detection time, and by its own
+/// once it hears that.
+const MUTE_BEFORE: Duration = Duration::from_secs(1);
 
 /// Longer than the longest round trip with every link at its latest.
 const IN_FLIGHT: Duration = Duration::from_millis(80);

@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) absences: Vec<Spell>,
     /// When cables of routers were moved, or threads of theirs stalled by which liveness reaches packets.
     pub(super) unrest: Vec<Spell>,
+    /// When routers' liveness threads stalled.
+    pub(super) mute: Vec<Spell>,
     /// When control threads stalled.
     pub(super) deaf: Vec<Spell>,
     /// Addresses that reloads moved to another service.
@@ -45,6 +47,7 @@ pub(super) struct World {
 }
 
 /// A time in which something was so at a router.
+#[derive(Clone, Copy)]
 pub(super) struct Spell {
     pub(super) node: usize,
     pub(super) from: Nanos,
@@ -105,6 +108,7 @@ impl World {
             lossy_since: None,
             absences,
             unrest,
+            mute: Vec::new(),
             deaf: Vec::new(),
             rehomed,
             reloads: Vec::new(),
