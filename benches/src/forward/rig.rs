@@ -204,6 +204,7 @@ fn snapshot() -> Snapshot {
             engine: EngineChoice::Auto,
             join: true,
             has_link_headers: false,
+            has_discovery: false,
         })
     };
     Snapshot {
@@ -230,7 +231,7 @@ fn snapshot() -> Snapshot {
         client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
-        bfd: Default::default(),
+        bfd: Arc::default(),
         busy_poll: std::time::Duration::ZERO,
     }
 }

@@ -193,6 +193,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         engine: EngineChoice::Auto,
         join: true,
         has_link_headers: false,
+        has_discovery: false,
     };
     Snapshot {
         generation: 1,

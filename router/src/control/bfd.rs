@@ -73,18 +73,15 @@ impl BfdSessions {
                     }
                 }
             }
-            match self.sessions.get_mut(&ends) {
-                Some(state) => {
-                    if state.spec != spec {
-                        self.orders.push(BfdOrder::Set(Box::new(spec.clone())));
-                    }
-                    (state.spec, state.users) = (spec, users);
-                }
-                None => {
-                    self.orders.push(BfdOrder::Set(Box::new(spec.clone())));
-                    let view = BfdView::Unknown;
-                    self.sessions.insert(ends, BfdState { spec, users, view });
-                }
+            let known = self.sessions.get_mut(&ends);
+            if known.as_ref().is_none_or(|state| state.spec != spec) {
+                self.orders.push(BfdOrder::Set(Box::new(spec.clone())));
+            }
+            if let Some(state) = known {
+                (state.spec, state.users) = (spec, users);
+            } else {
+                let view = BfdView::Unknown;
+                self.sessions.insert(ends, BfdState { spec, users, view });
             }
         }
         self.watch_paths(paths);

@@ -59,9 +59,9 @@ impl Rig {
     }
 
     /// Applies, and new ports have carrier.
-    fn apply(&mut self, text: &str) -> Result<Orders, (Orders, WriteError)> {
+    fn apply(&mut self, text: &str) -> Result<Orders, Box<(Orders, WriteError)>> {
         let outcome = self.apply_config(parse(text));
-        let (Ok(orders) | Err((orders, _))) = &outcome;
+        let orders = outcome.as_ref().unwrap_or_else(|refused| &refused.0);
         for Exit { adjacency, .. } in &orders.ports {
             self.control.handle.clear_adjacency_down(*adjacency, Reason::Carrier);
         }
@@ -69,14 +69,14 @@ impl Rig {
     }
 
     /// Applies, and publishes all of it.
-    fn apply_config(&mut self, config: Config) -> Result<Orders, (Orders, WriteError)> {
+    fn apply_config(&mut self, config: Config) -> Result<Orders, Box<(Orders, WriteError)>> {
         let mut orders = self.begin(config);
         match self.control.publish(NOW) {
             Ok(()) => {
                 orders.stop = self.control.take_stopping();
                 Ok(orders)
             }
-            Err(error) => Err((orders, error)),
+            Err(error) => Err(Box::new((orders, error))),
         }
     }
 
@@ -547,12 +547,12 @@ fn a_stalled_reader_delays_publication_and_nothing_else() {
     let mut stalled = rig.control.handle().reader().unwrap();
     let guard = stalled.online();
     rig.events();
-    let (_, error) = rig.apply(&two_sites(10, 20)).unwrap_err();
+    let (_, error) = *rig.apply(&two_sites(10, 20)).unwrap_err();
     assert_eq!(error, WriteError::Stalled { reader: 1 });
     assert!(rig.control.is_unpublished() && rig.control.take_stopping().legs.is_empty());
     assert_eq!(rig.selects(), [], "nothing has moved");
     // Further updates are taken in, and bytes go on to move packets.
-    let (orders, _) = rig.apply(&two_sites(30, 20)).unwrap_err();
+    let (orders, _) = *rig.apply(&two_sites(30, 20)).unwrap_err();
     assert!(orders.stop.legs.is_empty());
     assert_eq!(rig.serving(), set(&["ams"]));
     rig.set("ams", "ams", false);

@@ -24,7 +24,7 @@ rows! {
         site: Text = "SITE" Unit::Text,
         /// The port that leads to the site.
         port: Text = "PORT" Unit::Text => 6,
-        /// `waiting` (no check has a result yet), `up`, `down`, `doubted` (used, though its checks fail), `damped` (well, but it flapped), `drained` or `disabled`.
+        /// `waiting`, `up`, `down`, `doubted` (used though checks fail), `damped` (well, but it flapped), `drained` or `disabled`.
         state: Text = "STATE" State,
         /// 0 is best; a later tier is used when no earlier one takes the flow.
         tier: u64 = "TIER" Number => 8,

@@ -105,8 +105,8 @@ pub(super) fn path_rows(
         let state = if is_accepted { "unused" } else { "refused" };
         let row = path_row(prefix, state, about, &attributes, why);
         rows.push(match route {
-            Some(route) if as_it_came => RouteRow { path: row.path, via: row.via, ..route },
-            Some(route) => RouteRow { path: row.path, ..route },
+            // Of several paths that share the packets, each leads by its own next hop.
+            Some(route) => RouteRow { path: row.path, via: row.via, ..route },
             None => row,
         });
     }

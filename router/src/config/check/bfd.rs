@@ -84,17 +84,13 @@ fn route<'a>(
     let mut any = false;
     for via in vias {
         let Via::Address(address) = via_of(via.get_ref()) else { continue };
-        match port_of(raw, address) {
-            Some(port) => {
-                any = true;
-                same((port.known_as.as_deref(), address), bfd, sessions, report);
-            }
-            None => {
-                let finding = Finding::mistake(format!("no port's link has {address}"))
-                    .at(via.span(), "BFD is for next hops on a port's link");
-                any = true;
-                report.add(finding);
-            }
+        any = true;
+        if let Some(port) = port_of(raw, address) {
+            same((port.known_as.as_deref(), address), bfd, sessions, report);
+        } else {
+            let finding = Finding::mistake(format!("no port's link has {address}"))
+                .at(via.span(), "BFD is for next hops on a port's link");
+            report.add(finding);
         }
     }
     if !any {
@@ -118,13 +114,12 @@ fn site<'a>(raw: &'a RawConfig, site: &'a RawSite, sessions: &mut Sessions<'a>, 
         let address = *target.get_ref();
         let port = port_of(raw, address).and_then(|port| port.known_as.as_deref());
         let leads = |name: &&str| site.via.iter().any(|via| via.get_ref() == name);
-        match port.filter(leads) {
-            Some(name) => same((Some(name), address), bfd, sessions, report),
-            None => {
-                let finding = Finding::mistake(format!("{address} is on no link of this site"))
-                    .at(target.span(), "expected an address in the network of a port in its via");
-                report.add(finding);
-            }
+        if let Some(name) = port.filter(leads) {
+            same((Some(name), address), bfd, sessions, report);
+        } else {
+            let finding = Finding::mistake(format!("{address} is on no link of this site"))
+                .at(target.span(), "expected an address in the network of a port in its via");
+            report.add(finding);
         }
     }
 }
