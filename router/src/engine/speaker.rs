@@ -63,6 +63,8 @@ struct Neighbor {
     is_opening: bool,
     /// What did not fit into its lane; while there is any, no routes are read.
     news: VecDeque<BgpNews>,
+    /// Whether anything was moved into its lane in this poll.
+    has_news: bool,
     /// A message waits for room in the lane.
     is_held: bool,
     /// BFD has lost the neighbour: its session begins again by then, or once BFD is up.
@@ -152,6 +154,7 @@ impl Speaker {
             outgoing: None,
             is_opening: false,
             news: is_low.then_some(BgpNews::Lease(now, lease)).into_iter().collect(),
+            has_news: false,
             is_held: false,
             rests_until: None,
         };
@@ -369,7 +372,9 @@ impl Speaker {
             neighbor.write(now, host);
             neighbor.report(now);
             // A loss is heard of although the lane is full.
-            self.has_news |= neighbor.flush() | neighbor.lost.load(Ordering::Relaxed);
+            neighbor.flush();
+            self.has_news |= std::mem::take(&mut neighbor.has_news);
+            self.has_news |= neighbor.lost.load(Ordering::Relaxed);
             self.is_behind |= behind || (more || neighbor.is_held) && neighbor.has_room();
         }
     }
@@ -611,12 +616,11 @@ impl Neighbor {
         }
     }
 
-    /// Moves news into the lane; whether any.
-    fn flush(&mut self) -> bool {
-        let mut any = false;
+    /// Moves news into the lane.
+    fn flush(&mut self) {
         while let Some(news) = self.news.pop_front() {
             match self.lane.try_send(news) {
-                Ok(()) => any = true,
+                Ok(()) => self.has_news = true,
                 Err(TrySendError::Full(news)) => {
                     self.news.push_front(news);
                     break;
@@ -625,7 +629,6 @@ impl Neighbor {
                 Err(TrySendError::Disconnected(_)) => {}
             }
         }
-        any
     }
 }
 

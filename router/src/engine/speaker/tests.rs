@@ -253,6 +253,22 @@ fn messages_that_waited_for_room_are_read_although_no_packet_comes() {
     }
 }
 
+/// Nothing but this wakes those who read the lane.
+#[test]
+fn an_update_is_news_in_the_poll_that_reads_it() {
+    let mut pair = Pair::established(16);
+    pair.announce(1);
+    pair.until("the UPDATE", |pair| {
+        let is_news = pair.nodes[0].speaker.take_news();
+        let mut came = 0;
+        while let Some(news) = pair.nodes[0].take() {
+            came += announced(&news);
+        }
+        assert!(is_news || came == 0, "an UPDATE is in the lane, and nobody is woken");
+        came == 1
+    });
+}
+
 /// Checks have their turn between two polls, and each poll is a bounded piece of work.
 #[test]
 fn one_poll_reads_a_bounded_number_of_messages() {
