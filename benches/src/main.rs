@@ -57,13 +57,13 @@ struct Cli {
     /// Leave the peers out.
     #[arg(long)]
     alone: bool,
-    /// Leave this peer out, by its name (`throughput`) or its first word (`fib`).
+    /// Leave this peer out, by its name (`throughput`) or its first word (`failover`, `fib`).
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     without: Vec<String>,
     /// Leave out whatever no target is about (`throughput`): more rounds in the same time.
     #[arg(long)]
     judged: bool,
-    /// Make only measures that have this in their names (`throughput`).
+    /// Make only measures that have this in their names (`failover`, `throughput`).
     #[arg(long, value_name = "TEXT", default_value = "")]
     measure: String,
     /// Also draw the table as a bar chart (`fib`, `throughput`).
@@ -71,6 +71,8 @@ struct Cli {
     svg: Option<PathBuf>,
     #[command(flatten)]
     feed: fulltable::Feed,
+    #[command(flatten)]
+    failures: failover::Failures,
 }
 
 /// A bench's arguments.
@@ -90,6 +92,8 @@ pub struct Wish<'a> {
     pub svg: Option<&'a Path>,
     /// Who announces what.
     pub feed: fulltable::Feed,
+    /// How often which failures are made.
+    pub failures: failover::Failures,
 }
 
 fn main() -> ExitCode {
@@ -168,7 +172,16 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
         let (alone, judged, svg) = (cli.alone, cli.judged, cli.svg.as_deref());
         let (without, measure) = (&*cli.without, &*cli.measure);
         let rows = bench(
-            Wish { repeat, alone, without, judged, measure, svg, feed: cli.feed },
+            Wish {
+                repeat,
+                alone,
+                without,
+                judged,
+                measure,
+                svg,
+                feed: cli.feed,
+                failures: cli.failures,
+            },
             &mut noise,
         )?;
         let bench = Bench::new(name, noise.end(), rows);

@@ -83,7 +83,7 @@ impl Router for Kernel {
 }
 
 /// Runs `ip -batch` in a namespace.
-fn prepare(netns: &NetNs, lines: &str) -> Result<(), BenchError> {
+pub fn prepare(netns: &NetNs, lines: &str) -> Result<(), BenchError> {
     let run = || {
         let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = ip.stdin.take() {

@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod kinds;
 mod linux;
 mod measure;
 mod nearhop;
 mod subject;
 mod traffic;
 
+pub use self::kinds::Failures;
 pub use self::traffic::pass;
 
 use self::config::Size;
@@ -27,6 +29,14 @@ use crate::stats::Summary;
 
 /// Runs the bench.
 pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
+    let mut rows = if SCALE.contains(wish.measure) { scale(wish)? } else { Vec::new() };
+    rows.extend(kinds::run(wish)?);
+    noise.look_after();
+    Ok(rows)
+}
+
+/// Few and many routes.
+fn scale(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
     let mut ours = [Size::SMALL, Size::LARGE].map(|size| nearhop::build(size).map(Series::new));
     let mut linux = if wish.alone || !linux::is_here() {
         None
@@ -41,7 +51,6 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
             series.fail_over(round)?;
         }
     }
-    noise.look_after();
     let [small, large] = ours;
     let (small, large) = (small?, large?);
     let mut rows = compare(&small, &large, linux.as_ref());
@@ -127,16 +136,11 @@ fn peers(wish: Wish<'_>, linux: Option<&[Series; 2]>) -> Vec<Row> {
         None if wish.alone => {}
         None => rows.push(Row::missing("all flows moved", "Linux", "missing: no program ip")),
     }
-    for daemon in ["bird", "zebra"] {
-        let why = if crate::linux::finds(daemon) {
-            "installed, but not driven yet"
-        } else {
-            "not installed"
-        };
-        rows.push(Row::missing("all flows moved", daemon, why));
-    }
     rows
 }
+
+/// What `--measure` calls the comparison of few and many routes.
+const SCALE: &str = "scale";
 
 /// Medians may be so far apart, however small the spread.
 const ALLOWED_MS: f64 = 0.05;

@@ -93,7 +93,7 @@ pub fn pass(time: Duration) {
 }
 
 /// The number a packet of ours carries: IPv4 without options, UDP, eight bytes.
-fn number(packet: &[u8]) -> Option<usize> {
+pub fn number(packet: &[u8]) -> Option<usize> {
     let payload: [u8; 8] = packet.get(28..36)?.try_into().ok()?;
     let value = u64::from_be_bytes(payload);
     (packet[0] == 0x45 && packet[9] == 17 && value & MARK == MARK)
@@ -112,4 +112,4 @@ const RING: usize = 1 << 17;
 const FIRST_PORT: u16 = 10_000;
 
 /// Tells our packets from others.
-const MARK: u64 = 0x6e68_0000_0000_0000;
+pub const MARK: u64 = 0x6e68_0000_0000_0000;

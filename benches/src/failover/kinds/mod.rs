@@ -1,0 +1,217 @@
+//! Kinds of failures, and what each of them does to the traffic of nearhop and its peers.
+//!
+//! Two sites announce the same prefixes by BGP, with BFD; one's paths are shorter. A client sends to them
+//! through the router under test, and something happens to the better site.
+#![forbid(unsafe_code)]
+
+mod config;
+mod false_downs;
+mod figure;
+mod frr;
+mod probe;
+mod program;
+mod router;
+mod stall;
+mod stand;
+mod table;
+
+use std::time::Duration;
+
+use clap::Args;
+
+use self::config::Setup;
+use self::figure::Trial;
+use self::router::Kind;
+use self::stand::{Fault, Stand};
+use self::table::{Cell, Table};
+use crate::Wish;
+use crate::report::{BenchError, Row};
+
+/// What is asked of the failures.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Failures {
+    /// Failures of each kind and router (`failover`).
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    trials: u32,
+    /// False BFD downs are counted for so long (`failover`); 20 seconds by default.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=600))]
+    minutes: Option<u32>,
+    /// Move 500,000 prefixes too (`failover`).
+    #[arg(long)]
+    half_million: bool,
+}
+
+/// Measures all of them; `measure` chooses by name.
+///
+/// # Errors
+/// nearhop cannot be measured. What a peer cannot do is a row that says so.
+pub fn run(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
+    let mut table = Table::default();
+    for kind in Kind::ALL {
+        let name = kind.name();
+        let left_out = wish.without.iter().any(|without| name.starts_with(&**without));
+        if left_out || (wish.alone && kind != Kind::Nearhop) {
+            continue;
+        }
+        let measured = match kind.missing() {
+            Some(why) => {
+                table.note(name, why);
+                continue;
+            }
+            None => measure(kind, wish, &mut table),
+        };
+        match measured {
+            Err(error) if kind == Kind::Nearhop => return Err(error),
+            Err(error) => table.note(name, format!("not measured any further: {error}")),
+            Ok(()) => {}
+        }
+    }
+    Ok(table.rows())
+}
+
+/// Everything of one router.
+fn measure(kind: Kind, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
+    let plain = Setup { bfd_ms: 10, prefixes: 1 };
+    let wanted: Vec<&Measure> = MEASURES.iter().filter(|m| m.is_for(kind, wish)).collect();
+    let with_downs = kind != Kind::Kernel && FALSE_DOWNS.contains(wish.measure);
+    if !wanted.is_empty() || with_downs {
+        let mut stand = Stand::build(kind, &lab(kind, "p"), plain, false)?;
+        for measure in wanted {
+            let trials = repeat(&mut stand, measure.fault, wish.failures.trials)?;
+            table.add(measure.name, kind, Cell::of(&trials, measure.of));
+            if measure.with_losses {
+                let lost = |trial: &Trial| trial.lost as f64;
+                table.add(
+                    &format!("{}: lost", measure.name),
+                    kind,
+                    Cell::of(&trials, lost).packets(),
+                );
+            }
+        }
+        if with_downs {
+            count_downs(&mut stand, wish, table)?;
+        }
+    }
+    let fast = "silent drop, BFD 1 ms x 3";
+    if matches!(kind, Kind::Nearhop | Kind::Bird) && fast.contains(wish.measure) {
+        if may_run_in_real_time() {
+            let mut stand =
+                Stand::build(kind, &lab(kind, "f"), Setup { bfd_ms: 1, ..plain }, false)?;
+            let trials = repeat(&mut stand, Fault::Silent, wish.failures.trials)?;
+            table.add(fast, kind, Cell::of(&trials, |trial| trial.blackout_ms));
+        } else {
+            table.note(fast, "not measured: real-time scheduling is not permitted here".into());
+        }
+    }
+    let sizes: &[usize] = if wish.failures.half_million { &SIZES } else { &SIZES[..2] };
+    for &prefixes in sizes {
+        let name = format!("{prefixes} prefixes moved, until the last");
+        if name.contains(wish.measure) {
+            let setup = Setup { prefixes, ..plain };
+            let mut stand = Stand::build(kind, &lab(kind, &prefixes.to_string()), setup, false)?;
+            let trials = repeat(&mut stand, Fault::FarDown, wish.failures.trials)?;
+            table.add(&name, kind, Cell::of(&trials, |trial| trial.settled_ms));
+        }
+    }
+    Ok(())
+}
+
+/// So many failures that count, or as many as a few times more give.
+fn repeat(stand: &mut Stand, fault: Fault, trials: u32) -> Result<Vec<Option<Trial>>, BenchError> {
+    let mut all = Vec::new();
+    for round in 0..trials * PATIENCE {
+        all.push(stand.trial(fault, round)?);
+        if all.iter().flatten().count() >= trials as usize {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+fn count_downs(stand: &mut Stand, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
+    let time = wish
+        .failures
+        .minutes
+        .map_or(Duration::from_secs(20), |minutes| Duration::from_secs(u64::from(minutes) * 60));
+    let downs = false_downs::count(stand, time)?;
+    eprintln!("{}: {downs:?} in {} s", stand.kind.name(), time.as_secs());
+    let name = format!("{FALSE_DOWNS} in {} s", time.as_secs());
+    table.add(&name, stand.kind, Cell::count(downs.counted, downs.excused));
+    Ok(())
+}
+
+/// One kind of failure.
+struct Measure {
+    name: &'static str,
+    fault: Fault,
+    of: fn(&Trial) -> f64,
+    with_losses: bool,
+}
+
+impl Measure {
+    fn is_for(&self, kind: Kind, wish: Wish<'_>) -> bool {
+        let can = match kind {
+            Kind::Nearhop => self.fault != Fault::NearDown,
+            // Nobody there notices anything but carriers.
+            Kind::Kernel => matches!(self.fault, Fault::NearDown | Fault::FarDown),
+            Kind::Bird | Kind::Frr => true,
+        };
+        can && self.name.contains(wish.measure)
+    }
+}
+
+/// Whether this process may use SCHED_FIFO, as nearhop's liveness thread wishes to.
+fn may_run_in_real_time() -> bool {
+    std::thread::spawn(|| nearhop::kernel::realtime::enter().is_ok()).join().unwrap_or(false)
+}
+
+/// A name for namespaces, short as devices' names are.
+fn lab(kind: Kind, of: &str) -> String {
+    let first = match kind {
+        Kind::Nearhop => 'n',
+        Kind::Kernel => 'k',
+        Kind::Bird => 'b',
+        Kind::Frr => 'f',
+    };
+    format!("{first}{of}")
+}
+
+const MEASURES: [Measure; 5] = [
+    Measure {
+        name: "link down, near end",
+        fault: Fault::NearDown,
+        of: |t| t.blackout_ms,
+        with_losses: false,
+    },
+    Measure {
+        name: "link down, far end",
+        fault: Fault::FarDown,
+        of: |t| t.blackout_ms,
+        with_losses: false,
+    },
+    Measure {
+        name: "silent drop, BFD 10 ms x 3",
+        fault: Fault::Silent,
+        of: |t| t.blackout_ms,
+        with_losses: false,
+    },
+    Measure {
+        name: "site's daemon killed",
+        fault: Fault::Killed,
+        of: |t| t.moved_ms,
+        with_losses: true,
+    },
+    Measure {
+        name: "site withdraws",
+        fault: Fault::Withdraw,
+        of: |t| t.moved_ms,
+        with_losses: true,
+    },
+];
+
+const FALSE_DOWNS: &str = "false BFD downs";
+
+const SIZES: [usize; 3] = [10_000, 100_000, 500_000];
+
+/// Times as many failures as wished are made where the machine stands still now and then.
+const PATIENCE: u32 = 3;
