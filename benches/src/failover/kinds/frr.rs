@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use nearhop::kernel::netns::NetNs;
@@ -23,6 +24,7 @@ pub struct Frr {
 impl Frr {
     /// Starts the three daemons, and waits until each answers.
     pub fn start(netns: &NetNs, lab: &str, setup: Setup) -> Result<Self, BenchError> {
+        join_vty_group()?;
         let folder = folder(&format!("{lab}-frr"))?;
         let mut frr = Self { daemons: Vec::new(), netns: netns.clone(), folder };
         for (daemon, text) in
@@ -35,7 +37,19 @@ impl Frr {
                 (format!("/usr/lib/frr/{daemon}"), path("zserv.api"), path(""));
             let control = path("bfdd.sock");
             // As who starts it; no port for commands.
-            let mut words = vec![&*program, "-S", "-f", &conf, "-i", &pid, "--vty_socket", &vty];
+            let mut words = vec![
+                &*program,
+                "-u",
+                "root",
+                "-g",
+                "root",
+                "-f",
+                &conf,
+                "-i",
+                &pid,
+                "--vty_socket",
+                &vty,
+            ];
             words.extend(["-z", &api, "-P", "0"]);
             if daemon == "bfdd" {
                 words.extend(["--bfdctl", &control]);
@@ -66,4 +80,31 @@ impl Router for Frr {
     }
 }
 
+/// FRR's daemons run as a user that is in the group `frrvty`. Of a sandbox's users root may be the only one, so
+/// that it is taken into the group, in the sandbox's view of the file alone.
+fn join_vty_group() -> Result<(), BenchError> {
+    let groups = fs::read_to_string(GROUPS).map_err(BenchError::environment)?;
+    let mut changed = String::new();
+    for line in groups.lines() {
+        let root = match line.strip_prefix("frrvty:").and_then(|rest| rest.rsplit(':').next()) {
+            Some(members) if !members.split(',').any(|member| member == "root") => {
+                if members.is_empty() { "root" } else { ",root" }
+            }
+            _ => "",
+        };
+        changed.push_str(&format!("{line}{root}\n"));
+    }
+    if changed == groups {
+        return Ok(());
+    }
+    let file = "/run/frr-groups";
+    fs::write(file, changed).map_err(BenchError::environment)?;
+    let mount = Command::new("mount").args(["--bind", file, GROUPS]).status();
+    match mount.map_err(BenchError::environment)? {
+        status if status.success() => Ok(()),
+        status => Err(BenchError::environment(format!("mount --bind {file} {GROUPS}: {status}"))),
+    }
+}
+
+const GROUPS: &str = "/etc/group";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);

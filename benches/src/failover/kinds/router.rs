@@ -95,7 +95,7 @@ impl Kind {
         Ok(match self {
             Self::Kernel => {
                 ip(&netns, &config::kernel_routes(setup))?;
-                Box::new(Kernel)
+                Box::new(Kernel { netns, setup })
             }
             Self::Bird => {
                 let (name, config) = (format!("{lab}-bird"), config::bird(setup));
@@ -121,11 +121,19 @@ impl Router for Nearhop {
     }
 }
 
-struct Kernel;
+struct Kernel {
+    netns: NetNs,
+    setup: Setup,
+}
 
 impl Router for Kernel {
     fn reload(&mut self) -> Result<(), BenchError> {
         Ok(())
+    }
+
+    /// It has thrown away the routes by a device that was set down.
+    fn forgive(&mut self) -> Result<(), BenchError> {
+        ip(&self.netns, &config::kernel_routes(self.setup))
     }
 }
 
