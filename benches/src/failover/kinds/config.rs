@@ -125,21 +125,29 @@ pub fn bird(setup: Setup) -> String {
 }
 
 /// FRR's bgpd under test, with zebra and bfdd.
-pub fn bgpd(setup: Setup) -> String {
+pub fn bgpd() -> String {
     let mut text = String::from(
         "router bgp 65001\n bgp router-id 10.1.0.1\n no bgp ebgp-requires-policy\n\
          no bgp network import-check\n timers bgp 30 90\n",
     );
     for place in [Place::A, Place::B] {
         let n = place.octet();
-        let (asn, ms) = (u32::from(n) + 65_001, setup.bfd_ms);
+        let asn = u32::from(n) + 65_001;
         let _ = write!(
             text,
             " neighbor 10.{n}.0.2 remote-as {asn}\n neighbor 10.{n}.0.2 timers connect 1\n \
-             neighbor 10.{n}.0.2 advertisement-interval 0\n neighbor 10.{n}.0.2 bfd 3 {ms} {ms}\n"
+             neighbor 10.{n}.0.2 advertisement-interval 0\n neighbor 10.{n}.0.2 bfd profile p\n"
         );
     }
     text
+}
+
+/// FRR's bfdd: bgpd itself takes no interval below 50 ms.
+pub fn bfdd(setup: Setup) -> String {
+    let ms = setup.bfd_ms;
+    format!(
+        "bfd\n profile p\n  detect-multiplier 3\n  receive-interval {ms}\n  transmit-interval {ms}\n"
+    )
 }
 
 /// Routes of the kernel alone, for `ip -batch`: by `a`, and at a higher metric by `b`.

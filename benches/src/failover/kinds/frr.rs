@@ -28,7 +28,7 @@ impl Frr {
         let folder = folder(&format!("{lab}-frr"))?;
         let mut frr = Self { daemons: Vec::new(), netns: netns.clone(), folder };
         for (daemon, text) in
-            [("zebra", String::new()), ("bfdd", String::new()), ("bgpd", config::bgpd(setup))]
+            [("zebra", String::new()), ("bfdd", config::bfdd(setup)), ("bgpd", config::bgpd())]
         {
             let path = |file: &str| frr.folder.join(file).display().to_string();
             let (conf, pid) = (path(&format!("{daemon}.conf")), path(&format!("{daemon}.pid")));
