@@ -30,7 +30,7 @@ use crate::stats::Summary;
 /// Runs the bench.
 pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
     let mut rows = if SCALE.contains(wish.measure) { scale(wish)? } else { Vec::new() };
-    rows.extend(kinds::run(wish)?);
+    rows.extend(kinds::run(wish));
     noise.look_after();
     Ok(rows)
 }

@@ -4,8 +4,8 @@
 
 mod bird;
 mod lab;
-mod speaker;
-mod table;
+pub mod speaker;
+pub mod table;
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};

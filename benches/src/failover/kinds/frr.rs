@@ -1,6 +1,7 @@
 //! FRR: zebra, bgpd and bfdd.
 #![forbid(unsafe_code)]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -92,7 +93,7 @@ fn join_vty_group() -> Result<(), BenchError> {
             }
             _ => "",
         };
-        changed.push_str(&format!("{line}{root}\n"));
+        let _ = writeln!(changed, "{line}{root}");
     }
     if changed == groups {
         return Ok(());

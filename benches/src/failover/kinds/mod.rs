@@ -8,6 +8,7 @@ mod config;
 mod false_downs;
 mod figure;
 mod frr;
+mod loader;
 mod probe;
 mod program;
 mod router;
@@ -21,9 +22,10 @@ use clap::Args;
 
 use self::config::Setup;
 use self::figure::Trial;
+use self::loader::Loader;
 use self::router::Kind;
 use self::stand::{Fault, Stand};
-use self::table::{Cell, Table};
+use self::table::{Cell, NOT_MEASURED, Table};
 use crate::Wish;
 use crate::report::{BenchError, Row};
 
@@ -42,10 +44,8 @@ pub struct Failures {
 }
 
 /// Measures all of them; `measure` chooses by name.
-///
-/// # Errors
-/// nearhop cannot be measured. What a peer cannot do is a row that says so.
-pub fn run(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
+/// What a router cannot do is a row that says so, and for nearhop a target that is missed.
+pub fn run(wish: Wish<'_>) -> Vec<Row> {
     let mut table = Table::default();
     for kind in Kind::ALL {
         let name = kind.name();
@@ -60,13 +60,11 @@ pub fn run(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
             }
             None => measure(kind, wish, &mut table),
         };
-        match measured {
-            Err(error) if kind == Kind::Nearhop => return Err(error),
-            Err(error) => table.note(name, format!("not measured any further: {error}")),
-            Ok(()) => {}
+        if let Err(error) = measured {
+            table.note(name, format!("{NOT_MEASURED}{error}"));
         }
     }
-    Ok(table.rows())
+    table.rows()
 }
 
 /// Everything of one router.
@@ -91,6 +89,12 @@ fn measure(kind: Kind, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchErr
         if with_downs {
             count_downs(&mut stand, wish, table)?;
         }
+    }
+    if kind == Kind::Nearhop
+        && LOADED.contains(wish.measure)
+        && let Err(error) = withdraw_under_load(kind, plain, wish, table)
+    {
+        table.note(LOADED, format!("{NOT_MEASURED}{error}"));
     }
     let fast = "silent drop, BFD 1 ms x 3";
     if matches!(kind, Kind::Nearhop | Kind::Bird) && fast.contains(wish.measure) {
@@ -126,6 +130,30 @@ fn repeat(stand: &mut Stand, fault: Fault, trials: u32) -> Result<Vec<Option<Tri
         }
     }
     Ok(all)
+}
+
+/// Withdrawals that come while another neighbour's table does.
+fn withdraw_under_load(
+    kind: Kind,
+    setup: Setup,
+    wish: Wish<'_>,
+    table: &mut Table,
+) -> Result<(), BenchError> {
+    let mut stand = Stand::build(kind, &lab(kind, "l"), setup, true)?;
+    let mut loader = Loader::open(&stand)?;
+    let mut all = Vec::new();
+    for round in 0..wish.failures.trials * PATIENCE {
+        let (trial, in_time) = loader.during(|| stand.trial(Fault::Withdraw, round))?;
+        // What came once the table was in is nothing that this is about.
+        all.push(trial?.filter(|_| in_time));
+        if all.iter().flatten().count() >= wish.failures.trials as usize {
+            break;
+        }
+    }
+    table.add(LOADED, kind, Cell::of(&all, |trial| trial.moved_ms));
+    let lost = |trial: &Trial| trial.lost as f64;
+    table.add(&format!("{LOADED}: lost"), kind, Cell::of(&all, lost).packets());
+    Ok(())
 }
 
 fn count_downs(stand: &mut Stand, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
@@ -208,6 +236,8 @@ const MEASURES: [Measure; 5] = [
         with_losses: true,
     },
 ];
+
+const LOADED: &str = "site withdraws, a full table comes in";
 
 const FALSE_DOWNS: &str = "false BFD downs";
 

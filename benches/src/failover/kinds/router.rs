@@ -1,6 +1,7 @@
 //! The routers under test: nearhop, the kernel alone, BIRD, FRR.
 #![forbid(unsafe_code)]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -149,7 +150,7 @@ fn wire(lab: &str, router: &NetNs) -> Result<(), BenchError> {
     for (index, port) in super::super::config::PORTS.into_iter().enumerate() {
         let host = NetNs::named(&format!("{lab}-{port}"));
         join(router, port, &host)?;
-        lines.push_str(&format!("addr add 10.{index}.0.1/24 dev {port}\n"));
+        let _ = writeln!(lines, "addr add 10.{index}.0.1/24 dev {port}");
         ip(&host, &format!("addr add 10.{index}.0.2/24 dev eth\n"))?;
     }
     ip(router, &lines)?;
@@ -183,4 +184,4 @@ pub fn ip(netns: &NetNs, lines: &str) -> Result<(), BenchError> {
     .map_err(BenchError::environment)
 }
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);

@@ -103,21 +103,22 @@ impl Stand {
     /// The next best first, so that it is known to be in use before the best takes its place.
     fn announce(&mut self) -> Result<(), BenchError> {
         if self.kind == Kind::Kernel {
-            return self.wait_healed();
+            return self.wait_up(false);
         }
         for index in 0..self.sites.len() {
             self.sites[index].start(&self.lab, self.setup)?;
             self.wait_all_at(index)?;
         }
-        self.wait_healed()
+        self.wait_up(false)
     }
 
-    /// One failure and its end; `None` if the whole machine stood still meanwhile.
+    /// One failure and its end; `None` if the whole machine stood still meanwhile, or traffic was not at the best
+    /// site before.
     ///
     /// # Errors
     /// It cannot be made, or what it broke does not come back.
     pub fn trial(&mut self, fault: Fault, round: u32) -> Result<Option<Trial>, BenchError> {
-        self.wait_healed()?;
+        self.wait_up(fault == Fault::Silent)?;
         for site in &mut self.sites {
             site.sink.take();
             look(&mut site.capture)?;
@@ -144,6 +145,7 @@ impl Stand {
         let by_update = fault == Fault::Withdraw;
         let every = self.client.every();
         let trial = Trial::measure(&Evidence { sent, every, before, at_a, at_b, by_update })?;
+        let Some(trial) = trial else { return Ok(None) };
         let (from, to) = trial.window;
         let stood = touches(&stalls, from, to);
         eprintln!(
@@ -200,13 +202,19 @@ impl Stand {
 
     /// Waits until sessions are up with the intervals wished, and every flow ends at `a`.
     pub fn wait_healed(&mut self) -> Result<(), BenchError> {
+        self.wait_up(true)
+    }
+
+    /// As that; without `as_wished` BFD may be slower, as nearhop makes it for a while when it was late.
+    fn wait_up(&mut self, as_wished: bool) -> Result<(), BenchError> {
         if self.kind != Kind::Kernel {
             let detection = format!("{:.3}", f64::from(self.setup.bfd_ms) * 3e-3);
             for site in &self.sites {
                 wait_for("sessions of BGP and BFD", HEALED_WITHIN, || {
                     let bgp = site.ask("show protocols r1")?;
                     let bfd = site.ask("show bfd sessions")?;
-                    let is_up = bfd.lines().any(|l| l.contains("Up") && l.contains(&detection));
+                    let is_wished = |line: &str| !as_wished || line.contains(&detection);
+                    let is_up = bfd.lines().any(|line| line.contains("Up") && is_wished(line));
                     if bgp.contains("Established") && is_up { Ok(()) } else { Err(bgp + &bfd) }
                 })
                 .map_err(BenchError::environment)?;

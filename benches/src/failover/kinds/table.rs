@@ -47,8 +47,8 @@ impl Cell {
         let (counted, left_out) = self.count;
         match self.unit {
             "downs" => format!("{left_out} after a stall not counted"),
-            _ if counted == 0 => format!("no trial without a stall, of {left_out}"),
-            _ => format!("max {:.3}, {counted} trials, {left_out} with a stall", self.summary.max),
+            _ if counted == 0 => format!("no trial that counts, of {left_out}"),
+            _ => format!("max {:.3}, {counted} trials, {left_out} left out", self.summary.max),
         }
     }
 
@@ -84,7 +84,11 @@ impl Table {
             }
         }
         for (what, why) in &self.notes {
-            rows.push(Row::missing(what.clone(), what, why));
+            let why = why.lines().next().unwrap_or_default();
+            let row = Row::missing(what.clone(), what, why);
+            let failed =
+                why.starts_with(NOT_MEASURED) && PEERS.iter().all(|kind| kind.name() != what);
+            rows.push(if failed { row.judged("measured", false) } else { row });
         }
         rows
     }
@@ -110,6 +114,12 @@ fn beside(name: &str, ours: Option<&Cell>, peer: &str, cell: &Cell) -> Row {
     );
     row.against(&format!("{peer} ({})", cell.words()), cell.p50())
 }
+
+/// How the reason begins why nearhop has no figures although it was tried.
+pub const NOT_MEASURED: &str = "cannot be measured: ";
+
+/// Who may fail.
+const PEERS: [Kind; 3] = [Kind::Kernel, Kind::Bird, Kind::Frr];
 
 /// By a part of a name: the most that the median and the maximum may be.
 const TARGETS: [(&str, f64, f64); 6] = [
