@@ -61,7 +61,7 @@ pub fn site(setup: Setup, place: Place) -> String {
     let prepend =
         if place == Place::B { format!("bgp_path.prepend({asn}); ") } else { String::new() };
     let mut text = format!(
-        "router id 10.{n}.0.2;\ndebug protocols {{ states }};\nprotocol device {{}}\n{}\
+        "router id 10.{n}.0.2;\ndebug protocols {{ states, events }};\nprotocol device {{}}\n{}\
          protocol bgp r1 {{ local 10.{n}.0.2 as {asn}; neighbor 10.{n}.0.1 as 65001; {SESSION}\
          ipv4 {{ import none; export filter {{ {prepend}accept; }}; next hop self; }}; }}\n\
          protocol static s4 {{ ipv4;\n",

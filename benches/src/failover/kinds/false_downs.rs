@@ -11,7 +11,7 @@ use nearhop::time::Nanos;
 
 use super::super::traffic::pass;
 use super::stall::{Watch, touches};
-use super::stand::{ROUTER, Stand};
+use super::stand::{Fault, ROUTER, Stand};
 use crate::report::BenchError;
 
 /// What a stated time brought.
@@ -32,6 +32,13 @@ pub struct Downs {
 /// # Errors
 /// The router does not reload, or was not well before.
 pub fn count(stand: &mut Stand, time: Duration) -> Result<Downs, BenchError> {
+    // What is counted has to be there when something does fail.
+    let before = stand.bfd_downs();
+    stand.trial(Fault::Silent, 0)?;
+    if stand.bfd_downs() == before {
+        let why = "BIRD logged no session that went down when the link was silent";
+        return Err(BenchError::environment(why));
+    }
     stand.wait_healed()?;
     let flood = stand.client_netns().within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)));
     let flood = flood.map_err(BenchError::environment)?.map_err(BenchError::environment)?;
