@@ -215,7 +215,7 @@ fn snapshot(ends: &[End; 2]) -> Snapshot {
         client_sources: AddressSet::default(),
         services: AddressSet::default(),
         locals: Locals::of_checks(49_152..=65_535),
-        bfd: Default::default(),
+        bfd: Arc::default(),
         busy_poll: Duration::ZERO,
     }
 }
