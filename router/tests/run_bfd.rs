@@ -5,6 +5,8 @@ mod bgp_support;
 mod daemon_support;
 mod support;
 
+use std::fmt::Write as _;
+
 use bgp_support::bfdd::Bfdd;
 use bgp_support::bird::Bird;
 use bgp_support::missing;
@@ -21,11 +23,12 @@ fn with_neighbors(keys: &str) -> String {
     let mut text = config(SITES).replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.0.0.1\"\n");
     text.push_str("[bgp]\nas = 65001\n");
     for (name, number) in [("one", 1), ("two", 2)] {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "[[bgp.neighbor]]\nname = \"{name}\"\naddress = \"10.{number}.0.2\"\nas = 6500{}\n\
              import = \"all\"\nexport = \"none\"\n{keys}",
             number + 1
-        ));
+        );
     }
     text
 }
