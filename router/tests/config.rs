@@ -535,19 +535,29 @@ fn what_is_said_of_a_file_has_nothing_that_a_terminal_acts_on() {
     }
 }
 
+/// A router with these keys and one service, and this behind it.
+fn with_a_service(router: &str, rest: &str) -> String {
+    format!(
+        "[router]\nname = \"r1\"\n{router}\
+         [[port]]\nname = \"up\"\ntun = \"up\"\naddresses = [\"10.9.0.1/24\", \"fd00:9::1/64\"]\n\
+         [[service]]\nname = \"dns\"\nprefixes = [\"198.51.100.53/32\"]\n\
+         [[service.site]]\nname = \"a\"\nvia = \"up\"\n{rest}"
+    )
+}
+
+const ID: &str = "id = \"10.9.0.1\"\nhash-seed = 7\n";
+const NEIGHBOR: &str = "[bgp]\nas = 65001\n[[bgp.neighbor]]\naddress = \"10.9.0.2\"\nas = 65002\n\
+                        import = \"all\"\nexport = [\"dns\"]\n";
+
+/// What is found wrong once `from` in the neighbour is `to`.
+fn found_wrong(router: &str, from: &str, to: &str) -> String {
+    let text = with_a_service(router, &NEIGHBOR.replace(from, to));
+    parse("r1.toml", &text).unwrap_err().render(Style::PLAIN)
+}
+
 #[test]
 fn mistakes_about_neighbors_are_found_and_silence_is_a_warning() {
-    let file = |router: &str, rest: &str| {
-        format!(
-            "[router]\nname = \"r1\"\n{router}\
-             [[port]]\nname = \"up\"\ntun = \"up\"\naddresses = [\"10.9.0.1/24\", \"fd00:9::1/64\"]\n\
-             [[service]]\nname = \"dns\"\nprefixes = [\"198.51.100.53/32\"]\n\
-             [[service.site]]\nname = \"a\"\nvia = \"up\"\n{rest}"
-        )
-    };
-    let id = "id = \"10.9.0.1\"\nhash-seed = 7\n";
-    let neighbor = "[bgp]\nas = 65001\n[[bgp.neighbor]]\naddress = \"10.9.0.2\"\nas = 65002\n\
-                    import = \"all\"\nexport = [\"dns\"]\n";
+    let (id, neighbor, file) = (ID, NEIGHBOR, with_a_service);
     let (config, _) = parse("r1.toml", &file(id, neighbor)).unwrap();
     let bgp = config.bgp.unwrap();
     assert_eq!(
@@ -583,37 +593,41 @@ fn mistakes_about_neighbors_are_found_and_silence_is_a_warning() {
             "multihop = 3\nttl-security = true\nimport",
             "ttl-security is for neighbors on a link",
         ),
-        (id, "import", "bfd = 3\nimport", "expected true or a table, found an integer"),
-        (id, "import", "bfd = { interval = \"200us\" }\nimport", "expected 300us to 1min"),
-        (id, "import", "bfd = { multiplier = 0 }\nimport", "a whole number from 1 to 255"),
-        (
-            id,
-            "import",
-            "bfd = { auth = { type = \"md5\", key-id = 1, key = \"secret\" } }\nimport",
-            "\"md5\" is not known",
-        ),
-        (
-            id,
-            "import",
-            "bfd = { auth = { type = \"keyed-sha1\", key-id = 1, key = \"twenty-one octets long\" } }\nimport",
-            "a key of 22 octets",
-        ),
-        (
-            id,
-            "address = \"10.9.0.2\"",
-            "address = \"10.8.0.2\"\nlocal-address = \"10.9.0.1\"\nmultihop = 2\nbfd = { multihop = false }",
-            "BFD over one hop is for neighbors on a link",
-        ),
     ] {
-        let text = file(router, &neighbor.replace(from, to));
-        let errors = parse("r1.toml", &text).unwrap_err();
-        let shown = errors.render(Style::PLAIN);
+        let shown = found_wrong(router, from, to);
         assert!(shown.contains(wanted), "{wanted}: {shown}");
     }
     let silent = file(id, &neighbor.replace("import = \"all\"\n", ""));
     let (_, warnings) = parse("r1.toml", &silent).unwrap();
     let warned = |text: &str| warnings.iter().any(|one| one.to_string().contains(text));
     assert!(warned("the neighbor says nothing about import"), "{warnings:?}");
+}
+
+#[test]
+fn mistakes_about_the_bfd_of_neighbors_are_found() {
+    for (from, to, wanted) in [
+        ("import", "bfd = 3\nimport", "expected true or a table, found an integer"),
+        ("import", "bfd = { interval = \"200us\" }\nimport", "expected 300us to 1min"),
+        ("import", "bfd = { multiplier = 0 }\nimport", "a whole number from 1 to 255"),
+        (
+            "import",
+            "bfd = { auth = { type = \"md5\", key-id = 1, key = \"secret\" } }\nimport",
+            "\"md5\" is not known",
+        ),
+        (
+            "import",
+            "bfd = { auth = { type = \"keyed-sha1\", key-id = 1, key = \"twenty-one octets long\" } }\nimport",
+            "a key of 22 octets",
+        ),
+        (
+            "address = \"10.9.0.2\"",
+            "address = \"10.8.0.2\"\nlocal-address = \"10.9.0.1\"\nmultihop = 2\nbfd = { multihop = false }",
+            "BFD over one hop is for neighbors on a link",
+        ),
+    ] {
+        let shown = found_wrong(ID, from, to);
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
 }
 
 /// Who is watched has to be on a link, and whoever names the same host wants the same.

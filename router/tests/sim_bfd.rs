@@ -136,7 +136,7 @@ impl Lab {
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let end = self.net.now() + Duration::from_secs(60);
+        let end = self.net.now() + Duration::from_mins(1);
         while !done(self) {
             assert!(self.net.now() < end, "{what}: {:?}", self.net.events());
             self.run(Duration::from_millis(100));
@@ -295,17 +295,22 @@ fn packets_without_the_key_are_discarded_and_counted() {
     assert_eq!(after.view, BfdView::Up);
 }
 
-/// A site whose host is watched, and a static next hop: r2 is both to r1, and r1 to r2.
-#[test]
-fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
-    let mut net = Net::new(8);
-    let end = |of: usize, port: &str| LinkEnd::Node(of, port.to_owned());
+/// The first of three routers, which has the client.
+fn r1_with_ports() -> Draft {
     let mut r1 = Draft::new("r1");
     r1.port("client", "10.0.0.1/24", "fd00::1/64");
     for other in [2, 3] {
         let (v4, v6) = (format!("10.1{other}.0.1/24"), format!("fd00:1{other}::1/64"));
         r1.port(&format!("r{other}"), &v4, &v6);
     }
+    r1
+}
+
+/// r2 and r3 are sites to r1, and next hops; r2 is watched as both. With the client.
+fn three_routers() -> (Lab, usize) {
+    let mut net = Net::new(8);
+    let end = |of: usize, port: &str| LinkEnd::Node(of, port.to_owned());
+    let mut r1 = r1_with_ports();
     let hosts = "bfd = { interval = \"10ms\", target = [\"10.12.0.2\", \"fd00:12::2\"] }\n";
     r1.site("near", "r2", 10, hosts).site("far", "r3", 20, "");
     // The same session for both.
@@ -331,7 +336,13 @@ fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
     }
     let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
     net.join(LinkEnd::Client(client), end(R1, "client"), DELAY);
-    let mut lab = Lab { net, near: near.unwrap(), flows: Vec::new() };
+    (Lab { net, near: near.unwrap(), flows: Vec::new() }, client)
+}
+
+/// A site whose host is watched, and a static next hop: r2 is both to r1, and r1 to r2.
+#[test]
+fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
+    let (mut lab, client) = three_routers();
     lab.run(Duration::from_secs(5));
     lab.flows = SERVICES
         .map(|service| {
@@ -380,12 +391,7 @@ fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
     lab.act(Action::Link { link: lab.near, state: LinkState::Silent });
     lab.run(Duration::from_millis(100));
     assert_eq!(lab.sites(), ["far", "far"]);
-    let mut without = Draft::new("r1");
-    without.port("client", "10.0.0.1/24", "fd00::1/64");
-    for other in [2, 3] {
-        let (v4, v6) = (format!("10.1{other}.0.1/24"), format!("fd00:1{other}::1/64"));
-        without.port(&format!("r{other}"), &v4, &v6);
-    }
+    let mut without = r1_with_ports();
     without.site("near", "r2", 10, "").site("far", "r3", 20, "");
     lab.act(Action::Link { link: lab.near, state: LinkState::Up });
     lab.act(Action::Reload { node: R1, config: Box::new(without.config().unwrap()) });
