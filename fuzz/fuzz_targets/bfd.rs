@@ -75,7 +75,9 @@ impl Bench {
     }
 
     fn id(&self, number: u8) -> Option<SessionId> {
-        self.machine.ids().find(|id| self.machine.get(*id).is_some_and(|one| *one.0 == ends(number)))
+        self.machine
+            .ids()
+            .find(|id| self.machine.get(*id).is_some_and(|one| *one.0 == ends(number)))
     }
 
     fn add(&mut self, number: u8, setup: u8) {
@@ -196,8 +198,6 @@ fn config(setup: u8) -> SessionConfig {
         intervals: Intervals { desired_min_tx_us: us, required_min_rx_us: us },
         multiplier: 1 + (setup >> 2 & 3),
         passive: setup & 16 != 0,
-        auth: (setup & 32 != 0)
-            .then(|| Authentication::new(setup & 64 != 0, 1, b"key"))
-            .flatten(),
+        auth: (setup & 32 != 0).then(|| Authentication::new(setup & 64 != 0, 1, b"key")).flatten(),
     }
 }
