@@ -343,24 +343,20 @@ impl Link {
     }
 
     /// Waits until these routes of the peer are used, and no others. OpenBGPD takes any address of its host for the
-    /// next hop of IPv6 routes, here the service's own, by which the router does not forward: they are accepted, and
-    /// not used.
+    /// next hop of IPv6 routes, such as the service's own, by which the router does not forward: of it they may be
+    /// accepted, and not used.
     fn wait_routes(&self, offers: &[Offer]) {
-        let is_usable = |offer: &&Offer| self.program != Program::OpenBgpd || !offer.is_v6();
-        let of = |offers: Vec<&Offer>| -> BTreeSet<String> {
-            offers.into_iter().map(|offer| offer.prefix.to_owned()).collect()
-        };
-        let (usable, useless) = offers.iter().partition(is_usable);
-        let (usable, useless) = (of(usable), of(useless));
+        let wanted: BTreeSet<String> = offers.iter().map(|offer| offer.prefix.to_owned()).collect();
         wait_for("the peer's routes", || {
-            let rows = self.rig.show("routes");
-            let is_useless = |row: &&Value| {
-                row["source"] == "bgp" && row["state"] == "unused" && row["via"][0] == SERVICE_V6
-            };
-            let found = rows.iter().filter(is_useless);
-            let found: BTreeSet<String> =
-                found.map(|row| row["prefix"].as_str().unwrap().to_owned()).collect();
-            (self.routes() == usable && found == useless).then_some(())
+            let mut found = self.routes();
+            if self.program == Program::OpenBgpd {
+                let rows = self.rig.show("routes");
+                let unused =
+                    rows.iter().filter(|row| row["source"] == "bgp" && row["state"] == "unused");
+                let prefixes = unused.map(|row| row["prefix"].as_str().unwrap().to_owned());
+                found.extend(prefixes.filter(|prefix| prefix.contains(':')));
+            }
+            (found == wanted).then_some(())
         });
     }
 
@@ -401,10 +397,10 @@ impl Program {
         matches!(self, Self::Bird | Self::Frr | Self::OpenBgpd)
     }
 
-    /// Whether it sends End-of-RIB (RFC 4724). FRR 8.4 and GoBGP 3.10 do so only where both sides offer graceful
-    /// restart, which the router does not.
+    /// Whether it sends End-of-RIB (RFC 4724) to a router that does not offer graceful restart. FRR 8.4, GoBGP 3.10
+    /// and OpenBGPD 7.7 were not seen to.
     fn ends_its_rib(self) -> bool {
-        !matches!(self, Self::Frr | Self::GoBgp)
+        matches!(self, Self::Bird | Self::ExaBgp)
     }
 
     /// Whether it shows the words of a shutdown (RFC 9003).
