@@ -26,7 +26,7 @@ pub(in crate::liveness) enum Doubt {
     Agreed,
 }
 
-/// The sites of each service in each family, and those that checks called dead lately.
+/// The sites of each service in each family, and those that checks called dead lately and still do.
 #[derive(Default)]
 pub(super) struct Crowds(BTreeMap<u64, Sites>);
 
@@ -58,6 +58,13 @@ impl Crowds {
         }
         if sites.legs.is_empty() {
             self.0.remove(&crowd.service);
+        }
+    }
+
+    /// A site's checks pass again, or something else says that it is dead.
+    fn forget(&mut self, crowd: Crowd) {
+        if let Some(sites) = self.0.get_mut(&crowd.service) {
+            sites.deaths.retain(|&(_, site)| site != crowd.site);
         }
     }
 
@@ -103,6 +110,9 @@ impl Monitor {
     /// A leg's checks pass, or its carrier is lost.
     pub(super) fn end_doubt(&mut self, now: Nanos, path: PathId) {
         let Some(leg) = self.legs.get_mut(&path) else { return };
+        if let Some(crowd) = leg.crowd {
+            self.crowds.forget(crowd);
+        }
         if let Doubt::Until(until, _) = std::mem::take(&mut leg.doubt) {
             self.doubts.remove(&(until, path));
             self.push(now, now, MonitorEventKind::Doubted { path, until: None });

@@ -837,3 +837,20 @@ fn a_threshold_leaves_the_first_and_a_hundred_all() {
         assert_eq!(alive(&rig, &paths), left, "{threshold} percent");
     }
 }
+
+/// One dies, is back, and dies again, ten times in a second: never more than one is dead.
+#[test]
+fn sites_that_are_back_do_not_count() {
+    let mut rig = Rig::with_carrier();
+    let paths = crowd(&mut rig, 50);
+    let key = |site| TcpCheckKey { version: 7, ..tcp_key(paths[site], 0) };
+    for turn in 0..12 {
+        let site = turn % paths.len();
+        let refused = verdict(&rig, false);
+        rig.monitor.handle_tcp_verdict(key(site), &refused);
+        assert!(!rig.alive(paths[site]), "turn {turn}: it is believed");
+        let answered = verdict(&rig, true);
+        rig.monitor.handle_tcp_verdict(key(site), &answered);
+    }
+    assert_eq!(doubts(&mut rig), (0, 0));
+}
