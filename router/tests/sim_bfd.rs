@@ -8,94 +8,31 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // it is all for tests
 
-use std::net::{IpAddr, SocketAddr};
+mod sim_support;
+
 use std::time::Duration;
 
 use nearhop::bfd::machine::{PORT, PORT_MULTIHOP};
 use nearhop::bfd::packet::{Control, State as BfdState};
-use nearhop::bgp::session::State;
 use nearhop::event::EventKind;
 use nearhop::liveness::bfd::{BfdReport, BfdView};
 use nearhop::packet::build::Datagram;
 use nearhop::port::memory::LinkState;
-use nearhop::sim::{Action, Draft, FlowId, LinkEnd, LinkId, Net, RouterThread, SERVICES, Site};
+use nearhop::sim::{Action, Draft, RouterThread};
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
 use nearhop_fib::Reason;
+use sim_support::star::{
+    DELAY, OTHERS, R1, R2, R3, Star, first, other, other_with_ports, with_ports_of_r1,
+};
 
-const R1: usize = 0;
-const R2: usize = 1;
-const R3: usize = 2;
-
-struct Lab {
-    net: Net,
-    near: LinkId,
-    flows: Vec<FlowId>,
-}
-
-/// r1, of which `bfd` is the key of its neighbour r2.
-fn first(bfd: &str) -> Draft {
-    let mut r1 = Draft::without_services("r1");
-    r1.port("client", "10.0.0.1/24", "fd00::1/64");
-    for other in [2, 3] {
-        let (v4, v6) = (format!("10.1{other}.0.1/24"), format!("fd00:1{other}::1/64"));
-        r1.port(&format!("r{other}"), &v4, &v6);
-    }
-    r1.bgp(65_001, "10.255.0.1");
-    r1.neighbor("r2", "10.12.0.2", 65_002, &format!("{HOLD}{bfd}"));
-    r1.neighbor("r3", "10.13.0.2", 65_003, HOLD);
-    r1
-}
-
-/// r2 or r3.
-fn other(node: usize, site: &str, bfd: &str) -> Draft {
-    let number = node + 1;
-    let mut draft = Draft::new(&format!("r{number}"));
-    let (v4, v6) = (format!("10.1{number}.0.2/24"), format!("fd00:1{number}::2/64"));
-    draft.port("r1", &v4, &v6).route("10.0.0.0/24", "r1").route("fd00::/64", "r1");
-    draft.port(site, &format!("10.{number}.0.1/24"), &format!("fd00:{number}::1/64"));
-    draft.site(site, site, 10, HEALTH);
-    draft.bgp(65_000 + number as u32, &format!("10.255.0.{number}"));
-    draft.neighbor("r1", &format!("10.1{number}.0.1"), 65_001, &format!("{HOLD}{bfd}"));
-    draft
-}
-
-impl Lab {
-    /// Every session stands, and r1 sends packets to r2.
+impl Star {
+    /// Every session stands, and r1 sends packets to r2. The keys are those of the neighbours r2 and r1.
     fn new(seed: u64, [of_r1, of_r2]: [&str; 2]) -> Self {
-        let mut net = Net::new(seed);
-        assert_eq!(net.add_node(first(of_r1).config().unwrap()).unwrap(), R1);
-        let mut near = None;
-        for (node, site, bfd) in [(R2, "near", of_r2), (R3, "far", "")] {
-            assert_eq!(net.add_node(other(node, site, bfd).config().unwrap()).unwrap(), node);
-            let end = |of: usize, port: &str| LinkEnd::Node(of, port.to_owned());
-            let link = net.join(end(R1, &format!("r{}", node + 1)), end(node, "r1"), DELAY);
-            near = near.or(Some(link));
-            let served: Vec<IpAddr> =
-                SERVICES.iter().map(|text| text.parse::<SocketAddr>().unwrap().ip()).collect();
-            let behind = net.add_site(Site::new(site, &served));
-            net.join(end(node, site), LinkEnd::Site(behind), DELAY);
-        }
-        let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
-        net.join(LinkEnd::Client(client), LinkEnd::Node(R1, "client".into()), DELAY);
-        let mut lab = Self { net, near: near.unwrap(), flows: Vec::new() };
-        lab.run(Duration::from_secs(8));
-        let flow = |lab: &mut Self, service: &str| {
-            let every = Duration::from_millis(5);
-            lab.net.add_flow(client, service.parse().unwrap(), every, Nanos(u64::MAX)).unwrap()
-        };
-        lab.flows = SERVICES.map(|service| flow(&mut lab, service)).into();
-        lab.run(Duration::from_secs(1));
-        assert_eq!(lab.sites(), ["near", "near"]);
+        let others = [other(R2, "near", of_r2), other(R3, "far", "")];
+        let mut lab = Self::join(seed, &first([of_r1, ""]), others);
+        lab.serve(Duration::from_secs(8), EVERY);
         lab
-    }
-
-    fn run(&mut self, time: Duration) {
-        self.net.run_until(self.net.now() + time).unwrap();
-    }
-
-    fn act(&mut self, action: Action) {
-        self.net.at(self.net.now(), action);
     }
 
     /// The session at a router.
@@ -103,19 +40,6 @@ impl Lab {
         let reports = self.net.node(node).bfd().reports();
         let [report] = &reports[..] else { panic!("one session: {reports:?}") };
         report.clone()
-    }
-
-    /// Whether r1's session with r2 stands.
-    fn stands(&self) -> bool {
-        let mut sessions = self.net.node(R1).control().bgp_neighbors();
-        sessions.any(|(_, one)| one.config.name == "r2" && one.state == State::Established)
-    }
-
-    /// The sites that serve the flows now.
-    fn sites(&self) -> Vec<&str> {
-        let before = self.net.now() - Duration::from_millis(2);
-        let site = |flow: &FlowId| self.net.flow(*flow).site_before(before).unwrap_or("");
-        self.flows.iter().map(site).collect()
     }
 
     /// r1's events since a time: when BFD went down, and when BGP did.
@@ -147,7 +71,7 @@ impl Lab {
 /// The hold time is three seconds; BFD needs 30 ms, and the session and its routes go with it.
 #[test]
 fn a_silent_link_is_noticed_within_the_detection_time_and_packets_move_at_once() {
-    let mut lab = Lab::new(1, [FAST, FAST]);
+    let mut lab = Star::new(1, [FAST, FAST]);
     let session = lab.bfd(R1);
     assert_eq!((session.state, session.view), (BfdState::Up, BfdView::Up));
     assert_eq!(session.detection_time, Duration::from_millis(30));
@@ -172,7 +96,7 @@ fn a_silent_link_is_noticed_within_the_detection_time_and_packets_move_at_once()
         assert!(why.contains("BFD down"), "{why}");
 
         lab.act(Action::Link { link: lab.near, state: LinkState::Up });
-        lab.until("back again", |lab| lab.stands() && lab.sites() == ["near", "near"]);
+        lab.until("back again", |lab| lab.stands(R2) && lab.sites() == ["near", "near"]);
         assert_eq!(lab.bfd(R1).view, BfdView::Up);
         lab.run(Duration::from_secs(2));
     }
@@ -181,7 +105,7 @@ fn a_silent_link_is_noticed_within_the_detection_time_and_packets_move_at_once()
 /// RFC 5882, section 3.2: r2's operator takes BFD away. Nothing but BFD ends.
 #[test]
 fn what_an_operator_of_the_neighbor_ends_is_no_failure() {
-    let mut lab = Lab::new(2, [FAST, FAST]);
+    let mut lab = Star::new(2, [FAST, FAST]);
     let since = lab.net.now();
     let without = other(R2, "near", "").config().unwrap();
     lab.act(Action::Reload { node: R2, config: Box::new(without) });
@@ -190,7 +114,7 @@ fn what_an_operator_of_the_neighbor_ends_is_no_failure() {
     let session = lab.bfd(R1);
     assert_eq!((session.state, session.view), (BfdState::Down, BfdView::Unknown));
     assert_eq!(lab.downs(since).1, None, "no BGP session ends");
-    assert!(lab.stands() && lab.sites() == ["near", "near"]);
+    assert!(lab.stands(R2) && lab.sites() == ["near", "near"]);
     // With it again it is up again; other timers do not interrupt it.
     for bfd in [FAST, SLOW] {
         let with = other(R2, "near", bfd).config().unwrap();
@@ -205,11 +129,11 @@ fn what_an_operator_of_the_neighbor_ends_is_no_failure() {
 /// A neighbour without BFD is used as if there were none.
 #[test]
 fn a_neighbor_that_speaks_no_bfd_is_used_all_the_same() {
-    let mut lab = Lab::new(3, [FAST, ""]);
+    let mut lab = Star::new(3, [FAST, ""]);
     lab.run(Duration::from_secs(5));
     let session = lab.bfd(R1);
     assert_eq!((session.state, session.view), (BfdState::Down, BfdView::Unknown));
-    assert!(lab.stands() && lab.sites() == ["near", "near"]);
+    assert!(lab.stands(R2) && lab.sites() == ["near", "near"]);
     let dropped = lab.net.node(R2).counters().of(Verdict::BfdNoSession);
     assert!(dropped > 5, "r2 counts what it has no session for: {dropped}");
     // BGP's own timer decides.
@@ -228,9 +152,9 @@ fn authenticated_sessions_need_the_same_key() {
             "bfd = {{ interval = \"10ms\", auth = {{ type = \"meticulous-keyed-sha1\", key-id = 1, key = \"{key}\" }} }}\n"
         )
     });
-    let lab = Lab::new(4, [&keyed, &keyed]);
+    let lab = Star::new(4, [&keyed, &keyed]);
     assert_eq!(lab.bfd(R1).view, BfdView::Up);
-    let lab = Lab::new(4, [&keyed, &other_key]);
+    let lab = Star::new(4, [&keyed, &other_key]);
     assert_eq!(lab.bfd(R1).state, BfdState::Down);
     assert!(lab.net.node(R1).bfd().dropped().get("auth-hash").is_some_and(|count| *count > 3));
 }
@@ -239,7 +163,7 @@ fn authenticated_sessions_need_the_same_key() {
 /// has begun again, a few come further; what they say counts only without authentication.
 #[test]
 fn forged_packets_are_counted_and_cost_the_liveness_engine_nothing() {
-    let mut lab = Lab::new(5, [KEYED, KEYED]);
+    let mut lab = Star::new(5, [KEYED, KEYED]);
     let since = lab.net.now();
     let good = Forged { from: "10.12.0.2", port: "r2", to: PORT, ttl: 255, named: 1 };
     let kinds = [
@@ -275,13 +199,13 @@ fn forged_packets_are_counted_and_cost_the_liveness_engine_nothing() {
     let taken = lab.net.node(R1).bfd().received() - taken;
     assert!(taken <= own + each - policed, "{taken} packets in {long:?}");
     assert_eq!(lab.downs(since), (None, None), "nothing went down");
-    assert!(lab.stands() && lab.bfd(R1).view == BfdView::Up);
+    assert!(lab.stands(R2) && lab.bfd(R1).view == BfdView::Up);
 }
 
 /// Who hears the link knows the session's number, and not its key.
 #[test]
 fn packets_without_the_key_are_discarded_and_counted() {
-    let mut lab = Lab::new(6, [KEYED, KEYED]);
+    let mut lab = Star::new(6, [KEYED, KEYED]);
     let before = lab.bfd(R1);
     let named = before.discriminators[0];
     let forged = Forged { from: "10.12.0.2", port: "r2", to: PORT, ttl: 255, named };
@@ -295,63 +219,30 @@ fn packets_without_the_key_are_discarded_and_counted() {
     assert_eq!(after.view, BfdView::Up);
 }
 
-/// The first of three routers, which has the client.
-fn r1_with_ports() -> Draft {
-    let mut r1 = Draft::new("r1");
-    r1.port("client", "10.0.0.1/24", "fd00::1/64");
-    for other in [2, 3] {
-        let (v4, v6) = (format!("10.1{other}.0.1/24"), format!("fd00:1{other}::1/64"));
-        r1.port(&format!("r{other}"), &v4, &v6);
-    }
-    r1
-}
-
-/// r2 and r3 are sites to r1, and next hops; r2 is watched as both. With the client.
-fn three_routers() -> (Lab, usize) {
-    let mut net = Net::new(8);
-    let end = |of: usize, port: &str| LinkEnd::Node(of, port.to_owned());
-    let mut r1 = r1_with_ports();
+/// r2 and r3 are sites to r1, and next hops; r2 is watched as both.
+fn three_routers() -> Star {
+    let mut r1 = with_ports_of_r1(Draft::new("r1"));
     let hosts = "bfd = { interval = \"10ms\", target = [\"10.12.0.2\", \"fd00:12::2\"] }\n";
     r1.site("near", "r2", 10, hosts).site("far", "r3", 20, "");
     // The same session for both.
     r1.watched_route("203.0.113.0/24", &["10.12.0.2", "10.13.0.2"], FAST);
-    assert_eq!(net.add_node(r1.config().unwrap()).unwrap(), R1);
-    let mut near = None;
-    for (node, site) in [(R2, "near"), (R3, "far")] {
+    let others = OTHERS.map(|(node, site)| {
         let number = node + 1;
-        let mut draft = Draft::new(&format!("r{number}"));
-        let (v4, v6) = (format!("10.1{number}.0.2/24"), format!("fd00:1{number}::2/64"));
-        draft.port("r1", &v4, &v6);
-        draft.port(site, &format!("10.{number}.0.1/24"), &format!("fd00:{number}::1/64"));
+        let mut draft = other_with_ports(node, site);
         draft.watched_route("10.0.0.0/24", &[&format!("10.1{number}.0.1")], FAST);
         draft.watched_route("fd00::/64", &[&format!("fd00:1{number}::1")], FAST);
         draft.site(site, site, 10, "");
-        assert_eq!(net.add_node(draft.config().unwrap()).unwrap(), node);
-        let link = net.join(end(R1, &format!("r{number}")), end(node, "r1"), DELAY);
-        near = near.or(Some(link));
-        let served: Vec<IpAddr> =
-            SERVICES.iter().map(|text| text.parse::<SocketAddr>().unwrap().ip()).collect();
-        let behind = net.add_site(Site::new(site, &served));
-        net.join(end(node, site), LinkEnd::Site(behind), DELAY);
-    }
-    let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
-    net.join(LinkEnd::Client(client), end(R1, "client"), DELAY);
-    (Lab { net, near: near.unwrap(), flows: Vec::new() }, client)
+        draft
+    });
+    let mut lab = Star::join(8, &r1, others);
+    lab.serve(Duration::from_secs(5), EVERY);
+    lab
 }
 
 /// A site whose host is watched, and a static next hop: r2 is both to r1, and r1 to r2.
 #[test]
 fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
-    let (mut lab, client) = three_routers();
-    lab.run(Duration::from_secs(5));
-    lab.flows = SERVICES
-        .map(|service| {
-            let every = Duration::from_millis(5);
-            lab.net.add_flow(client, service.parse().unwrap(), every, Nanos(u64::MAX)).unwrap()
-        })
-        .into();
-    lab.run(Duration::from_secs(1));
-    assert_eq!(lab.sites(), ["near", "near"]);
+    let mut lab = three_routers();
     let reports = lab.net.node(R1).bfd().reports();
     assert_eq!(reports.len(), 3, "r2 in two families, r3 in one: {reports:?}");
     assert!(reports.iter().all(|one| one.view == BfdView::Up), "{reports:?}");
@@ -372,7 +263,7 @@ fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
     for flow in &lab.flows {
         assert_eq!(lab.net.flow(*flow).lost(later, lab.net.now() - DELAY * 8), 0);
     }
-    let down = |lab: &Lab, node: usize| {
+    let down = |lab: &Star, node: usize| {
         let reports = lab.net.node(node).bfd().reports();
         let paths = reports.into_iter().filter(|one| one.view == BfdView::Failed);
         let writer = lab.net.node(node).control().writer();
@@ -391,7 +282,7 @@ fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
     lab.act(Action::Link { link: lab.near, state: LinkState::Silent });
     lab.run(Duration::from_millis(100));
     assert_eq!(lab.sites(), ["far", "far"]);
-    let mut without = r1_with_ports();
+    let mut without = with_ports_of_r1(Draft::new("r1"));
     without.site("near", "r2", 10, "").site("far", "r3", 20, "");
     lab.act(Action::Link { link: lab.near, state: LinkState::Up });
     lab.act(Action::Reload { node: R1, config: Box::new(without.config().unwrap()) });
@@ -404,7 +295,7 @@ fn a_site_and_a_next_hop_are_left_when_bfd_loses_their_host() {
 /// Nobody who gets no turn takes the neighbour for dead: packets lay unread.
 #[test]
 fn a_worker_that_gets_no_turn_is_no_silent_neighbor() {
-    let mut lab = Lab::new(7, [FAST, SLOW]);
+    let mut lab = Star::new(7, [FAST, SLOW]);
     let since = lab.net.now();
     for (part, ms) in [(RouterThread::Worker, 500), (RouterThread::Liveness, 60)] {
         for _ in 0..10 {
@@ -449,8 +340,6 @@ impl Forged {
     }
 }
 
-const HOLD: &str = "import = \"all\"\nexport = \"services\"\nhold-time = \"3s\"\n";
-
 const FAST: &str = "bfd = { interval = \"10ms\" }\n";
 
 const KEYED: &str =
@@ -458,9 +347,8 @@ const KEYED: &str =
 
 const SLOW: &str = "bfd = { interval = \"50ms\", multiplier = 4 }\n";
 
-const HEALTH: &str = "health = { icmp = {}, interval = \"50ms\", fall = 3, rise = 3 }\n";
-
-const DELAY: Duration = Duration::from_micros(200);
+/// Between two packets of a flow.
+const EVERY: Duration = Duration::from_millis(5);
 
 /// Forged packets in all.
 const FLOOD: usize = 50_000;

@@ -8,78 +8,23 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // it is all for tests
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod sim_support;
+
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use nearhop::bgp::session::State;
 use nearhop::event::EventKind;
 use nearhop::packet::checksum::Sum;
-use nearhop::sim::{Action, Draft, FlowId, LinkEnd, Net, RouterThread, SERVICES, Site};
-use nearhop::time::Nanos;
+use nearhop::sim::{Action, RouterThread};
+use sim_support::star::{OTHERS, R1, R2, R3, Star, first, other};
 
-const R1: usize = 0;
-const R2: usize = 1;
-const R3: usize = 2;
-
-struct Lab {
-    net: Net,
-    flows: Vec<FlowId>,
-}
-
-impl Lab {
+impl Star {
     /// Every session stands, and r1 sends packets to r2.
     fn new(seed: u64) -> Self {
-        let mut net = Net::new(seed);
-        let mut r1 = Draft::without_services("r1");
-        r1.port("client", "10.0.0.1/24", "fd00::1/64");
-        for other in [2, 3] {
-            let (v4, v6) = (format!("10.1{other}.0.1/24"), format!("fd00:1{other}::1/64"));
-            r1.port(&format!("r{other}"), &v4, &v6);
-        }
-        r1.bgp(65_001, "10.255.0.1");
-        for other in [2, 3] {
-            r1.neighbor(&format!("r{other}"), &format!("10.1{other}.0.2"), 65_000 + other, HOLD);
-        }
-        assert_eq!(net.add_node(r1.config().unwrap()).unwrap(), R1);
-        for (node, site) in [(R2, "near"), (R3, "far")] {
-            let number = node + 1;
-            let mut draft = Draft::new(&format!("r{number}"));
-            let port =
-                |host| [format!("10.1{number}.0.{host}/24"), format!("fd00:1{number}::{host}/64")];
-            let [v4, v6] = port(2);
-            draft.port("r1", &v4, &v6).route("10.0.0.0/24", "r1").route("fd00::/64", "r1");
-            draft.port(site, &format!("10.{number}.0.1/24"), &format!("fd00:{number}::1/64"));
-            draft.site(site, site, 10, HEALTH);
-            draft.bgp(65_000 + number as u32, &format!("10.255.0.{number}"));
-            draft.neighbor("r1", &format!("10.1{number}.0.1"), 65_001, HOLD);
-            assert_eq!(net.add_node(draft.config().unwrap()).unwrap(), node);
-            let end = |of: usize, port: &str| LinkEnd::Node(of, port.to_owned());
-            net.join(end(R1, &format!("r{number}")), end(node, "r1"), DELAY);
-            let served: Vec<IpAddr> =
-                SERVICES.iter().map(|text| text.parse::<SocketAddr>().unwrap().ip()).collect();
-            let behind = net.add_site(Site::new(site, &served));
-            net.join(end(node, site), LinkEnd::Site(behind), DELAY);
-        }
-        let client = net.add_client(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
-        net.join(LinkEnd::Client(client), LinkEnd::Node(R1, "client".into()), DELAY);
-        let mut lab = Self { net, flows: Vec::new() };
-        lab.run(Duration::from_secs(8));
-        let flow = |lab: &mut Self, service: &str| {
-            let every = Duration::from_millis(50);
-            lab.net.add_flow(client, service.parse().unwrap(), every, Nanos(u64::MAX)).unwrap()
-        };
-        lab.flows = SERVICES.map(|service| flow(&mut lab, service)).into();
-        lab.run(Duration::from_secs(1));
-        assert_eq!(lab.sites(), ["near", "near"]);
+        let others = OTHERS.map(|(node, site)| other(node, site, ""));
+        let mut lab = Self::join(seed, &first(["", ""]), others);
+        lab.serve(Duration::from_secs(8), Duration::from_millis(50));
         lab
-    }
-
-    fn run(&mut self, time: Duration) {
-        self.net.run_until(self.net.now() + time).unwrap();
-    }
-
-    fn act(&mut self, action: Action) {
-        self.net.at(self.net.now(), action);
     }
 
     /// None of the router's threads has a turn for so long: its machine sleeps.
@@ -91,13 +36,6 @@ impl Lab {
         for part in RouterThread::ALL {
             self.act(Action::Stall { node, part, stalled: false });
         }
-    }
-
-    /// Whether r1 has a session with another.
-    fn stands(&self, other: usize) -> bool {
-        let name = format!("r{}", other + 1);
-        let mut sessions = self.net.node(R1).control().bgp_neighbors();
-        sessions.any(|(_, one)| one.config.name == name && one.state == State::Established)
     }
 
     /// How often r1 reported that its session with another went up, and down.
@@ -114,13 +52,6 @@ impl Lab {
         (ups, changes.len() - ups)
     }
 
-    /// The sites that serve the flows now.
-    fn sites(&self) -> Vec<&str> {
-        let before = self.net.now() - Duration::from_millis(5);
-        let site = |flow: &FlowId| self.net.flow(*flow).site_before(before).unwrap_or("");
-        self.flows.iter().map(site).collect()
-    }
-
     /// Runs until every session stands and its service is announced again, within the longest sequence of
     /// BGP's timers.
     fn recovers(&mut self) {
@@ -135,7 +66,7 @@ impl Lab {
 /// A jump by less than the hold time loses nothing; one by more loses the session on both sides, and it comes back.
 #[test]
 fn a_clock_that_jumps_costs_a_session_only_beyond_the_hold_time() {
-    let mut lab = Lab::new(1);
+    let mut lab = Star::new(1);
     for node in [R1, R2] {
         lab.sleep(node, Duration::from_millis(1500));
         lab.run(Duration::from_secs(2));
@@ -155,7 +86,7 @@ fn a_clock_that_jumps_costs_a_session_only_beyond_the_hold_time() {
 /// A neighbour that restarts twenty times a second gets few sessions, and nobody else hears of it.
 #[test]
 fn a_neighbor_that_restarts_all_the_time_is_left_alone_and_others_are_unharmed() {
-    let mut lab = Lab::new(2);
+    let mut lab = Star::new(2);
     let before = lab.changes(R2).0;
     let begun = lab.net.now();
     for _ in 0..RESTARTS {
@@ -182,10 +113,10 @@ fn a_neighbor_that_restarts_all_the_time_is_left_alone_and_others_are_unharmed()
 /// Whoever is not on the path knows addresses and one port, but no sequence numbers.
 #[test]
 fn forged_resets_end_no_session() {
-    let mut lab = Lab::new(3);
+    let mut lab = Star::new(3);
     let (r1, r2): (Ipv4Addr, Ipv4Addr) =
         ("10.12.0.1".parse().unwrap(), "10.12.0.2".parse().unwrap());
-    let received = |lab: &Lab, node| lab.net.node(node).counters().received;
+    let received = |lab: &Star, node| lab.net.node(node).counters().received;
     let before = [R1, R2].map(|node| received(&lab, node));
     let mut seq = 0x1234_5678_u32;
     for (node, port, from, to) in [(R1, "r2", r2, r1), (R2, "r1", r1, r2)] {
@@ -224,12 +155,6 @@ fn reset((from, from_port): (Ipv4Addr, u16), (to, to_port): (Ipv4Addr, u16), seq
     header[10..12].copy_from_slice(&sum.to_be_bytes());
     [header, segment].concat()
 }
-
-const HOLD: &str = "import = \"all\"\nexport = \"services\"\nhold-time = \"3s\"\n";
-
-const HEALTH: &str = "health = { icmp = {}, interval = \"50ms\", fall = 3, rise = 3 }\n";
-
-const DELAY: Duration = Duration::from_micros(200);
 
 /// Ten seconds of them.
 const RESTARTS: usize = 200;

@@ -10,6 +10,8 @@
 #![allow(dead_code)] // each test file uses a part
 #![allow(clippy::unwrap_used)] // it is all for tests
 
+pub mod star;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
