@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::{Attributes, Community};
 use crate::time::Nanos;
 
@@ -94,14 +95,6 @@ impl LeaseState {
             Self::Withdrawn(part) => format!("withdrawn: {part} stood still"),
         }
     }
-
-    /// Who stood still.
-    pub const fn part(self) -> Option<Part> {
-        match self {
-            Self::Held => None,
-            Self::Deprioritised(part) | Self::Withdrawn(part) => Some(part),
-        }
-    }
 }
 
 /// The lease, for whoever has the sessions.
@@ -119,18 +112,19 @@ pub struct Lease {
     ended: Duration,
     /// For how long all parts have taken turns since.
     well: Duration,
-    /// For how long they have to, and have to again if it ends soon.
-    back: Duration,
+    /// For how long they have to.
+    back: Backoff,
     /// For how long it has been held since it ended last.
     held: Duration,
 }
 
 impl Lease {
-    /// Without rules it never ends.
-    pub fn set_rules(&mut self, rules: Option<LeaseRules>) {
-        self.rules = rules.filter(|rules| !rules.after.is_zero());
-        if self.rules.is_none() {
+    /// Before there are rules, and by those that say so, it never ends.
+    pub fn set_rules(&mut self, rules: LeaseRules) {
+        if rules.after.is_zero() {
             *self = Self::default();
+        } else {
+            self.rules = Some(rules);
         }
     }
 
@@ -169,10 +163,7 @@ impl Lease {
         if self.state == LeaseState::Held {
             self.held += ran;
             if stood >= rules.after {
-                if self.held > self.back * FORGOTTEN_AFTER {
-                    self.back = Duration::ZERO;
-                }
-                self.back = (self.back * 2).clamp(rules.back, BACK_MAX.max(rules.back));
+                self.back.fell(self.held, rules.back);
                 (self.ended, self.well) = (Duration::ZERO, Duration::ZERO);
                 self.state = LeaseState::Deprioritised(part);
             }
@@ -186,7 +177,7 @@ impl Lease {
         {
             self.state = LeaseState::Withdrawn(part);
         }
-        if before != LeaseState::Held && self.well >= self.back {
+        if before != LeaseState::Held && self.well >= self.back.wait() {
             (self.state, self.held) = (LeaseState::Held, Duration::ZERO);
         }
         self.state != before
@@ -195,11 +186,6 @@ impl Lease {
 
 /// How often turns are looked at; and how long a part with nothing to do may go without one.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-const BACK_MAX: Duration = Duration::from_mins(10);
-
-/// A lease that was held for so many waits begins with the shortest one again.
-const FORGOTTEN_AFTER: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -218,7 +204,7 @@ mod tests {
     impl Rig {
         fn new(rules: LeaseRules) -> Self {
             let mut lease = Lease::default();
-            lease.set_rules(Some(rules));
+            lease.set_rules(rules);
             Self { lease, now: Nanos(5_000_000_000), turns: [0; 3], changes: Vec::new() }
         }
 

@@ -23,6 +23,7 @@
 
 mod as_path;
 mod attributes;
+pub mod backoff;
 mod bogon;
 mod capability;
 mod community;

@@ -114,7 +114,7 @@ impl Speaker {
             BgpOrder::End(id, why) => self.remove_neighbor(now, host, id, &why),
             BgpOrder::Lease(rules) => {
                 let before = self.lease.state();
-                self.lease.set_rules(Some(rules));
+                self.lease.set_rules(rules);
                 self.follow_lease(now, before);
             }
             BgpOrder::Room => self.is_behind = true,
@@ -136,7 +136,6 @@ impl Speaker {
         self.remove_neighbor(now, host, id, "reconfigured");
         let seed = self.seed.wrapping_add(u64::from(id.0));
         let lease = self.lease.state();
-        let is_low = lease != LeaseState::Held;
         let mut session = Session::new(peering.session.clone(), seed);
         session.keep_transcript(transcript);
         if peering.address.is_some() {
@@ -153,7 +152,10 @@ impl Speaker {
             incoming: None,
             outgoing: None,
             is_opening: false,
-            news: is_low.then_some(BgpNews::Lease(now, lease)).into_iter().collect(),
+            news: (lease != LeaseState::Held)
+                .then_some(BgpNews::Lease(now, lease))
+                .into_iter()
+                .collect(),
             has_news: false,
             is_held: false,
             rests_until: None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::bgp::backoff::Backoff;
 use crate::config::model::{AnnounceRules, BelowMin};
 use crate::time::Nanos;
 
@@ -49,7 +50,7 @@ pub struct Held<T> {
     pub until: Option<Nanos>,
     /// When it last got better.
     rose: Nanos,
-    delay: Duration,
+    delay: Backoff,
 }
 
 impl AnnounceRules {
@@ -87,31 +88,23 @@ impl Standing {
 impl<T: Copy + Ord> Held<T> {
     fn update(&mut self, now: Nanos, shortest: Duration, wanted: T) {
         if wanted < self.value {
-            if now.since(self.rose) > self.delay * FORGOTTEN_AFTER {
-                self.delay = Duration::ZERO;
-            }
-            self.delay = (self.delay * 2).clamp(shortest, DELAY_MAX.max(shortest));
+            self.delay.fell(now.since(self.rose), shortest);
         }
         if wanted <= self.value {
             (self.value, self.until) = (wanted, None);
             return;
         }
-        let until = *self.until.get_or_insert(now + self.delay);
+        let until = *self.until.get_or_insert(now + self.delay.wait());
         if now >= until {
             (self.value, self.until, self.rose) = (wanted, None, now);
         }
     }
 }
 
-/// The longest wait.
-const DELAY_MAX: Duration = Duration::from_mins(10);
-
-/// What was well for so many waits begins with the shortest one again.
-const FORGOTTEN_AFTER: u32 = 4;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bgp::backoff::WAIT_MAX;
 
     const START: Nanos = Nanos(1_000_000_000_000);
 
@@ -158,7 +151,7 @@ mod tests {
         level(&mut standing, now, &rules, 1);
         now = standing.level.until.unwrap();
         assert_eq!(level(&mut standing, now, &rules, 1), Level::Full);
-        now += DELAY_MAX * 10;
+        now += WAIT_MAX * 10;
         level(&mut standing, now, &rules, 0);
         level(&mut standing, now, &rules, 1);
         assert_eq!(standing.level.until, Some(now + rules.delay), "forgotten after a while");
@@ -175,7 +168,7 @@ mod tests {
             level(&mut standing, now, &rules, 0);
         }
         level(&mut standing, now, &rules, 1);
-        assert_eq!(standing.level.until, Some(now + DELAY_MAX));
+        assert_eq!(standing.level.until, Some(now + WAIT_MAX));
         let rules = AnnounceRules { delay: Duration::ZERO, ..rules };
         let mut standing = Standing::default();
         for well in [1, 0, 1, 0, 1] {
