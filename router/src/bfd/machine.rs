@@ -266,6 +266,11 @@ impl Machine {
         }
     }
 
+    /// The session between these two.
+    pub fn find(&self, ends: &Ends) -> Option<SessionId> {
+        self.by_ends.get(ends).copied().map(SessionId)
+    }
+
     /// A session with its ends and what it has counted.
     pub fn get(&self, id: SessionId) -> Option<(&Ends, &Session, &SessionStats)> {
         let slot = self.slots.get(id.0 as usize)?.as_ref()?;

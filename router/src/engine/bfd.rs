@@ -25,7 +25,6 @@ use crate::time::Nanos;
 pub struct BfdEngine {
     machine: Machine,
     sessions: BTreeMap<SessionId, Watched>,
-    by_ends: HashMap<Ends, SessionId>,
     by_path: HashMap<PathId, BTreeSet<SessionId>>,
     /// When those that are removed have said so for long enough.
     leaving: BTreeSet<(Nanos, SessionId)>,
@@ -63,7 +62,6 @@ impl BfdEngine {
         Self {
             machine: Machine::new(seed),
             sessions: BTreeMap::new(),
-            by_ends: HashMap::new(),
             by_path: HashMap::new(),
             leaving: BTreeSet::new(),
             news: VecDeque::new(),
@@ -92,7 +90,7 @@ impl BfdEngine {
             BfdOrder::Remove(ends) => self.begin_leaving(now, ends),
             BfdOrder::Watch { ends, path, heeds_past } => self.watch(ends, path, heeds_past),
             BfdOrder::Unwatch(ends, path) => {
-                if let Some(&id) = self.by_ends.get(&ends) {
+                if let Some(id) = self.machine.find(&ends) {
                     self.unwatch(id, path);
                 }
             }
@@ -261,7 +259,6 @@ impl BfdEngine {
             log::error!("bfd {}: there are as many sessions as source ports", ends.remote);
             return;
         };
-        self.by_ends.insert(ends, id);
         let watched = self.sessions.entry(id).or_insert_with(|| Watched {
             ends,
             exit,
@@ -280,7 +277,7 @@ impl BfdEngine {
 
     /// The neighbour hears for some time that an operator wants the session down (RFC 5880, section 6.8.16).
     fn begin_leaving(&mut self, now: Nanos, ends: Ends) {
-        let Some(&id) = self.by_ends.get(&ends) else { return };
+        let Some(id) = self.machine.find(&ends) else { return };
         self.machine.set_admin_down(now, id, true);
         let Some(watched) = self.sessions.get_mut(&id) else { return };
         if watched.leaves_at.is_none() {
@@ -297,7 +294,6 @@ impl BfdEngine {
         self.is_stale = true;
         self.machine.remove(id);
         let Some(watched) = self.sessions.remove(&id) else { return };
-        self.by_ends.remove(&watched.ends);
         if let Some(at) = watched.leaves_at {
             self.leaving.remove(&(at, id));
         }
@@ -307,7 +303,7 @@ impl BfdEngine {
     }
 
     fn watch(&mut self, ends: Ends, path: PathId, heeds_past: bool) {
-        let Some(&id) = self.by_ends.get(&ends) else { return };
+        let Some(id) = self.machine.find(&ends) else { return };
         let Some(watched) = self.sessions.get_mut(&id) else { return };
         let was_up = heeds_past || watched.view == BfdView::Up;
         *watched.paths.entry(path).or_default() |= was_up;
