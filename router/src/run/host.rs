@@ -14,7 +14,7 @@ use super::liveness::Order;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
-use super::turns::{Turns, Watched};
+use super::turns::{Turns, WatchedThread};
 use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
 use crate::event::SlowStep;
@@ -55,7 +55,7 @@ pub struct HostParts {
     /// Its turns, for the watchdog.
     pub turns: Turns,
     /// Threads on which it depends whether announcements are true.
-    pub watched: Vec<Watched>,
+    pub watched: Vec<WatchedThread>,
     /// Where [`HostReport`]s are published.
     pub shared: Arc<Mutex<HostReport>>,
 }
@@ -89,7 +89,7 @@ pub struct HostThread {
     shared: Arc<Mutex<HostReport>>,
     published_at: Nanos,
     turns: Turns,
-    watched: Vec<Watched>,
+    watched: Vec<WatchedThread>,
     steps: Steps,
 }
 
@@ -162,7 +162,7 @@ impl HostThread {
 
     fn poll(&mut self, now: Nanos) {
         if self.engine.next_look().is_some_and(|at| at <= now) {
-            self.engine.look(now, self.watched.iter_mut().map(Watched::look));
+            self.engine.look(now, self.watched.iter_mut().map(WatchedThread::look));
         }
         let (reading, packets) = (&mut self.reading, &self.packets);
         self.engine.poll(now, |snapshot, port, due| {

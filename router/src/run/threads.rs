@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::host::{HostCall, HostParts, HostReport, HostThread};
 use super::kernel::{KernelOrder, KernelParts, KernelReport, KernelThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
-use super::turns::{Count, Turns, Watched as WatchedThread};
+use super::turns::{Count, Turns, WatchedThread};
 use super::watched::Watched;
 use super::{RunError, RunOptions};
 use crate::bgp::lease::Part;

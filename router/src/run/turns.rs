@@ -13,7 +13,7 @@ use crate::worker::{Wake, WorkerShared};
 pub struct Turns(Arc<AtomicU64>);
 
 /// A thread on which it depends whether announcements are true.
-pub struct Watched {
+pub struct WatchedThread {
     part: Part,
     count: Count,
     wake: Wake,
@@ -41,7 +41,7 @@ impl Turns {
     }
 }
 
-impl Watched {
+impl WatchedThread {
     /// A thread that `wake` makes take a turn.
     pub fn new(part: Part, count: Count, wake: Wake) -> Self {
         Self { part, count, wake, seen: 0 }
