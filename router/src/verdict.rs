@@ -124,7 +124,7 @@ verdicts! {
     ToSelf Dropped "to-self" "made by this router for one of its own addresses, to which no port leads";
     PuntFull Dropped "punt-full" "addressed to this router, but the lane was full";
     BfdTtl Dropped "bfd-ttl" "a BFD packet over one hop whose TTL is not 255: it came from further away (RFC 5881 section 5)";
-    BfdNoSession Dropped "bfd-no-session" "a BFD packet between two for whom this router has no session, or by another port than the session's";
+    BfdNoSession Dropped "bfd-no-session" "a BFD packet of no session of this router, or by another port than its session's";
     BfdDiscriminator Dropped "bfd-discriminator" "a BFD packet whose your-discriminator is not the session's";
     BfdPoliced Dropped "bfd-policed" "more BFD packets of a session than its neighbor may send";
     NotLocalProtocol Dropped "not-local-protocol" "addressed to this router, with a protocol it does not support";
