@@ -50,9 +50,9 @@ impl Rig {
     /// All legs come up, in the order of their names.
     fn up(text: &str) -> Self {
         let (mut rig, _) = Self::new(text);
-        let legs: Vec<LegKey> = rig.control.legs().map(|(key, _)| key.clone()).collect();
-        for key in legs {
-            rig.set(&key.site, &key.port, true);
+        let paths: Vec<PathId> = rig.control.legs().map(|(_, leg)| leg.path).collect();
+        for path in paths {
+            rig.set_path(path, true);
         }
         rig.events();
         rig
@@ -98,6 +98,10 @@ impl Rig {
     /// As the monitor does: the bytes first, then the news.
     fn set(&mut self, site: &str, port: &str, up: bool) {
         let path = self.path(site, port);
+        self.set_path(path, up);
+    }
+
+    fn set_path(&mut self, path: PathId, up: bool) {
         for reason in [Reason::Probe, Reason::Health] {
             if up {
                 self.control.handle.clear_path_down(path, reason);

@@ -134,6 +134,16 @@ fn negotiated() -> Negotiated {
     Negotiated { enhanced_refresh: true, ..usual }
 }
 
+/// The only neighbour announces these.
+fn update(prefixes: &[&str]) -> BgpNews {
+    let next_hop = BgpNextHop::new(Ipv4Addr::new(10, 0, 0, 2).into());
+    let as_path = AsPath::sequence(&[65_002]);
+    let attributes = Arc::new(Attributes { as_path, ..Attributes::originated(next_hop) });
+    let nlri = prefixes.iter().map(|prefix| Nlri::new(prefix.parse().unwrap())).collect();
+    let announced = vec![Announced { attributes, nlri }];
+    BgpNews::Received(Received::Update(Update { announced, ..Update::default() }))
+}
+
 fn speaking(service: &str) -> Speaking {
     speaking_with(service, "")
 }
@@ -525,14 +535,6 @@ fn what_a_neighbor_asks_for_again_goes_between_marks() {
 fn a_refresh_without_an_end_ends_by_itself() {
     let mut speaking = speaking("");
     let prefixes = ["203.0.113.0/24", "203.0.114.0/24"];
-    let update = |prefixes: &[&str]| {
-        let next_hop = BgpNextHop::new(Ipv4Addr::new(10, 0, 0, 2).into());
-        let as_path = AsPath::sequence(&[65_002]);
-        let attributes = Arc::new(Attributes { as_path, ..Attributes::originated(next_hop) });
-        let nlri = prefixes.iter().map(|prefix| Nlri::new(prefix.parse().unwrap())).collect();
-        let announced = vec![Announced { attributes, nlri }];
-        BgpNews::Received(Received::Update(Update { announced, ..Update::default() }))
-    };
     let kept = |speaking: &mut Speaking| -> Vec<usize> {
         speaking.told();
         while speaking.rig.control.has_bgp_news() {
@@ -564,14 +566,6 @@ fn a_refresh_without_an_end_ends_by_itself() {
 /// RFC 7313: only of the family that was refreshed, and only at the end.
 #[test]
 fn what_a_neighbor_does_not_announce_between_marks_is_gone() {
-    let update = |prefixes: &[&str]| {
-        let next_hop = BgpNextHop::new(Ipv4Addr::new(10, 0, 0, 2).into());
-        let as_path = AsPath::sequence(&[65_002]);
-        let attributes = Arc::new(Attributes { as_path, ..Attributes::originated(next_hop) });
-        let nlri = prefixes.iter().map(|prefix| Nlri::new(prefix.parse().unwrap())).collect();
-        let announced = vec![Announced { attributes, nlri }];
-        BgpNews::Received(Received::Update(Update { announced, ..Update::default() }))
-    };
     let kept = |speaking: &Speaking, prefixes: &[&str]| -> Vec<usize> {
         let paths = speaking.rig.control.bgp_paths();
         prefixes.iter().map(|prefix| paths.of(prefix.parse().unwrap()).count()).collect()

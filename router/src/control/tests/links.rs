@@ -49,16 +49,7 @@ struct Links {
 
 impl Links {
     fn new(text: &str) -> Self {
-        let (mut rig, _) = Rig::new(text);
-        let legs: Vec<PathId> = rig.control.legs().map(|(_, leg)| leg.path).collect();
-        for path in legs {
-            for reason in [Reason::Probe, Reason::Health] {
-                rig.control.handle.clear_path_down(path, reason);
-            }
-            let kind = MonitorEventKind::Leg { path, up: true, reason: "probe".into(), rtt: None };
-            rig.control.handle_monitor(&MonitorEvent { t: NOW, stored: NOW, kind });
-        }
-        let mut links = Self { rig, specs: Vec::new() };
+        let mut links = Self { rig: Rig::up(text), specs: Vec::new() };
         links.told();
         links
     }

@@ -59,16 +59,7 @@ impl Rig {
     }
 
     fn leg(&mut self, checks: Vec<CheckSpec>, combine: Combine) -> PathId {
-        let spec = LegSpec {
-            path: PathId(0),
-            version: 7,
-            exit: EXIT,
-            checks,
-            combine,
-            impossible: None,
-            disabled: false,
-            crowd: None,
-        };
+        let spec = LegSpec { combine, ..leg(PathId(0), checks) };
         let reasons = spec.initial_reasons();
         let path = self.writer.add_path_down(1, ACCEPT_ALL, reasons).unwrap();
         self.monitor.add_leg(self.now, LegSpec { path, ..spec }).unwrap();
@@ -144,6 +135,20 @@ fn check(kind: CheckKind) -> CheckSpec {
     }
 }
 
+/// A leg with these checks, all of which have to pass.
+fn leg(path: PathId, checks: Vec<CheckSpec>) -> LegSpec {
+    LegSpec {
+        path,
+        version: 7,
+        exit: EXIT,
+        checks,
+        combine: Combine::All,
+        impossible: None,
+        disabled: false,
+        crowd: None,
+    }
+}
+
 fn tcp_key(path: PathId, index: usize) -> TcpCheckKey {
     TcpCheckKey { path, version: 7, index }
 }
@@ -179,16 +184,7 @@ fn verdicts_about_checks_that_are_no_more_do_not_count() {
         rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &verdict(&rig, true));
         assert!(rig.alive(path));
         let checks = vec![tcp()];
-        let spec = LegSpec {
-            path,
-            version: 8,
-            exit: EXIT,
-            checks,
-            combine: Combine::All,
-            impossible: None,
-            disabled: false,
-            crowd: None,
-        };
+        let spec = LegSpec { version: 8, ..leg(path, checks) };
         rig.monitor.add_leg(rig.now, spec).unwrap();
         rig.monitor.handle_tcp_verdict(tcp_key(path, 0), &verdict(&rig, false));
         rig.alive(path)
@@ -223,16 +219,7 @@ fn a_leg_whose_checks_cannot_be_done_stays_down_and_says_why() {
     let path = rig.leg(vec![], Combine::All);
     assert!(rig.alive(path));
     rig.reported();
-    let possible = LegSpec {
-        path,
-        version: 7,
-        exit: EXIT,
-        checks: vec![],
-        combine: Combine::Any,
-        impossible: None,
-        disabled: false,
-        crowd: None,
-    };
+    let possible = LegSpec { combine: Combine::Any, ..leg(path, vec![]) };
     let why = "no check is possible: there is no address";
     let spec = LegSpec { impossible: Some(why.into()), ..possible.clone() };
     assert_eq!(spec.initial_reasons().iter().collect::<Vec<_>>(), [Reason::Health]);
@@ -402,16 +389,7 @@ fn nothing_waits_without_carrier() {
     rig.flap(2);
     rig.carrier(false);
     rig.events();
-    let spec = LegSpec {
-        path,
-        version: 7,
-        exit: EXIT,
-        checks: vec![],
-        combine: Combine::All,
-        impossible: None,
-        disabled: false,
-        crowd: None,
-    };
+    let spec = leg(path, vec![]);
     rig.monitor.add_leg(rig.now, spec).unwrap();
     assert_eq!((rig.events(), rig.monitor.poll_timeout()), (vec![], None));
     assert_eq!(rig.reasons(path), []);
@@ -483,16 +461,7 @@ fn a_check_that_cannot_be_done_leaves_nothing_behind() {
     let wrong = CheckSpec { target: "2001:db8::53".parse().unwrap(), ..icmp() };
     let checks = vec![icmp(), dns(), wrong.clone()];
     let path = rig.writer.add_path_down(1, ACCEPT_ALL, Reason::Probe.into()).unwrap();
-    let spec = LegSpec {
-        path,
-        version: 7,
-        exit: EXIT,
-        checks,
-        combine: Combine::All,
-        impossible: None,
-        disabled: false,
-        crowd: None,
-    };
+    let spec = leg(path, checks);
     let error = rig.monitor.add_leg(rig.now, spec.clone()).unwrap_err();
     assert!(matches!(error, AddError::Family { .. }), "{error}");
     assert_eq!((rig.monitor.stats(path), rig.monitor.undecided()), (vec![], 0));
@@ -519,16 +488,7 @@ fn other_checks_begin_as_the_old_ones_ended() {
     let path = rig.leg(vec![icmp()], Combine::All);
     rig.run_ms(50);
     rig.events();
-    let spec = LegSpec {
-        path,
-        version: 7,
-        exit: EXIT,
-        checks: vec![dns()],
-        combine: Combine::All,
-        impossible: None,
-        disabled: false,
-        crowd: None,
-    };
+    let spec = leg(path, vec![dns()]);
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert!(rig.alive(path));
     rig.run_ms(100);
@@ -554,16 +514,7 @@ fn other_checks_neither_end_a_wait_nor_make_it_endless() {
     rig.flap(2);
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.events();
-    let spec = LegSpec {
-        path,
-        version: 7,
-        exit: EXIT,
-        checks: vec![icmp()],
-        combine: Combine::All,
-        impossible: None,
-        disabled: false,
-        crowd: None,
-    };
+    let spec = leg(path, vec![icmp()]);
     rig.monitor.add_leg(rig.now, spec.clone()).unwrap();
     assert_eq!(rig.reasons(path), [Reason::Damped]);
     rig.run_ms(94);
@@ -745,16 +696,7 @@ fn a_damped_leg_that_fails_is_reported_down() {
 fn crowd(rig: &mut Rig, threshold: u8) -> [PathId; 4] {
     let paths = [0, 1, 2, 3].map(|site| {
         let crowd = Some(Crowd { service: 9, site, threshold });
-        let spec = LegSpec {
-            path: PathId(0),
-            version: 7,
-            exit: EXIT,
-            checks: vec![icmp()],
-            combine: Combine::All,
-            impossible: None,
-            disabled: false,
-            crowd,
-        };
+        let spec = LegSpec { crowd, ..leg(PathId(0), vec![icmp()]) };
         let path = rig.writer.add_path_down(1, ACCEPT_ALL, spec.initial_reasons()).unwrap();
         rig.monitor.add_leg(rig.now, LegSpec { path, ..spec }).unwrap();
         path
