@@ -16,6 +16,7 @@ mod fulltable;
 mod kernel;
 mod linux;
 mod noise;
+mod program;
 mod report;
 #[cfg(test)]
 #[path = "../../router/tests/support/skip.rs"]

@@ -38,25 +38,35 @@ impl Sender {
         Ok(Self { socket, to: to.collect() })
     }
 
-    /// Sends until `stop`; packet `n` belongs to flow `n % FLOWS`. Pace is kept by the clock: what
-    /// is late is sent at once.
+    /// Sends until `stop`; packet `n` belongs to flow `n % FLOWS`.
     pub fn run(&self, stop: &AtomicBool) -> Sent {
-        sharpen_timers();
-        let start = Nanos::now();
-        let mut sent = Vec::with_capacity(1 << 16);
-        while !stop.load(Ordering::Acquire) {
-            let number = sent.len();
-            let due = start + EVERY * number as u32;
-            if Nanos::now() < due {
-                sleep_until(due);
-            }
-            sent.push(Nanos::now());
-            let payload = (number as u64 | MARK).to_be_bytes();
-            // What does not leave does not arrive either, and that is what is looked at.
-            let _ = self.socket.send_to(&payload, self.to[number % FLOWS]);
-        }
-        sent
+        send_paced(&self.socket, &self.to, EVERY, stop)
     }
+}
+
+/// Sends numbered packets round robin until `stop`, one in each `every`. Pace is kept by the clock: what is late
+/// is sent at once.
+pub fn send_paced(
+    socket: &UdpSocket,
+    to: &[SocketAddrV4],
+    every: Duration,
+    stop: &AtomicBool,
+) -> Sent {
+    sharpen_timers();
+    let start = Nanos::now();
+    let mut sent = Vec::with_capacity(1 << 16);
+    while !stop.load(Ordering::Acquire) {
+        let number = sent.len();
+        let due = start + every * number as u32;
+        if Nanos::now() < due {
+            sleep_until(due);
+        }
+        sent.push(Nanos::now());
+        let payload = (number as u64 | MARK).to_be_bytes();
+        // What does not leave does not arrive either, and that is what is looked at.
+        let _ = socket.send_to(&payload, to[number % to.len()]);
+    }
+    sent
 }
 
 /// Captures what arrives at a site, on device `device` of its namespace.

@@ -2,7 +2,6 @@
 //! what happens to packets meanwhile. BIRD takes the same table in the same run, and sends it too.
 #![forbid(unsafe_code)]
 
-mod bird;
 mod lab;
 pub mod speaker;
 pub mod table;
@@ -17,11 +16,11 @@ use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
 use nearlab::traffic::probe::sleep_until;
 
-use self::bird::Bird;
 use self::lab::{LOCAL_AS, Lab, REMOTE_AS, ROUTER, neighbor, peak_mb, processor_s};
 use self::speaker::{Ends, Speaker};
 use self::table::{Announcer, Table};
 use crate::noise::Noise;
+use crate::program::Bird;
 use crate::report::{BenchError, Row};
 use crate::stats::Summary;
 use crate::{Wish, linux};
@@ -283,7 +282,7 @@ fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), Bench
                 links.replace_address(device, address).map_err(BenchError::environment)?;
             }
         }
-        let bird = Bird::start(&up, &configuration())?;
+        let bird = Bird::start(&up, "fulltable-bird", &configuration(), false)?;
         let mut speaker = Speaker::open(&feeder, ends)?;
         let begun = speaker.send(&bytes)?;
         let has_all = || match bird.routes()? {

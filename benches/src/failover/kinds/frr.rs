@@ -11,8 +11,8 @@ use nearhop::kernel::netns::NetNs;
 use nearlab::lab::wait_for;
 
 use super::config::{self, Setup};
-use super::program::{Program, ask, folder};
 use super::router::Router;
+use crate::program::{Program, ask, folder};
 use crate::report::BenchError;
 
 /// A running FRR.

@@ -10,7 +10,6 @@ mod figure;
 mod frr;
 mod loader;
 mod probe;
-mod program;
 mod router;
 mod stall;
 mod stand;
@@ -177,6 +176,16 @@ struct Measure {
 }
 
 impl Measure {
+    /// How long nothing arrives.
+    const fn of_blackouts(name: &'static str, fault: Fault) -> Self {
+        Self { name, fault, of: |trial| trial.blackout_ms, with_losses: false }
+    }
+
+    /// How long it takes to move, and what is lost.
+    const fn of_moves(name: &'static str, fault: Fault) -> Self {
+        Self { name, fault, of: |trial| trial.moved_ms, with_losses: true }
+    }
+
     fn is_for(&self, kind: Kind, wish: Wish<'_>) -> bool {
         let can = match kind {
             Kind::Nearhop => self.fault != Fault::NearDown,
@@ -205,36 +214,11 @@ fn lab(kind: Kind, of: &str) -> String {
 }
 
 const MEASURES: [Measure; 5] = [
-    Measure {
-        name: "link down, near end",
-        fault: Fault::NearDown,
-        of: |t| t.blackout_ms,
-        with_losses: false,
-    },
-    Measure {
-        name: "link down, far end",
-        fault: Fault::FarDown,
-        of: |t| t.blackout_ms,
-        with_losses: false,
-    },
-    Measure {
-        name: "silent drop, BFD 10 ms x 3",
-        fault: Fault::Silent,
-        of: |t| t.blackout_ms,
-        with_losses: false,
-    },
-    Measure {
-        name: "site's daemon killed",
-        fault: Fault::Killed,
-        of: |t| t.moved_ms,
-        with_losses: true,
-    },
-    Measure {
-        name: "site withdraws",
-        fault: Fault::Withdraw,
-        of: |t| t.moved_ms,
-        with_losses: true,
-    },
+    Measure::of_blackouts("link down, near end", Fault::NearDown),
+    Measure::of_blackouts("link down, far end", Fault::FarDown),
+    Measure::of_blackouts("silent drop, BFD 10 ms x 3", Fault::Silent),
+    Measure::of_moves("site's daemon killed", Fault::Killed),
+    Measure::of_moves("site withdraws", Fault::Withdraw),
 ];
 
 const LOADED: &str = "site withdraws, a full table comes in";

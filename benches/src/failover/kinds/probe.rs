@@ -10,10 +10,8 @@ use std::time::Duration;
 
 use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
-use nearlab::traffic::batch_io::sharpen_timers;
-use nearlab::traffic::probe::sleep_until;
 
-use super::super::traffic::{MARK, number};
+use super::super::traffic::{MARK, number, send_paced};
 use crate::report::BenchError;
 use crate::sys::Capture;
 
@@ -97,23 +95,7 @@ impl Client {
         let stop = Arc::new(AtomicBool::new(false));
         let (socket, to, every) = (Arc::clone(&self.socket), Arc::clone(&self.to), self.every);
         let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            sharpen_timers();
-            let start = Nanos::now();
-            let mut sent = Vec::with_capacity(1 << 15);
-            while !stopped.load(Ordering::Acquire) {
-                let number = sent.len();
-                let due = start + every * number as u32;
-                if Nanos::now() < due {
-                    sleep_until(due);
-                }
-                sent.push(Nanos::now());
-                // What does not leave does not arrive either, and that is what is looked at.
-                let _ =
-                    socket.send_to(&(number as u64 | MARK).to_be_bytes(), to[number % to.len()]);
-            }
-            sent
-        });
+        let thread = thread::spawn(move || send_paced(&socket, &to, every, &stopped));
         Sending { stop, thread }
     }
 }

@@ -13,9 +13,9 @@ use nearlab::lab::wait_for;
 
 use super::config::{self, Setup};
 use super::frr::Frr;
-use super::program::Bird;
 use crate::daemon::Daemon;
 use crate::linux::{finds, join};
+use crate::program::{self, Bird};
 use crate::report::BenchError;
 
 /// A router that can be put under test.
@@ -99,7 +99,8 @@ impl Kind {
                 Box::new(Kernel { netns, setup })
             }
             Self::Bird => {
-                let (name, config) = (format!("{lab}-bird"), config::bird(setup));
+                let (name, config) =
+                    (format!("{lab}-bird"), program::LOG.to_owned() + &config::bird(setup));
                 Box::new(Bird::start(&netns, &name, &config, setup.in_real_time())?)
             }
             Self::Frr | Self::Nearhop => Box::new(Frr::start(&netns, lab, setup)?),

@@ -14,9 +14,9 @@ use super::super::traffic::{capture, pass};
 use super::config::{self, Place, Setup};
 use super::figure::{Evidence, Trial};
 use super::probe::{Client, Sink, look};
-use super::program::Bird;
 use super::router::{self, Kind, Router};
 use super::stall::{Watch, touches};
+use crate::program::{self, Bird};
 use crate::report::BenchError;
 use crate::sys::Capture;
 
@@ -280,7 +280,7 @@ impl Site {
         // One that was killed, or its socket would be taken.
         self.bird = None;
         let name = format!("{lab}-site-{}", self.place.name());
-        let config = config::site(setup, self.place);
+        let config = program::LOG.to_owned() + &config::site(setup, self.place);
         self.bird = Some(Bird::start(&self.netns, &name, &config, setup.in_real_time())?);
         Ok(())
     }
