@@ -295,7 +295,7 @@ fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), Bench
         let (peak_mb, processor_s) = (peak_mb(bird.pid())?, processor_s(bird.pid())?);
         taken.push(Load { seconds, peak_mb, processor_s, ..Load::default() });
         let begun = Begun::now(&lab)?;
-        bird.ask("enable out").map_err(BenchError::environment)?;
+        bird.ask("enable onward").map_err(BenchError::environment)?;
         let published = lab.wait_published(table.routes.len() as u64)?;
         let up = published.up.ok_or_else(|| BenchError::environment("no session with BIRD"))?;
         let mut load = begun.end(&lab, published.at.since(up).as_secs_f64())?;
@@ -322,7 +322,7 @@ fn configuration() -> String {
     let _ = write!(
         text,
         "protocol bgp feeder {{ local 10.9.0.1 as {REMOTE_AS}; neighbor 10.9.0.2 as {asn}; passive; {} }}\n\
-         protocol bgp out {{ disabled; local {} as {REMOTE_AS}; neighbor {ROUTER} as {LOCAL_AS}; {} }}\n",
+         protocol bgp onward {{ disabled; local {} as {REMOTE_AS}; neighbor {ROUTER} as {LOCAL_AS}; {} }}\n",
         families("all", "none"),
         neighbor(0),
         families("none", "all").replace(
