@@ -1,6 +1,7 @@
 //! Moves of flows, and what the routers reported of them.
 #![forbid(unsafe_code)]
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::config::service_name;
@@ -21,7 +22,29 @@ pub(super) struct FlowMove<'m> {
 
 impl FlowMove<'_> {
     /// Whether the router at which the two ways part reported why.
-    pub(super) fn is_explained(&self, reported: &[NodeEvent]) -> bool {
+    pub(super) fn is_explained(&self, events: &[NodeEvent]) -> bool {
+        let Some(fork) = self.fork() else { return false };
+        let sent = &self.flow.sent;
+        let (from, to) = (sent[self.before.seq.min(self.after.seq)], self.after.t);
+        if self.world.absences.iter().any(|one| one.touches(fork.node, from, to)) {
+            return true;
+        }
+        let Some(address) = address_of(self.flow.dst.ip()) else { return false };
+        let homes = self.world.homes(fork.node, address, from);
+        let since = self.world.found_since(fork.node, from, to);
+        let reports = Reports {
+            homes: homes.into_iter().map(service_name).collect(),
+            family: Family::of(self.flow.dst.ip()),
+            window: since..=self.world.reported_by(fork.node, from, to),
+            is_learned: !self.world.layout.hosts(fork.node),
+            events,
+            fork,
+        };
+        reports.explain()
+    }
+
+    /// Where the ways of the two packets part. Every flow of a client reaches the same router first.
+    fn fork(&self) -> Option<Fork> {
         let way = |one: &Arrival| {
             let routers = self.world.net.trail(FlowId(self.id), one.seq).unwrap_or_default();
             let mut names: Vec<String> = routers.iter().map(|at| format!("r{at}")).collect();
@@ -30,63 +53,109 @@ impl FlowMove<'_> {
         };
         let ((routers, before), (_, after)) = (way(self.before), way(self.after));
         let fork = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
-        // Every flow of a client reaches the same router first.
-        let Some(&node) = fork.checked_sub(1).and_then(|last| routers.get(last)) else {
-            return false;
-        };
-        let members = [before.get(fork), after.get(fork)];
-        let sent = &self.flow.sent;
-        let window = sent[self.before.seq.min(self.after.seq)]..=self.after.t;
-        let family = Family::of(self.flow.dst.ip());
-        let (from, to) = (*window.start(), *window.end());
-        let restarted = self.world.absences.iter().any(|one| one.touches(node, from, to));
-        let since = self.world.found_since(node, from, to);
-        let window = since..=self.world.reported_by(node, from, to);
-        let Some(address) = address_of(self.flow.dst.ip()) else { return false };
-        let homes: Vec<String> =
-            self.world.homes(node, address, from).into_iter().map(service_name).collect();
-        let published_by = |end: Nanos| {
-            reported.iter().any(|one| {
-                let is_some = matches!(one.kind, EventKind::Publish { .. });
-                is_some && one.node == node && (since..=end).contains(&one.t)
-            })
-        };
-        let published = published_by(*window.end());
-        // What the routes of neighbours decide is no choice among sites: it is published, and packets move
-        // before the last step of that; or a session ends or a carrier comes or goes, by which they move to the
-        // next best neighbour, or back, before anything is published.
-        let soon = *window.end() + PUBLISHED_WITHIN;
-        let switched = reported.iter().any(|one| {
-            let is_one = matches!(one.kind, EventKind::Bgp { .. } | EventKind::Carrier { .. });
-            is_one && one.node == node && (since..=soon).contains(&one.t)
-        });
-        let relearned = !self.world.layout.hosts(node) && (switched || published_by(soon));
-        // A port that was lost says it of its site, also where what is chosen next is heard of late and at once.
-        let unplugged = reported.iter().any(|one| {
-            let EventKind::Carrier { port, up: false } = &one.kind else { return false };
+        let node = *routers.get(fork.checked_sub(1)?)?;
+        Some(Fork { node, before: before.get(fork).cloned(), after: after.get(fork).cloned() })
+    }
+}
+
+/// The router at which two ways part, and its members that they lead to.
+struct Fork {
+    node: usize,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+impl Fork {
+    fn leads_to(&self, member: &String) -> bool {
+        self.before.as_ref() == Some(member) || self.after.as_ref() == Some(member)
+    }
+}
+
+/// What the router at a fork reported about the time in which a flow moved.
+struct Reports<'m> {
+    events: &'m [NodeEvent],
+    fork: Fork,
+    /// The services that the address may have belonged to.
+    homes: Vec<String>,
+    family: Family,
+    /// When what moved the flow is reported.
+    window: RangeInclusive<Nanos>,
+    /// Whether the routes of neighbours decide, as no site is linked to the router.
+    is_learned: bool,
+}
+
+impl Reports<'_> {
+    fn explain(&self) -> bool {
+        let published = self.published_by(*self.window.end());
+        let rehomed = published && self.homes.len() > 1;
+        // By the costs that are to be, news of a member may change nothing, while packets follow those that
+        // are published until the publication's last step.
+        let heard = published && self.heard_of_a_member();
+        rehomed || heard || self.relearned() || self.unplugged() || self.selected(published)
+    }
+
+    fn published_by(&self, end: Nanos) -> bool {
+        self.until(end).any(|kind| matches!(kind, EventKind::Publish { .. }))
+    }
+
+    /// What the routes of neighbours decide is no choice among sites: it is published, and packets move before
+    /// the last step of that; or a session ends or a carrier comes or goes, by which they move to the next best
+    /// neighbour, or back, before anything is published.
+    fn relearned(&self) -> bool {
+        let is_switch =
+            |kind: &EventKind| matches!(kind, EventKind::Bgp { .. } | EventKind::Carrier { .. });
+        let soon = self.soon();
+        self.is_learned && (self.until(soon).any(is_switch) || self.published_by(soon))
+    }
+
+    /// A port that was lost says it of its site, also where what is chosen next is heard of late and at once.
+    fn unplugged(&self) -> bool {
+        self.until(self.soon()).any(|kind| {
+            let EventKind::Carrier { port, up: false } = kind else { return false };
             let site = port.split('-').next().unwrap_or(port);
-            one.node == node
-                && (since..=soon).contains(&one.t)
-                && before.get(fork).is_some_and(|member| member == site)
-        });
-        let rehomed = published && homes.len() > 1;
-        let mut selects = reported.iter().filter(|one| one.node == node && window.contains(&one.t));
+            self.fork.before.as_deref() == Some(site)
+        })
+    }
+
+    fn heard_of_a_member(&self) -> bool {
+        self.until(*self.window.end()).any(|kind| {
+            let EventKind::Site { service, site, family, .. } = kind else { return false };
+            self.is_of(service, *family) && self.fork.leads_to(site)
+        })
+    }
+
+    fn selected(&self, published: bool) -> bool {
         let (mut left, mut came) = (false, false);
-        let named = selects.any(|one| {
-            let EventKind::Select { service, family: of, member, from, to, .. } = &one.kind else {
+        self.until(*self.window.end()).any(|kind| {
+            let EventKind::Select { service, family, member, from, to, .. } = kind else {
                 return false;
             };
-            if *of != family || !homes.contains(service) {
+            if !self.is_of(service, *family) {
                 return false;
             }
             // By way of one that served no packet meanwhile.
-            left |= before.get(fork).is_some_and(|member| from.contains(member));
-            came |= after.get(fork).is_some_and(|member| to.contains(member));
+            left |= self.fork.before.as_ref().is_some_and(|member| from.contains(member));
+            came |= self.fork.after.as_ref().is_some_and(|member| to.contains(member));
             // What it heard amid a publication it reports by the costs that are to be.
             let passed = came && (left || published);
-            member == "reload" || members.contains(&Some(member)) || passed
-        });
-        restarted || rehomed || relearned || unplugged || named
+            member == "reload" || self.fork.leads_to(member) || passed
+        })
+    }
+
+    fn is_of(&self, service: &String, family: Family) -> bool {
+        family == self.family && self.homes.contains(service)
+    }
+
+    /// What the fork's router reported from the window's begin to this time.
+    fn until(&self, end: Nanos) -> impl Iterator<Item = &EventKind> {
+        let window = *self.window.start()..=end;
+        let node = self.fork.node;
+        let is_in = move |one: &&NodeEvent| one.node == node && window.contains(&one.t);
+        self.events.iter().filter(is_in).map(|one| &one.kind)
+    }
+
+    fn soon(&self) -> Nanos {
+        *self.window.end() + PUBLISHED_WITHIN
     }
 }
 
