@@ -212,6 +212,17 @@ pub enum EventKind {
     },
     /// Ports are open, routes are installed, the first outcome of every site's checks is known.
     Ready,
+    /// What was to be proven before a prefix is announced is proven, or waited for no more.
+    Proof {
+        /// The prefix.
+        prefix: String,
+        /// The port of the neighbours that it is announced to.
+        port: String,
+        /// Whether a site answered a packet from there, by way of every worker; else it is announced all the same.
+        proven: bool,
+        /// How long it was waited for.
+        waited_ms: u64,
+    },
     /// A new configuration is in force.
     Reload {
         /// Who asked for it; several, if several did while the file was read.
@@ -266,7 +277,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds, as lines name them, in alphabetical order.
-    pub const NAMES: [&str; 21] = [
+    pub const NAMES: [&str; 22] = [
         "bfd",
         "bfd_pace",
         "bgp",
@@ -281,6 +292,7 @@ impl EventKind {
         "first_packet",
         "lease",
         "playbook",
+        "proof",
         "publish",
         "reader_stalled",
         "ready",
@@ -332,18 +344,11 @@ pub enum MoveCause {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bfd { neighbor, state, reason, .. } => {
-                write!(f, "bfd {neighbor}: {state} ({reason})")
-            }
-            Self::BfdPace { neighbor, factor: 1, .. } => {
-                write!(f, "bfd {neighbor}: intervals are as configured again")
-            }
-            Self::BfdPace { neighbor, factor, late_us, .. } => {
-                write!(f, "bfd {neighbor}: a packet was {late_us} us late, intervals are ")?;
-                write!(f, "{factor} times longer")
-            }
-            Self::Bgp { neighbor, up: true, .. } => write!(f, "bgp {neighbor}: established"),
-            Self::Bgp { neighbor, reason, .. } => write!(f, "bgp {neighbor}: down ({reason})"),
+            Self::Bfd { .. }
+            | Self::BfdPace { .. }
+            | Self::Bgp { .. }
+            | Self::Lease { .. }
+            | Self::Proof { .. } => self.of_neighbor(f),
             Self::Carrier { port, up } => {
                 write!(f, "port {port}: carrier {}", if *up { "up" } else { "down" })
             }
@@ -360,7 +365,6 @@ impl fmt::Display for EventKind {
             Self::Engine { port, worker, engine, reason } => {
                 write!(f, "port {port}: worker {worker} falls back to {engine} ({reason})")
             }
-            Self::Lease { neighbor, reason, .. } => write!(f, "bgp {neighbor}: {reason}"),
             Self::Publish { groups, prefixes, refused, took_us } => {
                 write!(f, "published: {groups} groups, {prefixes} prefixes ({took_us} us)")?;
                 match refused {
@@ -433,6 +437,34 @@ impl EventKind {
                 }
                 write!(f, "is {state} ({reason})")
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// What became of sessions and announcements; nothing for anything else.
+    fn of_neighbor(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bfd { neighbor, state, reason, .. } => {
+                write!(f, "bfd {neighbor}: {state} ({reason})")
+            }
+            Self::BfdPace { neighbor, factor: 1, .. } => {
+                write!(f, "bfd {neighbor}: intervals are as configured again")
+            }
+            Self::BfdPace { neighbor, factor, late_us, .. } => {
+                write!(f, "bfd {neighbor}: a packet was {late_us} us late, intervals are ")?;
+                write!(f, "{factor} times longer")
+            }
+            Self::Bgp { neighbor, up: true, .. } => write!(f, "bgp {neighbor}: established"),
+            Self::Bgp { neighbor, reason, .. } => write!(f, "bgp {neighbor}: down ({reason})"),
+            Self::Lease { neighbor, reason, .. } => write!(f, "bgp {neighbor}: {reason}"),
+            Self::Proof { prefix, port, proven: true, waited_ms } => {
+                write!(f, "{prefix}: proven by port {port} (after {waited_ms} ms)")
+            }
+            Self::Proof { prefix, port, waited_ms, .. } => write!(
+                f,
+                "{prefix}: announced by port {port} although no site answered from there (waited \
+                 {waited_ms} ms)"
+            ),
             _ => Ok(()),
         }
     }
@@ -539,6 +571,15 @@ mod tests {
             (
                 EventKind::Playbook { by: "uid 0".into(), playbook: "away".into(), applied: false },
                 "playbook away: undone by uid 0",
+            ),
+            (
+                EventKind::Proof {
+                    prefix: "::/0".into(),
+                    port: "up".into(),
+                    proven: false,
+                    waited_ms: 9,
+                },
+                "::/0: announced by port up although no site answered from there (waited 9 ms)",
             ),
             (
                 EventKind::RouterDrain { by: "uid 0".into(), drained: false },

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bgp_support::bird::Bird;
 use bgp_support::missing;
-use daemon_support::{Costs, Rig, SERVICE_V4, config, signal};
+use daemon_support::{Costs, Rig, SERVICE_V4, SERVICE_V6, config, signal};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::skip::skip;
@@ -141,6 +141,64 @@ fn bird_hears_of_sites_and_of_a_router_that_is_drained() {
         assert_eq!(state_of(&rig, &prefix).1, "the router is drained");
         assert!(rig.nearhop(&["undrain", "--router"]).status.success());
         wait_for("what is well", || (!route(&bird, &prefix).is_empty()).then_some(()));
+    });
+}
+
+/// The site answers its checks, and has no way back to where the neighbour's packets come from.
+#[test]
+fn bird_hears_of_a_service_once_its_packets_are_seen_to_reach_a_site() {
+    let test = "bird_hears_of_a_service_once_its_packets_are_seen_to_reach_a_site";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        const ONE: Costs<'_> = &[("ams", 10), ("peer", 20)];
+        let service = "announce = \"proven\"\nprove-timeout = \"10min\"\nannounce-delay = \"0s\"\n";
+        let config = speaking(service, "", "");
+        let rig = Rig::alone(ONE, &config, |_| {});
+        let ams = rig.site_netns("ams").clone();
+        let way_back = |what: &str| {
+            let out = ams.within(|| {
+                let args = ["route", what, "blackhole", "10.2.0.1/32"];
+                std::process::Command::new("ip").args(args).output()
+            });
+            let out = out.unwrap().unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        };
+        way_back("add");
+        rig.connect();
+        let bird = Bird::start(rig.site_netns("peer"), "peer", BIRD);
+        let [v4, v6] = [format!("{SERVICE_V4}/32"), format!("{SERVICE_V6}/128")];
+        wait_for("what is proven", || (!route(&bird, &v6).is_empty()).then_some(()));
+        rig.wait_all_up();
+        // Several requests later.
+        let (state, why) = wait_for("requests", || {
+            let seen = rig.show("services").iter().all(|leg| leg["state"] == "up");
+            let state = state_of(&rig, &v4);
+            (seen && state.1.starts_with("unproven")).then_some(state)
+        });
+        assert_eq!(state, "withdrawn", "{why}");
+        assert_eq!(route(&bird, &v4), "");
+        way_back("del");
+        wait_for("the service at BIRD", || (!route(&bird, &v4).is_empty()).then_some(()));
+        let events = rig.events_until(|event| event["prefix"] == *v4);
+        let proof = events.last().unwrap();
+        assert_eq!((&proof["kind"], &proof["proven"]), (&"proof".into(), &true.into()));
+        assert_eq!(proof["port"], "peer");
+
+        // Nobody waits for ever.
+        way_back("add");
+        rig.write_file(&config.replace("10min", "1s"));
+        assert!(rig.nearhop(&["reload"]).status.success());
+        for (command, gone) in [(&["disable", "--force"][..], true), (&["enable"], false)] {
+            for site in ["ams", "peer"] {
+                assert!(rig.nearhop(&[command, &[site]].concat()).status.success());
+            }
+            let is_so = || (route(&bird, &v4).is_empty() == gone).then_some(());
+            wait_for("what becomes of the service", is_so);
+        }
+        let events = rig.events_until(|event| event["proven"] == false);
+        assert_eq!(events.last().unwrap()["prefix"], *v4);
     });
 }
 

@@ -131,6 +131,7 @@ fn one_of_each() -> Vec<EventKind> {
         EventKind::FirstPacket { service: service.clone(), site: site.clone(), family, worker: 0 },
         EventKind::Lease { neighbor: String::new(), held: true, reason: reason.clone() },
         EventKind::Playbook { by: String::new(), playbook: String::new(), applied: true },
+        EventKind::Proof { prefix: String::new(), port: port.clone(), proven: false, waited_ms: 1 },
         EventKind::Publish { groups: 0, prefixes: 0, refused: 0, took_us: 0 },
         EventKind::ReaderStalled { worker: 0, stalled_ms: 0 },
         EventKind::Ready,
@@ -168,6 +169,7 @@ fn is_listed(event: &EventKind) {
         | EventKind::FirstPacket { .. }
         | EventKind::Lease { .. }
         | EventKind::Playbook { .. }
+        | EventKind::Proof { .. }
         | EventKind::Publish { .. }
         | EventKind::ReaderStalled { .. }
         | EventKind::Ready

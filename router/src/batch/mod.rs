@@ -72,6 +72,8 @@ pub struct Batch {
     /// Buffers used so far, including those of reads that returned no packet.
     taken: usize,
     port: PortId,
+    /// Whether the router made the packets, and they only seem to come in by the port.
+    is_injected: bool,
     /// Packets made during the step (errors, fragments, the host stack's packets), each preceded by
     /// an offload header.
     made: Vec<u8>,
@@ -90,6 +92,7 @@ impl Batch {
             slots: Vec::with_capacity(BURST),
             taken: 0,
             port: PortId::default(),
+            is_injected: false,
             made: Vec::with_capacity(MADE_MAX),
             transmissions: Vec::with_capacity(TRANSMISSIONS_MAX),
             punts: Vec::with_capacity(BURST),
@@ -101,6 +104,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.slots.clear();
         self.taken = 0;
+        self.is_injected = false;
         self.made.clear();
         self.transmissions.clear();
         self.punts.clear();
@@ -109,6 +113,19 @@ impl Batch {
     /// Sets the port that packets added from now on came in by.
     pub fn from_port(&mut self, port: PortId) {
         self.port = port;
+    }
+
+    /// Adds a packet that the router made, which is to be forwarded as if it had come in by a port. Has to be
+    /// the only one.
+    pub fn inject(&mut self, port: PortId, packet: &[u8]) {
+        debug_assert!(self.is_empty());
+        self.from_port(port);
+        self.is_injected = self.push(packet);
+    }
+
+    /// Whether the router made what was received.
+    pub fn is_injected(&self) -> bool {
+        self.is_injected
     }
 
     /// Number of packets that can still be added.

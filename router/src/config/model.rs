@@ -15,8 +15,8 @@ use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
 pub use self::announce::{
-    Additions, Aggregate, AggregateWhile, AnnounceRules, BelowMin, Leaving, LinkBandwidth,
-    NeighborTerms, OnExit, Playbook, PlaybookStep,
+    Additions, Aggregate, AggregateWhile, AnnounceRules, AnnounceWhen, BelowMin, Leaving,
+    LinkBandwidth, NeighborTerms, OnExit, Playbook, PlaybookStep,
 };
 pub use self::bfd::{Bfd, SiteBfd};
 use crate::bgp::Role;

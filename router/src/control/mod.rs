@@ -68,6 +68,7 @@ use crate::config::model::Service;
 use crate::event::{EventKind, MoveCause};
 use crate::forward::Snapshot;
 use crate::liveness::leg::LegSpec;
+use crate::liveness::proof::{ProofId, ProofOrder};
 use crate::neighbor::DiscoveryLink;
 use crate::port::Port;
 use crate::rib::Source;
@@ -282,7 +283,21 @@ impl Control {
         if let Some(aggregates) = self.bgp.take_active_aggregates() {
             self.discards.set(Source::Aggregate, aggregates);
         }
+        if !self.is_unpublished() {
+            self.bgp.ask_for_proofs(&self.config, &self.ports);
+        }
+        self.events.extend(self.bgp.take_events());
         self.bgp.take_orders()
+    }
+
+    /// Packets that come in by a neighbour's port reach a site.
+    pub fn handle_proof(&mut self, at: Nanos, id: ProofId) {
+        self.bgp.note_proof(at, id);
+    }
+
+    /// Takes what the liveness engine is to prove, and no more.
+    pub fn take_proof_orders(&mut self) -> Vec<ProofOrder> {
+        self.bgp.take_proof_orders()
     }
 
     /// The links on which the router advertises itself, for neighbours with link-local addresses.

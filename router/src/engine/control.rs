@@ -69,6 +69,7 @@ impl ControlEngine {
     pub fn handle_news(&mut self, now: Nanos, news: LivenessNews) {
         match news {
             LivenessNews::Bfd(news) => self.control.handle_bfd(&news),
+            LivenessNews::Proven(at, id) => self.control.handle_proof(at, id),
             LivenessNews::Event(event) => self.control.handle_monitor(&event),
             LivenessNews::RoundTrips(times) => {
                 // What a stalled reader holds back is published later.
@@ -82,6 +83,8 @@ impl ControlEngine {
     pub fn announce(&mut self, now: Nanos) {
         self.order_bfd();
         let orders = self.control.poll_bgp(now);
+        let proofs = self.control.take_proof_orders().into_iter().map(LivenessOrder::Proof);
+        self.orders.extend(proofs.map(EngineOrder::Liveness));
         self.orders
             .extend(orders.into_iter().map(|order| EngineOrder::Host(HostOrder::Bgp(order))));
     }

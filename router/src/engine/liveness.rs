@@ -16,6 +16,7 @@ use crate::liveness::bfd::{BfdNews, BfdOrder};
 use crate::liveness::event::MonitorEvent;
 use crate::liveness::leg::{LegSpec, TcpCheckKey};
 use crate::liveness::monitor::Monitor;
+use crate::liveness::proof::{Injection, ProofId, ProofOrder, Prover};
 use crate::probe::{CheckEvent, CheckSpec, CheckStats};
 use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
@@ -35,6 +36,8 @@ pub enum LivenessOrder {
     Port(Exit),
     /// An operator has disabled the site of a leg, or enabled it.
     Disable(PathId, bool),
+    /// Of what is to be proven before it is announced.
+    Proof(ProofOrder),
     /// Forget these, then say so.
     Stop(Stopping),
     /// What the host engine found out by TCP.
@@ -48,6 +51,8 @@ pub enum LivenessNews {
     Bfd(BfdNews),
     /// Something happened to a port or a leg.
     Event(MonitorEvent),
+    /// Every worker's packets by a neighbour's port reached a site.
+    Proven(Nanos, ProofId),
     /// Smoothed round-trip times of all legs that have one.
     RoundTrips(BTreeMap<PathId, Duration>),
     /// These are forgotten.
@@ -58,6 +63,7 @@ pub enum LivenessNews {
 pub struct LivenessEngine {
     bfd: BfdEngine,
     monitor: Monitor,
+    prover: Prover,
     /// The legs, and where answers to their checks come from.
     legs: BTreeMap<PathId, Vec<AnswerEnds>>,
     fragmented: FragmentedAnswers,
@@ -73,10 +79,15 @@ pub struct LivenessEngine {
 
 impl LivenessEngine {
     /// Watches nothing yet.
-    pub fn new(now: Nanos, monitor: Monitor, bfd: BfdEngine, snapshots: Snapshots) -> Self {
+    pub fn new(
+        now: Nanos,
+        (monitor, bfd, prover): (Monitor, BfdEngine, Prover),
+        snapshots: Snapshots,
+    ) -> Self {
         Self {
             bfd,
             monitor,
+            prover,
             legs: BTreeMap::new(),
             fragmented: FragmentedAnswers::default(),
             news: VecDeque::new(),
@@ -113,6 +124,7 @@ impl LivenessEngine {
             LivenessOrder::Disable(path, disabled) => {
                 self.monitor.set_disabled(now, path, disabled);
             }
+            LivenessOrder::Proof(order) => self.prover.handle_order(now, order),
             LivenessOrder::Stop(stopping) => self.stop(stopping),
             LivenessOrder::TcpVerdict(key, event) => self.monitor.handle_tcp_verdict(key, &event),
         }
@@ -166,7 +178,10 @@ impl LivenessEngine {
 
     /// An answer to a probe, or an error about one.
     pub fn handle_packet(&mut self, now: Nanos, port: PortId, packet: &[u8]) {
-        if !FragmentedAnswers::is_fragment(packet) {
+        if self.prover.handle_packet(packet) {
+            let proven = std::iter::from_fn(|| self.prover.poll_proven());
+            self.news.extend(proven.map(|id| LivenessNews::Proven(now, id)));
+        } else if !FragmentedAnswers::is_fragment(packet) {
             self.monitor.handle_packet(now, port, packet);
         } else if let Some(whole) = self.fragmented.add(now, port, packet) {
             self.monitor.handle_packet(now, port, &whole);
@@ -205,6 +220,7 @@ impl LivenessEngine {
         self.monitor.handle_timeout_unless(now, |port, due| {
             unread(snapshot, port, due) && !put_back::is(PutBack::SilentWhileUnread)
         });
+        self.prover.handle_timeout(now);
         if now >= self.next_round_trips {
             self.next_round_trips = now + ROUND_TRIPS_EVERY;
             self.round_trips_due = !self.legs.is_empty();
@@ -214,7 +230,8 @@ impl LivenessEngine {
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let round_trips = (!self.legs.is_empty()).then_some(self.next_round_trips);
-        let timers = [self.bfd.poll_timeout(), self.monitor.poll_timeout(), round_trips];
+        let proofs = self.prover.poll_timeout();
+        let timers = [self.bfd.poll_timeout(), self.monitor.poll_timeout(), proofs, round_trips];
         timers.into_iter().flatten().min()
     }
 
@@ -226,6 +243,11 @@ impl LivenessEngine {
     /// Takes a port whose carrier the host engine is to hear of.
     pub fn poll_carrier(&mut self) -> Option<(PortId, bool)> {
         self.monitor.poll_carrier()
+    }
+
+    /// Takes a packet for a worker, which is asked again if it does not forward it.
+    pub fn poll_injection(&mut self) -> Option<Injection> {
+        self.prover.poll_injection()
     }
 
     /// Takes the oldest news for the control engine.

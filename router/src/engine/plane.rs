@@ -98,12 +98,7 @@ impl PlaneEngine {
                 state.counters.batches += 1;
                 forward(batch, &online, snapshots, state, now);
                 several |= count_received(shell.counters(port), batch) > 1;
-                let snapshot = snapshots.load();
-                Egress { snapshot, counters: &mut state.counters, scratch }.send(batch, shell);
-                for trouble in scratch.trouble.drain(..) {
-                    shell.report_trouble(trouble);
-                }
-                deliver((batch, snapshots.load()), state, scratch, shell, now);
+                carry_out((batch, snapshots.load()), state, scratch, shell, now);
                 online.quiescent();
             }
             if !several {
@@ -111,6 +106,17 @@ impl PlaneEngine {
             }
         }
         any
+    }
+
+    /// Forwards a packet that the router made as if it had come in by a port, from whatever source.
+    pub fn inject(&mut self, port: PortId, packet: &[u8], shell: &mut impl PlaneShell) {
+        let Self { reader, snapshots, state, batch, scratch } = self;
+        let online = reader.online();
+        batch.clear();
+        batch.inject(port, packet);
+        let now = shell.now();
+        forward(batch, &online, snapshots, state, now);
+        carry_out((batch, snapshots.load()), state, scratch, shell, now);
     }
 
     /// The newest snapshot.
@@ -145,6 +151,21 @@ fn count_received(counters: &mut PortCounters, batch: &Batch) -> u64 {
         counters.rx_bytes += slot.shape.bytes(bytes.len()) as u64;
     }
     counters.rx_packets - before
+}
+
+/// Sends what leaves, reports devices in trouble, and delivers what is for the router.
+fn carry_out(
+    (batch, snapshot): (&mut Batch, &Snapshot),
+    state: &mut WorkerState,
+    scratch: &mut Scratch,
+    shell: &mut impl PlaneShell,
+    received: Nanos,
+) {
+    Egress { snapshot, counters: &mut state.counters, scratch }.send(batch, shell);
+    for trouble in scratch.trouble.drain(..) {
+        shell.report_trouble(trouble);
+    }
+    deliver((batch, snapshot), state, scratch, shell, received);
 }
 
 /// Delivers the packets to the router itself. Superframes are segmented and checksums completed first. BFD

@@ -86,7 +86,9 @@ impl Admitted {
                 Err(verdict) => counters.count_all(verdict, segments(batch, index)),
             }
         }
-        counters.received += batch.len() as u64;
+        let count =
+            if gate.is_injected { &mut counters.originated } else { &mut counters.received };
+        *count += batch.len() as u64;
     }
 
     #[inline(always)]
@@ -253,12 +255,14 @@ pub(super) struct Gate<'a> {
     snapshot: &'a Snapshot,
     seed: u64,
     is_strict: bool,
+    /// The router's own packets may come from its own addresses.
+    is_injected: bool,
 }
 
 impl<'a> Gate<'a> {
-    pub(super) fn new(fib: &'a Fib, snapshot: &'a Snapshot) -> Self {
+    pub(super) fn new(fib: &'a Fib, snapshot: &'a Snapshot, is_injected: bool) -> Self {
         let is_strict = snapshot.martians == Martians::Strict;
-        Self { fib, snapshot, seed: snapshot.hash_seed, is_strict }
+        Self { fib, snapshot, seed: snapshot.hash_seed, is_strict, is_injected }
     }
 
     /// Checks a packet's addresses, and its source against the port it came in by.
@@ -291,6 +295,9 @@ impl<'a> Gate<'a> {
     /// the host's own kernel, belongs here: it costs other packets nothing.
     #[inline(never)]
     fn pass_watched(&self, src: IpAddr, port: PortId) -> Result<(), Verdict> {
+        if self.is_injected {
+            return Ok(());
+        }
         if self.snapshot.martian_sources.has(src) {
             return Err(Verdict::MartianSource);
         }
@@ -340,6 +347,9 @@ impl<'a> Gate<'a> {
     /// the shared anycast address, and a member that is down here may be up for its own side.
     #[inline(never)]
     fn pass_back(&self, check: ReversePath, src: IpAddr, port: PortId) -> Result<(), Verdict> {
+        if self.is_injected {
+            return Ok(());
+        }
         let group = self.fib.lookup(src);
         let is_ok = match check {
             ReversePath::Off => true,

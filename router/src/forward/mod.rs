@@ -70,7 +70,7 @@ pub fn forward_watched(
     now: Nanos,
     mut done: impl FnMut(Stage),
 ) {
-    let gate = Gate::new(fib, snapshots.load());
+    let gate = Gate::new(fib, snapshots.load(), batch.is_injected());
     state.admitted.fill(batch, &gate, &mut state.counters);
     done(Stage::Admit);
     state.admitted.look_up(fib);

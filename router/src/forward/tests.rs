@@ -251,6 +251,36 @@ fn packets_go_to_the_cheapest_living_site_with_one_hop_less() {
     assert_eq!(rig.state.counters.paths[rig.legs[2].0.0 as usize].packets, 2);
 }
 
+/// From an address of the router by whatever port, but by the same rules otherwise.
+#[test]
+fn what_is_injected_goes_where_a_packet_from_the_port_would() {
+    for (from, to) in [("10.0.0.1:4000", SERVICE), ("[fd00::1]:4000", SERVICE6)] {
+        let mut rig = Rig::new();
+        rig.with_snapshot(|snapshot| {
+            for port in snapshot.ports.iter_mut().flatten() {
+                port.reverse_path = ReversePath::Strict;
+            }
+        });
+        let packet = udp(from, to, 30);
+        assert!(
+            rig.run(0, std::slice::from_ref(&packet)).is_empty(),
+            "from the wire it is spoofed"
+        );
+        assert_eq!(rig.of(Verdict::MartianSource), 1);
+        let mut inject = |port: u16, packet: &[u8]| {
+            rig.batch.clear();
+            rig.batch.inject(PortId(port), packet);
+            rig.run_batch()
+        };
+        assert_eq!(inject(0, &packet), [(1, Verdict::Forward, udp_ttl(from, to, 30, 63))]);
+        // Refused like any other, with an error.
+        assert_eq!(inject(0, &udp("203.0.113.9:1", "203.0.113.8:1", 30)).len(), 1);
+        assert_eq!((rig.of(Verdict::NoRoute), rig.of(Verdict::MartianSource)), (1, 1));
+        assert_eq!((rig.state.counters.received, rig.state.counters.originated), (1, 3));
+        assert!(rig.run(0, &[packet]).is_empty(), "the next batch is from the wire again");
+    }
+}
+
 #[test]
 fn repair_makes_no_u_turn() {
     let mut rig = Rig::new();

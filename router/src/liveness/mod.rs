@@ -5,6 +5,7 @@
 //! * [`leg`]: a leg, its checks, and what these say together.
 //! * [`damping`]: how long a flapping leg waits.
 //! * [`event`]: what is reported.
+//! * [`proof`]: whether packets that come in by a neighbour's port reach a site.
 #![forbid(unsafe_code)]
 
 pub mod bfd;
@@ -12,6 +13,7 @@ pub mod damping;
 pub mod event;
 pub mod leg;
 pub mod monitor;
+pub mod proof;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

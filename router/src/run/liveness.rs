@@ -25,6 +25,7 @@ use crate::kernel::netns::Place;
 use crate::kernel::realtime;
 use crate::liveness::LivenessReport;
 use crate::liveness::bfd::BfdOrder;
+use crate::liveness::proof::Injection;
 use crate::port::gone::is_gone;
 use crate::port::news::PortTrouble;
 use crate::time::Nanos;
@@ -67,6 +68,8 @@ pub struct LivenessParts {
     pub host: (Sender<HostCall>, Wake),
     /// To the control thread: what happened.
     pub news: Lane<LivenessNews>,
+    /// To each worker: packets that it is to forward as if they had come in by a port.
+    pub injections: Vec<Lane<Injection>>,
     /// Its turns, for the watchdog.
     pub turns: Turns,
     /// Which ports it watches, for the control thread, and what wakes that.
@@ -157,6 +160,7 @@ impl LivenessThread {
             self.handle_timeout(now);
             self.pass_news_on();
             self.parts.engine.transmit(now);
+            self.inject();
             self.steps.end("timers", Nanos::now());
         }
     }
@@ -272,6 +276,17 @@ impl LivenessThread {
         engine.handle_timeout(now, |snapshot, port, due| {
             reading.may_be_unread(now, (snapshot, port), due, || packets.is_empty())
         });
+    }
+
+    /// What finds no room is asked for again.
+    fn inject(&mut self) {
+        let LivenessParts { engine, injections, .. } = &mut self.parts;
+        while let Some(injection) = engine.poll_injection() {
+            if let Some(lane) = injections.get_mut(injection.worker) {
+                lane.push(injection);
+            }
+        }
+        injections.iter_mut().for_each(Lane::flush);
     }
 
     /// Passes news on. None may be lost, for what the control thread shows rests on it: what finds no room

@@ -28,9 +28,12 @@ use crate::engine::{
 };
 use crate::forward::{FirstPacket, Snapshots};
 use crate::liveness::monitor::Monitor;
+use crate::liveness::proof::Prover;
 use crate::port::news::EngineNews;
 use crate::time::Nanos;
-use crate::worker::{Lane, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShared};
+use crate::worker::{
+    INJECTIONS_PER_TURN, Lane, Lanes, Reading, Wake, Worker, WorkerParts, WorkerShared,
+};
 
 /// Everything the control thread holds of the others.
 pub(super) struct Daemon {
@@ -197,6 +200,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let changes = Arc::new(AtomicU64::new(0));
     let seed = random_seed().map_err(failed)?;
     let bfd_seed = random_seed().map_err(failed)?;
+    let proof_seed = random_seed().map_err(failed)?;
     let reader = || fib.reader().ok_or_else(|| RunError::new("no reader is left"));
 
     let wake = Arc::new(Notify::new());
@@ -219,6 +223,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let own_turns = Turns::default();
     let shared: Vec<Arc<WorkerShared>> = (0..count).map(|_| Arc::default()).collect();
     let wakes = (0..count).map(|_| Wake::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let (injections, injected): (Vec<_>, Vec<_>) =
+        wakes.iter().map(|(wake, _)| Lane::new(INJECTIONS_PER_TURN, wake.clone())).unzip();
     let mut watched_threads = vec![
         WatchedThread::new(Part::Control, Count::Turns(own_turns.clone()), control_wake.clone()),
         WatchedThread::new(Part::Liveness, Count::Turns(turns[0].clone()), liveness_wake.clone()),
@@ -231,9 +237,12 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let liveness = LivenessThread::new(LivenessParts {
         engine: LivenessEngine::new(
             Nanos::now(),
-            Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
-            BfdEngine::new(fib.clone(), reader()?, Arc::clone(&changes), bfd_seed)
-                .with_clock(Nanos::now),
+            (
+                Monitor::new(fib.clone(), Arc::clone(&changes), seed).with_clock(Nanos::now),
+                BfdEngine::new(fib.clone(), reader()?, Arc::clone(&changes), bfd_seed)
+                    .with_clock(Nanos::now),
+                Prover::new(count, proof_seed),
+            ),
             Snapshots::new(Arc::clone(&snapshot)),
         ),
         wake: liveness_fd,
@@ -244,6 +253,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
         orders: order_queue,
         host: (host_orders.clone(), host_wake.clone()),
         news,
+        injections,
         turns: turns[0].clone(),
         watched: (watched.clone(), control_wake.clone()),
         test_carrier_delay: options.test_carrier_delay.unwrap_or_default(),
@@ -314,7 +324,8 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
             engines.another(),
         )
     };
-    for (index, (shared, (wake, wake_fd))) in shared.into_iter().zip(wakes).enumerate() {
+    let workers = shared.into_iter().zip(wakes).zip(injected);
+    for (index, ((shared, (wake, wake_fd)), injections)) in workers.enumerate() {
         let parts = WorkerParts {
             plane: PlaneParts {
                 index,
@@ -326,6 +337,7 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
             lanes: lanes(),
             shared,
             wake: wake_fd,
+            injections,
         };
         daemon.workers.push(WorkerHandle::start(parts, wake).map_err(failed)?);
     }

@@ -23,6 +23,7 @@ use crate::forward::{Counters, Snapshot, Snapshots};
 use crate::ids::PortId;
 use crate::liveness::leg::TcpCheckKey;
 use crate::liveness::monitor::Monitor;
+use crate::liveness::proof::{Injection, Prover};
 use crate::port::Port;
 use crate::port::memory::{LinkState, MemoryPort};
 use crate::probe::{CheckEvent, Rng};
@@ -53,6 +54,8 @@ struct Lanes {
     answers: VecDeque<(PortId, Vec<u8>)>,
     /// BFD packets from the worker to the liveness engine, and when they were read.
     bfd: VecDeque<(Nanos, PortId, Vec<u8>)>,
+    /// From the liveness engine to the worker.
+    injections: VecDeque<Injection>,
     /// Packets from the worker to the host engine.
     packets: VecDeque<(PortId, Vec<u8>)>,
     to_liveness: VecDeque<ToLiveness>,
@@ -142,8 +145,7 @@ impl Node {
             worker: SimWorker::new(PlaneEngine::new(plane)),
             liveness: LivenessEngine::new(
                 now,
-                monitor,
-                bfd,
+                (monitor, bfd, Prover::new(1, seed)),
                 Snapshots::new(Arc::clone(&snapshots)),
             ),
             host: HostEngine::new(now, host),
@@ -336,8 +338,9 @@ impl Node {
     }
 
     fn turn_of_worker(&mut self, now: Nanos) -> bool {
-        let Lanes { answers, bfd, packets, .. } = &mut self.lanes;
-        self.worker.run(now, &mut |lane, port, packet| {
+        let Lanes { answers, bfd, injections, packets, .. } = &mut self.lanes;
+        let injected = std::mem::take(injections);
+        self.worker.run(now, injected, &mut |lane, port, packet| {
             let push = |lane: &mut VecDeque<(PortId, Vec<u8>)>| {
                 let has_room = lane.len() < PACKETS_MAX;
                 if has_room {
@@ -384,6 +387,10 @@ impl Node {
         });
         self.liveness.handle_timeout(now, |snapshot, port, _| has_unread(devices, snapshot, port));
         self.liveness.transmit(now);
+        while let Some(injection) = self.liveness.poll_injection() {
+            lanes.injections.push_back(injection);
+            any = true;
+        }
         while let Some((port, up)) = self.liveness.poll_carrier() {
             lanes.carriers.set(port, up);
         }

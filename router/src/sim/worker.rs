@@ -1,10 +1,13 @@
 //! The forwarding worker of a simulated router, without a thread.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
+
 use crate::batch::{Batch, LocalLane};
 use crate::engine::{PlaneEngine, PlaneShell};
 use crate::forward::{Outlets, PortEntry, Snapshot, SyscallOutlets};
 use crate::ids::PortId;
+use crate::liveness::proof::Injection;
 use crate::port::Queue;
 use crate::port::counters::PortCounters;
 use crate::port::news::PortTrouble;
@@ -24,11 +27,20 @@ impl SimWorker {
         Self { plane, outlets: SyscallOutlets::default() }
     }
 
-    /// Has its plane look at every port; returns whether any had packets.
-    pub(super) fn run(&mut self, now: Nanos, deliver: Deliver<'_>) -> bool {
+    /// Has its plane look at every port, then forward these; returns whether there was anything.
+    pub(super) fn run(
+        &mut self,
+        now: Nanos,
+        injected: VecDeque<Injection>,
+        deliver: Deliver<'_>,
+    ) -> bool {
         let ports: Vec<PortId> = self.plane.snapshot().ports().map(|(id, _)| id).collect();
         let mut shell = Shell { now, outlets: &mut self.outlets, deliver };
-        self.plane.turn(&ports.into_iter(), &mut shell)
+        let any = self.plane.turn(&ports.into_iter(), &mut shell) || !injected.is_empty();
+        for one in injected {
+            self.plane.inject(one.port, &one.packet, &mut shell);
+        }
+        any
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
+
 pub use self::counters::{Polling, WorkerReport};
 pub use self::lanes::{Lane, LanePacket, Lanes, Wake};
 use self::poller::{Poller, Ready};
@@ -22,6 +24,7 @@ pub use self::reading::Reading;
 use self::spin::Spin;
 use crate::engine::{PlaneEngine, PlaneParts};
 use crate::ids::PortId;
+use crate::liveness::proof::Injection;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
 
@@ -31,6 +34,7 @@ pub struct Worker {
     plane: PlaneEngine,
     lanes: Lanes,
     wake: OwnedFd,
+    injections: Receiver<Injection>,
     shared: Arc<WorkerShared>,
     ports: BTreeMap<PortId, PortCounters>,
     spin: Spin,
@@ -80,8 +84,10 @@ pub struct WorkerParts {
     pub lanes: Lanes,
     /// The state it shares with other threads.
     pub shared: Arc<WorkerShared>,
-    /// An eventfd; a write to it wakes the worker for a new snapshot or to stop.
+    /// An eventfd; a write to it wakes the worker for a new snapshot, for an injection, or to stop.
     pub wake: OwnedFd,
+    /// Packets that it is to forward as if they had come in by a port.
+    pub injections: Receiver<Injection>,
 }
 
 impl Worker {
@@ -92,6 +98,7 @@ impl Worker {
             plane: PlaneEngine::new(parts.plane),
             lanes: parts.lanes,
             wake: parts.wake,
+            injections: parts.injections,
             shared: parts.shared,
             ports: BTreeMap::new(),
             spin: Spin::default(),
@@ -131,7 +138,9 @@ impl Worker {
         if self.spin.begin(Nanos::now(), budget) {
             loop {
                 poller.wait(Some(0), ready)?;
-                let found = !ready.is_empty() || self.shared.stop.load(Ordering::Acquire);
+                let is_asked =
+                    !self.injections.is_empty() || self.shared.stop.load(Ordering::Acquire);
+                let found = !ready.is_empty() || is_asked;
                 if self.spin.goes_on(Nanos::now(), found) {
                     std::hint::spin_loop();
                     continue;
@@ -148,8 +157,12 @@ impl Worker {
 
     /// Forwards what the ready ports have; returns whether any packet came.
     fn forward_from(&mut self, ready: &Ready, poller: &mut Poller) -> bool {
-        let Self { index, plane, lanes, ports, .. } = self;
-        let any = plane.turn(&ready.ports(), &mut io::Shell::new(*index, lanes, ports, poller));
+        let Self { index, plane, lanes, ports, injections, .. } = self;
+        let mut shell = io::Shell::new(*index, lanes, ports, poller);
+        let any = plane.turn(&ready.ports(), &mut shell);
+        for one in injections.try_iter().take(INJECTIONS_PER_TURN) {
+            plane.inject(one.port, &one.packet, &mut shell);
+        }
         self.lanes.report_first_packets(self.index, self.plane.first_packets());
         self.lanes.flush();
         any
@@ -171,6 +184,9 @@ impl Worker {
         true
     }
 }
+
+/// Packets of the router's own that are forwarded in a turn: as many as their lane holds.
+pub const INJECTIONS_PER_TURN: usize = 64;
 
 /// How old published counters may be, in milliseconds.
 pub const PUBLISH_EVERY_MS: u32 = 10;

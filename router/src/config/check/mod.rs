@@ -13,6 +13,7 @@ mod networks;
 mod next_hops;
 mod playbooks;
 mod policies;
+mod proven;
 mod routes;
 mod services;
 mod sources;
@@ -50,6 +51,7 @@ pub(super) fn all(raw: &RawConfig, report: &Report) {
     bfd::check(raw, report);
     policies::check(raw, report);
     announce::check(raw, report);
+    proven::check(raw, report);
     aggregates::check(raw, report);
     playbooks::check(raw, report);
 }

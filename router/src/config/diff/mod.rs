@@ -266,12 +266,14 @@ const PORT: [Field<Port>; 10] = [
     ("join", |p| p.join.to_string()),
 ];
 
-const SERVICE: [Field<Service>; 9] = [
+const SERVICE: [Field<Service>; 11] = [
     ("prefixes", |s| listed(&s.prefixes)),
     ("affinity", |s| show::affinity(s.affinity)),
     ("when-all-dead", |s| show::when_all_dead(s.when_all_dead)),
     ("latency-unit", |s| show::latency_unit(s.latency_unit)),
     ("panic-threshold", |s| s.panic_threshold.to_string()),
+    ("announce", |s| show::announce(s.announce.when)),
+    ("prove-timeout", |s| show::span(s.announce.prove_timeout)),
     ("min-sites", |s| s.announce.min_sites.to_string()),
     ("below-min", |s| show::below_min(s.announce.below_min)),
     ("announce-delay", |s| show::span(s.announce.delay)),

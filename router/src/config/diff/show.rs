@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::bgp::policy::Policy;
 use crate::bgp::{AddPath, Role};
 use crate::config::model::{
-    Additions, Affinity, Aggregate, AggregateWhile, BelowMin, Capacity, Check, Device,
-    LinkBandwidth, Neighbor, NeighborRange, OnExit, Playbook, PlaybookStep, Port, Route, RouteFile,
-    RouteTarget, Site, Via, WhenAllDead,
+    Additions, Affinity, Aggregate, AggregateWhile, AnnounceWhen, BelowMin, Capacity, Check,
+    Device, LinkBandwidth, Neighbor, NeighborRange, OnExit, Playbook, PlaybookStep, Port, Route,
+    RouteFile, RouteTarget, Site, Via, WhenAllDead,
 };
 use crate::config::value::show_duration;
 use crate::policy::{CheckKind, Combine, Facing, LastSiteGuard, Martians, ReversePath};
@@ -192,6 +192,15 @@ pub(super) fn affinity(affinity: Affinity) -> String {
     let word = match affinity {
         Affinity::None => "none",
         Affinity::Hash => "hash",
+    };
+    word.into()
+}
+
+pub(super) fn announce(choice: AnnounceWhen) -> String {
+    let word = match choice {
+        AnnounceWhen::Always => "always",
+        AnnounceWhen::Healthy => "healthy",
+        AnnounceWhen::Proven => "proven",
     };
     word.into()
 }

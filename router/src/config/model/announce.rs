@@ -11,6 +11,10 @@ use crate::bgp::{Community, LargeCommunity};
 /// When a service is announced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AnnounceRules {
+    /// By what it is announced.
+    pub when: AnnounceWhen,
+    /// How long it waits to be proven; then it is announced like a healthy one.
+    pub prove_timeout: Duration,
     /// Sites that have to be well: up, and neither damped, drained nor disabled. At least 1.
     pub min_sites: usize,
     /// What becomes of the service with fewer.
@@ -18,6 +22,18 @@ pub struct AnnounceRules {
     /// From when it may be announced again until it is, after the first withdrawal; doubled by each other
     /// one. Zero is at once, always.
     pub delay: Duration,
+}
+
+/// By what a service is announced.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AnnounceWhen {
+    /// Always, whatever becomes of its sites.
+    Always,
+    /// While enough of its sites are well.
+    #[default]
+    Healthy,
+    /// As healthy ones, but first once a packet that came in by the neighbour's port was answered by a site.
+    Proven,
 }
 
 /// What becomes of a service that has fewer sites than it needs.
@@ -165,6 +181,12 @@ impl Default for Leaving {
 
 impl Default for AnnounceRules {
     fn default() -> Self {
-        Self { min_sites: 1, below_min: BelowMin::default(), delay: Duration::from_secs(10) }
+        Self {
+            when: AnnounceWhen::default(),
+            prove_timeout: Duration::from_secs(10),
+            min_sites: 1,
+            below_min: BelowMin::default(),
+            delay: Duration::from_secs(10),
+        }
     }
 }

@@ -10,13 +10,15 @@ use super::{inner_or, inner_or_default};
 use crate::bgp::lease::LeaseRules;
 use crate::bgp::{Community, LargeCommunity};
 use crate::config::model::{
-    Additions, AnnounceRules, BelowMin, Leaving, LinkBandwidth, NeighborTerms, OnExit,
+    Additions, AnnounceRules, AnnounceWhen, BelowMin, Leaving, LinkBandwidth, NeighborTerms, OnExit,
 };
 use crate::config::value::{self, ValueError, one_of, text};
 use crate::config::walk::Table;
 
 /// The keys of a service about its announcements, as written.
 pub(in crate::config) struct RawAnnounceRules {
+    pub(in crate::config) when: Option<Spanned<AnnounceWhen>>,
+    pub(in crate::config) prove_timeout: Option<Spanned<Duration>>,
     pub(in crate::config) min_sites: Option<Spanned<usize>>,
     below_min: BelowMin,
     delay: Option<Spanned<Duration>>,
@@ -42,6 +44,8 @@ pub(in crate::config) struct RawTerms {
 impl RawAnnounceRules {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         Self {
+            when: table.get("announce", text("a word", announce_when)),
+            prove_timeout: table.get("prove-timeout", text("a span of time", prove_timeout)),
             min_sites: table.get("min-sites", value::integer(1..=SITES_MAX)),
             below_min: inner_or_default(table.get("below-min", text("a word", below_min))),
             delay: table.get("announce-delay", text("a span of time", delay)),
@@ -51,6 +55,8 @@ impl RawAnnounceRules {
     pub(super) fn into_model(self) -> AnnounceRules {
         let default = AnnounceRules::default();
         AnnounceRules {
+            when: self.when.map_or(default.when, Spanned::into_inner),
+            prove_timeout: self.prove_timeout.map_or(default.prove_timeout, Spanned::into_inner),
             min_sites: self.min_sites.map_or(default.min_sites, Spanned::into_inner),
             below_min: self.below_min,
             delay: self.delay.map_or(default.delay, Spanned::into_inner),
@@ -170,10 +176,23 @@ fn link_bandwidth(word: &str) -> Result<LinkBandwidth, ValueError> {
     one_of(word, &words)
 }
 
+fn announce_when(word: &str) -> Result<AnnounceWhen, ValueError> {
+    let words = [
+        ("always", Some(AnnounceWhen::Always)),
+        ("healthy", Some(AnnounceWhen::Healthy)),
+        ("proven", Some(AnnounceWhen::Proven)),
+    ];
+    one_of(word, &words)
+}
+
 fn below_min(word: &str) -> Result<BelowMin, ValueError> {
     let words =
         [("withdraw", Some(BelowMin::Withdraw)), ("deprioritise", Some(BelowMin::Deprioritise))];
     one_of(word, &words)
+}
+
+fn prove_timeout(text: &str) -> Result<Duration, ValueError> {
+    value::duration_in(PROVE_TIMEOUT_MIN..=DELAY_MAX)(text)
 }
 
 /// At most [`DELAY_MAX`], to which repeated withdrawals lead too.
@@ -192,6 +211,9 @@ const DRAIN_WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// Whoever ends a process does not wait for long.
 const EXIT_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// Several requests, each 100 ms after the last.
+const PROVE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 const DELAY_MAX: Duration = Duration::from_mins(10);
 

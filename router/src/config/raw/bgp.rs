@@ -217,6 +217,16 @@ impl RawNeighbor {
         of_name.or(of_address).or(of_range).or(of_port).unwrap_or(self.span.clone())
     }
 
+    /// Whether a service is announced to it, if at all.
+    pub(in crate::config) fn hears_of(&self, service: &str) -> bool {
+        match &self.exports_word {
+            Some(Export::AllServices) => true,
+            Some(Export::Aggregates) => false,
+            Some(Export::Services(names)) => names.iter().any(|name| name == service),
+            None => self.exports.iter().any(|name| name.get_ref() == service),
+        }
+    }
+
     /// Whether it says nothing of what is accepted and sent, or of one of both.
     pub(in crate::config) fn silent_about(&self) -> Option<&'static str> {
         match (self.import.is_some(), self.says_export) {

@@ -32,6 +32,7 @@ use crate::bgp::table::Paths;
 use crate::bgp::{AttributeStore, Negotiated, PerFamily, RefreshKind};
 use crate::config::Config;
 use crate::config::model::{self, Neighbor};
+use crate::event::EventKind;
 use crate::ids::NeighborId;
 use crate::neighbor::DiscoveryLink;
 use crate::put_back::{self, PutBack};
@@ -63,6 +64,7 @@ pub(super) struct Bgp {
     /// Paths in the FIB of sessions that began, with the names of their neighbours.
     begun: Vec<(String, PathId)>,
     orders: Vec<BgpOrder>,
+    events: Vec<(Nanos, EventKind)>,
     /// As last ordered.
     lease: Option<LeaseRules>,
     /// Whether `[bgp]` is configured.
@@ -365,6 +367,11 @@ impl Bgp {
     pub(super) fn heed_bfd(&mut self, name: &str, is_lost: bool) {
         let found = self.neighbors.iter().find(|(_, state)| state.config.name == name);
         self.orders.extend(found.map(|(&id, _)| BgpOrder::Bfd(id, is_lost)));
+    }
+
+    /// Takes what happened to what is announced.
+    pub(super) fn take_events(&mut self) -> Vec<(Nanos, EventKind)> {
+        std::mem::take(&mut self.events)
     }
 
     /// Takes what the host engine is asked for.

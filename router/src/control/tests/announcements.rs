@@ -11,6 +11,7 @@ use crate::bgp::lease::{LeaseState, Part};
 use crate::bgp::session::{Received, State};
 use crate::bgp::{Announced, AsPath, Attributes, Negotiated, NextHop as BgpNextHop, Nlri, Update};
 use crate::ids::NeighborId;
+use crate::liveness::proof::{ProofId, ProofOrder, ProofSpec};
 
 /// A router whose neighbours are played by the test.
 struct Speaking {
@@ -150,14 +151,18 @@ fn speaking(service: &str) -> Speaking {
 
 /// With these keys of the service and of `[bgp]`.
 fn speaking_with(service: &str, bgp: &str) -> Speaking {
+    Speaking::new(&speaking_text(service, bgp))
+}
+
+fn speaking_text(service: &str, bgp: &str) -> String {
     let router = PORTS.replace("name = \"r1\"\n", "name = \"r1\"\nid = \"192.0.2.1\"\n");
     let sites = "[[service.site]]\nname = \"ams\"\nvia = \"ams\"\n\
                  [[service.site]]\nname = \"fra\"\nvia = \"fra\"\n";
-    Speaking::new(&format!(
+    format!(
         "{router}[[service]]\nname = \"www\"\nprefixes = [\"{SERVICE}/32\"]\n{service}\n{sites}\
          [bgp]\nas = 65001\n{bgp}\n\
          [[bgp.neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"none\"\nexport = \"services\"\n"
-    ))
+    )
 }
 
 /// A site that is up and down twenty times a second for five minutes is one announcement and one withdrawal.
@@ -625,4 +630,106 @@ fn what_is_announced_under_a_lost_lease_is_shown_with_the_part_that_stood_still(
         assert_eq!(events, [format!("bgp 10.0.0.2: {}", lease.text())]);
         assert_eq!(speaking.lines(), Vec::<String>::new(), "nothing else is ordered");
     }
+}
+
+/// What the liveness engine is to prove now; what it is to forget, too.
+fn proofs(speaking: &mut Speaking) -> (Vec<ProofSpec>, Vec<ProofId>) {
+    let (mut begun, mut ended) = (Vec::new(), Vec::new());
+    for order in speaking.rig.control.take_proof_orders() {
+        match order {
+            ProofOrder::Begin(spec) => begun.push(spec),
+            ProofOrder::End(id) => ended.push(id),
+        }
+    }
+    (begun, ended)
+}
+
+fn proof_events(speaking: &mut Speaking) -> Vec<(String, bool, u64)> {
+    let events = std::iter::from_fn(|| speaking.rig.control.poll_event());
+    let proofs = events.filter_map(|(_, kind)| match kind {
+        EventKind::Proof { port, proven, waited_ms, .. } => Some((port, proven, waited_ms)),
+        _ => None,
+    });
+    proofs.collect()
+}
+
+/// The reasons that are shown for the only prefix.
+fn reason(speaking: &Speaking) -> String {
+    let control = &speaking.rig.control;
+    let advertised = control.bgp_advertised(None).next().unwrap();
+    advertised.decisions[0].decision.text(speaking.now)
+}
+
+#[test]
+fn a_service_is_announced_once_packets_by_the_neighbors_port_reach_a_site() {
+    let mut speaking = speaking("announce = \"proven\"\nprove-timeout = \"2s\"");
+    assert!(speaking.lines().is_empty(), "nothing is proven");
+    let (begun, _) = proofs(&mut speaking);
+    let client = speaking.rig.control.ports.get("client").unwrap().id;
+    let [spec] = begun[..] else { panic!("{begun:?}") };
+    let ends = ("10.0.0.1".parse().unwrap(), SERVICE.parse().unwrap());
+    assert_eq!((spec.port, (spec.source, spec.target)), (client, ends));
+    assert!(reason(&speaking).starts_with("unproven: "), "{}", reason(&speaking));
+    speaking.pass(Duration::from_millis(30));
+    speaking.rig.control.handle_proof(speaking.now, spec.id);
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    assert_eq!(proof_events(&mut speaking), [("client".into(), true, 30)]);
+
+    // It dies and comes back: proven again.
+    for up in [false, true] {
+        for site in ["ams", "fra"] {
+            speaking.rig.set(site, site, up);
+        }
+        let lines = speaking.lines();
+        assert_eq!(lines, if up { &[][..] } else { &["-198.51.100.53/32"] });
+    }
+    speaking.pass(Duration::from_secs(10));
+    assert!(speaking.lines().is_empty());
+    let (begun, ended) = proofs(&mut speaking);
+    assert_eq!((begun.len(), ended.len()), (1, 0));
+    speaking.rig.control.handle_proof(speaking.now, spec.id);
+    assert!(speaking.lines().is_empty(), "that was the last one's");
+
+    // In any case at last, and said so.
+    let due = speaking.rig.control.bgp_timeout().unwrap();
+    assert_eq!(due.since(speaking.now), Duration::from_secs(2));
+    speaking.pass(Duration::from_secs(2));
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    assert_eq!(proof_events(&mut speaking), [("client".into(), false, 2000)]);
+    assert_eq!(proofs(&mut speaking).1, [begun[0].id]);
+}
+
+#[test]
+fn a_reload_proves_what_is_new_and_takes_nothing_back() {
+    let mut speaking = speaking("");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    let text = |announce: &str, prefixes: &str| {
+        let text = speaking_text(announce, "");
+        text.replace("\"198.51.100.53/32\"", prefixes)
+    };
+    let both = "\"198.51.100.53/32\", \"198.51.100.54/32\"";
+    speaking.rig.apply(&text("announce = \"proven\"", both)).unwrap();
+    assert!(speaking.lines().is_empty(), "one is announced, the other has to be proven");
+    let (begun, _) = proofs(&mut speaking);
+    assert_eq!(begun.len(), 2, "also of what is announced, for when it is withdrawn");
+    let new = begun.iter().find(|spec| spec.target.to_string() == "198.51.100.54").unwrap();
+    speaking.rig.control.handle_proof(speaking.now, new.id);
+    assert_eq!(speaking.lines(), ["+198.51.100.54/32 65001"]);
+    // Nobody waits for proofs of what is not to be proven any more.
+    speaking.rig.apply(&text("", both)).unwrap();
+    assert!(speaking.lines().is_empty());
+    assert_eq!(proofs(&mut speaking).1.len(), 1);
+    speaking.pass(Duration::from_mins(1));
+    assert!(speaking.lines().is_empty() && proof_events(&mut speaking).len() == 1);
+}
+
+#[test]
+fn what_is_always_announced_asks_for_no_site() {
+    let mut speaking = speaking("announce = \"always\"");
+    assert_eq!(speaking.lines(), ["+198.51.100.53/32 65001"]);
+    for site in ["ams", "fra"] {
+        speaking.rig.set(site, site, false);
+    }
+    assert!(speaking.lines().is_empty());
+    assert_eq!(reason(&speaking), "always; no site is well");
 }

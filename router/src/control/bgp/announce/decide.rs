@@ -9,6 +9,7 @@ use nearhop_fib::IpPrefix;
 use super::learned::{NotOnward, Path, onward};
 use super::leave::{Leave, LeaveCause};
 use super::playbook::Played;
+use super::proof::Proofs;
 use super::standing::{Level, Standing};
 use crate::bgp::lease::LeaseState;
 use crate::bgp::policy::Verdict;
@@ -18,7 +19,8 @@ use crate::bgp::{
     otc_to_send,
 };
 use crate::config::model::{
-    Additions, Aggregate, AggregateWhile, Export, LinkBandwidth, Neighbor, Playbook, Service,
+    Additions, Aggregate, AggregateWhile, AnnounceWhen, Export, LinkBandwidth, Neighbor, Playbook,
+    Service,
 };
 use crate::ids::{Family, NeighborId};
 use crate::time::Nanos;
@@ -65,6 +67,16 @@ pub enum Reason {
         all: usize,
         /// How many of them are needed.
         needed: AggregateWhile,
+    },
+    /// It is announced whatever becomes of its sites.
+    Always {
+        /// Sites that are well.
+        well: usize,
+    },
+    /// No packet that came in by the neighbour's port was answered by a site yet.
+    Unproven {
+        /// It is announced then in any case.
+        until: Nanos,
     },
     /// Enough sites are well again, and it waits in case they are not for long.
     Delayed {
@@ -116,6 +128,8 @@ pub(super) struct Subject<'a> {
     pub(super) weight: u64,
     /// Why at this level.
     pub(super) why: Reason,
+    /// What is needed to announce it to a neighbour first, if anything.
+    pub(super) proofs: Option<&'a Proofs>,
 }
 
 /// What a prefix is of.
@@ -138,7 +152,7 @@ impl<'a> Of<'a> {
     }
 
     /// Whether a neighbour may hear of it: of an aggregate, if it may of every service in it.
-    fn is_exported(self, neighbor: &Neighbor) -> bool {
+    pub(super) fn is_exported(self, neighbor: &Neighbor) -> bool {
         match (&neighbor.export, self) {
             (_, Self::Block) => neighbor.terms.takes_blackholes,
             (_, Self::Path(_)) => neighbor.terms.takes_learned,
@@ -154,15 +168,26 @@ impl<'a> Of<'a> {
 
 impl<'a> Subject<'a> {
     /// A prefix of a service that stands so.
-    pub(super) fn of_service(prefix: IpPrefix, service: &'a Service, standing: &Standing) -> Self {
+    pub(super) fn of_service(
+        prefix: IpPrefix,
+        service: &'a Service,
+        (standing, proofs): (&Standing, Option<&'a Proofs>),
+    ) -> Self {
         let (well, needed) = (standing.health.well, service.announce.min_sites);
         let why = match standing.level.until {
             Some(until) => Reason::Delayed { until },
+            None if service.announce.when == AnnounceWhen::Always => Reason::Always { well },
             None if well >= needed => Reason::Enough { well, needed },
             None => Reason::TooFew { well, needed },
         };
         let (level, weight) = (standing.level.value, standing.weight.value);
-        Self { prefix, of: Of::Service(service), level, weight, why }
+        let proofs = proofs.filter(|_| service.announce.when == AnnounceWhen::Proven);
+        Self { prefix, of: Of::Service(service), level, weight, why, proofs }
+    }
+
+    /// Until when a proof for the neighbour is waited for.
+    fn unproven_until(&self, audience: &Audience<'_>) -> Option<Nanos> {
+        self.proofs?.open_until(self.prefix, audience.port?)
     }
 }
 
@@ -174,6 +199,8 @@ pub(super) struct Audience<'a> {
     /// The families that are exchanged.
     pub(super) families: PerFamily<bool>,
     pub(super) next_hops: PerFamily<Option<BgpNextHop>>,
+    /// The port by which packets from it come in.
+    pub(super) port: Option<&'a str>,
     /// Which families it takes several paths of.
     pub(super) several_paths: PerFamily<bool>,
     pub(super) id: NeighborId,
@@ -198,7 +225,8 @@ pub(super) struct Scene<'a> {
 }
 
 /// Decides. The first of these that applies is the reason: there is no session; the neighbour's `export`,
-/// family or next hop; the router has left; how the prefix stands; a playbook withdraws it; the router leaves.
+/// family or next hop; the router has left; how the prefix stands; it is not proven; a playbook withdraws it; the
+/// router leaves.
 pub(super) fn decide(
     subject: &Subject<'_>,
     audience: &Audience<'_>,
@@ -213,6 +241,9 @@ pub(super) fn decide(
     }
     if subject.level == Level::Withdrawn {
         return Decision::not(subject.why.clone());
+    }
+    if let Some(until) = subject.unproven_until(audience) {
+        return Decision::not(Reason::Unproven { until });
     }
     let playbooks = scene.playbooks.iter().map(|playbook| &**playbook);
     let Played { withdrawn_by, changes } = Played::of(playbooks, subject, audience);
@@ -411,6 +442,11 @@ impl Decision {
             Reason::Enough { well, needed } | Reason::TooFew { well, needed } => {
                 format!("{}, {needed} needed", sites(*well))
             }
+            Reason::Always { well } => format!("always; {}", sites(*well)),
+            Reason::Unproven { until } => format!(
+                "unproven: no site has answered a packet from the neighbour's port; waits for another {}",
+                seconds(now, *until)
+            ),
             Reason::Learned { from } => format!("{from} announces it"),
             Reason::NotOnward(why) => why.to_string(),
             Reason::Blocked => "blocked: its packets are to be discarded".into(),

@@ -78,6 +78,7 @@ impl Learned<'_> {
                 level: Level::Full,
                 weight: 0,
                 why: Reason::Learned { from },
+                proofs: None,
             };
             let decision = decide(&subject, audience, scene);
             announced += usize::from(decision.announce.is_some());

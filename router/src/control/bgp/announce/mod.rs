@@ -6,6 +6,7 @@ mod learned;
 pub(in crate::control) mod leave;
 pub(in crate::control) mod offers;
 mod playbook;
+mod proof;
 pub(super) mod stale;
 pub(in crate::control) mod standing;
 pub(super) mod told;
@@ -93,9 +94,10 @@ impl Bgp {
         let mut still = BTreeSet::new();
         for (&prefix, of) in &self.announcements.offered {
             let offers::Offered::Service(name) = of else { continue };
-            let Some(subject) = self.announcements.subject(services, prefix) else { continue };
             for (&id, state) in &self.neighbors {
                 if state.announced.has(prefix) {
+                    let subject = self.announcements.subject(services, prefix, &state.announced);
+                    let Some(subject) = subject else { continue };
                     let decision = decide(&subject, &audience(config, (id, state)), &scene);
                     let announced =
                         if decision.announce.is_some() { &mut still } else { &mut left };
@@ -137,6 +139,7 @@ impl Bgp {
         health: impl Fn(&model::Service, Family) -> Health,
     ) {
         self.go_on_leaving(now);
+        self.expire_proofs(now);
         for (&id, state) in &mut self.neighbors {
             if state.refreshes.expire(now) {
                 log::warn!(
@@ -213,10 +216,10 @@ impl Bgp {
         let scene = self.announcements.scene();
         let mut all = Vec::new();
         if let Some(of) = self.announcements.offered.get(&prefix) {
-            let Some(subject) = self.announcements.subject(known.services, prefix) else {
-                return all;
-            };
             for (&id, neighbor) in &self.neighbors {
+                let told = &neighbor.announced;
+                let subject = self.announcements.subject(known.services, prefix, told);
+                let Some(subject) = subject else { return all };
                 let audience = audience(config, (id, neighbor));
                 let decision = decide(&subject, &audience, &scene).under(neighbor.lease, &audience);
                 all.push(Decided { neighbor, of: of.to_string(), decision });
@@ -270,7 +273,7 @@ impl Bgp {
                 })
             {
                 let decisions: Vec<(Option<PathKey>, Decision)> = if offered.contains_key(&prefix) {
-                    let subject = self.announcements.subject(known.services, prefix);
+                    let subject = self.announcements.subject(known.services, prefix, &said);
                     subject.map(|one| (None, decide(&one, &audience, &scene))).into_iter().collect()
                 } else {
                     let all = learned.decide(prefix, &audience, &scene).into_iter();
@@ -346,12 +349,26 @@ fn following<A>(offered: &BTreeMap<IpPrefix, A>, after: Option<IpPrefix>) -> Opt
     offered.range(from).next().map(|(prefix, _)| *prefix)
 }
 
-fn audience<'a>(config: &Config, (id, state): (NeighborId, &'a NeighborState)) -> Audience<'a> {
+/// The port of a neighbour's link, which the router's end of the session is on. There is none if that is an address
+/// of the router itself.
+fn port_of<'a>(
+    config: &'a Config,
+    neighbor: &model::Neighbor,
+    local: IpAddr,
+) -> Option<&'a model::Port> {
+    config.ports.iter().find(|port| match &neighbor.port {
+        Some(name) => port.name == *name,
+        None => port.addresses.iter().any(|net| net.ip() == local),
+    })
+}
+
+fn audience<'a>(config: &'a Config, (id, state): (NeighborId, &'a NeighborState)) -> Audience<'a> {
     let negotiated = state.negotiated.as_deref();
     Audience {
         config: &state.config,
         state: state.state,
         families: state.families,
+        port: port_of(config, &state.config, state.local()).map(|port| &*port.name),
         next_hops: PerFamily::with(|family| next_hop_for(config, state, family)),
         several_paths: PerFamily::with(|family| {
             negotiated.is_some_and(|negotiated| negotiated.add_path.of(family).send)
@@ -367,11 +384,7 @@ fn audience<'a>(config: &Config, (id, state): (NeighborId, &'a NeighborState)) -
 /// 2545 section 3), also for IPv4 if the neighbour takes that (RFC 8950).
 fn next_hop_for(config: &Config, state: &NeighborState, family: Family) -> Option<NextHop> {
     let local = state.local();
-    let has_local = |port: &&model::Port| match &state.config.port {
-        Some(name) => port.name == *name,
-        None => port.addresses.iter().any(|net| net.ip() == local),
-    };
-    let port = config.ports.iter().find(has_local);
+    let port = port_of(config, &state.config, local);
     let addresses = port.map_or(&config.router.addresses, |port| &port.addresses);
     let global = |family| {
         let is_on_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());

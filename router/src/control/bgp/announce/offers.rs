@@ -8,7 +8,9 @@ use nearhop_fib::IpPrefix;
 
 use super::decide::{Of, Reason, Scene, Subject};
 use super::leave::Leave;
+use super::proof::Proofs;
 use super::standing::{Health, Level, Standing};
+use super::told::Told;
 use crate::bgp::PerFamily;
 use crate::config::Config;
 use crate::config::model::{Aggregate, AggregateWhile, Playbook, Service};
@@ -22,6 +24,7 @@ pub(in crate::control::bgp) struct Announcements {
     /// Every prefix that may be announced.
     pub(super) offered: BTreeMap<IpPrefix, Offered>,
     standings: BTreeMap<String, PerFamily<Standing>>,
+    pub(super) proofs: Proofs,
     /// When a service is looked at although nothing happened to it.
     due: BTreeMap<String, Nanos>,
     /// Services that may stand otherwise by now.
@@ -88,6 +91,7 @@ impl Announcements {
             let blocked = self.blocks.iter().map(|&prefix| (prefix, Offered::Block));
             self.offered.extend(blocked);
         }
+        self.proofs.configure(config);
         self.standings.retain(|service, _| self.unsure.contains(service));
         self.due.retain(|service, _| self.unsure.contains(service));
         let aggregates: Vec<IpPrefix> = self.over.values().flatten().copied().collect();
@@ -117,7 +121,8 @@ impl Announcements {
     /// When something changes although nothing happens.
     pub(super) fn due(&self) -> Option<Nanos> {
         let of_services = self.due.values().min().copied();
-        of_services.into_iter().chain(self.leave.due()).min()
+        let others = self.leave.due().into_iter().chain(self.proofs.due());
+        of_services.into_iter().chain(others).min()
     }
 
     /// Aggregates that are announced, if they are others than when it was last asked.
@@ -149,6 +154,9 @@ impl Announcements {
                 let standing = self.standings.entry(name.clone()).or_default().of_mut(family);
                 let before = *standing;
                 standing.update(now, &service.announce, health(service, family));
+                for &prefix in prefixes.clone() {
+                    self.proofs.note(now, service, prefix, standing.level.value);
+                }
                 if let Some(until) = standing.due() {
                     let at = self.due.entry(name.clone()).or_insert(until);
                     *at = until.min(*at);
@@ -194,17 +202,21 @@ impl Announcements {
         is_new
     }
 
-    /// A prefix as decisions are made about it; `None` if it is not offered, or not looked at yet.
+    /// A prefix as decisions are made about it for a neighbour that was told so much; `None` if it is not offered,
+    /// or not looked at yet.
     pub(super) fn subject<'a>(
         &'a self,
         services: Services<'a>,
         prefix: IpPrefix,
+        told: &Told,
     ) -> Option<Subject<'a>> {
+        // What is announced already stays so.
+        let proofs = (!told.has(prefix)).then_some(&self.proofs);
         match self.offered.get(&prefix)? {
             Offered::Service(name) => {
                 let service = services.get(name)?;
                 let standing = self.standing(name, Family::of(prefix.addr()))?;
-                Some(Subject::of_service(prefix, service, standing))
+                Some(Subject::of_service(prefix, service, (standing, proofs)))
             }
             Offered::Block => Some(Subject {
                 prefix,
@@ -212,12 +224,14 @@ impl Announcements {
                 level: Level::Full,
                 weight: 0,
                 why: Reason::Blocked,
+                proofs: None,
             }),
             Offered::Aggregate(aggregate) => {
                 let (level, announced, weight) = self.of_parts(aggregate);
                 let (needed, all) = (aggregate.condition, aggregate.services.len());
                 let why = Reason::Parts { announced, all, needed };
-                Some(Subject { prefix, of: Of::Aggregate(aggregate), level, weight, why })
+                let of = Of::Aggregate(aggregate);
+                Some(Subject { prefix, of, level, weight, why, proofs: None })
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bgp::backoff::Backoff;
-use crate::config::model::{AnnounceRules, BelowMin};
+use crate::config::model::{AnnounceRules, AnnounceWhen, BelowMin};
 use crate::time::Nanos;
 
 /// As what a prefix is announced, from the worst to the best.
@@ -56,7 +56,7 @@ pub struct Held<T> {
 impl AnnounceRules {
     /// As what a service with these sites is to be announced.
     pub fn level(&self, health: Health) -> Level {
-        if health.well >= self.min_sites {
+        if health.well >= self.min_sites || self.when == AnnounceWhen::Always {
             return Level::Full;
         }
         match self.below_min {

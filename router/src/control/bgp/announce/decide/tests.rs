@@ -55,12 +55,13 @@ impl Case {
     fn decide(&self) -> Decision {
         let neighbor = &self.config.bgp.as_ref().unwrap().neighbors[0];
         let (prefix, service) = (PREFIX.parse().unwrap(), &self.config.services[0]);
-        let subject = Subject::of_service(prefix, service, &self.standing);
+        let subject = Subject::of_service(prefix, service, (&self.standing, None));
         let audience = Audience {
             config: neighbor,
             state: self.state,
             families: self.families,
             next_hops: PerFamily::with(|_| self.next_hop),
+            port: None,
             several_paths: PerFamily::NONE,
             id: NeighborId(1),
             is_internal: neighbor.asn == 65_001,
