@@ -24,6 +24,7 @@ pub use self::reading::Reading;
 use self::spin::Spin;
 use crate::engine::{PlaneEngine, PlaneParts};
 use crate::ids::PortId;
+use crate::kernel::realtime;
 use crate::liveness::proof::Injection;
 use crate::port::counters::PortCounters;
 use crate::time::Nanos;
@@ -108,6 +109,9 @@ impl Worker {
 
     /// Forwards packets until [`WorkerShared::stop`] is set.
     pub fn run(mut self) -> std::io::Result<()> {
+        if let Err(error) = realtime::take_short_turns() {
+            log::info!("worker {} takes turns as long as any other thread: {error}", self.index);
+        }
         let mut poller = Poller::new(self.index, self.wake.try_clone()?)?;
         let mut ready = Ready::default();
         while !self.shared.stop.load(Ordering::Acquire) {
