@@ -156,9 +156,10 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     }
     // Labs are never on the host; to be done while there is one thread.
     let mut sandbox = sandbox::Options::named("bench");
-    // RPS can be set outside of user namespaces alone.
+    // RPS can be set and real-time scheduling asked for outside of user namespaces alone.
     let is_root = rustix::process::geteuid().is_root();
-    sandbox.user_namespace &= !(is_root && chosen.iter().any(|(name, _)| *name == "throughput"));
+    let wants_root = |(name, _): &_| ["failover", "throughput"].contains(name);
+    sandbox.user_namespace &= !(is_root && chosen.iter().any(wants_root));
     sandbox::enter(&sandbox).map_err(BenchError::environment)?;
     let (mut met, mut quiet) = (true, true);
     let mut lines = String::new();

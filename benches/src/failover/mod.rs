@@ -8,6 +8,7 @@
 //! measured in between.
 #![forbid(unsafe_code)]
 
+mod bare;
 mod config;
 mod kinds;
 mod linux;
@@ -43,17 +44,26 @@ fn scale(wish: Wish<'_>) -> Result<Vec<Row>, BenchError> {
     } else {
         Some([linux::build(Size::SMALL)?, linux::build(Size::LARGE)?].map(Series::new))
     };
+    let mut bare = Vec::new();
     for round in 0..wish.repeat {
         for series in ours.iter_mut().map(Result::as_mut) {
             series.map_err(|error| error.clone())?.fail_over(round)?;
+        }
+        if let Ok(small) = &mut ours[0] {
+            let heard = small.subject.hear_bare(&nearhop::netns_a(Size::SMALL))?;
+            eprintln!("a bare program hears of the fault after {heard:.3} ms");
+            bare.push(heard);
         }
         for series in linux.iter_mut().flatten() {
             series.fail_over(round)?;
         }
     }
+    let bare = Summary::of(bare);
     let [small, large] = ours;
     let (small, large) = (small?, large?);
     let mut rows = compare(&small, &large, linux.as_ref());
+    let heard = Row::figure("fault to event, 10 routes", "ms", &small.summary(|f| f.event_ms.0));
+    rows.push(heard.against("a bare program in its place", Some(bare.p50)));
     rows.extend(detail(&small));
     rows.extend(detail(&large));
     rows.extend(peers(wish, linux.as_ref()));

@@ -42,6 +42,11 @@ pub fn build(size: Size) -> Result<Subject, BenchError> {
     Subject::new(name, Box::new(nearhop), &ends, sender, namespaces)
 }
 
+/// Where the kernel side of port `a` of such a router is.
+pub fn netns_a(size: Size) -> NetNs {
+    NetNs::named(&format!("n{}-a", size.prefixes))
+}
+
 struct Nearhop {
     daemon: Daemon,
     client: Client,

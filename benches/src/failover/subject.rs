@@ -10,6 +10,7 @@ use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
 
+use super::bare;
 use super::measure::{Arrivals, Fault};
 use super::traffic::{EVERY, FLOWS, Sender, arrivals, capture, pass};
 use crate::report::BenchError;
@@ -97,6 +98,26 @@ impl Subject {
         let fault = Fault::measure(before, after, &sent, &Arrivals { at_a, at_b }, reported)?;
         self.heal()?;
         Ok(fault)
+    }
+
+    /// As [`Self::fail_over`], while the router is stopped: when a bare program hears of it, in milliseconds.
+    pub fn hear_bare(&mut self, netns: &NetNs) -> Result<f64, BenchError> {
+        self.router.resume()?;
+        self.wait_until_a_has_all()?;
+        self.router.pause()?;
+        let (links, device) = self.router.port_a();
+        let device = device.to_owned();
+        let stop = AtomicBool::new(false);
+        let sender = &self.sender;
+        let heard = thread::scope(|scope| {
+            scope.spawn(|| sender.run(&stop));
+            let heard = bare::hear(netns, links, &device);
+            stop.store(true, Ordering::Release);
+            heard
+        })?;
+        self.router.resume()?;
+        self.heal()?;
+        Ok(heard)
     }
 
     fn heal(&mut self) -> Result<(), BenchError> {

@@ -261,8 +261,10 @@ impl Site {
     fn open(kind: Kind, lab: &str, place: Place) -> Result<Self, BenchError> {
         let netns = NetNs::named(&format!("{lab}-{}", place.name()));
         let device = kind.device(place.name());
-        // All that is announced is the host's own address.
-        router::ip(&netns, "link set lo up\nroute add local 11.0.0.0/8 dev lo\n")?;
+        // All that is announced is the host's own address: 11.0.0.0 to 19.255.255.255.
+        let own = ["11.0.0.0/8", "12.0.0.0/6", "16.0.0.0/6"];
+        let own = own.map(|prefix| format!("route add local {prefix} dev lo\n")).concat();
+        router::ip(&netns, &format!("link set lo up\n{own}"))?;
         for file in ["conf/all/rp_filter".to_owned(), format!("conf/{device}/rp_filter")] {
             router::set(&netns, &file, "0")?;
         }
