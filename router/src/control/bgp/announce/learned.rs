@@ -6,7 +6,8 @@ use std::fmt;
 use nearhop_fib::IpPrefix;
 
 use super::super::{NeighborState, Paths};
-use super::decide::{Audience, Decision, Of, Reason, Scene, Subject, decide};
+use super::decide::{Audience, Decision, Of, Scene, Subject, decide};
+use super::reason::Reason;
 use super::standing::Level;
 use super::told::PathKey;
 use crate::bgp::table::Found;

@@ -7,6 +7,7 @@ pub(in crate::control) mod leave;
 pub(in crate::control) mod offers;
 mod playbook;
 mod proof;
+pub(in crate::control) mod reason;
 pub(super) mod stale;
 pub(in crate::control) mod standing;
 pub(super) mod told;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use nearhop_fib::IpPrefix;
 
-use super::decide::{Of, Reason, Scene, Subject};
+use super::decide::{Of, Scene, Subject};
 use super::leave::Leave;
 use super::proof::Proofs;
+use super::reason::Reason;
 use super::standing::{Health, Level, Standing};
 use super::told::Told;
 use crate::bgp::PerFamily;

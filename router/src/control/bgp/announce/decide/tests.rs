@@ -1,6 +1,7 @@
 use super::*;
 use crate::config;
 use crate::config::model::PlaybookStep;
+use crate::control::LeaveCause;
 use crate::control::bgp::announce::standing::Health;
 
 const PREFIX: &str = "198.51.100.53/32";
