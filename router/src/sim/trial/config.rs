@@ -35,6 +35,10 @@ impl Layout {
                 draft.service_keys(&format!(
                     "min-sites = {min_sites}\nannounce-delay = \"{delay_ms}ms\"\n"
                 ));
+                // Every other router looks whether packets reach its sites first.
+                if router % 2 == 1 {
+                    draft.service_keys("announce = \"proven\"\nprove-timeout = \"1s\"\n");
+                }
             }
             for leg in legs {
                 let name = self.leg_name(router, leg.to);
