@@ -17,7 +17,7 @@ use super::threads::sent;
 use super::turns::{Turns, WatchedThread};
 use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
-use crate::event::SlowStep;
+use crate::event::StepTimes;
 use crate::forward::Counters;
 use crate::host::HostStats;
 use crate::ids::NeighborId;
@@ -71,8 +71,8 @@ pub struct HostReport {
     pub checks: Vec<(TcpCheckKey, CheckStats)>,
     /// BGP sessions.
     pub bgp: Vec<(NeighborId, SessionCounters)>,
-    /// Steps that took too long.
-    pub slow_steps: Vec<SlowStep>,
+    /// How long its steps took.
+    pub steps: Vec<StepTimes>,
 }
 
 /// The thread's state.
@@ -196,8 +196,8 @@ impl HostThread {
         let Ok(mut report) = self.shared.try_lock() else { return false };
         report.counters.clone_from(self.engine.counters());
         report.stats = self.engine.stats();
-        report.slow_steps.clear();
-        report.slow_steps.extend(self.steps.slow());
+        report.steps.clear();
+        report.steps.extend_from_slice(self.steps.times());
         report.bgp.clear();
         report.bgp.extend(self.engine.bgp_counters());
         report.checks.clear();

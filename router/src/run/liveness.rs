@@ -414,7 +414,7 @@ impl LivenessThread {
         LivenessReport {
             checks: self.parts.engine.check_stats(paths),
             lateness_max: self.lateness_max,
-            slow_steps: self.steps.slow().collect(),
+            steps: self.steps.times().to_vec(),
             unsent: self.parts.engine.unsent(),
             bfd: self.parts.engine.bfd().reports(),
             bfd_dropped: self.parts.engine.bfd().dropped().clone(),
