@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::liveness::Order;
+use super::orders::Orders;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
@@ -47,7 +48,7 @@ pub struct HostParts {
     /// From the control thread and the liveness thread.
     pub orders: Receiver<HostCall>,
     /// To the liveness thread: verdicts.
-    pub liveness: (Sender<Order>, Wake),
+    pub liveness: (Orders<Order>, Wake),
     /// Woken by news of BGP neighbours.
     pub control: Wake,
     /// Woken by the workers' lanes and by orders.
@@ -83,7 +84,7 @@ pub struct HostThread {
     orders: Receiver<HostCall>,
     /// Of each check only the newest counts.
     verdicts: StateLane<TcpCheckKey, CheckEvent>,
-    liveness: (Sender<Order>, Wake),
+    liveness: (Orders<Order>, Wake),
     control: Wake,
     sleeper: Sleeper,
     shared: Arc<Mutex<HostReport>>,

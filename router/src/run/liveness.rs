@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use nearhop_fib::PathId;
 
 use super::host::HostCall;
+use super::orders::Orders;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
@@ -64,7 +65,7 @@ pub struct LivenessParts {
     /// From the control thread and the host thread.
     pub orders: Receiver<Order>,
     /// To the host thread: the carrier of ports.
-    pub host: (Sender<HostCall>, Wake),
+    pub host: (Orders<HostCall>, Wake),
     /// To the control thread: what happened.
     pub news: Lane<LivenessNews>,
     /// Its turns, for the watchdog.
