@@ -127,8 +127,7 @@ pub fn show(client: &Client, noun: &str) -> Result<Vec<Value>, BenchError> {
     Ok(document["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// The longest step of the router's threads whose names begin so, of those worth noting, in microseconds, and
-/// which; 0 if none was.
+/// The longest step of the router's threads whose names begin so, since it started, in microseconds, and which.
 ///
 /// # Errors
 /// The router does not answer.

@@ -150,6 +150,7 @@ fn be(guest: Guest) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
     let chosen = choose(&cli.name)?;
+    cli.feed.check()?;
     if !cfg!(dist) {
         let note = "not built with --profile dist: not to be compared with BENCHMARKING.md";
         let _ = writeln!(std::io::stderr(), "note: {note}");

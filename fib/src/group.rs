@@ -263,9 +263,10 @@ impl Groups {
         }
     }
 
-    pub(crate) fn use_huge_pages(&self) {
-        self.first_lines.use_huge_pages();
-        self.lines.use_huge_pages();
+    /// The first so many groups and lines have been in use.
+    pub(crate) fn use_huge_pages(&self, groups: usize, lines: usize) {
+        self.first_lines.use_huge_pages(groups);
+        self.lines.use_huge_pages(lines);
     }
 
     /// Links lines to an id; returns the first line that was linked before.

@@ -59,26 +59,37 @@ pub(crate) fn settled_clock() -> u64 {
     0
 }
 
-/// Pages of a growing table that become huge ones, one after the other: each takes up to a millisecond.
+/// Pages of a growing table that become huge ones, one after the other: each takes a millisecond, and more on a
+/// busy machine, since the kernel waits for every processor before.
 #[derive(Debug, Default)]
 pub(crate) struct HugePages {
-    next: usize,
-    is_done: bool,
+    /// By slab, how many touched pages are left; `None` before the table is large.
+    left: Option<[usize; 2]>,
 }
 
 impl HugePages {
-    /// A route came to a table that has so many now: `use_page` is called with the number of the next page
-    /// if one is due, and returns whether there are more.
-    pub(crate) fn note_growth(&mut self, routes: usize, use_page: impl FnOnce(usize) -> bool) {
-        if routes >= LARGE && routes.is_multiple_of(ROUTES_PER_HUGE_PAGE) && !self.is_done {
-            self.is_done = !use_page(self.next);
-            self.next += 1;
+    /// A route came to a table that has so many now. Once that is large, `advise` says how many pages of up to two
+    /// slabs are touched already: those touched later are huge from the start. Then `collapse` is called with one
+    /// page of a slab after the other.
+    pub(crate) fn note_growth(
+        &mut self,
+        routes: usize,
+        advise: impl FnOnce() -> [usize; 2],
+        collapse: impl FnOnce(usize, usize),
+    ) {
+        if routes < LARGE || !routes.is_multiple_of(ROUTES_PER_HUGE_PAGE) {
+            return;
+        }
+        let left = self.left.get_or_insert_with(advise);
+        if let Some(slab) = left.iter().position(|&pages| pages > 0) {
+            left[slab] -= 1;
+            collapse(slab, left[slab]);
         }
     }
 }
 
 /// Routes of a large table that come while one page of it becomes a huge one.
-const ROUTES_PER_HUGE_PAGE: usize = 256;
+const ROUTES_PER_HUGE_PAGE: usize = 512;
 
 #[cfg(not(loom))]
 mod real {
@@ -160,38 +171,43 @@ mod real {
             size_of::<[T; LEN]>()
         }
 
-        /// Asks for huge pages, touched memory included. A system that refuses gives small
-        /// ones: slower, and right all the same. To be called once a table is large: a huge page
-        /// costs its whole size, and the time to clear it, as soon as one byte is touched. Where much
-        /// is touched, this takes long: see [`HugePages`].
-        pub(crate) fn use_huge_pages(&self) {
-            let mut nth = 0;
-            while self.use_huge_page(nth) {
-                nth += 1;
-            }
+        /// Asks for huge pages, also for the first `touched` elements. Where these are many, this takes long: see
+        /// [`HugePages`].
+        pub(crate) fn use_huge_pages(&self, touched: usize) {
+            let pages = self.advise_huge_pages(touched);
+            (0..pages).for_each(|nth| self.collapse(nth));
         }
 
-        /// As [`Self::use_huge_pages`], of what is touched only for the page with this number;
-        /// whether there are pages after it. To be called with each number from 0 on.
+        /// Asks for huge pages where nothing is touched yet. A system that refuses gives small ones: slower, and
+        /// right all the same. To be called once a table is large: a huge page costs its whole size, and the time
+        /// to clear it, as soon as one byte is touched. Returns how many pages the first `touched` elements are
+        /// in: those are to be passed to [`Self::collapse`].
         #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
-        pub(crate) fn use_huge_page(&self, nth: usize) -> bool {
+        pub(crate) fn advise_huge_pages(&self, touched: usize) -> usize {
+            let pages = self.bytes() / HUGE_PAGE;
+            #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
+            if pages > 0 {
+                // SAFETY: the range is one allocation of our own, and the advice does not change what is in it.
+                unsafe {
+                    libc::madvise(self.first.as_ptr().cast(), self.bytes(), libc::MADV_HUGEPAGE);
+                }
+            }
+            (touched * size_of::<T>()).div_ceil(HUGE_PAGE).min(pages)
+        }
+
+        /// Makes the page with this number a huge one, if it is touched. In vain it may take as long.
+        #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
+        pub(crate) fn collapse(&self, nth: usize) {
             #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
             if nth < self.bytes() / HUGE_PAGE {
                 let start: *mut u8 = self.first.as_ptr().cast();
-                if nth == 0 {
-                    // SAFETY: the range is one allocation of our own, and the advice does not change
-                    // what is in it.
-                    unsafe { libc::madvise(start.cast(), self.bytes(), libc::MADV_HUGEPAGE) };
-                }
-                // SAFETY: as above: this page is within the allocation, by its number.
+                // SAFETY: this page is within one allocation of our own, by its number, and what is in it stays.
                 unsafe {
                     let page = start.add(nth * HUGE_PAGE).cast();
                     libc::madvise(page, HUGE_PAGE, libc::MADV_COLLAPSE);
                 }
-                return (nth + 1) * HUGE_PAGE < self.bytes();
             }
             let _ = nth;
-            false
         }
 
         /// Returns the memory to the system; from then on every element is zero. For elements that
@@ -253,26 +269,35 @@ mod real {
             slab[LEN - 1].store(7, Ordering::Relaxed);
             assert_eq!(slab[LEN - 1].load(Ordering::Relaxed), 7);
             assert_eq!(slab.bytes(), LEN * 4);
-            slab.use_huge_pages();
+            slab.use_huge_pages(LEN);
             assert_eq!(slab[LEN - 1].load(Ordering::Relaxed), 7);
+            let pages = LEN * 4 / HUGE_PAGE;
+            assert_eq!(slab.advise_huge_pages(1), pages.min(1));
+            assert_eq!(
+                slab.advise_huge_pages(LEN),
+                pages,
+                "what is beyond the last whole page is not huge"
+            );
             slab.release();
         }
 
         #[test]
-        fn a_growing_table_uses_one_huge_page_at_a_time_and_each_once() {
+        fn a_growing_table_uses_one_huge_page_at_a_time_and_each_that_is_touched_once() {
             let (mut pages, mut used) =
                 (super::super::HugePages::default(), alloc::vec::Vec::new());
+            let mut advised = 0;
             for routes in 1..=super::super::LARGE + 4096 {
                 let before = used.len();
-                pages.note_growth(routes, |nth| {
-                    used.push(nth);
-                    nth < 4
-                });
+                let advise = || {
+                    advised += 1;
+                    [2, 1]
+                };
+                pages.note_growth(routes, advise, |slab, nth| used.push((slab, nth)));
                 assert!(
                     used.len() <= before + 1 && (routes >= super::super::LARGE || used.is_empty())
                 );
             }
-            assert_eq!(used, [0, 1, 2, 3, 4]);
+            assert_eq!((advised, &used[..]), (1, &[(0, 1), (0, 0), (1, 0)][..]));
         }
     }
 }
@@ -298,11 +323,13 @@ mod model {
             size_of::<[T; LEN]>()
         }
 
-        pub(crate) fn use_huge_pages(&self) {}
+        pub(crate) fn use_huge_pages(&self, _touched: usize) {}
 
-        pub(crate) fn use_huge_page(&self, _nth: usize) -> bool {
-            false
+        pub(crate) fn advise_huge_pages(&self, _touched: usize) -> usize {
+            0
         }
+
+        pub(crate) fn collapse(&self, _nth: usize) {}
 
         pub(crate) fn release(&self) {}
     }

@@ -375,7 +375,7 @@ impl Writer {
         self.shared.groups.link(GroupId(id), Some(first));
         self.routes_to.resize(self.routes_to.len().max(id as usize + 1), 0);
         if id as usize == LARGE {
-            self.shared.groups.use_huge_pages();
+            self.shared.groups.use_huge_pages(LARGE, self.lines.end_max() as usize);
         }
         Ok(GroupId(id))
     }

@@ -8,15 +8,15 @@ use std::fmt;
 use crate::ids::Family;
 use serde::{Deserialize, Serialize};
 
-/// How often a step of a thread took 10 ms or longer, since the thread started.
+/// How long a step of a thread took at worst since the thread started, and how often 10 ms or longer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct SlowStep {
+pub struct StepTimes {
     /// The thread.
     pub thread: &'static str,
     /// What it did.
     pub step: &'static str,
-    /// How often.
-    pub count: u64,
+    /// How often it took 10 ms or longer.
+    pub slow: u64,
     /// The longest time that it took.
     pub longest: Duration,
 }

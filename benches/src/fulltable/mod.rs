@@ -2,28 +2,23 @@
 //! what happens to packets meanwhile. BIRD takes the same table in the same run, and sends it too.
 #![forbid(unsafe_code)]
 
+mod bird;
 mod lab;
 pub mod speaker;
 pub mod table;
 
-use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::net::Ipv6Addr;
 
-use nearhop::kernel::link::LinkSetup;
 use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
-use nearlab::lab::{Namespace, wait_for};
-use nearlab::traffic::probe::sleep_until;
 
-use self::lab::{LOCAL_AS, Lab, REMOTE_AS, ROUTER, neighbor, peak_mb, processor_s};
+use self::lab::{Lab, REMOTE_AS, ROUTER, neighbor, peak_mb, processor_s};
 use self::speaker::{Ends, Speaker};
 use self::table::{Announcer, Table};
+use crate::Wish;
 use crate::noise::Noise;
-use crate::program::Bird;
 use crate::report::{BenchError, Row};
 use crate::stats::Summary;
-use crate::{Wish, linux};
 
 /// Who announces what.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -32,7 +27,7 @@ pub struct Feed {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=250))]
     neighbors: u32,
     /// How many routes each of them has (`fulltable`); a million in all by default.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     routes: Option<u32>,
     /// So many of them die at once, three times, and come back with their routes (`fulltable`).
     #[arg(long, default_value_t = 0)]
@@ -42,14 +37,30 @@ pub struct Feed {
     checks: u32,
 }
 
+impl Feed {
+    /// # Errors
+    /// More are to flap than there are.
+    pub fn check(self) -> Result<(), BenchError> {
+        let Self { neighbors, flap, .. } = self;
+        if flap > neighbors {
+            let why = format!(
+                "{flap} neighbours cannot flap of {neighbors}: --flap is at most --neighbors"
+            );
+            return Err(BenchError::usage(why));
+        }
+        Ok(())
+    }
+}
+
 /// One load of a table.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     seconds: f64,
     peak_mb: f64,
     lost: f64,
+    /// The longest of the control thread, which has the routes.
     step_ms: f64,
-    /// Of the thread that has the TCP checks.
+    /// Of the host thread, which has the sessions and the TCP checks.
     host_step_ms: f64,
     /// Processor time of the router, of all its threads.
     processor_s: f64,
@@ -71,17 +82,20 @@ impl Begun {
     /// The table came in this time.
     fn end(self, lab: &Lab, seconds: f64) -> Result<Load, BenchError> {
         let processor_s = processor_s(lab.daemon.child.id())? - self.idle_s;
-        let (step_us, step) = lab.longest_step("")?;
-        let (host_step_us, _) = lab.longest_step("host")?;
-        if step_us > 0 {
-            eprintln!("longest step {:.1} ms: {step}", step_us as f64 / 1e3);
-        }
+        let (step_us, step) = lab.longest_step("control")?;
+        let (host_step_us, host_step) = lab.longest_step("host")?;
+        let ms = |us: u64| us as f64 / 1e3;
+        eprintln!(
+            "longest steps: {:.2} ms, {step}; {:.2} ms, {host_step}",
+            ms(step_us),
+            ms(host_step_us)
+        );
         Ok(Load {
             seconds,
             peak_mb: 0.0,
             lost: 0.0,
-            step_ms: step_us as f64 / 1e3,
-            host_step_ms: host_step_us as f64 / 1e3,
+            step_ms: ms(step_us),
+            host_step_ms: ms(host_step_us),
             processor_s,
             false_verdicts: 0.0,
         })
@@ -113,7 +127,7 @@ pub fn run(wish: Wish<'_>, noise: &mut Noise) -> Result<Vec<Row>, BenchError> {
         flaps.extend(flapped);
         noise.look_after();
     }
-    let peers = if wish.alone { None } else { Some(with_bird(&table, wish.repeat)) };
+    let peers = if wish.alone { None } else { Some(bird::with_bird(&table, wish.repeat)) };
     let (by_bird, of_bird) = match peers {
         Some(peers) => peers?,
         None => (Vec::new(), Vec::new()),
@@ -260,79 +274,6 @@ fn check(lab: &Lab, parts: &[Part]) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// BIRD takes the table from the same speaker, then sends it to a router.
-fn with_bird(table: &Table, repeat: u32) -> Result<(Vec<Load>, Vec<Load>), BenchError> {
-    if !linux::finds("bird") {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let (local, remote) = (Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 1));
-    let from = Announcer { asn: REMOTE_AS + 1, v4: local, v6: FEEDER_V6 };
-    let ends = Ends { local, asn: from.asn, remote };
-    let bytes = Table::encode(&table.routes, from);
-    let (mut sent, mut taken) = (Vec::new(), Vec::new());
-    for _ in 0..repeat {
-        let mut lab = Lab::start(1, 0)?;
-        let _feeder = Namespace::make("feeder").map_err(BenchError::environment)?;
-        let (up, feeder) = (NetNs::named("up"), NetNs::named("feeder"));
-        linux::join(&up, "feed", &feeder)?;
-        for (netns, device, host) in [(&up, "feed", 1), (&feeder, "eth", 2)] {
-            let mut links = LinkSetup::open(netns).map_err(BenchError::environment)?;
-            for address in [format!("10.9.0.{host}/24"), format!("fd00:9::{host}/64")] {
-                let address = address.parse().map_err(BenchError::environment)?;
-                links.replace_address(device, address).map_err(BenchError::environment)?;
-            }
-        }
-        let bird = Bird::start(&up, "fulltable-bird", &configuration(), false)?;
-        let mut speaker = Speaker::open(&feeder, ends)?;
-        let begun = speaker.send(&bytes)?;
-        let has_all = || match bird.routes()? {
-            have if have == table.routes.len() => Ok(Nanos::now()),
-            have => Err(format!("BIRD has {have} routes")),
-        };
-        let loaded = wait_for("BIRD to have the table", LOADED_WITHIN, has_all);
-        let loaded = loaded.map_err(BenchError::environment)?;
-        let seconds = loaded.since(begun).as_secs_f64();
-        let (peak_mb, processor_s) = (peak_mb(bird.pid())?, processor_s(bird.pid())?);
-        taken.push(Load { seconds, peak_mb, processor_s, ..Load::default() });
-        let begun = Begun::now(&lab)?;
-        bird.ask("enable onward").map_err(BenchError::environment)?;
-        let published = lab.wait_published(table.routes.len() as u64)?;
-        let up = published.up.ok_or_else(|| BenchError::environment("no session with BIRD"))?;
-        let mut load = begun.end(&lab, published.at.since(up).as_secs_f64())?;
-        load.finish(&mut lab)?;
-        let Load { seconds, peak_mb: router, lost, .. } = load;
-        eprintln!(
-            "by BIRD: {seconds:.3} s, {router:.1} MB, {lost} lost; BIRD itself {peak_mb:.1} MB"
-        );
-        sent.push(load);
-        sleep_until(Nanos::now() + Duration::from_millis(100));
-    }
-    Ok((sent, taken))
-}
-
-fn configuration() -> String {
-    let mut text = format!("router id {};\nprotocol device {{ scan time 1; }}\n", neighbor(0));
-    let families = |import: &str, export: &str| {
-        let of = |family: &str| {
-            format!("{family} {{ import {import}; export {export}; next hop self; }};")
-        };
-        format!("{} {}", of("ipv4"), of("ipv6"))
-    };
-    let asn = REMOTE_AS + 1;
-    let _ = write!(
-        text,
-        "protocol bgp feeder {{ local 10.9.0.1 as {REMOTE_AS}; neighbor 10.9.0.2 as {asn}; passive; {} }}\n\
-         protocol bgp onward {{ disabled; local {} as {REMOTE_AS}; neighbor {ROUTER} as {LOCAL_AS}; {} }}\n",
-        families("all", "none"),
-        neighbor(0),
-        families("none", "all").replace(
-            "ipv6 { import none; export all; next hop self;",
-            &format!("ipv6 {{ import none; export all; next hop address {NEXT_HOP_V6};")
-        ),
-    );
-    text
-}
-
 fn rows(name: &str, loads: &[Load], peer: &[Load], is_judged: bool) -> Vec<Row> {
     let of = |figure: fn(&Load) -> f64| Summary::of(loads.iter().map(figure));
     let against = |row: Row, figure: fn(&Load) -> f64| {
@@ -354,7 +295,7 @@ fn rows(name: &str, loads: &[Load], peer: &[Load], is_judged: bool) -> Vec<Row> 
         judged(against(memory_row, |load| load.peak_mb), "at most 200 MB", memory.max <= 200.0),
         Row::figure(format!("{name}: lost"), "", &of(|load| load.lost))
             .judged("none", of(|load| load.lost).max == 0.0),
-        Row::figure(format!("{name}: longest step"), "ms", &of(|load| load.step_ms)),
+        Row::figure(format!("{name}: longest control step"), "ms", &of(|load| load.step_ms)),
         Row::figure(format!("{name}: longest host step"), "ms", &of(|load| load.host_step_ms)),
     ]
 }
@@ -368,5 +309,16 @@ const LOOKUPS: usize = 100;
 const FLAPS: usize = 3;
 
 const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
-const FEEDER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
-const LOADED_WITHIN: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_neighbours_flap_than_there_are() {
+        for (neighbors, flap, is_good) in [(1, 0, true), (10, 10, true), (9, 10, false)] {
+            let feed = Feed { neighbors, routes: None, flap, checks: 0 };
+            assert_eq!(feed.check().is_ok(), is_good, "{feed:?}");
+        }
+    }
+}

@@ -43,7 +43,7 @@ struct Harm {
     lost: u64,
     /// The longest time without an answer, of the worst flow, milliseconds.
     gap_ms: f64,
-    /// The longest step of any thread of the router, milliseconds; 0 below 10.
+    /// The longest step of any thread of the router, milliseconds.
     step_ms: f64,
     /// Which that was.
     step: String,

@@ -74,8 +74,13 @@ impl<S: Slot> Dir<S> {
         self.root.bytes() + self.chunks.bytes()
     }
 
-    pub(super) fn use_huge_page(&self, nth: usize) -> bool {
-        self.root.use_huge_page(nth)
+    /// Routes are anywhere in the root.
+    pub(super) fn advise_huge_pages(&self) -> usize {
+        self.root.advise_huge_pages(self.root.len())
+    }
+
+    pub(super) fn collapse(&self, nth: usize) {
+        self.root.collapse(nth);
     }
 
     pub(super) fn release(&self) {
@@ -102,7 +107,7 @@ impl Dir<AtomicU32> {
     /// With the words of a narrow root, and of the first `count` chunks.
     pub(super) fn widened(narrow: &Dir<AtomicU16>, count: u32) -> Self {
         let wide = Self::new();
-        wide.root.use_huge_pages();
+        wide.root.advise_huge_pages(0);
         for (slot, narrow) in wide.root.iter().zip(narrow.root.iter()) {
             slot.set(narrow.get());
         }

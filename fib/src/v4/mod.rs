@@ -140,8 +140,13 @@ impl Table {
         self.wide.set(Dir::widened(&self.narrow, count));
     }
 
-    pub(crate) fn use_huge_page(&self, nth: usize) -> bool {
-        with_slots!(self, dir => dir.use_huge_page(nth))
+    /// As [`crate::memory::HugePages`] asks: there is one slab.
+    pub(crate) fn advise_huge_pages(&self) -> [usize; 2] {
+        [with_slots!(self, dir => dir.advise_huge_pages()), 0]
+    }
+
+    pub(crate) fn collapse(&self, nth: usize) {
+        with_slots!(self, dir => dir.collapse(nth));
     }
 
     /// Gives the memory of narrow slots back, now that no reader is in them.

@@ -55,7 +55,8 @@ impl TableWriter {
             return old;
         }
         if old.is_none() {
-            self.huge_pages.note_growth(self.routes.len(), |nth| table.use_huge_page(nth));
+            let (advise, collapse) = (|| table.advise_huge_pages(), |_, nth| table.collapse(nth));
+            self.huge_pages.note_growth(self.routes.len(), advise, collapse);
         }
         if prefix.len() > ROOT_BITS as u8 {
             self.have_chunk(table, prefix.addr(), &mut freed);

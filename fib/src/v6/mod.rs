@@ -91,9 +91,17 @@ impl Table {
         len <= self::writer::MIDDLE_LEN
     }
 
-    pub(crate) fn use_huge_page(&self, nth: usize) -> bool {
-        let more = [self.slots.use_huge_page(nth), self.narrow.use_huge_page(nth)];
-        more.contains(&true)
+    /// As [`crate::memory::HugePages`] asks: slots and narrow lines, which are taken in order.
+    pub(crate) fn advise_huge_pages(&self) -> [usize; 2] {
+        let [slots, narrow] = [0, 1].map(|n| self.used[n].load(Ordering::Relaxed) as usize);
+        [self.slots.advise_huge_pages(slots), self.narrow.advise_huge_pages(narrow)]
+    }
+
+    pub(crate) fn collapse(&self, slab: usize, nth: usize) {
+        match slab {
+            0 => self.slots.collapse(nth),
+            _ => self.narrow.collapse(nth),
+        }
     }
 
     /// Bytes in use.

@@ -94,7 +94,9 @@ impl TableWriter {
         group: Option<GroupId>,
     ) -> Result<(), Full> {
         if old.is_none() {
-            self.huge_pages.note_growth(self.routes.len(), |nth| table.use_huge_page(nth));
+            let advise = || table.advise_huge_pages();
+            let collapse = |slab, nth| table.collapse(slab, nth);
+            self.huge_pages.note_growth(self.routes.len(), advise, collapse);
         }
         let written = self.write(table, prefix, group);
         if written.is_err() {

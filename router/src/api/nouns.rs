@@ -220,7 +220,7 @@ shown! {
     Router(RouterRow) = "router", Pages::Whole, metrics!(RouterRow, "router", router);
     /// Packets for the router's own addresses: what became of them.
     Host(HostRow) = "host", Pages::Whole, metrics!(HostRow, "host", counter);
-    /// Steps of the router's threads that took 10 ms or longer.
+    /// Steps of the router's threads: the longest time of each, and how often it took 10 ms or longer.
     Steps(StepRow) = "steps", Pages::Whole, metrics!(StepRow, "slow_steps", thread, step);
 }
 

@@ -39,7 +39,7 @@ use super::nouns::Show;
 use super::pages::{Page, PageRequest};
 use crate::bgp::session::{Counters, Said};
 use crate::control::Control;
-use crate::event::SlowStep;
+use crate::event::StepTimes;
 use crate::host::HostStats;
 use crate::ids::NeighborId;
 use crate::kernel::netns::Place;
@@ -67,8 +67,8 @@ pub struct Facts<'a> {
     pub sessions: BTreeMap<NeighborId, Counters>,
     /// Requests the last messages of a BGP neighbour. `None`: they did not come in time.
     pub transcript: &'a dyn Fn(NeighborId) -> Option<Vec<Said>>,
-    /// Steps of the control and host threads that took too long.
-    pub slow_steps: Vec<SlowStep>,
+    /// How long the steps of the control and host threads took.
+    pub steps: Vec<StepTimes>,
     /// The namespace in which each port's device was opened.
     pub opened: &'a BTreeMap<String, Place>,
     /// Requests a report from the liveness thread, with the checks of these paths. `None`: it did not answer
@@ -92,7 +92,7 @@ impl<'a> Facts<'a> {
             tcp_checks: &|_| BTreeMap::new(),
             sessions: BTreeMap::new(),
             transcript: &|_| None,
-            slow_steps: Vec::new(),
+            steps: Vec::new(),
             opened,
             liveness: &|_| None,
         }

@@ -81,6 +81,15 @@ impl Publication {
         self.under_way.is_some()
     }
 
+    /// Whether routes may become others now, if each leads there at once ([`Publisher::move_at_once`]): not while
+    /// a configuration is to be published, nor while it is found out what a publication has to do.
+    pub(super) fn admits_moves(&self) -> bool {
+        let of_routes = |why: &Owed| why.all.is_none();
+        let is_under_way = self.under_way.as_ref();
+        of_routes(&self.owed)
+            && is_under_way.is_none_or(|one| of_routes(&one.why) && self.publisher.is_planned())
+    }
+
     /// Does up to about `budget` lookups and changes. Returns the publication that ended by it.
     ///
     /// # Errors

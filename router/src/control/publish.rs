@@ -26,6 +26,7 @@ impl Control {
         if self.bgp.note_losses(&self.handle) {
             self.changed();
         }
+        let changes = changes - self.take_withdrawals(changes / WITHDRAWALS_SHARE);
         if !self.selection.is_settled() {
             self.select_some(now, changes.div_ceil(CHANGES_PER_SELECTION));
             return Ok(!self.is_unpublished());
@@ -62,6 +63,29 @@ impl Control {
         };
         self.finish(now, published);
         Ok(!self.is_unpublished() && !self.bgp.has_news())
+    }
+
+    /// Withdrawals of neighbours, up to so many: each prefix that has another path leads there at once, whatever
+    /// waits to be published. Returns how many it took.
+    fn take_withdrawals(&mut self, budget: usize) -> usize {
+        if !self.publication.admits_moves() {
+            return 0;
+        }
+        let mut changed = Vec::new();
+        let rib = &mut self.routing.rib;
+        let taken = self.bgp.take_withdrawals(rib, budget, &mut changed);
+        if changed.is_empty() {
+            return taken;
+        }
+        rib.resolve();
+        let services = Services::new(&self.config, &self.legs, &self.ports);
+        let mut parts = Parts { fib: &mut self.writer, rib, services };
+        for prefix in changed {
+            self.publication.publisher.move_at_once(&mut parts, prefix);
+        }
+        self.publication.owe_routes();
+        self.changed();
+        taken
     }
 
     /// Publishes all there is to publish, however long it takes.
@@ -138,6 +162,9 @@ const ROUTES_PER_CHANGE: usize = 8;
 
 /// Changes of the FIB in the time of one look at the sites of a service.
 const CHANGES_PER_SELECTION: usize = 32;
+
+/// The part of a step's changes that withdrawals ahead of their turn may be.
+const WITHDRAWALS_SHARE: usize = 8;
 
 /// Services whose sites are looked at in the step that ends a publication, or that drains a site.
 pub(super) const SELECTIONS_AT_ONCE: usize = 16;

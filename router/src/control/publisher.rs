@@ -6,6 +6,8 @@
 //! groups change in place, and prefixes; then prefixes are removed, shortest first, so that none is
 //! uncovered that goes too.
 
+mod ahead;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 
@@ -357,6 +359,9 @@ impl Publisher {
                 _ => self.insert(parts, prefix, next),
             });
             self.note_refusal(placed, prefix)?;
+        } else {
+            // Its last path was withdrawn meanwhile. What it leads to may be about to go.
+            self.removals.push(prefix);
         }
         self.changes.pop();
         Ok(None)

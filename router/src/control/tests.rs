@@ -26,6 +26,7 @@ mod onward;
 mod ports;
 mod publication;
 mod ranges;
+mod withdrawals;
 
 const NOW: Nanos = Nanos(1_000_000_000);
 const SERVICE: &str = "198.51.100.53";

@@ -38,6 +38,8 @@ pub struct Speaker {
     lease: Lease,
     /// Who is served first.
     first: usize,
+    /// The last poll had no time for everybody.
+    was_short: bool,
     buffer: Vec<u8>,
     /// Whether something was sent into a lane since it was last asked.
     has_news: bool,
@@ -360,6 +362,9 @@ impl Speaker {
             let (head, tail) = (self.neighbors.keys().skip(self.first), self.neighbors.keys());
             head.chain(tail.take(self.first)).copied().collect()
         };
+        if std::mem::take(&mut self.was_short) {
+            self.read_a_little(now, host, &order, &mut budget);
+        }
         for id in order {
             let Some(neighbor) = self.neighbors.get_mut(&id) else { continue };
             neighbor.follow(now, host);
@@ -378,6 +383,27 @@ impl Speaker {
             self.has_news |= std::mem::take(&mut neighbor.has_news);
             self.has_news |= neighbor.lost.load(Ordering::Relaxed);
             self.is_behind |= behind || (more || neighbor.is_held) && neighbor.has_room();
+        }
+        self.was_short = budget.work == 0 || budget.bytes == 0;
+    }
+
+    /// Reads a share of `budget` of everybody: who says little is heard at once, whatever others have to say.
+    fn read_a_little(
+        &mut self,
+        now: Nanos,
+        host: &mut Host,
+        order: &[NeighborId],
+        budget: &mut Budget,
+    ) {
+        let share = |of: usize| of / (2 * order.len()).max(1);
+        let (bytes, work) = (share(budget.bytes).max(BYTES_LEAST), share(budget.work).max(1));
+        for id in order {
+            let Some(neighbor) = self.neighbors.get_mut(id) else { continue };
+            let given = Budget { bytes: bytes.min(budget.bytes), work: work.min(budget.work) };
+            let mut left = Budget { bytes: given.bytes, work: given.work };
+            neighbor.read(now, host, (&mut self.store, &mut self.buffer), &mut left);
+            budget.bytes -= given.bytes - left.bytes;
+            budget.work -= given.work - left.work;
         }
     }
 
@@ -641,6 +667,9 @@ const BGP_PORT: u16 = 179;
 
 /// More than is read in the time of [`WORK_PER_POLL`].
 const BYTES_PER_POLL: usize = 96 * 1024;
+
+/// Room for the longest message: less is not worth a look.
+const BYTES_LEAST: usize = 4096;
 
 /// About a third of a millisecond: after that checks have their turn.
 const WORK_PER_POLL: usize = 128;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use nearhop_fib::PathId;
 
 use self::bfd::BfdReport;
-use crate::event::SlowStep;
+use crate::event::StepTimes;
 use crate::probe::CheckStats;
 
 /// What the liveness thread knows.
@@ -37,6 +37,6 @@ pub struct LivenessReport {
     pub bfd: Vec<BfdReport>,
     /// BFD packets that these did not use, by reason.
     pub bfd_dropped: BTreeMap<&'static str, u64>,
-    /// Steps that took too long.
-    pub slow_steps: Vec<SlowStep>,
+    /// How long the steps of its thread took.
+    pub steps: Vec<StepTimes>,
 }

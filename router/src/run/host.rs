@@ -11,13 +11,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::liveness::Order;
+use super::orders::Orders;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
 use super::turns::{Turns, WatchedThread};
 use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
-use crate::event::SlowStep;
+use crate::event::StepTimes;
 use crate::forward::Counters;
 use crate::host::HostStats;
 use crate::ids::NeighborId;
@@ -47,7 +48,7 @@ pub struct HostParts {
     /// From the control thread and the liveness thread.
     pub orders: Receiver<HostCall>,
     /// To the liveness thread: verdicts.
-    pub liveness: (Sender<Order>, Wake),
+    pub liveness: (Orders<Order>, Wake),
     /// Woken by news of BGP neighbours.
     pub control: Wake,
     /// Woken by the workers' lanes and by orders.
@@ -71,8 +72,8 @@ pub struct HostReport {
     pub checks: Vec<(TcpCheckKey, CheckStats)>,
     /// BGP sessions.
     pub bgp: Vec<(NeighborId, SessionCounters)>,
-    /// Steps that took too long.
-    pub slow_steps: Vec<SlowStep>,
+    /// How long its steps took.
+    pub steps: Vec<StepTimes>,
 }
 
 /// The thread's state.
@@ -83,7 +84,7 @@ pub struct HostThread {
     orders: Receiver<HostCall>,
     /// Of each check only the newest counts.
     verdicts: StateLane<TcpCheckKey, CheckEvent>,
-    liveness: (Sender<Order>, Wake),
+    liveness: (Orders<Order>, Wake),
     control: Wake,
     sleeper: Sleeper,
     shared: Arc<Mutex<HostReport>>,
@@ -196,8 +197,8 @@ impl HostThread {
         let Ok(mut report) = self.shared.try_lock() else { return false };
         report.counters.clone_from(self.engine.counters());
         report.stats = self.engine.stats();
-        report.slow_steps.clear();
-        report.slow_steps.extend(self.steps.slow());
+        report.steps.clear();
+        report.steps.extend_from_slice(self.steps.times());
         report.bgp.clear();
         report.bgp.extend(self.engine.bgp_counters());
         report.checks.clear();

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use nearhop_fib::PathId;
 
 use super::host::HostCall;
+use super::orders::Orders;
 use super::sleep::Sleeper;
 use super::steps::Steps;
 use super::threads::sent;
@@ -65,7 +66,7 @@ pub struct LivenessParts {
     /// From the control thread and the host thread.
     pub orders: Receiver<Order>,
     /// To the host thread: the carrier of ports.
-    pub host: (Sender<HostCall>, Wake),
+    pub host: (Orders<HostCall>, Wake),
     /// To the control thread: what happened.
     pub news: Lane<LivenessNews>,
     /// To each worker: packets that it is to forward as if they had come in by a port.
@@ -429,7 +430,7 @@ impl LivenessThread {
         LivenessReport {
             checks: self.parts.engine.check_stats(paths),
             lateness_max: self.lateness_max,
-            slow_steps: self.steps.slow().collect(),
+            steps: self.steps.times().to_vec(),
             unsent: self.parts.engine.unsent(),
             bfd: self.parts.engine.bfd().reports(),
             bfd_dropped: self.parts.engine.bfd().dropped().clone(),

@@ -14,6 +14,7 @@ mod kernel;
 mod liveness;
 mod needs;
 mod notify;
+mod orders;
 mod placed;
 mod ports;
 mod signals;

@@ -1,23 +1,23 @@
-//! Steps of a thread that took too long: named, counted, and logged.
+//! How long the steps of a thread take: the longest of each, and those that took too long, which are logged.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::event::SlowStep;
+use crate::event::StepTimes;
 use crate::time::Nanos;
 
-/// The slow steps of one thread since it started.
+/// The steps of one thread since it started.
 #[derive(Debug)]
 pub(super) struct Steps {
     thread: &'static str,
-    slow: BTreeMap<&'static str, SlowStep>,
+    /// One for each name, of which a thread has a few.
+    times: Vec<StepTimes>,
     began: Nanos,
 }
 
 impl Steps {
     pub(super) const fn of(thread: &'static str) -> Self {
-        Self { thread, slow: BTreeMap::new(), began: Nanos::ZERO }
+        Self { thread, times: Vec::new(), began: Nanos::ZERO }
     }
 
     /// A step begins.
@@ -29,20 +29,23 @@ impl Steps {
     pub(super) fn end(&mut self, step: &'static str, now: Nanos) {
         let took = now.since(self.began);
         self.began = now;
-        if took < SLOW {
-            return;
-        }
         let thread = self.thread;
-        let slow =
-            self.slow.entry(step).or_insert(SlowStep { thread, step, ..SlowStep::default() });
-        slow.count += 1;
-        slow.longest = slow.longest.max(took);
-        log::warn!("the {thread} thread took {} ms for one step: {step}", took.as_millis());
+        let known = self.times.iter().position(|one| one.step == step);
+        let known = known.unwrap_or_else(|| {
+            self.times.push(StepTimes { thread, step, ..StepTimes::default() });
+            self.times.len() - 1
+        });
+        let times = &mut self.times[known];
+        times.longest = times.longest.max(took);
+        if took >= SLOW {
+            times.slow += 1;
+            log::warn!("the {thread} thread took {} ms for one step: {step}", took.as_millis());
+        }
     }
 
     /// All of them.
-    pub(super) fn slow(&self) -> impl Iterator<Item = SlowStep> + '_ {
-        self.slow.values().copied()
+    pub(super) fn times(&self) -> &[StepTimes] {
+        &self.times
     }
 }
 
@@ -54,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_counts_if_it_is_slow_and_its_longest_time_is_kept() {
+    fn the_longest_time_of_each_step_is_kept_and_slow_ones_are_counted() {
         let mut steps = Steps::of("host");
         let ms = |ms: u64| Nanos(ms * 1_000_000);
         steps.begin(ms(0));
@@ -62,8 +65,11 @@ mod tests {
         steps.end("packets", ms(29));
         steps.begin(ms(100));
         steps.end("packets", ms(112));
-        let slow: Vec<SlowStep> = steps.slow().collect();
-        let longest = Duration::from_millis(20);
-        assert_eq!(slow, [SlowStep { thread: "host", step: "packets", count: 2, longest }]);
+        steps.end("checks", ms(113));
+        let times = |step, slow, longest| {
+            let longest = Duration::from_millis(longest);
+            StepTimes { thread: "host", step, slow, longest }
+        };
+        assert_eq!(steps.times(), [times("checks", 0, 9), times("packets", 2, 20)]);
     }
 }

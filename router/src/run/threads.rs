@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, TrySendError};
 use tokio::sync::Notify;
 
 use super::host::{HostCall, HostParts, HostReport, HostThread};
 use super::kernel::{KernelOrder, KernelParts, KernelReport, KernelThread};
 use super::liveness::{LivenessParts, LivenessThread, Order};
+use super::orders::Orders;
 use super::turns::{Count, Turns, WatchedThread};
 use super::watched::Watched;
 use super::{RunError, RunOptions};
@@ -68,13 +69,13 @@ pub(super) struct WorkerHandle {
 /// A thread that takes orders.
 pub(super) struct ThreadHandle<T> {
     name: &'static str,
-    orders: Sender<T>,
+    orders: Orders<T>,
     wake: Wake,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl<T> ThreadHandle<T> {
-    fn new(name: &'static str, orders: Sender<T>, wake: Wake) -> Self {
+    fn new(name: &'static str, orders: Orders<T>, wake: Wake) -> Self {
         Self { name, orders, wake, thread: None }
     }
 
@@ -211,12 +212,12 @@ pub(super) fn start(config: &Config, options: &RunOptions) -> Result<Daemon, Run
     let (first, first_packets) = Lane::new(NEWS_LANE, control_wake.clone());
     let (news, liveness_news) = Lane::of_many(EVENT_LANE, control_wake.clone());
     let (bfd, bfd_packets) = Lane::new(BFD_LANE, liveness_wake.clone());
-    let (prober, probe_packets) = Lane::new(PROBE_LANE, liveness_wake.clone());
+    let (prober, probe_packets) = Lane::of_many(PROBE_LANE, liveness_wake.clone());
     let (trouble, trouble_news) = Lane::new(NEWS_LANE, liveness_wake.clone());
     let (engines, engine_news) = Lane::new(NEWS_LANE, control_wake.clone());
-    let (orders, order_queue) = bounded(ORDER_LANE);
-    let (host_orders, host_order_queue) = bounded(ORDER_LANE);
-    let (kernel_orders, kernel_order_queue) = bounded(ORDER_LANE);
+    let (orders, order_queue) = Orders::new(ORDER_LANE);
+    let (host_orders, host_order_queue) = Orders::new(ORDER_LANE);
+    let (kernel_orders, kernel_order_queue) = Orders::new(ORDER_LANE);
     let (kernel_wake, kernel_fd) = Wake::new().map_err(failed)?;
 
     let (watched, turns) = (Watched::default(), <[Turns; 3]>::default());
@@ -390,5 +391,5 @@ const NEWS_LANE: usize = 4096;
 /// Events of the liveness thread that may wait.
 const EVENT_LANE: usize = 262_144;
 
-/// Orders to the liveness thread that may wait.
+/// Orders to a thread that may wait.
 const ORDER_LANE: usize = 65_536;

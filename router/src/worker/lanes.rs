@@ -71,8 +71,8 @@ impl<T> Lane<T> {
         (Self { sender, capacity: None, wake, pending: false }, receiver)
     }
 
-    /// As [`Self::new`], for very many items that hardly ever wait: memory is taken for those that do. To be
-    /// filled by one thread.
+    /// As [`Self::new`], for very many items that hardly ever wait: memory is taken for those that do. Of several
+    /// threads that fill it each may exceed `capacity` by one item.
     pub fn of_many(capacity: usize, wake: Wake) -> (Self, Receiver<T>) {
         let (sender, receiver) = unbounded();
         (Self { sender, capacity: Some(capacity), wake, pending: false }, receiver)

@@ -132,7 +132,7 @@ rows! {
         probes_unsent: Option<u64> = "PROBES UNSENT" Count,
     }
 
-    /// A step of a thread that took 10 ms or longer.
+    /// A step of a thread.
     pub struct StepRow {
         /// The thread: `liveness`, `host` or `control`.
         thread: Text = "THREAD" Unit::Text,

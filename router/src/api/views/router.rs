@@ -6,7 +6,7 @@ use super::{Facts, micros, owned};
 use crate::api::column::Text;
 use crate::api::rows::{HostRow, RouterRow, StepRow, WorkerRow};
 use crate::control::{Leave, LeaveCause};
-use crate::event::SlowStep;
+use crate::event::StepTimes;
 use crate::worker::Polling;
 
 /// How one worker waits and looks up.
@@ -52,17 +52,17 @@ pub(super) fn host(facts: &Facts<'_>) -> Vec<HostRow> {
     facts.host.rows().into_iter().map(row).collect()
 }
 
-/// Steps of threads that took 10 ms or longer: somebody waited for them.
+/// How long the steps of threads took at worst: whoever wants something of a thread waits for one of them.
 pub(super) fn steps(facts: &Facts<'_>) -> Vec<StepRow> {
     let liveness = (facts.liveness)(BTreeSet::new());
-    let liveness = liveness.map(|report| report.slow_steps).unwrap_or_default();
-    let row = |slow: &SlowStep| StepRow {
-        thread: slow.thread.into(),
-        step: slow.step.into(),
-        count: slow.count,
-        longest_us: micros(slow.longest),
+    let liveness = liveness.map(|report| report.steps).unwrap_or_default();
+    let row = |times: &StepTimes| StepRow {
+        thread: times.thread.into(),
+        step: times.step.into(),
+        count: times.slow,
+        longest_us: micros(times.longest),
     };
-    liveness.iter().chain(&facts.slow_steps).map(row).collect()
+    liveness.iter().chain(&facts.steps).map(row).collect()
 }
 
 /// How each worker waits for packets and looks up.

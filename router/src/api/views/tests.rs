@@ -136,7 +136,7 @@ fn with_facts<T>(use_it: impl FnOnce(&Facts<'_>) -> T) -> T {
         totals,
         workers: vec![WorkerFacts { polling: Polling::default(), lookup_codes: ["plain"; 2] }],
         host: HostStats { received: 17, ..HostStats::default() },
-        slow_steps: vec![SlowStep { thread: "control", step: "reload", ..SlowStep::default() }],
+        steps: vec![StepTimes { thread: "control", step: "reload", ..StepTimes::default() }],
         liveness: &liveness,
         transcript: &|_| Some(vec![bgp::said()]),
         ..bare(&control)

@@ -63,7 +63,13 @@ impl Link {
 
     /// How many bytes from the neighbour it takes now.
     pub(super) fn room(&self) -> usize {
-        INPUT_MAX - self.input.len()
+        let most = (MESSAGES_READ_AHEAD * self.message_max()).min(INPUT_MAX);
+        most.saturating_sub(self.input.len())
+    }
+
+    /// The longest message that the neighbour may send.
+    fn message_max(&self) -> usize {
+        self.agreed.as_ref().map_or(MESSAGE_MAX, |agreed| agreed.negotiated.receive_max)
     }
 
     /// Takes as many of `bytes` as it has room for; returns how many.
@@ -75,9 +81,7 @@ impl Link {
 
     /// The message that is next. An error if it can be none.
     pub(super) fn next_frame(&self) -> Result<Option<Frame<'_>>, MessageError> {
-        let negotiated = self.agreed.as_ref().map(|agreed| &agreed.negotiated);
-        let max = negotiated.map_or(MESSAGE_MAX, |negotiated| negotiated.receive_max);
-        Frame::first(self.input.rest(), max)
+        Frame::first(self.input.rest(), self.message_max())
     }
 
     /// What is not read yet.
@@ -194,6 +198,10 @@ pub(super) const OPEN_HOLD: Duration = Duration::from_mins(4);
 
 /// The same, of one that came from a range: others wait for its place.
 pub(super) const DYNAMIC_OPEN_HOLD: Duration = Duration::from_secs(15);
+
+/// Messages of the greatest length for which there is room: each neighbour has memory for so many, and most
+/// messages are shorter.
+const MESSAGES_READ_AHEAD: usize = 4;
 
 /// Room for the longest message, so that a whole one can always wait.
 const INPUT_MAX: usize = EXTENDED_MAX + 1;

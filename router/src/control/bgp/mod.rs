@@ -5,6 +5,7 @@ pub(super) mod announce;
 mod ranges;
 mod receive;
 mod refresh;
+mod withdrawals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -51,6 +52,8 @@ pub(super) struct Bgp {
     sweeping: BTreeSet<NeighborId>,
     /// Who is served first.
     turn: usize,
+    /// Whose withdrawals are taken first.
+    withdraws_first: usize,
     /// Units of steps since a publication began.
     units: usize,
     /// How many paths that are as good share the packets to a prefix.
@@ -106,6 +109,8 @@ pub struct NeighborState {
     /// What both sides agreed on, of a session that exchanges routes.
     pub negotiated: Option<Box<Negotiated>>,
     lane: Receiver<BgpNews>,
+    /// News that were taken out of the lane before their turn.
+    held: Option<BgpNews>,
     /// Set by the session when it ends.
     lost: Arc<AtomicBool>,
     /// Prefixes in the lane.
@@ -124,6 +129,16 @@ impl NeighborState {
     /// The router's end of the session.
     pub fn local(&self) -> IpAddr {
         self.peering.local
+    }
+
+    /// The next news.
+    fn take_news(&mut self) -> Option<BgpNews> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        let news = self.lane.try_recv().ok()?;
+        self.waiting.fetch_sub(news.prefixes(), Ordering::Relaxed);
+        Some(news)
     }
 
     /// Whether the session may wait for room in the lane.
@@ -225,6 +240,7 @@ impl Bgp {
             families: PerFamily::NONE,
             negotiated: None,
             lane: news,
+            held: None,
             lost,
             waiting,
             rest: None,
@@ -266,7 +282,9 @@ impl Bgp {
 
     /// Whether news wait.
     pub(super) fn has_news(&self) -> bool {
-        let waits = |state: &NeighborState| state.rest.is_some() || !state.lane.is_empty();
+        let waits = |state: &NeighborState| {
+            state.rest.is_some() || state.held.is_some() || !state.lane.is_empty()
+        };
         let is_busy = self.paths.any_leaving() || self.paths.is_judging() || self.ranges.is_asked();
         is_busy || !self.sweeping.is_empty() || self.neighbors.values().any(waits)
     }

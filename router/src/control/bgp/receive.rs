@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::vec;
 
 use nearhop_fib::{ACCEPT_ALL, IpPrefix, Writer, name_key};
@@ -46,13 +45,30 @@ impl Rest {
     }
 
     fn next(&mut self) -> Option<Piece<'_>> {
-        if let Some(nlri) = self.withdrawn.next() {
+        if let Some(nlri) = self.next_withdrawn() {
             return Some(Piece::Withdrawn(nlri));
         }
         self.turn_over();
         let (attributes, nlri) = self.current.as_mut()?;
         self.fetched = self.fetched.saturating_sub(1);
         Some(Piece::Announced(nlri.next()?, attributes))
+    }
+
+    /// The next prefix, if it is withdrawn.
+    pub(super) fn next_withdrawn(&mut self) -> Option<Nlri> {
+        self.withdrawn.next()
+    }
+
+    /// Whether the next prefix is withdrawn.
+    pub(super) fn withdraws(&self) -> bool {
+        self.withdrawn.len() > 0
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_over(&self) -> bool {
+        let is_empty = |(_, nlri): &(_, vec::IntoIter<Nlri>)| nlri.len() == 0;
+        let any = self.withdrawn.len() + self.announced.len() > 0;
+        !any && self.current.as_ref().is_none_or(is_empty)
     }
 
     /// Goes on with the next set of attributes once all prefixes of one are taken.
@@ -115,19 +131,10 @@ impl Bgp {
                     left = self.receive(parts.rib, id, rest, left);
                     continue;
                 }
-                let Ok(news) = state.lane.try_recv() else { break };
-                state.waiting.fetch_sub(news.prefixes(), Ordering::Relaxed);
+                let Some(news) = state.take_news() else { break };
                 left -= 1;
                 match news {
-                    BgpNews::Received(Received::Update(update)) => {
-                        for fault in &update.faults {
-                            log::warn!("bgp {}: {fault}", state.config.name);
-                        }
-                        if let Some(family) = update.end_of_rib {
-                            *state.ended.of_mut(family) = true;
-                        }
-                        state.rest = Some(Rest::of(update));
-                    }
+                    BgpNews::Received(Received::Update(update)) => state.begin_update(update),
                     BgpNews::Received(mark) => {
                         if state.refreshes.note(&mark) {
                             self.sweeping.insert(id);
@@ -267,7 +274,7 @@ impl Bgp {
     }
 
     /// The best paths to a prefix and the next best become the route that BGP offers. `chain` are all paths.
-    fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix, chain: Chain) {
+    pub(super) fn choose(&mut self, rib: &mut Rib, prefix: IpPrefix, chain: Chain) {
         let before = if let Some(set) = self.hold(rib, Family::of(prefix.addr()), chain) {
             let before = rib.offer(prefix, Candidate { source: Source::Bgp, set });
             if before == Some(set) {
@@ -334,6 +341,17 @@ impl Bgp {
 }
 
 impl NeighborState {
+    /// Notes what an UPDATE says of itself; its prefixes come next.
+    pub(super) fn begin_update(&mut self, update: Update) {
+        for fault in &update.faults {
+            log::warn!("bgp {}: {fault}", self.config.name);
+        }
+        if let Some(family) = update.end_of_rib {
+            *self.ended.of_mut(family) = true;
+        }
+        self.rest = Some(Rest::of(update));
+    }
+
     /// Where a next hop of it leads: a link-local one by its port, any other by the route to it. `None` if it
     /// is the router itself.
     pub fn hop_of(&self, next_hop: NextHop) -> Option<(IpAddr, Option<Way>)> {

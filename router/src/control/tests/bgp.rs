@@ -82,7 +82,7 @@ impl Peer {
 }
 
 /// A router whose neighbours are established.
-fn rig(keys: &str) -> (Rig, [Peer; 2]) {
+pub(super) fn rig(keys: &str) -> (Rig, [Peer; 2]) {
     let (mut rig, _) = Rig::new(&text(keys));
     let orders = rig.control.poll_bgp(NOW);
     let specs = orders.into_iter().filter_map(|order| match order {
@@ -105,7 +105,7 @@ pub(super) fn nlri(text: &str) -> Nlri {
 }
 
 /// So many prefixes of both families.
-fn prefixes(count: u32) -> Vec<IpPrefix> {
+pub(super) fn prefixes(count: u32) -> Vec<IpPrefix> {
     let v4 = (0..count / 2).map(|n| {
         let addr = Ipv4Addr::from_bits(0x0b00_0000 + n * 256);
         IpPrefix::around(addr.into(), 24).unwrap()
@@ -125,7 +125,7 @@ impl Rig {
         flows.map(|flow| self.port_for(&address, flow)).collect()
     }
 
-    fn only_port_to(&mut self, address: IpAddr) -> String {
+    pub(super) fn only_port_to(&mut self, address: IpAddr) -> String {
         let flow = FlowHash::of_packet(1, 7);
         self.port_for(&address.to_string(), flow)
     }

@@ -1,6 +1,8 @@
 //! Two speakers on two hosts that are connected directly, each polled as its thread would: after packets, and
 //! when it says so.
 
+mod turns;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 

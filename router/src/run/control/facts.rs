@@ -84,7 +84,7 @@ impl ControlThread {
             workers,
             host: host.stats,
             sessions: host.bgp.iter().copied().collect(),
-            slow_steps: self.steps.slow().chain(host.slow_steps.iter().copied()).collect(),
+            steps: self.steps.times().iter().chain(&host.steps).copied().collect(),
             ..self.facts_of_routes()
         }
     }
