@@ -2,6 +2,8 @@
 
 mod packets;
 mod paths;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
