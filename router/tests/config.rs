@@ -630,6 +630,29 @@ fn mistakes_about_the_bfd_of_neighbors_are_found() {
     }
 }
 
+/// The same link-local address on two links is two neighbours.
+#[test]
+fn bfd_of_link_local_neighbors_is_by_their_ports() {
+    let port = |name: &str| {
+        format!("[[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\naddresses = [\"fe80::1/64\"]\n")
+    };
+    let neighbor = |port: &str, ms: u32| {
+        format!(
+            "[[bgp.neighbor]]\naddress = \"fe80::2\"\nport = \"{port}\"\nas = 65002\nimport = \"all\"\n\
+             export = \"none\"\nbfd = {{ interval = \"{ms}ms\" }}\n"
+        )
+    };
+    let head = "[router]\nname = \"r1\"\nid = \"10.0.0.1\"\n";
+    let text = |second: &str| {
+        let neighbors = neighbor("up1", 50) + &neighbor(second, 10);
+        format!("{head}{}{}[bgp]\nas = 65001\n{neighbors}", port("up1"), port("up2"))
+    };
+    let (config, _) = parse("r1.toml", &text("up2")).unwrap();
+    let intervals = config.bgp.unwrap().neighbors.into_iter().map(|one| one.bfd.unwrap().interval);
+    let ms = std::time::Duration::from_millis;
+    assert_eq!(intervals.collect::<Vec<_>>(), [ms(50), ms(10)]);
+}
+
 /// Who is watched has to be on a link, and whoever names the same host wants the same.
 #[test]
 fn bfd_of_sites_and_next_hops_is_with_hosts_on_their_links() {

@@ -59,9 +59,13 @@ fn wait_for_bfd(rig: &Rig, address: &str, state: &str, path: &str) {
 
 /// Which neighbour packets to 203.0.113.9 go to.
 fn wait_for_way(rig: &Rig, neighbor: &str) {
+    wait_for_way_to(rig, "203.0.113.9", neighbor);
+}
+
+fn wait_for_way_to(rig: &Rig, address: &str, neighbor: &str) {
     let words = format!("over neighbor {neighbor}");
     wait_for(&words, || {
-        let explained = rig.nearhop(&["explain", "203.0.113.9"]);
+        let explained = rig.nearhop(&["explain", address]);
         String::from_utf8_lossy(&explained.stdout).contains(&words).then_some(())
     });
 }
@@ -207,6 +211,86 @@ fn a_session_over_several_hops_is_with_an_address_behind_the_link() {
         wait_for_bfd(&rig, "192.0.2.2", "up", "yes");
         wait_for_way(&rig, "two");
     });
+}
+
+/// Two links alike, of whose ends the addresses are the same. One neighbour is named, the other is looked for.
+#[test]
+fn link_local_neighbors_are_watched_each_on_its_link() {
+    let test = "link_local_neighbors_are_watched_each_on_its_link";
+    if let Some(why) = missing("bird", "bird2") {
+        return skip(test, &why);
+    }
+    in_namespaces(test, || {
+        let ups = ["up1", "up2"].map(support::netns);
+        let rig = Rig::start_with(SITES, &with_link_local_neighbors());
+        let birds = [("one", 1, true), ("two", 2, false)].map(|(name, n, far)| {
+            let up = &ups[n - 1];
+            wait_for("the address of the other end", || {
+                let words = ["ip", "-6", "address", "show", "dev", &format!("nh-up{n}")];
+                let shown = bgp_support::daemon::inside(&up.to_string(), &words).output().unwrap();
+                String::from_utf8_lossy(&shown.stdout).contains("fe80::2/64").then_some(())
+            });
+            Bird::start(up, name, &link_local_bird(n, far))
+        });
+        let wait_for_state = |port: &str, state: &str, path: &str| {
+            wait_for(&format!("BFD on {port} {state}, path {path}"), || {
+                let row = rig.show("bfd").into_iter().find(|row| row["port"] == *port)?;
+                let ends = (&row["local_address"], &row["neighbor"]);
+                assert_eq!(ends, (&"fe80::1".into(), &"fe80::2".into()));
+                (row["state"] == *state && row["path"] == *path).then_some(())
+            });
+        };
+        for port in ["up1", "up2"] {
+            wait_for_state(port, "up", "yes");
+        }
+        wait_for_way_to(&rig, "2001:db8:77::9", "two");
+
+        daemon_support::signal(birds[1].daemon.child(), Signal::STOP);
+        wait_for_state("up2", "down", "no");
+        wait_for_way_to(&rig, "2001:db8:77::9", "one");
+        wait_for_state("up1", "up", "yes");
+        daemon_support::signal(birds[1].daemon.child(), Signal::CONT);
+        wait_for_state("up2", "up", "yes");
+        wait_for_way_to(&rig, "2001:db8:77::9", "two");
+        assert_eq!(rig.show("bfd").len(), 2, "of one that came back there is one session");
+        assert_eq!((rig.dropped("bfd-ttl"), rig.dropped("bfd-discriminator")), (0, 0));
+    });
+}
+
+fn with_link_local_neighbors() -> String {
+    let mut text = config(SITES).replace("name = \"r1\"\n", "name = \"r1\"\nid = \"10.0.0.1\"\n");
+    for n in [1, 2] {
+        let _ = write!(
+            text,
+            "[[port]]\nname = \"up{n}\"\ntun = \"nh-up{n}\"\nnetns = \"up{n}\"\n\
+             addresses = [\"fe80::1/64\"]\npeer-addresses = [\"fe80::2/64\"]\n"
+        );
+    }
+    text.push_str("[bgp]\nas = 65001\n");
+    for (name, n, address) in [("one", 1, "address = \"fe80::2\"\n"), ("two", 2, "")] {
+        let _ = write!(
+            text,
+            "[[bgp.neighbor]]\nname = \"{name}\"\n{address}port = \"up{n}\"\nas = 6500{}\n\
+             import = \"all\"\nexport = \"none\"\n{BFD}",
+            n + 1
+        );
+    }
+    text
+}
+
+/// It tells the link of itself, by which it is found.
+fn link_local_bird(n: usize, far: bool) -> String {
+    let asn = format!("6500{}", n + 1);
+    let export = if far { format!("bgp_path.prepend({asn}); ") } else { String::new() };
+    format!(
+        "router id 10.0.0.{};\nprotocol device {{}}\nprotocol bfd {{ {BIRD_BFD} }}\n\
+         protocol radv {{ interface \"nh-up{n}\" {{ min ra interval 3; max ra interval 4; }}; }}\n\
+         protocol static s6 {{ ipv6; route 2001:db8:77::/48 unreachable; }}\n\
+         protocol bgp r1 {{ local fe80::2 as {asn}; neighbor fe80::1 % 'nh-up{n}' as 65001; bfd on;\n\
+         connect delay time 1; connect retry time 1; error wait time 1, 2;\n\
+         ipv6 {{ import none; export filter {{ {export}accept; }}; next hop self; }}; }}\n",
+        n + 1
+    )
 }
 
 /// bfdd of FRR is the host of a site: its silence is a failure of the site, its operator's `shutdown` is none.

@@ -165,11 +165,14 @@ fn authenticated_sessions_need_the_same_key() {
 fn forged_packets_are_counted_and_cost_the_liveness_engine_nothing() {
     let mut lab = Star::new(5, [KEYED, KEYED]);
     let since = lab.net.now();
-    let good = Forged { from: "10.12.0.2", port: "r2", to: PORT, ttl: 255, named: 1 };
+    let own = lab.bfd(R1).discriminators[0];
+    let good = Forged { from: "10.12.0.2", port: "r2", to: PORT, ttl: 255, named: own ^ 1 };
     let kinds = [
         (Forged { ttl: 254, ..good }, Verdict::BfdTtl),
         (Forged { from: "10.12.0.3", ..good }, Verdict::BfdNoSession),
         (Forged { to: PORT_MULTIHOP, ..good }, Verdict::BfdNoSession),
+        // Right in all but its link.
+        (Forged { port: "r3", named: own, ..good }, Verdict::BfdNoSession),
         (good, Verdict::BfdDiscriminator),
         (Forged { named: 0, ..good }, Verdict::BfdPoliced),
     ];
@@ -191,8 +194,8 @@ fn forged_packets_are_counted_and_cost_the_liveness_engine_nothing() {
     let long = lab.net.now().since(since);
     let counted = |index: usize| lab.net.node(R1).counters().of(kinds[index].1) - before[index];
     let each = sent / kinds.len() as u64;
-    assert_eq!((counted(0), counted(1), counted(3)), (each, 2 * each, each));
-    let policed = counted(4);
+    assert_eq!((counted(0), counted(1), counted(4)), (each, 3 * each, each));
+    let policed = counted(5);
     assert!(policed >= each - 20, "but a few: {policed} of {each}");
     // What came besides is r2's own: one each 7.5 ms at most.
     let own = long.as_micros() as u64 / 7_500 + 2;

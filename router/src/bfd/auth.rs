@@ -63,7 +63,7 @@ impl Authentication {
     }
 
     /// Fills in the section at the end of a packet that was written with room for it.
-    pub(super) fn sign(&self, sequence: u32, packet: &mut [u8]) {
+    pub(crate) fn sign(&self, sequence: u32, packet: &mut [u8]) {
         let Some((_, section)) = packet.split_at_mut_checked(CONTROL_LEN) else { return };
         let Some(section) = section.first_chunk_mut::<SECTION_LEN>() else { return };
         section[..4].copy_from_slice(&[self.kind(), SECTION_LEN as u8, self.key_id, 0]);

@@ -183,7 +183,9 @@ impl Control {
             wanted.entry(spec.ends).or_insert_with(|| (spec, BTreeSet::new())).1.insert(user);
         };
         for neighbor in config.bgp.iter().flat_map(|bgp| &bgp.neighbors) {
-            if let Some(spec) = spec_of(config, ports, neighbor) {
+            let address = neighbor.address.or_else(|| self.bgp.found_at(&neighbor.name));
+            let Some(address) = address else { continue };
+            if let Some(spec) = spec_of(config, ports, neighbor, address) {
                 add(spec, User::Neighbor(neighbor.name.clone()));
             }
         }
@@ -207,9 +209,19 @@ impl Control {
         wanted
     }
 
-    /// Routes of BGP sessions that began lead by these paths.
+    /// Routes of BGP sessions that began lead by these paths. Of a neighbour that is looked for the address is known
+    /// by then.
     pub(super) fn watch_begun(&mut self) {
-        for (name, path) in self.bgp.take_begun() {
+        let begun = self.bgp.take_begun();
+        let neighbors = || self.config.bgp.iter().flat_map(|bgp| &bgp.neighbors);
+        let is_found = |name: &str| {
+            let mut looked_for = neighbors().filter(|one| one.address.is_none());
+            looked_for.any(|one| one.bfd.is_some() && one.name == name)
+        };
+        if begun.iter().any(|(name, _)| is_found(name)) {
+            self.configure_bfd();
+        }
+        for (name, path) in begun {
             self.bfd.watch(&name, path);
         }
     }
@@ -279,9 +291,9 @@ fn on_link(config: &Config, ports: &Ports, remote: IpAddr, bfd: &Bfd) -> Option<
     Some(BfdSpec { ends, exit: Some(exit), config: bfd.session() })
 }
 
-fn spec_of(config: &Config, ports: &Ports, neighbor: &Neighbor) -> Option<BfdSpec> {
+fn spec_of(config: &Config, ports: &Ports, neighbor: &Neighbor, remote: IpAddr) -> Option<BfdSpec> {
     let bfd = neighbor.bfd.as_ref()?;
-    let (local, remote) = (local_of(config, neighbor)?, neighbor.address?);
+    let local = local_of(config, neighbor)?;
     if let Some(port) = &neighbor.port {
         let exit = ports.exit(port)?;
         let ends = Ends { local, remote, link: Some(exit.port) };

@@ -1,24 +1,24 @@
-//! BFD sessions in the liveness engine: what they say to the bytes of paths, and their packets.
+//! BFD sessions in the liveness engine: their beginning and end, and what they are told.
+
+mod packets;
+mod paths;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use nearhop_fib::{Handle, PathId, Reader, Reason};
+use nearhop_fib::{Handle, PathId, Reader};
 
-use crate::batch::{Batch, Exit, PACKET_MAX};
-use crate::bfd::machine::{Ends, Machine, PORT, PORT_MULTIHOP, SessionId, SessionStats, Transmit};
-use crate::bfd::packet::{PACKET_LEN_MAX, State};
-use crate::bfd::session::{Event, Session, SessionConfig, Why};
-use crate::forward::{
-    BfdPacket, Counters, Egress, KnownSession, Outlets, Scratch, Snapshot, Snapshots, WorkerState,
-    originate,
-};
+use crate::batch::Exit;
+use crate::bfd::machine::{Ends, Machine, SessionId, SessionStats};
+use crate::bfd::packet::PACKET_LEN_MAX;
+use crate::bfd::session::Session;
+use crate::forward::{BfdPacket, Counters, Snapshot, WorkerState};
 use crate::ids::PortId;
 use crate::liveness::bfd::{BfdNews, BfdOrder, BfdReport, BfdSpec, BfdView};
-use crate::packet::build::Datagram;
 use crate::time::Nanos;
 
 /// All sessions, and their way out.
@@ -142,50 +142,6 @@ impl BfdEngine {
         [self.machine.poll_timeout(), leaving].into_iter().flatten().min()
     }
 
-    /// Sends the packets that are due.
-    pub fn transmit(
-        &mut self,
-        now: Nanos,
-        snapshots: &mut Snapshots,
-        (batch, scratch): (&mut Batch, &mut Scratch),
-        outlets: &mut impl Outlets,
-    ) {
-        loop {
-            batch.clear();
-            let mut any = false;
-            while batch.room_to_make().has(1, PACKET_MAX) {
-                self.payload.clear();
-                let transmit = self.machine.poll_transmit(now, &mut self.payload);
-                let Some(transmit) = transmit else { break };
-                any = true;
-                self.queue(&transmit, snapshots, batch);
-            }
-            self.settle(now);
-            if !any {
-                break;
-            }
-            let (snapshot, counters) = (snapshots.load(), &mut self.state.counters);
-            Egress { snapshot, counters, scratch }.send(batch, outlets);
-        }
-    }
-
-    fn queue(&mut self, transmit: &Transmit, snapshots: &mut Snapshots, batch: &mut Batch) {
-        let Some(watched) = self.sessions.get(&transmit.session) else { return };
-        let Ends { local, remote, link } = transmit.ends;
-        let to = if link.is_some() { PORT } else { PORT_MULTIHOP };
-        let datagram = Datagram {
-            src: SocketAddr::new(local, transmit.source_port),
-            dst: SocketAddr::new(remote, to),
-            ttl: u8::MAX,
-            payload: &self.payload,
-        };
-        let mut packet = [0; HEADERS_MAX + PACKET_LEN_MAX];
-        let Some(len) = datagram.write_classed(CS6, &mut packet) else { return };
-        let pin = watched.exit.map(|exit| exit.adjacency);
-        let online = self.reader.online();
-        originate(&mut packet[..len], pin, batch, &online, snapshots, &mut self.state);
-    }
-
     /// Whether there is no session, and nothing left of one.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.machine.poll_timeout().is_none() && !self.is_stale
@@ -199,16 +155,6 @@ impl BfdEngine {
     /// Takes the oldest news.
     pub fn poll_news(&mut self) -> Option<BfdNews> {
         self.news.pop_front()
-    }
-
-    /// Nothing is known of a path any more: its number may become another's.
-    pub fn forget_path(&mut self, path: PathId) {
-        for id in self.by_path.remove(&path).unwrap_or_default() {
-            if let Some(watched) = self.sessions.get_mut(&id) {
-                watched.paths.remove(&path);
-            }
-            self.fib.clear_path_down(path, Reason::Bfd);
-        }
     }
 
     /// A port is gone, and with it the sessions on its link.
@@ -301,129 +247,6 @@ impl BfdEngine {
             self.unwatch(id, path);
         }
     }
-
-    fn watch(&mut self, ends: Ends, path: PathId, heeds_past: bool) {
-        let Some(id) = self.machine.find(&ends) else { return };
-        let Some(watched) = self.sessions.get_mut(&id) else { return };
-        let was_up = heeds_past || watched.view == BfdView::Up;
-        *watched.paths.entry(path).or_default() |= was_up;
-        self.by_path.entry(path).or_default().insert(id);
-        self.store(path);
-    }
-
-    fn unwatch(&mut self, id: SessionId, path: PathId) {
-        if let Some(watched) = self.sessions.get_mut(&id) {
-            watched.paths.remove(&path);
-        }
-        if let Some(of) = self.by_path.get_mut(&path) {
-            of.remove(&id);
-            let is_over = of.is_empty();
-            self.store(path);
-            if is_over {
-                self.by_path.remove(&path);
-            }
-        }
-    }
-
-    /// Stores whether one of a path's sessions has failed.
-    fn store(&mut self, path: PathId) {
-        let failed = |id: &SessionId| {
-            let watched = self.sessions.get(id);
-            watched.is_some_and(|one| {
-                one.view == BfdView::Failed && one.paths.get(&path) == Some(&true)
-            })
-        };
-        let changed = if self.by_path.get(&path).is_some_and(|of| of.iter().any(failed)) {
-            self.fib.set_path_down(path, Reason::Bfd)
-        } else {
-            self.fib.clear_path_down(path, Reason::Bfd)
-        };
-        if changed {
-            self.changes.fetch_add(1, Ordering::Release);
-            self.moved.push_back(path);
-        }
-    }
-
-    /// What sessions did becomes bytes and news.
-    fn settle(&mut self, now: Nanos) {
-        while let Some((id, event)) = self.machine.poll_event() {
-            match event {
-                Event::State { at, from, to, why } => {
-                    let view = self.sessions.get(&id).map_or(BfdView::Unknown, |one| one.view);
-                    let view = view_after(view, (from, to), why);
-                    if let Some(watched) = self.sessions.get_mut(&id) {
-                        (watched.since, watched.pace) = (at, 1);
-                    }
-                    self.note(now, id, view, Some(event));
-                }
-                Event::Pace { factor, .. } => {
-                    if let Some(watched) = self.sessions.get_mut(&id) {
-                        watched.pace = factor;
-                        let view = watched.view;
-                        self.note(now, id, view, Some(event));
-                    }
-                }
-            }
-        }
-    }
-
-    /// A neighbour that says after a failure that an operator wants the session down says nothing of the path.
-    fn forgive(&mut self, now: Nanos, id: SessionId) {
-        let is_failed = self.sessions.get(&id).is_some_and(|one| one.view == BfdView::Failed);
-        let says = self.machine.get(id).map(|(_, session, _)| session.remote().state);
-        if is_failed && says == Some(State::AdminDown) {
-            self.note(now, id, BfdView::Unknown, None);
-        }
-    }
-
-    fn note(&mut self, now: Nanos, id: SessionId, view: BfdView, event: Option<Event>) {
-        let Some(watched) = self.sessions.get_mut(&id) else { return };
-        let ends = watched.ends;
-        if std::mem::replace(&mut watched.view, view) != view {
-            if view == BfdView::Up {
-                watched.paths.values_mut().for_each(|was_up| *was_up = true);
-            }
-            let paths: Vec<PathId> = watched.paths.keys().copied().collect();
-            for path in paths {
-                self.store(path);
-            }
-        }
-        let stored = self.clock.map_or(now, |clock| clock());
-        self.news.push_back(BfdNews { ends, view, stored, event });
-    }
-
-    /// Workers know these sessions from now on; those that stay keep their policers.
-    fn publish(&self, snapshot: &Snapshot) {
-        let before = snapshot.bfd.sessions();
-        let mut known = HashMap::with_capacity(self.sessions.len());
-        for (&id, watched) in &self.sessions {
-            let Some((_, session, _)) = self.machine.get(id) else { continue };
-            let (discriminator, rate) = (session.discriminator(), rate_of(session.config()));
-            let same = before.get(&watched.ends);
-            let same = same.filter(|one| (one.discriminator, one.rate) == (discriminator, rate));
-            let entry =
-                same.map_or_else(|| Arc::new(KnownSession::new(discriminator, rate)), Arc::clone);
-            known.insert(watched.ends, entry);
-        }
-        snapshot.bfd.publish(known);
-    }
-}
-
-/// What a session says of its path after a change of its state.
-fn view_after(before: BfdView, (from, to): (State, State), why: Why) -> BfdView {
-    match (from, to, why) {
-        (_, State::Up, _) => BfdView::Up,
-        (_, State::AdminDown, _) | (_, _, Why::NeighborAdminDown) => BfdView::Unknown,
-        (State::Up, ..) => BfdView::Failed,
-        _ => before,
-    }
-}
-
-/// Packets a second that the neighbour may send: it keeps to the interval that the session can receive in,
-/// less up to a quarter (RFC 5880, section 6.8.7).
-fn rate_of(config: &SessionConfig) -> u32 {
-    let interval_us = config.intervals.required_min_rx_us.max(1);
-    1_000_000_u32.div_ceil(interval_us).saturating_mul(4) / 3 + 1
 }
 
 fn report(ends: Ends, watched: &Watched, session: &Session, stats: SessionStats) -> BfdReport {
@@ -444,12 +267,6 @@ fn report(ends: Ends, watched: &Watched, session: &Session, stats: SessionStats)
         pace: watched.pace,
     }
 }
-
-/// Class selector 6, of what holds a network together (RFC 2474, RFC 4594).
-const CS6: u8 = 48 << 2;
-
-/// IPv6 and UDP.
-const HEADERS_MAX: usize = 40 + 8;
 
 /// How long a session that is removed says so: three packets.
 const LEAVING: Duration = Duration::from_millis(2_500);

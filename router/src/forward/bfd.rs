@@ -160,6 +160,7 @@ mod tests {
     const LINK: PortId = PortId(3);
     const NUMBER: u32 = 0x1234_5678;
 
+    #[derive(Clone, Copy)]
     struct Sent {
         src: &'static str,
         dst_port: u16,
@@ -180,7 +181,8 @@ mod tests {
         control.write(0, &mut payload);
         assert_eq!(payload.len(), CONTROL_LEN);
         let src = format!("{}:49152", sent.src).parse().unwrap();
-        let dst = format!("10.0.0.1:{}", sent.dst_port).parse().unwrap();
+        let own = if sent.src.starts_with('[') { "[fd00::1]" } else { "10.0.0.1" };
+        let dst = format!("{own}:{}", sent.dst_port).parse().unwrap();
         let mut out = vec![0; 200];
         let datagram = Datagram { src, dst, ttl: sent.ttl, payload: &payload };
         let len = datagram.write(&mut out).unwrap();
@@ -189,14 +191,15 @@ mod tests {
     }
 
     fn gate() -> BfdGate {
-        let ends = |link| Ends {
-            local: "10.0.0.1".parse().unwrap(),
-            remote: "10.0.0.2".parse().unwrap(),
+        let ends = |host: &str, link| Ends {
+            local: format!("{host}1").parse().unwrap(),
+            remote: format!("{host}2").parse().unwrap(),
             link,
         };
         let gate = BfdGate::default();
-        let known = |link| (ends(link), Arc::new(KnownSession::new(NUMBER, 100)));
-        gate.publish([known(Some(LINK)), known(None)].into());
+        let known = |host, link| (ends(host, link), Arc::new(KnownSession::new(NUMBER, 100)));
+        let [v4, v6] = ["10.0.0.", "fd00::"];
+        gate.publish([known(v4, Some(LINK)), known(v4, None), known(v6, Some(LINK))].into());
         gate
     }
 
@@ -212,6 +215,10 @@ mod tests {
         assert_eq!(ask(GOOD, PortId(4)), Err(Verdict::BfdNoSession), "another link");
         let other = Sent { named: NUMBER + 1, ..GOOD };
         assert_eq!(ask(other, LINK), Err(Verdict::BfdDiscriminator));
+        // IPv6 has a hop limit instead.
+        let v6 = Sent { src: "[fd00::2]", ..GOOD };
+        assert_eq!(ask(v6, LINK), Ok(()));
+        assert_eq!(ask(Sent { ttl: 254, ..v6 }, LINK), Err(Verdict::BfdTtl));
         // Over several hops the TTL says nothing, and any link may be the way.
         let far = Sent { dst_port: PORT_MULTIHOP, ttl: 3, ..GOOD };
         assert_eq!(ask(far, PortId(9)), Ok(()));

@@ -50,8 +50,11 @@ fn neighbor<'a>(
     if bfd.model.multihop.unwrap_or(neighbor.multihop.is_some()) {
         return same((None, address), bfd, sessions, report);
     }
-    if let Some(port) = port_of(raw, address) {
-        return same((port.known_as.as_deref(), address), bfd, sessions, report);
+    // The network of link-local addresses is on every link.
+    let on_link = port_of(raw, address).map(|port| port.known_as.as_deref());
+    let named = neighbor.port.as_ref().map(|port| Some(port.get_ref().as_str()));
+    if let Some(port) = named.or(on_link) {
+        return same((port, address), bfd, sessions, report);
     }
     // A neighbor that is on no link, and should be, is found with its address.
     if neighbor.multihop.is_some() || own_addresses(raw).any(|net| net.get_ref().contains(address))

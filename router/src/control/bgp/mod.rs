@@ -381,6 +381,12 @@ impl Bgp {
         self.neighbors.values().map(|state| (state.config.name.clone(), state.path))
     }
 
+    /// Where a neighbour is that was looked for.
+    pub(super) fn found_at(&self, name: &str) -> Option<IpAddr> {
+        let mut all = self.neighbors.values();
+        all.find(|state| state.config.name == name).and_then(|state| state.address)
+    }
+
     /// BFD has lost a neighbour, or says so no more.
     pub(super) fn heed_bfd(&mut self, name: &str, is_lost: bool) {
         let found = self.neighbors.iter().find(|(_, state)| state.config.name == name);
