@@ -59,8 +59,7 @@ pub(crate) fn settled_clock() -> u64 {
     0
 }
 
-/// Pages of a growing table that become huge ones, one after the other: each takes a millisecond, and more on a
-/// busy machine, since the kernel waits for every processor before.
+/// Pages of a growing table that become huge ones, one after the other: each takes up to 0.2 ms.
 #[derive(Debug, Default)]
 pub(crate) struct HugePages {
     /// By slab, how many touched pages are left; `None` before the table is large.
