@@ -59,8 +59,7 @@ pub(crate) fn settled_clock() -> u64 {
     0
 }
 
-/// Pages of a growing table that become huge ones, one after the other: each takes a millisecond, and more on a
-/// busy machine, since the kernel waits for every processor before.
+/// Pages of a growing table that become huge ones, one after the other: each takes up to 0.2 ms.
 #[derive(Debug, Default)]
 pub(crate) struct HugePages {
     /// By slab, how many touched pages are left; `None` before the table is large.
@@ -90,6 +89,89 @@ impl HugePages {
 
 /// Routes of a large table that come while one page of it becomes a huge one.
 const ROUTES_PER_HUGE_PAGE: usize = 512;
+
+/// Bytes of a huge page.
+#[cfg(not(loom))]
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Huge pages in place of small ones that are in use. The kernel has an advice for it (`MADV_COLLAPSE`), which
+/// waits until every processor has had a turn, while it holds a lock that everybody needs who asks for memory: two
+/// seconds on a busy machine.
+#[cfg(all(feature = "std", target_os = "linux", not(miri), not(loom)))]
+mod huge {
+    use core::ptr::null_mut;
+
+    use libc::{
+        MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE,
+        PROT_READ, PROT_WRITE,
+    };
+
+    use super::HUGE_PAGE;
+
+    /// Puts a huge page with the same contents in the place of small ones, at one stroke for whoever reads there.
+    /// Changes nothing if the system has none to give.
+    ///
+    /// # Safety
+    /// `place` is aligned to a huge page, all of which is private anonymous memory that may be read and written,
+    /// and nobody writes there meanwhile.
+    pub(super) unsafe fn replace(place: *mut u8) {
+        let (access, kind) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+        // SAFETY: a new mapping, anywhere, changes no memory that is in use.
+        let block = unsafe { libc::mmap(null_mut(), 2 * HUGE_PAGE, access, kind, -1, 0) };
+        if block == MAP_FAILED {
+            return;
+        }
+        let start: *mut u8 = block.cast();
+        let before = start.align_offset(HUGE_PAGE);
+        // SAFETY: of twice its size, an aligned huge page is within the block, and so is its last byte. What is
+        // around it is unmapped by the numbers of bytes before and after it. The page is ours alone until `mremap`
+        // moves it, which replaces the mapping at `place` while the kernel holds off whoever faults there; the
+        // contents are those that were there, since nobody writes meanwhile, by this function's contract. Where the
+        // page came from is unmapped only if it is still there: others may have got that place otherwise.
+        unsafe {
+            let page = start.add(before);
+            unmap(start, before);
+            unmap(page.add(HUGE_PAGE), HUGE_PAGE - before);
+            libc::madvise(page.cast(), HUGE_PAGE, MADV_HUGEPAGE);
+            page.write_volatile(0);
+            let mut moved = MAP_FAILED;
+            if is_resident(page.add(HUGE_PAGE - SMALL_PAGE)) {
+                page.copy_from_nonoverlapping(place, HUGE_PAGE);
+                let how = MREMAP_MAYMOVE | MREMAP_FIXED;
+                moved = libc::mremap(page.cast(), HUGE_PAGE, HUGE_PAGE, how, place);
+            }
+            if moved == MAP_FAILED {
+                unmap(page, HUGE_PAGE);
+            }
+        }
+    }
+
+    /// Unmaps so many bytes, if there are any.
+    ///
+    /// # Safety
+    /// They are a mapping that nobody uses.
+    unsafe fn unmap(start: *mut u8, bytes: usize) {
+        if bytes > 0 {
+            // SAFETY: by this function's contract.
+            unsafe { libc::munmap(start.cast(), bytes) };
+        }
+    }
+
+    /// Whether there is memory behind an address: where only the first byte of a huge page was touched, that says
+    /// of the last one that it is one page.
+    ///
+    /// # Safety
+    /// `at` is the beginning of a small page that is mapped.
+    unsafe fn is_resident(at: *mut u8) -> bool {
+        let mut state = 0_u8;
+        // SAFETY: by this function's contract, and one byte is written for one page.
+        let outcome = unsafe { libc::mincore(at.cast(), SMALL_PAGE, &raw mut state) };
+        outcome == 0 && state & 1 != 0
+    }
+
+    /// No system's pages are smaller; where they are larger, `mincore` refuses, and nothing is replaced.
+    const SMALL_PAGE: usize = 4096;
+}
 
 #[cfg(not(loom))]
 mod real {
@@ -195,17 +277,17 @@ mod real {
             (touched * size_of::<T>()).div_ceil(HUGE_PAGE).min(pages)
         }
 
-        /// Makes the page with this number a huge one, if it is touched. In vain it may take as long.
+        /// Makes the page with this number a huge one, if the system gives one. Nobody may store in the slab
+        /// meanwhile; others may read.
         #[cfg_attr(not(feature = "std"), allow(clippy::unused_self, reason = "no system to ask"))]
         pub(crate) fn collapse(&self, nth: usize) {
             #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
             if nth < self.bytes() / HUGE_PAGE {
                 let start: *mut u8 = self.first.as_ptr().cast();
-                // SAFETY: this page is within one allocation of our own, by its number, and what is in it stays.
-                unsafe {
-                    let page = start.add(nth * HUGE_PAGE).cast();
-                    libc::madvise(page, HUGE_PAGE, libc::MADV_COLLAPSE);
-                }
+                // SAFETY: this page is within one allocation of our own, by its number, and aligned, as `first`
+                // is, which `ALIGN` demands of a slab with a whole huge page. That nobody stores meanwhile is the
+                // caller's promise, which the one writer keeps: it alone stores in the slabs that it collapses.
+                unsafe { super::huge::replace(start.add(nth * HUGE_PAGE)) };
             }
             let _ = nth;
         }
@@ -245,7 +327,8 @@ mod real {
         }
     }
 
-    const HUGE_PAGE: usize = 2 << 20;
+    use super::HUGE_PAGE;
+
     const LINE: usize = 64;
     const USUAL_ALIGN: usize = 16;
 
@@ -279,6 +362,39 @@ mod real {
                 "what is beyond the last whole page is not huge"
             );
             slab.release();
+        }
+
+        /// Whether it is one huge page or many small ones, every reader finds what was stored.
+        #[test]
+        fn a_page_is_replaced_under_those_who_read_it() {
+            const LEN: usize = 4 * HUGE_PAGE / 4;
+            let slab: Slab<AtomicU32, LEN> = Slab::new();
+            // Sparsely, as routes are: most small pages are not touched.
+            let places = || (0..LEN).step_by(7919);
+            places().for_each(|place| slab[place].store(place as u32 + 1, Ordering::Relaxed));
+            let is_right = || {
+                places().all(|place| slab[place].load(Ordering::Relaxed) == place as u32 + 1)
+                    && slab[1].load(Ordering::Relaxed) == 0
+            };
+            let is_done = core::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        while !is_done.load(Ordering::Relaxed) {
+                            assert!(is_right());
+                        }
+                    });
+                }
+                for _ in 0..20 {
+                    slab.use_huge_pages(LEN);
+                }
+                is_done.store(true, Ordering::Relaxed);
+            });
+            assert!(is_right());
+            places().for_each(|place| slab[place].store(place as u32 + 1, Ordering::Relaxed));
+            assert!(is_right());
+            slab.release();
+            assert!(places().all(|place| slab[place].load(Ordering::Relaxed) == 0));
         }
 
         #[test]
