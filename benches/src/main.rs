@@ -4,6 +4,7 @@
 //! figure is made and how to read it.
 #![deny(unsafe_code)]
 
+mod bfd;
 mod captures;
 mod daemon;
 mod failover;
@@ -52,7 +53,7 @@ struct Cli {
     #[arg(long)]
     noisy: bool,
     /// Rounds, or faults of each kind and size; targets are judged over their medians. 11 by
-    /// default, for `throughput` 21, for `fulltable` 5.
+    /// default, for `throughput` 21, for `fulltable` 5, for `bfd` 3.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
     /// Leave the peers out.
@@ -170,6 +171,7 @@ fn run(cli: &Cli) -> Result<ExitCode, BenchError> {
         let repeat = cli.repeat.unwrap_or(match name {
             "throughput" => 21,
             "fulltable" => 5,
+            "bfd" => 3,
             _ => 11,
         });
         let (alone, judged, svg) = (cli.alone, cli.judged, cli.svg.as_deref());
@@ -225,6 +227,7 @@ fn names() -> String {
 }
 
 const BENCHES: &[(&str, Run)] = &[
+    ("bfd", bfd::run),
     ("captures", captures::run),
     ("failover", failover::run),
     ("fib", fib::run),

@@ -1,5 +1,5 @@
-//! Faults that were mended, to be put back by tests that show that somebody notices them. Outside of this
-//! crate's own tests none ever is.
+//! Faults that were mended, or that a protocol's rules are there to prevent, to be put back by tests that show that
+//! somebody notices them. Outside of this crate's own tests none ever is.
 #![forbid(unsafe_code)]
 
 /// A fault.
@@ -18,6 +18,9 @@ pub(crate) enum PutBack {
     GroupInPlace,
     /// A site that goes down is no reason to look at what is announced.
     IllStaysAnnounced,
+    /// A BFD session's other intervals count at once, and not only when its neighbour has confirmed that it knows
+    /// them (RFC 5880, section 6.8.3).
+    IntervalsUnconfirmed,
     /// Verdicts about checks that are no more count for those that there are.
     OldVerdicts,
     /// Checks are called silent while their answers lie unread.

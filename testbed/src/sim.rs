@@ -66,6 +66,8 @@ pub enum InvariantArg {
     Announce,
     /// No third answer while a configuration is published; broken by accepting only the old one.
     Answer,
+    /// BFD sessions are as their links; broken by counting what came after a fault too.
+    Bfd,
     /// No black hole while a path exists; broken by the death of every site before judgement.
     BlackHole,
     /// A port's carrier is reported as it is; broken by ignoring what routers were told.
@@ -118,6 +120,7 @@ impl SimOptions {
             InvariantArg::Alarm => Invariant::Alarm,
             InvariantArg::Announce => Invariant::Announce,
             InvariantArg::Answer => Invariant::Answer,
+            InvariantArg::Bfd => Invariant::Bfd,
             InvariantArg::BlackHole => Invariant::BlackHole,
             InvariantArg::Carrier => Invariant::Carrier,
             InvariantArg::Cause => Invariant::Cause,

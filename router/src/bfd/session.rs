@@ -280,7 +280,7 @@ impl Session {
             self.events.push_back(Event::Pace { at: now, factor, late });
         }
         self.write(false, out);
-        self.next_tx = Some(now + self.jittered(self.interval()));
+        self.next_tx = Some(self.next_after(now, self.interval()));
         true
     }
 
@@ -386,7 +386,7 @@ impl Session {
         if self.next_tx.is_none() {
             self.next_tx = Some(now);
         } else if after < before || before.is_none() {
-            let at_most = after.map(|interval| now + self.jittered(Some(interval)));
+            let at_most = after.map(|interval| self.next_after(now, Some(interval)));
             self.next_tx = [self.next_tx, at_most].into_iter().flatten().min();
         }
     }
@@ -401,14 +401,24 @@ impl Session {
         self.next_tx.filter(|_| may)
     }
 
+    /// When the next packet is due. Sessions with the same interval share the times at which they send, so that a router
+    /// with many of them wakes up for some at once: which of these times is drawn for each packet.
+    fn next_after(&mut self, now: Nanos, interval: Option<Duration>) -> Nanos {
+        let interval = interval.unwrap_or_default();
+        let at = now + self.jittered(interval);
+        let step = u64::try_from((interval / TIMES).as_nanos()).unwrap_or(u64::MAX).max(1);
+        let shared = Nanos(at.0 - at.0 % step);
+        if shared >= now + interval * 3 / 4 { shared } else { at }
+    }
+
     /// Less than the interval by up to a quarter; a neighbour that counts to one gets a tenth more of time
     /// (section 6.8.7).
-    fn jittered(&mut self, interval: Option<Duration>) -> Duration {
+    fn jittered(&mut self, interval: Duration) -> Duration {
         let widest = if self.config.multiplier == 1 { 15 } else { 25 };
         let least = if self.config.multiplier == 1 { 10 } else { 0 };
         let permille = 10 * least + self.rng.below(10 * widest + 1);
         let rest = u32::try_from(1000 - permille).unwrap_or(1000);
-        interval.unwrap_or_default() * rest / 1000
+        interval * rest / 1000
     }
 
     fn write(&mut self, is_final: bool, out: &mut Vec<u8>) {
@@ -436,6 +446,9 @@ impl Session {
         }
     }
 }
+
+/// Into so many parts the interval is divided by times that sessions share.
+const TIMES: u32 = 32;
 
 impl Discarded {
     /// Kebab-case, never renamed.

@@ -1,5 +1,6 @@
 //! Sessions by what goes over the wire: two ends on a fake clock, and single packets.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -191,6 +192,21 @@ fn packets_go_out_in_the_slower_interval_less_a_quarter_at_most() {
         assert!(seen.0 >= 40 * MS * least / 1000 && seen.1 <= 40 * MS * most / 1000, "{seen:?}");
         assert!(seen.1 > seen.0 + 4 * MS, "drawn each time: {seen:?}");
     }
+}
+
+/// So that a router with many sessions wakes up for some of them at once: here each of 32 ms has 32 such times.
+#[test]
+fn sessions_share_the_times_at_which_they_send() {
+    let mut one = One::up(config(32));
+    one.sent();
+    let mut gaps = BTreeSet::new();
+    for _ in 0..300 {
+        one.hear(said(State::Up, 7)).unwrap();
+        gaps.insert(one.next());
+        assert!(one.sent().is_some());
+        assert_eq!(one.now.0 % 1_000_000, 0, "{:?}", one.now);
+    }
+    assert!(gaps.len() >= 6, "drawn each time: {gaps:?}");
 }
 
 #[test]

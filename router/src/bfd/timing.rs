@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::packet::State;
+use crate::put_back::{self, PutBack};
 use crate::time::Nanos;
 
 /// How often a session sends and wants to receive, at most.
@@ -142,10 +143,11 @@ impl Timing {
             return;
         }
         if state == State::Up {
+            let waits = !put_back::is(PutBack::IntervalsUnconfirmed);
             let is_slower = wanted.desired_min_tx_us > said.desired_min_tx_us;
-            self.old_tx_us = is_slower.then_some(said.desired_min_tx_us);
+            self.old_tx_us = (is_slower && waits).then_some(said.desired_min_tx_us);
             let is_faster = wanted.required_min_rx_us < said.required_min_rx_us;
-            self.old_rx_us = is_faster.then_some(said.required_min_rx_us);
+            self.old_rx_us = (is_faster && waits).then_some(said.required_min_rx_us);
             self.is_polling = true;
         }
         self.said = wanted;

@@ -106,7 +106,7 @@ pub(super) fn table(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
         let (text, unit) = (invariant.text(), invariant.unit());
         let (checked, broken) = (totals.checked(invariant), totals.broken(invariant));
         let broken = if broken == 0 { "-".to_owned() } else { format!("{broken} seeds") };
-        writeln!(out, "{text:<36} {checked:>10} {unit:<7}  {broken}")?;
+        writeln!(out, "{text:<36} {checked:>10} {unit:<8}  {broken}")?;
     }
     let longest = totals.loops().map(TransientLoop::lasted).max().unwrap_or_default();
     let count = totals.loops().count();

@@ -180,6 +180,8 @@ fn doctor_outside() {
     let report = doctor::run().unwrap();
     assert!(report.ok(), "{report}");
     assert!(report.items.len() >= 10, "{report}");
+    let realtime = report.items.iter().find(|item| item.name == "SCHED_FIFO").unwrap();
+    assert!(realtime.ok || realtime.follows.contains("BFD"), "{report}");
 }
 
 fn no_lab_on_the_host() {

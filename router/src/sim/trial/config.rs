@@ -92,7 +92,8 @@ impl Layout {
 
     /// Adds a session over each trunk of a router that speaks BGP.
     fn neighbors(&self, router: usize, draft: &mut Draft) {
-        let Some(Speaks { hold_s, exports, .. }) = self.speaks.get(router).copied() else { return };
+        let Some(speaks) = self.speaks.get(router) else { return };
+        let Speaks { hold_s, exports, bfd_ms, .. } = *speaks;
         draft.bgp(FIRST_AS + router as u32, &format!("10.255.0.{}", router + 1));
         let export = if exports { "services" } else { "none" };
         let more = format!("import = \"all\"\nexport = \"{export}\"\nhold-time = \"{hold_s}s\"\n");
@@ -100,7 +101,9 @@ impl Layout {
             let other = self.across(trunk, router);
             let host = if ends[0] == other { 1 } else { 2 };
             let address = format!("10.{TRUNK}.{trunk}.{host}");
-            let bfd = if trunk % 2 == 0 { BFD } else { "" };
+            let bfd = format!("bfd = {{ interval = \"{bfd_ms}ms\", multiplier = 4 }}\n");
+            // Of every other trunk.
+            let bfd = if trunk % 2 == 0 { &bfd } else { "" };
             let keys = format!("{more}{bfd}");
             draft.neighbor(&router_name(other), &address, FIRST_AS + other as u32, &keys);
         }
@@ -187,9 +190,6 @@ pub(super) const PREFIXES: [[&str; 2]; ADDRESSES] = [
 
 /// The cost of the one leg that has no checks: cheaper than all others.
 pub(super) const UNCHECKED: u32 = 1;
-
-/// Of every other trunk: longer than most stalls of a thread, which are up to 300 ms.
-const BFD: &str = "bfd = { interval = \"60ms\", multiplier = 4 }\n";
 
 /// The AS of the first router; the next one's follows.
 const FIRST_AS: u32 = 65_001;

@@ -6,13 +6,15 @@
 pub enum Invariant {
     /// Every packet that a router handles ends in exactly one verdict.
     Account,
-    /// As long as nothing has failed that can lose packets, no leg is called down, and no BFD session whose ends
-    /// are served.
+    /// As long as nothing has failed that can lose packets, no leg is called down.
     Alarm,
     /// What a router announces is well: one of its own sites serves it.
     Announce,
     /// While a router publishes a configuration, each packet gets the answer of before or of after.
     Answer,
+    /// As long as nothing has failed that can lose packets, no BFD session goes down whose ends are served. After the
+    /// budget each is up whose link is, and no other.
+    Bfd,
     /// After the budget no packet is lost while there is a path.
     BlackHole,
     /// A port's carrier is reported and shown as it is, or was.
@@ -34,11 +36,12 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Account,
         Self::Alarm,
         Self::Announce,
         Self::Answer,
+        Self::Bfd,
         Self::BlackHole,
         Self::Carrier,
         Self::Cause,
@@ -56,6 +59,7 @@ impl Invariant {
             Self::Alarm => "alarm",
             Self::Announce => "announce",
             Self::Answer => "answer",
+            Self::Bfd => "bfd",
             Self::BlackHole => "black-hole",
             Self::Carrier => "carrier",
             Self::Cause => "cause",
@@ -74,6 +78,7 @@ impl Invariant {
             Self::Alarm => "no false alarm",
             Self::Announce => "nothing announced that is not well",
             Self::Answer => "no third answer amid a publication",
+            Self::Bfd => "BFD sessions as their links",
             Self::BlackHole => "no black hole while a path exists",
             Self::Carrier => "carrier as it is",
             Self::Cause => "no flow moves without a cause",
@@ -92,6 +97,7 @@ impl Invariant {
             Self::Alarm => "legs",
             Self::Announce | Self::Learn | Self::Withdraw => "routes",
             Self::Carrier => "reports",
+            Self::Bfd => "sessions",
             Self::Cause => "moves",
             Self::Site => "flows",
             Self::Work => "steps",

@@ -12,6 +12,7 @@ use super::oracle::Oracle;
 use super::world::{World, address_of};
 use super::{Breach, Invariant, TransientLoop};
 use super::{answers, watch};
+use crate::bfd::packet::State as BfdState;
 use crate::bgp::session::State;
 use crate::event::EventKind;
 use crate::sim::{Arrival, CarrierNews, Flow, FlowId, NodeEvent, Revisit};
@@ -125,23 +126,23 @@ impl Judge {
     /// Checks that no BFD session went down before anything failed that can lose packets, unless the liveness
     /// thread of one of both routers stalled: a worker that stalls is no silent neighbour.
     fn bfd_alarms(&mut self, world: &World) {
-        let spoilt = self.spoilt == Some(Invariant::Alarm);
+        let spoilt = self.spoilt == Some(Invariant::Bfd);
         let since = if spoilt { Nanos::ZERO } else { world.warm_since };
         let until = world.lossy_since.filter(|_| !spoilt).unwrap_or_else(|| world.net.now());
         let sessions = (0..world.layout.routers()).map(|node| world.net.node(node).bfd());
         let sessions: usize = sessions.map(|bfd| bfd.reports().len()).sum();
-        self.check(Invariant::Alarm, sessions as u64, || None);
+        self.check(Invariant::Bfd, sessions as u64, || None);
         for one in world.net.events().iter().filter(|one| (since..until).contains(&one.t)) {
-            let EventKind::Bfd { neighbor, up: false, reason, .. } = &one.kind else { continue };
+            let EventKind::Bfd { neighbor, up, reason, .. } = &one.kind else { continue };
             let trunk = neighbor.parse().ok().and_then(trunk_of);
             let other = trunk.map(|trunk| world.layout.across(trunk, one.node));
             let from = one.t - MUTE_BEFORE;
             let stalls = |node| world.mute.iter().any(|spell| spell.touches(node, from, one.t));
             let is_explained = stalls(one.node) || other.is_some_and(stalls);
-            self.check(Invariant::Alarm, 0, || {
+            self.check(Invariant::Bfd, 1, || {
                 let (node, t) = (one.node, one.t);
                 let what = || format!("r{node} calls BFD with {neighbor} down at {t}: {reason}");
-                (!is_explained).then(what)
+                (!up && !is_explained).then(what)
             });
         }
     }
@@ -216,8 +217,8 @@ impl Judge {
         }
     }
 
-    /// Checks that each session stands whose link is up, and no other, and that each router has from its
-    /// neighbour what that announces by the oracle.
+    /// Checks that each BGP session stands whose link is up, and no other, and each BFD session; and that each router
+    /// has from its neighbour what that announces by the oracle.
     fn sessions(&mut self, world: &World) {
         if world.layout.speaks.is_empty() {
             return;
@@ -234,6 +235,13 @@ impl Judge {
                         || format!("r{node} is {state:?} with r{other}, the link is up: {is_up}");
                     (stands != is_up).then(what)
                 });
+                if let Some(state) = world.bfd_state(node, trunk) {
+                    self.check(Invariant::Bfd, 1, || {
+                        let what =
+                            || format!("r{node} calls BFD with r{other} {state:?}, up: {is_up}");
+                        ((state == BfdState::Up) != is_up).then(what)
+                    });
+                }
                 for (address, prefix) in watch::prefixes() {
                     let expected = is_up && !spoilt && oracle.announces(other, address);
                     let has = world.has_path(node, other, prefix);
@@ -290,7 +298,7 @@ fn name(flow: &Flow) -> String {
 
 /// A session that was not served is called down by the other side within its detection time, and by its own
 /// once it hears that.
-const MUTE_BEFORE: Duration = Duration::from_secs(1);
+const MUTE_BEFORE: Duration = Duration::from_secs(2);
 
 /// Longer than the longest round trip with every link at its latest.
 const IN_FLIGHT: Duration = Duration::from_millis(80);

@@ -97,6 +97,8 @@ pub(super) struct Speaks {
     pub(super) min_sites: usize,
     /// How long a service that can be announced again is not, milliseconds; longer each time.
     pub(super) delay_ms: u64,
+    /// In which interval it sends BFD packets, and wants to receive them, milliseconds.
+    pub(super) bfd_ms: u64,
 }
 
 /// A way for a router to send the service's packets.
@@ -144,7 +146,13 @@ impl Layout {
             speaks: Vec::new(),
         };
         if shape == NetShape::Peers {
-            let speaks = Speaks { hold_s: HOLD_S, exports: true, min_sites: 1, delay_ms: 0 };
+            let speaks = Speaks {
+                hold_s: HOLD_S,
+                exports: true,
+                min_sites: 1,
+                delay_ms: 0,
+                bfd_ms: BFD_MS[0],
+            };
             layout.speaks = vec![speaks; routers];
             for speaks in &mut layout.speaks {
                 speaks.delay_ms = DELAYS_MS[rng.below(DELAYS_MS.len() as u64) as usize];
@@ -180,7 +188,8 @@ impl Layout {
         self.legs[router].iter().any(|legs| !legs.is_empty())
     }
 
-    /// Draws what a router says by BGP from now on, if it speaks it: as before, more often than not.
+    /// Draws what a router says by BGP from now on, if it speaks it: as before, more often than not. By BFD it goes from
+    /// one interval to the other.
     pub(super) fn speak(&mut self, router: usize, rng: &mut Rng) {
         let sites = self.sites.iter().filter(|at| **at == router).count();
         if let Some(speaks) = self.speaks.get_mut(router) {
@@ -188,6 +197,7 @@ impl Layout {
                 speaks.min_sites = 1 + rng.below(sites as u64) as usize;
             }
             speaks.exports = rng.below(4) > 0;
+            speaks.bfd_ms = if speaks.bfd_ms == BFD_MS[0] { BFD_MS[1] } else { BFD_MS[0] };
             if rng.below(4) == 0 {
                 speaks.hold_s = HOLD_S + rng.below(2);
             }
@@ -315,6 +325,10 @@ fn draw_trunks(rng: &mut Rng, shape: NetShape, routers: usize) -> Vec<[usize; 2]
 
 /// Among which the wait of what is announced again is drawn, milliseconds.
 const DELAYS_MS: [u64; 3] = [0, 200, 2000];
+
+/// The intervals of BFD, milliseconds. Four of the first are longer than most stalls of a thread, which are up to
+/// 300 ms; who is silent for one of the second has sent none of these four.
+const BFD_MS: [u64; 2] = [60, 360];
 
 /// The shortest hold time that a router may propose, seconds (RFC 4271, section 4.2).
 const HOLD_S: u64 = 3;

@@ -38,7 +38,9 @@ fn each_invariant_that_is_broken_is_noticed_as_itself() {
     for invariant in Invariant::ALL {
         // In a circle whose sites all die, packets also loop.
         let shape = match invariant {
-            Invariant::Announce | Invariant::Learn | Invariant::Withdraw => NetShape::Peers,
+            Invariant::Announce | Invariant::Bfd | Invariant::Learn | Invariant::Withdraw => {
+                NetShape::Peers
+            }
             _ => NetShape::Chain,
         };
         let options = Options { spoil: Some(invariant), shape: Some(shape) };
@@ -59,17 +61,20 @@ fn is_caught(fault: PutBack, by: &[Invariant]) {
     is_caught_in(None, fault, by);
 }
 
-/// As [`is_caught`], in networks of one shape.
-fn is_caught_in(shape: Option<NetShape>, fault: PutBack, by: &[Invariant]) {
+/// As [`is_caught`], in networks of one shape; all that is broken in that trial.
+fn is_caught_in(shape: Option<NetShape>, fault: PutBack, by: &[Invariant]) -> Vec<Breach> {
     let options = Options { shape, ..Options::default() };
-    let broken = |seed: &u64| {
-        let outcome = for_tests::with(fault, || run(*seed, options));
-        outcome.breaches.iter().any(|breach| by.contains(&breach.invariant))
+    let broken = |seed: u64| {
+        let breaches = for_tests::with(fault, || run(seed, options)).breaches;
+        let is_caught = breaches.iter().any(|breach| by.contains(&breach.invariant));
+        is_caught.then_some((seed, breaches))
     };
-    let seed = (1..=1000).find(broken).unwrap_or_else(|| panic!("{fault:?} is not caught"));
+    let (seed, breaches) =
+        (1..=1000).find_map(broken).unwrap_or_else(|| panic!("{fault:?} is not caught"));
     eprintln!("{fault:?}: seed {seed}");
     let without = run(seed, options).breaches;
     assert_eq!(without, [], "{fault:?}: seed {seed} breaks without it too");
+    breaches
 }
 
 #[test]
@@ -115,6 +120,15 @@ fn a_session_that_begins_between_two_looks_is_caught() {
 #[test]
 fn an_ill_service_that_stays_announced_is_caught() {
     is_caught_in(PEERS, PutBack::IllStaysAnnounced, &[Invariant::Announce]);
+}
+
+/// Whatever moved by it moved with a reason, and was back in time: what BFD alone is asked shows the fault.
+#[test]
+fn intervals_that_count_before_they_are_confirmed_are_caught_by_bfd_alone() {
+    let breaches = is_caught_in(PEERS, PutBack::IntervalsUnconfirmed, &[Invariant::Bfd]);
+    let others: Vec<&Breach> =
+        breaches.iter().filter(|breach| breach.invariant != Invariant::Bfd).collect();
+    assert_eq!(others, Vec::<&Breach>::new());
 }
 
 /// All sites die silently, and each router falls back on the next until it has missed enough

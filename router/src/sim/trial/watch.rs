@@ -11,6 +11,7 @@ use super::layout::ADDRESSES;
 use super::oracle::Oracle;
 use super::world::World;
 use super::{Breach, Invariant};
+use crate::bfd::packet::State as BfdState;
 use crate::bgp::session::State;
 use crate::control::NeighborState;
 use crate::ids::NeighborId;
@@ -77,6 +78,13 @@ impl World {
     ) -> Option<(NeighborId, &NeighborState)> {
         let name = router_name(other);
         self.net.node(node).control().bgp_neighbors().find(|(_, one)| one.config.name == name)
+    }
+
+    /// The state of a router's BFD session over a trunk, if there is one.
+    pub(super) fn bfd_state(&self, node: usize, trunk: usize) -> Option<BfdState> {
+        let reports = self.net.node(node).bfd().reports();
+        let over = reports.into_iter().find(|one| trunk_of(one.ends.remote) == Some(trunk));
+        over.map(|one| one.state)
     }
 
     /// Whether a router has a path to a prefix from another.
