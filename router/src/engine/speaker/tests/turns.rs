@@ -135,6 +135,15 @@ impl Many {
     }
 }
 
+#[test]
+fn an_update_does_not_wait_until_the_one_before_is_acknowledged() {
+    let mut many = Many::established(1);
+    many.pass(50);
+    let (first, _) = many.polls_to_hear(0, 0);
+    let (second, _) = many.polls_to_hear(0, 1);
+    assert!(second <= first + 1, "{second} polls after {first}");
+}
+
 /// Whoever says a little is heard in the next poll, however much others have to say.
 #[test]
 fn neighbors_with_very_much_to_say_keep_no_other_waiting() {
