@@ -272,7 +272,7 @@ impl Control {
 
     /// Whether [`Self::poll_bgp`] has more to bring up to date.
     pub fn is_announcing(&self) -> bool {
-        self.bgp.is_behind()
+        self.bgp.is_behind() || self.bgp.wants_proofs() && !self.is_unpublished()
     }
 
     /// Brings a part of what is announced up to date; returns what the sessions have to do.

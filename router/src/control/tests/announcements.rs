@@ -699,6 +699,34 @@ fn a_service_is_announced_once_packets_by_the_neighbors_port_reach_a_site() {
     assert_eq!(proofs(&mut speaking).1, [begun[0].id]);
 }
 
+/// A step asks for some of them, and all are asked for in the end.
+#[test]
+fn many_proofs_are_many_steps() {
+    let prefixes: Vec<String> =
+        (0..1000).map(|n| format!("\"198.18.{}.{}/32\"", n / 256, n % 256)).collect();
+    let text = speaking_text("announce = \"proven\"\nannounce-delay = \"0s\"", "");
+    let text = text.replace("\"198.51.100.53/32\"", &prefixes.join(", "));
+    let mut speaking = Speaking::new(&text);
+    assert_eq!(proofs(&mut speaking).0.len(), 1000, "in any number of steps");
+    for site in ["ams", "fra"] {
+        speaking.rig.set(site, site, false);
+    }
+    assert!(speaking.told().is_empty());
+    assert_eq!(proofs(&mut speaking).1.len(), 1000, "nobody needs them now");
+    speaking.rig.set("ams", "ams", true);
+    let mut asked = Vec::new();
+    while asked.is_empty() || speaking.rig.control.is_announcing() {
+        assert!(speaking.rig.control.poll_bgp(speaking.now).is_empty());
+        let (begun, _) = proofs(&mut speaking);
+        assert!(begun.len() <= 64, "{} in a step", begun.len());
+        asked.extend(begun);
+    }
+    for spec in &asked {
+        speaking.rig.control.handle_proof(speaking.now, spec.id);
+    }
+    assert_eq!((asked.len(), speaking.told().len()), (1000, 1000));
+}
+
 #[test]
 fn a_reload_proves_what_is_new_and_takes_nothing_back() {
     let mut speaking = speaking("");

@@ -15,7 +15,7 @@ use crate::config::model::{AnnounceWhen, Neighbor, Port, Service};
 use crate::control::bgp::{Bgp, local_of};
 use crate::control::ports::Ports;
 use crate::event::EventKind;
-use crate::ids::Family;
+use crate::ids::{Family, PortId};
 use crate::liveness::proof::{ProofId, ProofOrder, ProofSpec};
 use crate::time::Nanos;
 
@@ -27,8 +27,10 @@ type Way = (IpPrefix, String);
 pub(in crate::control::bgp) struct Proofs {
     known: BTreeMap<Way, Proof>,
     asked: BTreeMap<ProofId, Way>,
-    /// Not asked for yet.
-    wanted: BTreeSet<Way>,
+    /// Not asked for yet, and whom to ask.
+    wanted: BTreeMap<Way, IpAddr>,
+    /// Those that are waited for, by when they are no more.
+    open: BTreeSet<(Nanos, Way)>,
     /// The ports of neighbours that hear of each of these services.
     ports: BTreeMap<String, BTreeSet<String>>,
     next_id: u64,
@@ -74,6 +76,11 @@ impl Bgp {
         self.announcements.proofs.ask(config, ports);
     }
 
+    /// Whether [`Self::ask_for_proofs`] has more to ask for.
+    pub(in crate::control) fn wants_proofs(&self) -> bool {
+        !self.announcements.proofs.wanted.is_empty()
+    }
+
     /// Takes what the liveness engine is asked for.
     pub(in crate::control) fn take_proof_orders(&mut self) -> Vec<ProofOrder> {
         self.announcements.proofs.take_orders()
@@ -105,8 +112,9 @@ impl Proofs {
     pub(super) fn note(&mut self, now: Nanos, service: &Service, prefix: IpPrefix, level: Level) {
         let Some(ports) = self.ports.get(&service.name) else { return };
         if level == Level::Withdrawn {
-            let known = self.known.keys().filter(|(one, _)| *one == prefix);
-            let gone: Vec<Way> = known.cloned().collect();
+            let known = self.known.range((prefix, String::new())..);
+            let of_prefix = known.map(|(way, _)| way).take_while(|(one, _)| *one == prefix);
+            let gone: Vec<Way> = of_prefix.cloned().collect();
             return self.forget(&gone);
         }
         for port in ports {
@@ -114,16 +122,21 @@ impl Proofs {
             if !self.known.contains_key(&way) {
                 let until = now + service.announce.prove_timeout;
                 self.known.insert(way.clone(), Proof::Open { since: now, until, id: None });
-                self.wanted.insert(way);
+                self.open.insert((until, way.clone()));
+                self.wanted.insert(way, target(service, prefix));
             }
         }
     }
 
-    /// Asks for what is wanted: what packets go by now is published.
+    /// Asks for a part of what is wanted: what packets go by now is published.
     fn ask(&mut self, config: &Config, ports: &Ports) {
-        for way in std::mem::take(&mut self.wanted) {
+        for _ in 0..ASKED_PER_STEP {
+            let Some((way, target)) = self.wanted.pop_first() else { break };
             let Some(Proof::Open { id, .. }) = self.known.get_mut(&way) else { continue };
-            let Some(spec) = spec(config, ports, &way, ProofId(self.next_id)) else { continue };
+            let ends = ends(config, ports, &way.1, Family::of(target));
+            // Where it cannot be asked it is waited for, and announced all the same.
+            let Some((port, source)) = ends else { continue };
+            let spec = ProofSpec { id: ProofId(self.next_id), port, source, target };
             self.next_id += 1;
             *id = Some(spec.id);
             self.asked.insert(spec.id, way);
@@ -139,19 +152,14 @@ impl Proofs {
 
     /// Those that were waited for long enough are waited for no more.
     fn expire(&mut self, now: Nanos) -> Vec<(IpPrefix, EventKind)> {
-        let is_over = |proof: &Proof| matches!(proof, Proof::Open { until, .. } if *until <= now);
-        let over = self.known.iter().filter(|(_, proof)| is_over(proof));
-        let over: Vec<Way> = over.map(|(way, _)| way.clone()).collect();
+        let over = self.open.iter().take_while(|(until, _)| *until <= now);
+        let over: Vec<Way> = over.map(|(_, way)| way.clone()).collect();
         over.iter().filter_map(|way| self.close_way(now, way, false)).collect()
     }
 
     /// When [`Self::expire`] is to be called.
     pub(super) fn due(&self) -> Option<Nanos> {
-        let untils = self.known.values().filter_map(|proof| match proof {
-            Proof::Open { until, .. } => Some(*until),
-            Proof::Closed => None,
-        });
-        untils.min()
+        self.open.first().map(|(until, _)| *until)
     }
 
     /// Until when a prefix is not announced to neighbours on a port, for want of a proof. One that nobody has
@@ -170,9 +178,10 @@ impl Proofs {
 
     fn close_way(&mut self, at: Nanos, way: &Way, proven: bool) -> Option<(IpPrefix, EventKind)> {
         let proof = self.known.get_mut(way)?;
-        let Proof::Open { since, id, .. } = std::mem::replace(proof, Proof::Closed) else {
+        let Proof::Open { since, until, id } = std::mem::replace(proof, Proof::Closed) else {
             return None;
         };
+        self.open.remove(&(until, way.clone()));
         self.wanted.remove(way);
         if !proven {
             self.end(id);
@@ -186,7 +195,8 @@ impl Proofs {
     fn forget(&mut self, ways: &[Way]) {
         for way in ways {
             self.wanted.remove(way);
-            if let Some(Proof::Open { id, .. }) = self.known.remove(way) {
+            if let Some(Proof::Open { id, until, .. }) = self.known.remove(way) {
+                self.open.remove(&(until, way.clone()));
                 self.end(id);
             }
         }
@@ -220,22 +230,23 @@ fn ways_in(config: &Config) -> Vec<(&Neighbor, &Port)> {
     fixed.chain(of_ranges).collect()
 }
 
-fn spec(config: &Config, ports: &Ports, (prefix, name): &Way, id: ProofId) -> Option<ProofSpec> {
-    let family = Family::of(prefix.addr());
-    let own = &config.ports.iter().find(|port| port.name == *name)?.addresses;
+/// A port, and the router's address for answers to what seems to come in there.
+fn ends(config: &Config, ports: &Ports, name: &str, family: Family) -> Option<(PortId, IpAddr)> {
+    let own = &config.ports.iter().find(|port| port.name == name)?.addresses;
     let is_usable = |ip: &IpAddr| {
         let is_on_link = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
         Family::of(*ip) == family && !is_on_link
     };
     let source = own.iter().chain(&config.router.addresses).map(IpNetwork::ip).find(is_usable)?;
-    let port = ports.get(name)?.id;
-    Some(ProofSpec { id, port, source, target: target(config, *prefix) })
+    Some((ports.get(name)?.id, source))
 }
 
 /// The address of a prefix that checks ask, else its own.
-fn target(config: &Config, prefix: IpPrefix) -> IpAddr {
-    let service = config.services.iter().find(|service| service.prefixes.contains(&prefix));
-    let sites = service.iter().flat_map(|service| &service.sites);
-    let mut targets = sites.flat_map(|site| &site.health).filter_map(|check| check.target);
+fn target(service: &Service, prefix: IpPrefix) -> IpAddr {
+    let checks = service.sites.iter().flat_map(|site| &site.health);
+    let mut targets = checks.filter_map(|check| check.target);
     targets.find(|target| prefix.contains(*target)).unwrap_or(prefix.addr())
 }
+
+/// Proofs that are asked for at once.
+const ASKED_PER_STEP: usize = 64;
