@@ -116,7 +116,7 @@ impl Prover {
         true
     }
 
-    /// Makes the requests that are due, of [`PROOFS_PER_CALL`] proofs at most; the rest keep
+    /// Makes the requests that are due, of 64 proofs at most; the rest keep
     /// [`Self::poll_timeout`] in the past.
     pub fn handle_timeout(&mut self, now: Nanos) {
         for _ in 0..PROOFS_PER_CALL {
