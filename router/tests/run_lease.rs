@@ -10,6 +10,7 @@ mod support;
 use bgp_support::bird::Bird;
 use bgp_support::missing;
 use daemon_support::{Probes, Rig, SERVICE_V4, Tracer};
+use nearhop::kernel::link::LinkSetup;
 use nearhop::kernel::netns::NetNs;
 use support::skip::skip;
 use support::{in_namespaces, wait_for};
@@ -22,6 +23,7 @@ fn router(name: &str, n: u8, hub: &NetNs) -> Rig {
          addresses = [\"10.{n}.0.1/24\"]\npeer-addresses = [\"10.{n}.0.2/24\"]\n\
          [[port]]\nname = \"{name}\"\ntun = \"nh-{name}\"\nnetns = \"{name}\"\n\
          addresses = [\"10.1{n}.0.1/24\"]\npeer-addresses = [\"10.1{n}.0.2/24\"]\n\
+         [[route]]\nprefix = \"{CLIENT}/32\"\nvia = \"10.{n}.0.2\"\n\
          [[service]]\nname = \"echo\"\nprefixes = [\"{SERVICE_V4}/32\"]\nannounce-delay = \"1s\"\n\
          [[service.site]]\nname = \"{name}\"\nvia = \"{name}\"\n\
          health = {{ icmp = {{}}, interval = \"20ms\", fall = 50, rise = 3 }}\n\
@@ -32,8 +34,12 @@ fn router(name: &str, n: u8, hub: &NetNs) -> Rig {
     Rig::beside(name, hub, &[(name, 10)], &config)
 }
 
+/// Of clients, at whatever router they are: one of a link would be answered by way of that link's router alone.
+const CLIENT: &str = "10.9.0.9";
+
+/// Of equal paths that of `ams` is the best, whose router id is the lowest.
 const BIRD: &str = "router id 10.1.0.2;\nprotocol device {}\n\
-     protocol kernel { merge paths on; ipv4 { import none; export all; }; }\n\
+     protocol kernel { ipv4 { import none; export filter { krt_prefsrc = 10.9.0.9; accept; }; }; }\n\
      protocol bgp ams { local 10.1.0.2 as 65000; neighbor 10.1.0.1 as 65001; ipv4 { import all; export none; }; }\n\
      protocol bgp fra { local 10.2.0.2 as 65000; neighbor 10.2.0.1 as 65001; ipv4 { import all; export none; }; }\n";
 
@@ -56,16 +62,18 @@ struct Net {
 }
 
 impl Net {
-    /// Both are announced, and clients answered.
+    /// Both are announced, and clients answered by the site of the first.
     fn start() -> Self {
         let hub = support::netns("hub");
         let routers = [router("ams", 1, &hub), router("fra", 2, &hub)];
+        let mut links = LinkSetup::open(&hub).unwrap();
+        links.replace_address("lo", format!("{CLIENT}/32").parse().unwrap()).unwrap();
         let bird = Bird::start(&hub, "hub", BIRD);
         for name in ["ams", "fra"] {
             wait_until_heard(&bird, name, Some(false));
         }
         let probes = Probes::start(&hub, SERVICE_V4, 4);
-        probes.sites_now();
+        probes.wait_for_site("ams");
         Self { routers, bird, probes }
     }
 }
