@@ -459,8 +459,11 @@ impl Neighbor {
         }
     }
 
-    /// A connection that the neighbour opened, unless there is one.
+    /// A connection that the neighbour opened, unless there is one that it knows of.
     fn take_incoming(&mut self, now: Nanos, host: &mut Host, socket: SocketId) {
+        if self.session.is_forgotten(now, Side::Incoming) {
+            self.lose(now, host, Side::Incoming);
+        }
         if self.incoming.is_some() || self.session.handle_connected(now, Side::Incoming).is_err() {
             host.tcp_abort(socket);
             return;

@@ -180,8 +180,20 @@ impl Session {
             }
         } else {
             self.lost(now, &link, Cause::Closed);
+            // What is left may be a connection whose other end is gone without a word.
+            if side == Side::Outgoing && self.phase == State::Active {
+                self.connect_due = self.next_connect(now);
+            }
         }
         self.report(before);
+    }
+
+    /// Whether the neighbour has opened a connection and said nothing for so long that it has forgotten it, as one
+    /// does that was started again: another takes its place.
+    pub fn is_forgotten(&self, now: Nanos, side: Side) -> bool {
+        let is_old = |link: &Link| now.since(link.since) >= FORGOTTEN_AFTER;
+        !self.config.dynamic
+            && self.link(side).is_some_and(|link| link.state == State::OpenSent && is_old(link))
     }
 
     /// How many bytes of the connection it takes now.
@@ -303,3 +315,6 @@ impl Session {
         }
     }
 }
+
+/// An OPEN follows a connection by a round trip.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);

@@ -422,6 +422,24 @@ fn a_second_connection_of_the_same_side_is_refused() {
     assert_eq!(bench.session.state(), OpenConfirm);
 }
 
+/// A neighbour that was started again resets the connection on which it is told something, and does not know of the
+/// other one.
+#[test]
+fn a_connection_whose_other_end_is_gone_keeps_nobody_from_another() {
+    let mut bench = Bench::started(config());
+    bench.connect(Side::Outgoing);
+    bench.connect(Side::Incoming);
+    assert!(!bench.session.is_forgotten(bench.now, Side::Incoming), "an OPEN may come");
+    bench.session.handle_closed(bench.now, Side::Outgoing);
+    assert_eq!(bench.session.state(), OpenSent);
+    let before = bench.connects();
+    bench.pass(Duration::from_secs(30));
+    assert_eq!(bench.connects(), before + 1, "it connects again");
+    assert!(bench.session.is_forgotten(bench.now, Side::Incoming));
+    bench.hear(Side::Incoming, &bytes_of(&remote_open()));
+    assert!(!bench.session.is_forgotten(bench.now, Side::Incoming));
+}
+
 #[test]
 fn the_attempt_to_connect_ends_when_the_neighbours_connection_stands() {
     let mut bench = Bench::started(config());
