@@ -140,6 +140,7 @@ fn same<'a>(ends: Ends<'a>, bfd: &'a RawBfd, sessions: &mut Sessions<'a>, report
     }
 }
 
-fn port_of(raw: &RawConfig, address: IpAddr) -> Option<&RawPort> {
+/// The port whose link an address is on.
+pub(super) fn port_of(raw: &RawConfig, address: IpAddr) -> Option<&RawPort> {
     raw.ports.iter().find(|port| port.addresses.iter().any(|net| net.get_ref().contains(address)))
 }

@@ -4,7 +4,7 @@
 use ipnetwork::IpNetwork;
 use toml::Spanned;
 
-use super::{family, is_link_local, is_v6};
+use super::{bfd, family, is_link_local, is_v6};
 use crate::config::finding::Finding;
 use crate::config::model::AnnounceWhen;
 use crate::config::raw::{RawBgp, RawConfig, RawNeighbor, RawPort, RawService};
@@ -94,9 +94,7 @@ fn port_of<'a>(raw: &'a RawConfig, neighbor: &RawNeighbor) -> Option<&'a RawPort
         let is_it = |port: &&RawPort| port.known_as.as_deref() == Some(name.get_ref().as_str());
         return raw.ports.iter().find(is_it);
     }
-    let address = address?;
-    let has = |network: &Spanned<IpNetwork>| network.get_ref().contains(address);
-    raw.ports.iter().find(|port| port.addresses.iter().any(has))
+    bfd::port_of(raw, address?)
 }
 
 fn has_address(raw: &RawConfig, port: &RawPort, v6: bool) -> bool {

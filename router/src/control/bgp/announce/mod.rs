@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
+use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
 use self::decide::{Audience, Decision, Scene, decide};
@@ -387,11 +388,7 @@ fn next_hop_for(config: &Config, state: &NeighborState, family: Family) -> Optio
     let local = state.local();
     let port = port_of(config, &state.config, local);
     let addresses = port.map_or(&config.router.addresses, |port| &port.addresses);
-    let global = |family| {
-        let is_on_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let usable = |ip: &IpAddr| Family::of(*ip) == family && !is_on_link(ip);
-        addresses.iter().map(ipnetwork::IpNetwork::ip).find(usable)
-    };
+    let global = |family| global_address(addresses, family);
     if let (Some(_), IpAddr::V6(on_link)) = (&state.config.port, local) {
         let takes_ipv6 = state.negotiated.as_ref().is_some_and(|both| both.extended_next_hop);
         if family == Family::Ipv4 && !takes_ipv6 {
@@ -406,6 +403,16 @@ fn next_hop_for(config: &Config, state: &NeighborState, family: Family) -> Optio
         return Some(NextHop::new(local));
     }
     global(family).map(NextHop::new)
+}
+
+/// The first address of a family that means something beyond its link.
+fn global_address<'a>(
+    own: impl IntoIterator<Item = &'a IpNetwork>,
+    family: Family,
+) -> Option<IpAddr> {
+    let is_on_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let is_usable = |ip: &IpAddr| Family::of(*ip) == family && !is_on_link(ip);
+    own.into_iter().map(IpNetwork::ip).find(is_usable)
 }
 
 /// Prefixes that are decided about in a step, over all neighbours, and changes of an order to a session at

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
 use nearhop_fib::IpPrefix;
 
 use super::decide::Of;
-use super::port_of;
 use super::standing::Level;
+use super::{global_address, port_of};
 use crate::config::Config;
 use crate::config::model::{AnnounceWhen, Neighbor, Port, Service};
 use crate::control::bgp::{Bgp, local_of};
@@ -233,11 +232,7 @@ fn ways_in(config: &Config) -> Vec<(&Neighbor, &Port)> {
 /// A port, and the router's address for answers to what seems to come in there.
 fn ends(config: &Config, ports: &Ports, name: &str, family: Family) -> Option<(PortId, IpAddr)> {
     let own = &config.ports.iter().find(|port| port.name == name)?.addresses;
-    let is_usable = |ip: &IpAddr| {
-        let is_on_link = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        Family::of(*ip) == family && !is_on_link
-    };
-    let source = own.iter().chain(&config.router.addresses).map(IpNetwork::ip).find(is_usable)?;
+    let source = global_address(own.iter().chain(&config.router.addresses), family)?;
     Some((ports.get(name)?.id, source))
 }
 
