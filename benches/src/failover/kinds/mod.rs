@@ -52,70 +52,88 @@ pub fn run(wish: Wish<'_>) -> Vec<Row> {
         if left_out || (wish.alone && kind != Kind::Nearhop) {
             continue;
         }
-        let measured = match kind.missing() {
-            Some(why) => {
-                table.note(name, why);
-                continue;
-            }
+        match kind.missing() {
+            Some(why) => table.note("every failure", kind, why),
             None => measure(kind, wish, &mut table),
-        };
-        if let Err(error) = measured {
-            table.note(name, format!("{NOT_MEASURED}{error}"));
         }
     }
     table.rows()
 }
 
-/// Everything of one router.
-fn measure(kind: Kind, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
-    let plain = Setup { bfd_ms: 10, prefixes: 1 };
-    let wanted: Vec<&Measure> = MEASURES.iter().filter(|m| m.is_for(kind, wish)).collect();
-    let with_downs = kind != Kind::Kernel && FALSE_DOWNS.contains(wish.measure);
-    if !wanted.is_empty() || with_downs {
-        let mut stand = Stand::build(kind, &lab(kind, "p"), plain, false)?;
-        for measure in wanted {
-            let trials = repeat(&mut stand, measure.fault, wish.failures.trials)?;
-            table.add(measure.name, kind, Cell::of(&trials, measure.of));
-            if measure.with_losses {
-                let lost = |trial: &Trial| trial.lost as f64;
-                table.add(
-                    &format!("{}: lost", measure.name),
-                    kind,
-                    Cell::of(&trials, lost).packets(),
-                );
-            }
+/// Everything of one router. What cannot be measured is a row that says so, and ends nothing else.
+fn measure(kind: Kind, wish: Wish<'_>, table: &mut Table) {
+    let enter = |table: &mut Table, name: &str, measured: Result<(), BenchError>| {
+        if let Err(error) = measured {
+            table.note(name, kind, format!("{NOT_MEASURED}{error}"));
         }
-        if with_downs {
-            count_downs(&mut stand, wish, table)?;
-        }
+    };
+    let measured = few_prefixes(kind, wish, table);
+    enter(table, "failures with one prefix", measured);
+    if kind == Kind::Nearhop && LOADED.contains(wish.measure) {
+        let measured = withdraw_under_load(kind, wish, table);
+        enter(table, LOADED, measured);
     }
-    if kind == Kind::Nearhop
-        && LOADED.contains(wish.measure)
-        && let Err(error) = withdraw_under_load(kind, plain, wish, table)
-    {
-        table.note(LOADED, format!("{NOT_MEASURED}{error}"));
-    }
-    let fast = "silent drop, BFD 1 ms x 3";
-    if matches!(kind, Kind::Nearhop | Kind::Bird) && fast.contains(wish.measure) {
-        if may_run_in_real_time() {
-            let mut stand =
-                Stand::build(kind, &lab(kind, "f"), Setup { bfd_ms: 1, ..plain }, false)?;
-            let trials = repeat(&mut stand, Fault::Silent, wish.failures.trials)?;
-            table.add(fast, kind, Cell::of(&trials, |trial| trial.blackout_ms));
-        } else {
-            table.note(fast, "not measured: real-time scheduling is not permitted here".into());
-        }
+    if matches!(kind, Kind::Nearhop | Kind::Bird) && FAST.contains(wish.measure) {
+        let measured = in_real_time(kind, wish, table);
+        enter(table, FAST, measured);
     }
     let sizes: &[usize] = if wish.failures.half_million { &SIZES } else { &SIZES[..2] };
     for &prefixes in sizes {
         let name = format!("{prefixes} prefixes moved, until the last");
         if name.contains(wish.measure) {
-            let setup = Setup { prefixes, ..plain };
-            let mut stand = Stand::build(kind, &lab(kind, &prefixes.to_string()), setup, false)?;
-            let trials = repeat(&mut stand, Fault::FarDown, wish.failures.trials)?;
-            table.add(&name, kind, Cell::of(&trials, |trial| trial.settled_ms));
+            let measured = many_prefixes(kind, prefixes, &name, wish, table);
+            enter(table, &name, measured);
         }
     }
+}
+
+/// The failures of [`MEASURES`], and false BFD downs.
+fn few_prefixes(kind: Kind, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
+    let wanted: Vec<&Measure> = MEASURES.iter().filter(|m| m.is_for(kind, wish)).collect();
+    let with_downs = kind != Kind::Kernel && FALSE_DOWNS.contains(wish.measure);
+    if wanted.is_empty() && !with_downs {
+        return Ok(());
+    }
+    let mut stand = Stand::build(kind, &lab(kind, "p"), PLAIN, false)?;
+    for measure in wanted {
+        let trials = repeat(&mut stand, measure.fault, wish.failures.trials)?;
+        table.add(measure.name, kind, Cell::of(&trials, measure.of));
+        if measure.with_losses {
+            let lost = |trial: &Trial| trial.lost as f64;
+            table.add(&format!("{}: lost", measure.name), kind, Cell::of(&trials, lost).packets());
+        }
+    }
+    if with_downs {
+        count_downs(&mut stand, wish, table)?;
+    }
+    Ok(())
+}
+
+/// Silent drops that are to be seen within 3 ms.
+fn in_real_time(kind: Kind, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
+    if !may_run_in_real_time() {
+        let why = "not measured: real-time scheduling is not permitted here";
+        table.note(FAST, kind, why.into());
+        return Ok(());
+    }
+    let mut stand = Stand::build(kind, &lab(kind, "f"), Setup { bfd_ms: 1, ..PLAIN }, false)?;
+    let trials = repeat(&mut stand, Fault::Silent, wish.failures.trials)?;
+    table.add(FAST, kind, Cell::of(&trials, |trial| trial.blackout_ms));
+    Ok(())
+}
+
+/// A link that goes down under so many prefixes.
+fn many_prefixes(
+    kind: Kind,
+    prefixes: usize,
+    name: &str,
+    wish: Wish<'_>,
+    table: &mut Table,
+) -> Result<(), BenchError> {
+    let setup = Setup { prefixes, ..PLAIN };
+    let mut stand = Stand::build(kind, &lab(kind, &prefixes.to_string()), setup, false)?;
+    let trials = repeat(&mut stand, Fault::FarDown, wish.failures.trials)?;
+    table.add(name, kind, Cell::of(&trials, |trial| trial.settled_ms));
     Ok(())
 }
 
@@ -132,13 +150,8 @@ fn repeat(stand: &mut Stand, fault: Fault, trials: u32) -> Result<Vec<Option<Tri
 }
 
 /// Withdrawals that come while another neighbour's table does.
-fn withdraw_under_load(
-    kind: Kind,
-    setup: Setup,
-    wish: Wish<'_>,
-    table: &mut Table,
-) -> Result<(), BenchError> {
-    let mut stand = Stand::build(kind, &lab(kind, "l"), setup, true)?;
+fn withdraw_under_load(kind: Kind, wish: Wish<'_>, table: &mut Table) -> Result<(), BenchError> {
+    let mut stand = Stand::build(kind, &lab(kind, "l"), PLAIN, true)?;
     let mut loader = Loader::open(&stand)?;
     let mut all = Vec::new();
     for round in 0..wish.failures.trials * PATIENCE {
@@ -213,6 +226,9 @@ fn lab(kind: Kind, of: &str) -> String {
     format!("{first}{of}")
 }
 
+/// What all but one of the failures are made with.
+const PLAIN: Setup = Setup { bfd_ms: 10, prefixes: 1 };
+
 const MEASURES: [Measure; 5] = [
     Measure::of_blackouts("link down, near end", Fault::NearDown),
     Measure::of_blackouts("link down, far end", Fault::FarDown),
@@ -222,6 +238,8 @@ const MEASURES: [Measure; 5] = [
 ];
 
 const LOADED: &str = "site withdraws, a full table comes in";
+
+const FAST: &str = "silent drop, BFD 1 ms x 3";
 
 const FALSE_DOWNS: &str = "false BFD downs";
 

@@ -11,7 +11,7 @@ use crate::stats::Summary;
 pub struct Table {
     /// In the order in which they were first seen.
     lines: Vec<(String, Vec<(Kind, Cell)>)>,
-    notes: Vec<(String, String)>,
+    notes: Vec<(String, Kind, String)>,
 }
 
 /// One router's figures of one failure.
@@ -67,9 +67,10 @@ impl Table {
         }
     }
 
-    /// Says why there are no figures of something.
-    pub fn note(&mut self, what: &str, why: String) {
-        self.notes.push((what.to_owned(), why));
+    /// Says why a router has no figures of something.
+    pub fn note(&mut self, what: &str, kind: Kind, why: String) {
+        eprintln!("{what}, {}: {why}", kind.name());
+        self.notes.push((what.to_owned(), kind, why));
     }
 
     /// A row of nearhop's own for each failure, judged by its target, and one beside each peer.
@@ -83,11 +84,10 @@ impl Table {
                 rows.push(beside(name, ours, kind.name(), cell));
             }
         }
-        for (what, why) in &self.notes {
+        for (what, kind, why) in &self.notes {
             let why = why.lines().next().unwrap_or_default();
-            let row = Row::missing(what.clone(), what, why);
-            let failed =
-                why.starts_with(NOT_MEASURED) && PEERS.iter().all(|kind| kind.name() != what);
+            let row = Row::missing(what.clone(), kind.name(), why);
+            let failed = why.starts_with(NOT_MEASURED) && *kind == Kind::Nearhop;
             rows.push(if failed { row.judged("measured", false) } else { row });
         }
         rows
@@ -117,9 +117,6 @@ fn beside(name: &str, ours: Option<&Cell>, peer: &str, cell: &Cell) -> Row {
 
 /// How the reason begins why nearhop has no figures although it was tried.
 pub const NOT_MEASURED: &str = "cannot be measured: ";
-
-/// Who may fail.
-const PEERS: [Kind; 3] = [Kind::Kernel, Kind::Bird, Kind::Frr];
 
 /// By a part of a name: the most that the median and the maximum may be.
 const TARGETS: [(&str, f64, f64); 6] = [
