@@ -1,25 +1,10 @@
 //! The router's events as one typed stream: logs, `watch`, reports and tests read the same.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use std::fmt;
 
 use crate::ids::Family;
 use serde::{Deserialize, Serialize};
-
-/// How long a step of a thread took at worst since the thread started, and how often 10 ms or longer.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct StepTimes {
-    /// The thread.
-    pub thread: &'static str,
-    /// What it did.
-    pub step: &'static str,
-    /// How often it took 10 ms or longer.
-    pub slow: u64,
-    /// The longest time that it took.
-    pub longest: Duration,
-}
 
 /// The schema name every event line carries.
 pub const SCHEMA: &str = "nearhop.event.v1";
