@@ -23,7 +23,6 @@ use crate::ids::PortId;
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::offload::Offload;
 use crate::policy::{Martians, ReversePath};
-use crate::port::EngineChoice;
 use crate::port::memory::MemoryPort;
 use crate::verdict::Outcome;
 

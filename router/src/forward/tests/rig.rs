@@ -131,19 +131,9 @@ impl Rig {
 pub(super) fn snapshot() -> Snapshot {
     let entry = |name: &str, v4: [u8; 4], v6: &str, port| {
         Some(PortEntry {
-            name: name.into(),
-            device: MemoryPort::pair(1).0,
-            adjacency: AdjacencyId(port),
             address_v4: Some(v4.into()),
             address_v6: v6.parse().ok(),
-            link_locals: Box::default(),
-            has_discovery: false,
-            networks: Box::default(),
-            reverse_path: ReversePath::Off,
-            facing: crate::policy::Facing::Any,
-            engine: EngineChoice::Auto,
-            join: true,
-            has_link_headers: false,
+            ..PortEntry::plain(name, MemoryPort::pair(1).0, AdjacencyId(port))
         })
     };
     let services = [SERVICE, SERVICE6];
