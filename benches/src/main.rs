@@ -15,6 +15,7 @@ mod fulltable;
 #[cfg(test)]
 #[path = "../../router/tests/support/kernel.rs"]
 mod kernel;
+mod lab;
 mod linux;
 mod noise;
 mod program;

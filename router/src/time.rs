@@ -1,4 +1,4 @@
-//! The one clock type that simulator, events, workers and benches share.
+//! The one clock type that simulator, events, workers and benches share, and how long steps of a thread take.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -55,6 +55,19 @@ impl fmt::Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
+}
+
+/// How long a step of a thread took at worst since the thread started, and how often 10 ms or longer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StepTimes {
+    /// The thread.
+    pub thread: &'static str,
+    /// What it did.
+    pub step: &'static str,
+    /// How often it took 10 ms or longer.
+    pub slow: u64,
+    /// The longest time that it took.
+    pub longest: Duration,
 }
 
 #[cfg(test)]

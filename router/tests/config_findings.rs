@@ -1,5 +1,5 @@
-//! What findings say: which part of a value is wrong, where a key stands first, and which networks are
-//! probably not meant.
+//! What findings say: which part of a value is wrong, where a key stands first, which networks are probably not
+//! meant; and how they are shown if they are many, or repeat what a terminal acts on.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -244,4 +244,41 @@ fn mistakes_about_ranges_of_neighbors_are_shown_where_they_stand() {
     }
     let far = "range = \"10.0.0.0/8\"\nmultihop = 2\nlocal-address = \"10.9.0.1\"";
     assert!(parse("r1.toml", &file(&[far])).is_ok());
+}
+
+#[test]
+fn of_very_many_mistakes_the_first_are_shown_and_the_others_counted() {
+    let text = format!("[router]\nname = \"r1\"\n{}", "[[port]]\nname = \"P\"\n".repeat(20_000));
+    let errors = parse("r1.toml", &text).unwrap_err();
+    let more = errors.mistakes.len() - 50;
+    assert!(more > 30_000);
+    for said in [errors.render(Style::PLAIN), errors.to_string()] {
+        assert!(said.trim_end().ends_with(&format!("... and {more} more errors")), "{said}");
+        assert_eq!(said.matches("r1.toml:").count(), 50);
+    }
+}
+
+/// Terminals act on ESC, DEL and C1; text of the other direction hides what a line says.
+#[test]
+fn what_is_said_of_a_file_has_nothing_that_a_terminal_acts_on() {
+    let bad = "\u{9b}2J\u{202e}x\u{85}\u{2028}";
+    let escaped = "\\u001b[2J\\u007f";
+    for text in [
+        format!("[router]\nname = \"{bad}\"\n"),
+        format!("[router]\nname = \"{escaped}\"\n"),
+        format!("[router]\nname = \"r\" # {bad}\n[[port]]\nname = \"p\"\ntun = \"{bad}\"\n"),
+        format!("[router]\nname = \"r\"\n\"{escaped}{bad}\" = 5\n"),
+        format!("[router]\nname = \"r\"\nid = \"{escaped}{bad}\"\n"),
+        format!("[router]\nname = \"r\"\n[[service]]\nname = \"s\"\naffinity = \"{bad}\"\n"),
+        format!(
+            "[router]\nname = \"r\"\n[[route]]\nprefix = \"10.0.0.0/8\"\nvia = \"{escaped}\"\n"
+        ),
+        "[router]\nname = \"r\" \u{1b}[2J\n".to_owned(),
+    ] {
+        let errors = parse(&format!("{bad}\u{1b}.toml"), &text).unwrap_err();
+        for said in [errors.render(Style::PLAIN), errors.to_string()] {
+            let acts = said.chars().find(|&c| c != '\n' && nearhop::printable::is_unprintable(c));
+            assert_eq!(acts, None, "{said:?}");
+        }
+    }
 }

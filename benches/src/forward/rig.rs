@@ -17,8 +17,7 @@ use nearhop::forward::{
 };
 use nearhop::ids::PortId;
 use nearhop::packet::build::Datagram;
-use nearhop::policy::{Facing, Martians, ReversePath};
-use nearhop::port::EngineChoice;
+use nearhop::policy::Martians;
 use nearhop::port::memory::MemoryPort;
 use nearhop::time::Nanos;
 use nearhop_fib::{
@@ -192,19 +191,8 @@ fn snapshot() -> Snapshot {
     let entry = |port: u16| {
         let (device, _) = MemoryPort::pair(1);
         Some(PortEntry {
-            name: format!("port{port}"),
-            device,
-            adjacency: AdjacencyId(u32::from(port)),
             address_v4: Some(Ipv4Addr::new(10, port as u8, 0, 1)),
-            address_v6: None,
-            link_locals: Box::default(),
-            networks: Box::default(),
-            reverse_path: ReversePath::Off,
-            facing: Facing::Any,
-            engine: EngineChoice::Auto,
-            join: true,
-            has_link_headers: false,
-            has_discovery: false,
+            ..PortEntry::plain(format!("port{port}"), device, AdjacencyId(u32::from(port)))
         })
     };
     Snapshot {

@@ -14,9 +14,9 @@ use nearhop::forward::{
 use nearhop::ids::PortId;
 use nearhop::packet::Meta;
 use nearhop::packet::offload::{OFFLOAD_LEN, Offload, Offloads};
-use nearhop::policy::{Facing, Martians, ReversePath};
+use nearhop::policy::{Martians, ReversePath};
+use nearhop::port::PortError;
 use nearhop::port::queue::send_all;
-use nearhop::port::{EngineChoice, PortError};
 use nearhop::time::Nanos;
 use nearhop::verdict::Verdict;
 use nearhop_fib::{
@@ -181,19 +181,10 @@ fn routes(writer: &mut Writer) -> Result<(), WriteError> {
 
 fn snapshot(ends: &[End; 2]) -> Snapshot {
     let entry = |(index, end): (usize, &End)| PortEntry {
-        name: format!("port{index}"),
-        device: Arc::clone(&end.port),
-        adjacency: AdjacencyId(index as u32),
         address_v4: Some(Ipv4Addr::new(10, index as u8, 0, 1)),
         address_v6: "fd00::1".parse().ok(),
-        link_locals: Box::default(),
-        networks: Box::default(),
         reverse_path: if index == 0 { ReversePath::Loose } else { ReversePath::Off },
-        facing: Facing::Any,
-        engine: EngineChoice::Auto,
-        join: true,
-        has_link_headers: false,
-        has_discovery: false,
+        ..PortEntry::plain(format!("port{index}"), Arc::clone(&end.port), AdjacencyId(index as u32))
     };
     Snapshot {
         generation: 1,

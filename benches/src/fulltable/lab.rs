@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use nearhop::client::Client;
 use nearhop::event::{Event, EventKind};
-use nearhop::kernel::link::{KernelRoute, LinkSetup, LinkStatus};
+use nearhop::kernel::link::LinkSetup;
 use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
@@ -19,16 +19,17 @@ use nearlab::traffic::probe::sleep_until;
 use serde_json::Value;
 
 use crate::daemon::{self, Daemon, memory_kib};
+use crate::lab::{Threads, route_everything, within};
 use crate::report::BenchError;
 
 /// A router, its neighbours' namespace, and a flow through it.
 pub struct Lab {
+    // They end before the router does.
+    threads: Threads,
     pub daemon: Daemon,
     client: Client,
     news: Arc<News>,
-    stop: Arc<AtomicBool>,
     flow: Arc<Flow>,
-    threads: Vec<JoinHandle<()>>,
     _namespaces: Vec<Namespace>,
 }
 
@@ -82,9 +83,9 @@ impl Lab {
         let news: Arc<News> = Arc::default();
         let noted = Arc::clone(&news);
         daemon.follow("", move |event| noted.note(&event))?;
-        let (stop, flow) = (Arc::default(), Arc::default());
-        let threads = start_flow(&flow, &stop)?;
-        let lab = Self { daemon, client, news, stop, flow, threads, _namespaces: namespaces };
+        let flow = Arc::default();
+        let threads = start_flow(&flow)?;
+        let lab = Self { threads, daemon, client, news, flow, _namespaces: namespaces };
         wait_for("the flow", WITHIN, || match lab.flow.arrived.load(Ordering::Relaxed) {
             0 => Err("no datagram came through".to_owned()),
             _ => Ok(()),
@@ -153,23 +154,10 @@ impl Lab {
 
     /// Ends the flow; how many datagrams were sent and how many were lost, since the start.
     pub fn losses(&mut self) -> (u64, u64) {
-        self.end();
+        self.threads.end();
         let (sent, arrived) = (&self.flow.sent, &self.flow.arrived);
         let (sent, arrived) = (sent.load(Ordering::Relaxed), arrived.load(Ordering::Relaxed));
         (sent, sent.saturating_sub(arrived))
-    }
-
-    fn end(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -219,30 +207,29 @@ impl News {
     }
 }
 
-fn start_flow(flow: &Arc<Flow>, stop: &Arc<AtomicBool>) -> Result<Vec<JoinHandle<()>>, BenchError> {
-    let open = |node: &str, address: SocketAddr| {
-        let made = NetNs::named(node).within(|| UdpSocket::bind(address));
-        made.map_err(BenchError::environment)?.map_err(BenchError::environment)
-    };
+fn start_flow(flow: &Arc<Flow>) -> Result<Threads, BenchError> {
+    let open =
+        |node: &str, address: SocketAddr| within(&NetNs::named(node), || UdpSocket::bind(address));
     let sink = open("sink", SocketAddr::from((SINK, PORT)))?;
     let source = open("client", SocketAddr::from(([0, 0, 0, 0], 0)))?;
     source.connect((SINK, PORT)).map_err(BenchError::environment)?;
     sink.set_read_timeout(Some(LATE)).map_err(BenchError::environment)?;
-    let (counted, ended) = (Arc::clone(flow), Arc::clone(stop));
-    let receiver = thread::spawn(move || {
+    let mut threads = Threads::default();
+    let counted = Arc::clone(flow);
+    threads.start(move |stop| {
         let mut buffer = [0; 64];
         loop {
             match sink.recv(&mut buffer) {
                 Ok(_) => drop(counted.arrived.fetch_add(1, Ordering::Relaxed)),
-                Err(_) if ended.load(Ordering::Relaxed) => return,
+                Err(_) if stop.load(Ordering::Relaxed) => return,
                 Err(_) => {}
             }
         }
     });
-    let (counted, ended) = (Arc::clone(flow), Arc::clone(stop));
-    let sender = thread::spawn(move || {
+    let counted = Arc::clone(flow);
+    threads.start(move |stop| {
         let mut next = Nanos::now();
-        while !ended.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) {
             if source.send(&[0; 32]).is_ok() {
                 counted.sent.fetch_add(1, Ordering::Relaxed);
             }
@@ -250,21 +237,12 @@ fn start_flow(flow: &Arc<Flow>, stop: &Arc<AtomicBool>) -> Result<Vec<JoinHandle
             sleep_until(next);
         }
     });
-    Ok(vec![receiver, sender])
+    Ok(threads)
 }
 
 /// Addresses of a node's device, once the router has made it, and its way back.
 fn set_up(node: &str, neighbors: usize) -> Result<(), BenchError> {
-    let mut links = LinkSetup::open(&NetNs::named(node)).map_err(BenchError::environment)?;
-    let device = format!("nh-{node}");
-    wait_for("the router's devices", WITHIN, || match links.find(&device) {
-        Ok(Some(link)) if LinkStatus::up(&link) => Ok(()),
-        _ => Err(String::new()),
-    })
-    .map_err(BenchError::environment)?;
-    let to = "0.0.0.0/0".parse().map_err(BenchError::environment)?;
-    let route = KernelRoute { to, gateway: None, interface: device.clone() };
-    links.replace_route(&route).map_err(BenchError::environment)?;
+    let (device, mut links) = route_everything(node, WITHIN)?;
     if node == "up" {
         for index in 0..neighbors {
             let address = format!("{}/32", neighbor(index)).parse();
@@ -281,8 +259,7 @@ fn answer_checks() -> Result<(), BenchError> {
     let mut links = LinkSetup::open(&sink).map_err(BenchError::environment)?;
     let address = format!("{CHECKED}/32").parse().map_err(BenchError::environment)?;
     links.replace_address("nh-sink", address).map_err(BenchError::environment)?;
-    let listener = sink.within(|| TcpListener::bind((CHECKED, PORT)));
-    let listener = listener.map_err(BenchError::environment)?.map_err(BenchError::environment)?;
+    let listener = within(&sink, || TcpListener::bind((CHECKED, PORT)))?;
     // Ends with the process, or once the namespace does.
     thread::spawn(move || listener.incoming().for_each(drop));
     Ok(())

@@ -8,12 +8,12 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use nearhop::client::Client;
 use nearhop::event::EventKind;
-use nearhop::kernel::link::{KernelRoute, LinkSetup, LinkStatus};
+use nearhop::kernel::link::LinkSetup;
 use nearhop::kernel::netns::NetNs;
 use nearhop::time::Nanos;
 use nearlab::lab::{Namespace, wait_for};
@@ -22,14 +22,15 @@ use serde_json::Value;
 
 use super::Harm;
 use crate::daemon::{self, Daemon, memory_kib};
+use crate::lab::{Threads, route_everything, within};
 use crate::report::BenchError;
 
 /// A router under watch, with flows through it.
 pub struct Lab {
+    // They end before the router does.
+    threads: Threads,
     pub daemon: Daemon,
     pub client: Client,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
     flows: Vec<Arc<Mutex<Flow>>>,
     alarms: Arc<Alarms>,
     _namespaces: Vec<Namespace>,
@@ -54,17 +55,16 @@ impl Lab {
     pub fn start() -> Result<Self, BenchError> {
         let namespaces = NODES.map(|(name, _)| Namespace::make(name));
         let namespaces: Result<Vec<_>, _> = namespaces.into_iter().collect();
-        let stop = Arc::new(AtomicBool::new(false));
         let namespaces = namespaces.map_err(BenchError::environment)?;
-        let mut threads = Vec::new();
+        let mut threads = Threads::default();
         // The servers wait for packets before the router asks.
         for (site, check) in &NODES[1..] {
             set_up_lo(site)?;
-            threads.extend(serve(site, check, &stop)?);
+            serve(site, check, &mut threads)?;
         }
         let mut daemon = Daemon::start_unready("starve", &configuration(""))?;
         for (site, _) in &NODES {
-            route_everything(site)?;
+            route_everything(site, READY_WITHIN)?;
         }
         daemon.wait_ready(READY_WITHIN)?;
         let client = Client::new(daemon.socket.clone()).map_err(BenchError::environment)?;
@@ -73,15 +73,8 @@ impl Lab {
             if alarms.ready.load(Ordering::Relaxed) { Ok(()) } else { Err(String::new()) }
         })
         .map_err(BenchError::environment)?;
-        let mut lab = Self {
-            daemon,
-            client,
-            stop,
-            threads,
-            flows: Vec::new(),
-            alarms,
-            _namespaces: namespaces,
-        };
+        let mut lab =
+            Self { threads, daemon, client, flows: Vec::new(), alarms, _namespaces: namespaces };
         lab.start_flows()?;
         Ok(lab)
     }
@@ -108,7 +101,7 @@ impl Lab {
         sleep_until(Nanos::now() + LATE);
         // Before the servers end.
         let false_alarms = self.alarms.down.load(Ordering::Relaxed);
-        self.end();
+        self.threads.end();
         let (longest, step) = daemon::longest_step(&self.client, "")?;
         let (mut sent, mut lost, mut gap) = (0, 0, Duration::ZERO);
         for flow in &self.flows {
@@ -145,8 +138,8 @@ impl Lab {
                 .map_err(BenchError::environment)?;
             socket.set_read_timeout(Some(SPACING)).map_err(BenchError::environment)?;
             let flow: Arc<Mutex<Flow>> = Arc::default();
-            let (stop, shared) = (Arc::clone(&self.stop), Arc::clone(&flow));
-            self.threads.push(thread::spawn(move || run_flow(&socket, &shared, &stop)));
+            let shared = Arc::clone(&flow);
+            self.threads.start(move |stop| run_flow(&socket, &shared, stop));
             self.flows.push(flow);
         }
         let answered = |flow: &Arc<Mutex<Flow>>| {
@@ -156,19 +149,6 @@ impl Lab {
             if self.flows.iter().all(answered) { Ok(()) } else { Err(String::new()) }
         })
         .map_err(BenchError::environment)
-    }
-
-    fn end(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -213,29 +193,24 @@ fn follow(daemon: &Daemon) -> Result<Arc<Alarms>, BenchError> {
 }
 
 /// An echo server, and one for the check.
-fn serve(
-    site: &str,
-    check: &str,
-    stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, BenchError> {
+fn serve(site: &str, check: &str, threads: &mut Threads) -> Result<(), BenchError> {
     let netns = NetNs::named(site);
-    let mut threads = vec![answer_udp(&netns, ECHO_PORT, false, stop)?];
+    answer_udp(&netns, ECHO_PORT, false, threads)?;
     if check.contains("dns") {
-        threads.push(answer_udp(&netns, 53, true, stop)?);
+        answer_udp(&netns, 53, true, threads)?;
     }
     if check.contains("tcp") {
         let listener =
             within(&netns, || TcpListener::bind(SocketAddr::from((SERVICE, ECHO_PORT))))?;
         listener.set_nonblocking(true).map_err(BenchError::environment)?;
-        let stop = Arc::clone(stop);
-        threads.push(thread::spawn(move || {
+        threads.start(move |stop| {
             while !stop.load(Ordering::Relaxed) {
                 drop(listener.accept());
                 thread::park_timeout(Duration::from_millis(2));
             }
-        }));
+        });
     }
-    Ok(threads)
+    Ok(())
 }
 
 /// Answers every packet by itself; as a DNS server without answers would, if `dns`.
@@ -243,12 +218,11 @@ fn answer_udp(
     netns: &NetNs,
     port: u16,
     dns: bool,
-    stop: &Arc<AtomicBool>,
-) -> Result<JoinHandle<()>, BenchError> {
+    threads: &mut Threads,
+) -> Result<(), BenchError> {
     let socket = within(netns, || UdpSocket::bind(SocketAddr::from((SERVICE, port))))?;
     socket.set_read_timeout(Some(Duration::from_millis(50))).map_err(BenchError::environment)?;
-    let stop = Arc::clone(stop);
-    Ok(thread::spawn(move || {
+    threads.start(move |stop| {
         let mut packet = [0; 512];
         while !stop.load(Ordering::Relaxed) {
             if let Ok((len, from)) = socket.recv_from(&mut packet) {
@@ -258,17 +232,8 @@ fn answer_udp(
                 let _ = socket.send_to(&packet[..len], from);
             }
         }
-    }))
-}
-
-fn within<T>(
-    netns: &NetNs,
-    make: impl FnOnce() -> std::io::Result<T> + Send,
-) -> Result<T, BenchError>
-where
-    T: Send,
-{
-    netns.within(make).map_err(BenchError::environment)?.map_err(BenchError::environment)
+    });
+    Ok(())
 }
 
 fn set_up_lo(site: &str) -> Result<(), BenchError> {
@@ -276,19 +241,6 @@ fn set_up_lo(site: &str) -> Result<(), BenchError> {
     let service = format!("{}/32", std::net::Ipv4Addr::from(SERVICE));
     let service = service.parse().map_err(BenchError::environment)?;
     links.replace_address("lo", service).map_err(BenchError::environment)
-}
-
-fn route_everything(node: &str) -> Result<(), BenchError> {
-    let mut links = LinkSetup::open(&NetNs::named(node)).map_err(BenchError::environment)?;
-    let device = format!("nh-{node}");
-    wait_for("the router's devices", READY_WITHIN, || match links.find(&device) {
-        Ok(Some(link)) if LinkStatus::up(&link) => Ok(()),
-        _ => Err(String::new()),
-    })
-    .map_err(BenchError::environment)?;
-    let to = "0.0.0.0/0".parse().map_err(BenchError::environment)?;
-    let route = KernelRoute { to, gateway: None, interface: device };
-    links.replace_route(&route).map_err(BenchError::environment)
 }
 
 /// The router's, and `more`.

@@ -39,14 +39,13 @@ use super::nouns::Show;
 use super::pages::{Page, PageRequest};
 use crate::bgp::session::{Counters, Said};
 use crate::control::Control;
-use crate::event::StepTimes;
 use crate::host::HostStats;
 use crate::ids::NeighborId;
 use crate::kernel::netns::Place;
 use crate::liveness::LivenessReport;
 use crate::liveness::leg::TcpCheckKey;
 use crate::probe::CheckStats;
-use crate::time::Nanos;
+use crate::time::{Nanos, StepTimes};
 use crate::worker::WorkerReport;
 
 /// The state that answers are built from.

@@ -83,6 +83,27 @@ pub struct PortEntry {
     pub has_link_headers: bool,
 }
 
+impl PortEntry {
+    /// A port without addresses, by which packets from anybody may come.
+    pub fn plain(name: impl Into<String>, device: Arc<dyn Port>, adjacency: AdjacencyId) -> Self {
+        Self {
+            name: name.into(),
+            device,
+            adjacency,
+            address_v4: None,
+            address_v6: None,
+            link_locals: Box::default(),
+            has_discovery: false,
+            networks: Box::default(),
+            reverse_path: ReversePath::Off,
+            facing: Facing::Any,
+            engine: EngineChoice::Auto,
+            join: true,
+            has_link_headers: false,
+        }
+    }
+}
+
 /// Broadcast addresses of networks (RFC 922).
 #[derive(Clone, Debug)]
 pub struct Broadcasts {

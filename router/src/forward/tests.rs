@@ -1,240 +1,30 @@
 //! The forwarding step, packet by packet.
 
+mod changes;
+mod fragments;
+mod origin;
+mod rig;
+mod superframes;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use nearhop_fib::{
-    ACCEPT_ALL, AdjacencyId, Group, IpPrefix, Member, PathId, Reader, Reason, Spread, WhenDead,
-    Writer, fib, name_key,
+    ACCEPT_ALL, AdjacencyId, Group, IpPrefix, Member, PathId, Reason, Spread, WhenDead, name_key,
 };
 use proptest::prelude::*;
 
+use self::rig::*;
 use super::*;
-
-mod fragments;
-mod origin;
-mod superframes;
 use crate::batch::{BURST, LocalLane};
 use crate::ids::PortId;
 use crate::packet::build::{Datagram, Echo};
 use crate::packet::offload::Offload;
 use crate::policy::{Martians, ReversePath};
-use crate::port::EngineChoice;
 use crate::port::memory::MemoryPort;
 use crate::verdict::Outcome;
-
-/// A router with a client on port 0, sites on ports 1 and 2, and nothing else.
-struct Rig {
-    writer: Writer,
-    reader: Reader,
-    handle: nearhop_fib::Handle,
-    published: Arc<ArcSwap<Snapshot>>,
-    state: WorkerState,
-    batch: Batch,
-    changes: Arc<AtomicU64>,
-    legs: Vec<(PathId, AdjacencyId)>,
-    now: Nanos,
-}
-
-/// A sent packet: port, verdict once sent, bytes.
-type Sent = (u16, Verdict, Vec<u8>);
-
-impl Rig {
-    fn new() -> Self {
-        let (mut writer, handle) = fib(1);
-        let legs: Vec<_> = (0..3_u16)
-            .map(|port| {
-                let adjacency = writer.add_adjacency(port, u64::from(port)).unwrap();
-                (writer.add_path(name_key(&format!("leg{port}")), ACCEPT_ALL).unwrap(), adjacency)
-            })
-            .collect();
-        let changes = Arc::new(AtomicU64::new(0));
-        let mut rig = Self {
-            reader: handle.reader().unwrap(),
-            handle,
-            writer,
-            published: Arc::new(ArcSwap::from_pointee(snapshot())),
-            state: WorkerState::new(0, 1, Arc::clone(&changes)),
-            batch: Batch::new(),
-            changes,
-            legs,
-            now: Nanos(10_000_000_000),
-        };
-        let ids: Vec<u32> = rig.legs.iter().map(|(_, adjacency)| adjacency.0).collect();
-        assert_eq!(ids, [0, 1, 2], "as the snapshot has them");
-        rig.route("10.0.0.0/24", &[0]).route("fd00::/64", &[0]);
-        rig.route("198.51.100.53/32", &[1, 2]).route("2001:db8:53::53/128", &[1, 2]);
-        rig.group("10.0.0.1/32", &Group::Local);
-        rig.group("fd00::1/128", &Group::Local);
-        rig
-    }
-
-    /// A route to these legs, each in a tier of its own.
-    fn route(&mut self, prefix: &str, legs: &[usize]) -> &mut Self {
-        let members = legs
-            .iter()
-            .enumerate()
-            .map(|(tier, &leg)| {
-                let (path, adjacency) = self.legs[leg];
-                Member { path, adjacency, tier: tier as u8, weight: 1, link_weight: 1 }
-            })
-            .collect();
-        let when_dead = WhenDead::Unreachable;
-        self.group(prefix, &Group::Forward { members, when_dead, spread: Spread::Flow })
-    }
-
-    fn group(&mut self, prefix: &str, group: &Group) -> &mut Self {
-        let group = self.writer.add_group(group).unwrap();
-        self.writer.insert(prefix.parse().unwrap(), group).unwrap();
-        self
-    }
-
-    fn with_snapshot(&mut self, change: impl FnOnce(&mut Snapshot)) {
-        let mut snapshot = (**self.published.load()).clone();
-        change(&mut snapshot);
-        self.published.store(Arc::new(snapshot));
-    }
-
-    /// Runs one batch of packets that came in by `port`.
-    fn run(&mut self, port: u16, packets: &[Vec<u8>]) -> Vec<Sent> {
-        self.batch.clear();
-        self.batch.from_port(PortId(port));
-        for packet in packets {
-            assert!(self.batch.push(packet));
-        }
-        self.run_batch()
-    }
-
-    /// Runs one batch of one packet with this offload header.
-    fn run_frame(&mut self, port: u16, packet: &[u8], offload: Offload) -> Vec<Sent> {
-        self.batch.clear();
-        self.batch.from_port(PortId(port));
-        assert!(self.batch.push_frame(packet, offload));
-        self.run_batch()
-    }
-
-    fn run_batch(&mut self) -> Vec<Sent> {
-        let mut snapshots = Snapshots::new(Arc::clone(&self.published));
-        let online = self.reader.online();
-        forward(&mut self.batch, &online, &mut snapshots, &mut self.state, self.now);
-        drop(online);
-        // As the worker's shell does once devices and channels have taken them.
-        for (transmission, frame) in (0..3).flat_map(|port| self.batch.frames(PortId(port))) {
-            self.state.counters.count_all(transmission.verdict, frame.segments());
-        }
-        for (punt, _, _) in self.batch.punts() {
-            let segments = segments(&self.batch, punt.index);
-            self.state.counters.count_all(punt.lane.verdict(), segments);
-        }
-        self.assert_balance();
-        self.batch
-            .transmissions()
-            .map(|(t, bytes)| (t.exit.port.0, t.verdict, bytes.to_vec()))
-            .collect()
-    }
-
-    fn assert_balance(&self) {
-        let counters = &self.state.counters;
-        let ended: u64 = counters.verdicts.iter().sum();
-        assert_eq!(counters.received + counters.originated + counters.split, ended);
-    }
-
-    fn of(&self, verdict: Verdict) -> u64 {
-        self.state.counters.of(verdict)
-    }
-}
-
-fn snapshot() -> Snapshot {
-    let entry = |name: &str, v4: [u8; 4], v6: &str, port| {
-        Some(PortEntry {
-            name: name.into(),
-            device: MemoryPort::pair(1).0,
-            adjacency: AdjacencyId(port),
-            address_v4: Some(v4.into()),
-            address_v6: v6.parse().ok(),
-            link_locals: Box::default(),
-            has_discovery: false,
-            networks: Box::default(),
-            reverse_path: ReversePath::Off,
-            facing: crate::policy::Facing::Any,
-            engine: EngineChoice::Auto,
-            join: true,
-            has_link_headers: false,
-        })
-    };
-    let services = [SERVICE, SERVICE6];
-    let services = services.map(|ends| ends.parse::<std::net::SocketAddr>().unwrap().ip());
-    let plain = |(id, mtu)| (AdjacencyId(id), Adjacency::point_to_point(PortId(id as u16), mtu));
-    Snapshot {
-        generation: 1,
-        ports: vec![
-            entry("client", [10, 0, 0, 1], "fd00::1", 0),
-            entry("ams", [10, 1, 0, 1], "fd00:1::1", 1),
-            entry("fra", [10, 2, 0, 1], "fd00:2::1", 2),
-        ],
-        adjacencies: [(0, 1500), (1, 1400), (2, 1400)].map(plain).into_iter().collect(),
-        martians: Martians::Default,
-        hash_seed: 7,
-        address_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
-        address_v6: None,
-        directed_broadcasts: [Ipv4Addr::new(10, 0, 0, 255)].into_iter().collect(),
-        martian_sources: OWN_SOURCES.iter().map(|own| own.parse::<IpAddr>().unwrap()).collect(),
-        client_sources: OWN_SOURCES
-            .iter()
-            .map(|own| own.parse::<IpAddr>().unwrap())
-            .chain(services)
-            .collect(),
-        services: services.into_iter().collect(),
-        locals: Locals::of_checks(49_152..=65_535),
-        bfd: Arc::default(),
-        busy_poll: std::time::Duration::ZERO,
-    }
-}
-
-fn udp(src: &str, dst: &str, payload: usize) -> Vec<u8> {
-    udp_ttl(src, dst, payload, 64)
-}
-
-fn udp_ttl(src: &str, dst: &str, payload: usize, ttl: u8) -> Vec<u8> {
-    let mut out = vec![0; 66_000];
-    let datagram = Datagram {
-        src: src.parse().unwrap(),
-        dst: dst.parse().unwrap(),
-        ttl,
-        payload: &vec![0xa5; payload],
-    };
-    let len = datagram.write(&mut out).unwrap();
-    out.truncate(len);
-    out
-}
-
-/// Clears DF and updates the checksum.
-fn may_fragment(mut packet: Vec<u8>) -> Vec<u8> {
-    packet[6] &= !0x40;
-    packet[10..12].fill(0);
-    let sum = crate::packet::checksum::Sum::ZERO.bytes(&packet[..20]).checksum();
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet
-}
-
-/// The router's own addresses, and a directed broadcast.
-const OWN_SOURCES: [&str; 8] = [
-    "10.0.0.1",
-    "10.1.0.1",
-    "10.2.0.1",
-    "192.0.2.1",
-    "10.0.0.255",
-    "fd00::1",
-    "fd00:1::1",
-    "fd00:2::1",
-];
-
-const CLIENT: &str = "10.0.0.2:4000";
-const CLIENT6: &str = "[fd00::2]:4000";
-const SERVICE: &str = "198.51.100.53:53";
-const SERVICE6: &str = "[2001:db8:53::53]:53";
 
 #[test]
 fn packets_go_to_the_cheapest_living_site_with_one_hop_less() {
@@ -661,64 +451,6 @@ fn link_local_packets_are_delivered_by_their_own_port_and_never_forwarded() {
             assert_eq!(rig.of(verdict), before + 1, "{src} to {dst} by {port}, {martians:?}");
         }
     }
-}
-
-#[test]
-fn the_first_packet_after_a_change_is_noted_once_for_each_path() {
-    let mut rig = Rig::new();
-    let packet = udp(CLIENT, SERVICE, 5);
-    rig.run(0, &vec![packet.clone(); 5]);
-    assert_eq!(rig.state.first_packets, [FirstPacket { path: rig.legs[1].0, t: rig.now }]);
-    rig.state.first_packets.clear();
-    rig.run(0, std::slice::from_ref(&packet));
-    assert!(rig.state.first_packets.is_empty());
-    rig.handle.set_path_down(rig.legs[1].0, Reason::Probe);
-    rig.changes.fetch_add(1, Ordering::Release);
-    rig.run(0, &vec![packet; 5]);
-    assert_eq!(rig.state.first_packets, [FirstPacket { path: rig.legs[2].0, t: rig.now }]);
-}
-
-#[test]
-fn an_adjacency_that_went_with_its_port_is_a_counted_drop() {
-    let mut rig = Rig::new();
-    rig.with_snapshot(|snapshot| {
-        snapshot.ports[1] = None;
-        snapshot.adjacencies.set(AdjacencyId(1), None);
-    });
-    assert!(rig.run(0, &[udp(CLIENT, SERVICE, 5)]).is_empty());
-    assert_eq!(rig.of(Verdict::NoPort), 1);
-}
-
-/// Replaces the group of `addr` after this stage with one that uses a newly added port. Returns the
-/// ports by which packets left.
-fn ways_after(stage: Stage, addr: Ipv4Addr, packet: &[u8]) -> Vec<u16> {
-    let Rig { mut writer, mut reader, published, mut state, mut batch, now, .. } = Rig::new();
-    assert!(batch.push(packet));
-    let mut snapshots = Snapshots::new(Arc::clone(&published));
-    let online = reader.online();
-    let found = online.lookup(addr.into());
-    forward_watched(&mut batch, &online, &mut snapshots, &mut state, now, |done| {
-        if done != stage {
-            return;
-        }
-        let mut newer = (**published.load()).clone();
-        let adjacency = writer.add_adjacency(3, 3).unwrap();
-        newer.ports.push(newer.ports[1].clone());
-        newer.adjacencies.set(adjacency, Some(Adjacency::point_to_point(PortId(3), 1400)));
-        published.store(Arc::new(newer));
-        let path = writer.add_path(name_key("new"), ACCEPT_ALL).unwrap();
-        let members = vec![Member { path, adjacency, tier: 0, weight: 1, link_weight: 1 }];
-        let (when_dead, spread) = (WhenDead::Drop, Spread::Flow);
-        let group = Group::Forward { members, when_dead, spread };
-        writer.replace_group(found, &group).unwrap();
-    });
-    batch.transmissions().map(|(sent, _)| sent.exit.port.0).collect()
-}
-
-#[test]
-fn a_port_that_appears_with_its_group_amid_a_batch_is_found() {
-    let to = Ipv4Addr::new(198, 51, 100, 53);
-    assert_eq!(ways_after(Stage::LookUp, to, &udp(CLIENT, SERVICE, 5)), [3]);
 }
 
 #[test]

@@ -21,8 +21,8 @@ use std::time::Duration;
 use nearhop_fib::PathId;
 
 use self::bfd::BfdReport;
-use crate::event::StepTimes;
 use crate::probe::CheckStats;
+use crate::time::StepTimes;
 
 /// What the liveness thread knows.
 #[derive(Clone, Debug, Default)]

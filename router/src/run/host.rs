@@ -18,13 +18,12 @@ use super::threads::sent;
 use super::turns::{Turns, WatchedThread};
 use crate::bgp::session::{Counters as SessionCounters, Said};
 use crate::engine::{HostEngine, HostOrder, LivenessOrder, StateLane};
-use crate::event::StepTimes;
 use crate::forward::Counters;
 use crate::host::HostStats;
 use crate::ids::NeighborId;
 use crate::liveness::leg::TcpCheckKey;
 use crate::probe::{CheckEvent, CheckStats};
-use crate::time::Nanos;
+use crate::time::{Nanos, StepTimes};
 use crate::worker::{LanePacket, Reading, Wake};
 
 /// What other threads ask of the host thread.

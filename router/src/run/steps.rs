@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::event::StepTimes;
-use crate::time::Nanos;
+use crate::time::{Nanos, StepTimes};
 
 /// The steps of one thread since it started.
 #[derive(Debug)]

@@ -108,7 +108,7 @@ mod tests {
     use crate::batch::Frame;
     use crate::control::Control;
     use crate::port::memory::MemoryPort;
-    use crate::port::{EngineChoice, Port, Queue};
+    use crate::port::{Port, Queue};
 
     /// An I/O engine that has failed.
     struct Broken;
@@ -147,21 +147,7 @@ mod tests {
         let id = PortId(0);
         let (near, far) = MemoryPort::pair(8);
         let device: Arc<dyn Port> = near;
-        let entry = PortEntry {
-            name: "fra".into(),
-            device: Arc::clone(&device),
-            adjacency: AdjacencyId(0),
-            address_v4: None,
-            address_v6: None,
-            link_locals: Box::default(),
-            has_discovery: false,
-            networks: Box::default(),
-            reverse_path: crate::policy::ReversePath::Off,
-            facing: crate::policy::Facing::Any,
-            engine: EngineChoice::Auto,
-            join: true,
-            has_link_headers: false,
-        };
+        let entry = PortEntry::plain("fra", Arc::clone(&device), AdjacencyId(0));
         let snapshot = Snapshot { ports: vec![Some(entry)], ..Control::empty_snapshot() };
         let (mut lanes, news) = lanes();
         let mut poller = Poller::new(0, Wake::new().unwrap().1).unwrap();

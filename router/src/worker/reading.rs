@@ -119,7 +119,6 @@ const QUEUE_MAX: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::Ipv4Addr;
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::UnixStream;
 
@@ -129,8 +128,7 @@ mod tests {
     use crate::batch::Batch;
     use crate::control::Control;
     use crate::forward::PortEntry;
-    use crate::policy::ReversePath;
-    use crate::port::{EngineChoice, PortError};
+    use crate::port::PortError;
 
     /// A device whose one queue is this stream.
     struct Device(UnixStream);
@@ -161,21 +159,7 @@ mod tests {
     fn a_packet_may_be_unread_until_it_was_taken_from_the_lane() {
         let (mut far, near) = UnixStream::pair().unwrap();
         let device = Arc::new(Device(near));
-        let entry = PortEntry {
-            name: "fra".into(),
-            device: Arc::<Device>::clone(&device),
-            adjacency: AdjacencyId(0),
-            address_v4: Some(Ipv4Addr::LOCALHOST),
-            address_v6: None,
-            link_locals: Box::default(),
-            has_discovery: false,
-            networks: Box::default(),
-            reverse_path: ReversePath::Off,
-            facing: crate::policy::Facing::Any,
-            engine: EngineChoice::Auto,
-            join: true,
-            has_link_headers: false,
-        };
+        let entry = PortEntry::plain("fra", Arc::<Device>::clone(&device), AdjacencyId(0));
         let snapshot = Snapshot { ports: vec![Some(entry)], ..Control::empty_snapshot() };
         let worker = Arc::new(WorkerShared::default());
         let mut reading = Reading::new(vec![Arc::clone(&worker)]);

@@ -1,6 +1,8 @@
 //! Common parts of the drawings: escaping, scales, ticks, numbers.
 #![forbid(unsafe_code)]
 
+use std::fmt::Write;
+
 use crate::measure::Trace;
 
 /// Escapes text for use between tags and in quoted attributes.
@@ -70,8 +72,27 @@ impl Scale {
         (self.from_ns..=self.to_ns).contains(&t_ns)
     }
 
+    /// Draws the axis at `bottom`, with ticks that count from `zero_ns` in a unit: its nanoseconds and its name.
+    pub fn draw_axis(
+        &self,
+        svg: &mut String,
+        bottom: f64,
+        zero_ns: u64,
+        (unit_ns, unit): (f64, &str),
+    ) {
+        for (at, text) in self.ticks(zero_ns, unit_ns, TICKS_MAX) {
+            let x = self.x(at);
+            let _ = writeln!(
+                svg,
+                "<path class=\"tick\" d=\"M{x:.1} {bottom}v4\"/>\
+                 <text class=\"axis\" x=\"{x:.1}\" y=\"{:.1}\">{text} {unit}</text>",
+                bottom + 17.0
+            );
+        }
+    }
+
     /// Ticks at round distances from `zero_ns`, at most `most`: each as (time, text in `unit_ns`).
-    pub fn ticks(&self, zero_ns: u64, unit_ns: f64, most: f64) -> Vec<(u64, String)> {
+    fn ticks(&self, zero_ns: u64, unit_ns: f64, most: f64) -> Vec<(u64, String)> {
         let span = (self.to_ns - self.from_ns) as f64 / unit_ns;
         let step = nice_step(span / most);
         let begin = (self.from_ns as f64 - zero_ns as f64) / unit_ns;
@@ -112,6 +133,9 @@ pub fn row_label(trace: &Trace) -> String {
 
 const COLOURS: usize = 8;
 const EDGE: f64 = 1e-6;
+
+/// Ticks of an axis that stand apart.
+const TICKS_MAX: f64 = 12.0;
 
 #[cfg(test)]
 mod tests {

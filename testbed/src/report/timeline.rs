@@ -26,15 +26,7 @@ pub fn draw(run: &Run) -> String {
     for mark in run.marks.iter().filter(|mark| scale.contains(mark.t_ns)) {
         draw_mark(&mut svg, mark, scale.x(mark.t_ns), bottom);
     }
-    for (at, text) in scale.ticks(from, 1e9, 12.0) {
-        let x = scale.x(at);
-        let _ = writeln!(
-            svg,
-            "<path class=\"tick\" d=\"M{x:.1} {bottom}v4\"/>\
-             <text class=\"axis\" x=\"{x:.1}\" y=\"{:.1}\">{text} s</text>",
-            bottom + 17.0
-        );
-    }
+    scale.draw_axis(&mut svg, bottom, from, (1e9, "s"));
     svg + "</svg>\n"
 }
 

@@ -36,15 +36,7 @@ pub fn draw(run: &Run, reported: &ReportedKill, measured: &MeasuredKill) -> Stri
     for (row, y) in rows.iter().zip(0u32..) {
         row.draw(&mut svg, &run.sites, scale, top + f64::from(y) * ROW + ROW / 2.0);
     }
-    for (at, text) in scale.ticks(kill.window.fault_ns, 1e6, 12.0) {
-        let x = scale.x(at);
-        let _ = writeln!(
-            svg,
-            "<path class=\"tick\" d=\"M{x:.1} {bottom}v4\"/>\
-             <text class=\"axis\" x=\"{x:.1}\" y=\"{:.1}\">{text} ms</text>",
-            bottom + 17.0
-        );
-    }
+    scale.draw_axis(&mut svg, bottom, kill.window.fault_ns, (1e6, "ms"));
     svg + "</svg>\n"
 }
 

@@ -6,7 +6,7 @@ use super::{Facts, micros, owned};
 use crate::api::column::Text;
 use crate::api::rows::{HostRow, RouterRow, StepRow, WorkerRow};
 use crate::control::{Leave, LeaveCause};
-use crate::event::StepTimes;
+use crate::time::StepTimes;
 use crate::worker::Polling;
 
 /// How one worker waits and looks up.

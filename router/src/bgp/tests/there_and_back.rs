@@ -13,6 +13,14 @@ use crate::bgp::{
 };
 use crate::ids::Family;
 
+/// What two routers agree on that know nothing but AS numbers of four octets.
+const PACKING: Packing = Packing {
+    four_octet_as: true,
+    path_ids: PerFamily::NONE,
+    link_local_next_hop: false,
+    max_len: MESSAGE_MAX,
+};
+
 /// How a receiver reads what `packing` writes.
 fn reader(packing: &Packing) -> UpdateContext {
     UpdateContext {
@@ -170,22 +178,16 @@ fn what_does_not_fit_is_said_and_nothing_is_sent() {
     let attributes =
         Attributes { as_path: AsPath::sequence(&path), ..Attributes::originated(next_hop) };
     let nlri = [Nlri::new("203.0.113.0/24".parse().unwrap())];
-    let packing = Packing {
-        four_octet_as: true,
-        path_ids: PerFamily::NONE,
-        link_local_next_hop: false,
-        max_len: MESSAGE_MAX,
-    };
     let mut bytes = Vec::new();
-    let error = packing.announce(&attributes, &nlri, &mut bytes).unwrap_err();
+    let error = PACKING.announce(&attributes, &nlri, &mut bytes).unwrap_err();
     assert!(matches!(error, PackError::TooLong { len: 4401.., max: MESSAGE_MAX }), "{error}");
     assert!(bytes.is_empty());
-    let extended = Packing { max_len: EXTENDED_MAX, ..packing };
+    let extended = Packing { max_len: EXTENDED_MAX, ..PACKING };
     assert_eq!(extended.announce(&attributes, &nlri, &mut bytes), Ok(1));
     assert_eq!(read(&bytes, &extended)[0].announced[0].attributes.as_path.len(), 1100);
 
     let zero = Attributes { as_path: AsPath::sequence(&[0]), ..Attributes::originated(next_hop) };
-    let error = packing.announce(&zero, &nlri, &mut Vec::new()).unwrap_err();
+    let error = PACKING.announce(&zero, &nlri, &mut Vec::new()).unwrap_err();
     assert!(matches!(error, PackError::Encode(_)), "{error}");
 }
 
@@ -197,25 +199,14 @@ fn an_unknown_attribute_goes_on_with_the_partial_bit() {
         rare.unknown = [UnknownAttribute { flags: 0xc0, code: 99, value: [7].into() }].into();
     });
     let nlri = [Nlri::new("203.0.113.0/24".parse().unwrap())];
-    let packing = Packing {
-        four_octet_as: true,
-        path_ids: PerFamily::NONE,
-        link_local_next_hop: false,
-        max_len: MESSAGE_MAX,
-    };
     let mut bytes = Vec::new();
-    packing.announce(&attributes, &nlri, &mut bytes).unwrap();
-    assert_eq!(read(&bytes, &packing)[0].announced[0].attributes.unknown()[0].flags, 0xe0);
+    PACKING.announce(&attributes, &nlri, &mut bytes).unwrap();
+    assert_eq!(read(&bytes, &PACKING)[0].announced[0].attributes.unknown()[0].flags, 0xe0);
 }
 
 #[test]
 fn an_end_of_rib_reads_back_as_one() {
-    let packing = Packing {
-        four_octet_as: true,
-        path_ids: PerFamily::BOTH,
-        link_local_next_hop: false,
-        max_len: MESSAGE_MAX,
-    };
+    let packing = Packing { path_ids: PerFamily::BOTH, ..PACKING };
     for family in [Family::Ipv4, Family::Ipv6] {
         let mut bytes = Vec::new();
         Packing::end_of_rib(family, &mut bytes);

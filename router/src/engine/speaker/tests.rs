@@ -3,16 +3,18 @@
 
 mod turns;
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crossbeam_channel::{Receiver, bounded};
 use nearhop_fib::{AdjacencyId, IpPrefix};
 
 use super::*;
-use crate::bgp::lane::RangeSpec;
+use crate::bgp::lane::{BgpOrder, Link, NeighborSpec, Peering, RangeSpec};
 use crate::bgp::lease::LeaseRules;
-use crate::bgp::session::{Received, RemoteAs, SessionConfig};
+use crate::bgp::session::{Received, RemoteAs, SessionConfig, State};
 use crate::bgp::{AsPath, Attributes, Community, NextHop, Nlri};
 use crate::host::HostConfig;
 use crate::ids::PortId;

@@ -10,8 +10,7 @@ use crate::control::Control;
 use crate::forward::{Adjacencies, Adjacency};
 use crate::packet::build::Datagram;
 use crate::packet::offload::{Offload, Offloads};
-use crate::policy::ReversePath;
-use crate::port::{EngineChoice, Port};
+use crate::port::Port;
 
 /// A device that keeps the packets it gets, or refuses them with this error.
 struct Wire {
@@ -71,19 +70,8 @@ const FAR: AdjacencyId = AdjacencyId(5);
 /// A port with two neighbours, each with a link header or with none.
 fn snapshot(device: &Arc<Wire>, headers: [&[u8]; 2]) -> Snapshot {
     let entry = PortEntry {
-        name: "out".into(),
-        device: Arc::clone(device) as Arc<dyn Port>,
-        adjacency: NEAR,
-        address_v4: None,
-        address_v6: None,
-        link_locals: Box::default(),
-        has_discovery: false,
-        networks: Box::default(),
-        reverse_path: ReversePath::Off,
-        facing: crate::policy::Facing::Any,
-        engine: EngineChoice::Auto,
-        join: true,
         has_link_headers: headers.iter().any(|header| !header.is_empty()),
+        ..PortEntry::plain("out", Arc::<Wire>::clone(device), NEAR)
     };
     let adjacency = |(id, header): (AdjacencyId, &[u8])| {
         (id, Adjacency { prepend: header.into(), ..Adjacency::point_to_point(OUT, 1500) })
