@@ -309,10 +309,12 @@ impl EventKind {
 pub enum Resort {
     /// Sites whose checks pass, and that wait only because they flapped.
     Damped,
-    /// What covers the service's prefixes.
+    /// The next best routes to the service's prefixes, or what covers them.
     Covering,
     /// Drained sites.
     Drained,
+    /// The next best routes to the service's prefixes.
+    NextRoute,
 }
 
 impl Resort {
@@ -322,6 +324,7 @@ impl Resort {
             Self::Damped => "only damped sites are left",
             Self::Covering => "no site is left: what covers the prefix is used",
             Self::Drained => "only drained sites are left",
+            Self::NextRoute => "no site is left: the next best route to the prefix is used",
         }
     }
 }

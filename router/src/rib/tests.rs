@@ -115,6 +115,7 @@ fn a_route_whose_next_hops_lead_nowhere_gives_way_to_the_next_source() {
                 service: "www".into(),
                 family: crate::ids::Family::Ipv4,
                 prefix: None,
+                leads_on: true,
             }),
             Unresolved::Service,
         ),

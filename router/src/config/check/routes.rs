@@ -26,7 +26,8 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     }
 }
 
-/// Connected networks, static routes and services must not claim the same prefix.
+/// Connected networks, static routes and services must not claim the same prefix; but a route may stand behind
+/// a service whose packets follow it when no site is left.
 fn one_owner(raw: &RawConfig, report: &Report) {
     let mut owners: HashMap<IpPrefix, (&str, Range<usize>)> = HashMap::new();
     for (prefix, owner, span) in claims(raw) {
@@ -34,6 +35,9 @@ fn one_owner(raw: &RawConfig, report: &Report) {
             // Two ports with one network, and router addresses inside a service's prefix, are
             // reported with the addresses.
             Some(("a port", _)) if owner != "a route" => {}
+            Some(("a route", _)) if owner == "a service" && follows_routes(raw, &span) => {
+                owners.insert(prefix, (owner, span));
+            }
             Some((before, first)) => {
                 let by = if *before == owner { "twice" } else { "by two owners" };
                 let finding = Finding::mistake(format!("{prefix} is claimed {by}"))
@@ -46,6 +50,14 @@ fn one_owner(raw: &RawConfig, report: &Report) {
             }
         }
     }
+}
+
+/// Whether packets follow another route when no site of the service is left whose prefix stands here.
+fn follows_routes(raw: &RawConfig, prefix: &Range<usize>) -> bool {
+    let mut services = raw.services.iter();
+    let service = services.find(|one| one.prefixes.iter().any(|own| own.span() == *prefix));
+    let choice = service.and_then(|service| service.when_all_dead.as_ref());
+    choice.is_none_or(|choice| choice.get_ref().follows_routes())
 }
 
 fn claims(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, &'static str, Range<usize>)> {
