@@ -2,8 +2,8 @@
 //! weighted rendezvous hash, in the site the link by a second hash.
 //!
 //! Where no site that lives takes the flow, the last resorts are, in this order: sites that live and are
-//! not drained, whatever share they take; sites that are only damped and not drained; what covers the
-//! prefix, where that is the policy; drained sites; the rest of the policy ([`WhenDead`]). A site that an
+//! not drained, whatever share they take; sites that are only damped and not drained; the group that the
+//! policy leads on to, such as what covers the prefix; drained sites; the rest of the policy ([`WhenDead`]). A site that an
 //! operator has disabled serves nobody.
 //!
 //! Rendezvous hashing (Thaler and Ravishankar, 1998) ranks every site for every flow on its own,

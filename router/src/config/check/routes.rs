@@ -113,3 +113,26 @@ const MARTIANS: [(IpAddr, u8, &str); 6] = [
     (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "loopback"),
     (IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96, "IPv4-mapped"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::announce::tests::{file, said};
+
+    #[test]
+    fn a_route_may_stand_behind_a_service_whose_packets_follow_it() {
+        let route = "[[route]]\nprefix = \"198.51.100.53/32\"\nvia = \"blackhole\"\n";
+        for (keys, is_refused) in [
+            ("", false),
+            ("when-all-dead = \"unreachable\"", false),
+            ("when-all-dead = \"covering\"", false),
+            ("when-all-dead = \"drop\"", true),
+            ("when-all-dead = \"fail-open\"", true),
+        ] {
+            let drawn = said(&(file(keys, "as = 65002") + route));
+            let has = drawn.contains("198.51.100.53/32 is claimed by two owners");
+            assert_eq!(has, is_refused, "{keys}: {drawn}");
+        }
+        let twice = said(&(file("", "as = 65002") + route + route));
+        assert!(twice.contains("198.51.100.53/32 is claimed twice"), "{twice}");
+    }
+}

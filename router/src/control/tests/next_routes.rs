@@ -21,6 +21,11 @@ fn with_local(keys: &str) -> String {
         + &service
 }
 
+/// A static route behind each prefix.
+fn routes_by(via: &str) -> String {
+    PREFIXES.map(|prefix| format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\n")).concat()
+}
+
 fn both() -> Vec<Nlri> {
     PREFIXES.into_iter().map(nlri).collect()
 }
@@ -43,7 +48,9 @@ impl World {
     /// The site of the service comes up, or dies.
     fn local(&mut self, up: bool) {
         let paths: Vec<PathId> = self.rig.control.legs().map(|(_, leg)| leg.path).collect();
-        paths.into_iter().for_each(|path| self.rig.set_path(path, up));
+        for path in paths {
+            self.rig.set_path(path, up);
+        }
     }
 
     fn publish(&mut self) {
@@ -243,10 +250,6 @@ fn what_follows_is_as_when_all_dead_says() {
 /// Static routes are ahead of BGP; one without next hops that lead anywhere is none.
 #[test]
 fn the_next_route_is_what_would_be_used_without_the_service() {
-    let route = |via: &str| -> String {
-        let one = |prefix: &str| format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\n");
-        PREFIXES.into_iter().map(one).collect()
-    };
     let mut world = World::new(&with_local(""));
     world.one.announce(both(), world.one.attributes(2));
     world.publish();
@@ -258,7 +261,7 @@ fn the_next_route_is_what_would_be_used_without_the_service() {
         ("prohibit", "Prohibit"),
         ("10.2.0.77", "fra"),
     ] {
-        world.apply(&(with_local("") + &route(via)));
+        world.apply(&(with_local("") + &routes_by(via)));
         assert_eq!(world.leads_to(), want, "{via}");
     }
     world.apply(&with_local(""));
@@ -268,11 +271,7 @@ fn the_next_route_is_what_would_be_used_without_the_service() {
 /// Its next route is dead itself: no chain goes on from there, and drained sites serve, if there are any.
 #[test]
 fn a_dead_next_route_is_the_end() {
-    let route: String = PREFIXES
-        .into_iter()
-        .map(|prefix| format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"fra\"\n"))
-        .collect();
-    let mut world = World::new(&(with_local("") + &route));
+    let mut world = World::new(&(with_local("") + &routes_by("fra")));
     let fra = world.rig.control.ports.get("fra").unwrap().exit().adjacency;
     world.local(false);
     assert_eq!(world.leads_to(), "fra");
