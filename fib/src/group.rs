@@ -54,7 +54,7 @@ pub enum WhenDead {
     Drop,
     /// Sent to the member that would be chosen if all were alive.
     FailOpen,
-    /// Treated by this group, that of the next shorter prefix.
+    /// Treated by this group, such as that of the next shorter prefix.
     Covering(GroupId),
 }
 

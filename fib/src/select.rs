@@ -2,8 +2,8 @@
 //! weighted rendezvous hash, in the site the link by a second hash.
 //!
 //! Where no site that lives takes the flow, the last resorts are, in this order: sites that live and are
-//! not drained, whatever share they take; sites that are only damped and not drained; what covers the
-//! prefix, where that is the policy; drained sites; the rest of the policy ([`WhenDead`]). A site that an
+//! not drained, whatever share they take; sites that are only damped and not drained; the group that the
+//! policy leads on to, such as what covers the prefix; drained sites; the rest of the policy ([`WhenDead`]). A site that an
 //! operator has disabled serves nobody.
 //!
 //! Rendezvous hashing (Thaler and Ravishankar, 1998) ranks every site for every flow on its own,
@@ -65,7 +65,8 @@ pub const COVERING_MAX: usize = 8;
 
 /// Chooses for one flow. Bounded work: at most [`COVERING_MAX`] groups of 64 members, six times
 /// each where sites refuse flows. Where an `ingress` is given, a member that leads back out of
-/// that port is taken only if it would be chosen with all alive.
+/// that port is taken only if it would be chosen with all alive: none of a covering group, unless
+/// nobody has a member before it.
 pub(crate) fn select(
     groups: &Groups,
     liveness: &Liveness,
@@ -150,7 +151,7 @@ fn select_any(
     ingress: Option<u16>,
 ) -> Selected {
     let Some(mut group) = groups.get(id) else { return Selected::NoRoute };
-    let mut drained = None;
+    let (mut drained, mut is_repair) = (None, false);
     for _ in 0..COVERING_MAX {
         match group.header().kind {
             Kind::Forward => {}
@@ -160,7 +161,9 @@ fn select_any(
             Kind::Prohibit => return Selected::Prohibit,
         }
         let mut choice = Choice { group, liveness, flow, barred: None };
-        choice.barred = ingress.map(|port| Barred { port, best: choice.any() });
+        let best = choice.any().filter(|_| !is_repair);
+        is_repair |= best.is_some();
+        choice.barred = ingress.map(|port| Barred { port, best });
         if let Some(member) = choice.living().or_else(|| choice.damped()) {
             return member.into();
         }

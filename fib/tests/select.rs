@@ -316,6 +316,48 @@ fn damped_sites_serve_before_what_covers_them_and_drained_ones_after() {
     assert_eq!(world.site(alone, flow(1)), "nobody", "damped, by a link without carrier");
 }
 
+/// The way that a covering group prefers is none that would be chosen with all alive.
+#[test]
+fn what_is_led_on_to_a_covering_group_is_not_sent_back() {
+    let mut world = World::new();
+    world.link("ams", 1, 0, 1).link("back", 7, 0, 1).link("fra", 3, 1, 1);
+    let members = world.members.clone();
+    let mut group_of = |members: Vec<Member>, when_dead| {
+        let spread = Spread::Flow;
+        world.writer.add_group(&Group::Forward { members, when_dead, spread }).unwrap()
+    };
+    let next = group_of(members[1..].to_vec(), WhenDead::Unreachable);
+    let service = group_of(members[..1].to_vec(), WhenDead::Covering(next));
+    let empty = group_of(Vec::new(), WhenDead::Covering(next));
+    let (ams, back, fra) = (world.path("ams"), world.path("back"), world.path("fra"));
+    let ports = ["ams", "back", "fra"].map(|site| {
+        let link = world.legs.iter().find(|leg| leg.0 == site).unwrap().2;
+        world.reader.online().port(link).unwrap()
+    });
+    let onward = |world: &mut World, group, port| {
+        let selected = world.reader.online().select_onward(group, flow(1), port);
+        (world.site_of(selected), selected)
+    };
+    world.handle.set_path_down(ams, Reason::Probe);
+    assert_eq!(world.site(service, flow(1)), "back");
+    assert_eq!(onward(&mut world, service, ports[2]).0, "back");
+    assert_eq!(onward(&mut world, service, ports[1]).0, "fra", "the next best one");
+    world.handle.set_path_down(fra, Reason::Session);
+    let refused = onward(&mut world, service, ports[1]).1;
+    assert_eq!(refused, Selected::UTurn { answer: true });
+    // Where it is what is chosen with all alive, it is taken.
+    assert_eq!(onward(&mut world, next, ports[1]).0, "back");
+    assert_eq!(onward(&mut world, empty, ports[1]).0, "back");
+    // The last resort, before a packet goes back.
+    world.handle.clear_path_down(ams, Reason::Probe);
+    world.handle.set_accept(ams, ACCEPT_NONE);
+    assert_eq!(world.site(service, flow(1)), "back");
+    assert_eq!(onward(&mut world, service, ports[1]).0, "ams");
+    world.handle.set_path_down(ams, Reason::Probe);
+    world.handle.set_path_down(back, Reason::Session);
+    assert_eq!(world.select(service, flow(1)), Selected::AllDead { answer: true });
+}
+
 #[test]
 fn a_disabled_site_serves_nobody_even_where_a_service_fails_open() {
     let mut world = World::new();

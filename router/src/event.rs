@@ -295,10 +295,12 @@ impl EventKind {
 pub enum Resort {
     /// Sites whose checks pass, and that wait only because they flapped.
     Damped,
-    /// What covers the service's prefixes.
+    /// The next best routes to the service's prefixes, or what covers them.
     Covering,
     /// Drained sites.
     Drained,
+    /// The next best routes to the service's prefixes.
+    NextRoute,
 }
 
 /// Why a flow may move to another site.

@@ -204,15 +204,22 @@ pub enum Affinity {
 /// What happens to packets of a service whose sites are all down.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WhenAllDead {
-    /// They are answered with unreachable.
+    /// They follow the next best route to the prefix, or are answered with unreachable if there is none.
     #[default]
     Unreachable,
     /// They are dropped silently.
     Drop,
     /// They are sent to the best site although it is down.
     FailOpen,
-    /// They follow the next shorter route that covers the prefix.
+    /// They follow the next best route to the prefix, or the next shorter one that covers it.
     Covering,
+}
+
+impl WhenAllDead {
+    /// Whether packets follow another route to the prefix, if there is one.
+    pub const fn follows_routes(self) -> bool {
+        matches!(self, Self::Covering | Self::Unreachable)
+    }
 }
 
 /// One site of a service.

@@ -1,15 +1,18 @@
 //! Publication in steps, and what follows from one that ended.
 
+use std::collections::BTreeSet;
+
 use nearhop_fib::WriteError;
 
 use super::Control;
 use super::bgp::BgpParts;
 use super::publication::Published;
 use super::publisher::{Done, Parts};
-use super::select::Known;
+use super::select::{Known, ServiceKey};
 use super::services::Services;
 use crate::config::model::{Service, WhenAllDead};
 use crate::event::{EventKind, MoveCause};
+use crate::rib::NextHops;
 use crate::time::Nanos;
 
 impl Control {
@@ -106,6 +109,13 @@ impl Control {
             self.finish_parting();
         }
         self.changed();
+        let rib = &self.routing.rib;
+        let touched = self.publication.publisher.take_touched().into_iter();
+        let led_on = touched.filter_map(|set| match rib.next_hops(set) {
+            Some(NextHops::Service(of)) => Some((of.service.clone(), of.family)),
+            _ => None,
+        });
+        let led_on: BTreeSet<ServiceKey> = led_on.collect();
         self.bgp.mark_learned(self.publication.publisher.take_noted());
         self.stopping.paths.extend(self.bgp.take_retired());
         let Done { groups, prefixes, refused } = done;
@@ -120,10 +130,10 @@ impl Control {
             self.selection.look_at_all(services, (cause, &member));
         } else {
             if why.routes {
-                // What covers a service may be another.
+                // What covers a service may be another, or the next best route to a prefix of it.
                 let services = Services::new(&self.config, &self.legs, &self.ports);
                 let covered = |one: &Service| one.when_all_dead == WhenAllDead::Covering;
-                let keys = services.keys(covered);
+                let keys = services.keys(covered).into_iter().chain(led_on);
                 self.selection.look_at(keys, (MoveCause::Configuration, "bgp"));
             }
             for (key, (cause, member)) in why.services {

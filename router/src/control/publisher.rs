@@ -9,30 +9,34 @@
 mod ahead;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use nearhop_fib::{Group, GroupId, IpPrefix, Spread, WhenDead, WriteError, Writer};
 
 use super::services::Services;
 use crate::put_back::{self, PutBack};
-use crate::rib::{Cursor, NextHops, Rib, SetId};
+use crate::rib::{Cursor, Lead, NextHops, Rib, SetId};
 
 /// Publishes what is dirty in a RIB.
 #[derive(Default)]
 pub(super) struct Publisher {
-    groups: BTreeMap<SetId, GroupState>,
+    groups: BTreeMap<Lead, GroupState>,
     /// Groups that were given another id, until no prefix leads to them.
     superseded: Vec<GroupId>,
     /// Sets with a group that lead on to what covers this prefix, the shortest first.
     covering: BTreeSet<(u8, IpPrefix, SetId)>,
+    /// Sets with a group that leads on to another set's, after that set.
+    onward: BTreeSet<(SetId, SetId)>,
+    /// Sets of services to which a prefix came that is looked at, or that a prefix may have left.
+    touched: BTreeSet<SetId>,
     phase: Phase,
-    /// Sets whose group's contents may be others.
-    unsure: VecDeque<SetId>,
+    /// What a group stands for whose contents may be others.
+    unsure: VecDeque<Lead>,
     /// Groups that a prefix, or a group that leads on, is about to leave or to come to: whoever comes by
     /// the old way must not see their new contents, nor by the new way their old ones.
     moved: HashSet<GroupId>,
-    /// Sets whose group is replaced under its id.
-    in_place: Vec<SetId>,
+    /// What a group stands for that is replaced under its id.
+    in_place: Vec<Lead>,
     changes: Vec<IpPrefix>,
     /// The shortest last.
     removals: Vec<IpPrefix>,
@@ -40,6 +44,8 @@ pub(super) struct Publisher {
     fetched: usize,
     /// Sets that are gone.
     gone: Vec<SetId>,
+    /// Sets of services whose groups that lead on may have no prefix any more.
+    idle: BTreeSet<SetId>,
     /// Prefixes that the FIB has no room for.
     refused: BTreeSet<IpPrefix>,
     /// Whether anything was removed since prefixes were refused: there may be room now.
@@ -112,8 +118,10 @@ impl Publisher {
         let refused = std::mem::take(&mut self.refused);
         prefixes.chain(refused).for_each(|prefix| rib.dirty().mark(prefix));
         self.superseded.append(&mut self.kept);
-        let sets = self.in_place.drain(..).chain(self.unsure.drain(..)).chain(self.gone.drain(..));
+        let leads = self.in_place.drain(..).chain(self.unsure.drain(..));
+        let sets = leads.map(|lead| lead.set).chain(self.gone.drain(..));
         sets.for_each(|set| rib.dirty().mark_set(set));
+        self.touched.append(&mut self.idle);
         self.moved.clear();
         self.freed = false;
         self.done.refused = 0;
@@ -176,19 +184,24 @@ impl Publisher {
         self.noted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// The group of a set, if it was ever needed.
-    pub(super) fn group(&self, set: SetId) -> Option<GroupId> {
-        Some(self.groups.get(&set)?.id)
+    /// Sets of services whose prefixes may be led on elsewhere than when it was last asked.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<SetId> {
+        std::mem::take(&mut self.touched)
     }
 
-    /// The groups of sets after one, by its number.
+    /// The group that stands for this, if it was ever needed.
+    pub(super) fn group(&self, lead: Lead) -> Option<GroupId> {
+        Some(self.groups.get(&lead)?.id)
+    }
+
+    /// The groups after one, by what they stand for.
     pub(super) fn groups_after(
         &self,
-        after: Option<u32>,
-    ) -> impl Iterator<Item = (u32, SetId, GroupId)> + '_ {
-        let after = after.map_or(Bound::Unbounded, |number| Bound::Excluded(SetId(number)));
+        after: Option<Lead>,
+    ) -> impl Iterator<Item = (Lead, GroupId)> + '_ {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let groups = self.groups.range((after, Bound::Unbounded));
-        groups.map(|(&set, state)| (set.0, set, state.id))
+        groups.map(|(&lead, state)| (lead, state.id))
     }
 
     /// How many groups there are.
@@ -205,21 +218,29 @@ impl Publisher {
 
     /// What is known to be dirty by now, in the order in which contents can be compared.
     fn plan(&mut self, parts: &mut Parts<'_>) -> Phase {
-        let mut covering = BTreeSet::new();
+        let (mut covering, mut onward) = (BTreeSet::new(), Vec::new());
         for set in parts.rib.dirty().take_sets() {
-            match self.groups.get(&set) {
-                _ if parts.rib.next_hops(set).is_none() => self.gone.push(set),
-                None => {}
-                Some(state) => match state.covered {
+            match parts.rib.next_hops(set) {
+                None => {
+                    self.gone.push(set);
+                    continue;
+                }
+                Some(NextHops::Service(_)) => drop(self.touched.insert(set)),
+                Some(_) => {}
+            }
+            for (&lead, state) in self.groups.range(leads_of(set)) {
+                match state.covered {
                     Some(prefix) => drop(covering.insert((prefix.len(), prefix, set))),
-                    None => self.unsure.push_back(set),
-                },
+                    None if lead.next.is_some() => onward.push(lead),
+                    None => self.unsure.push_back(lead),
+                }
             }
         }
+        // Groups that lead on come after what they lead on to. What covers a prefix is shorter.
+        self.unsure.extend(onward);
         let any_prefixes = parts.rib.dirty().has_prefixes();
-        // Groups that lead on to what covers them come after that, which is shorter.
         let covering = if any_prefixes { &self.covering } else { &covering };
-        self.unsure.extend(covering.iter().map(|&(_, _, set)| set));
+        self.unsure.extend(covering.iter().map(|&(_, _, set)| Lead::to(set)));
         let any_motion =
             any_prefixes && !self.unsure.is_empty() && !put_back::is(PutBack::GroupInPlace);
         if any_motion { Phase::Motion(Cursor::default()) } else { Phase::Contents }
@@ -227,28 +248,30 @@ impl Publisher {
 
     fn note_motion(&mut self, parts: &mut Parts<'_>, mut cursor: Cursor) -> Phase {
         if let Some(prefix) = parts.rib.dirty().next(&mut cursor) {
-            let used = parts.rib.used(prefix).map(|used| used.set);
+            let lead = parts.rib.lead(prefix);
             let now = parts.fib.get(prefix);
-            let own = used.and_then(|set| self.group(set));
+            let own = lead.and_then(|lead| self.group(lead));
             if own != now || own.is_none() {
-                self.moved.extend(used.and_then(|set| self.group_come_to(parts.rib, set)));
+                self.moved.extend(lead.and_then(|lead| self.group_come_to(parts.rib, lead)));
                 self.moved.extend(now);
             }
             return Phase::Motion(cursor);
         }
         for &(_, prefix, set) in &self.covering {
-            let Some(covering) = self.groups.get(&set).and_then(covering_of) else { continue };
-            let next = parts.rib.used_covering(prefix).and_then(|(_, used)| self.group(used.set));
+            let state = self.groups.get(&Lead::to(set));
+            let Some(covering) = state.and_then(covering_of) else { continue };
+            let next = cover_of(parts.rib, prefix).and_then(|lead| self.group(lead));
             if next != Some(covering) {
                 self.moved.insert(covering);
                 self.moved.extend(next);
             }
         }
         // Who is about to leave a group that leads on sees what it leads on to until then.
-        let by_id: HashMap<GroupId, GroupId> = self
-            .covering
-            .iter()
-            .filter_map(|(_, _, set)| self.groups.get(set))
+        let covering = self.covering.iter().map(|&(_, _, set)| Lead::to(set));
+        let onward = self.onward.iter().map(|&(next, set)| Lead { set, next: Some(next) });
+        let by_id: HashMap<GroupId, GroupId> = covering
+            .chain(onward)
+            .filter_map(|lead| self.groups.get(&lead))
             .filter_map(|state| Some((state.id, covering_of(state)?)))
             .collect();
         let mut work: Vec<GroupId> = self.moved.iter().copied().collect();
@@ -262,40 +285,48 @@ impl Publisher {
         Phase::Contents
     }
 
-    /// The group there is already that whoever comes to a set comes to: its own, or the one that a group
+    /// The group there is already that whoever comes by this way comes to: its own, or the one that a group
     /// that is to be made leads on to.
-    fn group_come_to(&self, rib: &Rib, mut set: SetId) -> Option<GroupId> {
+    fn group_come_to(&self, rib: &Rib, mut lead: Lead) -> Option<GroupId> {
         loop {
-            if let Some(id) = self.group(set) {
+            if let Some(id) = self.group(lead) {
                 return Some(id);
             }
-            let (_, covering) = rib.used_covering(covered_by(rib, set)?)?;
-            set = covering.set;
+            lead = led_on_to(rib, lead)?;
         }
     }
 
     fn compare_contents(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
-        let Some(set) = self.unsure.front().copied() else {
+        let Some(lead) = self.unsure.front().copied() else {
             return Ok(Some(Phase::SweepMoved));
         };
-        if let Some(content) = self.content(parts, set)? {
-            match self.groups.get(&set) {
+        let mut is_superseded = false;
+        if let Some(content) = self.content(parts, lead)? {
+            match self.groups.get(&lead) {
                 Some(state) if state.content == content => {}
                 Some(state) if self.moved.contains(&state.id) => {
                     let old = state.id;
-                    match self.add_group(parts, set, content) {
+                    match self.add_group(parts, lead, content) {
                         Ok(_) => {
                             self.superseded.push(old);
-                            parts.rib.mark_prefixes(set);
+                            parts.rib.mark_prefixes(lead.set);
+                            is_superseded = true;
                         }
                         Err(error) => as_it_was(error)?,
                     }
                 }
-                Some(_) => self.in_place.push(set),
+                Some(_) => self.in_place.push(lead),
                 None => {}
             }
         }
         self.unsure.pop_front();
+        if is_superseded && lead.next.is_none() {
+            // Before what comes by way of those.
+            let onward = self.onward.range(onward_to(lead.set)).map(|&(next, set)| (set, next));
+            for (set, next) in onward {
+                self.unsure.push_front(Lead { set, next: Some(next) });
+            }
+        }
         Ok(None)
     }
 
@@ -313,13 +344,14 @@ impl Publisher {
         if let Some(noted) = &mut self.noted {
             noted.push(prefix);
         }
-        let Some(used) = parts.rib.used(prefix) else {
+        let Some(lead) = parts.rib.lead(prefix) else {
             if parts.fib.get(prefix).is_some() {
                 self.removals.push(prefix);
             }
             return Ok(None);
         };
-        let placed = self.group_for(parts, used.set).and_then(|next| {
+        self.touch(parts.rib, lead);
+        let placed = self.group_for(parts, lead).and_then(|next| {
             let there = self.add_new(parts, prefix, next)?;
             self.changes.extend(there.filter(|&now| now != next).map(|_| prefix));
             Ok(())
@@ -332,9 +364,9 @@ impl Publisher {
     }
 
     fn replace(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
-        let Some(&set) = self.in_place.last() else { return Ok(Some(Phase::Change)) };
-        if let Some(content) = self.content(parts, set)?
-            && let Some(state) = self.groups.get_mut(&set)
+        let Some(&lead) = self.in_place.last() else { return Ok(Some(Phase::Change)) };
+        if let Some(content) = self.content(parts, lead)?
+            && let Some(state) = self.groups.get_mut(&lead)
             && state.content != content
         {
             match parts.fib.replace_group(state.id, &content) {
@@ -352,8 +384,8 @@ impl Publisher {
 
     fn change(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
         let Some(&prefix) = self.changes.last() else { return Ok(Some(Phase::Remove)) };
-        if let Some(used) = parts.rib.used(prefix) {
-            let next = self.group_for(parts, used.set);
+        if let Some(lead) = parts.rib.lead(prefix) {
+            let next = self.group_for(parts, lead);
             let placed = next.and_then(|next| match parts.fib.get(prefix) {
                 Some(now) if now == next => Ok(()),
                 _ => self.insert(parts, prefix, next),
@@ -370,6 +402,7 @@ impl Publisher {
     fn remove(&mut self, parts: &mut Parts<'_>) -> Result<Option<Phase>, WriteError> {
         let Some(&prefix) = self.removals.last() else {
             if !std::mem::take(&mut self.freed) || self.refused.is_empty() {
+                self.idle.extend(&self.touched);
                 return Ok(Some(Phase::Drop));
             }
             for prefix in std::mem::take(&mut self.refused) {
@@ -393,17 +426,56 @@ impl Publisher {
             self.superseded.pop();
             return Ok(None);
         }
-        let Some(&set) = self.gone.last() else { return Ok(Some(Phase::Idle)) };
-        if let Some(state) = self.groups.get(&set) {
-            let (id, covered) = (state.id, state.covered);
-            self.remove_group(parts, id)?;
-            if let Some(prefix) = covered {
-                self.covering.remove(&(prefix.len(), prefix, set));
+        if let Some(&set) = self.idle.first() {
+            match self.idle_group(parts, set) {
+                Some(lead) => self.forget_group(parts, lead)?,
+                None => drop(self.idle.pop_first()),
             }
-            self.groups.remove(&set);
+            return Ok(None);
         }
-        self.gone.pop();
+        let Some(&set) = self.gone.last() else { return Ok(Some(Phase::Idle)) };
+        // First those that lead on there.
+        let onward = self.onward.range(onward_to(set)).next();
+        let onward = onward.map(|&(next, set)| Lead { set, next: Some(next) });
+        let own = || self.groups.range(leads_of(set)).next().map(|(&lead, _)| lead);
+        match onward.or_else(own) {
+            Some(lead) => self.forget_group(parts, lead)?,
+            None => drop(self.gone.pop()),
+        }
         Ok(None)
+    }
+
+    /// A group of a service's set that leads on to another's, and to which nothing leads any more.
+    fn idle_group(&self, parts: &Parts<'_>, set: SetId) -> Option<Lead> {
+        let is_named = |id| {
+            let mut covering = self.covering.iter().map(|&(_, _, set)| Lead::to(set));
+            covering.any(|lead| self.groups.get(&lead).and_then(covering_of) == Some(id))
+        };
+        let leads = self.groups.range(leads_of(set));
+        let mut onward = leads.filter(|(lead, _)| lead.next.is_some());
+        let is_idle = |id| parts.fib.routes_to(id) == 0 && !is_named(id);
+        onward.find(|(_, state)| is_idle(state.id)).map(|(&lead, _)| lead)
+    }
+
+    fn forget_group(&mut self, parts: &mut Parts<'_>, lead: Lead) -> Result<(), WriteError> {
+        let Some(state) = self.groups.get(&lead) else { return Ok(()) };
+        let (id, covered) = (state.id, state.covered);
+        self.remove_group(parts, id)?;
+        if let Some(prefix) = covered {
+            self.covering.remove(&(prefix.len(), prefix, lead.set));
+        }
+        if let Some(next) = lead.next {
+            self.onward.remove(&(next, lead.set));
+        }
+        self.groups.remove(&lead);
+        Ok(())
+    }
+
+    /// Notes a service that a prefix leads to.
+    fn touch(&mut self, rib: &Rib, lead: Lead) {
+        if matches!(rib.next_hops(lead.set), Some(NextHops::Service(_))) {
+            self.touched.insert(lead.set);
+        }
     }
 
     /// One that a refused prefix still leads to is kept for the next publication.
@@ -475,46 +547,50 @@ impl Publisher {
         if is_full { Err(WriteError::TableFull) } else { Ok(()) }
     }
 
-    /// The group of a set, made if there is none.
-    fn group_for(&mut self, parts: &mut Parts<'_>, set: SetId) -> Result<GroupId, WriteError> {
-        if let Some(id) = self.group(set) {
+    /// The group that stands for this, made if there is none.
+    fn group_for(&mut self, parts: &mut Parts<'_>, lead: Lead) -> Result<GroupId, WriteError> {
+        if let Some(id) = self.group(lead) {
             return Ok(id);
         }
-        let content = self.content(parts, set)?.unwrap_or(Group::Unreachable);
-        self.add_group(parts, set, content)
+        let content = self.content(parts, lead)?.unwrap_or(Group::Unreachable);
+        self.add_group(parts, lead, content)
     }
 
     fn add_group(
         &mut self,
         parts: &mut Parts<'_>,
-        set: SetId,
+        lead: Lead,
         content: Group,
     ) -> Result<GroupId, WriteError> {
         let id = parts.fib.add_group(&content)?;
-        let covered = covered_by(parts.rib, set);
-        self.covering.extend(covered.map(|prefix| (prefix.len(), prefix, set)));
-        self.groups.insert(set, GroupState { id, content, covered });
+        let covered = covered_by(parts.rib, lead);
+        self.covering.extend(covered.map(|prefix| (prefix.len(), prefix, lead.set)));
+        self.onward.extend(lead.next.map(|next| (next, lead.set)));
+        self.groups.insert(lead, GroupState { id, content, covered });
         self.done.groups += 1;
         self.stepped();
         Ok(id)
     }
 
-    /// What the group of a set is to be; `None` for a set that leads nowhere now: its prefixes leave it.
-    fn content(&mut self, parts: &mut Parts<'_>, set: SetId) -> Result<Option<Group>, WriteError> {
-        let covering =
-            match covered_by(parts.rib, set).and_then(|prefix| parts.rib.used_covering(prefix)) {
-                Some((_, used)) => Some(self.group_for(parts, used.set)?),
-                None => None,
-            };
-        Ok(match parts.rib.next_hops(set) {
+    /// What a group is to be; `None` where it stands for what leads nowhere now: its prefixes leave it.
+    fn content(&mut self, parts: &mut Parts<'_>, lead: Lead) -> Result<Option<Group>, WriteError> {
+        let is_gone = |set: SetId| parts.rib.next_hops(set).is_none();
+        if is_gone(lead.set) || lead.next.is_some_and(is_gone) {
+            return Ok(None);
+        }
+        let next = match led_on_to(parts.rib, lead) {
+            Some(next) => Some(self.group_for(parts, next)?),
+            None => None,
+        };
+        Ok(match parts.rib.next_hops(lead.set) {
             None => None,
             Some(NextHops::Local) => Some(Group::Local),
             Some(NextHops::Blackhole) => Some(Group::Blackhole),
             Some(NextHops::Unreachable) => Some(Group::Unreachable),
             Some(NextHops::Prohibit) => Some(Group::Prohibit),
-            Some(NextHops::Service(service)) => Some(parts.services.group(service, covering)),
+            Some(NextHops::Service(service)) => Some(parts.services.group(service, next)),
             Some(NextHops::Via(_) | NextHops::Ranked(_)) => {
-                let members = parts.rib.members(set).to_vec();
+                let members = parts.rib.members(lead.set).to_vec();
                 let (when_dead, spread) = (WhenDead::Unreachable, Spread::Flow);
                 let leads = !members.is_empty();
                 leads.then_some(Group::Forward { members, when_dead, spread })
@@ -542,12 +618,36 @@ fn as_it_was(error: WriteError) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// The prefix whose cover the group of a set leads on to.
-fn covered_by(rib: &Rib, set: SetId) -> Option<IpPrefix> {
-    match rib.next_hops(set) {
-        Some(NextHops::Service(service)) => service.prefix,
+/// What the group that stands for this leads on to.
+fn led_on_to(rib: &Rib, lead: Lead) -> Option<Lead> {
+    match lead.next {
+        Some(next) => Some(Lead::to(next)),
+        None => cover_of(rib, covered_by(rib, lead)?),
+    }
+}
+
+/// The prefix whose cover the group that stands for this leads on to.
+fn covered_by(rib: &Rib, lead: Lead) -> Option<IpPrefix> {
+    match rib.next_hops(lead.set) {
+        Some(NextHops::Service(service)) if lead.next.is_none() => service.prefix,
         _ => None,
     }
+}
+
+/// What packets to the next shorter prefix follow.
+fn cover_of(rib: &Rib, prefix: IpPrefix) -> Option<Lead> {
+    let (shorter, _) = rib.used_covering(prefix)?;
+    rib.lead(shorter)
+}
+
+/// All that a set is the first of.
+const fn leads_of(set: SetId) -> RangeInclusive<Lead> {
+    Lead::to(set)..=Lead { set, next: Some(SetId(u32::MAX)) }
+}
+
+/// The sets that lead on to one.
+const fn onward_to(next: SetId) -> RangeInclusive<(SetId, SetId)> {
+    (next, SetId(0))..=(next, SetId(u32::MAX))
 }
 
 /// The group that this one leads on to when it is dead.

@@ -19,7 +19,7 @@ use crate::config::model::{Service, Site};
 use crate::forward::Snapshot;
 use crate::host::OwnAddress;
 use crate::ids::{Family, NeighborId, PortId};
-use crate::rib::{Rib, SetId, Source};
+use crate::rib::{Lead, Rib, Source};
 
 impl Control {
     /// Every BGP neighbour.
@@ -93,16 +93,13 @@ impl Control {
         &self.routing.rib
     }
 
-    /// The group that stands for a set of next hops in the FIB.
-    pub fn group_of(&self, set: SetId) -> Option<GroupId> {
-        self.publication.publisher.group(set)
+    /// The group that stands for this in the FIB.
+    pub fn group_of(&self, lead: Lead) -> Option<GroupId> {
+        self.publication.publisher.group(lead)
     }
 
-    /// The groups of sets of next hops after one, by its number: number, set and group of each.
-    pub fn groups_after(
-        &self,
-        after: Option<u32>,
-    ) -> impl Iterator<Item = (u32, SetId, GroupId)> + '_ {
+    /// The groups after one, by what they stand for.
+    pub fn groups_after(&self, after: Option<Lead>) -> impl Iterator<Item = (Lead, GroupId)> + '_ {
         self.publication.publisher.groups_after(after)
     }
 

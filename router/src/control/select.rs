@@ -227,8 +227,8 @@ impl Selection {
         if !sites.is_empty() {
             return Serving { sites, resort: Some(Resort::Damped) };
         }
-        if is_covered(known, service, family) {
-            return Serving { sites, resort: Some(Resort::Covering) };
+        if let Some(resort) = routes_left(known, service, family) {
+            return Serving { sites, resort: Some(resort) };
         }
         let sites = best(&|_, leg| leg.up || leg.is_damped());
         let resort = (!sites.is_empty()).then_some(Resort::Drained);
@@ -274,7 +274,8 @@ impl Selection {
             };
             let mut takers = service.sites.iter().filter(takes);
             let is_alone = takers.next().is_some_and(|one| one.name == site);
-            is_alone && takers.next().is_none() && !is_covered(known, service, *family)
+            let is_last = is_alone && takers.next().is_none();
+            is_last && routes_left(known, service, *family).is_none()
         };
         with.into_iter().filter(is_last).map(|(name, _)| name).collect()
     }
@@ -295,12 +296,21 @@ impl Selection {
     }
 }
 
-/// Whether every prefix of the service is led on to what covers it when no site takes its packets.
-fn is_covered(known: Known<'_>, service: &Service, family: Family) -> bool {
+/// What packets follow that no site of the service takes, if there is such a route for every prefix.
+fn routes_left(known: Known<'_>, service: &Service, family: Family) -> Option<Resort> {
     let of_family = |prefix: &&IpPrefix| Family::of(prefix.addr()) == family;
-    let mut prefixes = service.prefixes.iter().filter(of_family);
-    service.when_all_dead == WhenAllDead::Covering
-        && prefixes.all(|&prefix| known.rib.used_covering(prefix).is_some())
+    let prefixes = || service.prefixes.iter().filter(of_family);
+    if !service.when_all_dead.follows_routes() {
+        return None;
+    }
+    let has_next = |prefix: &IpPrefix| known.rib.next_best(*prefix).is_some();
+    if prefixes().all(has_next) {
+        return Some(Resort::NextRoute);
+    }
+    let is_covered = |prefix: &IpPrefix| known.rib.used_covering(*prefix).is_some();
+    let follows_shorter = service.when_all_dead == WhenAllDead::Covering;
+    (follows_shorter && prefixes().all(|prefix| has_next(prefix) || is_covered(prefix)))
+        .then_some(Resort::Covering)
 }
 
 fn put(set: &mut BTreeSet<String>, site: &str, is_in: bool) -> bool {

@@ -128,14 +128,15 @@ impl<'a> Services<'a> {
         nearest.map(|(_, leg)| leg.distance.total(cost)).min().unwrap_or(u64::from(cost))
     }
 
-    /// `covering`: the group to lead on to, where that is the service's policy.
-    pub(super) fn group(self, set: &ServiceSet, covering: Option<GroupId>) -> Group {
+    /// `next`: the group of the route that packets follow which no site takes, where there is one.
+    pub(super) fn group(self, set: &ServiceSet, next: Option<GroupId>) -> Group {
         let Some(service) = self.get(&set.service) else { return Group::Unreachable };
         let when_dead = match service.when_all_dead {
-            WhenAllDead::Unreachable => WhenDead::Unreachable,
             WhenAllDead::Drop => WhenDead::Drop,
             WhenAllDead::FailOpen => WhenDead::FailOpen,
-            WhenAllDead::Covering => covering.map_or(WhenDead::Unreachable, WhenDead::Covering),
+            WhenAllDead::Covering | WhenAllDead::Unreachable => {
+                next.map_or(WhenDead::Unreachable, WhenDead::Covering)
+            }
         };
         let spread = match service.affinity {
             Affinity::None => Spread::Packet,

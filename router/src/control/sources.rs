@@ -179,5 +179,10 @@ fn next_hops(
 /// What a prefix of a service leads to.
 pub(super) fn set_of(service: &Service, prefix: IpPrefix) -> ServiceSet {
     let own = (service.when_all_dead == WhenAllDead::Covering).then_some(prefix);
-    ServiceSet { service: service.name.clone(), family: Family::of(prefix.addr()), prefix: own }
+    ServiceSet {
+        service: service.name.clone(),
+        family: Family::of(prefix.addr()),
+        prefix: own,
+        leads_on: service.when_all_dead.follows_routes(),
+    }
 }

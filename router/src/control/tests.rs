@@ -16,12 +16,13 @@ use crate::forward::FirstPacket;
 use crate::ids::{Family, PortId};
 use crate::liveness::event::{MonitorEvent, MonitorEventKind};
 use crate::port::memory::MemoryPort;
-use crate::rib::{NextHops, Source};
+use crate::rib::{Lead, NextHops, Source};
 
 mod announcements;
 mod bgp;
 mod last_resorts;
 mod links;
+mod next_routes;
 mod onward;
 mod ports;
 mod publication;
@@ -598,7 +599,7 @@ fn the_ranking_says_why_each_loser_lost() {
     assert_eq!(rig.control.services().distance(service, Family::Ipv4, "fra", 20), 20);
     let set = set_of(service, prefix("198.51.100.53/32"));
     let set = rig.control.rib().find(&NextHops::Service(set)).unwrap();
-    let id = rig.control.group_of(set).unwrap();
+    let id = rig.control.group_of(Lead::to(set)).unwrap();
     assert_eq!(rig.control.writer().get(prefix("198.51.100.53/32")), Some(id));
 }
 

@@ -165,6 +165,7 @@ impl Resort {
             Self::Damped => "only damped sites are left",
             Self::Covering => "no site is left: what covers the prefix is used",
             Self::Drained => "only drained sites are left",
+            Self::NextRoute => "no site is left: the next best route to the prefix is used",
         }
     }
 }

@@ -90,6 +90,35 @@ fn repair_makes_no_u_turn() {
     assert_eq!(rig.of(Verdict::UTurn), 1);
 }
 
+/// A neighbour that still takes the router for the nearest one does not get its packets back.
+#[test]
+fn what_a_dead_service_leads_on_to_is_no_u_turn() {
+    let mut rig = Rig::new();
+    for (prefix, next, src, dst) in [
+        ("203.0.113.53/32", "203.0.113.0/24", "10.2.0.77:9", "203.0.113.53:53"),
+        ("2001:db8:99::53/128", "2001:db8:99::/48", "[fd00:2::77]:9", "[2001:db8:99::53]:53"),
+    ] {
+        rig.route(next, &[2]).route(prefix, &[1]);
+        let found = rig.writer.get(prefix.parse().unwrap()).unwrap();
+        let next = rig.writer.get(next.parse().unwrap()).unwrap();
+        let Some(Group::Forward { members, spread, .. }) = rig.writer.group(found) else {
+            panic!("a group")
+        };
+        let when_dead = WhenDead::Covering(next);
+        let group = Group::Forward { members, when_dead, spread };
+        rig.writer.replace_group(found, &group).unwrap();
+        let packet = udp(src, dst, 30);
+        assert_eq!(rig.run(2, std::slice::from_ref(&packet))[0].0, 1);
+        rig.handle.set_path_down(rig.legs[1].0, Reason::Probe);
+        let before = rig.of(Verdict::UTurn);
+        let sent = rig.run(2, std::slice::from_ref(&packet));
+        assert!(sent.iter().all(|one| one.1 == Verdict::Originate), "{sent:?}");
+        assert_eq!(rig.of(Verdict::UTurn), before + 1);
+        assert_eq!(rig.run(0, std::slice::from_ref(&packet))[0].0, 2, "from elsewhere it is sent");
+        rig.handle.clear_path_down(rig.legs[1].0, Reason::Probe);
+    }
+}
+
 /// RFC 6864 section 4.3: they may be fragmented on their way.
 #[test]
 fn no_two_errors_have_one_identification() {

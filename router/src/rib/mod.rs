@@ -80,6 +80,22 @@ pub struct Candidate {
     pub set: SetId,
 }
 
+/// What packets to a prefix follow: what stands for it in the FIB.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Lead {
+    /// What the used route leads to.
+    pub set: SetId,
+    /// Where that is the sites of a service: what packets that no site takes are led on to.
+    pub next: Option<SetId>,
+}
+
+impl Lead {
+    /// To a set, and nowhere else.
+    pub const fn to(set: SetId) -> Self {
+        Self { set, next: None }
+    }
+}
+
 /// Routes by prefix and source.
 #[derive(Default)]
 pub struct Rib {
@@ -219,6 +235,33 @@ impl Rib {
         match prefix {
             IpPrefix::V4(prefix) => self.v4.candidates(prefix).find(leads),
             IpPrefix::V6(prefix) => self.v6.candidates(prefix).find(leads),
+        }
+    }
+
+    /// What packets to this prefix follow.
+    pub fn lead(&self, prefix: IpPrefix) -> Option<Lead> {
+        let used = self.used(prefix)?;
+        let next = match used.source {
+            Source::Service => self.next_best(prefix).map(|next| next.set),
+            _ => None,
+        };
+        Some(Lead { set: used.set, next })
+    }
+
+    /// The route that would be used without the service that the used one is of, if its packets are led on there
+    /// when no site takes them.
+    pub fn next_best(&self, prefix: IpPrefix) -> Option<Candidate> {
+        match prefix {
+            IpPrefix::V4(prefix) => self.next_of(self.v4.candidates(prefix)),
+            IpPrefix::V6(prefix) => self.next_of(self.v6.candidates(prefix)),
+        }
+    }
+
+    fn next_of(&self, candidates: impl Iterator<Item = Candidate>) -> Option<Candidate> {
+        let mut leading = candidates.filter(|one| self.sets.leads_somewhere(one.set));
+        match self.next_hops(leading.next()?.set) {
+            Some(NextHops::Service(service)) if service.leads_on => leading.next(),
+            _ => None,
         }
     }
 

@@ -40,6 +40,8 @@ pub struct ServiceSet {
     pub family: Family,
     /// The prefix, of a service whose dead packets follow what covers it.
     pub prefix: Option<IpPrefix>,
+    /// Whether packets that no site takes follow the next best route to the prefix.
+    pub leads_on: bool,
 }
 
 /// One next hop.

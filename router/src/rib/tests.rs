@@ -115,6 +115,7 @@ fn a_route_whose_next_hops_lead_nowhere_gives_way_to_the_next_source() {
                 service: "www".into(),
                 family: crate::ids::Family::Ipv4,
                 prefix: None,
+                leads_on: true,
             }),
             Unresolved::Service,
         ),
@@ -232,6 +233,12 @@ fn next_hops() -> impl Strategy<Value = NextHops> {
     prop_oneof![
         Just(NextHops::Local),
         Just(NextHops::Prohibit),
+        Just(NextHops::Service(ServiceSet {
+            service: "www".into(),
+            family: crate::ids::Family::Ipv4,
+            prefix: None,
+            leads_on: true,
+        })),
         proptest::collection::vec(hop.clone(), 1..3).prop_map(NextHops::Via),
         proptest::collection::vec(hop.clone(), 1..3).prop_map(NextHops::Via),
         proptest::collection::vec(hop, 1..2).prop_map(NextHops::Via),
@@ -283,6 +290,22 @@ fn flat(hops: &NextHops, resolved: &BTreeMap<IpAddr, BTreeSet<u32>>) -> Option<B
     Some(hops.iter().flat_map(of).collect())
 }
 
+/// What packets follow that the used route's service does not take.
+fn next_of_model(model: &Model, prefix: IpPrefix) -> Option<String> {
+    if !matches!(model.get(&prefix)?.get(&Source::Service), Some(NextHops::Service(_))) {
+        return None;
+    }
+    let mut without = model.clone();
+    without.get_mut(&prefix)?.remove(&Source::Service);
+    // What it resolves by is as it is with the service.
+    let resolved = resolved(model);
+    without[&prefix].iter().find_map(|(source, hops)| match flat(hops, &resolved) {
+        None => Some(format!("{source:?} {hops:?}")),
+        Some(ways) if ways.is_empty() => None,
+        Some(ways) => Some(format!("{source:?} {ways:?}")),
+    })
+}
+
 /// What a prefix's used route leads to, as text; `None` without one.
 fn of_model(model: &Model, prefix: IpPrefix) -> Option<String> {
     let resolved = resolved(model);
@@ -294,15 +317,18 @@ fn of_model(model: &Model, prefix: IpPrefix) -> Option<String> {
 }
 
 fn of_rib(rib: &Rib, prefix: IpPrefix) -> Option<String> {
-    let used = rib.used(prefix)?;
+    Some(text_of(rib, rib.used(prefix)?))
+}
+
+fn text_of(rib: &Rib, used: Candidate) -> String {
     let source = used.source;
-    Some(match rib.next_hops(used.set).unwrap() {
+    match rib.next_hops(used.set).unwrap() {
         NextHops::Via(_) => {
             let ways: BTreeSet<u32> = rib.members(used.set).iter().map(|way| way.path.0).collect();
             format!("{source:?} {ways:?}")
         }
         hops => format!("{source:?} {hops:?}"),
-    })
+    }
 }
 
 proptest! {
@@ -315,7 +341,7 @@ proptest! {
         let mut rig = Rig::default();
         let mut model = Model::new();
         // What a reader of what is dirty believes of each prefix: which set it leads to, and that set to what.
-        let mut believed: BTreeMap<IpPrefix, Option<SetId>> = BTreeMap::new();
+        let mut believed: BTreeMap<IpPrefix, Option<Lead>> = BTreeMap::new();
         let mut contents: BTreeMap<SetId, Vec<Member>> = BTreeMap::new();
         for batch in history {
             for change in batch {
@@ -335,17 +361,22 @@ proptest! {
                 contents.insert(set, rig.rib.members(set).to_vec());
             }
             while let Some(prefix) = rig.rib.dirty().take_longest() {
-                let set = rig.rib.used(prefix).map(|used| used.set);
-                believed.insert(prefix, set);
-                if let Some(set) = set {
+                let lead = rig.rib.lead(prefix);
+                believed.insert(prefix, lead);
+                if let Some(Lead { set, .. }) = lead {
                     contents.entry(set).or_insert_with(|| rig.rib.members(set).to_vec());
                 }
             }
             for prefix in PREFIXES.map(prefix) {
                 prop_assert_eq!(of_rib(&rig.rib, prefix), of_model(&model, prefix), "{}", prefix);
-                let used = rig.rib.used(prefix).map(|used| used.set);
-                prop_assert_eq!(believed.get(&prefix).copied().flatten(), used, "{} is dirty", prefix);
-                if let Some(set) = used {
+                let next = rig.rib.next_best(prefix).map(|next| text_of(&rig.rib, next));
+                let is_service = rig.rib.used(prefix).is_some_and(|used| used.source == Source::Service);
+                if is_service {
+                    prop_assert_eq!(next, next_of_model(&model, prefix), "{} leads on", prefix);
+                }
+                let lead = rig.rib.lead(prefix);
+                prop_assert_eq!(believed.get(&prefix).copied().flatten(), lead, "{} is dirty", prefix);
+                if let Some(Lead { set, .. }) = lead {
                     prop_assert_eq!(&contents[&set][..], rig.rib.members(set), "{:?} is dirty", set);
                 }
             }

@@ -29,6 +29,9 @@ rows! {
         kind: Text = "kind" Unit::Text,
         /// The group's name: its service and family, or else what it leads to, such as `via fra`.
         group: Text = "group" Unit::Text,
+        /// The groups that packets follow one after the other because no site of the service takes them.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        led_on_to: Vec<Text> = "led on to" List,
         /// What becomes of this flow: its site and port, or why it is dropped; `null` without `from`.
         selected: Option<Text> = "selected" Unit::Text,
     }

@@ -123,7 +123,7 @@ rows! {
         /// The path; absent for routes that are none of a BGP neighbour.
         #[serde(flatten)]
         path: Option<PathPart>,
-        /// Why it is not used; `null` if it is.
+        /// Why it is not used, or leads its packets on; `null` if it is used, and does not.
         why: Option<Text> = "WHY" Unit::Text,
     }
 

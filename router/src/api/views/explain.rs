@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use nearhop_fib::{FlowHash, FlowKey, GroupId, IpPrefix, Member, Selected, Spread};
 
 use super::Facts;
-use super::groups::name_for;
-use super::members::{group_members, is_alive, kind, members, port_by};
+use super::groups::{name_for, name_led_on};
+use super::members::{chain, group_members, is_alive, kind, members, port_by};
 use super::paths::{Judged, judged, name_of};
 use super::routes::used_source;
 use crate::api::column::Text;
@@ -39,7 +39,12 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
     }
     let control = facts.control;
     let found = control.writer().longest_match(query.address);
-    let fate = fate(control, query.address, found.map(|(_, group)| group));
+    let followed = found.map(|(_, group)| chain(control, group)).unwrap_or_default();
+    let led_on_to = followed.iter().skip(1);
+    let led_on_to: Vec<Text> = found
+        .map(|(prefix, _)| led_on_to.map(|&next| name_led_on(control, prefix, next)).collect())
+        .unwrap_or_default();
+    let fate = fate(control, query.address, (found.map(|(_, group)| group), led_on_to.last()));
     let mut head = ExplainHead {
         address: query.address.to_string().into(),
         outcome: fate.text,
@@ -55,8 +60,8 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
         query.from.map(|from| control.writer().select(group, flow(control, from, query)));
     // With per-packet spreading, a flow has no single member.
     let chosen = selected.filter(|selected| !(by_packet && is_member(*selected)));
-    let rows = members(facts, group).into_iter().map(|member| ExplainRow { chosen: None, member });
-    let mut rows: Vec<_> = rows.collect();
+    let parts = followed.iter().flat_map(|&one| members(facts, one));
+    let mut rows: Vec<_> = parts.map(|member| ExplainRow { chosen: None, member }).collect();
     let is_of_bgp = control.source(prefix) == Some(Source::Bgp);
     let why = if is_of_bgp { why_best(control, prefix) } else { None };
     for row in rows.iter_mut().filter(|row| row.member.best) {
@@ -65,8 +70,9 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
         row.member.why = (!both.is_empty()).then(|| both.join("; ").into());
     }
     if let Some(chosen) = chosen {
-        for (member, row) in group_members(control, group).iter().zip(&mut rows) {
-            mark_chosen(row, *member, chosen, control);
+        let all = followed.iter().flat_map(|&one| group_members(control, one));
+        for (member, row) in all.zip(&mut rows) {
+            mark_chosen(row, member, chosen, control);
         }
     }
     let selected = match (selected, chosen) {
@@ -78,6 +84,7 @@ pub fn explain(facts: &Facts<'_>, query: &ExplainQuery) -> Result<Explanation, A
         source: used_source(control, prefix),
         kind: kind(control.writer().group(group).as_ref()).into(),
         group: name_for(control, prefix, group),
+        led_on_to,
         selected,
     });
     Ok(Document::new("explain", head, rows))
@@ -116,8 +123,13 @@ struct Fate {
     text: Text,
 }
 
-/// What becomes of a packet to this address, wherever it comes from.
-fn fate(control: &Control, address: IpAddr, group: Option<GroupId>) -> Fate {
+/// What becomes of a packet to this address, wherever it comes from: by its group, and by the one that it is led
+/// on to, if so.
+fn fate(
+    control: &Control,
+    address: IpAddr,
+    (group, led_on_to): (Option<GroupId>, Option<&Text>),
+) -> Fate {
     let snapshot = control.snapshot();
     let mut owners = snapshot.ports().filter(|(_, port)| port.link_locals.contains(&address));
     if let Some((_, port)) = owners.next() {
@@ -133,7 +145,17 @@ fn fate(control: &Control, address: IpAddr, group: Option<GroupId>) -> Fate {
         return dropped(verdict, None);
     }
     let any_flow = FlowHash::of_packet(0, 0);
-    fate_of(group.map_or(Selected::NoRoute, |group| control.writer().select(group, any_flow)))
+    let selected =
+        group.map_or(Selected::NoRoute, |group| control.writer().select(group, any_flow));
+    match (selected, led_on_to) {
+        (Selected::Member { .. }, Some(name)) => {
+            let verdict = Verdict::Forward;
+            let outcome = verdict.outcome().label();
+            let text = format!("{outcome} {name}, as no site of the service takes it");
+            Fate { verdict, text: text.into() }
+        }
+        _ => fate_of(selected),
+    }
 }
 
 fn fate_of(selected: Selected) -> Fate {

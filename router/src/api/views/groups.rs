@@ -10,7 +10,7 @@ use crate::api::column::Text;
 use crate::api::pages::{Page, PageRequest};
 use crate::api::rows::GroupRow;
 use crate::control::Control;
-use crate::rib::{NextHops, SetId};
+use crate::rib::{Lead, NextHops, SetId};
 
 /// Groups, by the order in which their sets of next hops were first used.
 pub(super) fn page_of_groups(
@@ -20,12 +20,13 @@ pub(super) fn page_of_groups(
     let no_group =
         |text: &str| ApiError::bad_request(format!("after: no group ends with {text:?}"));
     let after = request.after.as_deref();
-    let after = after.map(|text| text.parse().map_err(|_| no_group(text))).transpose()?;
+    let after = after.map(|text| lead_of(text).ok_or_else(|| no_group(text))).transpose()?;
     let mut page = Page::default();
-    for (number, set, group) in facts.control.groups_after(after).take(request.count) {
-        page.rows.push(group_row(facts, set, group));
+    for (lead, group) in facts.control.groups_after(after).take(request.count) {
+        page.rows.push(group_row(facts, lead, group));
         page.count += 1;
-        page.next = Some(number.to_string());
+        let next = lead.next.map(|next| format!(".{}", next.0)).unwrap_or_default();
+        page.next = Some(format!("{}{next}", lead.set.0));
     }
     if page.count < request.count {
         page.next = None;
@@ -33,10 +34,21 @@ pub(super) fn page_of_groups(
     Ok(page)
 }
 
-fn group_row(facts: &Facts<'_>, set: SetId, id: GroupId) -> GroupRow {
+/// What the last group of a page stands for: the number of its set and, if it leads on, of the next one.
+fn lead_of(text: &str) -> Option<Lead> {
+    let number = |text: &str| text.parse().ok().map(SetId);
+    let (set, next) = text.split_once('.').map_or((text, None), |(set, next)| (set, Some(next)));
+    let next = match next {
+        Some(next) => Some(number(next)?),
+        None => None,
+    };
+    Some(Lead { set: number(set)?, next })
+}
+
+fn group_row(facts: &Facts<'_>, lead: Lead, id: GroupId) -> GroupRow {
     let control = facts.control;
     let group = control.writer().group(id);
-    let of = match control.rib().next_hops(set) {
+    let of = match control.rib().next_hops(lead.set) {
         Some(NextHops::Service(of)) => Some(of),
         _ => None,
     };
@@ -46,12 +58,12 @@ fn group_row(facts: &Facts<'_>, set: SetId, id: GroupId) -> GroupRow {
     via.dedup();
     let (when_dead, spread) = match &group {
         Some(Group::Forward { when_dead, spread, .. }) => {
-            (Some(when_dead_text(control, *when_dead)), Some(*spread))
+            (Some(when_dead_text(control, lead, *when_dead)), Some(*spread))
         }
         _ => (None, None),
     };
     GroupRow {
-        group: name_of_set(control, set, id),
+        group: name_of_lead(control, lead, id),
         kind: kind(group.as_ref()).into(),
         service: of.map(|of| owned(&of.service)),
         family: of.map(|of| of.family.label().into()),
@@ -66,11 +78,35 @@ fn group_row(facts: &Facts<'_>, set: SetId, id: GroupId) -> GroupRow {
 
 /// The name of the group that a prefix leads to.
 pub(super) fn name_for(control: &Control, prefix: IpPrefix, id: GroupId) -> Text {
-    let set = control.rib().used(prefix).map(|candidate| candidate.set);
     // Until a publication ends, a prefix may lead to another group than its route's.
-    match set.filter(|&set| control.group_of(set) == Some(id)) {
-        Some(set) => name_of_set(control, set, id),
+    match control.rib().lead(prefix).filter(|&lead| control.group_of(lead) == Some(id)) {
+        Some(lead) => name_of_lead(control, lead, id),
         None => name_of(control, id),
+    }
+}
+
+/// The name of the group that packets are led on to that none of a prefix's sites takes.
+pub(super) fn name_led_on(control: &Control, prefix: IpPrefix, id: GroupId) -> Text {
+    let next = control.rib().lead(prefix).and_then(|lead| lead.next);
+    match next.filter(|&next| control.group_of(Lead::to(next)) == Some(id)) {
+        Some(next) => name_of_set(control, next, id),
+        None => name_of(control, id),
+    }
+}
+
+/// As [`name_of_set`], with what packets are led on to.
+fn name_of_lead(control: &Control, lead: Lead, id: GroupId) -> Text {
+    let own = name_of_set(control, lead.set, id);
+    match lead.next {
+        Some(next) => format!("{own}, else {}", name_of_next(control, next)).into(),
+        None => own,
+    }
+}
+
+fn name_of_next(control: &Control, next: SetId) -> Text {
+    match control.group_of(Lead::to(next)) {
+        Some(id) => name_of_set(control, next, id),
+        None => "none".into(),
     }
 }
 
@@ -120,8 +156,11 @@ fn name_of(control: &Control, id: GroupId) -> Text {
     format!("via {}", ports.join(", ")).into()
 }
 
-fn when_dead_text(control: &Control, when_dead: WhenDead) -> Text {
+fn when_dead_text(control: &Control, lead: Lead, when_dead: WhenDead) -> Text {
     match when_dead {
+        WhenDead::Covering(_) if let Some(next) = lead.next => {
+            format!("next route: {}", name_of_next(control, next)).into()
+        }
         WhenDead::Unreachable => "unreachable".into(),
         WhenDead::Drop => "drop".into(),
         WhenDead::FailOpen => "fail-open".into(),

@@ -1,6 +1,8 @@
 //! Members of groups, in rows of prefixes and in explanations.
 
-use nearhop_fib::{AdjacencyId, Group, GroupId, Member};
+use nearhop_fib::{
+    AdjacencyId, COVERING_MAX, FlowHash, Group, GroupId, Member, Selected, WhenDead,
+};
 
 use super::services::{TakenOut, Why, distance, state, why};
 use super::{Facts, owned};
@@ -16,6 +18,7 @@ pub(super) fn members(facts: &Facts<'_>, group: GroupId) -> Vec<MemberPart> {
     let takes = |member: &&Member| control.writer().accept(member.path) != Some(0);
     let best = living.clone().filter(takes).map(|member| member.tier).min();
     let best = best.or_else(|| living.map(|member| member.tier).min());
+    let best = best.filter(|_| chain(control, group).len() == 1);
     let part = |member: &Member| {
         let alive = is_alive(control, member);
         let best = alive && best == Some(member.tier);
@@ -80,6 +83,28 @@ pub(super) fn group_members(control: &Control, group: GroupId) -> Vec<Member> {
         Some(Group::Forward { members, .. }) => members,
         _ => Vec::new(),
     }
+}
+
+/// The groups that packets to a group follow while none of its members takes them, the group itself first.
+pub(super) fn chain(control: &Control, group: GroupId) -> Vec<GroupId> {
+    let writer = control.writer();
+    let mut all = vec![group];
+    while let Some(Group::Forward { members, when_dead: WhenDead::Covering(next), .. }) =
+        all.last().and_then(|last| writer.group(*last))
+        && all.len() < COVERING_MAX
+    {
+        let takes = |member: &Member| match writer.select(group, FlowHash::of_packet(0, 0)) {
+            Selected::Member { path, adjacency } => {
+                (path, adjacency) == (member.path, member.adjacency)
+            }
+            _ => false,
+        };
+        if members.iter().any(takes) {
+            break;
+        }
+        all.push(next);
+    }
+    all
 }
 
 pub(super) fn kind(group: Option<&Group>) -> &'static str {

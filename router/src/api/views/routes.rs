@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nearhop_fib::{GroupId, IpPrefix, Member};
 
 use super::groups::name_for;
-use super::members::{group_members, is_alive, kind, members, port_name};
+use super::members::{chain, group_members, is_alive, kind, members, port_name};
 use super::paths::{advertised_after, advertised_rows, neighbor_named, path_rows};
 use super::{Facts, owned};
 use crate::api::ApiError;
@@ -14,7 +14,7 @@ use crate::api::pages::{Only, PER_PAGE, Page, PageRequest, RoutesOf, prefix_of};
 use crate::api::rows::{FibRow, RouteRow};
 use crate::control::Control;
 use crate::ids::NeighborId;
-use crate::rib::{NextHop, NextHops, RankedHop, SetId, Source, Way};
+use crate::rib::{Lead, NextHop, NextHops, RankedHop, SetId, Source, Way};
 
 /// A page of what is installed.
 pub(super) fn page_of_fib(
@@ -143,23 +143,30 @@ fn route_rows(
     // The row of the route that BGP offers becomes that of its path.
     let mut of_bgp = None;
     let (rib, writer) = (control.rib(), control.writer());
-    let used = rib.used(prefix);
+    let (used, lead) = (rib.used(prefix), rib.lead(prefix));
+    let next = lead.and_then(|lead| lead.next);
+    let is_led_on = next.is_some() && is_led_on(control, prefix);
     for candidate in rib.candidates(prefix) {
-        let group = control.group_of(candidate.set);
         let is_used = used == Some(candidate);
+        let is_next = !is_used && next == Some(candidate.set);
+        let own = Lead::to(candidate.set);
+        let group = control.group_of(lead.filter(|_| is_used).unwrap_or(own));
         let is_installed = is_used && group.is_some() && writer.get(prefix) == group;
         let members = group.map(|group| group_members(control, group)).unwrap_or_default();
         let lives = members.is_empty() || members.iter().any(|one| is_alive(control, one));
-        let state = match (is_installed, lives) {
+        let state = match (is_installed || is_next && is_led_on, lives) {
             (false, _) => "unused",
             (true, true) => "up",
             (true, false) => "down",
         };
         let why = match (is_used, is_installed) {
+            (true, true) if is_led_on => Some("no site is left: the next best route leads".into()),
             (true, true) => None,
             (true, false) if control.is_unpublished() => Some("not installed yet".into()),
             (true, false) => Some("not installed: no room in the FIB".into()),
-            (false, _) => why_not_used(control, candidate.set),
+            _ if is_next && is_led_on => Some("leads, as no site of the service is left".into()),
+            _ if is_next => Some("leads once no site of the service is left".into()),
+            _ => why_not_used(control, candidate.set),
         };
         let row = RouteRow {
             prefix: prefix.to_string().into(),
@@ -183,6 +190,11 @@ fn route_rows(
         }
     }
     path_rows(facts, (prefix, of), neighbor, of_bgp, items);
+}
+
+/// Whether packets to a prefix follow another route than that of its service, whose sites take none.
+fn is_led_on(control: &Control, prefix: IpPrefix) -> bool {
+    control.writer().get(prefix).is_some_and(|group| chain(control, group).len() > 1)
 }
 
 /// A route is not used because its next hops lead nowhere, or because another source's is better.

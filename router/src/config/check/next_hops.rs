@@ -100,7 +100,7 @@ fn rib_of(raw: &RawConfig) -> Rib {
     for prefix in raw.services.iter().flat_map(|service| &service.prefixes) {
         let prefix = *prefix.get_ref();
         let family = Family::of(prefix.addr());
-        let of = ServiceSet { service: String::new(), family, prefix: None };
+        let of = ServiceSet { service: String::new(), family, prefix: None, leads_on: true };
         offer(prefix, Source::Service, NextHops::Service(of));
     }
     for route in &raw.routes {

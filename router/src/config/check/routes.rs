@@ -26,7 +26,8 @@ pub(super) fn check(raw: &RawConfig, report: &Report) {
     }
 }
 
-/// Connected networks, static routes and services must not claim the same prefix.
+/// Connected networks, static routes and services must not claim the same prefix; but a route may stand behind
+/// a service whose packets follow it when no site is left.
 fn one_owner(raw: &RawConfig, report: &Report) {
     let mut owners: HashMap<IpPrefix, (&str, Range<usize>)> = HashMap::new();
     for (prefix, owner, span) in claims(raw) {
@@ -34,6 +35,9 @@ fn one_owner(raw: &RawConfig, report: &Report) {
             // Two ports with one network, and router addresses inside a service's prefix, are
             // reported with the addresses.
             Some(("a port", _)) if owner != "a route" => {}
+            Some(("a route", _)) if owner == "a service" && follows_routes(raw, &span) => {
+                owners.insert(prefix, (owner, span));
+            }
             Some((before, first)) => {
                 let by = if *before == owner { "twice" } else { "by two owners" };
                 let finding = Finding::mistake(format!("{prefix} is claimed {by}"))
@@ -46,6 +50,14 @@ fn one_owner(raw: &RawConfig, report: &Report) {
             }
         }
     }
+}
+
+/// Whether packets follow another route when no site of the service is left whose prefix stands here.
+fn follows_routes(raw: &RawConfig, prefix: &Range<usize>) -> bool {
+    let mut services = raw.services.iter();
+    let service = services.find(|one| one.prefixes.iter().any(|own| own.span() == *prefix));
+    let choice = service.and_then(|service| service.when_all_dead.as_ref());
+    choice.is_none_or(|choice| choice.get_ref().follows_routes())
 }
 
 fn claims(raw: &RawConfig) -> impl Iterator<Item = (IpPrefix, &'static str, Range<usize>)> {
@@ -101,3 +113,26 @@ const MARTIANS: [(IpAddr, u8, &str); 6] = [
     (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "loopback"),
     (IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96, "IPv4-mapped"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::announce::tests::{file, said};
+
+    #[test]
+    fn a_route_may_stand_behind_a_service_whose_packets_follow_it() {
+        let route = "[[route]]\nprefix = \"198.51.100.53/32\"\nvia = \"blackhole\"\n";
+        for (keys, is_refused) in [
+            ("", false),
+            ("when-all-dead = \"unreachable\"", false),
+            ("when-all-dead = \"covering\"", false),
+            ("when-all-dead = \"drop\"", true),
+            ("when-all-dead = \"fail-open\"", true),
+        ] {
+            let drawn = said(&(file(keys, "as = 65002") + route));
+            let has = drawn.contains("198.51.100.53/32 is claimed by two owners");
+            assert_eq!(has, is_refused, "{keys}: {drawn}");
+        }
+        let twice = said(&(file("", "as = 65002") + route + route));
+        assert!(twice.contains("198.51.100.53/32 is claimed twice"), "{twice}");
+    }
+}

@@ -14,7 +14,7 @@ use crate::bgp::{
 };
 
 /// A neighbour by each of two ports.
-fn text(keys: &str) -> String {
+pub(super) fn text(keys: &str) -> String {
     let ports = PORTS.replace("name = \"r1\"", "name = \"r1\"\nid = \"192.0.2.1\"");
     let v6 = |net: u8| format!("addresses = [\"10.{net}.0.1/24\", \"fd00:{net}::1/64\"]");
     let ports = [1, 2].into_iter().fold(ports, |text, net| {
@@ -44,7 +44,7 @@ impl Peer {
         Self { lane, lost, waiting, asn, net }
     }
 
-    fn establish(&self) {
+    pub(super) fn establish(&self) {
         self.establish_as(Negotiated::for_tests(self.asn, Ipv4Addr::new(10, self.net, 0, 2)));
     }
 
@@ -83,7 +83,11 @@ impl Peer {
 
 /// A router whose neighbours are established.
 pub(super) fn rig(keys: &str) -> (Rig, [Peer; 2]) {
-    let (mut rig, _) = Rig::new(&text(keys));
+    rig_of(&text(keys))
+}
+
+pub(super) fn rig_of(text: &str) -> (Rig, [Peer; 2]) {
+    let (mut rig, _) = Rig::new(text);
     let orders = rig.control.poll_bgp(NOW);
     let specs = orders.into_iter().filter_map(|order| match order {
         BgpOrder::Begin(spec) => Some(*spec),

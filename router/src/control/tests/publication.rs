@@ -48,6 +48,8 @@ enum Place {
     File(usize, usize),
     /// A route of `[[route]]`, and another of the file.
     Both(usize, usize),
+    /// A service, and a route of `[[route]]` behind it.
+    Behind(usize, usize),
 }
 
 /// What a configuration has beside ports.
@@ -87,6 +89,7 @@ fn place() -> impl Strategy<Value = Place> {
         2 => (0..TARGETS).prop_map(Place::Static),
         2 => (0..2_usize, 0..TARGETS).prop_map(|(file, target)| Place::File(file, target)),
         1 => (0..TARGETS, 0..TARGETS).prop_map(|(one, other)| Place::Both(one, other)),
+        2 => (0..2_usize, 0..TARGETS).prop_map(|(one, other)| Place::Behind(one, other)),
     ]
 }
 
@@ -106,7 +109,8 @@ fn config_of(draft: &Draft) -> Config {
     for (number, name) in [(0, "one"), (1, "two")] {
         let mut service = model.clone();
         name.clone_into(&mut service.name);
-        service.prefixes = at(&|place| place == Place::Service(number));
+        service.prefixes =
+            at(&|place| matches!(place, Place::Service(of) | Place::Behind(of, _) if of == number));
         if draft.covering && number == 0 {
             service.when_all_dead = WhenAllDead::Covering;
         }
@@ -118,7 +122,10 @@ fn config_of(draft: &Draft) -> Config {
         }
     }
     for (text, place) in PREFIXES.iter().zip(&draft.places) {
-        let (Place::Static(number) | Place::Both(number, _)) = *place else { continue };
+        let (Place::Static(number) | Place::Both(number, _) | Place::Behind(_, number)) = *place
+        else {
+            continue;
+        };
         config.routes.push(Route { prefix: prefix(text), target: target(number), bfd: None });
     }
     for file in 0..2 {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::config::router_name;
 use super::world::World;
 use crate::event::EventKind;
 use crate::sim::{FlowId, NodeEvent, Publication};
@@ -82,6 +83,7 @@ fn during(world: &World, publication: Publication, passes: &[Pass]) -> Vec<Answe
         return Vec::new();
     };
     // Where BGP decides, something else can change the answer meanwhile.
+    let speaks = !world.layout.speaks.is_empty();
     if !world.layout.hosts(node) {
         return Vec::new();
     }
@@ -96,6 +98,11 @@ fn during(world: &World, publication: Publication, passes: &[Pass]) -> Vec<Answe
     }
     // A packet is not sent back where it came from.
     let like = |pass: &&Pass| pass.from == before.from && pass.from == after.from;
+    let neighbors: Vec<String> = world.neighbors(node).map(router_name).collect();
+    let is_learned = |pass: &Pass| pass.port.as_ref().is_none_or(|port| neighbors.contains(port));
+    if speaks && (is_learned(before) || is_learned(after)) {
+        return Vec::new();
+    }
     let answer = |now: &Pass| Answer {
         node,
         before: before.clone(),

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::config::service_name;
+use super::config::{router_name, service_name};
 use super::world::{World, address_of};
 use crate::event::EventKind;
 use crate::ids::Family;
@@ -36,11 +36,19 @@ impl FlowMove<'_> {
             homes: homes.into_iter().map(service_name).collect(),
             family: Family::of(self.flow.dst.ip()),
             window: since..=self.world.reported_by(fork.node, from, to),
-            is_learned: !self.world.layout.hosts(fork.node),
+            is_learned: !self.world.layout.hosts(fork.node) || self.is_led_on(&fork),
             events,
             fork,
         };
         reports.explain()
+    }
+
+    /// Whether a packet that none of the router's sites took followed what a neighbour announces.
+    fn is_led_on(&self, fork: &Fork) -> bool {
+        let is_router =
+            |name: &String| (0..self.world.layout.routers()).any(|n| router_name(n) == *name);
+        let mut ways = fork.before.iter().chain(&fork.after);
+        !self.world.layout.speaks.is_empty() && ways.any(is_router)
     }
 
     /// Where the ways of the two packets part. Every flow of a client reaches the same router first.
@@ -80,7 +88,7 @@ struct Reports<'m> {
     family: Family,
     /// When what moved the flow is reported.
     window: RangeInclusive<Nanos>,
-    /// Whether the routes of neighbours decide, as no site is linked to the router.
+    /// Whether the routes of neighbours may decide, where no site of the router is left.
     is_learned: bool,
 }
 

@@ -42,15 +42,18 @@ impl<'w> Oracle<'w> {
     }
 
     /// The router whose own sites serve what reaches `router` by way of `seen`, and its legs to
-    /// them.
+    /// them. One whose sites are all dead or drained follows a neighbour that announces the address, or else takes
+    /// drained ones.
     fn last(
         &self,
         router: usize,
         address: usize,
         seen: &mut Vec<usize>,
     ) -> Option<(usize, Vec<&'w Leg>)> {
-        let router =
-            if self.layout.hosts(router) { router } else { self.announcer(router, address)? };
+        let service = self.layout.homes[router][address];
+        let follows = !self.layout.speaks.is_empty() && !self.is_left(router, service, seen);
+        let next = if follows { self.announcer(router, address) } else { None };
+        let router = next.unwrap_or(router);
         let legs = self.choice(router, self.layout.homes[router][address], seen);
         match legs.first()?.to {
             LegTarget::Site(_) => Some((router, legs)),
@@ -63,7 +66,16 @@ impl<'w> Oracle<'w> {
         }
     }
 
-    /// The neighbour whose path to an address a router without sites uses. All paths are one AS long: the
+    /// Whether any leg of a service is alive and not drained.
+    fn is_left(&self, router: usize, service: usize, seen: &mut Vec<usize>) -> bool {
+        self.layout.legs[router][service].iter().any(|leg| {
+            let name = self.layout.leg_name(router, leg.to);
+            let is_drained = self.world.drained.contains(&(router, name));
+            !is_drained && self.lives(router, service, leg.to, seen)
+        })
+    }
+
+    /// The neighbour whose path to an address a router uses of which no site is left. All paths are one AS long: the
     /// lowest identifier decides, which grows with the number.
     fn announcer(&self, router: usize, address: usize) -> Option<usize> {
         let trunks = self.layout.trunks.iter().enumerate().filter(|(_, e)| e.contains(&router));
