@@ -7,12 +7,14 @@
 //! uncovered that goes too.
 
 mod ahead;
+mod groups;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::ops::{Bound, RangeInclusive};
+use std::ops::Bound;
 
-use nearhop_fib::{Group, GroupId, IpPrefix, Spread, WhenDead, WriteError, Writer};
+use nearhop_fib::{Group, GroupId, IpPrefix, WriteError, Writer};
 
+use self::groups::{cover_of, covering_of, leads_of, led_on_to, onward_to};
 use super::services::Services;
 use crate::put_back::{self, PutBack};
 use crate::rib::{Cursor, Lead, NextHops, Rib, SetId};
@@ -445,46 +447,11 @@ impl Publisher {
         Ok(None)
     }
 
-    /// A group of a service's set that leads on to another's, and to which nothing leads any more.
-    fn idle_group(&self, parts: &Parts<'_>, set: SetId) -> Option<Lead> {
-        let is_named = |id| {
-            let mut covering = self.covering.iter().map(|&(_, _, set)| Lead::to(set));
-            covering.any(|lead| self.groups.get(&lead).and_then(covering_of) == Some(id))
-        };
-        let leads = self.groups.range(leads_of(set));
-        let mut onward = leads.filter(|(lead, _)| lead.next.is_some());
-        let is_idle = |id| parts.fib.routes_to(id) == 0 && !is_named(id);
-        onward.find(|(_, state)| is_idle(state.id)).map(|(&lead, _)| lead)
-    }
-
-    fn forget_group(&mut self, parts: &mut Parts<'_>, lead: Lead) -> Result<(), WriteError> {
-        let Some(state) = self.groups.get(&lead) else { return Ok(()) };
-        let (id, covered) = (state.id, state.covered);
-        self.remove_group(parts, id)?;
-        if let Some(prefix) = covered {
-            self.covering.remove(&(prefix.len(), prefix, lead.set));
-        }
-        if let Some(next) = lead.next {
-            self.onward.remove(&(next, lead.set));
-        }
-        self.groups.remove(&lead);
-        Ok(())
-    }
-
     /// Notes a service that a prefix leads to.
     fn touch(&mut self, rib: &Rib, lead: Lead) {
         if matches!(rib.next_hops(lead.set), Some(NextHops::Service(_))) {
             self.touched.insert(lead.set);
         }
-    }
-
-    /// One that a refused prefix still leads to is kept for the next publication.
-    fn remove_group(&mut self, parts: &mut Parts<'_>, id: GroupId) -> Result<(), WriteError> {
-        match parts.fib.remove_group(id) {
-            Err(WriteError::GroupInUse { .. }) => self.kept.push(id),
-            outcome => outcome?,
-        }
-        Ok(())
     }
 
     /// Passes a stalled reader on; notes any other refusal.
@@ -547,57 +514,6 @@ impl Publisher {
         if is_full { Err(WriteError::TableFull) } else { Ok(()) }
     }
 
-    /// The group that stands for this, made if there is none.
-    fn group_for(&mut self, parts: &mut Parts<'_>, lead: Lead) -> Result<GroupId, WriteError> {
-        if let Some(id) = self.group(lead) {
-            return Ok(id);
-        }
-        let content = self.content(parts, lead)?.unwrap_or(Group::Unreachable);
-        self.add_group(parts, lead, content)
-    }
-
-    fn add_group(
-        &mut self,
-        parts: &mut Parts<'_>,
-        lead: Lead,
-        content: Group,
-    ) -> Result<GroupId, WriteError> {
-        let id = parts.fib.add_group(&content)?;
-        let covered = covered_by(parts.rib, lead);
-        self.covering.extend(covered.map(|prefix| (prefix.len(), prefix, lead.set)));
-        self.onward.extend(lead.next.map(|next| (next, lead.set)));
-        self.groups.insert(lead, GroupState { id, content, covered });
-        self.done.groups += 1;
-        self.stepped();
-        Ok(id)
-    }
-
-    /// What a group is to be; `None` where it stands for what leads nowhere now: its prefixes leave it.
-    fn content(&mut self, parts: &mut Parts<'_>, lead: Lead) -> Result<Option<Group>, WriteError> {
-        let is_gone = |set: SetId| parts.rib.next_hops(set).is_none();
-        if is_gone(lead.set) || lead.next.is_some_and(is_gone) {
-            return Ok(None);
-        }
-        let next = match led_on_to(parts.rib, lead) {
-            Some(next) => Some(self.group_for(parts, next)?),
-            None => None,
-        };
-        Ok(match parts.rib.next_hops(lead.set) {
-            None => None,
-            Some(NextHops::Local) => Some(Group::Local),
-            Some(NextHops::Blackhole) => Some(Group::Blackhole),
-            Some(NextHops::Unreachable) => Some(Group::Unreachable),
-            Some(NextHops::Prohibit) => Some(Group::Prohibit),
-            Some(NextHops::Service(service)) => Some(parts.services.group(service, next)),
-            Some(NextHops::Via(_) | NextHops::Ranked(_)) => {
-                let members = parts.rib.members(lead.set).to_vec();
-                let (when_dead, spread) = (WhenDead::Unreachable, Spread::Flow);
-                let leads = !members.is_empty();
-                leads.then_some(Group::Forward { members, when_dead, spread })
-            }
-        })
-    }
-
     /// A reader may see what is written so far.
     #[cfg_attr(not(test), expect(clippy::unused_self, clippy::missing_const_for_fn))]
     fn stepped(&mut self) {
@@ -616,46 +532,6 @@ fn as_it_was(error: WriteError) -> Result<(), WriteError> {
     }
     log::error!("a group stays as it was: {error}");
     Ok(())
-}
-
-/// What the group that stands for this leads on to.
-fn led_on_to(rib: &Rib, lead: Lead) -> Option<Lead> {
-    match lead.next {
-        Some(next) => Some(Lead::to(next)),
-        None => cover_of(rib, covered_by(rib, lead)?),
-    }
-}
-
-/// The prefix whose cover the group that stands for this leads on to.
-fn covered_by(rib: &Rib, lead: Lead) -> Option<IpPrefix> {
-    match rib.next_hops(lead.set) {
-        Some(NextHops::Service(service)) if lead.next.is_none() => service.prefix,
-        _ => None,
-    }
-}
-
-/// What packets to the next shorter prefix follow.
-fn cover_of(rib: &Rib, prefix: IpPrefix) -> Option<Lead> {
-    let (shorter, _) = rib.used_covering(prefix)?;
-    rib.lead(shorter)
-}
-
-/// All that a set is the first of.
-const fn leads_of(set: SetId) -> RangeInclusive<Lead> {
-    Lead::to(set)..=Lead { set, next: Some(SetId(u32::MAX)) }
-}
-
-/// The sets that lead on to one.
-const fn onward_to(next: SetId) -> RangeInclusive<(SetId, SetId)> {
-    (next, SetId(0))..=(next, SetId(u32::MAX))
-}
-
-/// The group that this one leads on to when it is dead.
-fn covering_of(state: &GroupState) -> Option<GroupId> {
-    match &state.content {
-        Group::Forward { when_dead: WhenDead::Covering(group), .. } => Some(*group),
-        _ => None,
-    }
 }
 
 /// Prefixes of which what is looked at is fetched at once.
