@@ -32,10 +32,12 @@ impl FlowMove<'_> {
         let Some(address) = address_of(self.flow.dst.ip()) else { return false };
         let homes = self.world.homes(fork.node, address, from);
         let since = self.world.found_since(fork.node, from, to);
+        let by = self.world.reported_by(fork.node, from, to);
         let reports = Reports {
             homes: homes.into_iter().map(service_name).collect(),
             family: Family::of(self.flow.dst.ip()),
-            window: since..=self.world.reported_by(fork.node, from, to),
+            is_superseded: self.world.reloads_of(fork.node, since, by) > 1,
+            window: since..=by,
             is_learned: !self.world.layout.hosts(fork.node) || self.is_led_on(&fork),
             events,
             fork,
@@ -88,6 +90,8 @@ struct Reports<'m> {
     family: Family,
     /// When what moved the flow is reported.
     window: RangeInclusive<Nanos>,
+    /// Whether a reload came in that time while another was being published.
+    is_superseded: bool,
     /// Whether the routes of neighbours may decide, where no site of the router is left.
     is_learned: bool,
 }
@@ -95,7 +99,9 @@ struct Reports<'m> {
 impl Reports<'_> {
     fn explain(&self) -> bool {
         let published = self.published_by(*self.window.end());
-        let rehomed = published && self.homes.len() > 1;
+        // What is reported at the end of a publication is what differs from before it: not what the first of
+        // several configurations moved, and the last moved back.
+        let rehomed = published && (self.homes.len() > 1 || self.is_superseded);
         // By the costs that are to be, news of a member may change nothing, while packets follow those that
         // are published until the publication's last step.
         let heard = published && self.heard_of_a_member();

@@ -160,6 +160,12 @@ impl World {
         published.fold(to, Nanos::max)
     }
 
+    /// How many reloads a router was told in a time.
+    pub(super) fn reloads_of(&self, node: usize, from: Nanos, to: Nanos) -> usize {
+        let of = |one: &&(Nanos, usize)| one.1 == node && (from..=to).contains(&one.0);
+        self.reloads.iter().filter(of).count()
+    }
+
     /// Since when what moved flows between these times may have been found out, which is the time that events
     /// have: a thread that stalls acts on it later.
     pub(super) fn found_since(&self, node: usize, from: Nanos, to: Nanos) -> Nanos {
