@@ -179,9 +179,15 @@ pub(crate) fn documents() -> Vec<(&'static str, Value)> {
         };
         Show::ALL.iter().map(document).collect()
     });
-    let control = core_of(&(text("hash") + CHECKED));
-    let explained = json!(explained(&control, "10.0.0.2").unwrap());
+    // A flow to a service without a site, which is led on.
+    let behind = "[[route]]\nprefix = \"198.51.100.53/32\"\nvia = \"fra\"\n";
+    let led_on = core_of(&(text("hash") + CHECKED + behind));
+    for (_, leg) in led_on.legs() {
+        led_on.handle().set_path_down(leg.path, nearhop_fib::Reason::Probe);
+    }
+    let explained = json!(explained(&led_on, "10.0.0.2").unwrap());
     documents.push(("explain", explained));
+    let control = core_of(&(text("hash") + CHECKED));
     documents
         .push(("override", json!(overridden(&control, "ams", crate::api::OverrideKind::Drain))));
     documents.push(("reload", json!(reloaded(&["router: workers 1 -> 2".into()]))));
