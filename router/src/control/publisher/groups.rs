@@ -120,7 +120,7 @@ pub(super) fn led_on_to(rib: &Rib, lead: Lead) -> Option<Lead> {
 }
 
 /// The prefix whose cover the group that stands for this leads on to.
-pub(super) fn covered_by(rib: &Rib, lead: Lead) -> Option<IpPrefix> {
+fn covered_by(rib: &Rib, lead: Lead) -> Option<IpPrefix> {
     match rib.next_hops(lead.set) {
         Some(NextHops::Service(service)) if lead.next.is_none() => service.prefix,
         _ => None,
